@@ -1,0 +1,89 @@
+"""Files that appear whole or not at all: write beside, fsync, rename, fsync the folder."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rebus.errors import RunError
+
+
+def write_with(path: Path, write: Callable[[Path], None]) -> None:
+    """Call ``write(temporary_path)`` and rename what it made to ``path`` once it is on disk.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written. An earlier file at ``path`` is untouched.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(beside)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise explained(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):  # the reason is already being told
+            beside.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path``, whole or not at all. Raises RunError as ``write_with`` does."""
+
+    def write(beside: Path) -> None:
+        beside.write_bytes(content)
+
+    write_with(path, write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 ``text`` to ``path``, whole or not at all. Raises RunError as ``write_with`` does."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON, whole or not at all. Raises RunError as ``write_with`` does."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's own entries, so that a rename survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:  # some network file systems refuse fsync on a folder
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(handle)
+
+
+def explained(path: Path, error: OSError) -> RunError:
+    """What to tell a user about an error of the file system at ``path``."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return RunError(
+            where=path,
+            expected="room on the disk",
+            found="that the disk is full",
+            do="free some space or choose another folder with --out; what was saved before is intact",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return RunError(
+            where=path,
+            expected="a folder that can be written",
+            found=f"'{error.strerror}'",
+            do="choose another folder with --out, or change the permissions of this one",
+        )
+    return RunError(
+        where=path,
+        expected="a file that can be written",
+        found=f"'{error.strerror or error}'",
+        do="look at the path and the disk, then try again; what was saved before is intact",
+    )

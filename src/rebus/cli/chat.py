@@ -1,0 +1,103 @@
+"""``rebus chat``: a conversation in the terminal, in which a picture can be shown.
+
+Knows only how to read lines and keep the conversation; the model is reached through ``rebus.api`` alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rebus.cli.shared import RunFolder, say
+from rebus.errors import PictureError, RebusError
+
+HELP = "/image PATH shows it a picture, /reset forgets the conversation, /help prints this, /quit ends it."
+
+
+class Conversation:
+    """The turns so far, in the messages form of Hugging Face chat templates."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self._shown: Path | None = None
+
+    def show(self, picture: Path) -> None:
+        """Attach a picture to the next question.
+
+        Raises:
+            PictureError: there is no such file.
+        """
+        if not picture.is_file():
+            raise PictureError(picture, "a picture file", "no such file", "check the path, then type /image PATH again")
+        self._shown = picture
+
+    def user(self, text: str) -> None:
+        """Add what the user said, with the picture shown just before it."""
+        content: list[dict[str, Any]] = [{"type": "text", "text": text}]
+        if self._shown is not None:
+            content.insert(0, {"type": "image", "path": str(self._shown)})
+            self._shown = None
+        self.messages.append({"role": "user", "content": content})
+
+    def assistant(self, text: str) -> None:
+        """Add what the model answered."""
+        self.messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
+
+    def take_back(self) -> None:
+        """Forget a question that could not be answered, and show its picture again with the next one."""
+        pictures = [part for part in self.messages.pop()["content"] if part["type"] == "image"]
+        if pictures:
+            self._shown = Path(pictures[0]["path"])
+
+
+def chat(
+    run: RunFolder,
+    image: Annotated[
+        Path | None, typer.Option("--image", metavar="PICTURE", help="A picture to show it first.")
+    ] = None,
+) -> None:
+    """Talk with a trained model; /image PATH shows it a picture."""
+    conversation = Conversation()
+    if image is not None:
+        conversation.show(image)
+
+    from rebus import api
+
+    model = api.load(run)
+    say(HELP, style="dim", err=True)
+    while (line := _read()) is not None:
+        try:
+            conversation = _turn(model, conversation, line)
+        except RebusError as error:  # a slip inside a conversation should not end it
+            say(str(error), style="red", err=True)
+
+
+def _turn(model: Any, conversation: Conversation, line: str) -> Conversation:
+    command, _, rest = line.partition(" ")
+    if command == "/image":
+        conversation.show(Path(rest.strip().strip("'\"")).expanduser())
+    elif command == "/reset":
+        conversation = Conversation()
+    elif command.startswith("/"):
+        say(HELP, style="dim", err=True)
+    elif line:
+        conversation.user(line)
+        try:
+            answer = model.chat(conversation.messages)
+        except RebusError:
+            conversation.take_back()
+            raise
+        conversation.assistant(answer)
+        say(answer)
+    return conversation
+
+
+def _read() -> str | None:
+    """The next line, without surrounding space; None when the user is done."""
+    try:
+        line = input("> ").strip()
+    except EOFError:
+        return None
+    return None if line in ("/quit", "/exit", "/q") else line

@@ -1,0 +1,49 @@
+"""``rebus data check``: what is wrong with a table, before any training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rebus.cli.shared import (
+    DataPath,
+    GroupColumn,
+    Kinds,
+    RecipeFile,
+    Settings,
+    SplitColumn,
+    Tasks,
+    console,
+    given,
+    kind_settings,
+    say,
+)
+
+
+def check(
+    data: DataPath,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
+    ] = None,
+    task: Tasks = None,
+    recipe: RecipeFile = None,
+    sets: Settings = None,
+    kind: Kinds = None,
+    split_column: SplitColumn = None,
+    group_column: GroupColumn = None,
+) -> None:
+    """Report what is in a table and what is wrong with it. Exit status 2 if training would refuse it."""
+    from rebus import api
+    from rebus.atomic import write_json
+
+    splits = given(data__split__column=split_column, data__split__group=group_column)
+    settings = [*splits, *kind_settings(kind), *(sets or [])]
+    report = api.check(data, task=task, recipe=recipe, settings=settings)
+    report.render(console())
+    if json_file is not None:
+        write_json(json_file, report.as_dict())
+        say(f"Written: {json_file}")
+    if report.errors:
+        raise typer.Exit(2)

@@ -1,0 +1,26 @@
+"""``rebus predict``: a table in, the same table with predictions out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rebus.cli.shared import DataPath, RunFolder, say
+
+
+def predict(
+    run: RunFolder,
+    data: DataPath,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="FILE", help="Where to write; the suffix decides: .csv, .jsonl or .parquet."),
+    ],
+) -> None:
+    """Predict every row of a table, of any size, and write a table."""
+    from rebus import api
+
+    summary = api.predict_table(run, data, out)
+    skipped = f", {summary.skipped} rows left out" if summary.skipped else ""
+    say(f"{summary.rows} rows in {summary.seconds:.1f} s{skipped}: {out}")

@@ -1,0 +1,103 @@
+"""``rebus train``: a table in, a Run folder out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rebus.cli.shared import (
+    GroupColumn,
+    Kinds,
+    RecipeFile,
+    Settings,
+    SplitColumn,
+    Tasks,
+    given,
+    kind_settings,
+    say,
+    show_table,
+)
+from rebus.errors import RecipeError
+
+
+def train(
+    data: Annotated[
+        Path | None,
+        typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON, JSONL, Parquet) or a folder; not with --resume."),
+    ] = None,
+    task: Tasks = None,
+    recipe: RecipeFile = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The Run folder to make.")] = None,
+    sets: Settings = None,
+    kind: Kinds = None,
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", metavar="MINUTES", help="Train for this long, whatever the recipe says."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and augmentation.")] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="BASE", help="A Run or checkpoint folder whose weights to start from."),
+    ] = None,
+    fusion: Annotated[str | None, typer.Option("--fusion", metavar="NAME", help="joint, unified or cross.")] = None,
+    picture: Annotated[
+        str | None, typer.Option("--picture", metavar="TOWER", help="The picture tower: convnet, vit or none.")
+    ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(
+            "--text", metavar="TOWER", help="The text tower: decoder, encoder, recurrent, wordvectors or none."
+        ),
+    ] = None,
+    split_column: SplitColumn = None,
+    group_column: GroupColumn = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the complete recipe, size, memory and time; train nothing.")
+    ] = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a Run that was interrupted.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the Run folder.")] = False,
+) -> None:
+    """Train a model on a table of pictures and text, and leave a Run folder."""
+    settings = [
+        *given(
+            seed=seed,
+            train__time_limit=time_limit,
+            model__fusion__kind=fusion,
+            model__picture__kind=picture,
+            model__text__kind=text,
+            data__split__column=split_column,
+            data__split__group=group_column,
+        ),
+        *kind_settings(kind),
+        *(sets or []),
+    ]
+    if resume is not None:
+        if data is not None or settings or task or recipe or out or base or dry_run:
+            raise RecipeError(
+                "--resume",
+                "no other setting: a Run goes on with its own recipe",
+                "settings beside it",
+                f"run `rebus train --resume {resume}` alone, or start a new Run with `rebus train DATA`",
+            )
+        from rebus import api
+
+        say(str(api.resume(resume, quiet=quiet).folder))
+        return
+    if data is None:
+        raise RecipeError("rebus train", "a table or folder to learn from", "none", "write `rebus train DATA`")
+
+    from rebus import api
+
+    if dry_run:
+        plan = api.dry_run(data, task=task, recipe=recipe, settings=settings, base=base)
+        say(plan.recipe_text)
+        seconds = "not known" if plan.seconds is None else f"{plan.seconds / 60:.1f} minutes"
+        rows = [["parameters", f"{plan.parameters:,}"], ["memory", f"{plan.memory_mb:,.0f} MiB"], ["time", seconds]]
+        show_table(["estimate", ""], rows)
+        return
+    run = api.train(data, task=task, recipe=recipe, out=out, settings=settings, base=base, quiet=quiet)
+    say(str(run.folder) if quiet else f"The Run is in {run.folder}. Ask it: rebus chat {run.folder}")

@@ -1,0 +1,270 @@
+"""Everything that can be said about a table before any training: what is in it and what is wrong with it.
+
+It decides nothing: the caller refuses or leaves rows out by ``errors`` and ``bad_rows``.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from rebus.data import measures
+from rebus.data.column_kind import split_labels
+from rebus.data.duplicates import duplicate_rows, shared_texts
+from rebus.data.picture_survey import PictureSurvey, survey_pictures
+from rebus.data.row_check import RowCheck, missing_columns
+from rebus.data.table import Table
+from rebus.errors import DataError, PictureError, RebusError
+from rebus.recipe import Data, Kind, TaskSettings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SHOWN = 20
+
+
+@dataclass
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        name: of the table.
+        rows: how many.
+        kinds: column: kind.
+        tasks: task: its columns by role.
+        splits: split: rows.
+        columns: column: figures that fit its kind.
+        pictures: one survey a picture column.
+        duplicates: (row, the earlier row it repeats).
+        leaks: (held-out row, training row) that hold the same picture or text.
+        errors: what no leaving out of rows cures; training refuses.
+        bad_rows: row: what is wrong with it; training refuses or leaves it out and counts it.
+        warnings: what a person should know.
+        skipped: rows that the reader already left out.
+        places: a row's file and line, for the rows named here.
+    """
+
+    name: str
+    rows: int
+    kinds: dict[str, Kind]
+    tasks: dict[str, dict[str, str]]
+    splits: dict[str, int]
+    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: list[PictureSurvey] = field(default_factory=list)
+    duplicates: list[tuple[int, int]] = field(default_factory=list)
+    leaks: list[tuple[int, int]] = field(default_factory=list)
+    errors: list[RebusError] = field(default_factory=list)
+    bad_rows: dict[int, RebusError] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    skipped: list[DataError] = field(default_factory=list)
+    places: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        """Whether training would take the table as it is."""
+        return not self.errors and not self.bad_rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON values; of long lists the first 20 and the count."""
+        bad = sorted(self.bad_rows)
+        return {
+            "name": self.name,
+            "rows": self.rows,
+            "kinds": dict(self.kinds),
+            "tasks": self.tasks,
+            "splits": self.splits,
+            "columns": self.columns,
+            "pictures": [survey.as_dict() for survey in self.pictures],
+            "duplicate_rows": self._pairs(self.duplicates),
+            "leaks": self._pairs(self.leaks),
+            "errors": [error.as_dict() for error in self.errors],
+            "bad_rows": {"count": len(bad), "first": [{"row": row, **self.bad_rows[row].as_dict()} for row in bad[:_SHOWN]]},
+            "skipped": {"count": len(self.skipped), "first": [error.as_dict() for error in self.skipped[:_SHOWN]]},
+            "warnings": self.warnings,
+        }
+
+    def render(self, console: Console) -> None:
+        """Print the report."""
+        from rebus.data.check_render import render_report
+
+        render_report(self, console)
+
+    def _pairs(self, pairs: list[tuple[int, int]]) -> dict[str, Any]:
+        shown = [[self.places.get(a, str(a)), self.places.get(b, str(b))] for a, b in pairs[:_SHOWN]]
+        return {"count": len(pairs), "first": shown}
+
+
+def check_table(
+    table: Table, data: Data, kinds: Mapping[str, Kind], tasks: Sequence[TaskSettings], splits: Sequence[str]
+) -> CheckReport:
+    """Check a table.
+
+    All rows and all pictures' headers are looked at; what is measured on a sample says so.
+
+    Args:
+        table: the rows.
+        data: background, pixel budget.
+        kinds: column: kind.
+        tasks: what is to be learned, columns filled in; empty: only the table itself is checked.
+        splits: (N,) train, valid or test; empty: leakage is not looked for.
+    """
+    counts = Counter(splits)
+    report = CheckReport(
+        name=table.name,
+        rows=len(table),
+        kinds=dict(kinds),
+        tasks={task.name: dict(task.columns) for task in tasks},
+        splits={name: counts[name] for name in ("train", "valid", "test")} if splits else {},
+        skipped=list(table.skipped),
+    )
+    values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
+    _measure(report, values)
+    for name in [name for name, kind in kinds.items() if kind == "picture"]:
+        _pictures(report, table, name, data, splits)
+    report.errors += missing_columns(table, tasks)
+    if not report.errors:
+        _rows(report, table, tasks, values)
+        for task in tasks:
+            _targets(report, table, task, values, splits)
+    report.duplicates = duplicate_rows(table)
+    if splits and not report.pictures:
+        texts = [name for name, kind in kinds.items() if kind == "text"]
+        joined = [" ".join(str(values[name][row]) for name in texts) for row in range(len(table))] if texts else []
+        report.leaks = shared_texts(joined, splits) if texts else []
+    _tell(report)
+    named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
+    report.places = {row: table.where(row) for row in named}
+    return report
+
+
+def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
+    for name, column in values.items():
+        kind = report.kinds[name]
+        figures: dict[str, Any] = {"empty": sum(map(measures.is_blank, column))}
+        if kind == "text":
+            figures |= measures.text_figures(column)
+        elif kind in ("category", "labels"):
+            several = kind == "labels"
+            figures |= measures.label_figures(
+                [label for value in column for label in (split_labels(value) if several else _one(value))]
+            )
+        elif kind == "number":
+            figures |= measures.number_figures(column)
+            if figures["not_finite"]:
+                report.warnings.append(f"column '{name}': {figures['not_finite']} values are not finite numbers")
+        report.columns[name] = figures
+
+
+def _one(value: Any) -> list[str]:
+    return [] if measures.is_blank(value) else [str(value)]
+
+
+def _pictures(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
+    survey = survey_pictures(table, name, data, splits)
+    report.pictures.append(survey)
+    report.leaks += survey.leaks
+    for at, error in survey.errors.items():
+        for row in survey.rows[at]:
+            where = f"{table.where(row)}, column '{name}'"
+            report.bad_rows.setdefault(row, PictureError(where, error.expected, error.found, error.do))
+
+
+def _rows(report: CheckReport, table: Table, tasks: Sequence[TaskSettings], values: dict[str, list[Any]]) -> None:
+    """A row is bad where a value is wrong, or where it lacks something for every task."""
+    if not tasks:
+        return
+    wanted = {column for task in tasks for column in task.columns.values()}
+    columns = {name: values[name] if name in values else table.column(name) for name in wanted}
+    checks = [RowCheck(table, task, columns, set(report.bad_rows)) for task in tasks]
+    lacking: Counter[str] = Counter()
+    for row in range(len(table)):
+        wrong = next((error for check in checks if (error := check.invalid(row)) is not None), None)
+        absent = [check.absent(row) for check in checks]
+        lacking.update(check.task.name for check, error in zip(checks, absent, strict=True) if error is not None)
+        if wrong is None and all(error is not None for error in absent):
+            wrong = absent[0]
+        if wrong is not None:
+            report.bad_rows.setdefault(row, wrong)
+    if len(tasks) > 1:
+        report.warnings += [f"task {name}: {count} rows hold nothing for it" for name, count in sorted(lacking.items())]
+
+
+def _targets(
+    report: CheckReport, table: Table, task: TaskSettings, values: dict[str, list[Any]], splits: Sequence[str]
+) -> None:
+    role = {"classify": "label", "tag": "labels", "regress": "target"}.get(task.name)
+    if role is None:
+        return
+    column = task.columns[role]
+    cells = values[column] if column in values else table.column(column)
+    where = f"{table.name}, column '{column}'"
+    flag = f"or name another column with --set tasks.N.columns.{role}=COLUMN"
+    if task.name == "regress":
+        numbers = {number for cell in cells if (number := measures.as_number(cell)) is not None}
+        if len(numbers) < 2:
+            found = f"only {next(iter(numbers)):g}" if numbers else "none"
+            report.errors.append(DataError(where, "at least two different numbers", found, f"add other rows, {flag}"))
+        return
+    labels = [split_labels(cell) if task.name == "tag" else _one(cell) for cell in cells]
+    counts = Counter(label for row in labels for label in row)
+    least = 2 if task.name == "classify" else 1
+    if len(counts) < least:
+        found = f"only '{next(iter(counts))}'" if counts else "none"
+        report.errors.append(DataError(where, f"at least {least} different labels", found, f"add other rows, {flag}"))
+        return
+    _label_warnings(report, column, labels, counts, splits)
+    if task.name == "classify" and "text" in task.columns and task.columns["text"] in values:
+        firsts = [row[0] if row else "" for row in labels]
+        own, chance = measures.leak_share(values[task.columns["text"]], firsts)
+        if own >= 0.5 and own > 2 * chance:
+            report.warnings.append(
+                f"column '{task.columns['text']}' names the row's own '{column}' in {own:.0%} of rows: the model may read "
+                "the answer instead of learning it"
+            )
+
+
+def _label_warnings(
+    report: CheckReport, column: str, labels: list[list[str]], counts: Counter[str], splits: Sequence[str]
+) -> None:
+    rare = sum(count < 5 for count in counts.values())
+    if rare:
+        report.warnings.append(f"column '{column}': {rare} of {len(counts)} labels have fewer than 5 rows")
+    (_, most), least = counts.most_common(1)[0], min(counts.values())
+    if most > 10 * least:
+        report.warnings.append(f"column '{column}': the most frequent label has {most} rows, the rarest {least}")
+    if splits:
+        training = {label for row, name in zip(labels, splits, strict=True) if name == "train" for label in row}
+        unseen = sorted(set(counts) - training)
+        if unseen:
+            shown = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
+            report.warnings.append(f"column '{column}': {len(unseen)} labels are in no training row ({shown})")
+
+
+def _tell(report: CheckReport) -> None:
+    """Errors and warnings about the whole."""
+    if report.splits and not report.splits["train"]:
+        report.errors.append(
+            DataError(f"{report.name}, splits", "rows to train on", "none", "lower data.split.valid and data.split.test")
+        )
+    report.warnings += [f"no row is in the split '{name}'" for name in ("valid", "test") if report.splits.get(name) == 0]
+    if report.skipped:
+        report.warnings.append(f"{len(report.skipped)} left out while reading; the first: {report.skipped[0]}")
+    if report.duplicates:
+        report.warnings.append(f"{len(report.duplicates)} rows repeat an earlier row")
+    if report.leaks:
+        what = "picture" if report.pictures else "text"
+        report.warnings.append(
+            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too, or one that looks the same; "
+            "keep them together with --set data.split.group=COLUMN"
+        )
+    for survey in report.pictures:
+        if survey.empty:
+            report.warnings.append(f"column '{survey.column}': {len(survey.empty)} rows have no picture")
+        whole = len(survey.rows) - sum(header is None for header in survey.headers)
+        if 0 < len(survey.decoded) < whole - len(survey.errors):
+            report.warnings.append(
+                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} pictures were decoded "
+                "(a sample): damage and near-duplicates among the others are not known"
+            )

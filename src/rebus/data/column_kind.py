@@ -1,0 +1,188 @@
+"""The kind of one column, from its name, its type and a sample of its values; and why."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rebus.data import names
+from rebus.data.columns import is_picture_struct
+from rebus.data.picture_sources import SIGNATURES, is_base64_picture
+from rebus.data.readers.folders import PICTURE_ENDINGS
+from rebus.data.table import Table
+from rebus.recipe import Kind
+
+_SAMPLE = 2000
+_SEPARATORS = re.compile(r"[|;；]")
+_CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
+_PATH = re.compile(r"\S+")
+_BOX_FIELDS = {"box", "bbox"}
+_TAG_FIELDS = {"tag", "label"}
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A column's kind and the reason in a few words."""
+
+    kind: Kind
+    why: str
+
+
+def guess_kind(table: Table, name: str) -> Guess:
+    """The kind of a column. A pure function of its name and values."""
+    column = table.arrow_column(name)
+    kind = column.type
+    if column.null_count == len(column):
+        return Guess("ignore", "it is empty")
+    if is_picture_struct(kind):
+        return Guess("picture", "it holds pictures")
+    if names.is_metadata(name):
+        return Guess("ignore", "its name says that it describes the row")
+    sample = _sample(column)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        pictures = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
+        return Guess("picture", "its bytes are pictures") if 2 * pictures >= len(sample) else Guess("ignore", "its bytes are no pictures")
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _list(name, kind.value_type)
+    if pa.types.is_boolean(kind):
+        return Guess("category", "true or false")
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return _number(name, column, pa.types.is_integer(kind))
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return _string(table, name, column, [value for value in sample if value.strip()])
+    return Guess("ignore", f"values of type {kind} are not learned from")
+
+
+def split_labels(value: Any) -> list[str]:
+    """The labels of one cell: a list as it is, text divided at ``|`` or ``;``."""
+    if value is None:
+        return []
+    parts = value if isinstance(value, list) else _SEPARATORS.split(str(value))
+    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
+
+
+def _sample(column: pa.ChunkedArray) -> list[Any]:
+    """Up to 2,000 values that are not null, evenly spaced, so that a sorted file is seen as a whole."""
+    known = column.drop_null()
+    if len(known) > _SAMPLE:
+        known = known.take(pa.array([i * len(known) // _SAMPLE for i in range(_SAMPLE)]))
+    values: list[Any] = known.to_pylist()
+    return values
+
+
+def _list(name: str, inner: pa.DataType) -> Guess:
+    if pa.types.is_struct(inner):
+        fields = {inner.field(i).name for i in range(inner.num_fields)}
+        if fields & _BOX_FIELDS:
+            return Guess("boxes", "lists of labels with boxes")
+        if fields & _TAG_FIELDS and len(fields) == 2:
+            return Guess("tags", "lists of tokens with tags")
+        return Guess("ignore", "lists of objects")
+    if names.named(name, names.TAGS) or pa.types.is_list(inner):
+        return Guess("tags", "a tag for each token") if _is_words(inner) else Guess("ignore", "lists of lists of numbers")
+    if _is_words(inner):
+        words = (*names.CAPTION, *names.QUESTION, *names.ANSWER, *names.TEXT, "tokens", "words")
+        if names.named(name, words):
+            return Guess("text", "its name; several texts a row")
+        return Guess("labels", "lists of words")
+    if names.named(name, names.LABELS):
+        return Guess("labels", "its name; several numbers a row")
+    return Guess("ignore", "lists of numbers")
+
+
+def _is_words(kind: pa.DataType) -> bool:
+    while pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
+
+
+def _number(name: str, column: pa.ChunkedArray, whole: bool) -> Guess:
+    if names.named(name, names.LABEL) and whole:
+        return Guess("category", "its name; the numbers stand for classes")
+    if names.named(name, names.TARGET):
+        return Guess("number", "its name")
+    if names.named(name, (*names.ANSWER, *names.CAPTION, *names.QUESTION)):
+        return Guess("text", "its name; numbers as words")
+    distinct = pc.count_distinct(column, mode="only_valid").as_py()
+    if distinct == 1 and len(column) > 1:
+        return Guess("ignore", "every row holds the same")
+    if whole and distinct == 2:
+        return Guess("category", "two different whole numbers")
+    if whole and len(column) > 2 and distinct == len(column) and _counts(column):
+        return Guess("ignore", "it counts the rows")
+    return Guess("number", "numbers")
+
+
+def _counts(column: pa.ChunkedArray) -> bool:
+    values = column.to_pylist()
+    return all(after == before + 1 for before, after in zip(values, values[1:], strict=False))
+
+
+def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str]) -> Guess:
+    if not sample:
+        return Guess("ignore", "it is blank")
+    if _are_pictures(table, name, sample):
+        return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
+    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT)):
+        return Guess("text", "its name")
+    several = _several(sample)
+    if several and names.named(name, (*names.LABELS, *names.LABEL)):
+        return Guess("labels", "its name, and labels divided by | or ;")
+    if names.named(name, names.LABEL):
+        return Guess("category", "its name")
+    if names.named(name, names.LABELS):
+        return Guess("labels", "its name")
+    if names.named(name, names.TARGET):
+        numbers = sum(_is_number(value) for value in sample)
+        if 2 * numbers >= len(sample):
+            return Guess("number", "its name, and most values are numbers")
+    distinct, rows = pc.count_distinct(column, mode="only_valid").as_py(), len(column) - column.null_count
+    if distinct == 1 and len(column) > 1 and rows == len(column):
+        return Guess("ignore", "every row holds the same")
+    if several:
+        return Guess("labels", "labels divided by | or ;")
+    if distinct == rows and rows >= 5 and all(_CODE.fullmatch(value) for value in sample):
+        return Guess("ignore", "a different code in each row")
+    mean_length = sum(map(len, sample)) / len(sample)
+    asks = 2 * sum(value.rstrip().endswith(("?", "？")) for value in sample) > len(sample)
+    few = 2 * distinct <= rows if rows < 50 else distinct <= max(20, rows // 5)
+    if few and mean_length <= 40 and not asks:
+        return Guess("category", f"few different values ({distinct} in {rows} rows)")
+    return Guess("text", "free text")
+
+
+def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:
+    share = sum(map(_looks_like_picture, sample)) / len(sample)
+    if not names.named(name, names.PICTURE):
+        return share >= 0.9
+    if share >= 0.5:
+        return True
+    return all(_PATH.fullmatch(value) and len(value) < 300 for value in sample)
+
+
+def _looks_like_picture(value: str) -> bool:
+    if value[:11].lower() == "data:image/" or is_base64_picture(value):
+        return True
+    return value.split("?")[0].lower().endswith((*PICTURE_ENDINGS, ".svg", ".heic", ".psd", ".eps")) and "\n" not in value
+
+
+def _several(sample: list[str]) -> bool:
+    """Whether cells hold labels divided by | or ;: many do, the parts are short and return in other cells."""
+    divided = [value for value in sample if _SEPARATORS.search(value)]
+    if 5 * len(divided) < len(sample) or len(sample) < 2:
+        return False
+    parts = [part for value in sample for part in split_labels(value)]
+    short = sum(map(len, parts)) <= 30 * len(parts)
+    return short and (len(set(parts)) < 0.7 * len(parts) or len(parts) < 10)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,99 @@
+"""The same thing twice: identical rows, and pictures or texts that lie in two splits (leakage).
+
+It does not know tasks. Pictures are compared by the bytes of all of them and by thumbnails of those that were decoded.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rebus.data.names import tidy
+from rebus.data.splits import row_keys
+from rebus.data.table import Table
+
+THUMB = 16
+_RMS, _MOST = 4.0, 40.0  # differences of 0..255: what another size or another JPEG quality makes of the same picture
+_NOT_WORDS = re.compile(r"[\W_]+")
+_CHUNK = 1024
+
+
+def duplicate_rows(table: Table) -> list[tuple[int, int]]:
+    """(row, the earlier row it repeats) for every row that equals an earlier one in all columns but the split."""
+    columns = [name for name in table.columns if tidy(name) != "split"]
+    seen: dict[bytes, int] = {}
+    twice = []
+    for row, key in enumerate(row_keys(table, columns)):
+        first = seen.setdefault(key, row)
+        if first != row:
+            twice.append((row, first))
+    return twice
+
+
+def shared_texts(texts: Sequence[str], splits: Sequence[str]) -> list[tuple[int, int]]:
+    """(held-out row, training row) with the same text but for case, space and punctuation; one pair a held-out row.
+
+    Args:
+        texts: (N,) one a row; blank ones are passed over.
+        splits: (N,) train, valid or test.
+    """
+    training: dict[str, int] = {}
+    keys = [_NOT_WORDS.sub("", unicodedata.normalize("NFKC", text).casefold()) for text in texts]
+    for row, key in enumerate(keys):
+        if key and splits[row] == "train":
+            training.setdefault(key, row)
+    return [(row, training[key]) for row, key in enumerate(keys) if key and splits[row] != "train" and key in training]
+
+
+def shared_keys(keys: Sequence[Any], splits: Sequence[set[str]]) -> list[tuple[int, int]]:
+    """(held-out picture, training picture) pairs of equal key, where the two are different entries.
+
+    Args:
+        keys: (M,) a hash of each picture's bytes; None: not known.
+        splits: (M,) the splits in which each picture is used.
+    """
+    groups: dict[Any, list[int]] = defaultdict(list)
+    for at, key in enumerate(keys):
+        if key is not None:
+            groups[key].append(at)
+    pairs = []
+    for group in groups.values():
+        training = [at for at in group if "train" in splits[at]]
+        if training:
+            pairs += [(at, training[0]) for at in group if splits[at] - {"train"} and at != training[0]]
+    return sorted(pairs)
+
+
+def similar_pictures(
+    thumbs: npt.NDArray[np.uint8], held_out: npt.NDArray[np.int64], training: npt.NDArray[np.int64]
+) -> list[tuple[int, int]]:
+    """(held-out, training) pairs that look the same; the nearest training picture of each held-out one.
+
+    Args:
+        thumbs: (M, 16, 16, 3) uint8.
+        held_out: positions of the held-out ones.
+        training: positions of the training ones.
+    """
+    if not len(held_out) or not len(training):
+        return []
+    flat = thumbs.reshape(len(thumbs), -1).astype(np.float32) - 128.0
+    size = flat.shape[1]
+    known = flat[training]
+    squares = (known * known).sum(1)
+    pairs = []
+    for start in range(0, len(held_out), _CHUNK):
+        part = held_out[start : start + _CHUNK]
+        asked = flat[part]
+        distance = (asked * asked).sum(1)[:, None] + squares[None] - 2.0 * (asked @ known.T)
+        nearest = distance.argmin(1)
+        for row in np.flatnonzero(distance[np.arange(len(part)), nearest] <= _RMS**2 * size):
+            other = int(training[nearest[row]])
+            if np.abs(flat[part[row]] - flat[other]).max() <= _MOST:
+                pairs.append((int(part[row]), other))
+    return pairs

@@ -1,0 +1,89 @@
+"""What each column is and what can be learned from them, guessed deterministically and explained.
+
+It does not know how a task works: only which columns it reads (see ``roles``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import get_args
+
+from rebus.data.column_kind import Guess, guess_kind, split_labels
+from rebus.data.roles import guess_tasks
+from rebus.data.table import Table
+from rebus.errors import DataError, nearest
+from rebus.recipe import Kind, TaskSettings
+
+__all__ = ["Inference", "infer", "infer_kinds", "infer_tasks", "split_labels"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What was inferred from a table.
+
+    Attributes:
+        kinds: column: kind, for every column.
+        tasks: the tasks with the columns they read; empty where none was found.
+        notes: for people: what was inferred, why, and the flag that overrides it.
+    """
+
+    kinds: dict[str, Kind]
+    tasks: list[TaskSettings] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequence[str] = ()) -> Inference:
+    """Guess kinds and tasks.
+
+    Args:
+        table: the rows.
+        overrides: column: kind, where the user says it.
+        tasks: names of the tasks that are wanted; their columns are guessed as far as possible. None: the task is guessed.
+
+    Raises:
+        DataError: an override names a column or a kind that does not exist.
+    """
+    guesses = _guesses(table, overrides or {})
+    kinds = {name: guess.kind for name, guess in guesses.items()}
+    found = guess_tasks(table.columns, kinds, tasks)
+    notes = [
+        f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {_quoted(name)}=KIND"
+        for name, guess in guesses.items()
+        if guess.kind != "ignore"
+    ]
+    ignored = [f"'{name}' ({guess.why})" for name, guess in guesses.items() if guess.kind == "ignore"]
+    if ignored:
+        notes.append(f"not learned from: {', '.join(ignored)}; otherwise: --kind COLUMN=KIND")
+    for number, (settings, why) in enumerate(found):
+        roles = ", ".join(f"{role} '{column}'" for role, column in settings.columns.items())
+        notes.append(
+            f"task {settings.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME, "
+            f"or --set tasks.{number}.columns.ROLE=COLUMN"
+        )
+    return Inference(kinds, [settings for settings, _ in found], notes)
+
+
+def infer_kinds(table: Table, overrides: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
+    """Column: kind. Raises DataError as ``infer`` does."""
+    return {name: guess.kind for name, guess in _guesses(table, overrides or {}).items()}
+
+
+def infer_tasks(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[str] = ()) -> list[TaskSettings]:
+    """The tasks that columns of these kinds allow (or the named ones), with the columns they read; maybe none."""
+    return [settings for settings, _ in guess_tasks(table.columns, kinds, tasks)]
+
+
+def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
+    for name, kind in overrides.items():
+        if name not in table.columns:
+            raise DataError(f"{table.name}, --kind {name}", "a column that exists", f"'{name}'", nearest(name, table.columns))
+        if kind not in get_args(Kind):
+            raise DataError(f"--kind {name}={kind}", f"one of {', '.join(get_args(Kind))}", f"'{kind}'", nearest(kind, get_args(Kind)))
+    return {
+        name: Guess(overrides[name], "as you said") if name in overrides else guess_kind(table, name) for name in table.columns
+    }
+
+
+def _quoted(name: str) -> str:
+    return f"'{name}'" if " " in name else name

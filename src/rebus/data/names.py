@@ -1,0 +1,57 @@
+"""Words that column names, folders and splits are known by, in English and Chinese; nothing here looks at values."""
+
+from __future__ import annotations
+
+import re
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "训练", "训练集"), "train"),
+    **dict.fromkeys(("valid", "validation", "val", "dev", "development", "验证", "验证集", "开发集"), "valid"),
+    **dict.fromkeys(("test", "testing", "tst", "测试", "测试集"), "test"),
+}
+
+PICTURE = ("picture", "image", "img", "photo", "pic", "file_name", "image_path", "图片", "图像", "照片", "图")
+QUESTION = ("question", "query", "问题", "提问", "问")
+ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "答案", "答")
+CAPTION = ("caption", "captions", "description", "title", "text", "sentence", "描述", "标题", "说明", "图说", "文本")
+TEXT = ("text", "sentence", "content", "body", "review", "comment", "message", "tweet", "文本", "内容", "正文", "句子", "评论")
+LABEL = ("label", "class", "category", "topic", "sentiment", "genre", "target_class", "标签", "类别", "分类", "种类", "主题")
+LABELS = ("labels", "tags", "classes", "categories", "topics", "genres", "多标签", "标签")
+TARGET = ("target", "score", "price", "y", "value", "rating", "分数", "得分", "评分", "价格", "目标")
+TYPE = ("type", "question_type", "kind", "类型", "问题类型", "题型")
+BOXES = ("boxes", "objects", "bboxes", "annotations", "框", "目标框")
+TAGS = ("ner_tags", "pos_tags", "token_tags", "bio", "词性", "实体")
+METADATA = (
+    *("split", "type", "question_type", "kind", "language", "lang", "locale", "artist", "author", "group", "id", "index", "idx"),
+    *("uid", "uuid", "key", "source", "url", "uri", "link", "license", "licence", "style", "date", "time", "timestamp", "folder"),
+    *("width", "height", "image_id", "picture_id", "question_id", "scene", "seed", "md5", "sha1", "sha256", "hash"),
+    *("划分", "类型", "问题类型", "题型", "语言", "作者", "画家", "分组", "编号", "序号", "来源", "链接", "日期", "时间", "风格", "许可"),
+)
+_ORDINAL = re.compile(r"[\s\-]+")
+
+
+def tidy(name: str) -> str:
+    """A column's name as it is looked up: ``Image Path`` -> ``image_path``."""
+    return _ORDINAL.sub("_", name.strip()).casefold()
+
+
+def named(name: str, words: tuple[str, ...]) -> bool:
+    """Whether a column's name is one of the words."""
+    return tidy(name) in words
+
+
+def first_named(columns: list[str], words: tuple[str, ...]) -> str | None:
+    """The column that the earliest of the words names."""
+    by_name = {tidy(column): column for column in reversed(columns)}
+    return next((by_name[word] for word in words if word in by_name), None)
+
+
+def is_metadata(name: str) -> bool:
+    """Whether a column's name says that it describes the row and is never to be learned."""
+    tidied = tidy(name)
+    return tidied in METADATA or tidied.endswith(("_id", "编号"))
+
+
+def split_word(text: str) -> str | None:
+    """``train``, ``valid`` or ``test`` for any word that means one of them."""
+    return SPLIT_WORDS.get(text.strip().casefold())

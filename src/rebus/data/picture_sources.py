@@ -1,0 +1,148 @@
+"""Where a picture's bytes are: a path, base64 text, a ``data:`` address or bytes; and which of those are refused.
+
+A relative path may not leave the table's folder; an absolute path is the user's own word. Nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from rebus.errors import PictureError
+
+_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
+SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"P4", b"P5", b"P6")
+_SHORTEST_BASE64 = 32
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A picture's bytes as a file, and how messages call it.
+
+    Attributes:
+        file: open for reading, at its start.
+        where: the row (or the file, where no row is known).
+        what: the picture itself: ``'cats/1.png'`` or ``embedded bytes``.
+        ending: of its name, in lower case.
+    """
+
+    file: IO[bytes]
+    where: str
+    what: str
+    ending: str = ""
+
+
+@contextmanager
+def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Iterator[Opened]:
+    """The bytes a picture value stands for.
+
+    Raises:
+        PictureError: the value is empty, an address, a path out of the folder, or names nothing that can be read.
+    """
+    embedded = picture_bytes(value, where)
+    if embedded is not None:
+        yield Opened(io.BytesIO(embedded), where or "a picture", "embedded data")
+        return
+    assert isinstance(value, str)  # picture_bytes took the bytes
+    path = picture_path(value, root, where)
+    named = f"'{shown(value)}'"
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - closed below
+    except OSError as error:
+        raise _unreadable(where or str(path), named, error) from error
+    with file:
+        yield Opened(file, where or str(path), named, path.suffix.lower())
+
+
+def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
+    """The bytes that a value carries in itself, or None where it is a path. Raises PictureError as ``open_picture`` does."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value)
+    if value is None or not isinstance(value, str) or not value.strip():
+        found = "nothing" if value is None or value == "" or isinstance(value, str) else f"a {type(value).__name__}"
+        raise PictureError(where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out")
+    if value[:5].lower() == "data:":
+        head, comma, body = value.partition(",")
+        if not comma or not head.lower().endswith(";base64"):
+            raise PictureError(
+                where or "a picture", "an address like 'data:image/png;base64,...'", f"'{shown(head)}'", "encode it as base64"
+            )
+        return _decode_base64(body, where)
+    return _decode_base64(value, where) if is_base64_picture(value) else None
+
+
+def is_base64_picture(value: str) -> bool:
+    """Whether text is base64 of something that begins as a picture does (a JPEG's begins '/9j/', like a path)."""
+    if len(value) < _SHORTEST_BASE64:
+        return False
+    try:
+        head = base64.b64decode(value[:16].replace("-", "+").replace("_", "/"), validate=True)
+    except (ValueError, binascii.Error):
+        return False
+    return head.startswith(SIGNATURES) and "." not in value[-8:]
+
+
+def picture_path(value: str, root: str | Path, where: str = "") -> Path:
+    """The file that a path value names. Raises PictureError where it is refused or missing."""
+    where = where or f"picture '{shown(value)}'"
+    named = f"'{shown(value)}'"
+    if _ADDRESS.match(value):
+        raise PictureError(where, "a local picture", f"the address {named}", "download it and write its local path in the table")
+    if "\0" in value:
+        raise PictureError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
+    path = Path(value)
+    if not path.is_absolute():
+        path = _below(value, Path(root), where)
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError) as error:
+        raise _unreadable(where, named, error, path) from error
+    if stat.S_ISREG(mode):
+        return path
+    raise PictureError(where, "a picture file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file")
+
+
+def shown(text: str | bytes) -> str:
+    """A value as messages show it: one line, cut to 80 characters."""
+    words = repr(text)[1:-1] if isinstance(text, str) else repr(text)
+    return words if len(words) <= 80 else words[:77] + "..."
+
+
+def _below(value: str, root: Path, where: str) -> Path:
+    inner = os.path.normpath(value)
+    if "\\" in value and not (root / inner).exists():
+        inner = os.path.normpath(value.replace("\\", "/"))  # a table written on Windows
+    if inner == ".." or inner.startswith(("../", "..\\")):
+        raise PictureError(
+            where,
+            f"a path below the table's folder ({root})",
+            f"'{shown(value)}', which leads out of it",
+            "move the pictures into the folder, or write absolute paths",
+        )
+    return root / inner
+
+
+def _decode_base64(text: str, where: str) -> bytes:
+    tidy = "".join(text.split()).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise PictureError(where or "a picture", "valid base64", f"text that is not ({error})", "encode the picture again") from error
+
+
+def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> PictureError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        folder = "" if path is None or path.parent.is_dir() else f" (there is no folder '{shown(str(path.parent))}')"
+        return PictureError(where, "a picture file", f"no file {named}{folder}", "correct the path; relative ones start at the table's folder")
+    told = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return PictureError(where, "a picture that can be read", f"{named}: {told}", "check the file and its permissions")

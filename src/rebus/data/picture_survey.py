@@ -1,0 +1,201 @@
+"""Every picture of a column looked at once: which are missing or broken, how large they are, which are the same.
+
+All headers are read; decoding, which is slow, stops at a number of pictures and of pixels, and says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from rebus.data.duplicates import THUMB, shared_keys, similar_pictures
+from rebus.data.picture_sources import picture_bytes, picture_path
+from rebus.data.pictures import Header, decode_picture, read_header
+from rebus.data.table import Table
+from rebus.errors import PictureError
+from rebus.recipe import Data
+
+MOST_DECODED = 4000
+MOST_PIXELS = 400_000_000
+_THREADS = 2
+
+
+@dataclass
+class PictureSurvey:
+    """What a column's pictures are.
+
+    Attributes:
+        column: its name.
+        rows: (M,) for each different picture, the rows that use it.
+        empty: rows without a picture.
+        headers: (M,) format and size; None where the picture cannot be opened.
+        errors: position of a picture: why it cannot be used.
+        decoded: positions of the pictures that were decoded as well.
+        thumbs: (len(decoded), 16, 16, 3) uint8.
+        leaks: (held-out row, training row) of pictures that are the same or look it.
+    """
+
+    column: str
+    rows: list[list[int]] = field(default_factory=list)
+    empty: list[int] = field(default_factory=list)
+    headers: list[Header | None] = field(default_factory=list)
+    errors: dict[int, PictureError] = field(default_factory=dict)
+    decoded: list[int] = field(default_factory=list)
+    thumbs: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMB, THUMB, 3), np.uint8))
+    leaks: list[tuple[int, int]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Counts and sizes as JSON values."""
+        known = [header for header in self.headers if header is not None]
+        sides = {"width": [header.width for header in known], "height": [header.height for header in known]}
+        return {
+            "column": self.column,
+            "different": len(self.rows),
+            "rows_without": len(self.empty),
+            "unreadable": len(self.errors),
+            "headers_read": len(self.rows),
+            "decoded": len(self.decoded),
+            "formats": dict(Counter(header.format for header in known).most_common()),
+            **{name: [min(side), int(np.median(side)), max(side)] for name, side in sides.items() if side},
+        }
+
+
+def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]) -> PictureSurvey:
+    """Look at all pictures of a column.
+
+    Args:
+        table: the rows.
+        column: a picture column.
+        data: background and pixel budget.
+        splits: (N,) each row's split; empty: no search for leaks.
+    """
+    values, survey = _different(table, column)
+
+    def where(at: int) -> str:
+        return f"{table.where(survey.rows[at][0])}, column '{column}'"
+
+    def header(at: int) -> tuple[Header | PictureError, Any]:
+        try:
+            found = read_header(values[at], table.root, pixel_budget=data.pixel_budget, where=where(at))
+            return found, _length(values[at], table)
+        except PictureError as error:
+            return error, None
+
+    def decode(at: int) -> npt.NDArray[np.uint8] | PictureError:
+        try:
+            array = decode_picture(
+                values[at],
+                table.root,
+                background=data.background,
+                pixel_budget=data.pixel_budget,
+                where=where(at),
+                near=4 * THUMB,
+            )
+        except PictureError as error:
+            return error
+        return np.asarray(Image.fromarray(array).resize((THUMB, THUMB), Image.Resampling.BOX))
+
+    lengths: list[Any] = []
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for at, (found, length) in enumerate(pool.map(header, range(len(values)))):
+            survey.headers.append(found if isinstance(found, Header) else None)
+            lengths.append(length)
+            if isinstance(found, PictureError):
+                survey.errors[at] = found
+        thumbs = []
+        chosen = _chosen(survey.headers)
+        for at, thumb in zip(chosen, pool.map(decode, chosen), strict=True):
+            if isinstance(thumb, PictureError):
+                survey.errors[at] = thumb
+            else:
+                survey.decoded.append(at)
+                thumbs.append(thumb)
+    if thumbs:
+        survey.thumbs = np.stack(thumbs)
+    if splits:
+        survey.leaks = _leaks(survey, values, lengths, table, splits)
+    return survey
+
+
+def _different(table: Table, column: str) -> tuple[list[Any], PictureSurvey]:
+    survey = PictureSurvey(column)
+    values: list[Any] = []
+    place: dict[Any, int] = {}
+    for row, value in enumerate(table.column(column)):
+        if value is None or (isinstance(value, str | bytes) and not value.strip()):
+            if value == b"":
+                place.setdefault(b"", len(values))
+            else:
+                survey.empty.append(row)
+                continue
+        key = value if isinstance(value, str) and len(value) < 256 else _digest(value)
+        at = place.setdefault(key, len(values))
+        if at == len(values):
+            values.append(value)
+            survey.rows.append([])
+        survey.rows[at].append(row)
+    return values, survey
+
+
+def _digest(value: Any) -> bytes:
+    content = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def _chosen(headers: list[Header | None]) -> list[int]:
+    """Positions to decode: all, or evenly spaced ones within the limits."""
+    whole = [at for at, header in enumerate(headers) if header is not None]
+    pixels = sum(header.width * header.height for header in headers if header is not None)
+    most = min(MOST_DECODED, len(whole), max(50, int(len(whole) * MOST_PIXELS / max(1, pixels))))
+    return [whole[i * len(whole) // most] for i in range(most)]
+
+
+def _length(value: Any, table: Table) -> int:
+    """The number of bytes: only pictures of equal length can have equal bytes."""
+    embedded = picture_bytes(value)
+    return len(embedded) if embedded is not None else os.stat(picture_path(value, table.root)).st_size
+
+
+def _content_key(value: Any, table: Table) -> bytes | None:
+    embedded = picture_bytes(value)
+    try:
+        return _digest(picture_path(value, table.root).read_bytes() if embedded is None else embedded)
+    except OSError:
+        return None
+
+
+def _leaks(
+    survey: PictureSurvey, values: list[Any], lengths: list[Any], table: Table, splits: Sequence[str]
+) -> list[tuple[int, int]]:
+    used = [{splits[row] for row in rows} for rows in survey.rows]
+    pairs = {(at, at) for at, names in enumerate(used) if "train" in names and len(names) > 1}
+    same_length: dict[Any, list[int]] = defaultdict(list)
+    for at, length in enumerate(lengths):
+        if length is not None:
+            same_length[length].append(at)
+    keys: list[bytes | None] = [None] * len(values)
+    for group in same_length.values():
+        if len(group) > 1 and len(set.union(*(used[at] for at in group))) > 1:
+            for at in group:
+                keys[at] = _content_key(values[at], table)
+    pairs |= set(shared_keys(keys, used))
+    positions = np.arange(len(survey.decoded))
+    training = np.array(["train" in used[at] for at in survey.decoded], dtype=bool)
+    held_out = np.array([used[at] != {"train"} and "train" not in used[at] for at in survey.decoded], dtype=bool)
+    near = similar_pictures(survey.thumbs, positions[held_out], positions[training])
+    found = {first for first, _ in pairs}
+    pairs |= {(survey.decoded[a], survey.decoded[b]) for a, b in near if survey.decoded[a] not in found}
+    return sorted((_row(survey, a, splits, False), _row(survey, b, splits, True)) for a, b in pairs)
+
+
+def _row(survey: PictureSurvey, at: int, splits: Sequence[str], training: bool) -> int:
+    return next(row for row in survey.rows[at] if (splits[row] == "train") == training)

@@ -1,0 +1,244 @@
+"""One picture value to an array: opened safely, turned upright, laid on a background, always (H, W, 3) uint8.
+
+It does not know tables or models. Only listed formats are opened; the number of pixels is read from the header before
+anything is decoded. See ``picture_sources`` for which files a value may name.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageColor
+
+from rebus.data.picture_sources import Opened, open_picture, shown
+from rebus.errors import PictureError
+
+Array = npt.NDArray[np.uint8]
+PIXEL_BUDGET = 50_000_000
+# Vector and document formats (EPS, PSD, FITS, PDF...) run interpreters or have no agreed picture: not opened.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "TGA")
+_PLUGINS = ("Png", "Jpeg", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Ico", "Avif", "Tga")
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture says of itself before it is decoded: its format and its size in pixels as stored."""
+
+    format: str
+    width: int
+    height: int
+
+
+def decode_picture(
+    value: str | bytes,
+    root: str | Path = ".",
+    *,
+    background: str = "white",
+    pixel_budget: int = PIXEL_BUDGET,
+    where: str = "",
+    near: int | None = None,
+) -> Array:
+    """Decode a picture.
+
+    Args:
+        value: a path (relative to ``root`` or absolute), base64 text, a ``data:`` address, or the file's bytes.
+        root: folder of the table.
+        background: colour behind transparent pixels, a name or ``#rrggbb``.
+        pixel_budget: most pixels the header may promise.
+        where: the row, for messages.
+        near: when given, a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
+            stay at least twice this many pixels; much faster for photographs.
+
+    Returns:
+        (H, W, 3) uint8, upright by its EXIF orientation, the first frame of an animation.
+
+    Raises:
+        PictureError: it is missing, broken, cut off, too large, or of a format that is not read.
+    """
+    colour = background_colour(background)
+    with open_picture(value, root, where) as opened:
+        image = _identify(opened)
+        _refuse_large(image, opened, pixel_budget)
+        if near is not None and image.format in ("JPEG", "MPO"):
+            image.draft(None, (2 * near, 2 * near))
+        try:
+            image.load()
+            turn = _TURNS.get(_orientation(image))
+            flat = _on_background(image, colour)
+            return np.asarray(flat if turn is None else flat.transpose(turn), dtype=np.uint8).copy()
+        except PictureError:
+            raise
+        except Exception as error:  # Pillow's readers raise nearly anything on damaged files
+            raise _broken(opened, error) from error
+
+
+def read_header(value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = "") -> Header:
+    """Open a picture without decoding it. Raises PictureError as ``decode_picture`` does."""
+    with open_picture(value, root, where) as opened:
+        image = _identify(opened)
+        _refuse_large(image, opened, pixel_budget)
+        return Header(image.format or "", image.width, image.height)
+
+
+def background_colour(name: str) -> tuple[int, int, int]:
+    """A colour's name or ``#rrggbb`` as red, green and blue of 0 to 255. Raises PictureError when it is neither."""
+    try:
+        red, green, blue = ImageColor.getrgb(name)[:3]
+    except ValueError as error:
+        raise PictureError("data.background", "a colour such as 'white' or '#ffeedd'", f"'{name}'", "correct it") from error
+    return red, green, blue
+
+
+@functools.cache
+def _openers() -> dict[str, Any]:
+    """Name of the format to (its reader, the test of a file's first bytes).
+
+    The readers are called directly: ``Image.open`` would try every format there is, and warn by its own limits of size.
+    """
+    for plugin in _PLUGINS:
+        try:
+            __import__(f"PIL.{plugin}ImagePlugin")
+        except ImportError:  # a Pillow built without that library
+            continue
+    return {name: Image.OPEN[name] for name in FORMATS if name in Image.OPEN}
+
+
+def _identify(opened: Opened) -> Image.Image:
+    prefix = opened.file.read(16)
+    if not prefix:
+        raise PictureError(opened.where, "a picture", f"{opened.what}, which is empty (0 bytes)", "write or download it again")
+    for name, (reader, accepts) in _openers().items():
+        if accepts is None:  # TGA has no signature: only by its name
+            if opened.ending != ".tga":
+                continue
+        elif accepts(prefix) is not True:  # text instead of True: known, but this Pillow cannot read it
+            continue
+        return _read(reader, opened.file, opened, name)
+    raise PictureError(
+        opened.where,
+        f"a picture in one of the formats {', '.join(FORMATS)}",
+        f"{opened.what}, which is {_guess(prefix)}",
+        "convert it to PNG or JPEG",
+    )
+
+
+def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Image:
+    file.seek(0)
+    try:
+        image: Image.Image = reader(file, "")
+    except Exception as error:  # as above
+        raise PictureError(
+            opened.where,
+            f"a whole {name} picture",
+            f"{opened.what}, whose header is damaged or cut off ({_words(error)})",
+            "write or download it again",
+        ) from error
+    if image.width < 1 or image.height < 1:
+        raise PictureError(opened.where, "at least one pixel", f"{opened.what} of {image.width} x {image.height}", "replace it")
+    return image
+
+
+def _refuse_large(image: Image.Image, opened: Opened, budget: int) -> None:
+    if image.width * image.height > budget:
+        raise PictureError(
+            opened.where,
+            f"at most {budget:,} pixels",
+            f"{opened.what} of {image.width} x {image.height} = {image.width * image.height:,}",
+            "scale it down, or raise the limit with --set data.pixel_budget=N if you trust the file",
+        )
+    _refuse_large_inside(image, opened, budget)
+
+
+def _refuse_large_inside(image: Image.Image, opened: Opened, budget: int) -> None:
+    """An icon's header promises at most 256 pixels a side, yet a PNG inside may be of any size: read its own header."""
+    if image.format != "ICO":
+        return
+    at = opened.file.tell()
+    opened.file.seek(0)
+    content = opened.file.read()
+    opened.file.seek(at)
+    for start in (match.end() for match in re.finditer(rb"\x89PNG\r\n\x1a\n....IHDR", content, re.DOTALL)):
+        sides = content[start : start + 8]
+        if int.from_bytes(sides[:4]) * int.from_bytes(sides[4:]) > budget:
+            raise PictureError(
+                opened.where, f"at most {budget:,} pixels", f"{opened.what}, an icon that holds more", "save it as PNG at a smaller size"
+            )
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not make the picture unreadable
+        return 1
+
+
+def _on_background(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_eight_bits(image)).convert("RGB")
+    transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+    if not transparent:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    under = Image.new("RGBA", layer.size, (*colour, 255))
+    return Image.alpha_composite(under, layer).convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Array:
+    """Deep greys to 0..255. Sixteen bits keep their high byte; whole numbers up to 255 and fractions up to 1 keep their meaning."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float64))
+    top = float(values.max(initial=0.0))
+    if image.mode.startswith("I;16"):
+        values = values / 257.0
+    elif image.mode == "F" and top <= 1.0:
+        values = values * 255.0
+    elif top > 255.0:
+        values = values / (257.0 if top <= 65535.0 else top / 255.0)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _broken(opened: Opened, error: Exception) -> PictureError:
+    told = _words(error)
+    if "truncated" in told or isinstance(error, EOFError):
+        return PictureError(opened.where, "a whole picture", f"{opened.what}, which is cut off ({told})", "write or download it again")
+    return PictureError(
+        opened.where, "a picture that can be decoded", f"{opened.what}, which is damaged ({told})", "save it again as PNG or JPEG"
+    )
+
+
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__
+
+
+def _guess(prefix: bytes) -> str:
+    known = (
+        (b"%!PS", "EPS"),
+        (b"8BPS", "PSD"),
+        (b"SIMPLE", "FITS"),
+        (b"%PDF", "a PDF"),
+        (b"<svg", "SVG"),
+        (b"<?xml", "XML, perhaps SVG"),
+        (b"<!DO", "a web page"),
+        (b"<htm", "a web page"),
+        (b"PK\x03\x04", "a zip archive"),
+    )
+    head = prefix.lstrip()
+    if prefix[4:8] == b"ftyp":
+        return "HEIC or a video"
+    return next((name for mark, name in known if head.startswith(mark)), f"no picture (it begins with {shown(prefix[:8])})")
+

@@ -1,0 +1,151 @@
+"""Parquet files and Hugging Face datasets saved on disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rebus.data.readers.source import Source
+from rebus.data.table import Places, Table
+from rebus.errors import DataError
+
+_MAGIC = b"PAR1"
+
+
+def read_parquet(source: Source) -> Table:
+    """Read a Parquet file; class numbers that carry names (Hugging Face's ClassLabel) become the names.
+
+    Raises:
+        DataError: the file is empty, truncated or not Parquet.
+    """
+    path = source.path
+    try:
+        with open(path, "rb") as file:
+            head = file.read(4)
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 4))
+            tail = file.read(4)
+    except OSError as error:
+        raise DataError(path, "a file that can be read", f"'{error.strerror}'", "check its permissions") from error
+    if size == 0:
+        raise DataError(path, "a table", "an empty file (0 bytes)", "check that it was written completely")
+    if head != _MAGIC or tail != _MAGIC:
+        found = "a file cut off before its end" if head == _MAGIC else "something else"
+        raise DataError(path, "a Parquet file", found, "write or download it again")
+    try:
+        arrow = pq.read_table(path, memory_map=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise DataError(path, "a Parquet file that is whole", f"damage ({told})", "write or download it again") from error
+    _refuse_twice(arrow, source.name)
+    names = _class_names((arrow.schema.metadata or {}).get(b"huggingface"))
+    return Table(_plain_types(arrow, names), path.parent, Places((source.name,), "row"), name=source.name)
+
+
+def read_saved_dataset(folder: Path) -> Table:
+    """Read what ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote; a dict's keys become the column ``split``.
+
+    Raises:
+        DataError: the folder is damaged.
+    """
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(folder))
+        parts: dict[str, Any] = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+        tables = {key: _with_names(part) for key, part in parts.items() if len(part)}
+        merged = merge_splits(tables)
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        if isinstance(error, DataError):
+            raise
+        told = " ".join(str(error).split())[:200]
+        raise DataError(
+            folder, "a dataset saved by save_to_disk", f"a damaged one ({told})", "save it again from its source"
+        ) from error
+    if merged is None:
+        raise DataError(folder, "at least one row", "none", "save a dataset that has rows")
+    arrow, file_of, numbers = merged
+    files = tuple(f"{folder.name}/{key}" if key else folder.name for key in tables)
+    return Table(arrow, folder, Places(files, "row", file_of, numbers), name=folder.name)
+
+
+def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any] | None:
+    """Stack tables and add the column ``split`` with their keys (not where the only key is "").
+
+    Returns:
+        The table, which part each row came from (N,), and its number there (N,); None when there are no tables.
+
+    Raises:
+        ValueError: a column has types that do not unify.
+    """
+    if not tables:
+        return None
+    marked = []
+    for key, part in tables.items():
+        if key and "split" in part.column_names:
+            part = part.drop_columns(["split"])
+        marked.append(part.append_column("split", pa.array([key] * len(part), pa.string())) if key else part)
+    bare = [part.replace_schema_metadata(None) for part in marked]
+    stacked = pa.concat_tables(bare, promote_options="permissive")
+    sizes = [len(part) for part in marked]
+    file_of = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
+    numbers = np.concatenate([np.arange(1, size + 1, dtype=np.int64) for size in sizes])
+    return stacked, file_of, numbers
+
+
+def _with_names(part: Any) -> pa.Table:
+    names = {name: list(kind.names) for name, kind in part.features.items() if type(kind).__name__ == "ClassLabel"}
+    return _plain_types(part.with_format("arrow")[:], names)
+
+
+def _plain_types(arrow: pa.Table, class_names: dict[str, list[str]]) -> pa.Table:
+    """Dictionaries and decimals as plain values, extension types as what they store, class numbers as names."""
+    for index, name in enumerate(arrow.column_names):
+        column = arrow.column(index)
+        kind = column.type
+        if isinstance(kind, pa.BaseExtensionType):
+            column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        elif pa.types.is_dictionary(kind):
+            column = column.cast(kind.value_type)
+        elif pa.types.is_decimal(kind) or kind == pa.float16():
+            column = column.cast(pa.float64())
+        elif name in class_names and pa.types.is_integer(kind):
+            column = _named(column, class_names[name])
+        if column is not arrow.column(index):
+            arrow = arrow.set_column(index, name, column)
+    return arrow
+
+
+def _named(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
+    listed = column.to_pylist()
+    if any(value is not None and not 0 <= value < len(names) for value in listed):  # -1 marks "no label" in test splits
+        listed = [value if value is not None and 0 <= value < len(names) else None for value in listed]
+    return pa.chunked_array([pa.array([None if value is None else names[value] for value in listed], pa.string())])
+
+
+def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
+    if metadata is None:
+        return {}
+    try:
+        features = json.loads(metadata)["info"]["features"]
+        return {
+            name: [str(word) for word in feature["names"]]
+            for name, feature in features.items()
+            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}  # names are a courtesy: without them the numbers stand
+
+
+def _refuse_twice(arrow: pa.Table, where: str) -> None:
+    names = arrow.column_names
+    twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+    if twice is not None:
+        raise DataError(where, "a different name for each column", f"'{twice}' twice", "rename one of them")
+    if not names:
+        raise DataError(where, "columns", "none", "write the table again with its columns")

@@ -1,0 +1,77 @@
+"""Which reader a path needs, told by its name (and for a folder by what lies in it)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rebus.data.readers.arrow import read_parquet, read_saved_dataset
+from rebus.data.readers.delimited import read_delimited
+from rebus.data.readers.folders import read_folder
+from rebus.data.readers.json_lines import read_json, read_json_lines
+from rebus.data.readers.plain_text import read_plain_text
+from rebus.data.readers.source import Source
+from rebus.data.table import Table
+from rebus.errors import DataError, nearest
+from rebus.recipe import Data
+
+FORMATS = {
+    ".csv": read_delimited,
+    ".tsv": read_delimited,
+    ".tab": read_delimited,
+    ".psv": read_delimited,
+    ".jsonl": read_json_lines,
+    ".ndjson": read_json_lines,
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".txt": read_plain_text,
+    ".text": read_plain_text,
+    ".md": read_plain_text,
+}
+_KINDS = "CSV, TSV, JSONL, JSON, Parquet, plain text, a folder of pictures or texts, or a saved Hugging Face dataset"
+
+
+def read_table(data: Data) -> Table:
+    """Read what ``data.path`` names. See ``rebus.data.readers.read_table``."""
+    path = _existing(data.path)
+    table = _read_folder(path, data) if path.is_dir() else read_file(path, data)
+    if not len(table):
+        raise DataError(
+            where=path,
+            expected="at least one row",
+            found=f"none (all {len(table.skipped)} were broken)" if table.skipped else "none",
+            do=str(table.skipped[0]) if table.skipped else "check that this is the right file and that it is complete",
+        )
+    return table
+
+
+def read_file(path: Path, data: Data) -> Table:
+    """Read one file by its name's ending. Raises DataError."""
+    reader = FORMATS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(path.name, _KINDS, f"a file ending in '{path.suffix}'", "convert it, or rename it if it is one")
+    return reader(Source(path, data))
+
+
+def _read_folder(path: Path, data: Data) -> Table:
+    if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
+        return read_saved_dataset(path)
+    return read_folder(path, data, read_file, tuple(FORMATS))
+
+
+def _existing(text: str) -> Path:
+    if not text:
+        raise DataError("data.path", "a table or a folder", "nothing", "name one, e.g. `rebus train pets.csv`")
+    if "://" in text[:12]:
+        raise DataError(text, "a local file or folder", "an address", "download it first, then give the local path")
+    path = Path(text).expanduser()
+    try:
+        if path.is_dir() or path.is_file():
+            return path
+        there = path.exists()
+        beside = [item.name for item in path.parent.iterdir()][:10_000] if path.parent.is_dir() else []
+    except (OSError, ValueError) as error:
+        raise DataError(repr(text), "a path that can be read", str(error), "check the path") from error
+    if there:
+        raise DataError(path, "a file or a folder", "a device or a pipe", "save the table to a file first")
+    hint = nearest(path.name, beside) if beside else "the folder that should hold it does not exist either"
+    raise DataError(path, _KINDS, "no such file or folder", hint if hint.startswith("did") else "check the path")

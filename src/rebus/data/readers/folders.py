@@ -1,0 +1,221 @@
+"""Folders: tables in parts, pictures with a metadata file, class folders, pictures with same-named texts, texts.
+
+The layout is told by what lies in the folder, in this order: a metadata file (Hugging Face's imagefolder convention: a
+column ``file_name``), table files, pictures, text files. Sub-folders named train, valid or test become the column ``split``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from rebus.data.names import split_word
+from rebus.data.readers.arrow import merge_splits
+from rebus.data.readers.source import Source
+from rebus.data.table import Places, Table
+from rebus.errors import DataError
+from rebus.recipe import Data
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".ico", ".tga", ".avif")
+_UNREAD_PICTURES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet")
+_NOT_TABLES = {"dataset_info.json", "dataset_infos.json", "config.json", "package.json", "check.json"}
+_NOT_TEXT = re.compile(r"(?:readme|licen[cs]e|copying|credits|authors|changelog|notice|requirements)\b", re.I)
+_ReadFile = Callable[[Path, Data], Table]
+
+
+def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[str, ...]) -> Table:
+    """Read a folder of pictures, texts or tables.
+
+    Args:
+        folder: where to look; hidden files are passed over.
+        data: how to read tables and texts.
+        read_file: reads one table file.
+        endings: the endings of files that ``read_file`` reads.
+
+    Returns:
+        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or ``text``;
+        or the columns of the table files.
+
+    Raises:
+        DataError: nothing in it is read, or several tables lie in it and none is named for a split.
+    """
+    files = _walk(folder)
+    top = [path for path in files if len(path.parts) == 1]
+    metadata = [path for path in files if path.name in _METADATA and len(path.parts) <= 2]
+    if metadata:
+        return _with_metadata(folder, metadata, files, data, read_file)
+    tables = [path for path in top if path.suffix.lower() in _TABLES and path.name not in _NOT_TABLES]
+    if tables:
+        return _tables(folder, tables, data, read_file)
+    pictures = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS]
+    if pictures:
+        return _pictures(folder, pictures, files, data)
+    if any(path.parts[0] == "data" and path.suffix.lower() in _TABLES for path in files):  # as repositories of data have it
+        return read_folder(folder / "data", data, read_file, endings)
+    texts = [path for path in files if path.suffix.lower() in (".txt", ".text", ".md") and not _NOT_TEXT.match(path.name)]
+    if texts:
+        return _texts(folder, texts, data)
+    shown = ", ".join(sorted({path.suffix or path.name for path in files})[:8])
+    raise DataError(
+        folder,
+        "pictures, text files or a table (CSV, TSV, JSONL, JSON, Parquet)",
+        f"only files such as {shown}" if files else "an empty folder",
+        "name the folder that holds them, or the table itself",
+    )
+
+
+def _walk(folder: Path) -> list[Path]:
+    """All files below, relative, sorted; links are followed, once each."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(at)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        found += [Path(at, name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
+    return sorted(found)
+
+
+def _tables(folder: Path, paths: list[Path], data: Data, read_file: _ReadFile) -> Table:
+    if len(paths) == 1:
+        return read_file(folder / paths[0], data)
+    splits = {path: _split_in_name(path.stem) for path in paths}
+    named = [path for path in paths if splits[path]]
+    if not named:
+        raise DataError(
+            folder,
+            "one table, or tables named train, valid and test",
+            ", ".join(path.name for path in paths[:6]) + (" and more" if len(paths) > 6 else ""),
+            f"name the one to read, e.g. {folder / paths[0].name}",
+        )
+    return _stack(folder, [(read_file(folder / path, data), splits[path] or "") for path in named])
+
+
+def _split_in_name(stem: str) -> str | None:
+    words = re.split(r"[^a-zA-Z\u4e00-\u9fff]+", stem)
+    return next((split for word in words if (split := split_word(word))), None)
+
+
+def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
+    """Tables end to end with the column ``split``; each row keeps its own file and number."""
+    tables = {f"{number}": part.stored for number, (part, _) in enumerate(parts)}
+    try:
+        merged = merge_splits(tables)
+    except (pa.ArrowException, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        names = ", ".join(part.name for part, _ in parts)
+        raise DataError(folder, "tables with the same columns", f"{names}: {told}", "make their columns alike") from error
+    assert merged is not None  # there is at least one part
+    arrow, file_of, _ = merged
+    words = [split for part, split in parts for _ in range(len(part))]
+    arrow = arrow.drop_columns(["split"])
+    if any(words):
+        arrow = arrow.append_column("split", pa.array(words, pa.string()))
+    numbers = [_numbers(part) for part, _ in parts]
+    files = tuple(part.places.files[0] for part, _ in parts)
+    skipped = [error for part, _ in parts for error in part.skipped]
+    places = Places(files, parts[0][0].places.word, file_of, np.concatenate(numbers))
+    return Table(arrow, folder, places, name=folder.name, skipped=skipped)
+
+
+def _numbers(part: Table) -> Any:
+    return np.arange(1, len(part) + 1, dtype=np.int64) if part.places.numbers is None else part.places.numbers
+
+
+def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: Data, read_file: _ReadFile) -> Table:
+    parts = []
+    for path in metadata:
+        part = read_file(folder / path, data)
+        inner = path.parent.as_posix()
+        part = Table(part.stored, folder, Places((path.as_posix(),), part.places.word, None, part.places.numbers), name=path.name, skipped=part.skipped)
+        if "file_name" in part.columns:
+            names = part.column("file_name")
+            if inner != ".":
+                names = [f"{inner}/{name}" if isinstance(name, str) else name for name in names]
+            arrow = part.stored.drop_columns(["file_name"])
+            target = "file_name" if "picture" in arrow.column_names else "picture"
+            arrow = arrow.add_column(0, target, pa.array(names, pa.string()))
+            part = Table(arrow, folder, part.places, name=path.name, skipped=part.skipped)
+        parts.append((part, split_word(inner) or ""))
+    table = parts[0][0] if len(parts) == 1 and not parts[0][1] else _stack(folder, parts)
+    if "picture" in table.columns:
+        known = set(table.column("picture"))
+        unnamed = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS and path.as_posix() not in known]
+        if unnamed:
+            table.skipped.append(
+                DataError(
+                    f"{folder.name}/{unnamed[0].as_posix()}",
+                    "a row in the metadata file for each picture",
+                    f"{len(unnamed)} pictures that no row names",
+                    "add rows for them, or move them out of the folder",
+                )
+            )
+    return table
+
+
+def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data) -> Table:
+    texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
+    columns = {"picture": [path.as_posix() for path in pictures], **_layout(pictures)}
+    captions = [texts.get(path.with_suffix("")) for path in pictures]
+    if any(captions):
+        if len(set(columns.get("label", []))) == 1:
+            del columns["label"]  # one folder that only holds the pictures
+        columns["caption"] = [None if path is None else _content(folder, path, data) for path in captions]
+    places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in pictures), "", np.arange(len(pictures)))
+    skipped = _strays(folder, files, {path for path in captions if path}, any(captions))
+    return Table(_strings(columns), folder, places, name=folder.name, skipped=skipped)
+
+
+def _strays(folder: Path, files: list[Path], used: set[Path], captioned: bool) -> list[DataError]:
+    told = []
+    for path in files:
+        where, ending = f"{folder.name}/{path.as_posix()}", path.suffix.lower()
+        if ending in _UNREAD_PICTURES:
+            told.append(DataError(where, "a picture that is read", f"a file ending in '{ending}'", "convert it to PNG"))
+        elif captioned and ending == ".txt" and path not in used and not _NOT_TEXT.match(path.name):
+            told.append(DataError(where, "a picture of the same name beside it", "none", "add the picture or remove the text"))
+    return told
+
+
+def _texts(folder: Path, texts: list[Path], data: Data) -> Table:
+    columns = {"text": [_content(folder, path, data) for path in texts], **_layout(texts)}
+    places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in texts), "", np.arange(len(texts)))
+    return Table(_strings(columns), folder, places, name=folder.name)
+
+
+def _layout(paths: list[Path]) -> dict[str, list[Any]]:
+    """What the folders above each file say: split, label (the topmost folder) and, where deeper, the whole folder."""
+    folders = [path.parts[:-1] for path in paths]
+    columns: dict[str, list[Any]] = {}
+    splits = [split_word(parts[0]) if parts else None for parts in folders]
+    if all(splits):
+        folders = [parts[1:] for parts in folders]
+    if any(folders):
+        columns["label"] = [parts[0] if parts else None for parts in folders]
+    if any(len(parts) > 1 for parts in folders):
+        columns["folder"] = ["/".join(parts) for parts in folders]
+    if all(splits):
+        columns["split"] = list(splits)
+    return columns
+
+
+def _content(folder: Path, path: Path, data: Data) -> str | None:
+    full = folder / path
+    if full.stat().st_size == 0:
+        return None  # the check reports it as an empty cell of this row
+    return Source(full, data).read_text().strip()
+
+
+def _strings(columns: dict[str, list[Any]]) -> pa.Table:
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})

@@ -1,0 +1,126 @@
+"""JSONL (an object a line) and JSON (a list of objects, or ``{"data": [...]}``)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from rebus.data.columns import MOST_COLUMNS, arrow_table
+from rebus.data.readers.conversations import as_turns, is_conversation
+from rebus.data.readers.source import Source
+from rebus.data.table import Places, Table
+from rebus.errors import DataError
+
+_LISTS = ("data", "rows", "examples", "annotations")
+
+
+def read_json_lines(source: Source) -> Table:
+    """Read an object a line; blank lines are passed over.
+
+    Raises:
+        DataError: a line is not a JSON object (the line is named), or a column mixes kinds of values.
+    """
+    decode = json.JSONDecoder().decode
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    skipped: list[DataError] = []
+    for number, line in enumerate(source.read_text().split("\n"), start=1):
+        line = line.strip()
+        if not line:
+            continue
+        try:
+            row = decode(line)
+            if not isinstance(row, dict):
+                raise TypeError(f"{_word(row)} instead of an object")
+        except (ValueError, TypeError, RecursionError) as error:
+            found = _told(error)
+            told = DataError(
+                f"{source.name}, line {number}",
+                'one JSON object a line, e.g. {"picture": "a.png", "caption": "a cat"}',
+                found,
+                "correct that line, or leave it out with --set data.on_bad=skip",
+            )
+            if not source.skip_bad:
+                raise told from error
+            skipped.append(told)
+            continue
+        rows.append(row)
+        numbers.append(number)
+    return _table(source, rows, numbers, skipped, "line")
+
+
+def read_json(source: Source) -> Table:
+    """Read a list of objects, or an object whose ``data`` is one.
+
+    Raises:
+        DataError: it is not JSON (the line is named), not a list of objects, or a column mixes kinds of values.
+    """
+    text = source.read_text()
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        if error.msg == "Extra data":  # probably JSONL under another name
+            return read_json_lines(source)
+        raise _broken(source, f"{source.name}, line {error.lineno}", _told(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise _broken(source, source.name, _told(error)) from error
+    if isinstance(content, dict):
+        content = next((content[key] for key in _LISTS if isinstance(content.get(key), list)), content)
+    if isinstance(content, dict):
+        return _table(source, [content], [1], [], "row")
+    if not isinstance(content, list):
+        raise _broken(source, source.name, _word(content))
+    rows: list[dict[str, Any]] = []
+    numbers: list[int] = []
+    skipped: list[DataError] = []
+    for number, row in enumerate(content, start=1):
+        if isinstance(row, dict):
+            rows.append(row)
+            numbers.append(number)
+            continue
+        told = _broken(source, f"{source.name}, row {number}", f"{_word(row)} instead of an object")
+        if not source.skip_bad:
+            raise told
+        skipped.append(told)
+    return _table(source, rows, numbers, skipped, "row")
+
+
+def _table(source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str) -> Table:
+    if rows and is_conversation(rows[0]):
+        rows, numbers = as_turns(rows, numbers, source, skipped, word)
+    places = Places((source.name,), word, numbers=np.array(numbers, dtype=np.int64))
+    names: dict[str, None] = {}
+    for row in rows:
+        names.update(dict.fromkeys(row))
+        if len(names) > MOST_COLUMNS:
+            break  # told as an error by arrow_table
+    columns = dict.fromkeys(names, []) if len(names) > MOST_COLUMNS else {name: [row.get(name) for row in rows] for name in names}
+    if rows and not columns:
+        raise _broken(source, source.name, "objects without any key")
+    return Table(arrow_table(columns, places.where, source.name), source.path.parent, places, name=source.name, skipped=skipped)
+
+
+def _broken(source: Source, where: str, found: str) -> DataError:
+    return DataError(
+        where,
+        'a list of objects, e.g. [{"picture": "a.png", "caption": "a cat"}], or {"data": [...]}',
+        found,
+        "correct it; with an object on each line, let the name end in .jsonl",
+    )
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        return f"'{error.msg}' at character {error.colno}"
+    if isinstance(error, RecursionError):
+        return "lists or objects nested too deeply"
+    return str(error)[:120] or type(error).__name__
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "null"
+    words = {list: "a list", str: "text", bool: "true or false", dict: "an object"}
+    return words.get(type(value), "a number")

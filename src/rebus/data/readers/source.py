@@ -1,0 +1,52 @@
+"""What a reader is handed: one file, and how the recipe says to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rebus.data.encodings import decode_text
+from rebus.errors import DataError
+from rebus.recipe import Data
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file.
+
+    Attributes:
+        path: the file.
+        data: the recipe's section: delimiter, encoding, what to do with a broken row.
+    """
+
+    path: Path
+    data: Data
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self.path.name
+
+    @property
+    def skip_bad(self) -> bool:
+        """Whether broken rows are left out and counted."""
+        return self.data.on_bad == "skip"
+
+    def read_bytes(self) -> bytes:
+        """The whole file. Raises DataError when it is empty or cannot be read."""
+        try:
+            content = self.path.read_bytes()
+        except OSError as error:
+            raise DataError(
+                self.path, "a file that can be read", f"'{error.strerror or error}'", "check its permissions"
+            ) from error
+        if not content:
+            raise DataError(self.path, "a table", "an empty file (0 bytes)", "check that it was written completely")
+        return content
+
+    def read_text(self) -> str:
+        """The whole file as text. Raises DataError when it is empty or not text."""
+        text = decode_text(self.read_bytes(), self.name, self.data.encoding)
+        if not text.strip():
+            raise DataError(self.path, "a table", "only blank space", "check that it was written completely")
+        return text

@@ -1,0 +1,133 @@
+"""Which task a set of columns allows, and which column plays which of its roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rebus.data import names
+from rebus.recipe import Kind, TaskSettings
+
+_Found = tuple[TaskSettings, str]
+_EXPLICIT_CAPTION = ("caption", "captions", "description", "描述", "标题", "说明", "图说")
+
+
+class Columns:
+    """Columns by kind, and the one that best fits a role.
+
+    Args:
+        columns: names, in the table's order.
+        kinds: column: kind.
+    """
+
+    def __init__(self, columns: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+        self.all = list(columns)
+        self.kinds = dict(kinds)
+
+    def of(self, *kinds: Kind) -> list[str]:
+        """Columns of these kinds."""
+        return [name for name in self.all if self.kinds.get(name) in kinds]
+
+    def named(self, words: tuple[str, ...], *kinds: Kind) -> str | None:
+        """The column of these kinds that one of the words names."""
+        return names.first_named(self.of(*kinds), words)
+
+    @property
+    def picture(self) -> str | None:
+        """The picture column; the best named one of several."""
+        return self.named(names.PICTURE, "picture") or next(iter(self.of("picture")), None)
+
+    @property
+    def question(self) -> str | None:
+        """The question column, by its name."""
+        return self.named(names.QUESTION, "text", "category")
+
+    @property
+    def answer(self) -> str | None:
+        """The answer column, by its name."""
+        return self.named(names.ANSWER, "text", "category", "labels", "number")
+
+    @property
+    def caption(self) -> str | None:
+        """The text that describes the picture."""
+        return self.named(names.CAPTION, "text", "category") or self.text()
+
+    def text(self, *taken: str | None) -> str | None:
+        """The text to read, leaving out columns that play another role."""
+        free = [name for name in self.of("text") if name not in taken]
+        return names.first_named(free, (*names.TEXT, *names.CAPTION)) or next(iter(free), None)
+
+    @property
+    def label(self) -> str | None:
+        """The class column: by its name, else the last category (the usual place of what is to be predicted)."""
+        return self.named(names.LABEL, "category") or next(reversed(self.of("category")), None)
+
+    @property
+    def labels(self) -> str | None:
+        """The column of several labels."""
+        return self.named(names.LABELS, "labels") or next(iter(self.of("labels")), None)
+
+    @property
+    def target(self) -> str | None:
+        """The number to predict: by its name, else the last number."""
+        return self.named(names.TARGET, "number") or next(reversed(self.of("number")), None)
+
+
+def guess_tasks(columns: Sequence[str], kinds: Mapping[str, Kind], wanted: Sequence[str] = ()) -> list[_Found]:
+    """Tasks with their columns, each with the reason: the wanted ones, or at most one that the columns suggest."""
+    found = Columns(columns, kinds)
+    if wanted:
+        return [(TaskSettings(name=name, columns=_roles(name, found)), "as you said") for name in wanted]
+    name, why = _suggested(found)
+    return [(TaskSettings(name=name, columns=_roles(name, found)), why)] if name else []
+
+
+def _suggested(found: Columns) -> tuple[str | None, str]:
+    reads = found.picture is not None or bool(found.of("text"))
+    if found.question and found.answer:
+        return "answer", "a question and an answer column"
+    if reads and found.named(names.LABEL, "category"):
+        return "classify", "a column named as a class"
+    if reads and found.labels:
+        return "tag", "a column of several labels"
+    if reads and found.named(names.TARGET, "number"):
+        return "regress", "a column named as a number to predict"
+    if found.picture and found.named(_EXPLICIT_CAPTION, "text"):
+        return "caption", "pictures and a column named as their description"
+    if reads and found.of("category"):
+        return "classify", "a column of few different values"
+    if reads and len(found.of("number")) == 1:
+        return "regress", "one column of numbers"
+    if found.picture and found.caption:
+        return "caption", "pictures and free text"
+    return None, ""
+
+
+def _roles(task: str, found: Columns) -> dict[str, str]:
+    roles: dict[str, str | None]
+    if task == "caption":
+        roles = {"picture": found.picture, "caption": found.caption}
+    elif task == "answer":
+        roles = {
+            "picture": found.picture,
+            "question": found.question,
+            "answer": found.answer,
+            "type": names.first_named(found.all, names.TYPE),
+        }
+    elif task == "classify":
+        label = found.label or found.named((*names.LABEL, *names.TARGET), "number", "text") or _last(found.of("number"))
+        roles = {"picture": found.picture, "text": found.text(label), "label": label}
+    elif task == "tag":
+        labels = found.labels or found.named((*names.LABELS, *names.LABEL), "category", "text") or found.label
+        roles = {"picture": found.picture, "text": found.text(labels), "labels": labels}
+    elif task == "regress":
+        target = found.target or found.named((*names.TARGET, *names.LABEL), "category")
+        roles = {"picture": found.picture, "text": found.text(target), "target": target}
+    elif task == "patches":
+        roles = {"picture": found.picture, "boxes": found.named(names.BOXES, "boxes") or next(iter(found.of("boxes")), None)}
+    else:
+        roles = {}
+    return {role: column for role, column in roles.items() if column is not None}
+
+
+def _last(names_: list[str]) -> str | None:
+    return names_[-1] if names_ else None

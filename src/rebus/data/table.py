@@ -1,0 +1,170 @@
+"""A table of rows: what every reader gives and every task takes.
+
+It does not know what its columns mean (see ``kinds``) nor how it was written (see ``readers``). The values stay in
+Arrow memory; a row becomes Python values only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from rebus.data.columns import arrow_table, is_picture_struct
+from rebus.errors import DataError, nearest
+
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where each row came from, so that a message can name the file and the row.
+
+    Attributes:
+        files: names of the files that were read.
+        word: what a row is in such a file: ``row``, ``line`` or "" (one file a row).
+        file_of: (N,) which file each row came from; None: the first one.
+        numbers: (N,) its number there, from 1; None: 1, 2, 3...
+    """
+
+    files: tuple[str, ...]
+    word: str = "row"
+    file_of: npt.NDArray[np.int64] | None = None
+    numbers: npt.NDArray[np.int64] | None = None
+
+    def where(self, row: int) -> str:
+        """The file and the row, e.g. ``pets.csv, row 12``."""
+        name = self.files[0 if self.file_of is None else int(self.file_of[row])]
+        if not self.word:
+            return name
+        return f"{name}, {self.word} {row + 1 if self.numbers is None else int(self.numbers[row])}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with named columns.
+
+    Attributes:
+        stored: the Arrow table that was read; ``rows`` picks from it.
+        root: folder against which relative picture paths resolve.
+        places: where each stored row came from.
+        rows: (N,) indices into ``stored``; None: all of them in order.
+        name: what to call the table in messages.
+        skipped: rows a reader left out because ``data.on_bad`` is ``skip``, each as the error it would have been.
+    """
+
+    stored: pa.Table
+    root: Path
+    places: Places
+    rows: npt.NDArray[np.int64] | None = None
+    name: str = "table"
+    skipped: list[DataError] = field(default_factory=list)
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[dict[str, Any]], root: str | Path = ".", name: str = "table") -> Table:
+        """A table from plain values; a key that a row lacks is None there.
+
+        Raises:
+            DataError: a column mixes values that cannot stand in one column.
+        """
+        places = Places((name,))
+        names = list(dict.fromkeys(key for row in rows for key in row))
+        columns = {key: [row.get(key) for row in rows] for key in names}
+        return cls(arrow_table(columns, places.where, name), Path(root), places, name=name)
+
+    def __len__(self) -> int:
+        return int(self.stored.num_rows if self.rows is None else len(self.rows))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        row = self._stored_row(index)
+        return {name: plain(self.stored.column(name)[row].as_py()) for name in self.stored.column_names}
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(self), _BATCH):
+            part = self._slice(start, start + _BATCH)
+            for row in part.to_pylist():
+                yield {name: plain(value) for name, value in row.items()}
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, in the file's order."""
+        return list(self.stored.column_names)
+
+    @property
+    def arrow(self) -> pa.Table:
+        """The rows as an Arrow table."""
+        return self.stored if self.rows is None else self.stored.take(pa.array(self.rows))
+
+    def column(self, name: str) -> list[Any]:
+        """All values of one column as plain Python values.
+
+        Raises:
+            DataError: there is no such column; the nearest one is named.
+        """
+        values = self.arrow_column(name)
+        listed = values.to_pylist()
+        return [plain(value) for value in listed] if is_picture_struct(values.type) else listed
+
+    def arrow_column(self, name: str) -> pa.ChunkedArray:
+        """One column as Arrow values. Raises DataError as ``column`` does."""
+        if name not in self.stored.column_names:
+            raise DataError(self.name, "a column that exists", f"no column '{name}'", nearest(name, self.columns))
+        values = self.stored.column(name)
+        return values if self.rows is None else values.take(pa.array(self.rows))
+
+    def value(self, index: int, name: str) -> Any:
+        """One cell as a plain Python value."""
+        return plain(self.stored.column(name)[self._stored_row(index)].as_py())
+
+    def where(self, index: int) -> str:
+        """The file and the row that row ``index`` came from, e.g. ``pets.csv, row 12``."""
+        return self.places.where(self._stored_row(index))
+
+    def select(self, indices: Iterable[int] | npt.NDArray[np.int64]) -> Table:
+        """The table of these rows, in this order; nothing is copied."""
+        wanted = np.fromiter(indices, dtype=np.int64)
+        rows = wanted if self.rows is None else self.rows[wanted]
+        return Table(self.stored, self.root, self.places, rows, self.name, self.skipped)
+
+    def with_column(self, name: str, values: list[Any]) -> Table:
+        """The same rows with one more column, or another content of one that exists.
+
+        Raises:
+            DataError: the values cannot stand in one column.
+        """
+        added = arrow_table({name: values}, self.where, self.name).column(name)
+        arrow = self.arrow
+        if name in arrow.column_names:
+            arrow = arrow.set_column(arrow.column_names.index(name), name, added)
+        else:
+            arrow = arrow.append_column(name, added)
+        places = self.places
+        if self.rows is not None:
+            numbers = self.rows + 1 if places.numbers is None else places.numbers[self.rows]
+            file_of = None if places.file_of is None else places.file_of[self.rows]
+            places = Places(places.files, places.word, file_of, numbers)
+        return Table(arrow, self.root, places, None, self.name, self.skipped)
+
+    def _stored_row(self, index: int) -> int:
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return index if self.rows is None else int(self.rows[index])
+
+    def _slice(self, start: int, stop: int) -> pa.Table:
+        if self.rows is None:
+            return self.stored.slice(start, stop - start)
+        return self.stored.take(pa.array(self.rows[start:stop]))
+
+
+def plain(value: Any) -> Any:
+    """A cell as tasks take it: the Hugging Face picture ``{"bytes", "path"}`` becomes its bytes, or else its path."""
+    if isinstance(value, dict) and len(value) == 2 and "bytes" in value and "path" in value:
+        return value["bytes"] if value["bytes"] is not None else value["path"]
+    return value

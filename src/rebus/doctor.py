@@ -1,0 +1,93 @@
+"""What a bug report needs to know about a machine, and nothing that names its owner: no paths, no host names."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from rebus._version import __version__
+
+CORE = (
+    "torch",
+    "tokenizers",
+    "safetensors",
+    "datasets",
+    "pyarrow",
+    "pillow",
+    "numpy",
+    "pydantic",
+    "torchmetrics",
+    "sacrebleu",
+)
+OPTIONAL = {"jieba": "zh", "transformers": "dev"}
+
+
+def examine() -> dict[str, dict[str, str]]:
+    """Facts by title: versions, devices, machine and optional parts, all as text."""
+    return {
+        "rebus": _versions(),
+        "devices": _devices(),
+        "machine": _machine(Path.cwd()),
+        "optional parts": {
+            name: _version(name, f"not installed (pip install 'rebus-vlm[{extra}]')")
+            for name, extra in OPTIONAL.items()
+        },
+    }
+
+
+def _versions() -> dict[str, str]:
+    python = f"{platform.python_version()} ({platform.python_implementation()})"
+    return {"version": __version__, "python": python, **{name: _version(name, "missing") for name in CORE}}
+
+
+def _version(package: str, otherwise: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return otherwise
+
+
+def _devices() -> dict[str, str]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # a broken install is what a doctor is asked about
+        return {"torch": f"cannot be imported: {error}"}
+    facts = {
+        "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
+        "cpu features": torch.backends.cpu.get_cpu_capability(),
+        "bf16 on cpu": _cpu_bf16(),
+    }
+    for index in range(torch.cuda.device_count()):
+        device = torch.cuda.get_device_properties(index)
+        facts[f"cuda:{index}"] = f"{device.name}, {device.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}"
+    if torch.backends.mps.is_available():
+        facts["mps"] = "available"
+    if not torch.cuda.device_count():
+        facts["cuda"] = "none"
+    return facts
+
+
+def _cpu_bf16() -> str:
+    """Whether this CPU multiplies bf16 in hardware, as far as Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return "not known"
+    found = [name for name in ("avx512_bf16", "amx_bf16", "svebf16") if name in flags.split()]
+    return ", ".join(found) or "emulated"
+
+
+def _machine(folder: Path) -> dict[str, str]:
+    free = shutil.disk_usage(folder).free / 2**30
+    facts = {
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "free disk here": f"{free:.1f} GiB",
+    }
+    try:
+        facts["memory"] = f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f} GiB"
+    except (AttributeError, OSError, ValueError):  # not a POSIX system
+        facts["memory"] = "not known"
+    return facts

@@ -1,0 +1,86 @@
+"""Every error a user can meet, one tree.
+
+    RebusError                 a user's mistake, told in four parts; the command line exits with status 2
+    ├── DataError              a table, its columns or its rows
+    │   └── PictureError       a picture that cannot be read safely
+    ├── RecipeError            a setting that does not exist or does not fit
+    ├── RunError               a Run folder that is missing, half written, full or locked
+    │   └── WeightsError       weights of another shape, missing or extra tensors
+    ├── TrainingError          a run that cannot go on (the loss is not finite, no step fits)
+    └── MissingPackageError    an optional library that is not installed; says the exact pip line
+
+Every error has the same four parts, so that a message can be acted on without reading any code:
+where it happened, what was expected, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class RebusError(ValueError):
+    """A user's mistake, in one paragraph of four parts.
+
+    Args:
+        where: the file, row, column or setting, e.g. ``pets.csv, row 12, column 'image'``.
+        expected: what would have been right.
+        found: what was there instead.
+        do: the next thing to do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, where: str | Path, expected: str, found: str, do: str) -> None:
+        self.where, self.expected, self.found, self.do = str(where), expected, found, do
+        super().__init__(f"{self.where}: expected {expected}; found {found}. What to do: {do}")
+
+    def as_dict(self) -> dict[str, str]:
+        """The four parts under the keys ``where``, ``expected``, ``found`` and ``do``."""
+        return {"where": self.where, "expected": self.expected, "found": self.found, "do": self.do}
+
+
+class DataError(RebusError):
+    """Something is wrong with a table, its columns or its rows."""
+
+
+class PictureError(DataError):
+    """A picture is missing, broken, too large or of a kind that is not read."""
+
+
+class RecipeError(RebusError):
+    """A setting does not exist or does not fit the data or the model."""
+
+
+class RunError(RebusError):
+    """A Run folder is missing, half written, locked, or the disk is full."""
+
+
+class WeightsError(RunError):
+    """Weights do not fit the model: other shapes, missing or extra tensors."""
+
+
+class TrainingError(RebusError):
+    """A run cannot go on."""
+
+
+class MissingPackageError(RebusError):
+    """An optional library is not installed."""
+
+    def __init__(self, package: str, extra: str, what_for: str) -> None:
+        super().__init__(
+            where=what_for,
+            expected=f"the library '{package}'",
+            found="that it is not installed",
+            do=f"run: pip install 'rebus-vlm[{extra}]'",
+        )
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint for a misspelt name: ``did you mean 'lr'?`` or the list of what exists."""
+    names = sorted(set(known))
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return "there are: " + ", ".join(names) if names else "there are none"

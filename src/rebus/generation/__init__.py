@@ -1,0 +1,1 @@
+"""Writing text: ids in, ids out."""

@@ -1,0 +1,8 @@
+"""The three ways to join pictures and words, swappable by one word."""
+
+from rebus.models.fusion.base import FUSIONS, Condition, Fusion
+from rebus.models.fusion.cross import Cross
+from rebus.models.fusion.joint import Joint
+from rebus.models.fusion.unified import Unified
+
+__all__ = ["FUSIONS", "Condition", "Cross", "Fusion", "Joint", "Unified"]

@@ -1,0 +1,104 @@
+"""What a fusion is: it takes the towers' Features and gives one Features, or what a decoder writes from.
+
+Letters: B items, L tokens, D width. A modality that an item lacks has no real token in its mask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from rebus import recipe
+from rebus.models.features import Features
+from rebus.nn.attention import Attention
+from rebus.nn.feedforward import SwiGLU
+from rebus.nn.norms import RMSNorm
+from rebus.registry import Registry
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a decoder is given to write from; a fusion fills one of the three.
+
+    Attributes:
+        prefix: tokens read before the text, seen by all of it and by one another (``unified``).
+        memory: tokens that every decoder layer may attend to (``cross``).
+        vector: (B, D), fused into every text position (``joint``).
+        present: (B,) bool, where ``vector`` holds anything.
+    """
+
+    prefix: Features | None = None
+    memory: Features | None = None
+    vector: Tensor | None = None
+    present: Tensor | None = None
+
+    def select(self, owner: Tensor) -> Condition:
+        """The condition of items ``owner`` (R,): several texts may share one picture."""
+        return Condition(
+            self.prefix.select(owner) if self.prefix else None,
+            self.memory.select(owner) if self.memory else None,
+            self.vector[owner] if self.vector is not None else None,
+            self.present[owner] if self.present is not None else None,
+        )
+
+
+class Fusion(nn.Module):
+    """The base of all fusions.
+
+    Args:
+        settings: the recipe's ``model.fusion``.
+        widths: modality: width of its tower's Features.
+        width: D, of what the fusion gives.
+    """
+
+    attends_memory = False  # a decoder beneath this fusion needs cross-attention layers
+
+    def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.modalities = list(widths)
+        # Towers differ in scale; norming each before it meets the other keeps the louder one from drowning it.
+        self.project = nn.ModuleDict(
+            {name: nn.Sequential(RMSNorm(size), nn.Linear(size, width)) for name, size in widths.items()}
+        )
+
+    def forward(self, features: dict[str, Features]) -> Features:
+        """Fuse: ``{modality: (B, L_m, D_m)}`` -> Features of width D."""
+        raise NotImplementedError
+
+    def condition(self, features: dict[str, Features]) -> Condition:
+        """What a decoder writes from, given the same features."""
+        raise NotImplementedError
+
+    def enter(self, condition: Condition, embedded: Tensor) -> Tensor:
+        """Change text embeddings (B, L, D) on their way into the decoder; most fusions leave them."""
+        return embedded
+
+    def projected(self, features: dict[str, Features]) -> dict[str, Features]:
+        """Every modality at width D."""
+        return {
+            name: Features(self.project[name](part.tokens), part.mask, self.project[name](part.pooled))
+            for name, part in features.items()
+        }
+
+
+class FusionLayer(nn.Module):
+    """Pre-norm self-attention and feed-forward over (B, L, D), both ways."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = RMSNorm(width)
+        self.attention = Attention(width, heads, qk_norm=True)
+        self.forward_norm = RMSNorm(width)
+        self.forward_net = SwiGLU(width, 4 * width * 2 // 3)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, L, D), (B, L) -> (B, L, D)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask[:, None, None, :]))
+        out: Tensor = x + self.dropout(self.forward_net(self.forward_norm(x)))
+        return out
+
+
+FUSIONS: Registry[type[Fusion]] = Registry("fusion")

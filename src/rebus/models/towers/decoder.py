@@ -1,0 +1,222 @@
+"""A causal transformer in the layout of Llama and Qwen3; the text tower and the writer of text.
+
+It knows no pictures and no tokenizer: vectors and positions in, vectors out. Parameter names are those of
+``LlamaModel`` and ``Qwen3Model`` (with ``lm_head`` beside), so their checkpoints load by renaming a prefix.
+Letters: B items, L tokens, D width, V vocabulary, M memory tokens.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rebus.models.features import Features
+from rebus.models.towers import TOWERS
+from rebus.nn.attention import Attention
+from rebus.nn.cache import KVCache, LayerCache
+from rebus.nn.feedforward import SwiGLU, swiglu_hidden
+from rebus.nn.norms import RMSNorm
+from rebus.nn.rotary import Rotary, rotary_tables
+from rebus.recipe import Tower
+
+
+class DecoderLayer(nn.Module):
+    """Self-attention, optionally gated cross-attention, then SwiGLU; each after its norm and added to the stream."""
+
+    def __init__(
+        self,
+        settings: Tower,
+        *,
+        head_dim: int | None = None,
+        eps: float = 1e-6,
+        bias: bool = False,
+        memory_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        width, dropout = settings.width, settings.dropout
+        self.input_layernorm = RMSNorm(width, eps)
+        self.self_attn = Attention(
+            width,
+            settings.heads,
+            settings.kv_heads,
+            head_dim,
+            qk_norm=settings.qk_norm,
+            bias=bias,
+            out_bias=False,
+            dropout=dropout,
+            eps=eps,
+        )
+        self.post_attention_layernorm = RMSNorm(width, eps)
+        self.mlp = SwiGLU(width, settings.hidden or swiglu_hidden(width))
+        self.dropout = nn.Dropout(dropout)
+        self.cross_attn: Attention | None = None
+        if memory_width is not None:
+            self.cross_layernorm = RMSNorm(width, eps)
+            self.cross_attn = Attention(
+                width, settings.heads, qk_norm=settings.qk_norm, memory_width=memory_width, dropout=dropout, eps=eps
+            )
+            self.cross_gate = nn.Parameter(torch.zeros(1))
+
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        rotary: Rotary,
+        mask: Tensor | None,
+        causal: bool,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        cache: LayerCache | None = None,
+    ) -> Tensor:
+        """(B, L, D) -> (B, L, D)."""
+        seen = self.self_attn(self.input_layernorm(x), mask=mask, causal=causal, rotary=rotary, cache=cache)
+        x = x + self.dropout(seen)
+        if self.cross_attn is not None and memory is not None:
+            seen = self.cross_attn(self.cross_layernorm(x), memory=memory, mask=memory_mask, cache=cache)
+            x = x + self.dropout(self.cross_gate.tanh() * seen)
+        out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
+        return out
+
+
+@TOWERS.register("decoder")
+class Decoder(nn.Module):
+    """Embeddings, layers, a last norm, and the way back to the vocabulary.
+
+    Source of the gated cross-attention, whose gate tanh(0) lets nothing through at first: Alayrac et al. (2022),
+    "Flamingo: a Visual Language Model for Few-Shot Learning" (here without its second feed-forward layer).
+
+    Args:
+        settings: width, depth, heads, kv_heads, hidden, qk_norm, tied, dropout.
+        vocab_size: V.
+        max_length: longest row that is expected; kept for the exported configuration, rotary positions need no table.
+        rope_theta: base of the rotary positions.
+        cross: give layers gated cross-attention to a memory.
+        memory_width: width of the memory's tokens; None: D.
+        cross_every: a cross-attention in every layer (1), every second (2), and so on, the last layer always.
+        head_dim: size of a head; None: D / heads.
+        eps: of the norms.
+        bias: biases on the query, key and value projections.
+        zero_init: start the projections that end attention and feed-forward at zero, so that each layer starts
+            as the identity. On for training from scratch: it steadies and speeds the first steps.
+        context: ignored; every tower is built with the same words.
+    """
+
+    def __init__(
+        self,
+        settings: Tower,
+        vocab_size: int,
+        *,
+        max_length: int = 2048,
+        rope_theta: float = 10000.0,
+        cross: bool = False,
+        memory_width: int | None = None,
+        cross_every: int = 1,
+        head_dim: int | None = None,
+        eps: float = 1e-6,
+        bias: bool = False,
+        zero_init: bool = True,
+        **context: Any,
+    ) -> None:
+        super().__init__()
+        self.settings, self.width, self.vocab_size = settings, settings.width, vocab_size
+        self.max_length, self.rope_theta, self.eps = max_length, rope_theta, eps
+        self.embed_tokens = nn.Embedding(vocab_size, self.width)
+        source = (memory_width or self.width) if cross else None
+        self.memory_norm = RMSNorm(source, eps) if source is not None else None
+        sources = [source if (settings.depth - 1 - index) % cross_every == 0 else None for index in range(settings.depth)]
+        self.layers = nn.ModuleList(
+            DecoderLayer(settings, head_dim=head_dim, eps=eps, bias=bias, memory_width=one) for one in sources
+        )
+        self.norm = RMSNorm(self.width, eps)
+        self.lm_head = None if settings.tied else nn.Linear(self.width, vocab_size, bias=False)
+        self.head_dim: int = self._layer(0).self_attn.head_dim
+        self._start(zero_init)
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """(B, L) long -> (B, L, D)."""
+        out: Tensor = self.embed_tokens(input_ids)
+        return out
+
+    def forward_embeds(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        memory: Features | None = None,
+        cache: KVCache | None = None,
+    ) -> Tensor:
+        """Run the layers over vectors.
+
+        Args:
+            x: (B, L, D), embedded tokens of any modality.
+            positions: (B, L) or (1, L) long, for the rotary tables.
+            mask: None: causal. (B, Lk) bool: which tokens are real, on top of causal. (B, L, Lk) or (B, H or 1, L, Lk)
+                bool: the whole rule, nothing is added to it (a prefix seen both ways, blocks that share a prefix).
+                Lk counts the tokens already in the cache.
+            memory: what cross-attention layers read; None: they are skipped.
+            cache: keys and values so far, extended in place. The memory is read at the first call and kept.
+
+        Returns:
+            (B, L, D) after the last norm.
+        """
+        rotary = rotary_tables(positions, self.head_dim, self.rope_theta)
+        causal = mask is None or mask.dim() == 2
+        if mask is not None:
+            mask = mask[:, None, None, :] if mask.dim() == 2 else mask.unsqueeze(1) if mask.dim() == 3 else mask
+        tokens, memory_mask = None, None
+        if memory is not None and self.memory_norm is not None:
+            tokens, memory_mask = self.memory_norm(memory.tokens), memory.mask[:, None, None, :]
+        for index in range(len(self.layers)):
+            layer_cache = cache[index] if cache is not None else None
+            x = self._layer(index)(
+                x, rotary=rotary, mask=mask, causal=causal, memory=tokens, memory_mask=memory_mask, cache=layer_cache
+            )
+        out: Tensor = self.norm(x)
+        return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V)."""
+        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        return F.linear(hidden, weight)
+
+    def forward(self, input_ids: Tensor, mask: Tensor) -> Features:
+        """As a text tower: (B, L) long ids and (B, L) bool -> Features; pooled is the last real token's vector."""
+        hidden = self.forward_embeds(self.embed(input_ids), positions_of(mask), mask)
+        return Features(hidden, mask, last_token(hidden, mask))
+
+    def new_cache(self, room: int = 64) -> KVCache:
+        """An empty cache for this decoder."""
+        return KVCache(len(self.layers), room)
+
+    def _layer(self, index: int) -> DecoderLayer:
+        return cast(DecoderLayer, self.layers[index])
+
+    def _start(self, zero_init: bool) -> None:
+        nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5 if name != "lm_head" else 0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        if zero_init:
+            for index in range(len(self.layers)):
+                layer = self._layer(index)
+                # not the cross-attention's: with its gate at zero as well, neither would ever get a gradient
+                nn.init.zeros_(layer.self_attn.o_proj.weight)
+                nn.init.zeros_(layer.mlp.down_proj.weight)
+
+
+def positions_of(mask: Tensor) -> Tensor:
+    """(B, L) bool -> (B, L) long: real tokens are counted from 0, wherever the padding is."""
+    return (mask.long().cumsum(dim=1) - 1).clamp(min=0)
+
+
+def last_token(hidden: Tensor, mask: Tensor) -> Tensor:
+    """(B, L, D), (B, L) -> (B, D): the vector of each item's last real token; zeros where it has none."""
+    steps = torch.arange(mask.shape[1], device=mask.device)
+    last = (steps * mask).amax(dim=1)  # (B,)
+    picked = hidden[torch.arange(len(last), device=last.device), last]
+    return picked * mask.any(dim=1, keepdim=True).to(picked.dtype)

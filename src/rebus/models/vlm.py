@@ -1,0 +1,251 @@
+"""The whole model: towers, a fusion, heads. It knows nothing of tables, tokenizers, loops or files.
+
+Letters: B pictures (or rows without one), R texts (several may belong to one picture), L text tokens,
+P picture tokens, D width, V vocabulary, C classes.
+
+A batch is a dictionary:
+    ``picture``      (B, 3, H, W) uint8, absent when no row has a picture
+    ``has_picture``  (B,) bool
+    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the position of the picture each text belongs to, and
+        for a head that writes: ``input_ids``, ``positions``, ``blocks``, ``labels``, all (R, L);
+        for a head that reads text, or where a separate text tower reads the question: ``text_ids``, ``text_mask`` (R, L).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rebus import recipe
+from rebus.models.features import Features
+from rebus.models.fusion import FUSIONS, Condition, Fusion
+from rebus.models.towers import TOWERS
+from rebus.models.towers.decoder import Decoder
+from rebus.nn.norms import RMSNorm
+
+IGNORED = -100  # a label that no loss reads, PyTorch's own convention
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a task wants of the model.
+
+    Attributes:
+        kind: ``write`` (a causal decoder), ``vector`` (C numbers an item) or ``tokens`` (C numbers a picture token).
+        outputs: C; not used by ``write``.
+        reads: the modalities the task has columns for.
+    """
+
+    kind: Literal["write", "vector", "tokens"]
+    outputs: int = 0
+    reads: tuple[str, ...] = ("picture",)
+
+
+class VisionLanguageModel(nn.Module):
+    """Towers, fusion and heads, built from a resolved recipe.
+
+    Args:
+        settings: the recipe's ``model``, no kind left at ``auto``.
+        picture: the recipe's ``picture`` (size, mean and std).
+        heads: task: what it wants.
+        vocab_size: V of the decoder's tokenizer.
+        max_length: the longest text.
+        words: the vocabulary of a text tower that reads words; None: it reads the decoder's tokens.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        settings: recipe.Model,
+        picture: recipe.Picture,
+        heads: dict[str, HeadSpec],
+        *,
+        vocab_size: int,
+        max_length: int,
+        words: list[str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.specs = heads
+        writes = any(spec.kind == "write" for spec in heads.values())
+        reads_text = any("text" in spec.reads for spec in heads.values())
+        sees = settings.picture.kind != "none" and any("picture" in spec.reads for spec in heads.values())
+        self.separate_text = settings.text.kind not in ("decoder", "none") and (reads_text or writes)
+        fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
+        width = settings.text.width
+
+        self.picture = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size) if sees else None
+        self.text: nn.Module | None = None
+        if self.separate_text:
+            size = len(words) if words is not None else vocab_size
+            self.text = TOWERS.get(settings.text.kind)(
+                settings.text, vocab_size=size, max_length=max_length, words=words
+            )
+        self.decoder: Decoder | None = None
+        if writes or (settings.text.kind == "decoder" and reads_text):
+            tower = settings.text.model_copy(update={"kind": "decoder"})
+            prefix = self.picture.num_tokens if self.picture is not None else 0
+            self.decoder = Decoder(
+                tower,
+                vocab_size,
+                max_length=prefix + 2 * max_length,
+                cross=writes and fusion.attends_memory,
+                memory_width=width,
+            )
+        widths: dict[str, int] = {}
+        if self.picture is not None:
+            widths["picture"] = self.picture.width
+        if self.text is not None:
+            widths["text"] = self.text.width
+        elif reads_text and self.decoder is not None:
+            widths["text"] = self.decoder.width
+        self.fusion = fusion(settings.fusion, widths, width) if widths else None
+        self.heads = nn.ModuleDict()
+        for name, spec in heads.items():
+            if spec.kind == "vector":
+                self.heads[name] = nn.Sequential(
+                    RMSNorm(width), nn.Dropout(settings.fusion.dropout), nn.Linear(width, spec.outputs)
+                )
+            elif spec.kind == "tokens" and self.picture is not None:
+                self.heads[name] = nn.Sequential(
+                    RMSNorm(self.picture.width), nn.Linear(self.picture.width, spec.outputs)
+                )
+        self.register_buffer("mean", torch.tensor(picture.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(picture.std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Tensor]:
+        """Every named task's outputs from one pass over the pictures.
+
+        Returns:
+            ``vector`` heads: (R, C). ``tokens`` heads: (B, P, C). ``write`` heads: logits (N, V) at the N positions
+            whose label is read, in row-major order.
+        """
+        seen = self.see(batch)
+        outputs: dict[str, Tensor] = {}
+        for name in names if names is not None else list(batch["tasks"]):
+            part, spec = batch["tasks"][name], self.specs[name]
+            if spec.kind == "tokens":
+                if seen is not None:
+                    outputs[name] = self.heads[name](seen.tokens)
+            elif spec.kind == "vector":
+                outputs[name] = self.heads[name](self.fused(seen, part).pooled)
+            else:
+                outputs[name] = self._write(seen, part)
+        return outputs
+
+    def see(self, batch: dict[str, Any]) -> Features | None:
+        """The picture tower's Features for the batch's B pictures; None where the model has no picture tower."""
+        if self.picture is None:
+            return None
+        if "picture_tokens" in batch:  # features of a frozen tower, computed once
+            tokens, pooled = batch["picture_tokens"], batch["picture_pooled"]
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+            seen = Features(tokens, mask, pooled)
+        elif "picture" in batch:
+            seen = self.picture(self.normalise(batch["picture"]))
+        else:
+            return None
+        return Features(seen.tokens, seen.mask & batch["has_picture"][:, None], seen.pooled)
+
+    def normalise(self, picture: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 -> float, by the recipe's mean and std, channels last in memory."""
+        pixels = (picture.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def read(self, part: dict[str, Tensor]) -> Features | None:
+        """The text tower's Features for a task's R texts; None where the task gives it none."""
+        if "text_ids" not in part:
+            return None
+        tower = self.text if self.text is not None else self.decoder
+        if tower is None:
+            return None
+        features: Features = tower(part["text_ids"], part["text_mask"])
+        return features
+
+    def gather(self, seen: Features | None, part: dict[str, Tensor]) -> dict[str, Features]:
+        """``{modality: Features}`` of a task's R items."""
+        features: dict[str, Features] = {}
+        if seen is not None:
+            features["picture"] = seen.select(part["owner"])
+        text = self.read(part)
+        if text is not None:
+            features["text"] = text
+        return features
+
+    def fused(self, seen: Features | None, part: dict[str, Tensor]) -> Features:
+        """The fusion's Features for a task's R items."""
+        assert self.fusion is not None
+        fused: Features = self.fusion(self.gather(seen, part))
+        return fused
+
+    def condition(self, seen: Features | None, part: dict[str, Tensor]) -> Condition:
+        """What the decoder writes from, for a task's R texts."""
+        if self.fusion is None or (seen is None and not self.separate_text):
+            return Condition()
+        if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
+            made: Condition = self.fusion.condition({"picture": seen})
+            return made.select(part["owner"])
+        made = self.fusion.condition(self.gather(seen, part))
+        return made
+
+    def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
+        """(R, L) ids -> (R, L, D) as they enter the decoder."""
+        assert self.decoder is not None
+        embedded = self.decoder.embed(input_ids)
+        return embedded if self.fusion is None else self.fusion.enter(condition, embedded)
+
+    def _write(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:
+        assert self.decoder is not None
+        condition = self.condition(seen, part)
+        x, blocks = self.embed(condition, part["input_ids"]), part["blocks"]
+        mask = block_mask(blocks)
+        positions, prefix = part["positions"], condition.prefix
+        skip = 0
+        if prefix is not None:
+            skip = prefix.tokens.shape[1]
+            x, positions, mask = after_prefix(prefix, x, positions, mask, blocks >= 0)
+        hidden = self.decoder.forward_embeds(x, positions, mask=mask[:, None], memory=condition.memory)
+        chosen = hidden[:, skip:][part["labels"] != IGNORED]  # logits only where a loss reads them
+        logits: Tensor = self.decoder.logits(chosen)
+        return logits
+
+
+def block_mask(blocks: Tensor) -> Tensor:
+    """Who may attend to whom when several texts share a row: (R, L) -> (R, L, L) bool.
+
+    ``blocks`` numbers the text each token is of, negative for padding. A token sees earlier tokens of its own text.
+    """
+    length = blocks.shape[1]
+    causal = torch.ones(length, length, dtype=torch.bool, device=blocks.device).tril()
+    same = blocks[:, :, None] == blocks[:, None, :]
+    return same & causal & (blocks >= 0)[:, None, :]
+
+
+def after_prefix(
+    prefix: Features, x: Tensor, positions: Tensor, mask: Tensor, real: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Put P prefix tokens before L text tokens.
+
+    The prefix sees itself both ways and none of the text; the text sees the prefix and what it saw before.
+
+    Args:
+        prefix: (R, P, D).
+        x: (R, L, D) embedded text.
+        positions: (R, L), counted from 0 in each text.
+        mask: (R, L, L) bool, who may attend to whom.
+        real: (R, L) bool, which text tokens are not padding.
+
+    Returns:
+        (R, P + L, D), positions (R, P + L), mask (R, P + L, P + L).
+    """
+    rows, length, before = x.shape[0], x.shape[1], prefix.tokens.shape[1]
+    full = torch.zeros(rows, before + length, before + length, dtype=torch.bool, device=x.device)
+    full[:, :before, :before] = prefix.mask[:, None, :]
+    full[:, before:, :before] = prefix.mask[:, None, :] & real[:, :, None]
+    full[:, before:, before:] = mask
+    steps = torch.arange(before, device=x.device).expand(rows, -1)
+    return torch.cat([prefix.tokens.to(x.dtype), x], dim=1), torch.cat([steps, positions + before], dim=1), full

@@ -1,0 +1,120 @@
+"""The sheet that every plot is drawn on: style, fonts, words of both languages, and the PNG file it becomes.
+
+Matplotlib is imported when the first plot is drawn, without its global state, so that a plot may be drawn in any
+thread and without a display.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rebus import atomic
+from rebus.report import labels
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Words = Callable[[str], str]
+
+COLOURS = ("#1f6f78", "#b3541e", "#7a8b99", "#c9a227", "#5b4b8a", "#25713f", "#a93434")
+_WORDS = {
+    "loss": ("loss", "损失"),
+    "step": ("step", "步数"),
+    "rate": ("learning rate, share of its peak", "学习率（相对峰值）"),
+    "valid": ("validation", "验证指标"),
+    "smoothed": ("smoothed", "平滑后"),
+    "model": ("model", "模型"),
+    "baseline": ("baseline", "基线"),
+    "true": ("true", "真实值"),
+    "predicted": ("predicted", "预测值"),
+    "confidence": ("confidence", "置信度"),
+    "accuracy": ("accuracy", "准确率"),
+    "perfect": ("perfectly calibrated", "完全校准"),
+    "share": ("share of items", "样本占比"),
+    "percent": ("percent", "百分比"),
+}
+_STYLE: dict[Any, Any] = {
+    "axes.edgecolor": "#9aa3a8",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.unicode_minus": False,
+    "grid.color": "#e8e6e0",
+    "legend.frameon": False,
+    "font.size": 10,
+    "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
+}
+_FAMILIES = (
+    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC", "Hiragino Sans GB",
+    "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP", "Noto Serif CJK SC",
+    "AR PL UMing CN", "Droid Sans Fallback", "Arial Unicode MS", "SimSun",
+)  # fmt: skip
+
+
+def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str, size: tuple[float, float]) -> Path:
+    """Draw on a sheet of ``size`` inches and write it as a PNG file, whole or not at all.
+
+    Args:
+        path: the file.
+        draw: gets the figure and a function from a key to the word on the plot.
+        language: ``en`` or ``zh``; where no font draws Chinese, plots speak English.
+        size: width and height.
+
+    Raises:
+        RecipeError: the language is neither. RunError: the file cannot be written.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    at = ("en", "zh").index(spoken(language))
+    family = cjk_family()
+    fonts = ["DejaVu Sans", *([family] if family else [])]
+    path = Path(path)
+    with rc_context({**_STYLE, "font.family": fonts}), _without_glyph_warnings():
+        figure = Figure(figsize=size, dpi=144, layout="constrained")
+        FigureCanvasAgg(figure)
+        draw(figure, lambda word: _WORDS[word][at])
+        # No date and no version in the file: the same figures give the same bytes.
+        atomic.write_with(path, lambda beside: figure.savefig(beside, format="png", metadata={"Software": None}))
+    return path
+
+
+def spoken(language: str) -> str:
+    """The language that plots are labelled in: English where Chinese would show as boxes.
+
+    Raises:
+        RecipeError: it is neither ``en`` nor ``zh``.
+    """
+    labels.labels(language)
+    return language if cjk_family() else "en"
+
+
+@functools.cache
+def cjk_family() -> str | None:
+    """The first installed font family that draws Chinese; None, with one note in the log, where there is none."""
+    from matplotlib import font_manager
+
+    installed = {font.name for font in font_manager.fontManager.ttflist}
+    found = next((family for family in _FAMILIES if family in installed), None)
+    if found is None:
+        logging.getLogger(__name__).warning(
+            "No installed font draws Chinese: characters in plots show as boxes. The report's text is not affected. "
+            "Install one, e.g. the system package fonts-noto-cjk, and write the report again."
+        )
+    return found
+
+
+@contextmanager
+def _without_glyph_warnings() -> Iterator[None]:
+    # cjk_family has said it once and clearly; Matplotlib would repeat it for every character.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield

@@ -1,0 +1,154 @@
+"""README.md of a Run: the model card, with the front matter that model hubs read. The same figures as in the report."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rebus import atomic
+from rebus.report import labels
+from rebus.report.contents import ReportData, Result, Table
+
+_SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
+
+
+def write_card(path: str | Path, data: ReportData, language: str = "en") -> Path:
+    """Write the model card: YAML front matter, then Markdown.
+
+    Raises:
+        RecipeError: the language is neither ``en`` nor ``zh``. RunError: the file cannot be written.
+    """
+    path = Path(path)
+    atomic.write_text(path, render_card(data, language))
+    return path
+
+
+def render_card(data: ReportData, language: str = "en") -> str:
+    """The card as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
+    words = labels.labels(language)
+    parts = [_front_matter(data, language), f"# {_plain(data.title)}"]
+    if data.summary:
+        parts.append(_plain(data.summary))
+    parts += [f"## {words['results']}", _results(data, language)]
+    parts += [f"### {_plain(table.title)}\n\n{_table(table)}" for table in data.tables]
+    parts += _listed(words["about"], data.facts)
+    parts += _listed(words["data"], [*data.data, *_splits(data, words)])
+    if data.warnings:
+        parts += [f"### {words['warnings']}", _bullets(data.warnings)]
+    if data.commands:
+        parts.append(f"## {words['usage']}")
+        parts += [f"{_plain(what)}\n\n{_code(command)}" for what, command in data.commands]
+    parts += _listed(words["machine"], data.hardware)
+    if data.limits:
+        parts += [f"## {words['limits']}", _bullets(data.limits)]
+    parts.append(f"{words['made_by']} {_plain(data.version)}".strip())
+    return "\n\n".join(parts) + "\n"
+
+
+def front_matter(data: ReportData, language: str = "en") -> dict[str, Any]:
+    """The card's metadata as Hugging Face names it; what is not known is left out."""
+    known = {
+        "license": data.licence,
+        "language": data.languages,
+        "library_name": "rebus",
+        "pipeline_tag": data.pipeline_tag,
+        "base_model": data.base_model,
+        "tags": ["rebus", *(tag for tag in data.tags if tag != "rebus")],
+    }
+    found: dict[str, Any] = {key: value for key, value in known.items() if value}
+    if data.results:
+        found["model-index"] = [{"name": data.title, "results": _index(data, language)}]
+    return found
+
+
+def _front_matter(data: ReportData, language: str) -> str:
+    text = yaml.safe_dump(front_matter(data, language), sort_keys=False, allow_unicode=True)
+    return f"---\n{text}---"
+
+
+def _index(data: ReportData, language: str) -> list[dict[str, Any]]:
+    by_task: dict[str, list[Result]] = {}
+    for result in data.results:
+        by_task.setdefault(result.task or "evaluation", []).append(result)
+    name = data.dataset or data.title
+    return [
+        {
+            "task": {"type": data.pipeline_tag or task, "name": task},
+            "dataset": {"type": "private", "name": name},
+            "metrics": [_metric(one, language) for one in results],
+        }
+        for task, results in by_task.items()
+    ]
+
+
+def _metric(result: Result, language: str) -> dict[str, Any]:
+    name = labels.metric_name(result.metric, language)
+    return {"type": result.metric, "name": name, "value": float(f"{result.value:.6g}")}
+
+
+def _results(data: ReportData, language: str) -> str:
+    words = labels.labels(language)
+    if not data.results:
+        return words["no_results"]
+    several = len({result.task for result in data.results}) > 1
+    head = [words["figure"], words["value"], words["interval"], words["baseline"], words["difference"]]
+    rows = []
+    for one in data.results:
+        base = labels.figure(one.baseline, one.metric)
+        cells = [
+            labels.metric_name(one.metric, language),
+            labels.figure(one.value, one.metric),
+            labels.interval(one.interval, one.metric),
+            f"{base} ({one.baseline_name})" if base and one.baseline_name else base,
+            labels.difference(one, language),
+        ]
+        rows.append([one.task, *cells] if several else cells)
+    table = _grid([words["task"], *head] if several else head, rows)
+    return f"{_plain(data.judged_on)}\n\n{table}" if data.judged_on else table
+
+
+def _table(table: Table) -> str:
+    def cell(value: str | int | float | None) -> str:
+        if value is None:
+            return ""
+        if isinstance(value, float):
+            return f"{100 * value:.1f}%" if table.shares else labels.number(value)
+        return str(value)
+
+    grid = _grid(list(table.columns), [[cell(value) for value in row] for row in table.rows])
+    return f"{grid}\n\n{_plain(table.note)}" if table.note else grid
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
+
+    return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
+
+
+def _listed(title: str, items: list[tuple[str, str]]) -> list[str]:
+    return [f"## {title}", "\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in items)] if items else []
+
+
+def _splits(data: ReportData, words: dict[str, str]) -> list[tuple[str, str]]:
+    return [(words.get(name, name), f"{rows:,}") for name, rows in data.splits.items()]
+
+
+def _bullets(items: list[str]) -> str:
+    return "\n".join(f"- {_plain(item)}" for item in items)
+
+
+def _code(command: str) -> str:
+    longest = max((len(ticks) for ticks in re.findall("`+", command)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}sh\n{command}\n{fence}"
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is: one line, no markup, no HTML."""
+    line = " ".join(str(text).split())
+    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _SPECIAL.sub(r"\\\1", line)

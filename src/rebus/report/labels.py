@@ -1,0 +1,157 @@
+"""The words of a report in both languages, and how figures are written. Knows nothing of where they are shown."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from rebus.errors import RecipeError
+from rebus.report.contents import Result
+
+Language = Literal["en", "zh"]
+
+_WORDS: dict[str, tuple[str, str]] = {
+    "about": ("What was trained", "训练了什么"),
+    "answer": ("Answer", "回答"),
+    "baseline": ("Baseline", "基线"),
+    "better": ("better than the baseline", "优于基线"),
+    "column": ("Column", "列"),
+    "commands": ("How to do it again", "如何复现"),
+    "confidence": ("confidence", "置信度"),
+    "contents": ("Contents", "目录"),
+    "data": ("The data", "数据"),
+    "difference": ("Difference", "差值"),
+    "examples": ("Examples", "示例"),
+    "figure": ("Figure", "指标"),
+    "inferred": ("How the table was read", "表格是如何理解的"),
+    "interval": ("95% interval", "95% 区间"),
+    "kind": ("Kind", "类型"),
+    "limits": ("Limits", "局限"),
+    "machine": ("Time and machine", "耗时与硬件"),
+    "made_by": ("Made by Rebus", "由 Rebus 生成"),
+    "no_results": ("Nothing has been measured yet.", "尚未评估。"),
+    "picture_unread": ("This picture cannot be shown:", "这张图片无法显示："),
+    "picture": ("picture", "图片"),
+    "plots": ("Curves and charts", "曲线与图表"),
+    "points": ("points", "个百分点"),
+    "recipe": ("The whole recipe", "完整配置"),
+    "results": ("Results", "结果"),
+    "results_note": (
+        "Bars show the figure with its 95% bootstrap interval; the thin mark is the baseline. "
+        "▲ better and ▼ worse than the baseline: the interval of the difference leaves zero out. ≈ no sure difference.",
+        "条形为指标值及其 95% 自助法区间，细线为基线。▲ 优于、▼ 不如基线：差值的区间不含零。≈ 差别不确定。",
+    ),
+    "right": ("right", "正确"),
+    "rows": ("Rows", "行数"),
+    "same": ("no sure difference", "差别不确定"),
+    "split": ("Split", "划分"),
+    "tables": ("In detail", "分类结果"),
+    "task": ("Task", "任务"),
+    "test": ("test", "测试"),
+    "train": ("train", "训练"),
+    "truth": ("True answer", "正确答案"),
+    "usage": ("How to use it", "如何使用"),
+    "valid": ("valid", "验证"),
+    "value": ("Value", "数值"),
+    "warnings": ("The data check warns", "数据检查的警告"),
+    "worse": ("worse than the baseline", "不如基线"),
+    "wrong": ("wrong", "错误"),
+}
+_METRICS: dict[str, tuple[str, str]] = {
+    "accuracy": ("Accuracy", "准确率"),
+    "auroc": ("AUROC", "AUROC"),
+    "bleu": ("BLEU", "BLEU"),
+    "cider_d": ("CIDEr-D", "CIDEr-D"),
+    "ece": ("Calibration error", "校准误差"),
+    "exact_match": ("Exact match", "完全一致"),
+    "exact_match_over_types": ("Exact match, mean over types", "完全一致（各类型平均）"),
+    "macro_f1": ("Macro F1", "宏平均 F1"),
+    "mae": ("Mean absolute error", "平均绝对误差"),
+    "map": ("Mean average precision", "平均精度均值"),
+    "micro_f1": ("Micro F1", "微平均 F1"),
+    "r2": ("R²", "R²"),
+    "rmse": ("Root mean squared error", "均方根误差"),
+    "rouge_l": ("ROUGE-L", "ROUGE-L"),
+    "top5": ("Top-5 accuracy", "前五准确率"),
+    "vqa_accuracy": ("VQA soft accuracy", "VQA 软准确率"),
+    "vqa_accuracy_over_types": ("VQA soft accuracy, mean over types", "VQA 软准确率（各类型平均）"),
+}
+_SCALES = {"bleu": 100.0, "cider_d": 10.0, "r2": 1.0}  # full marks of what is not a share
+_UNITS = frozenset({"mae", "rmse"})  # in the target's own unit: no full marks
+
+
+def labels(language: str) -> dict[str, str]:
+    """Every word of the report in ``language``.
+
+    Raises:
+        RecipeError: it is neither ``en`` nor ``zh``.
+    """
+    at = _column(language)
+    return {key: both[at] for key, both in _WORDS.items()}
+
+
+def metric_name(metric: str, language: str) -> str:
+    """What people call a metric; an unknown one keeps its name."""
+    both = _METRICS.get(metric)
+    return both[_column(language)] if both else metric.replace("_", " ")
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is a share of 1, which is shown in percent."""
+    return metric not in _SCALES and metric not in _UNITS
+
+
+def full_scale(results: list[Result], metric: str) -> float:
+    """Where a bar of ``metric`` ends: full marks, or a little beyond the largest figure where there are none."""
+    if metric not in _UNITS:
+        return _SCALES.get(metric, 1.0)
+    same = [result for result in results if result.metric == metric]
+    return 1.1 * max([1e-12, *(max(r.value, r.baseline or 0.0, *(r.interval or ())) for r in same)])
+
+
+def figure(value: float | None, metric: str) -> str:
+    """A figure as text: ``53.2%``, ``38.0`` or ``0.127``."""
+    if value is None:
+        return ""
+    return f"{100 * value:.1f}%" if is_share(metric) else number(value)
+
+
+def interval(bounds: tuple[float, float] | None, metric: str) -> str:
+    """An interval as text: ``50.1 – 56.4%``."""
+    if bounds is None:
+        return ""
+    if is_share(metric):
+        return f"{100 * bounds[0]:.1f} – {100 * bounds[1]:.1f}%"
+    return f"{number(bounds[0])} – {number(bounds[1])}"
+
+
+def difference(result: Result, language: str) -> str:
+    """A difference with its sign, in points where the figure is a share: ``+16.9 points``."""
+    if result.difference is None:
+        return ""
+    if is_share(result.metric):
+        return f"{_signed(100 * result.difference, 1)} {labels(language)['points']}"
+    return _signed(result.difference, _places(result.difference))
+
+
+def number(value: float) -> str:
+    """A number with about three significant digits and never an exponent that people have to read."""
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.3g}"
+    return f"{value:,.{_places(value)}f}"
+
+
+def _places(value: float) -> int:
+    size = abs(value)
+    return 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3 if size >= 0.1 or not size else 5
+
+
+def _signed(value: float, places: int) -> str:
+    text = f"{value:+.{places}f}"
+    return text.replace("-", "\u2212")  # a minus as wide as the plus
+
+
+def _column(language: str) -> int:
+    known: tuple[str, ...] = get_args(Language)
+    if language not in known:
+        raise RecipeError("--lang", "en or zh", f"'{language}'", "choose one of the two languages of reports")
+    return known.index(language)

@@ -1,0 +1,62 @@
+"""Pictures as ``data:`` addresses, so that a report is one file. Knows no page."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.errors import PictureError
+from rebus.report.contents import Picture
+
+_SIDE = 320  # pixels: sharp on a phone, a few kilobytes each
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def thumbnail(picture: Picture, root: str | Path = ".", side: int = _SIDE) -> str:
+    """A picture as the ``data:`` address of a small WebP.
+
+    Pixels are decoded and encoded again, so that nothing of a file (metadata, scripts of an SVG) reaches the report.
+
+    Raises:
+        PictureError: it cannot be read.
+    """
+    from PIL import Image
+
+    image = Image.fromarray(_pixels(picture, root))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=88, method=4)
+    return _address("image/webp", buffer.getvalue())
+
+
+def png_address(plot: str | Path | bytes) -> str:
+    """A PNG file, or its bytes, as a ``data:`` address.
+
+    Raises:
+        PictureError: it is missing or not a PNG.
+    """
+    try:
+        content = plot if isinstance(plot, bytes) else Path(plot).read_bytes()
+    except OSError as error:
+        told = error.strerror or str(error)
+        raise PictureError(str(plot), "a PNG file", f"'{told}'", "write the plots again") from error
+    if not content.startswith(_PNG):
+        where = "a plot" if isinstance(plot, bytes) else str(plot)
+        raise PictureError(where, "a PNG file", "something else", "write the plots again")
+    return _address("image/png", content)
+
+
+def _pixels(picture: Picture, root: str | Path) -> NDArray[np.uint8]:
+    if isinstance(picture, np.ndarray):
+        return np.ascontiguousarray(picture, dtype=np.uint8)
+    from rebus.data.pictures import decode_picture
+
+    return decode_picture(picture if isinstance(picture, bytes) else str(picture), Path(root))
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

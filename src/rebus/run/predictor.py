@@ -1,0 +1,276 @@
+"""A trained model, ready to answer: tables, rows or a single picture in, predictions out.
+
+Letters: B pictures, R texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rebus import recipe
+from rebus.data.pictures import decode_picture
+from rebus.data.transforms import fit_picture
+from rebus.errors import DataError, RebusError, nearest
+from rebus.generation.write import Sampling, write
+from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks import Codec, Prediction, Task, VectorTask
+from rebus.tasks.base import Values, missing
+from rebus.tasks.feed import group_rows
+from rebus.tasks.writing import WritingTask, stack
+
+PictureOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (size, size, 3)
+
+
+class Predictor:
+    """A model with its tasks and tokenizer.
+
+    Args:
+        model: the weights.
+        settings: the Run's recipe.
+        tasks: name: task, fitted.
+        codec: text to ids.
+        batch_size: pictures (or rows without one) a pass.
+    """
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        settings: recipe.Recipe,
+        tasks: dict[str, Task],
+        codec: Codec,
+        *,
+        batch_size: int = 64,
+    ) -> None:
+        self.model, self.recipe, self.tasks, self.codec = model, settings, tasks, codec
+        self.batch_size = batch_size
+
+    @classmethod
+    def open(cls, path: str | Path) -> Predictor:
+        """The model of a Run folder.
+
+        Raises:
+            RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
+        """
+        from rebus.run.build import load_model
+        from rebus.run.folder import Run
+
+        model, settings, tasks, codec = load_model(Run.open(path))
+        return cls(model, settings, tasks, codec)
+
+    def task(self, name: str | None = None) -> Task:
+        """A task by name; without one, the first that predicts something of a whole row.
+
+        Raises:
+            DataError: the model has no such task.
+        """
+        able = {key: task for key, task in self.tasks.items() if isinstance(task, (VectorTask, WritingTask))}
+        if name is None and able:
+            return next(iter(able.values()))
+        if name not in able:
+            raise DataError(
+                "the model", f"a task '{name}'", f"the tasks {', '.join(able) or 'none'}", nearest(str(name), able)
+            )
+        return able[name]
+
+    def predict(
+        self, rows: Sequence[dict[str, Any]] | dict[str, Any], *, task: str | None = None, root: str | Path = "."
+    ) -> list[Prediction]:
+        """Predictions for rows given as dictionaries of columns.
+
+        Args:
+            rows: one or more rows with the columns the task was trained on; pictures as path, bytes or (H, W, 3) array.
+            task: which task; None: the first.
+            root: folder that relative picture paths start from.
+
+        Raises:
+            DataError: a column is missing. PictureError: a picture cannot be read.
+        """
+        rows = [rows] if isinstance(rows, dict) else list(rows)
+        chosen = self.task(task)
+        if not rows:
+            return []
+        columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
+        values = self.input_values(chosen, columns)
+        column = chosen.settings.columns.get("picture")
+        pictures = columns.get(column, [None] * len(rows)) if column else [None] * len(rows)
+
+        def picture_of(row: int) -> NDArray[np.uint8] | None:
+            return (
+                None
+                if missing_picture(pictures[row])
+                else self.open_picture(pictures[row], Path(root), f"row {row + 1}")
+            )
+
+        return self.run_task(chosen, values, range(len(rows)), picture_of)
+
+    def ask(self, picture: Any, question: str = "", *, sampling: Sampling | None = None) -> Prediction:
+        """One picture (path, bytes, array or None), one question.
+
+        A model that answers is asked; one that only captions is given no question; one that classifies reads it as text.
+        """
+        names = [name for name in ("answer", "caption") if name in self.tasks]
+        if question and names == ["caption"]:
+            raise DataError(
+                "the model", "a task 'answer' for questions", "a model that captions", "ask without a question"
+            )
+        name = ("answer" if question else names[-1]) if names else None
+        chosen = self.task(name)
+        row: dict[str, Any] = {}
+        columns = chosen.settings.columns
+        if "picture" in columns:
+            row[columns["picture"]] = picture
+        for role in ("question", "text"):
+            if role in columns:
+                row[columns[role]] = question
+        if sampling is not None and isinstance(chosen, WritingTask):
+            values = self.input_values(chosen, {key: [value] for key, value in row.items()})
+            given = None if missing_picture(picture) else self.open_picture(picture, Path(), "the picture")
+            return self.run_task(chosen, values, [0], lambda _: given, sampling=sampling)[0]
+        return self.predict(row, task=chosen.name)[0]
+
+    def input_values(self, task: Task, columns: dict[str, Sequence[Any]]) -> Values:
+        """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
+
+        Raises:
+            DataError: a column that the prediction is made from is missing.
+        """
+        found: Values = {}
+        for role, column in task.settings.columns.items():
+            if column in columns:
+                found[role] = columns[column]
+            elif role in ("picture", "question", "text"):
+                raise DataError(
+                    where=f"task '{task.name}'",
+                    expected=f"a column '{column}', which the model was trained on as its {role}",
+                    found=", ".join(columns) or "no column",
+                    do="rename the column",
+                )
+        return found
+
+    def open_picture(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
+        """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
+        if isinstance(value, np.ndarray):
+            if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
+                raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
+            array = value
+        else:
+            data = self.recipe.data
+            array = decode_picture(
+                str(value) if isinstance(value, Path) else value,
+                root,
+                background=data.background,
+                pixel_budget=data.pixel_budget,
+                where=where,
+            )
+        return fit_picture(array, self.recipe.picture.size, self.recipe.picture.fit)
+
+    @torch.inference_mode()
+    def run_task(
+        self,
+        task: Task,
+        values: Values,
+        rows: Sequence[int],
+        picture_of: PictureOf,
+        *,
+        sampling: Sampling | None = None,
+    ) -> list[Prediction]:
+        """Predictions for ``rows``, in their order; rows that share a picture share one pass over it."""
+        found: dict[int, Prediction] = {}
+        was_training = self.model.training
+        self.model.eval()
+        try:
+            for groups in self._portions(values, rows):
+                batch = self._pictures(groups, picture_of)
+                flat = [row for group in groups for row in group]
+                owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self._device)
+                if isinstance(task, VectorTask):
+                    told = self._vector(task, values, flat, batch, owner)
+                elif isinstance(task, WritingTask):
+                    told = self._written(task, values, flat, batch, owner, sampling)
+                else:
+                    raise DataError(
+                        "the model", "a task that predicts something of a row", task.name, "name another task"
+                    )
+                found.update(zip(flat, told, strict=True))
+        finally:
+            self.model.train(was_training)
+        return [found[row] for row in rows]
+
+    @property
+    def _device(self) -> torch.device:
+        return self.model.mean.device
+
+    def _portions(self, values: Values, rows: Sequence[int]) -> Iterator[list[list[int]]]:
+        """Groups of rows that share a picture, at most ``batch_size`` groups and 8 times as many rows at a time."""
+        portion: list[list[int]] = []
+        count, most = 0, self.batch_size * 8
+        for group in group_rows(rows, values.get("picture")):
+            for start in range(0, len(group), most):
+                piece = group[start : start + most]
+                if portion and (len(portion) == self.batch_size or count + len(piece) > most):
+                    yield portion
+                    portion, count = [], 0
+                portion.append(piece)
+                count += len(piece)
+        if portion:
+            yield portion
+
+    def _pictures(self, groups: list[list[int]], picture_of: PictureOf) -> dict[str, Any]:
+        if self.model.picture is None:
+            return {"tasks": {}}
+        side = self.recipe.picture.size
+        pixels = np.zeros((len(groups), side, side, 3), dtype=np.uint8)
+        there = np.zeros(len(groups), dtype=bool)
+        for place, group in enumerate(groups):
+            array = picture_of(group[0])
+            if array is not None:
+                pixels[place], there[place] = array, True
+        return {
+            "picture": torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device),
+            "has_picture": torch.from_numpy(there).to(self._device),
+            "tasks": {},
+        }
+
+    def _vector(
+        self, task: VectorTask, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
+    ) -> list[Prediction]:
+        part = task.collate(task.items(values, rows, self.codec, None), owner.tolist())
+        batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
+        return task.predict(self.model(batch, [task.name])[task.name])
+
+    def _written(
+        self,
+        task: WritingTask,
+        values: Values,
+        rows: list[int],
+        batch: dict[str, Any],
+        owner: torch.Tensor,
+        sampling: Sampling | None,
+    ) -> list[Prediction]:
+        questions = [task.prompt(values, row) for row in rows]
+        part = {"owner": owner}
+        if self.codec.text_tower:
+            read = [np.asarray(self.codec.read(question), dtype=np.int64) for question in questions]
+            part["text_ids"] = stack(read, max(len(ids) for ids in read), 0).to(self._device)
+            lengths = torch.tensor([len(ids) for ids in read], device=self._device)
+            part["text_mask"] = torch.arange(part["text_ids"].shape[1], device=self._device)[None] < lengths[:, None]
+        condition = self.model.condition(self.model.see(batch), part)
+        prompts = [task.prompt_ids(question, self.codec) for question in questions]
+        sampling = sampling or Sampling(max_new_tokens=task.settings.max_new_tokens)
+        tokenizer = self.codec.tokenizer
+        texts = write(self.model, condition, prompts, sampling, eos_id=tokenizer.eos_id)
+        return [Prediction(tokenizer.decode(text.ids).strip(), float(np.exp(text.logprob))) for text in texts]
+
+
+def missing_picture(value: Any) -> bool:
+    """Whether a cell holds no picture."""
+    return not isinstance(value, np.ndarray) and missing(value)
+
+
+__all__ = ["Predictor", "RebusError"]

@@ -1,0 +1,223 @@
+"""From a recipe to everything a run needs to know of its data: fail here, before any work, or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus import recipe as settings
+from rebus.data.check import CheckReport, check_table
+from rebus.data.kinds import Inference, infer
+from rebus.data.readers import read_table
+from rebus.data.splits import assign_splits
+from rebus.data.store import PictureStore
+from rebus.data.table import Table
+from rebus.errors import DataError, RecipeError
+from rebus.tasks import TASKS, Task
+from rebus.tasks.base import Values
+
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Prepared:
+    """A recipe met with its data.
+
+    Attributes:
+        recipe: resolved, no blank left where the run needs a value.
+        table: the rows.
+        inference: what was inferred, with notes for people.
+        report: what the check found.
+        splits: train, valid or test for each row; "left out" for a broken row that was skipped.
+        tasks: name: task, fitted on the training rows.
+        values: name: the task's columns.
+    """
+
+    recipe: settings.Recipe
+    table: Table
+    inference: Inference
+    report: CheckReport
+    splits: list[str]
+    tasks: dict[str, Task]
+    values: dict[str, Values]
+
+    def rows(self, split: str, task: Task | None = None) -> list[int]:
+        """Row numbers of a split; with a task, those that hold what it needs."""
+        chosen = [row for row, name in enumerate(self.splits) if name == split]
+        if task is None:
+            return chosen
+        values = self.values[task.name]
+        return [row for row in chosen if task.usable(values, row)]
+
+    def training_rows(self) -> list[int]:
+        """Training rows that at least one task can use."""
+        return [
+            row
+            for row in self.rows("train")
+            if any(task.usable(self.values[name], row) for name, task in self.tasks.items())
+        ]
+
+    @property
+    def picture_column(self) -> str | None:
+        """The picture column, None where no task sees pictures."""
+        if self.recipe.model.picture.kind == "none":
+            return None
+        return shared_picture_column(self.recipe.tasks)
+
+    def pictures(self) -> PictureStore | None:
+        """Decoded pictures by row."""
+        column = self.picture_column
+        if column is None:
+            return None
+        data, picture = self.recipe.data, self.recipe.picture
+        return PictureStore(
+            self.table,
+            column,
+            size=picture.size,
+            fit=picture.fit,
+            background=data.background,
+            pixel_budget=data.pixel_budget,
+            cache_mb=data.cache_mb,
+        )
+
+    def texts(self) -> list[str]:
+        """All text of the training rows, to train a tokenizer on."""
+        rows = self.rows("train")
+        found: list[str] = []
+        for name, task in self.tasks.items():
+            found.extend(task.texts(self.values[name], [row for row in rows if task.usable(self.values[name], row)]))
+        return found
+
+
+def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
+    """Read, infer, check, split, fit.
+
+    Raises:
+        DataError: the data cannot be trained on; RecipeError: the recipe does not fit it.
+    """
+    if not recipe.data.path:
+        raise RecipeError("data.path", "a table or a folder", "nothing", "name it: rebus train DATA")
+    table = read_table(recipe.data)
+    inference = infer(table, recipe.data.kinds, [task.name for task in recipe.tasks])
+    for note in inference.notes:
+        tell(note)
+    recipe = recipe.model_copy(deep=True)
+    recipe.data.path = str(Path(recipe.data.path).resolve())
+    recipe.data.kinds = dict(inference.kinds)
+    recipe.tasks = filled(recipe.tasks, inference)
+    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
+    splits = assign_splits(table, recipe.data.split, pictures, seed=0)
+    report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits)
+    left_out = refuse_or_count(report, recipe.data, tell)
+    splits = ["left out" if row in left_out else name for row, name in enumerate(splits)]
+    columns = {name: table.column(name) for name in table.columns}
+    tasks: dict[str, Task] = {}
+    values: dict[str, Values] = {}
+    training = [row for row, name in enumerate(splits) if name == "train"]
+    for entry in recipe.tasks:
+        task = TASKS.get(entry.name)(entry)
+        values[task.name] = task.values(columns)
+        if not training:
+            raise DataError(
+                recipe.data.path, "rows to train on", "none in the split 'train'", "lower data.split.valid and test"
+            )
+        task.fit(values[task.name], training)
+        tasks[task.name] = task
+    resolve_model(recipe)
+    prepared = Prepared(recipe, table, inference, report, splits, tasks, values)
+    if not prepared.training_rows():
+        raise DataError(recipe.data.path, "training rows that a task can use", "none", "run: rebus data check")
+    return prepared
+
+
+def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[settings.TaskSettings]:
+    """The recipe's tasks with the inferred columns where the recipe names none; the inferred tasks where it has none."""
+    if not tasks:
+        if not inference.tasks:
+            raise DataError(
+                where="the table",
+                expected="columns that a task can be found from",
+                found=", ".join(f"{column} ({kind})" for column, kind in inference.kinds.items()) or "no column",
+                do="name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN",
+            )
+        return inference.tasks
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise RecipeError("tasks", "each task once", ", ".join(names), "merge the two entries of the same name")
+    guessed = {task.name: task.columns for task in inference.tasks}
+    return [
+        task.model_copy(update={"columns": {**guessed.get(task.name, {}), **task.columns}}, deep=True) for task in tasks
+    ]
+
+
+def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set[int]:
+    """Stop at broken rows, or leave them out and say how many.
+
+    Raises:
+        DataError: the check found errors that leaving rows out does not cure, or broken rows while ``on_bad`` is refuse.
+    """
+    if report.errors:
+        raise report.errors[0]
+    if report.bad_rows and data.on_bad == "refuse":
+        first = report.bad_rows[min(report.bad_rows)]
+        raise DataError(
+            where=first.where,
+            expected=first.expected,
+            found=f"{first.found} ({len(report.bad_rows)} broken rows in all; `rebus data check` lists them)",
+            do=f"{first.do}; or leave such rows out and have them counted with --set data.on_bad=skip",
+        )
+    if report.bad_rows:
+        tell(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
+    return set(report.bad_rows)
+
+
+def shared_picture_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
+    """The one picture column that all tasks share.
+
+    Raises:
+        RecipeError: two tasks name different ones.
+    """
+    found = {task.columns["picture"] for task in tasks if "picture" in task.columns}
+    if len(found) > 1:
+        raise RecipeError("tasks", "one picture column for all tasks", ", ".join(sorted(found)), "train them apart")
+    return next(iter(found), None)
+
+
+def resolve_model(recipe: settings.Recipe) -> None:
+    """Choose what the recipe leaves at ``auto``, in place.
+
+    Raises:
+        RecipeError: the model reads nothing that the tasks have.
+    """
+    model = recipe.model
+    sees = shared_picture_column(recipe.tasks) is not None
+    if model.picture.kind == "auto":
+        model.picture.kind = "convnet" if sees else "none"
+    if model.text.kind == "auto":
+        model.text.kind = "decoder"
+    writes = any(entry.name in ("caption", "answer") for entry in recipe.tasks)
+    reads = any("text" in entry.columns for entry in recipe.tasks)
+    if model.picture.kind == "none" and not reads and not writes:
+        raise RecipeError(
+            "model.picture.kind",
+            "a picture tower, as the tasks have no text column",
+            "'none'",
+            "set it to convnet or vit",
+        )
+    train = recipe.train
+    if train.steps is None and train.epochs is None and train.time_limit is None:
+        train.epochs = 20.0
+
+
+def picture_array(pictures: PictureStore, row: int) -> NDArray[np.uint8]:
+    """A row's picture, (size, size, 3)."""
+    array: NDArray[np.uint8] = pictures.get(row)
+    return array
+
+
+__all__ = ["Any", "Prepared", "Tell", "prepare"]

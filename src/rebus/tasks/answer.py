@@ -1,0 +1,62 @@
+"""``answer``: a picture and a question in, words out (visual question answering). Without a picture: questions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.tasks.base import TASKS, Prediction, Role, Values, as_text, as_texts
+from rebus.tasks.baselines import most_frequent_answer
+from rebus.tasks.metrics.answers import answer_scores, answer_statistics
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("answer")
+class Answer(WritingTask):
+    """Columns: ``picture``, ``question``, ``answer`` (one text, or several right ones), ``type`` of question."""
+
+    name = "answer"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "question": Role(("text", "category")),
+        "answer": Role(("text", "category", "labels", "number")),
+        "type": Role(("category", "text", "ignore"), required=False),
+    }
+    watch = "exact_match"
+
+    def prompt(self, values: Values, row: int) -> str:
+        """The question."""
+        return as_text(values["question"][row])
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The first of the right answers is the one learned; all are accepted."""
+        return as_texts(values["answer"][row])[:1] if "answer" in values else []
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Exact match and VQA soft accuracy, overall and as the mean over types."""
+        return answer_statistics(*self._said_and_known(values, rows, predictions), self.types(values, rows))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match."""
+        return answer_scores(*self._said_and_known(values, rows, predictions))
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """The most frequent training answer to the same question."""
+        known = [row for row in train_rows if self.targets(values, row)]
+        told = most_frequent_answer(
+            [self.prompt(values, row) for row in known],
+            [self.targets(values, row)[0] for row in known],
+            [self.prompt(values, row) for row in rows],
+            types=self.types(values, rows),
+            train_types=self.types(values, known),
+        )
+        return [Prediction(text) for text in told], "most frequent answer per question"
+
+    def _said_and_known(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[list[str], list[list[str]]]:
+        return [str(prediction.value) for prediction in predictions], [as_texts(values["answer"][row]) for row in rows]

@@ -1,0 +1,355 @@
+"""What a task is: the columns it needs, what it asks of the model, its loss, how outputs become predictions, its figures.
+
+A task knows no model parts and no loops. It is fitted on a table's columns, then gives training items by row number.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rebus import recipe
+from rebus.errors import DataError, RecipeError
+from rebus.models.vlm import HeadSpec
+from rebus.registry import Registry
+from rebus.tasks.metrics.intervals import Statistic, compare, figures
+from rebus.text.tokenizer import Tokenizer
+
+Item = dict[str, NDArray[Any]]
+Values = dict[str, Sequence[Any]]  # role: one value a row
+
+
+@dataclass(frozen=True)
+class Role:
+    """A column that a task reads.
+
+    Attributes:
+        kinds: the kinds of column that fit.
+        required: whether the task can do without.
+    """
+
+    kinds: tuple[recipe.Kind, ...]
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer.
+
+    Attributes:
+        value: text, label, list of labels or number, by the task.
+        confidence: probability of the value, 0 to 1 (for text: the geometric mean over its tokens).
+        scores: label: probability, where the task has labels.
+    """
+
+    value: Any
+    confidence: float = 1.0
+    scores: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class TaskScore:
+    """A task's figures on some rows.
+
+    Attributes:
+        metrics: name: value.
+        intervals: name: the 95% bootstrap interval, rows of one picture resampled together.
+        baseline: the naive predictor's figures under the same names.
+        gains: name: (difference, low, high) against the baseline, paired over the same resamples.
+        baseline_name: what that predictor is.
+        by_type: type: {name: value}, where there is a type column.
+        correct: one number a row, in the rows' order: 1 right, 0 wrong, or an error.
+    """
+
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    baseline: dict[str, float] = field(default_factory=dict)
+    gains: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    baseline_name: str = ""
+    by_type: dict[str, dict[str, float]] = field(default_factory=dict)
+    correct: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """How text becomes ids for a task.
+
+    Attributes:
+        tokenizer: the decoder's.
+        reader: the text tower's own, where it splits text differently; None: the same.
+        max_length: most tokens of a text.
+        text_tower: whether a tower of its own reads the question of a task that writes.
+    """
+
+    tokenizer: Tokenizer
+    reader: Any = None
+    max_length: int = 256
+    text_tower: bool = False
+
+    def read(self, text: str) -> list[int]:
+        """Ids for the text tower, cut to ``max_length``, never empty."""
+        ids = list((self.reader or self.tokenizer).encode(text))[: self.max_length]
+        return ids or [self.tokenizer.eos_id]
+
+
+class Task(ABC):
+    """The base of all tasks.
+
+    Args:
+        settings: the recipe's entry for the task, ``columns`` filled in.
+    """
+
+    name: ClassVar[str]
+    roles: ClassVar[dict[str, Role]]
+    watch: ClassVar[str]  # the figure that says which of two models is better
+    higher_is_better: ClassVar[bool] = True
+
+    def __init__(self, settings: recipe.TaskSettings) -> None:
+        self.settings = settings
+        unknown = [role for role in settings.columns if role not in self.roles]
+        if unknown:
+            raise RecipeError(
+                f"task '{self.name}', columns",
+                f"roles among {', '.join(self.roles)}",
+                f"'{unknown[0]}'",
+                "rename the role",
+            )
+
+    def values(self, columns: dict[str, Sequence[Any]]) -> Values:
+        """The task's own columns out of a table's, by role.
+
+        Raises:
+            DataError: a required column is not there.
+        """
+        found: Values = {}
+        for role, wanted in self.roles.items():
+            column = self.settings.columns.get(role)
+            if column is not None and column in columns:
+                found[role] = columns[column]
+            elif wanted.required:
+                raise DataError(
+                    where=f"task '{self.name}'",
+                    expected=f"a column for '{role}' ({' or '.join(wanted.kinds)})",
+                    found="none" if column is None else f"no column '{column}'; there are: {', '.join(columns)}",
+                    do=f"name it with --set tasks.0.columns.{role}=COLUMN",
+                )
+        return found
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:  # noqa: B027 - most tasks need none
+        """Learn from the training rows what the task must know before it begins: labels, mean and spread."""
+
+    def state(self) -> dict[str, Any]:
+        """What ``fit`` learned, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what ``state`` gave."""
+
+    def usable(self, values: Values, row: int) -> bool:
+        """Whether a row has what the task trains on."""
+        return all(not missing(values[role][row]) for role, wanted in self.roles.items() if wanted.required)
+
+    @property
+    def uses_picture(self) -> bool:
+        """Whether the task has a picture column."""
+        return "picture" in self.settings.columns
+
+    @abstractmethod
+    def head(self) -> HeadSpec:
+        """What the task asks of the model."""
+
+    @abstractmethod
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """All text of some rows, to train a tokenizer on."""
+
+    @abstractmethod
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """Training items of the rows that share one picture.
+
+        Args:
+            values: the task's columns.
+            rows: row numbers.
+            codec: text to ids.
+            key: (seed, epoch, index) that all chance is drawn from; None: no chance, every row.
+        """
+
+    @abstractmethod
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """Items of a batch as tensors; ``owner`` (R,) is the position of each item's picture."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """The mean loss of a batch, a scalar."""
+
+    @abstractmethod
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Figures of predictions for ``rows``, as functions of the rows' weights."""
+
+    @abstractmethod
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """What a predictor that never looks would say to ``rows``, knowing ``train_rows``, and what it is called."""
+
+    @abstractmethod
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """How good each prediction is: 1 right, 0 wrong, or an error in the column's unit."""
+
+    def types(self, values: Values, rows: Sequence[int]) -> list[str] | None:
+        """The type of each row, where the task has a type column."""
+        return None
+
+    def quick_score(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, float]:
+        """The figures alone, for watching a run."""
+        return figures(self.statistics(values, rows, predictions), len(rows))
+
+    def score(
+        self,
+        values: Values,
+        rows: Sequence[int],
+        predictions: list[Prediction],
+        train_rows: Sequence[int],
+        *,
+        n: int = 1000,
+    ) -> TaskScore:
+        """Figures with intervals from ``n`` resamples, beside the naive baseline fitted on ``train_rows``.
+
+        Raises:
+            DataError: there are no rows.
+        """
+        naive, name = self.naive(values, rows, train_rows) if train_rows else ([], "")
+        baselines = self.statistics(values, rows, naive) if naive else None
+        groups = [as_text(values["picture"][row])[:512] for row in rows] if "picture" in values else None
+        found = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
+        correct = self.right(values, rows, predictions)
+        by_type: dict[str, dict[str, float]] = {}
+        types = self.types(values, rows)
+        for kind in sorted(set(types or [])):
+            at = [place for place, other in enumerate(types or []) if other == kind]
+            by_type[kind] = {"right": float(correct[at].mean()), "count": len(at)}
+            if naive:
+                by_type[kind]["baseline"] = float(
+                    self.right(values, [rows[i] for i in at], [naive[i] for i in at]).mean()
+                )
+        return TaskScore(
+            metrics={key: one.value.value for key, one in found.items()},
+            intervals={key: (one.value.low, one.value.high) for key, one in found.items()},
+            baseline={key: one.baseline.value for key, one in found.items() if one.baseline is not None},
+            gains={key: tuple(one.difference) for key, one in found.items() if one.difference is not None},
+            baseline_name=name,
+            by_type=by_type,
+            correct=[float(x) for x in correct],
+        )
+
+    def truth(self, values: Values, row: int) -> Any:
+        """The right value of a row, as shown to people."""
+        return values[next(role for role in reversed(self.roles) if self.roles[role].required)][row]
+
+
+class VectorTask(Task):
+    """A task whose head gives C numbers an item: classify, tag, regress."""
+
+    @abstractmethod
+    def target(self, values: Values, row: int) -> NDArray[Any]:
+        """What the head should give, as an array."""
+
+    @abstractmethod
+    def predict(self, outputs: Tensor) -> list[Prediction]:
+        """(R, C) -> R predictions."""
+
+    def reads(self) -> tuple[str, ...]:
+        """The modalities the task has columns for.
+
+        Raises:
+            DataError: neither a picture nor a text column.
+        """
+        found = tuple(role for role in ("picture", "text") if role in self.settings.columns)
+        if not found:
+            raise DataError(
+                f"task '{self.name}'",
+                "a picture or a text column to predict from",
+                "neither",
+                f"name one with --set tasks.0.columns.picture=COLUMN; roles: {', '.join(self.roles)}",
+            )
+        return found
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """The text column's."""
+        if "text" not in values:
+            return []
+        return [as_text(values["text"][row]) for row in rows if not missing(values["text"][row])]
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """One item a row."""
+        items: list[Item] = []
+        for row in rows:
+            if key is not None and not self.usable(values, row):
+                continue
+            item: Item = {"target": self.target(values, row)} if key is not None else {}
+            if "text" in values:
+                item["text_ids"] = np.asarray(codec.read(as_text(values["text"][row])), dtype=np.int64)
+                item["has_text"] = np.asarray(not missing(values["text"][row]))
+            items.append(item)
+        return items
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """Pad texts; stack targets."""
+        part = {"owner": torch.tensor(owner, dtype=torch.long)}
+        if items and "target" in items[0]:
+            part["target"] = torch.from_numpy(np.stack([item["target"] for item in items]))
+        if items and "text_ids" in items[0]:
+            part["text_ids"], part["text_mask"] = pad_texts([item["text_ids"] for item in items])
+            part["text_mask"] &= torch.tensor([bool(item["has_text"]) for item in items])[:, None]
+        return part
+
+
+TASKS: Registry[type[Task]] = Registry("task")
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell holds nothing: None, blank text, an empty list, not-a-number."""
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return not value.strip()
+    if isinstance(value, float):
+        return value != value
+    return isinstance(value, (list, tuple, bytes)) and not value
+
+
+def as_text(value: Any) -> str:
+    """A cell as text; several texts are joined by a space."""
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return " ".join(as_text(part) for part in value)
+    return str(value)
+
+
+def as_texts(value: Any) -> list[str]:
+    """A cell that may hold several texts (captions, answers) as a list without blanks."""
+    if missing(value):
+        return []
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return [str(part) for part in parts if not missing(part)]
+
+
+def pad_to(length: int, multiple: int = 8) -> int:
+    """The next multiple: few distinct shapes keep kernels and memory steady."""
+    return max(multiple, -(-length // multiple) * multiple)
+
+
+def pad_texts(ids: list[NDArray[Any]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+    """Pad on the right: R arrays -> (R, L) ids and (R, L) bool mask."""
+    length = pad_to(max(len(text) for text in ids))
+    padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(ids), length), dtype=torch.bool)
+    for row, text in enumerate(ids):
+        padded[row, : len(text)] = torch.from_numpy(np.asarray(text))
+        mask[row, : len(text)] = True
+    return padded, mask

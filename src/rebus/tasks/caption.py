@@ -1,0 +1,55 @@
+"""``caption``: a picture in, a sentence out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.tasks.base import TASKS, Prediction, Role, Values, as_texts
+from rebus.tasks.baselines import most_frequent_caption
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.text_generation import caption_matches, caption_statistics
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("caption")
+class Caption(WritingTask):
+    """Columns: ``picture``, ``caption`` (one text or several)."""
+
+    name = "caption"
+    roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "caption": Role(("text", "category"))}
+    watch = "cider_d"
+
+    def prompt(self, values: Values, row: int) -> str:
+        """Nothing: the picture is the prompt."""
+        return ""
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """Every caption of the row."""
+        return as_texts(values["caption"][row]) if "caption" in values else []
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """BLEU, ROUGE-L, CIDEr-D and exact match."""
+        return caption_statistics(*self._said_and_known(values, rows, predictions))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match with any of the picture's captions."""
+        return caption_matches(*self._said_and_known(values, rows, predictions))
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """The most frequent training caption."""
+        known = [text for row in train_rows for text in self.targets(values, row)]
+        return [Prediction(text) for text in most_frequent_caption(known, len(rows))], "most frequent caption"
+
+    def _said_and_known(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[list[str], list[list[str]]]:
+        """Rows that share a picture share their references."""
+        pictures = [values["picture"][row] for row in rows]
+        shared: dict[object, list[str]] = {}
+        for picture, row in zip(pictures, rows, strict=True):
+            shared.setdefault(picture, []).extend(self.targets(values, row))
+        return [str(prediction.value) for prediction in predictions], [shared[picture] for picture in pictures]

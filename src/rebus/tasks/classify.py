@@ -1,0 +1,104 @@
+"""``classify``: one label for a picture, a text or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask, as_text, missing
+from rebus.tasks.baselines import majority_class
+from rebus.tasks.metrics.classification import classify_statistics
+from rebus.tasks.metrics.intervals import Statistic
+
+
+@TASKS.register("classify")
+class Classify(VectorTask):
+    """Columns: ``picture`` and/or ``text``, ``label``."""
+
+    name = "classify"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "text": Role(("text", "category"), required=False),
+        "label": Role(("category", "text", "number")),
+    }
+    watch = "accuracy"
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.labels: list[str] = []
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn the labels, in sorted order."""
+        found = sorted({as_text(values["label"][row]) for row in rows if not missing(values["label"][row])})
+        if len(found) < 2:
+            raise DataError(
+                where=f"column '{self.settings.columns['label']}'",
+                expected="at least two different labels among the training rows",
+                found=f"only '{found[0]}'" if found else "no label at all",
+                do="add rows of another class, or name another column with --set tasks.0.columns.label=COLUMN",
+            )
+        self.restore({"labels": found})
+
+    def state(self) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": self.labels}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the labels back."""
+        self.labels = list(state["labels"])
+        self._index = {label: i for i, label in enumerate(self.labels)}
+
+    def usable(self, values: Values, row: int) -> bool:
+        """A label that training knows."""
+        return as_text(values["label"][row]) in self._index
+
+    def head(self) -> HeadSpec:
+        """A number a label."""
+        return HeadSpec("vector", len(self.labels), self.reads())
+
+    def target(self, values: Values, row: int) -> NDArray[Any]:
+        """The label's number."""
+        return np.asarray(self._index[as_text(values["label"][row])], dtype=np.int64)
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy."""
+        return functional.cross_entropy(outputs.float(), part["target"], label_smoothing=self.settings.label_smoothing)
+
+    def predict(self, outputs: Tensor) -> list[Prediction]:
+        """The likeliest label, with the ten likeliest and their probabilities."""
+        told = []
+        for row in outputs.float().softmax(-1).cpu().numpy():
+            order = np.argsort(-row, kind="stable")
+            scores = {self.labels[i]: float(row[i]) for i in order}
+            told.append(Prediction(self.labels[order[0]], float(row[order[0]]), scores))
+        return told
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Accuracy, top-5, macro F1, AUROC, calibration error. A label that training never saw counts as wrong."""
+        return classify_statistics(*self._chance_and_truth(values, rows, predictions))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """1 where the likeliest label is the true one."""
+        truth = [as_text(values["label"][row]) for row in rows]
+        return np.asarray([float(p.value == label) for p, label in zip(predictions, truth, strict=True)])
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """The commonest training label."""
+        usual = majority_class([as_text(values["label"][row]) for row in train_rows])
+        return [Prediction(usual, 1.0, {usual: 1.0})] * len(rows), "majority class"
+
+    def _chance_and_truth(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        # Labels unknown to the model are appended, with probability zero, so that they count as errors.
+        names = self.labels + sorted({as_text(values["label"][row]) for row in rows} - set(self.labels))
+        index = {name: i for i, name in enumerate(names)}
+        chance = np.asarray([[p.scores.get(name, 0.0) for name in names] for p in predictions])
+        return chance, np.asarray([index[as_text(values["label"][row])] for row in rows])

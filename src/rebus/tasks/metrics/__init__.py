@@ -1,0 +1,48 @@
+"""Metrics: pure functions of predictions and references, each figure with a bootstrap interval.
+
+A figure is higher-is-better, but for those in ``LOWER_IS_BETTER``; names in ``COUNTS`` are no figures but say over how
+many classes or rows a figure was taken.
+"""
+
+from rebus.tasks.metrics.answers import AnswerFigures, answer_metrics, answer_scores, answer_statistics, vqa_scores
+from rebus.tasks.metrics.classification import classify_metrics, classify_statistics, tag_metrics, tag_statistics
+from rebus.tasks.metrics.intervals import (
+    Comparison,
+    Interval,
+    Statistic,
+    bootstrap_interval,
+    compare,
+    paired_difference,
+)
+from rebus.tasks.metrics.regression import regress_metrics, regress_statistics
+from rebus.tasks.metrics.text_generation import caption_metrics, caption_statistics
+from rebus.tasks.metrics.words import normalise_answer, words
+
+LOWER_IS_BETTER = frozenset({"ece", "mae", "rmse"})
+COUNTS = frozenset({"auroc_classes", "map_classes", "unknown_labels"})
+
+__all__ = [
+    "COUNTS",
+    "LOWER_IS_BETTER",
+    "AnswerFigures",
+    "Comparison",
+    "Interval",
+    "Statistic",
+    "answer_metrics",
+    "answer_scores",
+    "answer_statistics",
+    "bootstrap_interval",
+    "caption_metrics",
+    "caption_statistics",
+    "classify_metrics",
+    "classify_statistics",
+    "compare",
+    "normalise_answer",
+    "paired_difference",
+    "regress_metrics",
+    "regress_statistics",
+    "tag_metrics",
+    "tag_statistics",
+    "vqa_scores",
+    "words",
+]

@@ -1,0 +1,211 @@
+"""How well probabilities fit labels: accuracy, top-5, F1, AUROC, calibration error, average precision.
+
+Knows no model. Every figure is written as a function of item weights (see ``intervals``), which no metrics library
+offers and which a bootstrap of a ranking measure needs to be quick; the tests hold them against torchmetrics.
+
+Letters: N items, C classes, R resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rebus.tasks.metrics.intervals import Floats, Statistic, figures, mean_of
+
+Flags = NDArray[np.bool_]
+_BINS = 15
+_THRESHOLD = 0.5
+
+
+def classify_metrics(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+    """Figures of a classifier, between 0 and 1.
+
+    Args:
+        probabilities: (N, C), rows that sum to 1.
+        labels: (N,) class numbers; -1 for a class the model does not know, which is always counted as wrong.
+
+    Returns:
+        ``accuracy``; ``top5`` (where C > 5); ``macro_f1`` over classes that were predicted or occur; ``auroc``, one
+        class against the rest, averaged over the ``auroc_classes`` classes that occur (left out where there are none);
+        ``ece``, the expected calibration error in 15 bins of confidence; ``unknown_labels``, how many labels were -1.
+
+    Raises:
+        DataError: there are no items.
+
+    Source of the calibration error: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+    """
+    chance, truth = _checked(probabilities, labels)
+    found: dict[str, Any] = dict(figures(classify_statistics(chance, truth), len(truth)))
+    occurs = _one_hot(truth, chance.shape[1]).sum(0)
+    found["auroc_classes"] = int(((occurs > 0) & (occurs < len(truth))).sum())
+    found["unknown_labels"] = int((truth < 0).sum())
+    return found
+
+
+def classify_statistics(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, Statistic]:
+    """The same figures as functions of item weights, for ``intervals.compare``."""
+    chance, truth = _checked(probabilities, labels)
+    classes = chance.shape[1]
+    guess = chance.argmax(1) if classes else np.zeros(len(truth), dtype=np.intp)
+    is_truth = _one_hot(truth, classes)
+    found: dict[str, Statistic] = {"accuracy": mean_of(guess == truth)}
+    if classes > 5:
+        best = np.argsort(-chance, axis=1, kind="stable")[:, :5]
+        found["top5"] = mean_of((best == truth[:, None]).any(1))
+    found["macro_f1"] = _macro_f1(_one_hot(guess, classes), is_truth)
+    found["auroc"] = _over_columns(auroc, chance, is_truth)
+    found["ece"] = calibration_error(chance.max(1, initial=0.0), guess == truth)
+    return found
+
+
+def tag_metrics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Any]:
+    """Figures of a tagger (several labels an item), between 0 and 1.
+
+    Args:
+        probabilities: (N, C), each on its own between 0 and 1.
+        targets: (N, C) of 0 and 1.
+
+    Returns:
+        ``map``, average precision averaged over the ``map_classes`` labels that occur; ``micro_f1`` and ``macro_f1``
+        (over labels that were predicted or occur) at a threshold of 0.5. A figure without any label to judge is left
+        out.
+
+    Raises:
+        DataError: there are no items.
+    """
+    truth = np.asarray(targets).astype(bool)
+    found: dict[str, Any] = dict(figures(tag_statistics(probabilities, truth), len(truth)))
+    found["map_classes"] = int(truth.any(0).sum())
+    return found
+
+
+def tag_statistics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Statistic]:
+    """The same figures as functions of item weights, for ``intervals.compare``."""
+    chance, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(targets).astype(bool)
+    assert chance.shape == truth.shape, (chance.shape, truth.shape)
+    assert np.isfinite(chance).all(), "probabilities must be finite"
+    guess = chance >= _THRESHOLD
+    return {
+        "map": _over_columns(average_precision, chance, truth),
+        "micro_f1": _micro_f1(guess, truth),
+        "macro_f1": _macro_f1(guess, truth),
+    }
+
+
+def auroc(scores: Floats, truth: Flags) -> Statistic:
+    """Area under the receiver operating characteristic of ``scores`` (N,): how often a positive ranks above a negative.
+
+    Ties count half. NaN where a resample lacks positives or negatives.
+    """
+    order, last = _ranking(scores)
+
+    def of(weights: Floats) -> Floats:
+        ranked = weights[:, order]
+        hits = np.cumsum(ranked * truth[order], axis=1)[:, last]
+        misses = np.cumsum(ranked * ~truth[order], axis=1)[:, last]
+        zero = np.zeros((len(weights), 1))
+        up, along = np.hstack([zero, hits]), np.diff(misses, axis=1, prepend=0.0)
+        area = (along * (up[:, 1:] + up[:, :-1]) / 2).sum(1)
+        return np.asarray(area / (hits[:, -1] * misses[:, -1]))
+
+    return of
+
+
+def average_precision(scores: Floats, truth: Flags) -> Statistic:
+    """Average precision of ``scores`` (N,): precision at each threshold, weighted by the gain in recall.
+
+    NaN where a resample lacks positives.
+    """
+    order, last = _ranking(scores)
+
+    def of(weights: Floats) -> Floats:
+        ranked = weights[:, order]
+        hits = np.cumsum(ranked * truth[order], axis=1)[:, last]
+        seen = np.cumsum(ranked, axis=1)[:, last]
+        precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
+        return np.asarray((np.diff(hits, axis=1, prepend=0.0) * precision).sum(1) / hits[:, -1])
+
+    return of
+
+
+def calibration_error(confidence: Floats, right: Flags, bins: int = _BINS) -> Statistic:
+    """Expected calibration error: the mean gap between confidence (N,) and accuracy in equal bins of confidence."""
+    inside = calibration_bins(confidence, bins)[:, None] == np.arange(bins)
+    gap = inside * (confidence - right)[:, None]
+    return lambda weights: np.asarray(np.abs(weights @ gap).sum(1) / weights.sum(1))
+
+
+def calibration_bins(confidence: Floats, bins: int = _BINS) -> NDArray[np.intp]:
+    """(N,) the number of the bin (lower bound excluded, upper included) that each confidence falls into."""
+    return np.clip(np.ceil(np.asarray(confidence) * bins).astype(np.intp) - 1, 0, bins - 1)
+
+
+def confusion_matrix(guesses: ArrayLike, labels: ArrayLike, classes: int) -> NDArray[np.intp]:
+    """(C, C) counts: row = true class, column = guess. Items with a label of -1 are left out."""
+    truth, guess = np.asarray(labels, dtype=np.intp), np.asarray(guesses, dtype=np.intp)
+    known = truth >= 0
+    counts = np.bincount(truth[known] * classes + guess[known], minlength=classes * classes)
+    return counts.reshape(classes, classes)
+
+
+def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArray[np.intp]]:
+    chance, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.intp)
+    assert chance.ndim == 2, chance.shape
+    assert truth.shape == chance.shape[:1], (chance.shape, truth.shape)
+    assert np.isfinite(chance).all(), "probabilities must be finite"
+    assert not len(truth) or (truth.min() >= -1 and truth.max() < chance.shape[1]), "labels are -1 or class numbers"
+    return chance, truth
+
+
+def _one_hot(labels: NDArray[np.intp], classes: int) -> Flags:
+    return np.asarray(labels[:, None] == np.arange(classes))
+
+
+def _ranking(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Places from the highest score down, and where each run of equal scores ends."""
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+    return order, ends
+
+
+def _over_columns(metric: Callable[[Floats, Flags], Statistic], scores: Floats, truth: Flags) -> Statistic:
+    """The mean of a metric over the columns (N, C) for which it is defined; NaN where it is for none."""
+    occurring = [column for column in range(truth.shape[1]) if truth[:, column].any()]
+    columns = [metric(scores[:, column], truth[:, column]) for column in occurring]
+
+    def of(weights: Floats) -> Floats:
+        total, count = np.zeros(len(weights)), np.zeros(len(weights))
+        for column in columns:
+            values = column(weights)
+            known = np.isfinite(values)
+            total += np.where(known, values, 0.0)
+            count += known
+        return total / count
+
+    return of
+
+
+def _counts(weights: Floats, guess: Flags, truth: Flags) -> tuple[Floats, Floats]:
+    """Per class (R, C): twice the true positives, and that plus false positives and negatives."""
+    return 2 * (weights @ (guess & truth)), weights @ (guess.astype(np.float64) + truth)
+
+
+def _macro_f1(guess: Flags, truth: Flags) -> Statistic:
+    def of(weights: Floats) -> Floats:
+        shared, all_of_them = _counts(weights, guess, truth)
+        each = np.divide(shared, all_of_them, out=np.zeros_like(shared), where=all_of_them > 0)
+        return np.asarray(each.sum(1) / (all_of_them > 0).sum(1))
+
+    return of
+
+
+def _micro_f1(guess: Flags, truth: Flags) -> Statistic:
+    def of(weights: Floats) -> Floats:
+        shared, all_of_them = _counts(weights, guess, truth)
+        return np.asarray(shared.sum(1) / all_of_them.sum(1))
+
+    return of

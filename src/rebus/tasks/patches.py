@@ -1,0 +1,126 @@
+"""``patches``: the picture tower alone names what each of its patches shows, from boxes.
+
+A few minutes of it before a task that writes gives the tower eyes of its own; see docs/LOG.md for the gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, missing
+from rebus.tasks.metrics.intervals import Statistic, mean_of
+
+GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
+
+
+@TASKS.register("patches")
+class Patches(Task):
+    """Columns: ``picture``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side."""
+
+    name = "patches"
+    roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "boxes": Role(("boxes",))}
+    watch = "accuracy"
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.labels: list[str] = []
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn the labels; number 0 is the background."""
+        found = sorted({str(box["label"]) for row in rows for box in values["boxes"][row] or []})
+        if not found:
+            raise DataError(
+                f"column '{self.settings.columns['boxes']}'",
+                "boxes in the training rows",
+                "none",
+                'write them as [{"label": "cat", "box": [x0, y0, x1, y1]}] in fractions of the picture',
+            )
+        self.restore({"labels": found})
+
+    def state(self) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": self.labels}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the labels back."""
+        self.labels = list(state["labels"])
+        self._index = {label: i + 1 for i, label in enumerate(self.labels)}
+
+    def head(self) -> HeadSpec:
+        """A number a label and one for the background, for each picture token."""
+        return HeadSpec("tokens", len(self.labels) + 1)
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """None."""
+        return []
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """One map a picture, from the first of its rows that has boxes."""
+        for row in rows:
+            if not missing(values["boxes"][row]):
+                return [{"map": self.draw(values["boxes"][row])}]
+        return []
+
+    def draw(self, boxes: list[dict[str, Any]]) -> NDArray[Any]:
+        """Boxes as a (24, 24) map of label numbers."""
+        drawn = np.zeros((GRID, GRID), dtype=np.int64)
+        for box in boxes:
+            x0, y0, x1, y1 = (round(float(side) * GRID) for side in box["box"])
+            drawn[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)] = self._index.get(
+                str(box["label"]), IGNORED
+            )
+        return drawn
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """(R, 24, 24) maps."""
+        maps = torch.from_numpy(np.stack([item["map"] for item in items]))
+        return {"map": maps, "owner": torch.tensor(owner, dtype=torch.long)}
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of each patch's centre; things weigh as much as the background around them."""
+        logits, target = self._aligned(outputs, part)
+        every = functional.cross_entropy(
+            logits, target, ignore_index=IGNORED, reduction="none", label_smoothing=self.settings.label_smoothing
+        )
+        weight = torch.where(target > 0, 1.0, 0.25) * (target != IGNORED)
+        return (every * weight).sum() / weight.sum().clamp(min=1.0)
+
+    def _aligned(self, outputs: Tensor, part: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        side = round(outputs.shape[1] ** 0.5)
+        centres = ((torch.arange(side) + 0.5) * GRID / side).long()
+        maps = part["map"][:, centres[:, None], centres[None, :]]
+        return outputs[part["owner"]].float().flatten(0, 1), maps.flatten()
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Share of patches on things that are named right; each row's ``value`` is its own share."""
+        return {"accuracy": mean_of(self.right(values, rows, predictions))}
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """The share of the row's patches that are named right."""
+        return np.asarray([float(p.value) for p in predictions])
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """The label that covers most patches, everywhere."""
+        drawn = np.concatenate([self.draw(values["boxes"][row]).ravel() for row in train_rows])
+        usual = np.bincount(drawn[drawn > 0]).argmax()
+        maps = [self.draw(values["boxes"][row]) for row in rows]
+        return [
+            Prediction(float((m[m > 0] == usual).mean()) if (m > 0).any() else 0.0) for m in maps
+        ], "commonest label"
+
+    def shares(self, outputs: Tensor, part: dict[str, Tensor]) -> list[Prediction]:
+        """(B, P, C) and the maps -> for each row, the share of patches on things that are named right."""
+        logits, target = self._aligned(outputs, part)
+        count = len(part["owner"])
+        hit, thing = (logits.argmax(-1) == target).view(count, -1), (target > 0).view(count, -1)
+        share = (hit & thing).sum(1) / thing.sum(1).clamp(min=1)
+        return [Prediction(float(value)) for value in share]

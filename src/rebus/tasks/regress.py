@@ -1,0 +1,94 @@
+"""``regress``: a number for a picture, a text or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask
+from rebus.tasks.baselines import mean_target
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.regression import regress_statistics
+
+
+@TASKS.register("regress")
+class Regress(VectorTask):
+    """Columns: ``picture`` and/or ``text``, ``target``. Targets are standardised by the training rows."""
+
+    name = "regress"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "text": Role(("text", "category"), required=False),
+        "target": Role(("number", "category")),
+    }
+    watch = "rmse"
+    higher_is_better = False
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.mean, self.spread = 0.0, 1.0
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn the mean and the standard deviation of the targets."""
+        known = np.asarray([float(values["target"][row]) for row in rows if self.usable(values, row)])
+        if len(known) < 2 or float(known.std()) == 0.0:
+            raise DataError(
+                f"column '{self.settings.columns['target']}'",
+                "at least two different numbers among the training rows",
+                "none" if not len(known) else f"only {known[0]:g}",
+                "add rows, or name another column with --set tasks.0.columns.target=COLUMN",
+            )
+        self.mean, self.spread = float(known.mean()), float(known.std())
+
+    def state(self) -> dict[str, Any]:
+        """Mean and standard deviation."""
+        return {"mean": self.mean, "spread": self.spread}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take them back."""
+        self.mean, self.spread = float(state["mean"]), float(state["spread"])
+
+    def usable(self, values: Values, row: int) -> bool:
+        """A finite number."""
+        try:
+            return bool(np.isfinite(float(values["target"][row])))
+        except (TypeError, ValueError):
+            return False
+
+    def head(self) -> HeadSpec:
+        """One number."""
+        return HeadSpec("vector", 1, self.reads())
+
+    def target(self, values: Values, row: int) -> NDArray[Any]:
+        """Standardised, (1,)."""
+        return np.asarray([(float(values["target"][row]) - self.mean) / self.spread], dtype=np.float32)
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Mean squared error of standardised targets."""
+        return functional.mse_loss(outputs.float(), part["target"])
+
+    def predict(self, outputs: Tensor) -> list[Prediction]:
+        """Numbers in the column's own unit."""
+        return [Prediction(float(x) * self.spread + self.mean) for x in outputs.float()[:, 0]]
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """MAE, RMSE and R2, in the column's own unit."""
+        told = np.asarray([float(p.value) for p in predictions])
+        return regress_statistics(told, np.asarray([float(values["target"][row]) for row in rows]))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """The absolute error."""
+        told = np.asarray([float(p.value) for p in predictions])
+        return np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """The mean of the training rows."""
+        usual = mean_target([float(values["target"][row]) for row in train_rows], len(rows))
+        return [Prediction(float(number)) for number in usual], "mean of the training rows"

@@ -1,0 +1,115 @@
+"""``tag``: any number of labels for a picture, a text or both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask, as_text
+from rebus.tasks.baselines import label_frequency
+from rebus.tasks.metrics.classification import tag_statistics
+from rebus.tasks.metrics.intervals import Statistic, mean_of
+
+
+@TASKS.register("tag")
+class Tag(VectorTask):
+    """Columns: ``picture`` and/or ``text``, ``labels`` (a list, or text separated by ``|`` or ``;``)."""
+
+    name = "tag"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "text": Role(("text", "category"), required=False),
+        "labels": Role(("labels", "category", "text")),
+    }
+    watch = "map"
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.labels: list[str] = []
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn the labels, in sorted order."""
+        found = sorted({label for row in rows for label in as_labels(values["labels"][row])})
+        if not found:
+            raise DataError(
+                f"column '{self.settings.columns['labels']}'",
+                "labels in the training rows",
+                "none",
+                "write several labels as a list or separated by '|' or ';'",
+            )
+        self.restore({"labels": found})
+
+    def state(self) -> dict[str, Any]:
+        """The labels."""
+        return {"labels": self.labels}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take the labels back."""
+        self.labels = list(state["labels"])
+        self._index = {label: i for i, label in enumerate(self.labels)}
+
+    def usable(self, values: Values, row: int) -> bool:
+        """An empty list of labels is a fact too; a cell that holds nothing is not."""
+        return values["labels"][row] is not None
+
+    def head(self) -> HeadSpec:
+        """A number a label."""
+        return HeadSpec("vector", len(self.labels), self.reads())
+
+    def target(self, values: Values, row: int) -> NDArray[Any]:
+        """1 for each label that the row has, (C,)."""
+        target = np.zeros(len(self.labels), dtype=np.float32)
+        for label in as_labels(values["labels"][row]):
+            if label in self._index:
+                target[self._index[label]] = 1.0
+        return target
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Binary cross-entropy over all labels."""
+        smooth = self.settings.label_smoothing
+        return functional.binary_cross_entropy_with_logits(outputs.float(), part["target"] * (1 - smooth) + smooth / 2)
+
+    def predict(self, outputs: Tensor) -> list[Prediction]:
+        """Labels of probability one half or more."""
+        told = []
+        for row in outputs.float().sigmoid().cpu().numpy():
+            order = np.argsort(-row, kind="stable")
+            scores = {self.labels[i]: float(row[i]) for i in order}
+            chosen = [label for label, chance in scores.items() if chance >= 0.5]
+            sure = float(np.maximum(row, 1 - row).mean())
+            told.append(Prediction(chosen, sure, scores))
+        return told
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Mean average precision, micro and macro F1 at one half, and how often all labels are right."""
+        chance = np.asarray([[p.scores[label] for label in self.labels] for p in predictions])
+        truth = np.stack([self.target(values, row) for row in rows])
+        return {**tag_statistics(chance, truth), "exact_match": mean_of(self.right(values, rows, predictions))}
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """1 where the labels are exactly the true ones."""
+        truth = [set(as_labels(values["labels"][row])) for row in rows]
+        return np.asarray([float(set(p.value) == labels) for p, labels in zip(predictions, truth, strict=True)])
+
+    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+        """Each label as likely as it is frequent."""
+        usual = label_frequency([as_labels(values["labels"][row]) for row in train_rows], self.labels)
+        scores = dict(zip(self.labels, usual, strict=True))
+        chosen = [label for label, share in scores.items() if share >= 0.5]
+        return [Prediction(chosen, 1.0, scores)] * len(rows), "how often each label occurs"
+
+
+def as_labels(value: Any) -> list[str]:
+    """A cell as labels: a list as it is, text split at ``|`` or ``;``."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [as_text(part).strip() for part in value if as_text(part).strip()]
+    return [part.strip() for part in str(value).replace(";", "|").split("|") if part.strip()]

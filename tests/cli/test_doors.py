@@ -1,0 +1,219 @@
+"""Each verb parses, calls one function of ``rebus.api`` with the signature it really has, and prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock, create_autospec
+
+import pytest
+from typer.testing import CliRunner
+
+from rebus import api
+from rebus.cli.app import app
+from rebus.errors import DataError
+
+RUN = "some-run"
+
+
+def rebus(*words: str, typed: str | None = None) -> Any:
+    return CliRunner().invoke(app, list(words), input=typed)
+
+
+@pytest.fixture
+def door(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The functions of ``rebus.api``, recorded and refused any argument that they do not have."""
+    spies = SimpleNamespace()
+    for name in (
+        "train",
+        "resume",
+        "dry_run",
+        "load",
+        "predict_table",
+        "evaluate_run",
+        "check",
+        "demo",
+        "write_demo",
+        "write_report",
+    ):
+        spy = create_autospec(getattr(api, name))
+        monkeypatch.setattr(api, name, spy)
+        setattr(spies, name, spy)
+    spies.train.return_value = SimpleNamespace(folder=Path("runs/pets"))
+    spies.resume.return_value = SimpleNamespace(folder=Path(RUN))
+    return spies
+
+
+def test_train_writes_its_shorthands_out_as_settings(door: SimpleNamespace) -> None:
+    words = "train pets.csv --task caption --task classify --seed 3 --time-limit 2 --fusion joint --picture vit"
+    done = rebus(*words.split(), "--kind", "age=number", "--split-column", "fold", "--set", "train.lr=1e-3", "--quiet")
+    assert done.exit_code == 0, done.output
+    assert done.stdout == "runs/pets\n"
+    called = door.train.call_args
+    assert called.args == (Path("pets.csv"),)
+    assert called.kwargs["task"] == ["caption", "classify"]
+    assert called.kwargs["settings"] == [
+        "seed=3",
+        "train.time_limit=2.0",
+        'model.fusion.kind="joint"',
+        'model.picture.kind="vit"',
+        'data.split.column="fold"',
+        'data.kinds.age="number"',
+        "train.lr=1e-3",
+    ]
+
+
+def test_what_the_shorthands_write_the_recipe_reads(door: SimpleNamespace) -> None:
+    from rebus.recipe import Recipe, override
+
+    rebus("train", "x.csv", "--seed", "3", "--text", "recurrent", "--group-column", "yes", "--kind", "1=text")
+    recipe = override(Recipe(), door.train.call_args.kwargs["settings"])
+    assert (recipe.seed, recipe.model.text.kind, recipe.data.split.group) == (3, "recurrent", "yes")
+    assert recipe.data.kinds == {"1": "text"}
+
+
+def test_set_wins_over_a_shorthand(door: SimpleNamespace) -> None:
+    from rebus.recipe import Recipe, override
+
+    rebus("train", "x.csv", "--seed", "3", "--set", "seed=4")
+    assert override(Recipe(), door.train.call_args.kwargs["settings"]).seed == 4
+
+
+def test_resume_takes_nothing_beside_it(door: SimpleNamespace) -> None:
+    assert rebus("train", "--resume", RUN).exit_code == 0
+    assert door.resume.call_args.args == (Path(RUN),)
+    refused = rebus("train", "--resume", RUN, "--seed", "3")
+    assert refused.exit_code == 2
+    assert "its own recipe" in refused.stderr
+    assert not door.train.called
+
+
+def test_train_without_a_table_says_so(door: SimpleNamespace) -> None:
+    done = rebus("train")
+    assert done.exit_code == 2
+    assert "rebus train DATA" in done.stderr
+
+
+def test_dry_run_prints_recipe_and_size(door: SimpleNamespace) -> None:
+    door.dry_run.return_value = SimpleNamespace(
+        recipe_text="seed: 0", parameters=1234567, memory_mb=321.0, seconds=90.0
+    )
+    done = rebus("train", "x.csv", "--dry-run")
+    assert done.stdout.startswith("seed: 0")
+    assert all(word in done.stdout for word in ("1,234,567", "321 MiB", "1.5 minutes"))
+    assert not door.train.called
+
+
+def test_predict(door: SimpleNamespace) -> None:
+    door.predict_table.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0)
+    done = rebus("predict", RUN, "x.csv", "--out", "y.csv")
+    assert door.predict_table.call_args.args == (Path(RUN), Path("x.csv"), Path("y.csv"))
+    assert done.stdout == "5 rows in 2.0 s, 1 rows left out: y.csv\n"
+
+
+def test_evaluate_writes_json(door: SimpleNamespace, tmp_path: Path) -> None:
+    evaluation = MagicMock()
+    evaluation.as_dict.return_value = {"classify": {"accuracy": 0.5}}
+    door.evaluate_run.return_value = evaluation
+    out = tmp_path / "figures.json"
+    done = rebus("evaluate", RUN, "x.csv", "--by", "artist", "--out", str(out))
+    assert done.exit_code == 0, done.output
+    assert json.loads(out.read_text()) == {"classify": {"accuracy": 0.5}}
+    assert evaluation.render.called
+    assert door.evaluate_run.call_args.kwargs["by"] == "artist"
+
+
+def test_ask_prints_one_line_an_answer(door: SimpleNamespace) -> None:
+    door.load.return_value.ask.side_effect = ["a cat", "两只"]
+    done = rebus("ask", RUN, "cat.png", "what is it?", "有几只?")
+    assert done.stdout == "a cat\n两只\n"
+
+
+def test_data_check_exits_2_when_training_would_refuse(door: SimpleNamespace, tmp_path: Path) -> None:
+    report = MagicMock(errors=[])
+    report.as_dict.return_value = {"rows": 3}
+    door.check.return_value = report
+    assert rebus("data", "check", "x.csv", "--json", str(tmp_path / "c.json")).exit_code == 0
+    assert json.loads((tmp_path / "c.json").read_text()) == {"rows": 3}
+    report.errors = ["row 2"]
+    assert rebus("data", "check", "x.csv").exit_code == 2
+
+
+def test_demo_trains_or_writes(door: SimpleNamespace) -> None:
+    door.write_demo.return_value = Path("scenes")
+    assert rebus("demo", "--write", "scenes").exit_code == 0
+    assert not door.demo.called
+    assert rebus("demo", "--out", "d", "--minutes", "1", "--lang", "zh").exit_code == 0
+    assert door.demo.called
+
+
+def test_report_prints_where(door: SimpleNamespace) -> None:
+    door.write_report.return_value = Path(RUN, "report.html")
+    assert rebus("report", RUN, "--lang", "zh").stdout == "some-run/report.html\n"
+
+
+def test_a_users_mistake_is_one_red_paragraph_and_status_2(door: SimpleNamespace) -> None:
+    door.train.side_effect = DataError("pets.csv, row [3]", "a picture", "none", "add it")
+    done = rebus("train", "pets.csv")
+    assert done.exit_code == 2
+    assert done.stderr == "Error: pets.csv, row [3]: expected a picture; found none. What to do: add it\n"
+    assert done.stdout == ""
+
+
+def test_an_interruption_is_status_130(door: SimpleNamespace) -> None:
+    door.train.side_effect = KeyboardInterrupt
+    done = rebus("train", "pets.csv")
+    assert (done.exit_code, done.stderr) == (130, "Stopped.\n")
+
+
+def test_a_defect_keeps_its_traceback_and_asks_for_the_doctor(
+    door: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    door.train.side_effect = ZeroDivisionError("ours")
+    done = rebus("train", "pets.csv")
+    assert done.exit_code == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError: ours" in done.stderr
+    assert "rebus doctor" in done.stderr
+
+
+def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespace, tmp_path: Path) -> None:
+    picture = tmp_path / "a cat.png"
+    picture.write_bytes(b"x")
+    heard: list[list[dict[str, Any]]] = []
+
+    def answer(messages: list[dict[str, Any]]) -> str:
+        heard.append([dict(message) for message in messages])
+        if "boom" in str(messages[-1]):
+            raise DataError("the question", "a short one", "a long one", "shorten it")
+        return f"answer {len(heard)}"
+
+    door.load.return_value.chat.side_effect = answer
+    lines = ["/image nowhere.png", f"/image {picture}", "what is it?", "boom", "and now?", "/reset", "hello", "/help"]
+    done = rebus("chat", RUN, typed="\n".join([*lines, "/quit", "never read"]))
+    assert done.exit_code == 0, done.output
+    assert "no such file" in done.stderr
+    assert "shorten it" in done.stderr
+    first, _, third, after_reset = heard
+    assert first == [
+        {
+            "role": "user",
+            "content": [{"type": "image", "path": str(picture)}, {"type": "text", "text": "what is it?"}],
+        }
+    ]
+    assert [message["role"] for message in third] == ["user", "assistant", "user"]  # the failed turn is forgotten
+    assert [message["content"][-1]["text"] for message in after_reset] == ["hello"]
+    assert "answer 4" in done.stdout
+
+
+def test_chat_ends_at_the_end_of_input(door: SimpleNamespace) -> None:
+    door.load.return_value.chat.return_value = "hi"
+    assert rebus("chat", RUN, typed="hello\n").exit_code == 0
+
+
+def test_chat_refuses_a_missing_picture_at_the_door(door: SimpleNamespace) -> None:
+    done = rebus("chat", RUN, "--image", "nowhere.png")
+    assert done.exit_code == 2
+    assert not door.load.called

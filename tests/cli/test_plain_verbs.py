@@ -1,0 +1,98 @@
+"""The verbs that need no model: help, version, recipe, doctor."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from rebus.cli.app import app
+from rebus.cli.shared import given, kind_settings, setting
+from rebus.errors import RecipeError
+from rebus.recipe import Recipe, describe, override, recipe_from
+
+VERBS = [
+    "train",
+    "predict",
+    "evaluate",
+    "ask",
+    "chat",
+    "data check",
+    "demo",
+    "doctor",
+    "recipe",
+    "report",
+]
+
+
+def rebus(*words: str) -> Any:
+    return CliRunner().invoke(app, list(words))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_and_option_explains_itself(verb: str) -> None:
+    done = rebus(*verb.split(), "--help")
+    assert done.exit_code == 0
+    assert "Usage" in done.stdout
+
+
+def test_version() -> None:
+    import rebus as package
+
+    assert rebus("--version").stdout == f"{package.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["tarin"], ["train", "--lr", "1"], ["predict", "run", "x.csv"], ["ask", "run"]])
+def test_a_wrong_command_line_is_status_2(words: list[str]) -> None:
+    done = rebus(*words)
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_recipe_lists_every_setting() -> None:
+    lines = rebus("recipe").stdout.splitlines()
+    assert [line.split("\t")[0] for line in lines] == [name for name, *_ in describe()]
+
+
+def test_recipe_shows_one_branch() -> None:
+    names = [line.split("\t")[0] for line in rebus("recipe", "model.fusion").stdout.splitlines()]
+    assert names[0] == "model.fusion.kind"
+    assert all(name.startswith("model.fusion.") for name in names)
+
+
+def test_recipe_refuses_an_unknown_branch_with_the_nearest() -> None:
+    done = rebus("recipe", "trian")
+    assert done.exit_code == 2
+    assert "look at train" in done.stderr
+
+
+def test_recipe_yaml_is_a_recipe() -> None:
+    assert recipe_from(yaml.safe_load(rebus("recipe", "--yaml").stdout)) == Recipe()
+
+
+def test_doctor_tells_the_machine_and_not_its_owner() -> None:
+    done = rebus("doctor")
+    assert done.exit_code == 0, done.output
+    for word in ("torch: 2", "threads:", "free disk here:", "jieba", "python: 3"):
+        assert word in done.stdout
+    assert str(Path.home()) not in done.stdout
+    assert str(Path.cwd()) not in done.stdout
+    assert platform.node() not in done.stdout.split()
+    assert getpass.getuser() not in done.stdout.split()
+
+
+def test_settings_keep_words_that_yaml_would_turn_into_something_else() -> None:
+    recipe = override(Recipe(), [setting("data.split.column", "yes"), setting("data.path", Path("a: b"))])
+    assert (recipe.data.split.column, recipe.data.path) == ("yes", "a: b")
+    assert given(seed=1, train__time_limit=None) == ["seed=1"]
+
+
+@pytest.mark.parametrize("word", ["age", "=number", "age="])
+def test_a_kind_without_its_two_halves_is_refused(word: str) -> None:
+    with pytest.raises(RecipeError, match="COLUMN=KIND"):
+        kind_settings([word])

@@ -1,0 +1,20 @@
+"""What every test stands on: one thread a process, no network, no colour, the same examples every time."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    TOKENIZERS_PARALLELISM="false",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    MPLBACKEND="Agg",
+    NO_COLOR="1",
+    COLUMNS="100",
+)
+
+from hypothesis import HealthCheck, settings  # after the environment is set
+
+settings.register_profile("rebus", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rebus")

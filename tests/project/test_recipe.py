@@ -1,0 +1,135 @@
+"""The recipe: complete, stable through a file, and refused in four parts when it is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rebus.errors import RecipeError
+from rebus.recipe import Recipe, describe, load_recipe, override, recipe_from
+
+
+def test_a_saved_recipe_reads_back_as_the_same_recipe(tmp_path: Path) -> None:
+    recipe = override(Recipe(), ["seed=7", "train.lr=1e-3", "data.kinds.年龄=number", "model.fusion.kind=joint"])
+    path = tmp_path / "recipe.yaml"
+    path.write_text(recipe.save_text(), encoding="utf-8")
+    assert load_recipe(path) == recipe
+
+
+def test_every_setting_has_a_meaning() -> None:
+    rows = list(describe())
+    assert len(rows) > 90
+    assert [name for name, _, _, meaning in rows if not meaning] == []
+
+
+@pytest.mark.parametrize(
+    ("word", "read"),
+    [
+        ("seed=3", lambda recipe: recipe.seed == 3),
+        ("train.lr=1e-3", lambda recipe: recipe.train.lr == 1e-3),
+        ("train.steps=null", lambda recipe: recipe.train.steps is None),
+        ("train.betas=[0.8, 0.9]", lambda recipe: recipe.train.betas == (0.8, 0.9)),
+        ("train.rates.picture=0.1", lambda recipe: recipe.train.rates == {"picture": 0.1}),
+        ("model.picture.frozen=true", lambda recipe: recipe.model.picture.frozen is True),
+        ("data.split.column=fold=2", lambda recipe: recipe.data.split.column == "fold=2"),
+        ('data.split.column="yes"', lambda recipe: recipe.data.split.column == "yes"),
+    ],
+)
+def test_a_word_sets_one_setting(word: str, read: object) -> None:
+    assert callable(read)
+    assert read(override(Recipe(), [word]))
+
+
+BAD_WORDS = [
+    ("seed", "key=value"),
+    ("=3", "key=value"),
+    ("train.lrr=1", "lr"),
+    ("lr=1", "train.lr"),
+    ("trian.lr=1", "train"),
+    ("train.lr=fast", "number"),
+    ("train.lr=0", "greater than 0"),
+    ("train.batch_size=0", "greater than or equal to 1"),
+    ("train.batch_size=2.5", "integer"),
+    ("train.optimizer=adam", "adamw"),
+    ("train.schedule=step", "cosine"),
+    ("train.betas=[0.9]", "train.betas"),
+    ("data.split.valid=1.5", "less than 1"),
+    ("data.on_bad=ignore", "refuse"),
+    ("data.kinds.age=integer", "number"),
+    ("data.pixel_budget=-1", "greater than 0"),
+    ("picture.size=4", "greater than or equal to 8"),
+    ("picture.fit=stretch", "squash"),
+    ("model.fusion.how=product", "concat"),
+    ("model.picture.width.deep=3", "setting that exists"),
+    ("tasks.0.weight=2", "number below 0"),
+    ("tasks=caption", "list"),
+    ("seed=[1", "YAML"),
+    ("seed=-1", "greater than or equal to 0"),
+    ("train=3", "train"),
+]
+
+
+@pytest.mark.parametrize(("word", "hint"), BAD_WORDS)
+def test_a_bad_word_is_refused_in_four_parts(word: str, hint: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        override(Recipe(), [word])
+    parts = caught.value.as_dict()
+    assert all(part.strip() for part in parts.values())
+    assert hint in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BAD_FILES = {
+    "empty": (b"", "mapping"),
+    "a list": (b"- 1\n- 2\n", "mapping"),
+    "a word": (b"hello\n", "mapping"),
+    "not yaml": (b"train: [1\n", "YAML"),
+    "tabs": (b"train:\n\tlr: 1\n", "YAML"),
+    "not text": (b"\xff\xfe\x00\x01", "recipe"),
+    "unknown section": (b"trian: {lr: 1}\n", "train"),
+    "unknown key": (b"train: {learning_rate: 1}\n", "lr"),
+    "a number for a section": (b"train: 3\n", "train"),
+    "text for a number": (b"seed: many\n", "integer"),
+    "python object": (b"seed: !!python/object/apply:os.getcwd []\n", "YAML"),
+    "a task without a name": (b"tasks: [{weight: 1}]\n", "tasks.0.name"),
+    "task weight": (b"tasks: [{name: caption, weight: 0}]\n", "tasks.0.weight"),
+}
+
+
+@pytest.mark.parametrize("case", sorted(BAD_FILES))
+def test_a_bad_file_is_refused_in_four_parts(case: str, tmp_path: Path) -> None:
+    content, hint = BAD_FILES[case]
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(path)
+    assert all(part.strip() for part in caught.value.as_dict().values())
+    assert hint in str(caught.value)
+    assert str(path) in caught.value.where
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(RecipeError, match="What to do"):
+            load_recipe(path)
+
+
+def test_the_first_of_two_words_is_not_lost() -> None:
+    recipe = override(Recipe(), ["train.steps=5", "train.batch_size=2"])
+    assert (recipe.train.steps, recipe.train.batch_size) == (5, 2)
+
+
+@given(st.text(max_size=30), st.text(max_size=30))
+def test_no_word_brings_anything_but_a_recipe_error(key: str, value: str) -> None:
+    with contextlib.suppress(RecipeError):
+        override(Recipe(), [f"{key}={value}"])
+
+
+@given(st.dictionaries(st.sampled_from(["seed", "train", "data", "model", "x"]), st.none() | st.integers() | st.text()))
+def test_no_content_brings_anything_but_a_recipe_error(content: dict[str, object]) -> None:
+    with contextlib.suppress(RecipeError):
+        recipe_from(content)

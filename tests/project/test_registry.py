@@ -1,0 +1,64 @@
+"""Names to classes: ours by decorator, other people's by entry point."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from rebus.errors import RecipeError
+from rebus.registry import Registry
+
+
+def test_a_registered_class_is_found_by_its_name() -> None:
+    towers: Registry[type] = Registry("tower")
+
+    @towers.register("vit")
+    class Vit:
+        pass
+
+    assert towers.get("vit") is Vit
+    assert "vit" in towers.names()
+
+
+def test_a_misspelt_name_is_refused_with_the_nearest() -> None:
+    towers: Registry[type] = Registry("tower")
+    towers.register("convnet")(int)
+    with pytest.raises(RecipeError, match="did you mean 'convnet'"):
+        towers.get("convnett")
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed distribution, as pip would leave it, that offers one tower."""
+    info = tmp_path / "other_rebus-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other-rebus\nVersion: 1.0\n")
+    points = "[rebus.towers]\nspiral = other_rebus_plugin:Spiral\nvit = other_rebus_plugin:Vit\n"
+    (info / "entry_points.txt").write_text(points)
+    (tmp_path / "other_rebus_plugin.py").write_text("class Spiral: pass\nclass Vit: pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "other_rebus_plugin", raising=False)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_is_found_by_its_entry_point() -> None:
+    towers: Registry[type] = Registry("tower")
+    assert towers.get("spiral").__name__ == "Spiral"
+    assert "spiral" in towers.names()
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_cannot_take_the_place_of_ours() -> None:
+    towers: Registry[type] = Registry("tower")
+    towers.register("vit")(int)
+    towers.names()
+    assert towers.get("vit") is int
+
+
+@pytest.mark.usefixtures("plugin")
+def test_another_sort_does_not_see_it() -> None:
+    fusions: Registry[type] = Registry("fusion")
+    with pytest.raises(RecipeError):
+        fusions.get("spiral")
