@@ -151,7 +151,7 @@ def render(svg: str) -> np.ndarray:
     rows, columns = np.flatnonzero((alpha > 16).any(1)), np.flatnonzero((alpha > 16).any(0))
     picture = picture.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
     scale = (CELL - 2) / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     small = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     cell = Image.new("RGBA", (CELL, CELL))
     cell.paste(small, ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
@@ -195,7 +195,7 @@ def licences(artists: list[dict[str, Any]]) -> str:
         "# Licences of the picture pack", "",
         "The sprite sheets in this folder are derived from the icon sets below. Changes made to every picture:",
         f"rendered from SVG, cropped to what is drawn, scaled to {CELL} pixels, packed into one WebP sheet an artist.",
-        "Scenes composed from them (`rebus demo --write`) further scale, rotate, recolour and combine the pictures.", "",
+        "Scenes composed from them (`rebus demo --write`) further scale, turn, recolour and combine the pictures.", "",
         "## NOTICE", "",
     ]  # fmt: skip
     for a in artists:
@@ -213,6 +213,7 @@ def licences(artists: list[dict[str, Any]]) -> str:
     lines += ["The full text: <https://creativecommons.org/licenses/by/4.0/legalcode>. No warranties are given.", ""]
     lines += ["### Apache-2.0 (fxemoji, noto, noto-v1)", ""]
     lines += ["The full text is in `APACHE-2.0.txt` beside this file.", ""]
+    lines += ["### Unicode License v3 (the names)", "", UNICODE, ""]
     return "\n".join(lines)
 
 
@@ -228,6 +229,33 @@ THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLI
 WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE AUTHORS OR
 COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR
 OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE."""
+
+
+UNICODE = """COPYRIGHT AND PERMISSION NOTICE. Copyright (c) 1991-2025 Unicode, Inc.
+
+NOTICE TO USER: Carefully read the following legal agreement. BY DOWNLOADING, INSTALLING, COPYING OR OTHERWISE USING
+DATA FILES, AND/OR SOFTWARE, YOU UNEQUIVOCALLY ACCEPT, AND AGREE TO BE BOUND BY, ALL OF THE TERMS AND CONDITIONS OF THIS
+AGREEMENT. IF YOU DO NOT AGREE, DO NOT DOWNLOAD, INSTALL, COPY, DISTRIBUTE OR USE THE DATA FILES OR SOFTWARE.
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of data files and any associated
+documentation (the "Data Files") or software and any associated documentation (the "Software") to deal in the Data Files
+or Software without restriction, including without limitation the rights to use, copy, modify, merge, publish,
+distribute, and/or sell copies of the Data Files or Software, and to permit persons to whom the Data Files or Software
+are furnished to do so, provided that either (a) this copyright and permission notice appear with all copies of the Data
+Files or Software, or (b) this copyright and permission notice appear in associated Documentation.
+
+THE DATA FILES AND SOFTWARE ARE PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR IMPLIED, INCLUDING BUT NOT
+LIMITED TO THE WARRANTIES OF MERCHANTABILITY, FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT OF THIRD PARTY
+RIGHTS.
+
+IN NO EVENT SHALL THE COPYRIGHT HOLDER OR HOLDERS INCLUDED IN THIS NOTICE BE LIABLE FOR ANY CLAIM, OR ANY SPECIAL
+INDIRECT OR CONSEQUENTIAL DAMAGES, OR ANY DAMAGES WHATSOEVER RESULTING FROM LOSS OF USE, DATA OR PROFITS, WHETHER IN AN
+ACTION OF CONTRACT, NEGLIGENCE OR OTHER TORTIOUS ACTION, ARISING OUT OF OR IN CONNECTION WITH THE USE OR PERFORMANCE OF
+THE DATA FILES OR SOFTWARE.
+
+Except as contained in this notice, the name of a copyright holder shall not be used in advertising or otherwise to
+promote the sale, use or other dealings in these Data Files or Software without prior written authorization of the
+copyright holder."""
 
 
 def main() -> None:

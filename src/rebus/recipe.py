@@ -127,6 +127,7 @@ class TaskSettings(Section):
     columns: dict[str, str] = Field(default_factory=dict, description="role: column, where the guess is wrong")
     per_picture: int = Field(8, ge=1, description="caption, answer: most texts trained on in one pass over a picture")
     max_new_tokens: int = Field(48, ge=1, description="caption, answer: longest text generated")
+    length_weight: float = Field(0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike")
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
 
 
@@ -219,6 +220,11 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
     return recipe_from(content, where="--set")
 
 
+def as_yaml(value: Any) -> str:
+    """A value as one line of YAML, to be read back by ``override``."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).replace("\n...", "").strip()
+
+
 def describe() -> Iterator[tuple[str, str, str, str]]:
     """Every setting as (dotted name, type, default, meaning), in the order of the tree."""
     yield from _describe(Recipe, "")
@@ -304,7 +310,7 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
             continue
         inner = _inner(annotation) if typing.get_origin(annotation) is list else None
         default = field.get_default(call_default_factory=True)
-        shown = "required" if field.is_required() else yaml.safe_dump(default, default_flow_style=True).replace("\n...", "").strip()
+        shown = "required" if field.is_required() else as_yaml(default)
         yield f"{prefix}{name}", _type_name(annotation), shown, field.description or ""
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from _describe(inner, f"{prefix}{name}.N.")

@@ -53,10 +53,16 @@ BAD_SETTINGS = [
     (["--kind", "lable=text"], "label"),
     (["--fusion", "jiont"], "joint"),
     (["--picture", "resnet"], "convnet"),
+    (["--picture", "encoder"], "a tower that reads a picture"),
     (["--text", "decodre"], "decoder"),
+    (["--text", "vit"], "a tower that reads a text"),
+    (["--text", "none"], "a tower that reads the text"),
+    (["--task", "caption"], "picture"),
+    (["--task", "regress"], "numbers"),
+    (["--set", "text.tokenizer=nowhere"], "nowhere"),
     (["--task", "clasify"], "classify"),
     (["--split-column", "fold"], "label"),
-    (["--group-column", "patient"], "label"),
+    (["--group-column", "lable"], "label"),
     (["--set", "model.text.heads=5"], "heads"),
     (["--set", "model.text.weights=nowhere"], "nowhere"),
     (["--from", "nowhere"], "nowhere"),
@@ -84,7 +90,7 @@ def test_a_bad_setting_is_refused_at_the_door(table: Path, words: list[str], hin
 )
 def test_a_bad_recipe_is_refused_at_the_door(table: Path, content: str, hint: str) -> None:
     (table.parent / "recipe.yaml").write_text(content, encoding="utf-8")
-    refused(rebus("train", table.name, "--out", "out", "--recipe", "recipe.yaml"), hint, table.parent)
+    refused(rebus("train", table.name, "--out", "out", "--quiet", "--recipe", "recipe.yaml"), hint, table.parent)
 
 
 BAD_RUNS = [

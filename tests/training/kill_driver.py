@@ -3,8 +3,9 @@
     python kill_driver.py CONFIG MODE FOLDER SEED
 
 MODE says when to kill: ``random`` at any instant, ``tensors`` between two files of a checkpoint, ``rename`` just
-before a checkpoint's folder gets its name, ``remove`` while an old checkpoint is being removed. The slow writes are made here, not in the package.
-Prints one JSON line: the kills that hit, and the weights' digests. Torch is imported once; each process is a fork.
+before a checkpoint's folder gets its name, ``remove`` while an old checkpoint is being removed. The slow writes
+are made here, not in the package. Prints one JSON line: the kills that hit, and the weights' digests.
+Torch is imported once; each process is a fork.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def test_killed_and_resumed_equals_never_killed(tmp_path, config, mode):
     source = str(Path(__file__).parents[2] / "src")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": source}
     command = [sys.executable, str(DRIVER), config, mode, str(tmp_path), str(seed)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["kills"] >= 3

@@ -104,6 +104,16 @@ def test_a_signal_saves_and_a_resume_ends_the_same(tmp_path, settings):
     assert tiny.digest(model) == tiny.digest(whole)
 
 
+def test_a_resume_keeps_the_layout_of_memory(tmp_path):
+    def build():
+        return tiny.net().to(memory_format=torch.channels_last)
+
+    whole, _ = run(tmp_path / "whole", model=build(), optimizer="adamw")
+    run(tmp_path / "cut", model=build(), plan=interrupting(7), optimizer="adamw")
+    model, _ = run(tmp_path / "cut", model=build(), resume=True, optimizer="adamw")
+    assert tiny.digest(model) == tiny.digest(whole)
+
+
 def test_a_resume_of_a_finished_run_changes_nothing(tmp_path):
     model, first = run(tmp_path, ema=0.9)
     again, second = run(tmp_path, resume=True, ema=0.9)

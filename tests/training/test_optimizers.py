@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import pytest
-import training_tiny as tiny
 import torch
+import training_tiny as tiny
 from torch import nn
 
 from rebus.errors import RecipeError

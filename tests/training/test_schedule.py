@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from rebus.training.schedule import rate_factor
@@ -17,7 +19,7 @@ def test_warm_up_rises_linearly_to_the_peak(shape):
 def test_falls_to_the_floor_and_never_rises_after_the_warm_up(shape):
     values = [rate_factor(step / 200, shape, warmup=0.1, final=0.02) for step in range(20, 201)]
     assert values[-1] == pytest.approx(0.02)
-    assert all(later <= earlier for earlier, later in zip(values, values[1:], strict=False))
+    assert all(later <= earlier for earlier, later in pairwise(values))
 
 
 def test_the_shapes_differ_where_they_should():

@@ -80,7 +80,10 @@ class CheckReport:
             "duplicate_rows": self._pairs(self.duplicates),
             "leaks": self._pairs(self.leaks),
             "errors": [error.as_dict() for error in self.errors],
-            "bad_rows": {"count": len(bad), "first": [{"row": row, **self.bad_rows[row].as_dict()} for row in bad[:_SHOWN]]},
+            "bad_rows": {
+                "count": len(bad),
+                "first": [{"row": row, **self.bad_rows[row].as_dict()} for row in bad[:_SHOWN]],
+            },
             "skipped": {"count": len(self.skipped), "first": [error.as_dict() for error in self.skipped[:_SHOWN]]},
             "warnings": self.warnings,
         }
@@ -220,8 +223,8 @@ def _targets(
         own, chance = measures.leak_share(values[task.columns["text"]], firsts)
         if own >= 0.5 and own > 2 * chance:
             report.warnings.append(
-                f"column '{task.columns['text']}' names the row's own '{column}' in {own:.0%} of rows: the model may read "
-                "the answer instead of learning it"
+                f"column '{task.columns['text']}' names the row's own '{column}' in {own:.0%} of rows: the model "
+                "may read the answer instead of learning it"
             )
 
 
@@ -246,9 +249,13 @@ def _tell(report: CheckReport) -> None:
     """Errors and warnings about the whole."""
     if report.splits and not report.splits["train"]:
         report.errors.append(
-            DataError(f"{report.name}, splits", "rows to train on", "none", "lower data.split.valid and data.split.test")
+            DataError(
+                f"{report.name}, splits", "rows to train on", "none", "lower data.split.valid and data.split.test"
+            )
         )
-    report.warnings += [f"no row is in the split '{name}'" for name in ("valid", "test") if report.splits.get(name) == 0]
+    report.warnings += [
+        f"no row is in the split '{name}'" for name in ("valid", "test") if report.splits.get(name) == 0
+    ]
     if report.skipped:
         report.warnings.append(f"{len(report.skipped)} left out while reading; the first: {report.skipped[0]}")
     if report.duplicates:
@@ -256,8 +263,8 @@ def _tell(report: CheckReport) -> None:
     if report.leaks:
         what = "picture" if report.pictures else "text"
         report.warnings.append(
-            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too, or one that looks the same; "
-            "keep them together with --set data.split.group=COLUMN"
+            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too, or one that looks "
+            "the same; keep them together with --set data.split.group=COLUMN"
         )
     for survey in report.pictures:
         if survey.empty:
@@ -265,6 +272,6 @@ def _tell(report: CheckReport) -> None:
         whole = len(survey.rows) - sum(header is None for header in survey.headers)
         if 0 < len(survey.decoded) < whole - len(survey.errors):
             report.warnings.append(
-                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} pictures were decoded "
-                "(a sample): damage and near-duplicates among the others are not known"
+                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} pictures "
+                "were decoded (a sample): damage and near-duplicates among the others are not known"
             )

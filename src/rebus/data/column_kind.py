@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -45,7 +46,11 @@ def guess_kind(table: Table, name: str) -> Guess:
     sample = _sample(column)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         pictures = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
-        return Guess("picture", "its bytes are pictures") if 2 * pictures >= len(sample) else Guess("ignore", "its bytes are no pictures")
+        return (
+            Guess("picture", "its bytes are pictures")
+            if 2 * pictures >= len(sample)
+            else Guess("ignore", "its bytes are no pictures")
+        )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(name, kind.value_type)
     if pa.types.is_boolean(kind):
@@ -83,7 +88,9 @@ def _list(name: str, inner: pa.DataType) -> Guess:
             return Guess("tags", "lists of tokens with tags")
         return Guess("ignore", "lists of objects")
     if names.named(name, names.TAGS) or pa.types.is_list(inner):
-        return Guess("tags", "a tag for each token") if _is_words(inner) else Guess("ignore", "lists of lists of numbers")
+        return (
+            Guess("tags", "a tag for each token") if _is_words(inner) else Guess("ignore", "lists of lists of numbers")
+        )
     if _is_words(inner):
         words = (*names.CAPTION, *names.QUESTION, *names.ANSWER, *names.TEXT, "tokens", "words")
         if names.named(name, words):
@@ -119,7 +126,7 @@ def _number(name: str, column: pa.ChunkedArray, whole: bool) -> Guess:
 
 def _counts(column: pa.ChunkedArray) -> bool:
     values = column.to_pylist()
-    return all(after == before + 1 for before, after in zip(values, values[1:], strict=False))
+    return all(after == before + 1 for before, after in itertools.pairwise(values))
 
 
 def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str]) -> Guess:
@@ -167,7 +174,9 @@ def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:
 def _looks_like_picture(value: str) -> bool:
     if value[:11].lower() == "data:image/" or is_base64_picture(value):
         return True
-    return value.split("?")[0].lower().endswith((*PICTURE_ENDINGS, ".svg", ".heic", ".psd", ".eps")) and "\n" not in value
+    return (
+        value.split("?")[0].lower().endswith((*PICTURE_ENDINGS, ".svg", ".heic", ".psd", ".eps")) and "\n" not in value
+    )
 
 
 def _several(sample: list[str]) -> bool:

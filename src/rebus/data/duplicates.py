@@ -5,6 +5,8 @@ It does not know tasks. Pictures are compared by the bytes of all of them and by
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 import unicodedata
 from collections import defaultdict
@@ -15,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rebus.data.names import tidy
-from rebus.data.splits import row_keys
 from rebus.data.table import Table
 
 THUMB = 16
@@ -27,9 +28,10 @@ _CHUNK = 1024
 def duplicate_rows(table: Table) -> list[tuple[int, int]]:
     """(row, the earlier row it repeats) for every row that equals an earlier one in all columns but the split."""
     columns = [name for name in table.columns if tidy(name) != "split"]
-    seen: dict[bytes, int] = {}
+    seen: dict[tuple[Any, ...], int] = {}
     twice = []
-    for row, key in enumerate(row_keys(table, columns)):
+    listed = [[_hashable(value) for value in table.column(name)] for name in columns]
+    for row, key in enumerate(zip(*listed, strict=True)):
         first = seen.setdefault(key, row)
         if first != row:
             twice.append((row, first))
@@ -97,3 +99,12 @@ def similar_pictures(
             if np.abs(flat[part[row]] - flat[other]).max() <= _MOST:
                 pairs.append((int(part[row]), other))
     return pairs
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return json.dumps(value, sort_keys=True, default=repr)
+    if isinstance(value, str | bytes) and len(value) > 4096:  # not to keep embedded pictures twice in memory
+        content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(content, digest_size=16).digest()
+    return value

@@ -39,7 +39,7 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     Args:
         table: the rows.
         overrides: column: kind, where the user says it.
-        tasks: names of the tasks that are wanted; their columns are guessed as far as possible. None: the task is guessed.
+        tasks: names of the tasks that are wanted, whose columns are guessed as far as possible; none: the task is guessed.
 
     Raises:
         DataError: an override names a column or a kind that does not exist.
@@ -77,11 +77,19 @@ def infer_tasks(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[str] = 
 def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
     for name, kind in overrides.items():
         if name not in table.columns:
-            raise DataError(f"{table.name}, --kind {name}", "a column that exists", f"'{name}'", nearest(name, table.columns))
+            raise DataError(
+                f"{table.name}, --kind {name}", "a column that exists", f"'{name}'", nearest(name, table.columns)
+            )
         if kind not in get_args(Kind):
-            raise DataError(f"--kind {name}={kind}", f"one of {', '.join(get_args(Kind))}", f"'{kind}'", nearest(kind, get_args(Kind)))
+            raise DataError(
+                f"--kind {name}={kind}",
+                f"one of {', '.join(get_args(Kind))}",
+                f"'{kind}'",
+                nearest(kind, get_args(Kind)),
+            )
     return {
-        name: Guess(overrides[name], "as you said") if name in overrides else guess_kind(table, name) for name in table.columns
+        name: Guess(overrides[name], "as you said") if name in overrides else guess_kind(table, name)
+        for name in table.columns
     }
 
 

@@ -14,18 +14,91 @@ PICTURE = ("picture", "image", "img", "photo", "pic", "file_name", "image_path",
 QUESTION = ("question", "query", "问题", "提问", "问")
 ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "答案", "答")
 CAPTION = ("caption", "captions", "description", "title", "text", "sentence", "描述", "标题", "说明", "图说", "文本")
-TEXT = ("text", "sentence", "content", "body", "review", "comment", "message", "tweet", "文本", "内容", "正文", "句子", "评论")
-LABEL = ("label", "class", "category", "topic", "sentiment", "genre", "target_class", "标签", "类别", "分类", "种类", "主题")
+TEXT = (
+    "text",
+    "sentence",
+    "content",
+    "body",
+    "review",
+    "comment",
+    "message",
+    "tweet",
+    "文本",
+    "内容",
+    "正文",
+    "句子",
+    "评论",
+)
+LABEL = (
+    "label",
+    "class",
+    "category",
+    "topic",
+    "sentiment",
+    "genre",
+    "target_class",
+    "标签",
+    "类别",
+    "分类",
+    "种类",
+    "主题",
+)
 LABELS = ("labels", "tags", "classes", "categories", "topics", "genres", "多标签", "标签")
 TARGET = ("target", "score", "price", "y", "value", "rating", "分数", "得分", "评分", "价格", "目标")
 TYPE = ("type", "question_type", "kind", "类型", "问题类型", "题型")
 BOXES = ("boxes", "objects", "bboxes", "annotations", "框", "目标框")
 TAGS = ("ner_tags", "pos_tags", "token_tags", "bio", "词性", "实体")
 METADATA = (
-    *("split", "type", "question_type", "kind", "language", "lang", "locale", "artist", "author", "group", "id", "index", "idx"),
-    *("uid", "uuid", "key", "source", "url", "uri", "link", "license", "licence", "style", "date", "time", "timestamp", "folder"),
+    *(
+        "split",
+        "type",
+        "question_type",
+        "kind",
+        "language",
+        "lang",
+        "locale",
+        "artist",
+        "author",
+        "group",
+        "id",
+        "index",
+        "idx",
+    ),
+    *(
+        "uid",
+        "uuid",
+        "key",
+        "source",
+        "url",
+        "uri",
+        "link",
+        "license",
+        "licence",
+        "style",
+        "date",
+        "time",
+        "timestamp",
+        "folder",
+    ),
     *("width", "height", "image_id", "picture_id", "question_id", "scene", "seed", "md5", "sha1", "sha256", "hash"),
-    *("划分", "类型", "问题类型", "题型", "语言", "作者", "画家", "分组", "编号", "序号", "来源", "链接", "日期", "时间", "风格", "许可"),
+    *(
+        "划分",
+        "类型",
+        "问题类型",
+        "题型",
+        "语言",
+        "作者",
+        "画家",
+        "分组",
+        "编号",
+        "序号",
+        "来源",
+        "链接",
+        "日期",
+        "时间",
+        "风格",
+        "许可",
+    ),
 )
 _ORDINAL = re.compile(r"[\s\-]+")
 

@@ -21,7 +21,19 @@ from rebus.errors import PictureError
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
-SIGNATURES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\1\0", b"P4", b"P5", b"P6")
+SIGNATURES = (
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"RIFF",
+    b"GIF8",
+    b"BM",
+    b"II*\0",
+    b"MM\0*",
+    b"\0\0\1\0",
+    b"P4",
+    b"P5",
+    b"P6",
+)
 _SHORTEST_BASE64 = 32
 
 
@@ -53,8 +65,7 @@ def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Itera
     if embedded is not None:
         yield Opened(io.BytesIO(embedded), where or "a picture", "embedded data")
         return
-    assert isinstance(value, str)  # picture_bytes took the bytes
-    path = picture_path(value, root, where)
+    path = picture_path(str(value), root, where)
     named = f"'{shown(value)}'"
     try:
         file = open(path, "rb")  # noqa: SIM115 - closed below
@@ -65,17 +76,22 @@ def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Itera
 
 
 def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
-    """The bytes that a value carries in itself, or None where it is a path. Raises PictureError as ``open_picture`` does."""
+    """The bytes that a value carries in itself, None where it is a path. Raises PictureError as ``open_picture`` does."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None or not isinstance(value, str) or not value.strip():
         found = "nothing" if value is None or value == "" or isinstance(value, str) else f"a {type(value).__name__}"
-        raise PictureError(where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out")
+        raise PictureError(
+            where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out"
+        )
     if value[:5].lower() == "data:":
         head, comma, body = value.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             raise PictureError(
-                where or "a picture", "an address like 'data:image/png;base64,...'", f"'{shown(head)}'", "encode it as base64"
+                where or "a picture",
+                "an address like 'data:image/png;base64,...'",
+                f"'{shown(head)}'",
+                "encode it as base64",
             )
         return _decode_base64(body, where)
     return _decode_base64(value, where) if is_base64_picture(value) else None
@@ -97,7 +113,9 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
     where = where or f"picture '{shown(value)}'"
     named = f"'{shown(value)}'"
     if _ADDRESS.match(value):
-        raise PictureError(where, "a local picture", f"the address {named}", "download it and write its local path in the table")
+        raise PictureError(
+            where, "a local picture", f"the address {named}", "download it and write its local path in the table"
+        )
     if "\0" in value:
         raise PictureError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
     path = Path(value)
@@ -109,7 +127,9 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
         raise _unreadable(where, named, error, path) from error
     if stat.S_ISREG(mode):
         return path
-    raise PictureError(where, "a picture file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file")
+    raise PictureError(
+        where, "a picture file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file"
+    )
 
 
 def shown(text: str | bytes) -> str:
@@ -137,12 +157,19 @@ def _decode_base64(text: str, where: str) -> bytes:
     try:
         return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)
     except (ValueError, binascii.Error) as error:
-        raise PictureError(where or "a picture", "valid base64", f"text that is not ({error})", "encode the picture again") from error
+        raise PictureError(
+            where or "a picture", "valid base64", f"text that is not ({error})", "encode the picture again"
+        ) from error
 
 
 def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> PictureError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         folder = "" if path is None or path.parent.is_dir() else f" (there is no folder '{shown(str(path.parent))}')"
-        return PictureError(where, "a picture file", f"no file {named}{folder}", "correct the path; relative ones start at the table's folder")
+        return PictureError(
+            where,
+            "a picture file",
+            f"no file {named}{folder}",
+            "correct the path; relative ones start at the table's folder",
+        )
     told = (error.strerror if isinstance(error, OSError) else None) or str(error)
     return PictureError(where, "a picture that can be read", f"{named}: {told}", "check the file and its permissions")

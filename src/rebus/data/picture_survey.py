@@ -1,6 +1,6 @@
 """Every picture of a column looked at once: which are missing or broken, how large they are, which are the same.
 
-All headers are read; decoding, which is slow, stops at a number of pictures and of pixels, and says so.
+All headers and file ends are read; decoding, which is slow, stops at a number of pictures and of pixels, and says so.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from rebus.recipe import Data
 MOST_DECODED = 4000
 MOST_PIXELS = 400_000_000
 _THREADS = 2
+_ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "GIF": b";"}
 
 
 @dataclass
@@ -83,12 +84,21 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
     def where(at: int) -> str:
         return f"{table.where(survey.rows[at][0])}, column '{column}'"
 
-    def header(at: int) -> tuple[Header | PictureError, Any]:
+    lengths: list[int | None] = []
+    cut: list[int] = []
+    for at, value in enumerate(values):
         try:
-            found = read_header(values[at], table.root, pixel_budget=data.pixel_budget, where=where(at))
-            return found, _length(values[at], table)
+            header = read_header(value, table.root, pixel_budget=data.pixel_budget, where=where(at))
+            length, whole = _end(value, table, header.format)
         except PictureError as error:
-            return error, None
+            survey.errors[at] = error
+            survey.headers.append(None)
+            lengths.append(None)
+            continue
+        survey.headers.append(header)
+        lengths.append(length)
+        if not whole:
+            cut.append(at)
 
     def decode(at: int) -> npt.NDArray[np.uint8] | PictureError:
         try:
@@ -104,15 +114,9 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
             return error
         return np.asarray(Image.fromarray(array).resize((THUMB, THUMB), Image.Resampling.BOX))
 
-    lengths: list[Any] = []
     with ThreadPoolExecutor(_THREADS) as pool:
-        for at, (found, length) in enumerate(pool.map(header, range(len(values)))):
-            survey.headers.append(found if isinstance(found, Header) else None)
-            lengths.append(length)
-            if isinstance(found, PictureError):
-                survey.errors[at] = found
         thumbs = []
-        chosen = _chosen(survey.headers)
+        chosen = _chosen(survey.headers, cut)
         for at, thumb in zip(chosen, pool.map(decode, chosen), strict=True):
             if isinstance(thumb, PictureError):
                 survey.errors[at] = thumb
@@ -151,18 +155,23 @@ def _digest(value: Any) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def _chosen(headers: list[Header | None]) -> list[int]:
-    """Positions to decode: all, or evenly spaced ones within the limits."""
+def _chosen(headers: list[Header | None], first: list[int]) -> list[int]:
+    """Positions to decode: all, or ``first`` and evenly spaced ones within the limits."""
     whole = [at for at, header in enumerate(headers) if header is not None]
     pixels = sum(header.width * header.height for header in headers if header is not None)
     most = min(MOST_DECODED, len(whole), max(50, int(len(whole) * MOST_PIXELS / max(1, pixels))))
-    return [whole[i * len(whole) // most] for i in range(most)]
+    return sorted({*first[:most], *(whole[i * len(whole) // most] for i in range(most))})
 
 
-def _length(value: Any, table: Table) -> int:
-    """The number of bytes: only pictures of equal length can have equal bytes."""
+def _end(value: Any, table: Table, kind: str) -> tuple[int, bool]:
+    """The number of bytes (only equal lengths can be equal pictures), and whether the end is as the format has it."""
     embedded = picture_bytes(value)
-    return len(embedded) if embedded is not None else os.stat(picture_path(value, table.root)).st_size
+    if embedded is not None:
+        return len(embedded), _ENDS.get(kind, b"") in embedded[-64:]
+    with open(picture_path(value, table.root), "rb") as file:
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - 64))
+        return length, _ENDS.get(kind, b"") in file.read()
 
 
 def _content_key(value: Any, table: Table) -> bytes | None:
@@ -174,7 +183,7 @@ def _content_key(value: Any, table: Table) -> bytes | None:
 
 
 def _leaks(
-    survey: PictureSurvey, values: list[Any], lengths: list[Any], table: Table, splits: Sequence[str]
+    survey: PictureSurvey, values: list[Any], lengths: list[int | None], table: Table, splits: Sequence[str]
 ) -> list[tuple[int, int]]:
     used = [{splits[row] for row in rows} for rows in survey.rows]
     pairs = {(at, at) for at, names in enumerate(used) if "train" in names and len(names) > 1}

@@ -88,7 +88,9 @@ def decode_picture(
             raise _broken(opened, error) from error
 
 
-def read_header(value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = "") -> Header:
+def read_header(
+    value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = ""
+) -> Header:
     """Open a picture without decoding it. Raises PictureError as ``decode_picture`` does."""
     with open_picture(value, root, where) as opened:
         image = _identify(opened)
@@ -101,7 +103,9 @@ def background_colour(name: str) -> tuple[int, int, int]:
     try:
         red, green, blue = ImageColor.getrgb(name)[:3]
     except ValueError as error:
-        raise PictureError("data.background", "a colour such as 'white' or '#ffeedd'", f"'{name}'", "correct it") from error
+        raise PictureError(
+            "data.background", "a colour such as 'white' or '#ffeedd'", f"'{name}'", "correct it"
+        ) from error
     return red, green, blue
 
 
@@ -122,7 +126,9 @@ def _openers() -> dict[str, Any]:
 def _identify(opened: Opened) -> Image.Image:
     prefix = opened.file.read(16)
     if not prefix:
-        raise PictureError(opened.where, "a picture", f"{opened.what}, which is empty (0 bytes)", "write or download it again")
+        raise PictureError(
+            opened.where, "a picture", f"{opened.what}, which is empty (0 bytes)", "write or download it again"
+        )
     for name, (reader, accepts) in _openers().items():
         if accepts is None:  # TGA has no signature: only by its name
             if opened.ending != ".tga":
@@ -150,7 +156,9 @@ def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Imag
             "write or download it again",
         ) from error
     if image.width < 1 or image.height < 1:
-        raise PictureError(opened.where, "at least one pixel", f"{opened.what} of {image.width} x {image.height}", "replace it")
+        raise PictureError(
+            opened.where, "at least one pixel", f"{opened.what} of {image.width} x {image.height}", "replace it"
+        )
     return image
 
 
@@ -177,7 +185,10 @@ def _refuse_large_inside(image: Image.Image, opened: Opened, budget: int) -> Non
         sides = content[start : start + 8]
         if int.from_bytes(sides[:4]) * int.from_bytes(sides[4:]) > budget:
             raise PictureError(
-                opened.where, f"at most {budget:,} pixels", f"{opened.what}, an icon that holds more", "save it as PNG at a smaller size"
+                opened.where,
+                f"at most {budget:,} pixels",
+                f"{opened.what}, an icon that holds more",
+                "save it as PNG at a smaller size",
             )
 
 
@@ -200,7 +211,7 @@ def _on_background(image: Image.Image, colour: tuple[int, int, int]) -> Image.Im
 
 
 def _eight_bits(image: Image.Image) -> Array:
-    """Deep greys to 0..255. Sixteen bits keep their high byte; whole numbers up to 255 and fractions up to 1 keep their meaning."""
+    """Deep greys to 0..255: sixteen bits lose their low byte; numbers up to 255 and fractions up to 1 keep their meaning."""
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
     top = float(values.max(initial=0.0))
     if image.mode.startswith("I;16"):
@@ -215,9 +226,14 @@ def _eight_bits(image: Image.Image) -> Array:
 def _broken(opened: Opened, error: Exception) -> PictureError:
     told = _words(error)
     if "truncated" in told or isinstance(error, EOFError):
-        return PictureError(opened.where, "a whole picture", f"{opened.what}, which is cut off ({told})", "write or download it again")
+        return PictureError(
+            opened.where, "a whole picture", f"{opened.what}, which is cut off ({told})", "write or download it again"
+        )
     return PictureError(
-        opened.where, "a picture that can be decoded", f"{opened.what}, which is damaged ({told})", "save it again as PNG or JPEG"
+        opened.where,
+        "a picture that can be decoded",
+        f"{opened.what}, which is damaged ({told})",
+        "save it again as PNG or JPEG",
     )
 
 
@@ -240,5 +256,6 @@ def _guess(prefix: bytes) -> str:
     head = prefix.lstrip()
     if prefix[4:8] == b"ftyp":
         return "HEIC or a video"
-    return next((name for mark, name in known if head.startswith(mark)), f"no picture (it begins with {shown(prefix[:8])})")
-
+    return next(
+        (name for mark, name in known if head.startswith(mark)), f"no picture (it begins with {shown(prefix[:8])})"
+    )

@@ -123,7 +123,10 @@ def _roles(task: str, found: Columns) -> dict[str, str]:
         target = found.target or found.named((*names.TARGET, *names.LABEL), "category")
         roles = {"picture": found.picture, "text": found.text(target), "target": target}
     elif task == "patches":
-        roles = {"picture": found.picture, "boxes": found.named(names.BOXES, "boxes") or next(iter(found.of("boxes")), None)}
+        roles = {
+            "picture": found.picture,
+            "boxes": found.named(names.BOXES, "boxes") or next(iter(found.of("boxes")), None),
+        }
     else:
         roles = {}
     return {role: column for role, column in roles.items() if column is not None}

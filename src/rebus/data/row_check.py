@@ -41,7 +41,9 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
         if task.name in ("classify", "tag", "regress") and not set(_INPUTS) & set(task.columns):
             where = f"{table.name}, task '{task.name}'"
             errors.append(
-                DataError(where, "a picture or a text column to learn from", "neither", f"name one with {flag}.text=COLUMN")
+                DataError(
+                    where, "a picture or a text column to learn from", "neither", f"name one with {flag}.text=COLUMN"
+                )
             )
     return errors
 
@@ -66,7 +68,9 @@ class RowCheck:
             value = self.values["target"][row]
             number = as_number(value)
             if not is_blank(value) and (number is None or not math.isfinite(number)):
-                return self._error(row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty")
+                return self._error(
+                    row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty"
+                )
         if self.task.name == "patches":
             value = self.values["boxes"][row]
             told = None if value is None else _wrong_boxes(value)
@@ -79,12 +83,18 @@ class RowCheck:
         """What a row lacks to be of use to this task; None where it lacks nothing."""
         for role in NEEDS.get(self.task.name, ()):
             value = self.values[role][row]
-            blank = value is None if role in ("labels", "boxes") else is_blank(value)  # an empty list says "none of them"
+            blank = (
+                value is None if role in ("labels", "boxes") else is_blank(value)
+            )  # an empty list says "none of them"
             if blank:
                 return self._error(row, role, f"a value ({role})", "nothing", "fill the cell in or remove the row")
         inputs = [role for role in _INPUTS if role in self.values]
-        if self.task.name in ("classify", "tag", "regress") and all(is_blank(self.values[role][row]) for role in inputs):
-            return self._error(row, inputs[0], f"a value ({' or '.join(inputs)})", "nothing", "fill the cell in or remove the row")
+        if self.task.name in ("classify", "tag", "regress") and all(
+            is_blank(self.values[role][row]) for role in inputs
+        ):
+            return self._error(
+                row, inputs[0], f"a value ({' or '.join(inputs)})", "nothing", "fill the cell in or remove the row"
+            )
         return None
 
     def _error(self, row: int, role: str, expected: str, found: str, do: str) -> DataError:

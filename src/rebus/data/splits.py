@@ -22,9 +22,10 @@ _SPLIT_NAMES = ("split", "划分")
 def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], seed: int = 0) -> list[str]:
     """The split of each row.
 
-    A column that says it wins: ``split.column``, or one named ``split``. Where it names no valid rows, some of the training rows
-    are dealt to valid; where it names only training rows, all are dealt as if it were not there. Otherwise rows are
-    dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text. Rows of one group stay together.
+    A column that says it wins: ``split.column``, or one named ``split``. Where it names no valid rows, some of the
+    training rows are dealt to valid; where it names only training rows, all are dealt as if it were not there. Otherwise
+    rows are dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text. Rows of one
+    group stay together.
 
     Args:
         table: the rows.
@@ -39,7 +40,9 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
         DataError: a named column is missing, or the split column holds an unknown word (the row is named).
     """
     if split.valid + split.test >= 1:
-        raise DataError("data.split", "shares of valid and test below 1 together", f"{split.valid + split.test:g}", "lower one")
+        raise DataError(
+            "data.split", "shares of valid and test below 1 together", f"{split.valid + split.test:g}", "lower one"
+        )
     said = _said(table, split)
     if said is not None and {"valid", "test"} <= set(said):
         return said
@@ -48,7 +51,9 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
         return [_deal(key, split.valid, split.test, seed) for key in keys]
     if "valid" in said or "train" not in said:
         return said
-    return [_deal(key, split.valid, 0.0, seed) if word == "train" else word for key, word in zip(keys, said, strict=True)]
+    return [
+        _deal(key, split.valid, 0.0, seed) if word == "train" else word for key, word in zip(keys, said, strict=True)
+    ]
 
 
 def group_keys(table: Table, split: Split, picture_columns: Iterable[str] = ()) -> list[bytes]:
@@ -56,7 +61,10 @@ def group_keys(table: Table, split: Split, picture_columns: Iterable[str] = ()) 
     if split.group is not None:
         if split.group not in table.columns:
             raise DataError(
-                f"{table.name}, data.split.group", "a column that exists", f"'{split.group}'", nearest(split.group, table.columns)
+                f"{table.name}, data.split.group",
+                "a column that exists",
+                f"'{split.group}'",
+                nearest(split.group, table.columns),
             )
         return [_digest(_bytes_of(value)) for value in table.column(split.group)]
     keys = row_keys(table)
@@ -121,7 +129,9 @@ def _said(table: Table, split: Split) -> list[str] | None:
         if name is None:
             return None
     elif name not in table.columns:
-        raise DataError(f"{table.name}, data.split.column", "a column that exists", f"'{name}'", nearest(name, table.columns))
+        raise DataError(
+            f"{table.name}, data.split.column", "a column that exists", f"'{name}'", nearest(name, table.columns)
+        )
     words = []
     for row, value in enumerate(table.column(name)):
         word = split_word(value) if isinstance(value, str) else None
@@ -130,7 +140,7 @@ def _said(table: Table, split: Split) -> list[str] | None:
                 f"{table.where(row)}, column '{name}'",
                 "train, valid or test",
                 "nothing" if value is None else repr(value)[:60],
-                f"use one of {', '.join(sorted(set(SPLIT_WORDS.values())))}, or rename the column so that rows are dealt by hash",
+                f"use one of {', '.join(sorted(set(SPLIT_WORDS.values())))}, or rename the column to have rows dealt by hash",
             )
         words.append(word)
     return words

@@ -1,7 +1,7 @@
 """Pictures fitted to one square, and changed at random for training: (H, W, 3) uint8 in, (S, S, 3) uint8 out.
 
-Every random change is a pure function of (seed, epoch, index): nothing needs saving, and a batch of any size or order on
-any number of processes gives the same pictures, since each is computed by itself.
+Every random change is a pure function of (seed, epoch, index): nothing needs saving, and a batch of any size or order
+on any number of processes gives the same pictures, since each is computed by itself.
 
 Letters: B pictures, H height, W width, S side.
 """
@@ -24,10 +24,14 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 # YIQ: brightness and two colour axes; a turn of the two axes is a turn of the colour wheel that keeps brightness
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
-_DRAWS = 16  # random numbers a picture; each change has its own, so that switching one off leaves the others as they were
+_DRAWS = (
+    16  # random numbers a picture; each change has its own, so that switching one off leaves the others as they were
+)
 
 
-def fit_picture(array: Array, size: int, fit: Literal["pad", "crop", "squash"] | str = "pad", background: str = "white") -> Array:
+def fit_picture(
+    array: Array, size: int, fit: Literal["pad", "crop", "squash"] | str = "pad", background: str = "white"
+) -> Array:
     """Scale a picture to a square, antialiased.
 
     Args:
@@ -49,7 +53,6 @@ def fit_picture(array: Array, size: int, fit: Literal["pad", "crop", "squash"] |
         side = min(height, width)
         left, top = (width - side) / 2, (height - side) / 2
         return _resize(image, size, size, (left, top, left + side, top + side))
-    assert fit == "pad", fit
     scale = size / max(height, width)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
     inner = _resize(image, wide, high, (0, 0, width, height))
@@ -64,11 +67,11 @@ def fit_picture(array: Array, size: int, fit: Literal["pad", "crop", "squash"] |
 
 def augment(array: Array, settings: Augment, seed: int, epoch: int, index: int | Sequence[int]) -> Array:
     """Change one picture (H, W, 3), or a batch (B, H, W, 3) with B indices, at random. See ``augment_batch``."""
-    if array.ndim == 3:
-        assert isinstance(index, int | np.integer)
-        return augment_batch(array[None], settings, seed, epoch, [int(index)])[0]
-    assert not isinstance(index, int)
-    return augment_batch(array, settings, seed, epoch, index)
+    indices = [index] if isinstance(index, int) else list(index)
+    if array.ndim == 4:
+        return augment_batch(array, settings, seed, epoch, indices)
+    single: Array = augment_batch(array[None], settings, seed, epoch, indices)[0]
+    return single
 
 
 def augment_batch(pictures: Array, settings: Augment, seed: int, epoch: int, indices: Sequence[int]) -> Array:
@@ -86,10 +89,9 @@ def augment_batch(pictures: Array, settings: Augment, seed: int, epoch: int, ind
     """
     if not any(settings.model_dump().values()):
         return pictures
-    assert len(pictures) == len(indices), (len(pictures), len(indices))
     changed = np.empty_like(pictures)
-    for row, index in enumerate(indices):
-        changed[row] = _change(pictures[row], settings, draws(seed, epoch, int(index)))
+    for row, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
+        changed[row] = _change(picture, settings, draws(seed, epoch, int(index)))
     return changed
 
 
@@ -143,7 +145,9 @@ def _resample(picture: Array, rows: npt.NDArray[np.float64], columns: npt.NDArra
     return result
 
 
-def _neighbours(at: npt.NDArray[np.float64], side: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint16]]:
+def _neighbours(
+    at: npt.NDArray[np.float64], side: int
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.uint16]]:
     low = np.floor(at).astype(np.intp)
     weight = np.rint((at - low) * 256).astype(np.uint16)
     return low, np.minimum(low + 1, side - 1), weight
@@ -187,7 +191,8 @@ def _mean(picture: Array) -> npt.NDArray[np.float64]:
     """(3,) the mean colour, from exact sums."""
     height, width = picture.shape[:2]
     columns = picture.reshape(height, width * 3).sum(axis=0, dtype=np.int64)
-    return columns.reshape(width, 3).sum(axis=0) / (height * width)
+    mean: npt.NDArray[np.float64] = columns.reshape(width, 3).sum(axis=0) / (height * width)
+    return mean
 
 
 def _erased(picture: Array, u: npt.NDArray[np.float64]) -> Array:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.models.features import Features
 from rebus.models.fusion import FUSIONS, Condition, Fusion
+from rebus.models.naming import Names, NamingHead
 from rebus.models.towers import TOWERS
 from rebus.models.towers.decoder import Decoder
 from rebus.nn.norms import RMSNorm
@@ -37,11 +38,13 @@ class HeadSpec:
         kind: ``write`` (a causal decoder), ``vector`` (C numbers an item) or ``tokens`` (C numbers a picture token).
         outputs: C; not used by ``write``.
         reads: the modalities the task has columns for.
+        names: ``tokens``: token ids of the labels' names, for a model with a decoder to compare patches with words.
     """
 
     kind: Literal["write", "vector", "tokens"]
     outputs: int = 0
     reads: tuple[str, ...] = ("picture",)
+    names: Names = ()
 
 
 class VisionLanguageModel(nn.Module):
@@ -110,12 +113,18 @@ class VisionLanguageModel(nn.Module):
                 self.heads[name] = nn.Sequential(
                     RMSNorm(width), nn.Dropout(settings.fusion.dropout), nn.Linear(width, spec.outputs)
                 )
+            elif spec.kind == "tokens" and self.decoder is not None and spec.names and self.picture is not None:
+                self.heads[name] = NamingHead(width, spec.names)
             elif spec.kind == "tokens" and self.picture is not None:
                 self.heads[name] = nn.Sequential(
                     RMSNorm(self.picture.width), nn.Linear(self.picture.width, spec.outputs)
                 )
         self.register_buffer("mean", torch.tensor(picture.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(picture.std).view(1, 3, 1, 1), persistent=False)
+
+    def count_parameters(self) -> int:
+        """How many numbers are learned, shared ones once."""
+        return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Tensor]:
         """Every named task's outputs from one pass over the pictures.
@@ -130,12 +139,21 @@ class VisionLanguageModel(nn.Module):
             part, spec = batch["tasks"][name], self.specs[name]
             if spec.kind == "tokens":
                 if seen is not None:
-                    outputs[name] = self.heads[name](seen.tokens)
+                    outputs[name] = self.name_tokens(name, seen)
             elif spec.kind == "vector":
                 outputs[name] = self.heads[name](self.fused(seen, part).pooled)
             else:
                 outputs[name] = self._write(seen, part)
         return outputs
+
+    def name_tokens(self, name: str, seen: Features) -> Tensor:
+        """A ``tokens`` head's (B, P, C) for what the picture tower saw."""
+        head = self.heads[name]
+        if isinstance(head, NamingHead) and self.fusion is not None and self.decoder is not None:
+            named: Tensor = head(self.fusion.project["picture"](seen.tokens), self.decoder.embed_tokens.weight)
+            return named
+        scores: Tensor = head(seen.tokens)
+        return scores
 
     def see(self, batch: dict[str, Any]) -> Features | None:
         """The picture tower's Features for the batch's B pictures; None where the model has no picture tower."""

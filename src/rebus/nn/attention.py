@@ -80,7 +80,6 @@ class Attention(nn.Module):
         head_dim: K; None: D / H.
         qk_norm: normalise each head's queries and keys (before the rotation).
         bias: whether the projections have biases.
-        out_bias: whether the output projection has one; None: as the others.
         memory_width: width of the memory for cross-attention; None: D.
         dropout: chance of dropping a weight in training.
         eps: of the query and key norms.
@@ -98,7 +97,6 @@ class Attention(nn.Module):
         *,
         qk_norm: bool = False,
         bias: bool = False,
-        out_bias: bool | None = None,
         memory_width: int | None = None,
         dropout: float = 0.0,
         eps: float = 1e-6,
@@ -117,7 +115,7 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(width, heads * head_dim, bias=bias)
         self.k_proj = nn.Linear(source, kv_heads * head_dim, bias=bias)
         self.v_proj = nn.Linear(source, kv_heads * head_dim, bias=bias)
-        self.o_proj = nn.Linear(heads * head_dim, width, bias=bias if out_bias is None else out_bias)
+        self.o_proj = nn.Linear(heads * head_dim, width, bias=bias)
         self.q_norm = RMSNorm(head_dim, eps) if qk_norm else None
         self.k_norm = RMSNorm(head_dim, eps) if qk_norm else None
 

@@ -37,8 +37,8 @@ class ResidualBlock(nn.Module):
     """``x + conv(relu(conv(norm(x))))`` with 3 x 3 kernels: (B, C, H, W) -> same.
 
     Source: He et al. (2016), "Identity Mappings in Deep Residual Networks", with one norm a block instead of two.
-    The second convolution starts at zero, so that the block starts as the identity. Of the designs measured in bfloat16 on
-    a CPU this one trains the most weights in a given time: bottlenecks and depthwise kernels do fewer operations, slower.
+    The second convolution starts at zero, so that the block starts as the identity. Of the designs measured in bfloat16
+    on a CPU this one trains the most weights in a given time: bottlenecks and depthwise kernels do less, more slowly.
     """
 
     def __init__(self, channels: int, dropout: float = 0.0) -> None:
@@ -83,7 +83,7 @@ class Downsample(nn.Module):
 
 
 def convolution(channels: int, out_channels: int, kernel: int, *, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution whose outputs start with ``gain`` times the inputs' mean square; 2 makes up for a ReLU, 0 is all zero."""
+    """A convolution whose outputs start at ``gain`` times the mean square of its inputs; 2 makes up for a ReLU."""
     made = nn.Conv2d(channels, out_channels, kernel, stride=stride, padding=(kernel - 1) // 2)
     nn.init.normal_(made.weight, std=(gain / made.weight[0].numel()) ** 0.5)
     if made.bias is not None:

@@ -98,7 +98,7 @@ def _result(data: ReportData, result: Result, language: str) -> dict[str, Any]:
         "baseline": labels.figure(result.baseline, result.metric),
         "baseline_name": result.baseline_name,
         "difference": labels.difference(result, language),
-        "difference_interval": labels.interval(result.difference_interval, result.metric),
+        "difference_interval": labels.difference_interval(result),
         "verdict": {1: "better", -1: "worse"}.get(result.verdict, "same") if result.difference_interval else "",
         "strip": _strip(result, labels.full_scale(data.results, result.metric)),
     }

@@ -112,7 +112,7 @@ def figure(value: float | None, metric: str) -> str:
     """A figure as text: ``53.2%``, ``38.0`` or ``0.127``."""
     if value is None:
         return ""
-    return f"{100 * value:.1f}%" if is_share(metric) else number(value)
+    return _minus(f"{100 * value:.1f}%") if is_share(metric) else number(value)
 
 
 def interval(bounds: tuple[float, float] | None, metric: str) -> str:
@@ -120,7 +120,7 @@ def interval(bounds: tuple[float, float] | None, metric: str) -> str:
     if bounds is None:
         return ""
     if is_share(metric):
-        return f"{100 * bounds[0]:.1f} – {100 * bounds[1]:.1f}%"
+        return f"{_minus(f'{100 * bounds[0]:.1f}')} – {_minus(f'{100 * bounds[1]:.1f}')}%"
     return f"{number(bounds[0])} – {number(bounds[1])}"
 
 
@@ -133,11 +133,18 @@ def difference(result: Result, language: str) -> str:
     return _signed(result.difference, _places(result.difference))
 
 
+def difference_interval(result: Result) -> str:
+    """The interval of a difference, in points where the figure is a share: ``14.2 – 19.5``."""
+    if result.difference_interval is None:
+        return ""
+    return interval(result.difference_interval, result.metric).removesuffix("%")
+
+
 def number(value: float) -> str:
     """A number with about three significant digits and never an exponent that people have to read."""
     if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.3g}"
-    return f"{value:,.{_places(value)}f}"
+        return _minus(f"{value:.3g}")
+    return _minus(f"{value:,.{_places(value)}f}")
 
 
 def _places(value: float) -> int:
@@ -146,8 +153,11 @@ def _places(value: float) -> int:
 
 
 def _signed(value: float, places: int) -> str:
-    text = f"{value:+.{places}f}"
-    return text.replace("-", "\u2212")  # a minus as wide as the plus
+    return _minus(f"{value:+.{places}f}")
+
+
+def _minus(text: str) -> str:
+    return "\u2212" + text[1:] if text.startswith("-") else text  # as wide as a plus, and not a dash
 
 
 def _column(language: str) -> int:

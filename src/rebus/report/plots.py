@@ -87,6 +87,7 @@ def plot_metric_bars(path: str | Path, results: Sequence[Result], language: str 
             axes.barh(at - 0.18, base, 0.36, color=COLOURS[2], label=words("baseline"))
         axes.set_yticks(places, [_name(result, language) for result in shown])
         axes.set_xlim(0, 100)
+        axes.grid(visible=False, axis="y")
         axes.set_xlabel(words("percent"))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -111,8 +112,10 @@ def plot_types(path: str | Path, columns: Mapping[str, Mapping[str, float]], lan
             axes.barh(places + offset * height, bars, 0.92 * height, color=COLOURS[row % len(COLOURS)], label=label)
         axes.set_yticks(places, types)
         axes.set_xlim(0, 100)
+        axes.grid(visible=False, axis="y")
         axes.set_xlabel(words("percent"))
-        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+        if columns:
+            axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
     return save(path, draw, language, (7.0, 1.7 + 0.22 * max(1, len(types)) * (1 + len(columns))))
 

@@ -17,9 +17,9 @@ from rebus.recipe import TaskSettings
 from rebus.run.folder import Run
 from rebus.tasks import TASKS, Codec, Task
 from rebus.text.tokenizer import Tokenizer
+from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
 
-WORDS_FILE = "words.json"
 
 
 def make_codec(settings: recipe.Recipe, texts: list[str]) -> Codec:
@@ -30,7 +30,7 @@ def make_codec(settings: recipe.Recipe, texts: list[str]) -> Codec:
         tokenizer = Tokenizer.train(texts, settings.text.vocab_size)
     reader = None
     if settings.model.text.kind == "wordvectors":
-        reader = WordTokenizer.train(texts, segment=settings.text.segment)
+        reader = WordTokenizer.train(texts, settings.text.vocab_size, settings.text.segment)
     return codec_of(settings, tokenizer, reader)
 
 
@@ -43,7 +43,7 @@ def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenize
 def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -> VisionLanguageModel:
     """A model with fresh weights, drawn from the recipe's seed."""
     torch.manual_seed(settings.seed)
-    heads = {name: task.head() for name, task in tasks.items()}
+    heads = {name: task.head(codec) for name, task in tasks.items()}
     reader = codec.reader
     words = list(reader.words) if reader is not None else None
     # One pass over a picture may carry several questions, so a row is longer than one text.
@@ -60,10 +60,8 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -
 def save_model(
     folder: Path, model: VisionLanguageModel, settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec
 ) -> None:
-    """Write tokenizer, preprocessor_config.json, weights and, last, config.json: its presence says the rest is there."""
-    codec.tokenizer.save(folder)
-    if codec.reader is not None:
-        atomic.write_json(folder / WORDS_FILE, codec.reader.state())
+    """Write tokenizer, preprocessor_config.json, weights and, last, config.json, which says that the rest is there."""
+    save_codec(folder, codec)
     picture = settings.picture
     preprocessor = {
         "do_convert_rgb": True,
@@ -92,6 +90,19 @@ def save_model(
     atomic.write_json(folder / "config.json", config)
 
 
+def save_codec(folder: Path, codec: Codec) -> None:
+    """Write the tokenizers."""
+    codec.tokenizer.save(folder)
+    if codec.reader is not None:
+        codec.reader.save(folder)
+
+
+def saved_codec(run: Run) -> Codec:
+    """The tokenizers of a Run, begun or finished. Raises RunError when one is missing or damaged."""
+    reader = WordTokenizer.load(run.folder) if (run.folder / WORDS_FILE).exists() else None
+    return codec_of(run.recipe, Tokenizer.load(run.folder), reader)
+
+
 def load_model(run: Run) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], Codec]:
     """What ``save_model`` wrote.
 
@@ -101,11 +112,10 @@ def load_model(run: Run) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, 
     settings = run.recipe
     config = run.read_json("config.json")
     tasks = restore_tasks(config, run.config_path)
-    reader = WordTokenizer.restore(run.read_json(WORDS_FILE)) if (run.path / WORDS_FILE).exists() else None
-    codec = codec_of(settings, Tokenizer.load(run.path), reader)
+    codec = saved_codec(run)
     model = build_model(settings, tasks, codec)
-    state = load_weights(run.path)
-    check_state(model, state, where=str(run.weights_path))
+    state = load_weights(run.folder)
+    check_state(model, state)
     model.load_state_dict(state)
     model.eval()
     return model, settings, tasks, codec

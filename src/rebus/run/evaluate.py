@@ -1,40 +1,239 @@
-"""Score a model on rows: predictions, figures, intervals, baseline."""
+"""Score a model on rows: predictions, figures with intervals, the naive baseline; as a whole and by a column."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, overload
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus import recipe
+from rebus.data.readers import read_table
+from rebus.data.splits import assign_splits
+from rebus.data.store import PictureStore
+from rebus.data.table import Table
+from rebus.errors import DataError, RebusError, nearest
+from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
-from rebus.run.prepare import Prepared
 from rebus.tasks import Prediction, Task, TaskScore
+from rebus.tasks.base import Values, as_text, missing
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MANY = 50  # values of a column beyond which figures for each make no sense
 
 
-@overload
-def score_rows(predictor: Predictor, prepared: Prepared, task: Task, rows: Sequence[int]) -> TaskScore: ...
-@overload
-def score_rows(
-    predictor: Predictor, prepared: Prepared, task: Task, rows: Sequence[int], *, predictions_only: Literal[True]
-) -> list[Prediction]: ...
-def score_rows(
-    predictor: Predictor, prepared: Prepared, task: Task, rows: Sequence[int], *, predictions_only: bool = False
-) -> Any:
-    """Predict ``rows`` of a prepared table and score them."""
-    store = prepared.pictures()
-    column = prepared.picture_column
-    pictures = prepared.table.column(column) if column is not None else None
+@dataclass
+class Rows:
+    """A table as one task sees it.
 
-    def picture_of(row: int) -> NDArray[np.uint8] | None:
-        if store is None or pictures is None or pictures[row] is None:
+    Attributes:
+        task: whose columns.
+        values: role: one value a row.
+        store: decoded pictures; None where the model sees none.
+    """
+
+    task: Task
+    values: Values
+    store: PictureStore | None
+
+    def picture(self, row: int) -> NDArray[np.uint8] | None:
+        """The row's picture, None where it has none."""
+        if self.store is None or "picture" not in self.values or missing(self.values["picture"][row]):
             return None
-        array: NDArray[np.uint8] = store.get(row)
+        array: NDArray[np.uint8] = self.store.get(row)
         return array
 
-    values = prepared.values[task.name]
-    told = predictor.run_task(task, values, rows, picture_of)
-    if predictions_only:
-        return told
-    return task.score(values, rows, told, prepared.rows("train", task))
+    def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
+        """Predictions for ``rows``."""
+        return predictor.run_task(self.task, self.values, rows, self.picture)
+
+
+@dataclass
+class Evaluation:
+    """Figures of a model on a table.
+
+    Attributes:
+        rows: task: how many rows were judged.
+        tasks: task: figures.
+        by: task: {value of a column: {figure: value}}.
+        column: that column.
+        skipped: rows left out, with the reason of each.
+    """
+
+    rows: dict[str, int] = field(default_factory=dict)
+    tasks: dict[str, TaskScore] = field(default_factory=dict)
+    by: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    column: str = ""
+    skipped: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, without the row-by-row marks."""
+        tasks = {name: asdict(score) for name, score in self.tasks.items()}
+        for score in tasks.values():
+            score.pop("correct")
+        return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, "skipped": self.skipped}
+
+    def render(self, console: Console) -> None:
+        """Print tables of the figures."""
+        from rich.table import Table as Grid
+
+        for name, score in self.tasks.items():
+            grid = Grid(title=f"{name}, {self.rows[name]} rows", title_justify="left")
+            for heading in ("figure", "value", "95% interval", score.baseline_name or "baseline"):
+                grid.add_column(heading)
+            for key, value in score.metrics.items():
+                low, high = score.intervals.get(key, (value, value))
+                base = score.baseline.get(key)
+                grid.add_row(key, f"{value:.3f}", f"{low:.3f} to {high:.3f}", "" if base is None else f"{base:.3f}")
+            console.print(grid)
+            groups = {f"type {k}": v for k, v in score.by_type.items()} | {
+                f"{self.column} {k}": v for k, v in self.by.get(name, {}).items()
+            }
+            for group, figures in groups.items():
+                told = "  ".join(f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items())
+                console.print(f"  {group}: {told}")
+        if self.skipped:
+            console.print(f"left out {len(self.skipped)} rows; the first: {self.skipped[0]}")
+
+
+def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
+    """A table met with a trained task.
+
+    Raises:
+        DataError: a column that the task reads or predicts is missing.
+    """
+    columns = {name: table.column(name) for name in table.columns}
+    return Rows(task, task.values(columns), store_for(predictor, table, task))
+
+
+def store_for(predictor: Predictor, table: Table, task: Task) -> PictureStore | None:
+    """Decoded pictures of the task's picture column."""
+    column = task.settings.columns.get("picture")
+    if column is None or predictor.model.picture is None or column not in table.columns:
+        return None
+    data, picture = predictor.recipe.data, predictor.recipe.picture
+    return PictureStore(
+        table,
+        column,
+        size=picture.size,
+        fit=picture.fit,
+        background=data.background,
+        pixel_budget=data.pixel_budget,
+        cache_mb=data.cache_mb,
+    )
+
+
+def evaluate_run(
+    run: Run, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
+) -> Evaluation:
+    """Judge a Run.
+
+    Args:
+        run: the Run.
+        data: a table; None: the one it was trained from.
+        split: train, valid, test or all; None: test of its own table, all of another.
+        by: a column whose values are also judged apart.
+
+    Raises:
+        RebusError: the Run or the table cannot be read, or there is nothing to judge.
+    """
+    predictor = Predictor.open(run.folder)
+    settings = predictor.recipe.data
+    own = read_own(settings, required=data is None)
+    table = own if data is None else read_table(settings.model_copy(update={"path": str(data)}))
+    assert table is not None  # noqa: S101 - read_own raised
+    split = split or ("test" if data is None else "all")
+    rows = chosen_rows(table, predictor.recipe, split)
+    if by is not None and by not in table.columns:
+        raise DataError(f"--by {by}", "a column of the table", f"'{by}'", nearest(by, table.columns))
+    found = Evaluation(column=by or "")
+    for name, task in predictor.tasks.items():
+        if not task.predicts:
+            continue
+        known: Values | None = None
+        training: list[int] = []
+        if own is not None:
+            known = task.values({column: own.column(column) for column in own.columns})
+            training = [row for row in chosen_rows(own, predictor.recipe, "train") if task.usable(known, row)]
+        judge(found, predictor, rows_of(predictor, table, task), rows, known, training, table, by)
+        if name not in found.tasks:
+            raise DataError(
+                table.name,
+                f"rows of the split '{split}' that the task '{name}' can be judged on",
+                "none" if not found.skipped else f"none that can be read ({found.skipped[0]})",
+                "choose another --split: train, valid, test or all",
+            )
+    return found
+
+
+def judge(
+    found: Evaluation,
+    predictor: Predictor,
+    source: Rows,
+    rows: Sequence[int],
+    known: Values | None,
+    training: Sequence[int],
+    table: Table,
+    by: str | None = None,
+) -> tuple[list[int], list[Prediction]]:
+    """Add one task's figures to ``found``; rows whose picture cannot be read are counted, never hidden.
+
+    Returns:
+        The rows that were judged and the prediction for each.
+    """
+    task, values = source.task, source.values
+    usable = []
+    for row in rows:
+        if not task.judgeable(values, row):
+            continue
+        try:
+            source.picture(row)
+        except RebusError as error:
+            found.skipped.append(str(error))
+            continue
+        usable.append(row)
+    if not usable:
+        return [], []
+    told = source.predict(predictor, usable)
+    found.rows[task.name] = len(usable)
+    found.tasks[task.name] = task.score(values, usable, told, training, known=known)
+    if by is None:
+        return usable, told
+    groups: dict[str, list[int]] = {}
+    for place, row in enumerate(usable):
+        groups.setdefault(as_text(table.value(row, by)), []).append(place)
+    if len(groups) > MANY:
+        raise DataError(f"--by {by}", f"at most {MANY} different values", f"{len(groups)}", "name a column of few values")
+    found.by[task.name] = {
+        group: {
+            "count": float(len(places)),
+            **task.quick_score(values, [usable[i] for i in places], [told[i] for i in places]),
+        }
+        for group, places in sorted(groups.items())
+    }
+    return usable, told
+
+
+def read_own(settings: recipe.Data, *, required: bool) -> Table | None:
+    """The table a Run was trained from; None where it is gone and not required."""
+    try:
+        return read_table(settings)
+    except RebusError:
+        if required:
+            raise
+        return None
+
+
+def chosen_rows(table: Table, settings: recipe.Recipe, split: str) -> list[int]:
+    """Row numbers of a split. Raises DataError for an unknown name."""
+    if split == "all":
+        return list(range(len(table)))
+    if split not in ("train", "valid", "test"):
+        raise DataError(f"--split {split}", "train, valid, test or all", f"'{split}'", nearest(split, ["train", "valid", "test", "all"]))
+    pictures = [column for column, kind in settings.data.kinds.items() if kind == "picture"]
+    return [row for row, name in enumerate(assign_splits(table, settings.data.split, pictures, seed=0)) if name == split]

@@ -28,54 +28,63 @@ class Run:
     """A Run folder. Shows itself in a notebook.
 
     Args:
-        path: the folder.
+        folder: where it is.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
 
     @classmethod
-    def open(cls, path: str | Path) -> Run:
+    def open(cls, folder: str | Path) -> Run:
         """A finished Run.
 
         Raises:
             RunError: there is no such folder, or it holds no finished model.
         """
-        run = cls(path)
-        if not run.path.is_dir():
-            raise RunError(run.path, "a Run folder", "no such folder", "give the folder that `rebus train` made")
+        run = cls(folder)
+        if not run.folder.is_dir():
+            raise RunError(run.folder, "a Run folder", "no such folder", "give the folder that `rebus train` made")
         if not run.recipe_path.exists():
             raise RunError(
-                run.path, "a Run folder with recipe.yaml in it", "none", "give the folder that `rebus train` made"
+                run.folder, "a Run folder with recipe.yaml in it", "none", "give the folder that `rebus train` made"
             )
         if not (run.weights_path.exists() and run.config_path.exists()):
             raise RunError(
-                run.path,
+                run.folder,
                 "a finished Run",
                 "no model.safetensors and config.json: its training has not ended",
-                f"finish it with: rebus train --resume {run.path}",
+                f"finish it with: rebus train --resume {run.folder}",
             )
+        return run
+
+    @classmethod
+    def begun(cls, folder: str | Path) -> Run:
+        """A Run that was begun, finished or not. Raises RunError where there is none."""
+        run = cls(folder)
+        if not run.recipe_path.exists():
+            found = "no recipe.yaml in it" if run.folder.is_dir() else "no such folder"
+            raise RunError(run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR")
         return run
 
     @property
     def recipe_path(self) -> Path:
         """recipe.yaml."""
-        return self.path / "recipe.yaml"
+        return self.folder / "recipe.yaml"
 
     @property
     def config_path(self) -> Path:
         """config.json."""
-        return self.path / "config.json"
+        return self.folder / "config.json"
 
     @property
     def weights_path(self) -> Path:
         """model.safetensors."""
-        return self.path / "model.safetensors"
+        return self.folder / "model.safetensors"
 
     @property
     def report_path(self) -> Path:
         """report.html."""
-        return self.path / "report.html"
+        return self.folder / "report.html"
 
     @property
     def recipe(self) -> Recipe:
@@ -88,7 +97,7 @@ class Run:
         Raises:
             RunError: it is missing or not JSON.
         """
-        path = self.path / name
+        path = self.folder / name
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -100,19 +109,19 @@ class Run:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the Run, whole or not at all."""
-        atomic.write_json(self.path / name, value)
+        atomic.write_json(self.folder / name, value)
 
     @property
     def evaluation(self) -> dict[str, Any]:
         """Figures on the held-out rows, {} before they are measured."""
-        if not (self.path / "evaluation.json").exists():
+        if not (self.folder / "evaluation.json").exists():
             return {}
         found: dict[str, Any] = self.read_json("evaluation.json")
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, [] before training begins."""
-        path = self.path / "metrics.jsonl"
+        path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -121,10 +130,10 @@ class Run:
         """The model, ready to answer: a ``Predictor``."""
         from rebus.run.predictor import Predictor
 
-        return Predictor.open(self.path)
+        return Predictor.open(self.folder)
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r})"
+        return f"Run({str(self.folder)!r})"
 
     def _repr_html_(self) -> str:
         rows = []
@@ -135,4 +144,4 @@ class Run:
                 rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
         head = "<tr><th>task</th><th>figure</th><th>value</th><th>baseline</th></tr>"
         table = f"<table>{head}{''.join(rows)}</table>" if rows else "<p>not evaluated yet</p>"
-        return f"<h4>Run {html.escape(str(self.path))}</h4>{table}"
+        return f"<h4>Run {html.escape(str(self.folder))}</h4>{table}"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +13,18 @@ from torch import Tensor, nn
 from rebus import atomic, recipe
 from rebus.errors import RunError
 from rebus.models.vlm import VisionLanguageModel
-from rebus.run.build import build_model, load_model, make_codec, save_model
-from rebus.run.evaluate import score_rows
+from rebus.run.build import build_model, make_codec, save_codec, save_model, saved_codec
+from rebus.run.evaluate import Evaluation, Rows, judge, store_for
 from rebus.run.folder import Run
+from rebus.run.frozen import frozen_features
 from rebus.run.predictor import Predictor
-from rebus.run.prepare import Prepared, prepare
+from rebus.run.prepare import Prepared, Tell, prepare
+from rebus.run.start import start_from
 from rebus.tasks import Codec, Task
 from rebus.tasks.feed import Feed, group_rows
 from rebus.tasks.writing import WritingTask
 from rebus.training import parallel
 from rebus.training.loop import FitResult, Plan, fit
-
-Tell = Callable[[str], None]
 
 
 @dataclass
@@ -49,19 +47,26 @@ class Assembled:
             return train.steps
         return max(1, round((train.epochs or 1.0) * self.feed.steps_per_epoch))
 
+    def rows_of(self, task: Task) -> Rows:
+        """The table as a task sees it."""
+        store = store_for(self.predictor, self.prepared.table, task)
+        return Rows(task, self.prepared.values[task.name], store)
 
-def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None) -> Assembled:
-    """Read the data, train the tokenizer, build the model. Raises what ``prepare`` raises."""
+
+def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None, base: Path | None = None) -> Assembled:
+    """Read the data, train the tokenizer, build the model, take over weights. Raises what ``prepare`` raises."""
     prepared = prepare(settings, tell)
     settings = prepared.recipe
-    codec = codec or make_codec(settings, prepared.texts())
+    if codec is None:
+        codec = saved_codec(Run(base)) if base is not None else make_codec(settings, prepared.texts())
     model = build_model(settings, prepared.tasks, codec)
-    store = prepared.pictures()
+    start_from(model, settings, codec, base, tell)
     column = prepared.picture_column
     pictures = prepared.table.column(column) if column is not None else None
     # Only tasks that write pack several rows of one picture; without them every row is an example of its own.
-    packs = any(isinstance(task, WritingTask) or task.name == "patches" for task in prepared.tasks.values())
+    packs = any(isinstance(task, WritingTask) or not task.predicts for task in prepared.tasks.values())
     groups = group_rows(prepared.training_rows(), pictures if packs else None)
+    store = prepared.pictures()
     feed = Feed(
         prepared.tasks,
         prepared.values,
@@ -70,14 +75,21 @@ def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None)
         pictures,
         codec,
         settings,
-        rank=parallel.rank(),
-        world=parallel.world(),
+        features=frozen_features(model, settings, groups, store),
+        share=parallel.rank_slice,
     )
     return Assembled(prepared, codec, model, feed, Predictor(model, settings, prepared.tasks, codec))
 
 
 def learn(
-    settings: recipe.Recipe, folder: Path, *, resume: bool = False, tell: Tell = print, quiet: bool = False
+    settings: recipe.Recipe,
+    folder: Path,
+    *,
+    resume: bool = False,
+    base: Path | None = None,
+    tell: Tell = print,
+    quiet: bool = False,
+    evaluate: bool = True,
 ) -> Run:
     """Train and leave a Run folder.
 
@@ -85,33 +97,31 @@ def learn(
         settings: the recipe; when resuming, the one that the folder holds.
         folder: the Run folder.
         resume: go on from the last checkpoint.
+        base: a Run whose weights and tokenizer to start from.
         tell: prints a line for people.
         quiet: no live progress.
+        evaluate: judge the model on the held-out rows at the end.
 
     Raises:
         DataError, RecipeError: before any work. RunError: the folder holds another run, is locked or cannot be written.
     """
     run = Run(folder)
     first = parallel.is_first()
-    if not resume and run.recipe_path.exists():
-        raise RunError(
-            folder,
-            "a new or empty folder",
-            "a Run",
-            f"choose another --out, or go on with: rebus train --resume {folder}",
-        )
+    if not resume and run.recipe_path.exists() and first:
+        do = f"choose another --out, or go on with: rebus train --resume {folder}"
+        raise RunError(folder, "a new or empty folder", "a Run", do)
     started = time.time()
-    ready = assemble(settings, tell if first else silent, codec=saved_codec(run) if resume else None)
+    begun = saved_codec(run) if resume and (folder / "tokenizer.json").exists() else None
+    ready = assemble(settings, tell if first else _silent, codec=begun, base=base)
     settings = ready.prepared.recipe
-    if first:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not resume:
-            ready.codec.tokenizer.save(folder)
-            run.write_json("check.json", ready.prepared.report.as_dict())
-            atomic.write_text(run.recipe_path, settings.save_text())
+    if first and not resume:
+        save_codec(folder, ready.codec)
+        run.write_json("check.json", ready.prepared.report.as_dict())
+        run.write_json("inference.json", asdict(ready.prepared.inference) | {"tasks": []})
+        atomic.write_text(run.recipe_path, settings.save_text())
     result = fit(
         ready.model,
-        plan_of(ready, tell),
+        plan_of(ready),
         settings.train,
         folder,
         seed=settings.seed,
@@ -119,63 +129,72 @@ def learn(
         resume=resume,
         quiet=quiet,
     )
-    if first:
-        finish(run, ready, result, time.time() - started)
+    if first and result.stopped_because != "interrupted":
+        finish(run, ready, result, time.time() - started, evaluate)
     return run
 
 
-def finish(run: Run, ready: Assembled, result: FitResult, seconds: float) -> None:
+def finish(run: Run, ready: Assembled, result: FitResult, seconds: float, evaluate: bool) -> None:
     """Save the model, then measure it on the held-out rows."""
     prepared = ready.prepared
-    ready.model.eval()
-    save_model(run.path, ready.model, prepared.recipe, prepared.tasks, ready.codec)
-    scores = {}
-    for name, task in prepared.tasks.items():
-        rows = prepared.rows("test", task) or prepared.rows("valid", task)
-        if rows:
-            scores[name] = score_rows(ready.predictor, prepared, task, rows)
+    save_model(run.folder, ready.model, prepared.recipe, prepared.tasks, ready.codec)
+    found = Evaluation()
+    split = "test" if prepared.rows("test") else "valid"
+    for task in prepared.tasks.values():
+        if task.predicts and evaluate:
+            rows, known = ready.rows_of(task), prepared.values[task.name]
+            training = prepared.rows("train", task)
+            judge(found, ready.predictor, rows, prepared.rows(split), known, training, prepared.table)
     trained = {
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
         "seconds_in_all": round(seconds, 1),
         "stopped_because": result.stopped_because,
         "skipped_steps": result.skipped_steps,
-        "parameters": sum(p.numel() for p in ready.model.parameters()),
+        "precision": result.precision,
+        "parameters": ready.model.count_parameters(),
+        "rows": {name: prepared.splits.count(name) for name in dict.fromkeys(prepared.splits)},
+        "judged_on": split,
     }
-    run.write_json("evaluation.json", {"tasks": {n: vars(s) for n, s in scores.items()}, "training": trained})
+    run.write_json("evaluation.json", found.as_dict() | {"training": trained})
 
 
-def plan_of(ready: Assembled, tell: Tell) -> Plan:
+def plan_of(ready: Assembled) -> Plan:
     """What the loop needs to know, as plain callables."""
-    prepared, feed = ready.prepared, ready.feed
-    tasks = prepared.tasks
-    watched = next((t for t in tasks.values() if t.name != "patches"), next(iter(tasks.values())))
-    rows = prepared.rows("valid", watched)[: prepared.recipe.train.valid_rows]
+    prepared, tasks = ready.prepared, ready.prepared.tasks
+    watched = next((task for task in tasks.values() if task.predicts), None)
+    rows: list[int] = []
+    if watched is not None:
+        held_out = prepared.rows("valid") or prepared.rows("test")
+        values = prepared.values[watched.name]
+        rows = [row for row in held_out if watched.judgeable(values, row)][: prepared.recipe.train.valid_rows]
 
     def loss_of(model: nn.Module, batch: Any, progress: float) -> tuple[Tensor, dict[str, float | Tensor]]:
-        names = list(batch["tasks"])
-        outputs = model(batch, names)
-        return summed_loss(tasks, outputs, batch)
+        return summed_loss(tasks, model(batch, list(batch["tasks"])), batch)
 
     def validate(model: nn.Module) -> dict[str, float]:
-        score = score_rows(ready.predictor, prepared, watched, rows)
-        return {f"{watched.name}/{name}": value for name, value in score.metrics.items()}
+        assert watched is not None  # noqa: S101 - given to the loop only then
+        told = ready.rows_of(watched).predict(ready.predictor, rows)
+        found = watched.quick_score(prepared.values[watched.name], rows, told)
+        return {f"{watched.name}/{name}": value for name, value in found.items()}
 
     def sample(model: nn.Module) -> str:
-        row = rows[0]
-        told = score_rows(ready.predictor, prepared, watched, [row], predictions_only=True)
-        asked = watched.prompt(prepared.values[watched.name], row) if isinstance(watched, WritingTask) else ""
-        return f"{asked} {told[0].value} (true: {watched.truth(prepared.values[watched.name], row)})".strip()
+        assert watched is not None  # noqa: S101
+        values, row = prepared.values[watched.name], rows[0]
+        told = ready.rows_of(watched).predict(ready.predictor, [row])[0]
+        asked = watched.prompt(values, row) if isinstance(watched, WritingTask) else ""
+        return f"{asked} {told.value} (true: {watched.truth(values, row)})".strip()
 
     return Plan(
-        batch_at=feed.batch_at,
+        batch_at=ready.feed.batch_at,
         loss_of=loss_of,
+        batch_rows=prepared.recipe.train.batch_size,
         total_steps=ready.total_steps,
         validate=validate if rows else None,
-        watch=f"{watched.name}/{watched.watch}",
-        higher_is_better=watched.higher_is_better,
+        watch=f"{watched.name}/{watched.watch}" if watched is not None else "loss",
+        higher_is_better=watched.higher_is_better if watched is not None else False,
         sample=sample if rows else None,
-        batch_rows=prepared.recipe.train.batch_size,
+        split=ready.feed.split,
     )
 
 
@@ -184,25 +203,13 @@ def summed_loss(
 ) -> tuple[Tensor, dict[str, float | Tensor]]:
     """The weighted sum of the tasks' losses, and each by its name."""
     parts: dict[str, float | Tensor] = {}
-    total: Tensor | None = None
+    losses = []
     for name, output in outputs.items():
         loss = tasks[name].loss(output, batch["tasks"][name])
         parts[f"loss/{name}"] = loss.detach()
-        weighted = loss * tasks[name].settings.weight
-        total = weighted if total is None else total + weighted
-    assert total is not None, "a batch holds at least one task"
-    return total, parts
+        losses.append(loss * tasks[name].settings.weight)
+    return torch.stack(losses).sum(), parts
 
 
-def saved_codec(run: Run) -> Codec:
-    """The tokenizers of a run that was begun, so that a resume reads text as it did before."""
-    from rebus.run.build import saved_codec as read
-
-    return read(run)
-
-
-def silent(_: str) -> None:
+def _silent(_: str) -> None:
     """For processes other than the first."""
-
-
-__all__ = ["Assembled", "assemble", "json", "learn", "load_model"]

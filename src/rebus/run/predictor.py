@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from rebus import recipe
-from rebus.data.pictures import decode_picture
+from rebus.data.store import fitted_picture
 from rebus.data.transforms import fit_picture
-from rebus.errors import DataError, RebusError, nearest
+from rebus.errors import DataError, nearest
 from rebus.generation.write import Sampling, write
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Codec, Prediction, Task, VectorTask
@@ -69,7 +69,7 @@ class Predictor:
         Raises:
             DataError: the model has no such task.
         """
-        able = {key: task for key, task in self.tasks.items() if isinstance(task, (VectorTask, WritingTask))}
+        able = {key: task for key, task in self.tasks.items() if task.predicts}
         if name is None and able:
             return next(iter(able.values()))
         if name not in able:
@@ -155,20 +155,20 @@ class Predictor:
 
     def open_picture(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
+        data, picture = self.recipe.data, self.recipe.picture
         if isinstance(value, np.ndarray):
             if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
                 raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
-            array = value
-        else:
-            data = self.recipe.data
-            array = decode_picture(
-                str(value) if isinstance(value, Path) else value,
-                root,
-                background=data.background,
-                pixel_budget=data.pixel_budget,
-                where=where,
-            )
-        return fit_picture(array, self.recipe.picture.size, self.recipe.picture.fit)
+            return fit_picture(value, picture.size, picture.fit, data.background)
+        return fitted_picture(
+            str(value) if isinstance(value, Path) else value,
+            root,
+            size=picture.size,
+            fit=picture.fit,
+            background=data.background,
+            pixel_budget=data.pixel_budget,
+            where=where,
+        )
 
     @torch.inference_mode()
     def run_task(
@@ -272,5 +272,3 @@ def missing_picture(value: Any) -> bool:
     """Whether a cell holds no picture."""
     return not isinstance(value, np.ndarray) and missing(value)
 
-
-__all__ = ["Predictor", "RebusError"]

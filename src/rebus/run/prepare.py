@@ -18,6 +18,7 @@ from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
+from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
 
@@ -200,6 +201,7 @@ def resolve_model(recipe: settings.Recipe) -> None:
         model.picture.kind = "convnet" if sees else "none"
     if model.text.kind == "auto":
         model.text.kind = "decoder"
+    check_towers(model)
     writes = any(entry.name in ("caption", "answer") for entry in recipe.tasks)
     reads = any("text" in entry.columns for entry in recipe.tasks)
     if model.picture.kind == "none" and not reads and not writes:
@@ -209,9 +211,22 @@ def resolve_model(recipe: settings.Recipe) -> None:
             "'none'",
             "set it to convnet or vit",
         )
+    if model.text.kind == "none" and model.picture.kind == "none" and not writes:
+        raise RecipeError("model.text.kind", "a tower that reads the text", "'none'", "set it to decoder or encoder")
     train = recipe.train
     if train.steps is None and train.epochs is None and train.time_limit is None:
         train.epochs = 20.0
+
+
+def check_towers(model: settings.Model) -> None:
+    """Refuse a kind that no tower has, and a tower of the other modality. Raises RecipeError."""
+    for name, kind, others in (("picture", model.picture.kind, TEXT_TOWERS), ("text", model.text.kind, PICTURE_TOWERS)):
+        if kind == "none":
+            continue
+        TOWERS.get(kind)
+        if kind in others:
+            known = PICTURE_TOWERS if name == "picture" else TEXT_TOWERS
+            raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", f"choose {', '.join(known)}")
 
 
 def picture_array(pictures: PictureStore, row: int) -> NDArray[np.uint8]:

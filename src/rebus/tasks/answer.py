@@ -44,15 +44,17 @@ class Answer(WritingTask):
         """Exact match."""
         return answer_scores(*self._said_and_known(values, rows, predictions))
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """The most frequent training answer to the same question."""
-        known = [row for row in train_rows if self.targets(values, row)]
+        train_rows = [row for row in train_rows if self.targets(known, row)]
         told = most_frequent_answer(
-            [self.prompt(values, row) for row in known],
-            [self.targets(values, row)[0] for row in known],
+            [self.prompt(known, row) for row in train_rows],
+            [self.targets(known, row)[0] for row in train_rows],
             [self.prompt(values, row) for row in rows],
             types=self.types(values, rows),
-            train_types=self.types(values, known),
+            train_types=self.types(known, train_rows),
         )
         return [Prediction(text) for text in told], "most frequent answer per question"
 

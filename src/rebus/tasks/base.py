@@ -110,6 +110,7 @@ class Task(ABC):
     roles: ClassVar[dict[str, Role]]
     watch: ClassVar[str]  # the figure that says which of two models is better
     higher_is_better: ClassVar[bool] = True
+    predicts: ClassVar[bool] = True  # whether it says something of a whole row
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -154,6 +155,10 @@ class Task(ABC):
 
     def usable(self, values: Values, row: int) -> bool:
         """Whether a row has what the task trains on."""
+        return self.judgeable(values, row)
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """Whether a prediction for the row can be compared with a true value."""
         return all(not missing(values[role][row]) for role, wanted in self.roles.items() if wanted.required)
 
     @property
@@ -162,7 +167,7 @@ class Task(ABC):
         return "picture" in self.settings.columns
 
     @abstractmethod
-    def head(self) -> HeadSpec:
+    def head(self, codec: Codec) -> HeadSpec:
         """What the task asks of the model."""
 
     @abstractmethod
@@ -193,8 +198,17 @@ class Task(ABC):
         """Figures of predictions for ``rows``, as functions of the rows' weights."""
 
     @abstractmethod
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
-        """What a predictor that never looks would say to ``rows``, knowing ``train_rows``, and what it is called."""
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """What a predictor that never looks would say to ``rows``, and what it is called.
+
+        Args:
+            values: columns that hold ``rows``.
+            rows: what it is asked.
+            known: columns that hold ``train_rows``, which it has seen.
+            train_rows: rows of ``known``.
+        """
 
     @abstractmethod
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
@@ -215,14 +229,23 @@ class Task(ABC):
         predictions: list[Prediction],
         train_rows: Sequence[int],
         *,
+        known: Values | None = None,
         n: int = 1000,
     ) -> TaskScore:
-        """Figures with intervals from ``n`` resamples, beside the naive baseline fitted on ``train_rows``.
+        """Figures with intervals from ``n`` resamples, beside the naive baseline.
+
+        Args:
+            values: columns that hold ``rows``.
+            rows: what was predicted.
+            predictions: one a row.
+            train_rows: what the baseline may know; none: no baseline.
+            known: columns that hold ``train_rows``; None: ``values``.
+            n: resamples.
 
         Raises:
             DataError: there are no rows.
         """
-        naive, name = self.naive(values, rows, train_rows) if train_rows else ([], "")
+        naive, name = self.naive(values, rows, known or values, train_rows) if train_rows else ([], "")
         baselines = self.statistics(values, rows, naive) if naive else None
         groups = [as_text(values["picture"][row])[:512] for row in rows] if "picture" in values else None
         found = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
@@ -337,6 +360,15 @@ def as_texts(value: Any) -> list[str]:
         return []
     parts = value if isinstance(value, (list, tuple)) else [value]
     return [str(part) for part in parts if not missing(part)]
+
+
+def as_labels(value: Any) -> list[str]:
+    """A cell as labels: a list as it is, text split at ``|`` or ``;``."""
+    if value is None:
+        return []
+    if isinstance(value, (list, tuple)):
+        return [as_text(part).strip() for part in value if as_text(part).strip()]
+    return [part.strip() for part in str(value).replace(";", "|").split("|") if part.strip()]
 
 
 def pad_to(length: int, multiple: int = 8) -> int:

@@ -39,10 +39,12 @@ class Caption(WritingTask):
         """Exact match with any of the picture's captions."""
         return caption_matches(*self._said_and_known(values, rows, predictions))
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """The most frequent training caption."""
-        known = [text for row in train_rows for text in self.targets(values, row)]
-        return [Prediction(text) for text in most_frequent_caption(known, len(rows))], "most frequent caption"
+        seen = [text for row in train_rows for text in self.targets(known, row)]
+        return [Prediction(text) for text in most_frequent_caption(seen, len(rows))], "most frequent caption"
 
     def _said_and_known(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask, as_text, missing
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask, as_text, missing
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
@@ -59,7 +59,7 @@ class Classify(VectorTask):
         """A label that training knows."""
         return as_text(values["label"][row]) in self._index
 
-    def head(self) -> HeadSpec:
+    def head(self, codec: Codec) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())
 
@@ -89,9 +89,11 @@ class Classify(VectorTask):
         truth = [as_text(values["label"][row]) for row in rows]
         return np.asarray([float(p.value == label) for p, label in zip(predictions, truth, strict=True)])
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """The commonest training label."""
-        usual = majority_class([as_text(values["label"][row]) for row in train_rows])
+        usual = majority_class([as_text(known["label"][row]) for row in train_rows])
         return [Prediction(usual, 1.0, {usual: 1.0})] * len(rows), "majority class"
 
     def _chance_and_truth(

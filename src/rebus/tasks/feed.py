@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rebus import recipe
 from rebus.data.transforms import augment
+from rebus.errors import RecipeError
 from rebus.tasks.base import Codec, Item, Task, Values, missing
 
 Picture = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
@@ -28,7 +30,8 @@ class Feed:
         picture_values: the picture column; rows without a picture have none.
         codec: text to ids.
         settings: the recipe (seed, batch size, augmentation).
-        rank: this process, of ``world``; the order of groups does not depend on either.
+        features: group numbers -> a frozen tower's (tokens, pooled), instead of pictures; None: pictures.
+        share: this process's part of a batch's places, where several processes train together.
     """
 
     def __init__(
@@ -41,12 +44,12 @@ class Feed:
         codec: Codec,
         settings: recipe.Recipe,
         *,
-        rank: int = 0,
-        world: int = 1,
+        features: Callable[[Sequence[int]], tuple[Tensor, ...]] | None = None,
+        share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
         self.tasks, self.values, self.groups, self.codec = tasks, values, groups, codec
         self.picture, self.picture_values, self.settings = picture, picture_values, settings
-        self.rank, self.world = rank, world
+        self.features, self.share = features, share
         self.lengths = self._lengths() if picture is None else None
         self._order = lru_cache(maxsize=2)(self._ordered)
 
@@ -56,50 +59,72 @@ class Feed:
         return len(self.groups) / self.settings.train.batch_size
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
-        """This process's share of batch ``step``; ``progress`` (0 to 1) says which tasks are trained now."""
-        size = self.settings.train.batch_size
-        chosen = [(step * size + i) for i in range(size)][self.rank :: self.world]
-        keys = [
-            (place // len(self.groups), self._order(place // len(self.groups))[place % len(self.groups)])
-            for place in chosen
-        ]
-        now = {
-            n: t
-            for n, t in self.tasks.items()
-            if t.settings.start <= progress < max(t.settings.until, t.settings.start + 1e-9)
-        }
-        return self.assemble(keys, now or self.tasks)
+        """This process's share of batch ``step``; ``progress`` (0 to 1) says which tasks are trained now.
+
+        Raises:
+            RecipeError: the processes cannot share a batch equally.
+        """
+        size, many = self.settings.train.batch_size, len(self.groups)
+        places = self.share(range(step * size, (step + 1) * size))
+        keys = [(place // many, int(self._order(place // many)[place % many])) for place in places]
+        return self.assemble(keys, self.active(progress))
+
+    def active(self, progress: float) -> dict[str, Task]:
+        """The tasks that are trained at this point of the run; all of them where the recipe leaves a gap."""
+        now = {}
+        for name, task in self.tasks.items():
+            start, until = task.settings.start, task.settings.until
+            if start <= progress and (progress < until or until >= 1.0):
+                now[name] = task
+        return now or self.tasks
+
+    def split(self, batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
+        """The same batch as ``parts`` smaller ones of equally many pictures, for accumulation.
+
+        Raises:
+            RecipeError: it cannot be cut equally.
+        """
+        keys, tasks = batch["keys"], {name: self.tasks[name] for name in batch["tasks"]}
+        if len(keys) % parts:
+            raise RecipeError(
+                "train.accumulate", f"a batch that divides into {parts} equal parts", f"{len(keys)} rows", "lower it"
+            )
+        size = len(keys) // parts
+        return [self.assemble(keys[start : start + size], tasks) for start in range(0, len(keys), size)]
 
     def assemble(self, keys: list[tuple[int, int]], tasks: dict[str, Task]) -> dict[str, Any]:
         """The batch of some groups, each named by (epoch, index)."""
-        batch: dict[str, Any] = {"tasks": {}, "groups": [int(index) for _, index in keys]}
+        batch: dict[str, Any] = {"tasks": {}, "keys": keys}
         seed = self.settings.seed
         for name, task in tasks.items():
             items: list[Item] = []
             owner: list[int] = []
             for place, (epoch, index) in enumerate(keys):
-                made = task.items(self.values[name], self.groups[index], self.codec, (seed, int(epoch), int(index)))
+                made = task.items(self.values[name], self.groups[index], self.codec, (seed, epoch, index))
                 items += made
                 owner += [place] * len(made)
             if items:
                 batch["tasks"][name] = task.collate(items, owner)
-        if self.picture is not None:
-            self._add_pictures(batch, keys)
+        if self.features is not None:
+            batch["picture_tokens"], batch["picture_pooled"] = self.features([index for _, index in keys])
+            batch["has_picture"] = torch.tensor([self._has_picture(index) for _, index in keys])
+        elif self.picture is not None:
+            self._add_pictures(batch, keys, self.picture)
         return batch
 
-    def _add_pictures(self, batch: dict[str, Any], keys: list[tuple[int, int]]) -> None:
-        assert self.picture is not None and self.picture_values is not None
+    def _has_picture(self, index: int) -> bool:
+        return self.picture_values is not None and not missing(self.picture_values[self.groups[index][0]])
+
+    def _add_pictures(self, batch: dict[str, Any], keys: list[tuple[int, int]], picture: Picture) -> None:
         side, change = self.settings.picture.size, self.settings.picture.augment
         pixels = np.zeros((len(keys), side, side, 3), dtype=np.uint8)
         there = np.zeros(len(keys), dtype=bool)
         changes = any(value for _, value in change)
         for place, (epoch, index) in enumerate(keys):
-            row = self.groups[index][0]
-            if missing(self.picture_values[row]):
-                continue
-            there[place] = True
-            array = self.picture(row)
-            pixels[place] = augment(array, change, self.settings.seed, int(epoch), int(index)) if changes else array
+            if self._has_picture(index):
+                array = picture(self.groups[index][0])
+                pixels[place] = augment(array, change, self.settings.seed, epoch, index) if changes else array
+                there[place] = True
         batch["picture"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         batch["has_picture"] = torch.from_numpy(there)
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import IGNORED, HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, missing
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, as_labels, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
@@ -24,11 +24,15 @@ GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of th
 
 @TASKS.register("patches")
 class Patches(Task):
-    """Columns: ``picture``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side."""
+    """Columns: ``picture``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side.
+
+    A label may hold several names, in several languages, separated by ``|``: ``dog|狗``.
+    """
 
     name = "patches"
     roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "boxes": Role(("boxes",))}
     watch = "accuracy"
+    predicts = False
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
@@ -55,13 +59,16 @@ class Patches(Task):
         self.labels = list(state["labels"])
         self._index = {label: i + 1 for i, label in enumerate(self.labels)}
 
-    def head(self) -> HeadSpec:
-        """A number a label and one for the background, for each picture token."""
-        return HeadSpec("tokens", len(self.labels) + 1)
+    def head(self, codec: Codec) -> HeadSpec:
+        """A number a label and one for the background, for each picture token; labels are compared as words."""
+        names = tuple(
+            tuple(tuple(codec.tokenizer.encode_inside(name)) for name in as_labels(label)) for label in self.labels
+        )
+        return HeadSpec("tokens", len(self.labels) + 1, names=names)
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
-        """None."""
-        return []
+        """The labels' names, for a tokenizer that knows them."""
+        return [name for label in self.labels for name in as_labels(label)]
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """One map a picture, from the first of its rows that has boxes."""
@@ -108,9 +115,11 @@ class Patches(Task):
         """The share of the row's patches that are named right."""
         return np.asarray([float(p.value) for p in predictions])
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """The label that covers most patches, everywhere."""
-        drawn = np.concatenate([self.draw(values["boxes"][row]).ravel() for row in train_rows])
+        drawn = np.concatenate([self.draw(known["boxes"][row]).ravel() for row in train_rows])
         usual = np.bincount(drawn[drawn > 0]).argmax()
         maps = [self.draw(values["boxes"][row]) for row in rows]
         return [

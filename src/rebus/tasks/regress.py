@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask
 from rebus.tasks.baselines import mean_target
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.regression import regress_statistics
@@ -62,7 +62,11 @@ class Regress(VectorTask):
         except (TypeError, ValueError):
             return False
 
-    def head(self) -> HeadSpec:
+    def judgeable(self, values: Values, row: int) -> bool:
+        """As for training."""
+        return self.usable(values, row)
+
+    def head(self, codec: Codec) -> HeadSpec:
         """One number."""
         return HeadSpec("vector", 1, self.reads())
 
@@ -88,7 +92,9 @@ class Regress(VectorTask):
         told = np.asarray([float(p.value) for p in predictions])
         return np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """The mean of the training rows."""
-        usual = mean_target([float(values["target"][row]) for row in train_rows], len(rows))
+        usual = mean_target([float(known["target"][row]) for row in train_rows], len(rows))
         return [Prediction(float(number)) for number in usual], "mean of the training rows"

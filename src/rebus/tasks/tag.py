@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, Role, Values, VectorTask, as_text
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask, as_labels
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
@@ -59,7 +59,11 @@ class Tag(VectorTask):
         """An empty list of labels is a fact too; a cell that holds nothing is not."""
         return values["labels"][row] is not None
 
-    def head(self) -> HeadSpec:
+    def judgeable(self, values: Values, row: int) -> bool:
+        """As for training."""
+        return self.usable(values, row)
+
+    def head(self, codec: Codec) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())
 
@@ -98,18 +102,11 @@ class Tag(VectorTask):
         truth = [set(as_labels(values["labels"][row])) for row in rows]
         return np.asarray([float(set(p.value) == labels) for p, labels in zip(predictions, truth, strict=True)])
 
-    def naive(self, values: Values, rows: Sequence[int], train_rows: Sequence[int]) -> tuple[list[Prediction], str]:
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
         """Each label as likely as it is frequent."""
-        usual = label_frequency([as_labels(values["labels"][row]) for row in train_rows], self.labels)
+        usual = label_frequency([as_labels(known["labels"][row]) for row in train_rows], self.labels)
         scores = dict(zip(self.labels, usual, strict=True))
         chosen = [label for label, share in scores.items() if share >= 0.5]
         return [Prediction(chosen, 1.0, scores)] * len(rows), "how often each label occurs"
-
-
-def as_labels(value: Any) -> list[str]:
-    """A cell as labels: a list as it is, text split at ``|`` or ``;``."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [as_text(part).strip() for part in value if as_text(part).strip()]
-    return [part.strip() for part in str(value).replace(";", "|").split("|") if part.strip()]

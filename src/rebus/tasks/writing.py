@@ -27,7 +27,7 @@ class WritingTask(Task):
     def targets(self, values: Values, row: int) -> list[str]:
         """The texts that would be right."""
 
-    def head(self) -> HeadSpec:
+    def head(self, codec: Codec) -> HeadSpec:
         """A decoder."""
         return HeadSpec("write", reads=("picture",) if self.uses_picture else ())
 
@@ -93,9 +93,21 @@ class WritingTask(Task):
         return part
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
-        """Mean cross-entropy of the answers' tokens: logits (N, V) at the N labelled positions."""
-        labels = part["labels"][part["labels"] != IGNORED]
-        return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
+        """Weighted mean cross-entropy of the answers' tokens: logits (N, V) at the N labelled positions.
+
+        A token weighs ``1 / length ** length_weight`` of its text: at 0 a long caption outweighs a yes or no by its
+        length, at 1 every text weighs the same.
+        """
+        chosen = part["labels"] != IGNORED
+        smoothing = self.settings.label_smoothing
+        each = functional.cross_entropy(
+            outputs.float(), part["labels"][chosen], reduction="none", label_smoothing=smoothing
+        )
+        rows, length = part["labels"].shape
+        text = (torch.arange(rows, device=chosen.device)[:, None] * length + part["blocks"].clamp(min=0))[chosen]
+        lengths = torch.zeros(rows * length, device=chosen.device).index_add_(0, text, torch.ones_like(each))
+        weight = lengths[text] ** -self.settings.length_weight
+        return (each * weight).sum() / weight.sum()
 
     def truth(self, values: Values, row: int) -> Any:
         """The first right text."""

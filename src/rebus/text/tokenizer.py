@@ -146,6 +146,12 @@ class Tokenizer:
         backend = self._parsing if allow_special else self._plain
         return list(backend.encode(clean(text), add_special_tokens=False).ids)
 
+    def encode_inside(self, word: str) -> list[int]:
+        """Ids of a word as it stands inside a sentence, where it follows a space if its script has any."""
+        before = self.encode("a")
+        joined = self.encode(f"a {word}") if word[:1].isascii() else self.encode(word)
+        return joined[len(before) :] if word[:1].isascii() else joined
+
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` for many texts, faster; special tokens are never read."""
         found = self._plain.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)

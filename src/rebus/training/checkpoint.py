@@ -123,6 +123,11 @@ def prune(run: Path, newest: int, keep: int, best: int | None) -> None:
                 _remove(path_of(run, step))
     except OSError as error:
         raise atomic.explained(run / FOLDER, error) from error
+    sweep(run)
+
+
+def sweep(run: Path) -> None:
+    """Remove what a kill left half written or half removed."""
     for half in (run / FOLDER).glob(".step-*"):
         shutil.rmtree(half, ignore_errors=True)
 
@@ -184,7 +189,7 @@ def restore(model: nn.Module, optimizers: list[torch.optim.Optimizer], checkpoin
                 key[len(prefix) :]: value for key, value in checkpoint.optimizers.items() if key.startswith(prefix)
             }
             if found:
-                state[index] = found
+                state[index] = {key: _laid_out(value, parameter) for key, value in found.items()}
                 left -= {prefix + key for key in found}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if left:
@@ -217,6 +222,13 @@ def restore_model(model: nn.Module, tensors: dict[str, Tensor], step: int) -> No
     with torch.no_grad():
         for name, value in expected.items():
             value.copy_(tensors[name])
+
+
+def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
+    """With the parameter's strides (channels last, say): fused optimizers walk both in memory order."""
+    if value.shape != parameter.shape or value.ndim < 2:
+        return value
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Tensor]:

@@ -111,6 +111,9 @@ class _Session:
         self.first = parallel.is_first()
         self.display = choose_display(console, quiet=quiet or not self.first)
         model.to(device)
+        if self.first and not resume:  # before the other processes look for them
+            (folder / "plan.jsonl").unlink(missing_ok=True)
+            (folder / "metrics.jsonl").unlink(missing_ok=True)
         facts = settle(folder, settings, device, resume=resume, note=self.display.note)
         self.precision = facts.precision
         self.optimizers = build_optimizers(model, settings, facts.muon_dtype)
@@ -118,9 +121,6 @@ class _Session:
         self.state = State()
         if resume:
             self._restore()
-        elif self.first:
-            (folder / "plan.jsonl").unlink(missing_ok=True)
-            (folder / "metrics.jsonl").unlink(missing_ok=True)
         self.started = time.monotonic() - self.state.seconds
         self.saved = self.state.step if resume else -1
         self.saved_at = time.monotonic()
@@ -335,6 +335,8 @@ class _Session:
         checkpoint.prune(self.folder, self.state.step, self.settings.keep, best)
 
     def _restore(self) -> None:
+        if self.first:
+            checkpoint.sweep(self.folder)
         found = checkpoint.load_newest(self.folder, self.display.note)
         if found is None:
             self.display.note("no checkpoint yet: starting from the first step")

@@ -29,7 +29,7 @@ def world() -> int:
 
 def rank() -> int:
     """This process's number, from 0."""
-    return int(os.environ.get("RANK", "0"))
+    return int(os.environ.get("RANK", "0")) if world() > 1 else 0
 
 
 def is_first() -> bool:

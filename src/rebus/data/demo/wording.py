@@ -14,8 +14,10 @@ from rebus.data.demo.pack import Kind
 from rebus.data.demo.scenes import Placed
 
 LANGUAGES = ("en", "zh")
-TYPES = ("caption", "existence", "count", "left", "above", "background")
+TYPES = ("caption", "existence", "count", "where", "left", "above", "background")
 CLEAR = 0.12  # of the picture's side: how far one centre stands above another before anybody is asked about it
+
+EDGE = 0.035  # of the side: how far a centre is from the lines between thirds before anybody asks where it is
 
 ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     "caption": {
@@ -30,9 +32,13 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
         "en": ("How many things are there?", "How many things are in the picture?"),
         "zh": ("图里有几个东西？", "一共有多少个东西？"),
     },
+    "where": {
+        "en": ("Where is the {noun}?", "In which part of the picture is the {noun}?"),
+        "zh": ("{noun}在哪里？", "{noun}在图的哪个位置？"),
+    },
     "left": {
-        "en": ("What is left of the {noun}?", "What is to the left of the {noun}?"),
-        "zh": ("{noun}的左边是什么？", "什么在{noun}的左边？"),
+        "en": ("What is just left of the {noun}?", "What comes just before the {noun}, from left to right?"),
+        "zh": ("{noun}左边紧挨着的是什么？", "从左往右看，{noun}的前一个是什么？"),
     },
     "above": {
         "en": ("Is the {noun} above the {other}?", "Is the {noun} higher than the {other}?"),
@@ -48,6 +54,10 @@ COLOURS_ZH = {
     "red": "红色", "orange": "橙色", "yellow": "黄色", "green": "绿色",
     "blue": "蓝色", "purple": "紫色", "grey": "灰色", "white": "白色",
 }  # fmt: skip
+PLACES = {  # rows from top to bottom, columns from left to right
+    "en": (("top left", "top", "top right"), ("left", "centre", "right"), ("bottom left", "bottom", "bottom right")),
+    "zh": (("左上角", "上边", "右上角"), ("左边", "正中间", "右边"), ("左下角", "下边", "右下角")),
+}
 YES_NO = {
     "existence": {"en": ("yes", "no"), "zh": ("有", "没有")},
     "above": {"en": ("yes", "no"), "zh": ("是", "不是")},
@@ -88,10 +98,15 @@ def number(count: int, language: str) -> str:
     return NUMBERS["en"][count] if language == "en" else f"{NUMBERS['zh'][count]}个"
 
 
+def third(place: float) -> int | None:
+    """Which third of the side (0, 1, 2) a place from 0 to 1 is in; None within ``EDGE`` of a line between two."""
+    return None if min(abs(place - 1 / 3), abs(place - 2 / 3)) < EDGE else int(place * 3)
+
+
 def questions(
     things: Sequence[Placed], background: str, kinds: Sequence[Kind], rng: np.random.Generator
 ) -> list[Question]:
-    """About seven questions in English and the same ones in Chinese.
+    """About nine questions in English and the same ones in Chinese.
 
     Args:
         things: of the scene, in reading order.
@@ -100,8 +115,9 @@ def questions(
         rng: chooses what is asked and in which words.
 
     Returns:
-        Facts in a fixed order, each in English and then in Chinese. ``left`` is asked of the second thing from the
-        left, since only there exactly one thing qualifies; ``above`` only of things whose centres are ``CLEAR`` apart.
+        Facts in a fixed order, each in English and then in Chinese. ``left`` asks for the neighbour in reading order;
+        ``where`` only of things whose centre is clear of the lines between thirds of the picture; ``above`` only of
+        things whose centres are ``CLEAR`` apart.
     """
     asked: list[Question] = []
 
@@ -127,8 +143,15 @@ def questions(
     for i in rng.permutation(len(about)):  # else the order would tell the answer
         ask("existence", yes_no("existence", about[i][1]), about[i][0])
     ask("count", {language: number(len(things), language) for language in LANGUAGES})
+    placed = [thing for thing in things if third(thing.centre[0]) is not None and third(thing.centre[1]) is not None]
+    for i in rng.permutation(len(placed))[:2]:
+        column, row = third(placed[i].centre[0]), third(placed[i].centre[1])
+        assert column is not None  # noqa: S101 - chosen so
+        assert row is not None  # noqa: S101
+        ask("where", {language: PLACES[language][row][column] for language in LANGUAGES}, placed[i].kind)
     if len(things) > 1:
-        ask("left", {language: noun(things[0].kind, language) for language in LANGUAGES}, things[1].kind)
+        at = int(rng.integers(1, len(things)))
+        ask("left", {language: noun(things[at - 1].kind, language) for language in LANGUAGES}, things[at].kind)
     clear = [
         (one, other)
         for one in things

@@ -24,7 +24,7 @@ from rebus.data.demo.pack import check_artists, load_pack
 from rebus.data.demo.scenes import Scene, compose
 from rebus.errors import DataError, RunError
 
-VERSION = 1  # raised when the same settings would give other pictures or words
+VERSION = 2  # raised when the same settings would give other pictures or words
 STREAMS = {"train": 0, "valid": 1, "test-seen": 2, "test-unseen": 3}
 VALID_SCENES = 100
 UNSEEN = ("fxemoji", "twemoji")
@@ -107,7 +107,7 @@ def rows_of(scene: Scene, place: dict[str, Any], kinds: int, seed: int) -> tuple
     rng = np.random.default_rng([seed, 100 + place["stream"], place["index"]])
     asked = wording.questions(scene.things, scene.background, load_pack().kinds[:kinds], rng)
     common = {"artist": scene.artist, "split": place["split"], "seen": place["seen"], "scene": place["scene"]}
-    boxes = [{"label": thing.kind.en, "box": list(thing.box)} for thing in scene.things]
+    boxes = [{"label": f"{thing.kind.en}|{thing.kind.zh}", "box": list(thing.box)} for thing in scene.things]
     whole = {
         "picture": place["picture"],
         "caption_en": wording.caption(scene.things, "en"),

@@ -41,14 +41,16 @@ def read_parquet(source: Source) -> Table:
         arrow = pq.read_table(path, memory_map=True)
     except (pa.ArrowException, OSError, ValueError) as error:
         told = " ".join(str(error).split())[:200]
-        raise DataError(path, "a Parquet file that is whole", f"damage ({told})", "write or download it again") from error
+        raise DataError(
+            path, "a Parquet file that is whole", f"damage ({told})", "write or download it again"
+        ) from error
     _refuse_twice(arrow, source.name)
     names = _class_names((arrow.schema.metadata or {}).get(b"huggingface"))
     return Table(_plain_types(arrow, names), path.parent, Places((source.name,), "row"), name=source.name)
 
 
 def read_saved_dataset(folder: Path) -> Table:
-    """Read what ``Dataset.save_to_disk`` or ``DatasetDict.save_to_disk`` wrote; a dict's keys become the column ``split``.
+    """Read what ``save_to_disk`` wrote for a Dataset or a DatasetDict, whose keys become the column ``split``.
 
     Raises:
         DataError: the folder is damaged.
@@ -59,32 +61,29 @@ def read_saved_dataset(folder: Path) -> Table:
         loaded = datasets.load_from_disk(str(folder))
         parts: dict[str, Any] = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
         tables = {key: _with_names(part) for key, part in parts.items() if len(part)}
-        merged = merge_splits(tables)
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
-        if isinstance(error, DataError):
-            raise
+        if not tables:
+            raise DataError(folder, "at least one row", "none", "save a dataset that has rows")
+        arrow, file_of, numbers = merge_splits(tables)
+    except DataError:
+        raise
+    except Exception as error:  # a damaged folder can fail anywhere in the library that reads it
         told = " ".join(str(error).split())[:200]
         raise DataError(
             folder, "a dataset saved by save_to_disk", f"a damaged one ({told})", "save it again from its source"
         ) from error
-    if merged is None:
-        raise DataError(folder, "at least one row", "none", "save a dataset that has rows")
-    arrow, file_of, numbers = merged
     files = tuple(f"{folder.name}/{key}" if key else folder.name for key in tables)
     return Table(arrow, folder, Places(files, "row", file_of, numbers), name=folder.name)
 
 
-def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any] | None:
+def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any]:
     """Stack tables and add the column ``split`` with their keys (not where the only key is "").
 
     Returns:
-        The table, which part each row came from (N,), and its number there (N,); None when there are no tables.
+        The table, which part each row came from (N,), and its number there (N,).
 
     Raises:
         ValueError: a column has types that do not unify.
     """
-    if not tables:
-        return None
     marked = []
     for key, part in tables.items():
         if key and "split" in part.column_names:
@@ -136,7 +135,9 @@ def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
         return {
             name: [str(word) for word in feature["names"]]
             for name, feature in features.items()
-            if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" and isinstance(feature.get("names"), list)
+            if isinstance(feature, dict)
+            and feature.get("_type") == "ClassLabel"
+            and isinstance(feature.get("names"), list)
         }
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}  # names are a courtesy: without them the numbers stand

@@ -1,7 +1,7 @@
 """Conversations about a picture (the LLaVA layout) to rows of picture, question and answer, one a turn pair.
 
-A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt", "value": "..."}]}``; ``messages`` with ``role`` and
-``content`` is read alike. Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
+A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt", "value": "..."}]}``; ``messages`` with
+``role`` and ``content`` is read alike. Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
 """
 
 from __future__ import annotations
@@ -19,7 +19,12 @@ _KEYS = ("conversations", "messages")
 def is_conversation(row: dict[str, Any]) -> bool:
     """Whether a record holds a list of turns."""
     turns = _turns(row)
-    return isinstance(turns, list) and bool(turns) and isinstance(turns[0], dict) and bool({"from", "role"} & set(turns[0]))
+    return (
+        isinstance(turns, list)
+        and bool(turns)
+        and isinstance(turns[0], dict)
+        and bool({"from", "role"} & set(turns[0]))
+    )
 
 
 def as_turns(
@@ -30,7 +35,7 @@ def as_turns(
     The placeholder ``<image>`` is removed and a system turn passed over. Other keys of the record are kept as columns.
 
     Raises:
-        DataError: a record without turns, a turn without text, or two turns of one speaker (unless broken rows are skipped).
+        DataError: a record without turns, a turn without text, or turns out of order (unless broken rows are skipped).
     """
     made: list[dict[str, Any]] = []
     origin: list[int] = []
@@ -89,7 +94,9 @@ def _picture(row: dict[str, Any], where: str) -> Any:
     value = row.get("image", row.get("picture", row.get("images")))
     if isinstance(value, list):
         if len(value) > 1:
-            raise DataError(where, "one picture a conversation", f"{len(value)}", "keep the picture that the questions are about")
+            raise DataError(
+                where, "one picture a conversation", f"{len(value)}", "keep the picture that the questions are about"
+            )
         value = value[0] if value else None
     return value
 

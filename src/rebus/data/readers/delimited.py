@@ -20,7 +20,9 @@ from rebus.errors import DataError
 CANDIDATES = (",", "\t", ";", "|")
 _SAMPLE = 1 << 16
 _WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})", re.ASCII)  # '007' stays text: it is a code, not a number
-_NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-]?(?:nan|inf(?:inity)?)", re.ASCII | re.I)
+_NUMBER = re.compile(
+    r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-]?(?:nan|inf(?:inity)?)", re.ASCII | re.I
+)
 _PICTURE_NAME = re.compile(r".+\.(?:png|jpe?g|webp|gif|bmp|tiff?)", re.I)
 _Row = tuple[int, list[str]]  # the line it begins on, its fields
 
@@ -39,11 +41,15 @@ def read_delimited(source: Source) -> Table:
     names = _names(source, header, delimiter)
     kept, skipped = _rectangular(source, rows, len(names), delimiter)
     if not kept and not skipped:
-        raise DataError(source.path, "a header line and rows below it", "only the header", "add rows, or check the export")
+        raise DataError(
+            source.path, "a header line and rows below it", "only the header", "add rows, or check the export"
+        )
     numbers = np.array([line for line, _ in kept], dtype=np.int64)
     places = Places((source.name,), "line", numbers=numbers)
     columns = list(zip(*(fields for _, fields in kept), strict=True)) or [() for _ in names]
-    arrow = arrow_table({name: _typed(values) for name, values in zip(names, columns, strict=True)}, places.where, source.name)
+    arrow = arrow_table(
+        {name: _typed(values) for name, values in zip(names, columns, strict=True)}, places.where, source.name
+    )
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped)
 
 
@@ -64,7 +70,7 @@ def sniff_delimiter(text: str, preferred: str = ",") -> str:
         if width < 2:
             continue
         even = sum(len(row) == width for row in records) / len(records)
-        if (even, width) > best_score and (even >= 0.5 or width > 1 and best_score == (0.0, 0)):
+        if (even, width) > best_score:
             best, best_score = candidate, (even, width)
     return best
 
@@ -141,7 +147,9 @@ def _names(source: Source, header: list[str], delimiter: str) -> list[str]:
     stripped = [name.strip() for name in header]
     where = f"{source.name}, line 1"
     if any(_PICTURE_NAME.fullmatch(name) for name in stripped) or _only_numbers(stripped):
-        raise DataError(where, "names of columns", f"'{delimiter.join(stripped)[:80]}'", "add a first line that names the columns")
+        raise DataError(
+            where, "names of columns", f"'{delimiter.join(stripped)[:80]}'", "add a first line that names the columns"
+        )
     names = [name or f"column_{i + 1}" for i, name in enumerate(stripped)]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice is not None:

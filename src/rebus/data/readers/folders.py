@@ -1,7 +1,8 @@
 """Folders: tables in parts, pictures with a metadata file, class folders, pictures with same-named texts, texts.
 
 The layout is told by what lies in the folder, in this order: a metadata file (Hugging Face's imagefolder convention: a
-column ``file_name``), table files, pictures, text files. Sub-folders named train, valid or test become the column ``split``.
+column ``file_name``), table files, pictures, text files. Sub-folders named train, valid or test become the column
+``split``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,23 @@ from rebus.data.table import Places, Table
 from rebus.errors import DataError
 from rebus.recipe import Data
 
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".ico", ".tga", ".avif")
+PICTURE_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".ico",
+    ".tga",
+    ".avif",
+)
 _UNREAD_PICTURES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -41,8 +58,8 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
         endings: the endings of files that ``read_file`` reads.
 
     Returns:
-        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or ``text``;
-        or the columns of the table files.
+        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or ``text``
+        instead of ``picture``; or the columns of the table files.
 
     Raises:
         DataError: nothing in it is read, or several tables lie in it and none is named for a split.
@@ -58,9 +75,13 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
     pictures = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS]
     if pictures:
         return _pictures(folder, pictures, files, data)
-    if any(path.parts[0] == "data" and path.suffix.lower() in _TABLES for path in files):  # as repositories of data have it
+    if any(
+        path.parts[0] == "data" and path.suffix.lower() in _TABLES for path in files
+    ):  # as repositories of data have it
         return read_folder(folder / "data", data, read_file, endings)
-    texts = [path for path in files if path.suffix.lower() in (".txt", ".text", ".md") and not _NOT_TEXT.match(path.name)]
+    texts = [
+        path for path in files if path.suffix.lower() in (".txt", ".text", ".md") and not _NOT_TEXT.match(path.name)
+    ]
     if texts:
         return _texts(folder, texts, data)
     shown = ", ".join(sorted({path.suffix or path.name for path in files})[:8])
@@ -115,8 +136,9 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     except (pa.ArrowException, ValueError) as error:
         told = " ".join(str(error).split())[:200]
         names = ", ".join(part.name for part, _ in parts)
-        raise DataError(folder, "tables with the same columns", f"{names}: {told}", "make their columns alike") from error
-    assert merged is not None  # there is at least one part
+        raise DataError(
+            folder, "tables with the same columns", f"{names}: {told}", "make their columns alike"
+        ) from error
     arrow, file_of, _ = merged
     words = [split for part, split in parts for _ in range(len(part))]
     arrow = arrow.drop_columns(["split"])
@@ -138,7 +160,13 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
     for path in metadata:
         part = read_file(folder / path, data)
         inner = path.parent.as_posix()
-        part = Table(part.stored, folder, Places((path.as_posix(),), part.places.word, None, part.places.numbers), name=path.name, skipped=part.skipped)
+        part = Table(
+            part.stored,
+            folder,
+            Places((path.as_posix(),), part.places.word, None, part.places.numbers),
+            name=path.name,
+            skipped=part.skipped,
+        )
         if "file_name" in part.columns:
             names = part.column("file_name")
             if inner != ".":
@@ -184,7 +212,9 @@ def _strays(folder: Path, files: list[Path], used: set[Path], captioned: bool) -
         if ending in _UNREAD_PICTURES:
             told.append(DataError(where, "a picture that is read", f"a file ending in '{ending}'", "convert it to PNG"))
         elif captioned and ending == ".txt" and path not in used and not _NOT_TEXT.match(path.name):
-            told.append(DataError(where, "a picture of the same name beside it", "none", "add the picture or remove the text"))
+            told.append(
+                DataError(where, "a picture of the same name beside it", "none", "add the picture or remove the text")
+            )
     return told
 
 

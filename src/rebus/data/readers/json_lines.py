@@ -87,7 +87,9 @@ def read_json(source: Source) -> Table:
     return _table(source, rows, numbers, skipped, "row")
 
 
-def _table(source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str) -> Table:
+def _table(
+    source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str
+) -> Table:
     if rows and is_conversation(rows[0]):
         rows, numbers = as_turns(rows, numbers, source, skipped, word)
     places = Places((source.name,), word, numbers=np.array(numbers, dtype=np.int64))
@@ -96,10 +98,16 @@ def _table(source: Source, rows: list[dict[str, Any]], numbers: list[int], skipp
         names.update(dict.fromkeys(row))
         if len(names) > MOST_COLUMNS:
             break  # told as an error by arrow_table
-    columns = dict.fromkeys(names, []) if len(names) > MOST_COLUMNS else {name: [row.get(name) for row in rows] for name in names}
+    columns = (
+        {name: [] for name in names}
+        if len(names) > MOST_COLUMNS
+        else {name: [row.get(name) for row in rows] for name in names}
+    )
     if rows and not columns:
         raise _broken(source, source.name, "objects without any key")
-    return Table(arrow_table(columns, places.where, source.name), source.path.parent, places, name=source.name, skipped=skipped)
+    return Table(
+        arrow_table(columns, places.where, source.name), source.path.parent, places, name=source.name, skipped=skipped
+    )
 
 
 def _broken(source: Source, where: str, found: str) -> DataError:

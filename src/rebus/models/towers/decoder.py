@@ -45,7 +45,6 @@ class DecoderLayer(nn.Module):
             head_dim,
             qk_norm=settings.qk_norm,
             bias=bias,
-            out_bias=False,
             dropout=dropout,
             eps=eps,
         )
@@ -98,7 +97,7 @@ class Decoder(nn.Module):
         cross_every: a cross-attention in every layer (1), every second (2), and so on, the last layer always.
         head_dim: size of a head; None: D / heads.
         eps: of the norms.
-        bias: biases on the query, key and value projections.
+        bias: biases on the attention's projections.
         zero_init: start the projections that end attention and feed-forward at zero, so that each layer starts
             as the identity. On for training from scratch: it steadies and speeds the first steps.
         context: ignored; every tower is built with the same words.
@@ -126,7 +125,8 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
         source = (memory_width or self.width) if cross else None
         self.memory_norm = RMSNorm(source, eps) if source is not None else None
-        sources = [source if (settings.depth - 1 - index) % cross_every == 0 else None for index in range(settings.depth)]
+        depth = settings.depth
+        sources = [source if (depth - 1 - index) % cross_every == 0 else None for index in range(depth)]
         self.layers = nn.ModuleList(
             DecoderLayer(settings, head_dim=head_dim, eps=eps, bias=bias, memory_width=one) for one in sources
         )

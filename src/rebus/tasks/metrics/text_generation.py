@@ -49,7 +49,7 @@ def caption_statistics(predictions: Sequence[str], references: Sequence[Sequence
 
 
 def caption_matches(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
-    """(N,) exact match: 1 where the prediction has the same words in the same order as one of its references, else 0."""
+    """(N,) exact match: 1 where the prediction has the words of one of its references, in their order, else 0."""
     return np.array([float(said in known) for said, known in _pairs(predictions, references)])
 
 

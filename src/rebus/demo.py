@@ -1,0 +1,286 @@
+"""The demo: scenes of six artists' pictures to learn from, then questions about two artists it never saw.
+
+It is a user like any other: it writes a table, trains on it by the common road, and judges what came out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table as Grid
+
+from rebus.data.demo.write import write_scenes
+from rebus.errors import RunError
+from rebus.recipe import Recipe, load_recipe
+from rebus.report.compose import write_outputs
+from rebus.report.contents import Example, Plot, ReportData, Table
+from rebus.report.plots import plot_types
+from rebus.run.evaluate import Evaluation, Rows, chosen_rows, judge, read_own, rows_of
+from rebus.run.folder import Run
+from rebus.run.learn import learn
+from rebus.run.predictor import Predictor
+from rebus.tasks import Prediction
+
+RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
+BLIND_SHARE = 0.12  # of the minutes go to the model that never sees a picture
+SAID = {
+    "en": {
+        "scenes": "Writing scenes from pictures by eight artists; two of them are kept for the test.",
+        "train": "Training on six artists, about {minutes:.1f} minutes.",
+        "blind": "Training the same on the questions alone: what can be guessed without looking.",
+        "judge": "Asking about pictures by artists it never saw.",
+        "columns": ["question", "unseen artists", "seen artists", "most frequent answer", "question only"],
+        "mean": "mean over types",
+        "languages": "English {en:.1%}, Chinese {zh:.1%} of questions right (unseen artists).",
+        "asked": "Six questions about six pictures by artists it never saw:",
+        "true": "true",
+        "next": "Type next:",
+        "took": "The demo took {minutes:.1f} minutes.",
+        "title": "The demo: pictures by artists it never saw",
+        "group": "unseen artists",
+        "table": "Share of right answers by type of question",
+        "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. Question only: the same model without pictures.",
+    },
+    "zh": {
+        "scenes": "用八位画家的图画拼出场景，其中两位只用来测试。",
+        "train": "用六位画家的图训练，约 {minutes:.1f} 分钟。",
+        "blind": "再用同样的问题训练一个看不到图的模型：看看不看图能猜对多少。",
+        "judge": "考它没见过的画家的图。",
+        "columns": ["问题", "没见过的画家", "见过的画家", "最常见的答案", "只看问题"],
+        "mean": "各类平均",
+        "languages": "答对的比例：英文 {en:.1%}，中文 {zh:.1%}（没见过的画家）。",
+        "asked": "关于六张没见过的画家的图，问六个问题：",
+        "true": "正确答案",
+        "next": "接下来可以输入：",
+        "took": "演示共用了 {minutes:.1f} 分钟。",
+        "title": "演示：没见过的画家的图",
+        "group": "没见过的画家",
+        "table": "各类问题答对的比例",
+        "note": "没见过和见过的画家各有 {unseen:,} 和 {seen:,} 个问题。只看问题：同样的模型，但没有图。",
+    },
+}
+
+
+@dataclass
+class DemoFigures:
+    """Shares of right answers by type of question.
+
+    Attributes:
+        unseen, seen, baseline, blind: type: share; ``baseline`` and ``blind`` are for the unseen artists.
+        languages: language: share over the unseen artists' questions.
+        counts: how many questions of each group.
+    """
+
+    unseen: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+    baseline: dict[str, float] = field(default_factory=dict)
+    blind: dict[str, float] = field(default_factory=dict)
+    languages: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def demo_recipe() -> Recipe:
+    """The demo's recipe, every setting of it."""
+    return load_recipe(RECIPE)
+
+
+def write_demo_scenes(folder: Path, *, train: int = 16000) -> Path:
+    """Write the demo's table of scenes; gives the folder."""
+    return write_scenes(folder, train=train)
+
+
+def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train: int = 16000) -> Run:
+    """Write scenes, train, judge, ask, report.
+
+    Args:
+        out: folder for the scenes and the Runs; those of an earlier demo there are replaced.
+        minutes: of training in all; None: as the recipe says.
+        lang: of what is printed.
+        train: how many training scenes.
+
+    Raises:
+        RunError: the folder holds something that is not a demo's, or cannot be written.
+    """
+    started, said, console = time.time(), SAID[lang], Console(highlight=False)
+    recipe = demo_recipe()
+    limit = minutes if minutes is not None else (recipe.train.time_limit or 5.0)
+    console.print(said["scenes"])
+    scenes = write_demo_scenes(out / "scenes", train=train)
+    recipe.data.path = str(scenes / "answer.jsonl")
+    recipe.train.time_limit = limit * (1 - BLIND_SHARE)
+    console.print(said["train"].format(minutes=recipe.train.time_limit))
+    run = learn(recipe, _cleared(out / "run"), tell=_quiet, evaluate=False)
+    console.print(said["blind"])
+    blind_recipe = blind(recipe, limit * BLIND_SHARE)
+    blind_run = learn(blind_recipe, _cleared(out / "question-only"), tell=_quiet, quiet=True, evaluate=False)
+    console.print(said["judge"])
+    figures, source, rows, told = judge_both(run, blind_run)
+    print_figures(console, figures, lang)
+    examples = six(source, rows, told, said["group"])
+    print_examples(console, examples, run, lang)
+    minutes_spent = (time.time() - started) / 60
+    run.write_json("demo.json", {**vars(figures), "minutes": round(minutes_spent, 2)})
+    write_outputs(run, lang=lang, extra=extra_report(run, figures, examples, lang))
+    console.print(said["took"].format(minutes=(time.time() - started) / 60))
+    print_next(console, run, scenes, lang)
+    return run
+
+
+def blind(recipe: Recipe, minutes: float) -> Recipe:
+    """The same recipe without a picture tower and without what needs one."""
+    made = recipe.model_copy(deep=True)
+    made.model.picture.kind = "none"
+    made.tasks = [task.model_copy(update={"start": 0.0}) for task in made.tasks if task.name == "answer"]
+    made.train.time_limit = minutes
+    return made
+
+
+def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], list[Prediction]]:
+    """Both models on every test question; also what the first said to the unseen artists' rows."""
+    predictor = Predictor.open(run.folder)
+    table = read_own(predictor.recipe.data, required=True)
+    assert table is not None  # noqa: S101 - required
+    task = predictor.task("answer")
+    source = rows_of(predictor, table, task)
+    rows = chosen_rows(table, predictor.recipe, "test")
+    known, training = source.values, chosen_rows(table, predictor.recipe, "train")
+    found = Evaluation()
+    rows, told = judge(found, predictor, source, rows, known, training, table)
+    run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
+    seen, language = table.column("seen"), table.column("language")
+    types = task.types(source.values, rows) or []
+    right = task.right(source.values, rows, told)
+    naive, _ = task.naive(source.values, rows, known, training)
+    naive_right = task.right(source.values, rows, naive)
+    eyeless = Predictor.open(blind_run.folder)
+    blind_rows = [row for row in rows if not seen[row]]
+    blind_told = rows_of(eyeless, table, task).predict(eyeless, blind_rows)
+    blind_right = task.right(source.values, blind_rows, blind_told)
+    new = np.asarray([not seen[row] for row in rows])
+    kinds = np.asarray(types)
+    figures = DemoFigures(
+        unseen=by_type(kinds[new], right[new]),
+        seen=by_type(kinds[~new], right[~new]),
+        baseline=by_type(kinds[new], naive_right[new]),
+        blind=by_type(kinds[new], blind_right),
+        languages=by_type(np.asarray([language[row] for row in rows])[new], right[new]),
+        counts={"unseen": int(new.sum()), "seen": int((~new).sum())},
+    )
+    unseen = [place for place in range(len(rows)) if new[place]]
+    return figures, source, [rows[i] for i in unseen], [told[i] for i in unseen]
+
+
+def by_type(types: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """type: mean."""
+    return {str(kind): float(right[types == kind].mean()) for kind in dict.fromkeys(types.tolist())}
+
+
+def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: str) -> list[Example]:
+    """Six questions of different types about six pictures, alternately in English and Chinese; not chosen by success."""
+    order = ("caption", "caption", "existence", "left", "where", "above", "count", "background")
+    languages = ("en", "zh")
+    used: set[object] = set()
+    examples: list[Example] = []
+    values = source.values
+    for number, kind in enumerate(order):
+        language = languages[number % 2]
+        for place, row in enumerate(rows):
+            picture = values["picture"][row]
+            spoken = "zh" if any("\u4e00" <= letter <= "\u9fff" for letter in values["question"][row]) else "en"
+            if values["type"][row] == kind and spoken == language and picture not in used:
+                used.add(picture)
+                truth = str(values["answer"][row])
+                right = source.task.right(values, [row], [told[place]])[0] >= 1.0
+                examples.append(
+                    Example(
+                        answer=str(told[place].value),
+                        truth=truth,
+                        question=str(values["question"][row]),
+                        picture=source.picture(row),
+                        right=bool(right),
+                        group=group,
+                        confidence=told[place].confidence,
+                        note=str(picture),
+                    )
+                )
+                break
+        if len(examples) == 6:
+            break
+    return examples
+
+
+def extra_report(run: Run, figures: DemoFigures, examples: list[Example], lang: str) -> ReportData:
+    """What the demo adds to a Run's report."""
+    said = SAID[lang]
+    columns = {
+        said["columns"][1]: figures.unseen,
+        said["columns"][2]: figures.seen,
+        said["columns"][3]: figures.baseline,
+        said["columns"][4]: figures.blind,
+    }
+    rows = [[kind, *(column.get(kind) for column in columns.values())] for kind in figures.unseen]
+    rows.append([said["mean"], *(float(np.mean(list(column.values()))) for column in columns.values())])
+    note = said["note"].format(**figures.counts) + " " + said["languages"].format(**figures.languages)
+    plot = plot_types(run.folder / "plots" / "demo-types.png", columns, lang)
+    return ReportData(
+        title=said["title"],
+        tables=[Table(said["table"], list(said["columns"]), rows, note)],
+        plots=[Plot(said["table"], plot)],
+        examples=examples,
+    )
+
+
+def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
+    """The table of figures."""
+    said = SAID[lang]
+    grid = Grid(box=None, pad_edge=False, header_style="bold")
+    for number, heading in enumerate(said["columns"]):
+        grid.add_column(heading, justify="left" if number == 0 else "right")
+    columns = (figures.unseen, figures.seen, figures.baseline, figures.blind)
+    for kind in figures.unseen:
+        grid.add_row(kind, *(f"{column.get(kind, 0.0):.1%}" for column in columns))
+    grid.add_row(said["mean"], *(f"{np.mean(list(column.values())):.1%}" for column in columns), style="bold")
+    console.print(grid)
+    console.print(said["languages"].format(**figures.languages))
+
+
+def print_examples(console: Console, examples: list[Example], run: Run, lang: str) -> None:
+    """Question, answer and truth, one line each."""
+    said = SAID[lang]
+    console.print(f"\n{said['asked']}")
+    for example in examples:
+        mark = "[green]✓[/green]" if example.right else "[red]✗[/red]"
+        console.print(f"  {mark} {example.question}  →  {example.answer}   [dim]({said['true']}: {example.truth})[/dim]")
+
+
+def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
+    """Commands to try."""
+    picture = scenes / "pictures" / "test" / "test-unseen-00000.png"
+    console.print(f"\n{SAID[lang]['next']}")
+    for command in (
+        f"open {run.report_path}",
+        f"rebus chat {run.folder} --image {picture}",
+        f'rebus ask {run.folder} {picture} "What is in the picture?" "图里有什么？"',
+        f"rebus evaluate {run.folder} --by artist",
+        "rebus train YOUR-TABLE.csv",
+    ):
+        console.print(f"  {command}", markup=False)
+
+
+def _cleared(folder: Path) -> Path:
+    """A folder without an earlier demo's Run. Raises RunError where something else is there."""
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / "recipe.yaml").exists():
+            raise RunError(folder, "a new folder, or an earlier demo's Run", "something else", "choose another --out")
+        shutil.rmtree(folder)
+    return folder
+
+
+def _quiet(_: str) -> None:
+    """The demo explains itself; what was inferred is in its report."""

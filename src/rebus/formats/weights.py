@@ -1,0 +1,106 @@
+"""Reading safetensors checkpoints, whole or in shards, and telling whether they fit a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from rebus.errors import WeightsError
+
+FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_SHOWN = 6  # names in a message
+
+
+def load_weights(folder: str | Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint, on the CPU: a .safetensors file, or a folder with one or with an index of shards.
+
+    Raises:
+        WeightsError: there is none, it is broken or cut short, or the index names a file outside the folder.
+    """
+    folder = Path(folder)
+    if folder.is_file():
+        return _read(folder)
+    if (folder / FILE).is_file():
+        return _read(folder / FILE)
+    if not (folder / INDEX).is_file():
+        others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
+        found = f"only {', '.join(others[:3])}" if others else "neither"
+        do = "convert the weights to safetensors: other formats may run code" if others else "check the path"
+        raise WeightsError(folder, f"{FILE} or {INDEX}", found, do)
+    shards = _shards(folder / INDEX)
+    state: dict[str, Tensor] = {}
+    for shard, names in shards.items():
+        tensors = _read(folder / shard)
+        lacking = sorted(names - tensors.keys())
+        if lacking:
+            told = _some(lacking, "missing")
+            raise WeightsError(folder / shard, f"the tensors that {INDEX} promises", told, "fetch it again")
+        state.update({name: tensors[name] for name in sorted(names)})
+    return state
+
+
+def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Tell whether ``state`` fits ``model``; nothing is loaded.
+
+    Raises:
+        WeightsError: tensors are missing, left over or of another shape; all three are listed.
+    """
+    expected = model.state_dict()
+    complaints = [
+        _some(sorted(expected.keys() - state.keys()), "missing"),
+        _some(sorted(state.keys() - expected.keys()), "left over"),
+        _some(
+            [
+                f"expected {tuple(expected[name].shape)}, received {tuple(state[name].shape)} for '{name}'"
+                for name in sorted(expected.keys() & state.keys())
+                if expected[name].shape != state[name].shape
+            ],
+            "of another shape",
+            quote=False,
+        ),
+    ]
+    told = "; ".join(complaint for complaint in complaints if complaint)
+    if told:
+        raise WeightsError(
+            where=f"weights for {type(model).__name__}",
+            expected=f"the {len(expected)} tensors of the model, in its shapes",
+            found=told,
+            do="use the recipe or configuration that the weights were made with",
+        )
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        told = " ".join(str(error).split())[:160]
+        raise WeightsError(path, "a whole safetensors file", f"'{told}'", "copy or fetch the file again") from error
+
+
+def _shards(index: Path) -> dict[str, set[str]]:
+    try:
+        places = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        shards: dict[str, set[str]] = {}
+        for name, shard in places.items():
+            shards.setdefault(str(shard), set()).add(str(name))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        do = "copy or fetch the file again"
+        raise WeightsError(index, "a weight_map from tensors to files", "other content", do) from error
+    for shard in shards:
+        if Path(shard).name != shard or not shard.endswith(".safetensors"):
+            do = "do not use this checkpoint"
+            raise WeightsError(index, "safetensors files in the same folder", f"'{shard}'", do)
+    return dict(sorted(shards.items()))
+
+
+def _some(names: list[str], what: str, *, quote: bool = True) -> str:
+    if not names:
+        return ""
+    shown = [f"'{name}'" if quote else name for name in names[:_SHOWN]]
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"{len(names)} {what}: {', '.join(shown)}{more}"

@@ -1,0 +1,1 @@
+"""Towers, fusions and the whole model: tensors in, Features and outputs out; no tables, tokenizers, loops or files."""

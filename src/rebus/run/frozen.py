@@ -1,0 +1,43 @@
+"""Features of a frozen picture tower, computed once a picture and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rebus import recipe
+from rebus.data.store import PictureStore
+from rebus.models.vlm import VisionLanguageModel
+from rebus.training.frozen import FeatureCache
+
+Features = Callable[[Sequence[int]], tuple[Tensor, ...]]
+
+
+def frozen_features(
+    model: VisionLanguageModel, settings: recipe.Recipe, groups: list[list[int]], store: PictureStore | None
+) -> Features | None:
+    """Group numbers -> (tokens (B, P, D), pooled (B, D)) where the tower is frozen and pictures are not changed.
+
+    Returns:
+        None where features change from step to step, or there are no pictures.
+    """
+    tower = settings.model.picture
+    changes = any(value for _, value in settings.picture.augment)
+    if store is None or model.picture is None or not tower.frozen or changes or tower.dropout > 0:
+        return None
+
+    def compute(numbers: Sequence[int]) -> tuple[Tensor, ...]:
+        side = settings.picture.size
+        pixels = np.zeros((len(numbers), side, side, 3), dtype=np.uint8)
+        for place, number in enumerate(numbers):
+            row = groups[number][0]
+            if store.key(row) is not None:
+                pixels[place] = store.get(row)
+        picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
+        seen = model.picture(model.normalise(picture))  # type: ignore[misc]
+        return seen.tokens.float().cpu(), seen.pooled.float().cpu()
+
+    return FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb).get
