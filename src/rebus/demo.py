@@ -10,8 +10,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -29,7 +31,7 @@ from rebus.tasks import Prediction
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 BLIND_SHARE = 0.12  # of the minutes go to the model that never sees a picture
-SAID = {
+SAID: dict[str, dict[str, Any]] = {
     "en": {
         "scenes": "Writing scenes from pictures by eight artists; two of them are kept for the test.",
         "train": "Training on six artists, about {minutes:.1f} minutes.",
@@ -176,7 +178,7 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     return figures, source, [rows[i] for i in unseen], [told[i] for i in unseen]
 
 
-def by_type(types: np.ndarray, right: np.ndarray) -> dict[str, float]:
+def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
     """type: mean."""
     return {str(kind): float(right[types == kind].mean()) for kind in dict.fromkeys(types.tolist())}
 
@@ -261,7 +263,7 @@ def print_examples(console: Console, examples: list[Example], run: Run, lang: st
 
 def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
     """Commands to try."""
-    picture = scenes / "pictures" / "test" / "test-unseen-00000.png"
+    picture = scenes / "pictures" / "test" / "test-unseen-00000.jpg"
     console.print(f"\n{SAID[lang]['next']}")
     for command in (
         f"open {run.report_path}",

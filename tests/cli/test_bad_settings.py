@@ -52,7 +52,7 @@ BAD_SETTINGS = [
     (["--kind", "label=word"], "category"),
     (["--kind", "lable=text"], "label"),
     (["--fusion", "jiont"], "joint"),
-    (["--picture", "resnet"], "convnet"),
+    (["--picture", "convnte"], "convnet"),
     (["--picture", "encoder"], "a tower that reads a picture"),
     (["--text", "decodre"], "decoder"),
     (["--text", "vit"], "a tower that reads a text"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rebus.errors import RecipeError
-from rebus.nn.attention import Attention, recording
+from rebus.nn.attention import Attention, fused_with_empty_rows, recording
 from rebus.nn.cache import KVCache
 from rebus.nn.rotary import rotary_tables
 
@@ -55,7 +55,8 @@ def test_self_attention_is_the_formula(kv_heads: int, causal: bool) -> None:
 @torch.no_grad()
 def test_cross_attention_is_the_formula() -> None:
     module = Attention(D, H, 2, head_dim=6, memory_width=10)
-    x, memory, mask = torch.randn(B, L, D), torch.randn(B, 5, 10), torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    x, memory = torch.randn(B, L, D), torch.randn(B, 5, 10)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
     out = module(x, memory=memory, mask=mask[:, None, None, :])
     allowed = mask[:, None, :].expand(B, L, 5)
     torch.testing.assert_close(out, naive(module, x, memory, allowed), atol=1e-5, rtol=0)
@@ -121,6 +122,15 @@ def test_a_row_that_sees_nothing_is_zero_and_so_is_its_gradient(dtype: torch.dty
     assert bool(torch.isfinite(x.grad).all())
     assert x.grad[1].abs().max() == 0
     assert all(bool(torch.isfinite(p.grad).all()) for p in module.parameters() if p.grad is not None)
+
+
+@torch.no_grad()
+def test_the_road_of_other_devices_gives_the_same() -> None:
+    query, key, value = (torch.randn(B, H, L, 4) for _ in range(3))
+    mask = torch.rand(B, 1, L, L) < 0.5
+    mask[0, :, 2], mask[1] = False, False
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    torch.testing.assert_close(fused_with_empty_rows(query, key, value, mask), expected, atol=1e-6, rtol=0)
 
 
 @torch.no_grad()

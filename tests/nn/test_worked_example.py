@@ -30,7 +30,7 @@ LOGITS = [1.0, 1.0, 1.0]
 LOSS = math.log(3.0)
 # d loss / d logits = softmax - one-hot = (1/3 - 1, 1/3, 1/3) = (-2/3, 1/3, 1/3)
 D_LOGITS = [-2 / 3, 1 / 3, 1 / 3]
-# d loss / d W2 = d logits (outer) h, with h = (1, 0): the first column is d logits, the second is zero. d b2 = d logits.
+# d loss / d W2 = d logits (outer) h, with h = (1, 0): the first column is d logits, the second zero. d b2 = d logits.
 D_W2 = [[-2 / 3, 0.0], [1 / 3, 0.0], [1 / 3, 0.0]]
 # d loss / d h = W2^T d logits:
 #   h1: 1*(-2/3) + 0*(1/3) + 2*(1/3) = 0
@@ -45,7 +45,7 @@ HIDDEN_ON = [1.0, 0.75]
 LOGITS_ON = [2.5, 0.25, 3.25]
 #   Softmax, dividing by e^3.25: (e^-0.75, e^-3, 1) / (e^-0.75 + e^-3 + 1).
 #   e^-0.75 = 0.472366553, e^-3 = 0.049787068, sum = 1.522153621
-#   p = (0.310327779, 0.032708307, 0.656963914);  loss = -ln p0 = ln 1.522153621 + 0.75 = 0.420126188 + 0.75 = 1.170126188
+#   p = (0.310327779, 0.032708307, 0.656963914);  loss = ln 1.522153621 + 0.75 = 0.420126188 + 0.75 = 1.170126188
 P_ON = [0.310327779, 0.032708307, 0.656963914]
 #   d logits = p - one-hot = (-0.689672221, 0.032708307, 0.656963914)
 G = [P_ON[0] - 1.0, P_ON[1], P_ON[2]]

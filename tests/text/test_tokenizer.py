@@ -150,7 +150,10 @@ CONVERSATIONS = [
         {"role": "system", "content": "Answer briefly.\n"},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": " 图片里有  什么？ "}]},
         {"role": "assistant", "content": "一只猫。"},
-        {"role": "user", "content": [{"type": "text", "text": "and"}, {"type": "text", "text": "now"}, {"type": "image"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "and"}, {"type": "text", "text": "now"}, {"type": "image"}],
+        },
         {"role": "assistant", "content": ""},
     ],
 ]

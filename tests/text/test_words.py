@@ -69,7 +69,9 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert again.segment == "none"
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", "{}", '{"words": [1], "segment": "none"}', '{"words": ["a"], "segment": "x"}'])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"words": [1], "segment": "none"}', '{"words": ["a"], "segment": "x"}']
+)
 def test_a_broken_file_is_named(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "words.json").write_text(content)

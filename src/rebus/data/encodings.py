@@ -46,12 +46,12 @@ def decode_text(content: bytes, where: str, encoding: str | None = None) -> str:
         if content.startswith(signature):
             raise DataError(where, "text", what, do)
     wide = _wide_without_mark(content)
-    if wide is not None:
-        return _decode(content, wide, where)
+    if wide is not None and content.count(0, 0, _SAMPLE) > 0.2 * len(content[:_SAMPLE]):
+        return _decode(content, wide, where)  # mostly ASCII in UTF-16: its bytes are valid UTF-8 too
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return _fallback(content, where, error)
+        return _fallback(content, where, error) if wide is None else _decode(content, wide, where)
     if "\0" in text:
         at = content.index(b"\0")
         raise DataError(

@@ -39,7 +39,7 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     Args:
         table: the rows.
         overrides: column: kind, where the user says it.
-        tasks: names of the tasks that are wanted, whose columns are guessed as far as possible; none: the task is guessed.
+        tasks: names of the tasks that are wanted, whose columns are guessed where possible; none: the task is guessed.
 
     Raises:
         DataError: an override names a column or a kind that does not exist.

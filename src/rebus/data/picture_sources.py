@@ -76,7 +76,7 @@ def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Itera
 
 
 def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
-    """The bytes that a value carries in itself, None where it is a path. Raises PictureError as ``open_picture`` does."""
+    """The bytes a value carries in itself, None where it is a path. Raises PictureError as ``open_picture`` does."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None or not isinstance(value, str) or not value.strip():

@@ -73,8 +73,7 @@ def decode_picture(
     """
     colour = background_colour(background)
     with open_picture(value, root, where) as opened:
-        image = _identify(opened)
-        _refuse_large(image, opened, pixel_budget)
+        image = _identify(opened, pixel_budget)
         if near is not None and image.format in ("JPEG", "MPO"):
             image.draft(None, (2 * near, 2 * near))
         try:
@@ -93,8 +92,7 @@ def read_header(
 ) -> Header:
     """Open a picture without decoding it. Raises PictureError as ``decode_picture`` does."""
     with open_picture(value, root, where) as opened:
-        image = _identify(opened)
-        _refuse_large(image, opened, pixel_budget)
+        image = _identify(opened, pixel_budget)
         return Header(image.format or "", image.width, image.height)
 
 
@@ -123,7 +121,8 @@ def _openers() -> dict[str, Any]:
     return {name: Image.OPEN[name] for name in FORMATS if name in Image.OPEN}
 
 
-def _identify(opened: Opened) -> Image.Image:
+def _identify(opened: Opened, budget: int) -> Image.Image:
+    """The picture opened and not yet decoded; its size is within the budget."""
     prefix = opened.file.read(16)
     if not prefix:
         raise PictureError(
@@ -135,7 +134,11 @@ def _identify(opened: Opened) -> Image.Image:
                 continue
         elif accepts(prefix) is not True:  # text instead of True: known, but this Pillow cannot read it
             continue
-        return _read(reader, opened.file, opened, name)
+        if name == "ICO":
+            _refuse_large_inside(opened, budget)
+        image = _read(reader, opened.file, opened, name)
+        _refuse_large(image, opened, budget)
+        return image
     raise PictureError(
         opened.where,
         f"a picture in one of the formats {', '.join(FORMATS)}",
@@ -170,24 +173,19 @@ def _refuse_large(image: Image.Image, opened: Opened, budget: int) -> None:
             f"{opened.what} of {image.width} x {image.height} = {image.width * image.height:,}",
             "scale it down, or raise the limit with --set data.pixel_budget=N if you trust the file",
         )
-    _refuse_large_inside(image, opened, budget)
 
 
-def _refuse_large_inside(image: Image.Image, opened: Opened, budget: int) -> None:
-    """An icon's header promises at most 256 pixels a side, yet a PNG inside may be of any size: read its own header."""
-    if image.format != "ICO":
-        return
-    at = opened.file.tell()
+def _refuse_large_inside(opened: Opened, budget: int) -> None:
+    """An icon promises at most 256 pixels a side, yet a PNG inside may be of any size, and opening decodes it."""
     opened.file.seek(0)
     content = opened.file.read()
-    opened.file.seek(at)
     for start in (match.end() for match in re.finditer(rb"\x89PNG\r\n\x1a\n....IHDR", content, re.DOTALL)):
-        sides = content[start : start + 8]
-        if int.from_bytes(sides[:4]) * int.from_bytes(sides[4:]) > budget:
+        width, height = int.from_bytes(content[start : start + 4]), int.from_bytes(content[start + 4 : start + 8])
+        if width * height > budget:
             raise PictureError(
                 opened.where,
                 f"at most {budget:,} pixels",
-                f"{opened.what}, an icon that holds more",
+                f"{opened.what}, an icon that holds {width} x {height} = {width * height:,}",
                 "save it as PNG at a smaller size",
             )
 
@@ -211,7 +209,7 @@ def _on_background(image: Image.Image, colour: tuple[int, int, int]) -> Image.Im
 
 
 def _eight_bits(image: Image.Image) -> Array:
-    """Deep greys to 0..255: sixteen bits lose their low byte; numbers up to 255 and fractions up to 1 keep their meaning."""
+    """Deep greys to 0..255: sixteen bits lose the low byte; numbers to 255 and fractions to 1 keep their meaning."""
     values = np.nan_to_num(np.asarray(image).astype(np.float64))
     top = float(values.max(initial=0.0))
     if image.mode.startswith("I;16"):

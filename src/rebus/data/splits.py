@@ -23,9 +23,9 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     """The split of each row.
 
     A column that says it wins: ``split.column``, or one named ``split``. Where it names no valid rows, some of the
-    training rows are dealt to valid; where it names only training rows, all are dealt as if it were not there. Otherwise
-    rows are dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text. Rows of one
-    group stay together.
+    training rows are dealt to valid; where it names only training rows, all are dealt as if it were not there.
+    Otherwise rows are dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text.
+    Rows of one group stay together.
 
     Args:
         table: the rows.
@@ -140,7 +140,7 @@ def _said(table: Table, split: Split) -> list[str] | None:
                 f"{table.where(row)}, column '{name}'",
                 "train, valid or test",
                 "nothing" if value is None else repr(value)[:60],
-                f"use one of {', '.join(sorted(set(SPLIT_WORDS.values())))}, or rename the column to have rows dealt by hash",
+                f"use one of {', '.join(sorted(set(SPLIT_WORDS.values())))}; or rename the column to deal rows by hash",
             )
         words.append(word)
     return words

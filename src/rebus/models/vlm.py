@@ -91,11 +91,10 @@ class VisionLanguageModel(nn.Module):
         self.decoder: Decoder | None = None
         if writes or (settings.text.kind == "decoder" and reads_text):
             tower = settings.text.model_copy(update={"kind": "decoder"})
-            prefix = self.picture.num_tokens if self.picture is not None else 0
             self.decoder = Decoder(
                 tower,
                 vocab_size,
-                max_length=prefix + 2 * max_length,
+                max_length=2 * max_length + 1,
                 cross=writes and fusion.attends_memory,
                 memory_width=width,
             )
@@ -207,8 +206,8 @@ class VisionLanguageModel(nn.Module):
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
             made: Condition = self.fusion.condition({"picture": seen})
             return made.select(part["owner"])
-        made = self.fusion.condition(self.gather(seen, part))
-        return made
+        whole: Condition = self.fusion.condition(self.gather(seen, part))
+        return whole
 
     def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
         """(R, L) ids -> (R, L, D) as they enter the decoder."""
@@ -265,5 +264,7 @@ def after_prefix(
     full[:, :before, :before] = prefix.mask[:, None, :]
     full[:, before:, :before] = prefix.mask[:, None, :] & real[:, :, None]
     full[:, before:, before:] = mask
-    steps = torch.arange(before, device=x.device).expand(rows, -1)
-    return torch.cat([prefix.tokens.to(x.dtype), x], dim=1), torch.cat([steps, positions + before], dim=1), full
+    # All picture tokens stand at position 0: where a patch is, its own embedding says, and a word then finds the
+    # patch that looks like it at whatever distance.
+    places = torch.cat([positions.new_zeros(rows, before), positions + 1], dim=1)
+    return torch.cat([prefix.tokens.to(x.dtype), x], dim=1), places, full

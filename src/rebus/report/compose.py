@@ -34,7 +34,7 @@ from rebus.tasks.writing import WritingTask
 
 LOOKED_AT = 256  # rows that examples are chosen from
 SHOWN = 6  # examples of each group
-SAID = {
+SAID: dict[str, dict[str, Any]] = {
     "en": {
         "title": "{name}: {tasks}",
         "summary": "A model of {parameters:,} parameters, trained on {rows:,} rows in {minutes:.1f} minutes on {cores} "
@@ -245,9 +245,10 @@ def examples_of(task: Task, source: Rows, rows: list[int], told: list[Prediction
     """Some right answers and the most confident mistakes; for numbers the closest and the furthest off."""
     said, marks = SAID[lang], task.right(source.values, rows, told)
     numbers = isinstance(task, Regress)
+    groups: dict[str, list[int]]
     if numbers:
         order = np.argsort(marks, kind="stable")
-        groups = {said["close"]: order[:SHOWN], said["far"]: order[::-1][:SHOWN]}
+        groups = {said["close"]: order[:SHOWN].tolist(), said["far"]: order[::-1][:SHOWN].tolist()}
     else:
         sure = np.argsort([-prediction.confidence for prediction in told], kind="stable")
         groups = {
@@ -314,9 +315,9 @@ def plots_of_predictions(
             plots.append(Plot(f"{task.name} confusion", plot_confusion(folder / "confusion.png", counts, names, lang)))
         return plots
     if isinstance(task, Regress):
-        truth = [float(source.values["target"][row]) for row in rows]
+        truths = [float(source.values["target"][row]) for row in rows]
         guesses = [float(prediction.value) for prediction in told]
-        return [Plot(f"{task.name}", plot_scatter(folder / "scatter.png", truth, guesses, lang))]
+        return [Plot(f"{task.name}", plot_scatter(folder / "scatter.png", truths, guesses, lang))]
     return []
 
 

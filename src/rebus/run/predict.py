@@ -111,8 +111,8 @@ def predict_portion(predictor: Predictor, tasks: list[Task], table: Table, rows:
             name = task.name if task.name not in table.columns else f"{task.name}_predicted"
             target[name] = None if said is None else said.value
             target[f"{task.name}_confidence"] = None if said is None else round(said.confidence, 6)
-    for row, error in enumerate(errors):
-        written[row]["error"] = error
+    for row, told_wrong in enumerate(errors):
+        written[row]["error"] = told_wrong
     return written, sum(bool(error) for error in errors)
 
 

@@ -5,7 +5,7 @@ Letters: B pictures, R texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ class Predictor:
             return self.run_task(chosen, values, [0], lambda _: given, sampling=sampling)[0]
         return self.predict(row, task=chosen.name)[0]
 
-    def input_values(self, task: Task, columns: dict[str, Sequence[Any]]) -> Values:
+    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
 
         Raises:

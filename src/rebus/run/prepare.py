@@ -226,7 +226,8 @@ def check_towers(model: settings.Model) -> None:
         TOWERS.get(kind)
         if kind in others:
             known = PICTURE_TOWERS if name == "picture" else TEXT_TOWERS
-            raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", f"choose {', '.join(known)}")
+            do = f"choose {', '.join(known)}"
+            raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", do)
 
 
 def picture_array(pictures: PictureStore, row: int) -> NDArray[np.uint8]:

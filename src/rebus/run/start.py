@@ -74,7 +74,7 @@ def tower_weights(folder: Path, name: str) -> dict[str, Tensor]:
     if family not in FAMILIES:
         known = ", ".join(["rebus", *FAMILIES])
         raise WeightsError(folder, f"a checkpoint of a known family ({known})", f"'{family}'", "convert it to one of these")
-    found: dict[str, Tensor] = FAMILIES[family].from_hf(load_weights(folder))  # type: ignore[attr-defined]
+    found: dict[str, Tensor] = FAMILIES[family].from_hf(load_weights(folder))
     return found
 
 

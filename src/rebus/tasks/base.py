@@ -6,7 +6,7 @@ A task knows no model parts and no loops. It is fitted on a table's columns, the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -123,7 +123,7 @@ class Task(ABC):
                 "rename the role",
             )
 
-    def values(self, columns: dict[str, Sequence[Any]]) -> Values:
+    def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's own columns out of a table's, by role.
 
         Raises:
@@ -263,7 +263,7 @@ class Task(ABC):
             metrics={key: one.value.value for key, one in found.items()},
             intervals={key: (one.value.low, one.value.high) for key, one in found.items()},
             baseline={key: one.baseline.value for key, one in found.items() if one.baseline is not None},
-            gains={key: tuple(one.difference) for key, one in found.items() if one.difference is not None},
+            gains={key: (one.difference.value, one.difference.low, one.difference.high) for key, one in found.items() if one.difference is not None},
             baseline_name=name,
             by_type=by_type,
             correct=[float(x) for x in correct],

@@ -90,7 +90,8 @@ class Regress(VectorTask):
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """The absolute error."""
         told = np.asarray([float(p.value) for p in predictions])
-        return np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
+        error: NDArray[np.float64] = np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
+        return error
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

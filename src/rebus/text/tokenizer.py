@@ -56,7 +56,7 @@ class Tokenizer:
         self._plain.encode_special_tokens = True  # a user's "<|eos|>" is five characters, not an end
         self._parsing = backend
         self._parsing.encode_special_tokens = False
-        ids = [backend.token_to_id(name) for name in SPECIAL_TOKENS]
+        ids: list[int] = [backend.token_to_id(name) for name in SPECIAL_TOKENS]  # type: ignore[misc]
         self.pad_id, self.bos_id, self.eos_id, self.user_id, self.assistant_id, self.system_id, self.picture_id = ids
 
     @classmethod

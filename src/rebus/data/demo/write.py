@@ -275,14 +275,14 @@ pictures/test    {test_scenes} scenes by the same artists, {test_scenes} by arti
 
 answer.jsonl, a row a question:
   picture   path of the picture, from this folder      question, answer   text
-  type      caption, existence, count, left, above or background
+  type      caption, existence, count, where, left, above or background
   language  en or zh                                   artist             who drew the things
   split     train, valid or test                       seen               whether training shows this artist
   scene     the picture's name, to group rows by       boxes              on a picture's first row, else null
 scenes.jsonl, a row a picture:
   picture, caption_en, caption_zh, things (labels from left to right), count, background, boxes,
   artist, split, seen, scene
-boxes: a list of {{"label": noun, "box": [x0, y0, x1, y1]}} in fractions of the picture, from its top left corner.
+boxes: a list of {{"label": "noun|名词", "box": [x0, y0, x1, y1]}} in fractions of the picture, from its top left corner.
 
 Settings: {settings}
 

@@ -58,8 +58,8 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
         endings: the endings of files that ``read_file`` reads.
 
     Returns:
-        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or ``text``
-        instead of ``picture``; or the columns of the table files.
+        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or
+        ``text`` instead of ``picture``; or the columns of the table files.
 
     Raises:
         DataError: nothing in it is read, or several tables lie in it and none is named for a split.

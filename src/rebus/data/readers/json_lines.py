@@ -13,7 +13,7 @@ from rebus.data.readers.source import Source
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
 
-_LISTS = ("data", "rows", "examples", "annotations")
+_LISTS = ("data", "rows", "examples")
 
 
 def read_json_lines(source: Source) -> Table:

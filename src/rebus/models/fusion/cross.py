@@ -41,6 +41,7 @@ class Cross(Fusion):
         """Tokens of all modalities after attending to one another; ``pooled`` mixes each modality's mean."""
         known = self.projected(features)
         for layer in self.layers:
+            assert isinstance(layer, nn.ModuleDict)  # noqa: S101 - as built above
             known = {name: self._step(layer[name], name, known) for name in known}
         joined = join_features(list(known.values()))
         zeros = torch.zeros_like(joined.pooled)

@@ -45,7 +45,8 @@ class Joint(Fusion):
         vector = self.enter_norm[0](condition.vector).unsqueeze(1).expand_as(embedded)
         here = condition.present.unsqueeze(1).expand(embedded.shape[:2])
         parts = torch.stack([vector, self.enter_norm[1](embedded)], dim=-2)  # (B, L, 2, D)
-        return self.enter_blend(parts, torch.stack([here, torch.ones_like(here)], dim=-1))
+        blended: Tensor = self.enter_blend(parts, torch.stack([here, torch.ones_like(here)], dim=-1))
+        return blended
 
     def gates(self, features: dict[str, Features]) -> dict[str, Tensor]:
         """The share of each modality for each item, (B,); equal shares unless ``how`` is weighted."""

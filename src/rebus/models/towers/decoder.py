@@ -207,6 +207,16 @@ class Decoder(nn.Module):
                 # not the cross-attention's: with its gate at zero as well, neither would ever get a gradient
                 nn.init.zeros_(layer.self_attn.o_proj.weight)
                 nn.init.zeros_(layer.mlp.down_proj.weight)
+                # Keys start as queries: a token then looks at tokens like itself, a word at the patch that shows it.
+                start_keys_as_queries(layer.self_attn)
+
+
+@torch.no_grad()
+def start_keys_as_queries(attention: Attention) -> None:
+    """Copy the query projection into the key projection; with grouped queries, that of each group's first head."""
+    each = attention.heads // attention.kv_heads
+    query = attention.q_proj.weight.view(attention.heads, attention.head_dim, -1)
+    attention.k_proj.weight.copy_(query[::each].flatten(0, 1))
 
 
 def positions_of(mask: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ offers and which a bootstrap of a ranking measure needs to be quick; the tests h
 Letters: N items, C classes, R resamples.
 """
 
+# ruff: noqa: S101 - asserts hold what callers promise, never what users wrote
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -101,16 +103,17 @@ def auroc(scores: Floats, truth: Flags) -> Statistic:
 
     Ties count half. NaN where a resample lacks positives or negatives.
     """
-    order, last = _ranking(scores)
+    order, positive, above, upto = _ranking(scores, truth)
+    hits_above, hits_upto = np.searchsorted(positive, above), np.searchsorted(positive, upto)
 
     def of(weights: Floats) -> Floats:
         ranked = weights[:, order]
-        hits = np.cumsum(ranked * truth[order], axis=1)[:, last]
-        misses = np.cumsum(ranked * ~truth[order], axis=1)[:, last]
-        zero = np.zeros((len(weights), 1))
-        up, along = np.hstack([zero, hits]), np.diff(misses, axis=1, prepend=0.0)
-        area = (along * (up[:, 1:] + up[:, :-1]) / 2).sum(1)
-        return np.asarray(area / (hits[:, -1] * misses[:, -1]))
+        mine = ranked[:, positive]
+        seen, hits = _running(ranked), _running(mine)
+        misses = seen[:, -1:] - hits[:, -1:]
+        misses_above, misses_upto = seen[:, above] - hits[:, hits_above], seen[:, upto] - hits[:, hits_upto]
+        won = mine * (misses - (misses_above + misses_upto) / 2)
+        return np.asarray(won.sum(1) / (hits[:, -1] * misses[:, 0]))
 
     return of
 
@@ -120,14 +123,15 @@ def average_precision(scores: Floats, truth: Flags) -> Statistic:
 
     NaN where a resample lacks positives.
     """
-    order, last = _ranking(scores)
+    order, positive, _, upto = _ranking(scores, truth)
+    hits_upto = np.searchsorted(positive, upto)
 
     def of(weights: Floats) -> Floats:
         ranked = weights[:, order]
-        hits = np.cumsum(ranked * truth[order], axis=1)[:, last]
-        seen = np.cumsum(ranked, axis=1)[:, last]
-        precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
-        return np.asarray((np.diff(hits, axis=1, prepend=0.0) * precision).sum(1) / hits[:, -1])
+        mine = ranked[:, positive]
+        seen, hits = _running(ranked)[:, upto], _running(mine)
+        precision = np.divide(hits[:, hits_upto], seen, out=np.zeros_like(seen), where=seen > 0)
+        return np.asarray((mine * precision).sum(1) / hits[:, -1])
 
     return of
 
@@ -165,11 +169,22 @@ def _one_hot(labels: NDArray[np.intp], classes: int) -> Flags:
     return np.asarray(labels[:, None] == np.arange(classes))
 
 
-def _ranking(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Places from the highest score down, and where each run of equal scores ends."""
+def _ranking(scores: Floats, truth: Flags) -> tuple[NDArray[np.intp], ...]:
+    # Places from the highest score down; among them the positives' (P,); for each of those, how many items rank above
+    # it and how many rank no lower, equal scores included.
     order = np.argsort(-scores, kind="stable")
-    ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
-    return order, ends
+    falling = -scores[order]
+    positive = np.flatnonzero(truth[order])
+    above = np.searchsorted(falling, falling[positive], side="left")
+    upto = np.searchsorted(falling, falling[positive], side="right")
+    return order, positive, above, upto
+
+
+def _running(values: Floats) -> Floats:
+    """Sums of the first 0, 1, ..., N values of each row: (R, N) -> (R, N + 1)."""
+    sums = np.zeros((values.shape[0], values.shape[1] + 1))
+    np.cumsum(values, axis=1, out=sums[:, 1:])
+    return sums
 
 
 def _over_columns(metric: Callable[[Floats, Flags], Statistic], scores: Floats, truth: Flags) -> Statistic:

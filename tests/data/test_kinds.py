@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from rebus.data.kinds import infer, infer_kinds, infer_tasks, split_labels
+from rebus.data.readers import read_table
+from rebus.data.table import Table
+from rebus.errors import DataError
+
+
+def png() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def column(name: str, values: list[Any]) -> str:
+    return infer_kinds(Table.from_rows([{name: value} for value in values]))[name]
+
+
+WORDS = [
+    f"a {colour} {thing} on a {place}"
+    for colour in ("red", "blue")
+    for thing in ("cat", "dog")
+    for place in ("bed", "rug", "box")
+]
+BOXES = [[{"label": "cat", "box": [0.1, 0.1, 0.5, 0.5]}], []]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "kind"),
+    [
+        ("x", ["a.png", "b/c.JPG", "d.webp"], "picture"),
+        ("x", ["https://example.org/a.png", "https://example.org/b.png"], "picture"),
+        ("x", [png(), png()], "picture"),
+        ("x", [base64.b64encode(png()).decode(), None], "picture"),
+        ("x", [{"bytes": png(), "path": None}], "picture"),
+        ("image", ["001", "002"], "picture"),
+        ("图片", ["一.jpg", "二.jpg"], "picture"),
+        ("x", [b"abc", b"def"], "ignore"),
+        ("x", WORDS, "text"),
+        ("question", ["what?"] * 9, "text"),
+        ("问题", ["什么颜色？"] * 9, "text"),
+        ("答案", ["红", "绿"] * 9, "text"),
+        ("answer", [1, 2, 3, 9], "text"),
+        ("x", ["what is it?", "where is it?"] * 9, "text"),
+        ("captions", [["one", "two"], ["three"]], "text"),
+        ("x", ["cat", "dog", "cat", "dog", "cat"], "category"),
+        ("label", ["one", "two", "three"], "category"),
+        ("label", [0, 1, 2, 3], "category"),
+        ("类别", ["甲", "乙", "丙"], "category"),
+        ("x", [True, False, True], "category"),
+        ("x", [0, 1, 1, 0], "category"),
+        ("x", ["a|b", "b", "a|c", "c|b"], "labels"),
+        ("标签", ["红；大", "小", "红；小"], "labels"),
+        ("x", [["a", "b"], ["b"], []], "labels"),
+        ("tags", ["big", "small", "red"], "labels"),
+        ("x", [1.5, 2.5, 9.0], "number"),
+        ("price", ["3.5", "unknown", "7"], "number"),
+        ("y", [1, 2, 3, 4], "number"),
+        ("分数", [1, 2, 3, 4], "number"),
+        ("x", BOXES, "boxes"),
+        ("ner_tags", [["O", "B"], ["O"]], "tags"),
+        ("x", [[["cat", "NOUN"], ["sat", "VERB"]]], "tags"),
+        ("x", [[0.1, 0.2], [0.3, 0.4]], "ignore"),
+        ("x", [1, 2, 3, 4], "ignore"),
+        ("x", [7, 7, 7], "ignore"),
+        ("x", ["same", "same"], "ignore"),
+        ("x", [None, None], "ignore"),
+        ("x", ["  ", ""], "ignore"),
+        ("x", ["ab-01", "ab-02", "cd-03", "ef-04", "gh-05"], "ignore"),
+        ("x", [{"a": 1}, {"a": 2}], "ignore"),
+        *(
+            (name, ["a", "b", "a", "b"], "ignore")
+            for name in ("split", "type", "language", "artist", "group", "image_id", "语言")
+        ),
+    ],
+)
+def test_kind_of_a_column(name: str, values: list[Any], kind: str) -> None:
+    assert column(name, values) == kind
+
+
+def row(i: int, *names: str) -> dict[str, Any]:
+    every = {
+        "picture": f"p{i}.png",
+        "question": f"what is number {i}?",
+        "answer": f"thing {i % 3}",
+        "caption": f"a picture of thing number {i} by the sea",
+        "text": f"some text about thing {i} and more of it",
+        "label": "ab"[i % 2],
+        "colour": ("red", "green")[i % 2],
+        "labels": ["x", "y"][: i % 3],
+        "height": i * 1.5,
+        "score": i * 0.5,
+        "type": ("a", "b")[i % 2],
+        "language": "en",
+        "boxes": BOXES[0],
+        "图片": f"p{i}.png",
+        "标题": f"第{i}张图片的标题",
+        "类别": "甲乙"[i % 2],
+    }
+    return {name: every[name] for name in names}
+
+
+def table(*names: str) -> Table:
+    return Table.from_rows([row(i, *names) for i in range(12)])
+
+
+@pytest.mark.parametrize(
+    ("names", "task", "roles"),
+    [
+        ("picture question answer type language", "answer", "picture question answer type"),
+        ("picture question answer caption label boxes", "answer", "picture question answer"),
+        ("question answer", "answer", "question answer"),
+        ("picture caption", "caption", "picture caption"),
+        ("picture text", "caption", "picture caption=text"),
+        ("picture caption colour", "caption", "picture caption"),
+        ("图片 标题", "caption", "picture=图片 caption=标题"),
+        ("picture label", "classify", "picture label"),
+        ("图片 标题 类别", "classify", "picture=图片 text=标题 label=类别"),
+        ("text label", "classify", "text label"),
+        ("picture caption label", "classify", "picture text=caption label"),
+        ("picture colour", "classify", "picture label=colour"),
+        ("picture labels", "tag", "picture labels"),
+        ("text labels", "tag", "text labels"),
+        ("picture score caption", "regress", "picture text=caption target=score"),
+        ("picture height", "regress", "picture target=height"),
+        ("text height", "regress", "text target=height"),
+        ("picture type language", "", ""),
+        ("label", "", ""),
+    ],
+)
+def test_task_of_a_table(names: str, task: str, roles: str) -> None:
+    inference = infer(table(*names.split()))
+    assert [found.name for found in inference.tasks] == ([task] if task else [])
+    wanted = dict((part if "=" in part else f"{part}={part}").split("=") for part in roles.split())
+    if task:
+        assert inference.tasks[0].columns == wanted
+
+
+def test_wanted_tasks_get_their_columns() -> None:
+    whole = table("picture", "question", "answer", "caption", "label", "labels", "score", "boxes")
+    found = {
+        task.name: task.columns for task in infer(whole, {}, ["caption", "answer", "patches", "regress", "tag"]).tasks
+    }
+    assert found["caption"] == {"picture": "picture", "caption": "caption"}
+    assert found["patches"] == {"picture": "picture", "boxes": "boxes"}
+    assert found["tag"]["labels"] == "labels"
+    assert found["regress"]["target"] == "score"
+    assert infer(table("picture", "score"), {}, ["classify"]).tasks[0].columns["label"] == "score"
+    assert infer(table("picture"), {}, ["plugin"]).tasks[0].columns == {}
+
+
+def test_overrides_win_and_are_checked() -> None:
+    whole = table("picture", "colour", "type")
+    inference = infer(whole, {"type": "category", "colour": "ignore"})
+    assert inference.tasks[0].columns["label"] == "type"
+    assert infer_tasks(whole, inference.kinds) == inference.tasks
+    with pytest.raises(DataError, match="did you mean 'colour'"):
+        infer(whole, {"color": "text"})
+    with pytest.raises(DataError, match="did you mean 'category'"):
+        infer(whole, {"colour": "categry"})  # type: ignore[dict-item]
+
+
+def test_notes_say_what_why_and_the_flag() -> None:
+    notes = infer(table("picture", "caption", "language")).notes
+    assert any("'caption' is text (its name)" in note and "--kind caption=KIND" in note for note in notes)
+    assert any("not learned from: 'language'" in note for note in notes)
+    assert "--task NAME" in notes[-1]
+    assert "--set tasks.0.columns.ROLE=COLUMN" in notes[-1]
+
+
+def test_the_guess_does_not_depend_on_the_format(tmp_path: Path) -> None:
+    rows = [row(i, "picture", "caption", "labels", "height") for i in range(12)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    header = "picture,caption,labels,height\n"
+    lines = [f"{r['picture']},{r['caption']},{'|'.join(r['labels'])},{r['height']}" for r in rows]
+    (tmp_path / "a.csv").write_text(header + "\n".join(lines))
+    assert infer(read_table(tmp_path / "a.jsonl")).kinds == infer(read_table(tmp_path / "a.csv")).kinds
+
+
+def test_split_labels() -> None:
+    assert split_labels("a|b; c；d") == ["a", "b", "c", "d"]
+    assert split_labels(["a", " b ", None, ""]) == ["a", "b"]
+    assert split_labels(None) == []
+    assert split_labels(3) == ["3"]

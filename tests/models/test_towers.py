@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from rebus.errors import DataError, RecipeError
+from rebus.models.features import Features
+from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers.convnet import stage_channels
+from rebus.models.towers.decoder import Decoder
+from rebus.models.towers.encoder import Encoder
+from rebus.recipe import Tower
+
+V, B, L, D = 40, 3, 6, 24
+
+
+def tower(kind: str, **settings: Any) -> nn.Module:
+    given = {"width": D, "depth": 2, "heads": 4, "patch": 8, **settings}
+    torch.manual_seed(0)
+    made: nn.Module = TOWERS.get(kind)(Tower(kind=kind, **given), size=32, vocab_size=V, max_length=16)
+    return made
+
+
+def texts() -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 0, 0]]).bool()
+    return torch.randint(0, V, (B, L)), mask
+
+
+def test_the_names_are_those_of_the_recipe() -> None:
+    assert set(PICTURE_TOWERS) | set(TEXT_TOWERS) <= set(TOWERS.names())
+    with pytest.raises(RecipeError, match="did you mean 'convnet'"):
+        TOWERS.get("convnets")
+
+
+@pytest.mark.parametrize("kind", PICTURE_TOWERS)
+@pytest.mark.parametrize("patch", [8, 16])
+def test_picture_towers_give_a_grid_of_tokens_and_learn(kind: str, patch: int) -> None:
+    model = tower(kind, patch=patch)
+    features = model(torch.randn(B, 3, 32, 32))
+    assert isinstance(features, Features)
+    assert features.tokens.shape == (B, (32 // patch) ** 2, D)
+    assert features.tokens.shape[1] == model.num_tokens
+    assert model.width == D
+    assert features.pooled.shape == (B, D)
+    assert bool(features.mask.all())
+    step(model, lambda: model(torch.ones(B, 3, 32, 32)).tokens)
+
+
+@pytest.mark.parametrize("kind", TEXT_TOWERS)
+def test_text_towers_give_features_and_learn(kind: str) -> None:
+    model, (ids, mask) = tower(kind), texts()
+    features = model(ids, mask)
+    assert features.tokens.shape == (B, L, D)
+    assert features.pooled.shape == (B, D)
+    assert torch.equal(features.mask, mask)
+    assert model.width == D
+    step(model, lambda: model(ids, mask).tokens[mask])
+    step(model, lambda: model(ids, mask).pooled)
+
+
+def step(model: nn.Module, output: Any) -> None:
+    """A few steps towards a random target: the loss falls and no number is lost."""
+    torch.manual_seed(2)
+    target = torch.randn_like(output())
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    losses = []
+    for _ in range(5):
+        loss = (output() - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(("kind", "cell"), [*((kind, "gru") for kind in TEXT_TOWERS), ("recurrent", "lstm")])
+@torch.no_grad()
+def test_padding_changes_nothing(kind: str, cell: str) -> None:
+    model, (ids, mask) = tower(kind, cell=cell).eval(), texts()
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    batch = model(ids, mask)
+    changed = model(ids.masked_fill(~mask, 7), mask)
+    torch.testing.assert_close(batch.pooled, changed.pooled)
+    torch.testing.assert_close(batch.tokens[mask], changed.tokens[mask])
+    for i in range(B):
+        if kind == "encoder" and i == 2:
+            continue  # BERT's positions count the padding before a text
+        alone = model(ids[i : i + 1, mask[i]], torch.ones(1, int(mask[i].sum()), dtype=torch.bool))
+        torch.testing.assert_close(batch.tokens[i][mask[i]], alone.tokens[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(batch.pooled[i], alone.pooled[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", TEXT_TOWERS)
+def test_a_text_without_a_token_is_finite(kind: str) -> None:
+    model, (ids, mask) = tower(kind), texts()
+    mask[1] = False
+    features = model(ids, mask)
+    features.pooled.square().sum().backward()
+    assert bool(torch.isfinite(features.pooled).all())
+    assert features.pooled[1].abs().max() == 0
+    assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("kind", [*PICTURE_TOWERS, *TEXT_TOWERS])
+def test_every_parameter_gets_a_gradient_after_a_step_and_starts_from_the_seed(kind: str) -> None:
+    first, second = tower(kind), tower(kind)
+    for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    optimizer = torch.optim.SGD(first.parameters(), lr=0.5)
+    for _ in range(3):  # what starts at zero hides what is before it for a step
+        optimizer.zero_grad()
+        args = (torch.randn(2, 3, 32, 32),) if kind in PICTURE_TOWERS else texts()
+        features = first(*args)
+        (features.tokens * torch.randn_like(features.tokens)).sum().backward()
+        optimizer.step()
+    silent = [name for name, p in first.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
+    assert [name for name in silent if not name.endswith("k_proj.bias")] == []  # softmax cancels a key's bias
+
+
+@pytest.mark.parametrize("kind", [*PICTURE_TOWERS, *TEXT_TOWERS])
+def test_bfloat16_autocast_runs_forward_and_backward(kind: str) -> None:
+    model = tower(kind)
+    with torch.autocast("cpu", torch.bfloat16):
+        features = model(torch.randn(2, 3, 32, 32)) if kind in PICTURE_TOWERS else model(*texts())
+    features.pooled.float().square().sum().backward()
+    assert bool(torch.isfinite(features.pooled).all())
+
+
+@torch.no_grad()
+def test_one_picture_does_not_change_another() -> None:
+    for kind in PICTURE_TOWERS:
+        model, pixels = tower(kind).eval(), torch.randn(B, 3, 32, 32)
+        for parameter in model.parameters():
+            nn.init.normal_(parameter, std=0.1)
+        torch.testing.assert_close(model(pixels).tokens[:1], model(pixels[:1]).tokens, atol=1e-5, rtol=0)
+
+
+def test_stages_end_at_the_width() -> None:
+    assert stage_channels(192, 3) == [32, 64, 192]
+    assert stage_channels(192, 1) == [192]
+    assert stage_channels(96, 4)[-1] == 96
+
+
+@pytest.mark.parametrize(("kind", "patch"), [("convnet", 12), ("convnet", 64), ("vit", 5)])
+def test_pictures_that_do_not_divide_into_patches_are_refused(kind: str, patch: int) -> None:
+    with pytest.raises(RecipeError, match="patch"):
+        tower(kind, patch=patch)
+
+
+def test_an_odd_width_is_refused_by_the_recurrent_tower() -> None:
+    with pytest.raises(RecipeError, match="use 26"):
+        tower("recurrent", width=25)
+
+
+def test_the_encoder_names_a_text_that_is_too_long() -> None:
+    model = Encoder(Tower(width=D, depth=1, heads=4), V, max_length=4)
+    with pytest.raises(DataError, match="at most 4 tokens"):
+        model(torch.zeros(1, 5, dtype=torch.long), torch.ones(1, 5, dtype=torch.bool))
+
+
+# the decoder as the writer of text
+
+
+def decoder(**context: Any) -> Decoder:
+    torch.manual_seed(0)
+    made = Decoder(Tower(width=D, depth=3, heads=4, kv_heads=2), V, **context).eval()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.2)
+    return made
+
+
+def memory(width: int = 10) -> Features:
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 0, 0]]).bool()
+    return Features(torch.randn(B, 4, width), mask, torch.zeros(B, width))
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@torch.no_grad()
+def test_with_a_cache_is_as_without(cross: bool) -> None:
+    model, (ids, _) = decoder(cross=cross, memory_width=10), texts()
+    seen = memory() if cross else None
+    mask = torch.ones(B, L, dtype=torch.bool)
+    mask[0, :2] = False  # left padding
+    positions = (mask.long().cumsum(1) - 1).clamp(min=0)
+    x = model.embed(ids)
+    whole = model.forward_embeds(x, positions, mask, seen)
+    cache, parts = model.new_cache(room=2), []
+    for start, end in ((0, 3), (3, 4), (4, 6)):
+        part = model.forward_embeds(x[:, start:end], positions[:, start:end], mask[:, :end], seen, cache)
+        parts.append(part)
+    assert cache.length == L
+    torch.testing.assert_close(torch.cat(parts, 1)[mask], whole[mask], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_items_of_a_cache_can_be_dropped_and_repeated() -> None:
+    model, (ids, _) = decoder(cross=True, memory_width=10), texts()
+    seen, positions = memory(), torch.arange(L)[None]
+    x = model.embed(ids)
+    cache = model.new_cache()
+    model.forward_embeds(x[:, :4], positions[:, :4], memory=seen, cache=cache)
+    chosen = torch.tensor([2, 2, 0])
+    cache.select(chosen)
+    last = model.forward_embeds(x[chosen, 4:5], positions[:, 4:5], memory=seen.select(chosen), cache=cache)
+    whole = model.forward_embeds(x[:, :5], positions[:, :5], memory=seen)
+    torch.testing.assert_close(last[:, 0], whole[chosen, 4], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_prefix_is_seen_both_ways_when_the_mask_says_so() -> None:
+    model = decoder()
+    x, positions = torch.randn(1, 5, D), torch.arange(5)[None]
+    rule = torch.ones(5, 5, dtype=torch.bool).tril()
+    rule[:3, :3] = True
+    both = model.forward_embeds(x, positions, rule[None])
+    x2 = x.clone()
+    x2[:, 2] += 1
+    changed = model.forward_embeds(x2, positions, rule[None])
+    assert (both[0, 0] - changed[0, 0]).abs().max() > 1e-3  # the first prefix token sees the third
+    causal = model.forward_embeds(x, positions) - model.forward_embeds(x2, positions)
+    assert causal[0, :2].abs().max() == 0
+
+
+@torch.no_grad()
+def test_texts_that_share_a_prefix_do_not_see_one_another() -> None:
+    model = decoder()
+    prefix, one, two = torch.randn(1, 3, D), torch.randn(1, 2, D), torch.randn(1, 4, D)
+    blocks = torch.tensor([-1, -1, -1, 0, 0, 1, 1, 1, 1])
+    own = blocks[:, None] == blocks[None, :]
+    rule = (own & torch.ones(9, 9, dtype=torch.bool).tril()) | (blocks[None, :] == -1)
+    rule[:3, :3] = True
+    positions = torch.tensor([[0, 1, 2, 3, 4, 3, 4, 5, 6]])
+    together = model.forward_embeds(torch.cat([prefix, one, two], 1), positions, rule[None])
+    for text, part in ((one, together[:, 3:5]), (two, together[:, 5:])):
+        length = 3 + text.shape[1]
+        alone_rule = torch.ones(length, length, dtype=torch.bool).tril()
+        alone_rule[:3, :3] = True
+        alone = model.forward_embeds(torch.cat([prefix, text], 1), torch.arange(length)[None], alone_rule[None])
+        torch.testing.assert_close(part, alone[:, 3:], atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_cross_attention_is_closed_at_first_skipped_without_memory_and_heeds_the_memorys_mask() -> None:
+    torch.manual_seed(0)
+    model = Decoder(Tower(width=D, depth=3, heads=4), V, cross=True, memory_width=10, zero_init=False).eval()
+    x, positions, seen = model.embed(texts()[0]), torch.arange(L)[None], memory()
+    without = model.forward_embeds(x, positions)
+    torch.testing.assert_close(model.forward_embeds(x, positions, memory=seen), without)
+    for name, parameter in model.named_parameters():
+        if name.endswith("cross_gate"):
+            parameter.fill_(1.0)
+    opened = model.forward_embeds(x, positions, memory=seen)
+    assert (opened - without).abs().max() > 1e-3
+    torch.testing.assert_close(model.forward_embeds(x, positions), without)
+    padded = Features(seen.tokens.masked_fill(~seen.mask[..., None], 9.0), seen.mask, seen.pooled)
+    torch.testing.assert_close(model.forward_embeds(x, positions, memory=padded), opened)
+
+
+def test_the_gate_of_a_new_decoder_gets_a_gradient() -> None:
+    model = Decoder(Tower(width=D, depth=2, heads=4), V, cross=True)  # memory as wide as the decoder
+    model.forward_embeds(model.embed(texts()[0]), torch.arange(L)[None], memory=memory(D)).square().mul(
+        torch.randn(B, L, D)
+    ).sum().backward()
+    gates = [p.grad for name, p in model.named_parameters() if name.endswith("cross_gate")]
+    assert len(gates) == 2
+    assert all(grad is not None and grad.abs().item() > 0 for grad in gates)
+
+
+def test_cross_attention_can_be_in_some_layers_only() -> None:
+    model = Decoder(Tower(width=D, depth=5, heads=4), V, cross=True, cross_every=2)
+    assert [layer.cross_attn is not None for layer in model.layers] == [True, False, True, False, True]
+
+
+def test_layers_start_as_the_identity_and_the_option_turns_it_off() -> None:
+    for zero_init in (True, False):
+        model = Decoder(Tower(width=D, depth=2, heads=4), V, zero_init=zero_init)
+        x = torch.randn(1, 3, D)
+        out = model.forward_embeds(x, torch.arange(3)[None])
+        assert torch.allclose(out, model.norm(x)) is zero_init
+
+
+def test_tied_and_untied_output_weights() -> None:
+    tied, untied = (Decoder(Tower(width=D, depth=1, heads=4, tied=one), V) for one in (True, False))
+    assert "lm_head.weight" not in tied.state_dict()
+    assert "lm_head.weight" in untied.state_dict()
+    hidden = torch.randn(2, 3, D)
+    torch.testing.assert_close(tied.logits(hidden), hidden @ tied.embed_tokens.weight.T)
+    assert untied.lm_head is not None
+    torch.testing.assert_close(untied.logits(hidden), hidden @ untied.lm_head.weight.T)

@@ -1,0 +1,165 @@
+"""The contract that every part keeps: each task with each fusion and each tower builds, learns one batch, saves, loads
+and predicts the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
+from rebus.run.build import save_codec, save_model
+from rebus.run.folder import Run
+from rebus.run.learn import Assembled, assemble, summed_loss
+from rebus.run.predictor import Predictor
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
+COLUMNS = {
+    "caption": {"picture": "picture", "caption": "caption"},
+    "answer": {"picture": "picture", "question": "question", "answer": "answer", "type": "type"},
+    "classify": {"picture": "picture", "text": "question", "label": "colour"},
+    "tag": {"picture": "picture", "text": "question", "labels": "tags"},
+    "regress": {"picture": "picture", "text": "question", "target": "size"},
+    "patches": {"picture": "picture", "boxes": "boxes"},
+}
+FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("unified", "concat"), ("cross", "concat")]
+TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("convnet", "recurrent"), ("vit", "wordvectors")]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixteen small pictures of one square each, with a column for every task."""
+    folder = tmp_path_factory.mktemp("squares")
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(16):
+        colour = list(COLOURS)[number % 4]
+        side = int(rng.integers(8, 20))
+        left, top = (int(x) for x in rng.integers(0, 32 - side, 2))
+        array = np.full((32, 32, 3), 90, dtype=np.uint8)
+        array[top : top + side, left : left + side] = COLOURS[colour]
+        Image.fromarray(array).save(folder / f"{number}.png")
+        zh = number % 2 == 1
+        rows.append(
+            {
+                "picture": f"{number}.png",
+                "caption": [f"a {colour} square", f"the square is {colour}"],
+                "question": "方块是什么颜色？" if zh else "What colour is the square?",
+                "answer": colour,
+                "type": "zh" if zh else "en",
+                "colour": colour,
+                "tags": [colour, "big" if side > 13 else "small"],
+                "size": side / 32,
+                "boxes": [{"label": colour, "box": [left / 32, top / 32, (left + side) / 32, (top + side) / 32]}],
+                "split": "train" if number < 12 else "test",
+            }
+        )
+    (folder / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return folder / "table.jsonl"
+
+
+def small(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> Recipe:
+    """A recipe for models of a few thousand parameters."""
+    recipe = Recipe()
+    recipe.data.path = str(table)
+    recipe.data.split.column = "split"
+    recipe.data.kinds = {"boxes": "boxes", "tags": "labels"}
+    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
+    recipe.model.picture = Tower(kind=picture, width=24, depth=1, heads=2, patch=8)
+    recipe.model.text = Tower(kind=text, width=24, depth=1, heads=2)
+    recipe.model.fusion = Fusion(kind=fusion, how=how, depth=1, heads=2)  # type: ignore[arg-type]
+    recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6)]
+    recipe.train.batch_size = 12
+    return recipe
+
+
+def loss_of(ready: Assembled, batch: dict[str, object]) -> torch.Tensor:
+    return summed_loss(ready.prepared.tasks, ready.model(batch), batch)[0]
+
+
+@pytest.mark.parametrize(("picture", "text"), TOWERS)
+@pytest.mark.parametrize(("fusion", "how"), FUSIONS)
+@pytest.mark.parametrize("task", list(COLUMNS))
+def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
+    ready = assemble(small(table, task, fusion, how, picture, text), lambda _: None)
+    ready.model.train()
+    batch = ready.feed.batch_at(0, 1.0)
+    optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-4)
+    before = loss_of(ready, batch)
+    before.backward()
+    for name, parameter in ready.model.named_parameters():
+        assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
+    optimizer.step()
+    assert float(loss_of(ready, batch).detach()) < float(before.detach())  # one step on one batch lowers its loss
+    save_codec(tmp_path, ready.codec)
+    (tmp_path / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
+    save_model(tmp_path, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    again = Predictor.open(tmp_path)
+    known = ready.prepared.tasks[task]
+    if known.predicts:
+        rows = ready.prepared.rows("test")
+        source = ready.rows_of(known)
+        first = source.predict(ready.predictor, rows)
+        assert source.predict(again, rows) == first
+        assert len({str(p.value) for p in first}) >= 1
+        figures = known.score(source.values, rows, first, ready.prepared.rows("train"), n=20)
+        assert known.watch in figures.metrics
+        assert figures.baseline
+    else:
+        ready.model.eval()
+        with torch.no_grad():
+            assert torch.equal(ready.model(batch)[task], again.model(batch)[task])
+    assert Run(tmp_path).weights_path.exists()
+
+
+def test_a_question_does_not_see_the_others_that_share_its_picture(table: Path) -> None:
+    """The block mask: packing several questions in one pass changes no answer."""
+    recipe = small(table, "caption", "unified", "concat", "convnet", "decoder")
+    recipe.tasks[0].per_picture = 2
+    ready = assemble(recipe, lambda _: None)
+    ready.model.eval()
+    together = ready.feed.assemble([(0, 0)], ready.prepared.tasks)
+    part = together["tasks"]["caption"]
+    assert int(part["blocks"].max()) == 1  # two captions in one row
+    with torch.no_grad():
+        both = ready.model(together)["caption"]
+        second = {name: value.clone() for name, value in part.items()}
+        second["input_ids"][part["blocks"] == 0] = 7
+        changed = ready.model({**together, "tasks": {"caption": second}})["caption"]
+    first_tokens = int(((part["blocks"] == 0) & (part["labels"] != -100)).sum())
+    assert torch.allclose(both[first_tokens:], changed[first_tokens:], atol=1e-6)
+    assert not torch.allclose(both[:first_tokens], changed[:first_tokens], atol=1e-6)
+
+
+def test_several_tasks_share_one_trunk(table: Path) -> None:
+    recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
+    recipe.tasks += [TaskSettings(name="classify", columns=COLUMNS["classify"], weight=0.5)]
+    recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"], until=0.5)]
+    ready = assemble(recipe, lambda _: None)
+    early, late = ready.feed.batch_at(0, 0.1), ready.feed.batch_at(0, 0.9)
+    assert set(early["tasks"]) == {"answer", "classify", "patches"}
+    assert set(late["tasks"]) == {"answer", "classify"}
+    _, parts = summed_loss(ready.prepared.tasks, ready.model(early), early)
+    assert set(parts) == {"loss/answer", "loss/classify", "loss/patches"}
+
+
+def test_a_missing_picture_is_handled_by_every_fusion(table: Path, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    for number in (0, 13):
+        rows[number]["picture"] = None
+    for number in range(16):
+        if rows[number]["picture"]:
+            rows[number]["picture"] = str(table.parent / rows[number]["picture"])
+    gaps = tmp_path / "gaps.jsonl"
+    gaps.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    for fusion, how in FUSIONS:
+        ready = assemble(small(gaps, "classify", fusion, how, "convnet", "decoder"), lambda _: None)
+        loss = loss_of(ready, ready.feed.batch_at(0, 1.0))
+        assert bool(torch.isfinite(loss)), fusion
+        classify = ready.prepared.tasks["classify"]
+        told = ready.rows_of(classify).predict(ready.predictor, ready.prepared.rows("test"))
+        assert len(told) == 4
