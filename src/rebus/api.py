@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
@@ -108,7 +107,7 @@ def dry_run(
     settings: Settings = None,
     base: str | Path | None = None,
 ) -> DryRun:
-    """The resolved recipe with estimates; reads the data and makes two steps that are thrown away. Raises as ``train``."""
+    """The resolved recipe with estimates, from two steps that are thrown away. Raises as ``train``."""
     made = make_recipe(data, task, recipe, settings)
     ready = assemble(made, _teller(True), base=Path(base) if base is not None else None)
     train = ready.prepared.recipe.train
@@ -125,7 +124,7 @@ def dry_run(
     cached = 0.0
     if pictures is not None:
         cached = min(float(train_cache(ready.prepared.recipe)), len(ready.feed.groups) * pictures.size**2 * 3 / 2**20)
-    activations = train.batch_size / train.accumulate * ready.prepared.recipe.picture.size ** 2 * 200 / 2**20
+    activations = train.batch_size / train.accumulate * ready.prepared.recipe.picture.size**2 * 200 / 2**20
     seconds = train.time_limit * 60 if train.time_limit else (ready.total_steps or 0) * min(spent)
     return DryRun(ready.prepared.recipe.save_text(), parameters, state + cached + activations + 400, seconds)
 
@@ -195,7 +194,9 @@ class Model:
         """Predictions for rows given as dictionaries; see ``Predictor.predict``."""
         return self.predictor.predict(rows, task=task, root=root)
 
-    def evaluate(self, data: str | Path | None = None, *, split: str | None = None, by: str | None = None) -> Evaluation:
+    def evaluate(
+        self, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
+    ) -> Evaluation:
         """Figures on a table; None: the held-out rows of the table it was trained on."""
         return evaluate_folder(self.run, data, split=split, by=by)
 

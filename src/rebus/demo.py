@@ -47,7 +47,8 @@ SAID: dict[str, dict[str, Any]] = {
         "title": "The demo: pictures by artists it never saw",
         "group": "unseen artists",
         "table": "Share of right answers by type of question",
-        "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. Question only: the same model without pictures.",
+        "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. "
+        "Question only: the same model without pictures.",
     },
     "zh": {
         "scenes": "用八位画家的图画拼出场景，其中两位只用来测试。",
@@ -184,7 +185,7 @@ def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
 
 
 def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: str) -> list[Example]:
-    """Six questions of different types about six pictures, alternately in English and Chinese; not chosen by success."""
+    """Six questions about six pictures, alternately in English and Chinese; not chosen by success."""
     order = ("caption", "caption", "existence", "left", "where", "above", "count", "background")
     languages = ("en", "zh")
     used: set[object] = set()
@@ -258,7 +259,9 @@ def print_examples(console: Console, examples: list[Example], run: Run, lang: st
     console.print(f"\n{said['asked']}")
     for example in examples:
         mark = "[green]✓[/green]" if example.right else "[red]✗[/red]"
-        console.print(f"  {mark} {example.question}  →  {example.answer}   [dim]({said['true']}: {example.truth})[/dim]")
+        console.print(
+            f"  {mark} {example.question}  →  {example.answer}   [dim]({said['true']}: {example.truth})[/dim]"
+        )
 
 
 def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:

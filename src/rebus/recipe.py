@@ -46,7 +46,9 @@ class Data(Section):
     on_bad: Literal["refuse", "skip"] = Field("refuse", description="a broken row: stop, or leave it out and count it")
     background: str = Field("white", description="colour behind transparent pictures")
     pixel_budget: int = Field(50_000_000, gt=0, description="most pixels a picture may have, read from its header")
-    workers: int = Field(0, ge=0, description="processes that prepare batches; 0: prepare them in a thread beside training")
+    workers: int = Field(
+        0, ge=0, description="processes that prepare batches; 0: prepare them in a thread beside training"
+    )
     cache_mb: int = Field(2048, ge=0, description="memory for decoded pictures, in MiB")
 
 
@@ -105,14 +107,16 @@ class Fusion(Section):
     kind: str = Field("unified", description="joint, unified or cross")
     how: Literal["concat", "mean", "weighted", "sum"] = Field("concat", description="joint: how features are fused")
     depth: int = Field(2, ge=1, description="unified, cross: layers of the fusion itself (heads that classify)")
-    heads: int = Field(6, ge=1, description="unified, cross: attention heads")
+    heads: int | None = Field(None, ge=1, description="unified, cross: attention heads; None: as the text tower has")
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
 
 
 class Model(Section):
     """The towers and what joins them."""
 
-    picture: Tower = Field(default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures")
+    picture: Tower = Field(
+        default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
+    )
     text: Tower = Field(default_factory=Tower, description="text tower; kind auto: decoder")
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
 
@@ -127,7 +131,9 @@ class TaskSettings(Section):
     columns: dict[str, str] = Field(default_factory=dict, description="role: column, where the guess is wrong")
     per_picture: int = Field(8, ge=1, description="caption, answer: most texts trained on in one pass over a picture")
     max_new_tokens: int = Field(48, ge=1, description="caption, answer: longest text generated")
-    length_weight: float = Field(0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike")
+    length_weight: float = Field(
+        0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike"
+    )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
 
 
@@ -139,14 +145,20 @@ class Train(Section):
     time_limit: float | None = Field(None, gt=0, description="minutes; wins over both")
     batch_size: int = Field(32, ge=1, description="pictures (or rows without pictures) a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts each step's batch is cut into, to save memory")
-    optimizer: Literal["muon", "adamw", "sgd"] = Field("muon", description="muon: Muon for matrices, AdamW for the rest")
+    optimizer: Literal["muon", "adamw", "sgd"] = Field(
+        "muon", description="muon: Muon for matrices, AdamW for the rest"
+    )
     lr: float = Field(2e-3, gt=0, description="peak rate of AdamW (or SGD)")
     muon_lr: float = Field(1e-2, gt=0, description="peak rate of Muon")
     weight_decay: float = Field(0.05, ge=0, description="decoupled decay of matrices")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averages")
     momentum: float = Field(0.95, ge=0, lt=1, description="of Muon and SGD")
-    rates: dict[str, float] = Field(default_factory=dict, description="part's name prefix: factor on its rates, e.g. picture: 0.1")
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="shape of the rate over the run")
+    rates: dict[str, float] = Field(
+        default_factory=dict, description="part's name prefix: factor on its rates, e.g. picture: 0.1"
+    )
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="shape of the rate over the run"
+    )
     warmup: float = Field(0.03, ge=0, lt=1, description="share of the run in which the rate rises")
     decay: float = Field(0.3, ge=0, le=1, description="wsd: share of the run in which the rate falls")
     final: float = Field(0.02, ge=0, le=1, description="rate at the end, as a share of the peak")
@@ -168,7 +180,9 @@ class Recipe(Section):
     picture: Picture = Field(default_factory=Picture, description="pictures to tensors")
     text: Text = Field(default_factory=Text, description="text to tokens")
     model: Model = Field(default_factory=Model, description="towers and fusion")
-    tasks: list[TaskSettings] = Field(default_factory=list, description="what is learned; empty: found from the columns")
+    tasks: list[TaskSettings] = Field(
+        default_factory=list, description="what is learned; empty: found from the columns"
+    )
     train: Train = Field(default_factory=Train, description="the loop")
 
     def save_text(self) -> str:
@@ -249,7 +263,9 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
     for part in path:
         if isinstance(content, list):
             if not part.isdigit() or int(part) >= len(content):
-                raise RecipeError(f"--set {word}", f"a number below {len(content)}", f"'{part}'", "name a task by its position")
+                raise RecipeError(
+                    f"--set {word}", f"a number below {len(content)}", f"'{part}'", "name a task by its position"
+                )
             content, model = content[int(part)], _inner(model)
             continue
         if not isinstance(content, dict) or (part not in content):
@@ -257,7 +273,9 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
         content, model = content[part], _child(model, part)
     if isinstance(content, list):
         if not last.isdigit() or int(last) >= len(content):
-            raise RecipeError(f"--set {word}", f"a number below {len(content)}", f"'{last}'", "name a task by its position")
+            raise RecipeError(
+                f"--set {word}", f"a number below {len(content)}", f"'{last}'", "name a task by its position"
+            )
         content[int(last)] = value
         return
     free = not (isinstance(model, type) and issubclass(model, BaseModel))

@@ -18,6 +18,11 @@ from rebus.errors import DataError
 RUN = "some-run"
 
 
+def ended(folder: str, whole: bool = True) -> SimpleNamespace:
+    weights = Path(__file__) if whole else Path("nowhere")
+    return SimpleNamespace(folder=Path(folder), weights_path=weights, report_path=Path(folder, "report.html"))
+
+
 def rebus(*words: str, typed: str | None = None) -> Any:
     return CliRunner().invoke(app, list(words), input=typed)
 
@@ -41,8 +46,8 @@ def door(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         spy = create_autospec(getattr(api, name))
         monkeypatch.setattr(api, name, spy)
         setattr(spies, name, spy)
-    spies.train.return_value = SimpleNamespace(folder=Path("runs/pets"))
-    spies.resume.return_value = SimpleNamespace(folder=Path(RUN))
+    spies.train.return_value = ended("runs/pets")
+    spies.resume.return_value = ended(RUN)
     return spies
 
 
@@ -88,6 +93,19 @@ def test_resume_takes_nothing_beside_it(door: SimpleNamespace) -> None:
     assert refused.exit_code == 2
     assert "its own recipe" in refused.stderr
     assert not door.train.called
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on(door: SimpleNamespace) -> None:
+    door.train.return_value = ended("runs/pets", whole=False)
+    done = rebus("train", "pets.csv")
+    assert done.exit_code == 130
+    assert "rebus train --resume runs/pets" in done.stderr
+    assert done.stdout == ""
+
+
+def test_only_the_first_process_prints(door: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert rebus("train", "pets.csv").stdout == ""
 
 
 def test_train_without_a_table_says_so(door: SimpleNamespace) -> None:

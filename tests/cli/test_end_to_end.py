@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +78,28 @@ def test_resuming_a_finished_run_changes_nothing(folder: Path) -> None:
     before = (folder / "run" / "model.safetensors").read_bytes()
     assert rebus("train", "--resume", str(folder / "run")).exit_code == 0
     assert (folder / "run" / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_with_a_checkpoint_and_resume_ends_as_if_nothing_was(folder: Path) -> None:
+    words = [sys.executable, "-m", "rebus", "train", str(folder / "words.csv"), *SMALL, "--set", "train.steps=400"]
+    words += ["--set", "train.save_every=20", "--set", "train.validate_every=400"]
+    whole = subprocess.run([*words, "--out", str(folder / "whole")], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    process = subprocess.Popen([*words, "--out", str(folder / "cut")], stderr=subprocess.PIPE, text=True)
+    while not list((folder / "cut").glob("checkpoints/step-*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=100)
+    assert process.returncode == 130, told
+    assert f"rebus train --resume {folder / 'cut'}" in told
+    assert "Traceback" not in told
+    refused = rebus("evaluate", str(folder / "cut"))
+    assert refused.exit_code == 2
+    assert "--resume" in refused.stderr
+    assert rebus("train", "--resume", str(folder / "cut"), "--quiet").exit_code == 0
+    cut, uncut = ((folder / name / "model.safetensors").read_bytes() for name in ("cut", "whole"))
+    assert cut == uncut
 
 
 def test_a_run_starts_from_another(folder: Path) -> None:

@@ -153,6 +153,7 @@ def test_unknown_background() -> None:
         decode_picture(saved("PNG"), background="whitish")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF in TIFF
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "ICO", "PPM"]), data=st.data())
 def test_damaged_pictures_decode_or_are_told(kind: str, data: st.DataObject) -> None:

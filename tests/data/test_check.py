@@ -14,7 +14,7 @@ from rich.console import Console
 from rebus.data import picture_survey
 from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import infer
-from rebus.data.measures import script
+from rebus.data.measures import leak_share, script
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError, PictureError
@@ -139,7 +139,7 @@ def test_one_class_only(pets: list[dict[str, Any]], tmp_path: Path) -> None:
 def test_label_balance_and_unseen_labels(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     for row in pets[:38]:
         row["label"] = "cat"
-    pets[39]["label"] = "owl"
+    pets[38]["label"], pets[39]["label"] = "dog", "owl"
     report = check(pets, tmp_path, splits=["train"] * 38 + ["valid", "test"])
     told = " ".join(report.warnings)
     assert "2 of 3 labels have fewer than 5 rows" in told
@@ -216,7 +216,7 @@ def test_lengths_and_scripts(tmp_path: Path) -> None:
     figures = check(rows, tmp_path).columns["text"]
     assert figures["scripts"] == {"latin": 0.75, "cjk": 0.25}
     assert figures["characters"]["max"] == 15
-    assert [script(text) for text in ("猫 a", "кот", "123", "ねこ", "고양이", "chaîne")] == [
+    assert [script(text) for text in ("猫 ab", "кот", "123", "ねこ", "고양이", "chaîne")] == [
         "latin",
         "other",
         "none",
@@ -242,3 +242,11 @@ def test_many_rows_are_checked_quickly(tmp_path: Path) -> None:
     start = time.process_time()
     assert check(rows, tmp_path).good
     assert time.process_time() - start < 5
+
+
+def test_a_text_that_lists_all_labels_leaks_none() -> None:
+    labels = ["cat", "cat", "dog", "owl"] * 5
+    assert leak_share(["cat, dog or owl?"] * 20, labels) == (1.0, 1.0)
+    assert leak_share([f"the {label}" for label in labels], labels) == (1.0, 0.0)
+    assert leak_share(["a category"] * 20, labels) == (0.0, 0.0)  # 'cat' is no word there
+    assert leak_share(["一只猫在睡觉"] * 4, ["小猫", "大狗", "小猫", "只猫"])[0] == 0.25

@@ -97,7 +97,7 @@ def row(i: int, *names: str) -> dict[str, Any]:
         "label": "ab"[i % 2],
         "colour": ("red", "green")[i % 2],
         "labels": ["x", "y"][: i % 3],
-        "height": i * 1.5,
+        "weight": i * 1.5,
         "score": i * 0.5,
         "type": ("a", "b")[i % 2],
         "language": "en",
@@ -131,8 +131,8 @@ def table(*names: str) -> Table:
         ("picture labels", "tag", "picture labels"),
         ("text labels", "tag", "text labels"),
         ("picture score caption", "regress", "picture text=caption target=score"),
-        ("picture height", "regress", "picture target=height"),
-        ("text height", "regress", "text target=height"),
+        ("picture weight", "regress", "picture target=weight"),
+        ("text weight", "regress", "text target=weight"),
         ("picture type language", "", ""),
         ("label", "", ""),
     ],
@@ -178,10 +178,10 @@ def test_notes_say_what_why_and_the_flag() -> None:
 
 
 def test_the_guess_does_not_depend_on_the_format(tmp_path: Path) -> None:
-    rows = [row(i, "picture", "caption", "labels", "height") for i in range(12)]
+    rows = [row(i, "picture", "caption", "labels", "weight") for i in range(12)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    header = "picture,caption,labels,height\n"
-    lines = [f"{r['picture']},{r['caption']},{'|'.join(r['labels'])},{r['height']}" for r in rows]
+    header = "picture,caption,labels,weight\n"
+    lines = [f"{r['picture']},{r['caption']},{'|'.join(r['labels'])},{r['weight']}" for r in rows]
     (tmp_path / "a.csv").write_text(header + "\n".join(lines))
     assert infer(read_table(tmp_path / "a.jsonl")).kinds == infer(read_table(tmp_path / "a.csv")).kinds
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import io
 import copy
+import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 

@@ -26,7 +26,10 @@ COLUMNS = {
     "regress": {"picture": "picture", "text": "question", "target": "size"},
     "patches": {"picture": "picture", "boxes": "boxes"},
 }
-FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("unified", "concat"), ("cross", "concat")]
+FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [
+    ("unified", "concat"),
+    ("cross", "concat"),
+]
 TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("convnet", "recurrent"), ("vit", "wordvectors")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rebus.cli.shared import say
+from rebus.cli.shared import Language, say
 
 
 def demo(
@@ -19,7 +19,7 @@ def demo(
         typer.Option("--write", metavar="FOLDER", help="Only write the demo's table of scenes there; train nothing."),
     ] = None,
     minutes: Annotated[float | None, typer.Option("--minutes", metavar="N", help="Train for this long.")] = None,
-    lang: Annotated[str, typer.Option("--lang", help="Language of what is printed: en or zh.")] = "en",
+    lang: Language = "en",
 ) -> None:
     """Train on pictures by six artists, then answer questions about pictures by two others."""
     from rebus import api

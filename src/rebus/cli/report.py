@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
-from rebus.cli.shared import RunFolder, say
+from rebus.cli.shared import Language, RunFolder, say
 
 
 def report(
     run: RunFolder,
-    lang: Annotated[str, typer.Option("--lang", help="en or zh.")] = "en",
+    lang: Language = "en",
 ) -> None:
     """Write a Run's report.html: one file that needs no network."""
     from rebus import api

@@ -7,7 +7,7 @@ import json
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, ParamSpec, TypeVar
+from typing import Annotated, Literal, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
@@ -35,6 +35,7 @@ Tasks = Annotated[
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe.yaml to start from.")]
 
+Language = Annotated[Literal["en", "zh"], typer.Option("--lang", help="Language of what is written: en or zh.")]
 SplitColumn = Annotated[
     str | None, typer.Option("--split-column", metavar="COLUMN", help="A column that says train, valid or test.")
 ]

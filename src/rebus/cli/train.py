@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,9 @@ from rebus.cli.shared import (
     show_table,
 )
 from rebus.errors import RecipeError
+
+if TYPE_CHECKING:
+    from rebus.run import Run
 
 
 def train(
@@ -85,7 +88,7 @@ def train(
             )
         from rebus import api
 
-        say(str(api.resume(resume, quiet=quiet).folder))
+        _tell(api.resume(resume, quiet=quiet), quiet)
         return
     if data is None:
         raise RecipeError("rebus train", "a table or folder to learn from", "none", "write `rebus train DATA`")
@@ -100,4 +103,16 @@ def train(
         show_table(["estimate", ""], rows)
         return
     run = api.train(data, task=task, recipe=recipe, out=out, settings=settings, base=base, quiet=quiet)
-    say(str(run.folder) if quiet else f"The Run is in {run.folder}. Ask it: rebus chat {run.folder}")
+    _tell(run, quiet)
+
+
+def _tell(run: Run, quiet: bool) -> None:
+    """Where the Run is, or how to go on with one that was stopped."""
+    from rebus.training.parallel import is_first
+
+    if not run.weights_path.exists():
+        if is_first():
+            say(f"Stopped before the end. Go on with: rebus train --resume {run.folder}", style="yellow", err=True)
+        raise typer.Exit(130)
+    if is_first():
+        say(str(run.folder) if quiet else f"The Run is in {run.folder}. Its report: {run.report_path}")

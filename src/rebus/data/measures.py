@@ -88,15 +88,18 @@ def as_number(value: Any) -> float | None:
 
 
 def leak_share(texts: Sequence[Any], labels: Sequence[str]) -> tuple[float, float]:
-    """Share of texts that name their own label, and that name the label of another row (what chance would give)."""
+    """Share of texts that name their own label, and that name another label (what chance would give)."""
     pairs = [(" ".join(_texts(text)).casefold(), label.casefold()) for text, label in zip(texts, labels, strict=True)]
     pairs = [(text, label) for text, label in pairs if text and len(label) > 1][:20_000]
     if not pairs:
         return 0.0, 0.0
-    others = [label for _, label in pairs]
-    half = len(others) // 2
-    own = sum(_names(text, label) for text, label in pairs)
-    chance = sum(_names(text, other) for (text, _), other in zip(pairs, others[half:] + others[:half], strict=True))
+    own = chance = 0
+    recent = list(dict.fromkeys(label for _, label in pairs))[-2:]  # two different labels, the latest first
+    for text, label in pairs:
+        others = [other for other in recent if other != label]
+        own += _names(text, label)
+        chance += bool(others) and _names(text, others[0])
+        recent = [label, *others[:1]]
     return own / len(pairs), chance / len(pairs)
 
 

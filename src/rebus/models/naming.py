@@ -49,7 +49,7 @@ class NamingHead(nn.Module):
 
     def forward(self, tokens: Tensor, embeddings: Tensor) -> Tensor:
         """(B, P, D) picture tokens and (V, D) embeddings -> (B, P, 1 + C); the first number is for nothing."""
-        labels, most, longest = self.ids.shape
+        labels, most = self.ids.shape[:2]
         vectors = embeddings[self.ids]  # (C, N, T, D)
         flat = masked_mean(vectors.flatten(0, 1), self.real.flatten(0, 1))  # (C N, D)
         each = functional.normalize(flat, dim=-1).view(labels, most, -1)

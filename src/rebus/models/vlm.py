@@ -6,9 +6,9 @@ P picture tokens, D width, V vocabulary, C classes.
 A batch is a dictionary:
     ``picture``      (B, 3, H, W) uint8, absent when no row has a picture
     ``has_picture``  (B,) bool
-    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the position of the picture each text belongs to, and
+    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the place of the picture each text belongs to, and
         for a head that writes: ``input_ids``, ``positions``, ``blocks``, ``labels``, all (R, L);
-        for a head that reads text, or where a separate text tower reads the question: ``text_ids``, ``text_mask`` (R, L).
+        for a head that reads text, or where a text tower reads the question: ``text_ids``, ``text_mask`` (R, L).
 """
 
 from __future__ import annotations
@@ -81,8 +81,10 @@ class VisionLanguageModel(nn.Module):
         fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
         width = settings.text.width
 
-        self.picture = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size) if sees else None
-        self.text: nn.Module | None = None
+        self.picture: Any = None
+        if sees:
+            self.picture = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size)
+        self.text: Any = None
         if self.separate_text:
             size = len(words) if words is not None else vocab_size
             self.text = TOWERS.get(settings.text.kind)(
@@ -101,11 +103,13 @@ class VisionLanguageModel(nn.Module):
         widths: dict[str, int] = {}
         if self.picture is not None:
             widths["picture"] = self.picture.width
+            self.places = Places(round(self.picture.num_tokens**0.5), self.picture.width)
         if self.text is not None:
             widths["text"] = self.text.width
         elif reads_text and self.decoder is not None:
             widths["text"] = self.decoder.width
-        self.fusion = fusion(settings.fusion, widths, width) if widths else None
+        joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
+        self.fusion = fusion(joined, widths, width) if widths else None
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.kind == "vector":
@@ -173,6 +177,10 @@ class VisionLanguageModel(nn.Module):
         pixels = (picture.to(self.mean.dtype) / 255.0 - self.mean) / self.std
         return pixels.contiguous(memory_format=torch.channels_last)
 
+    def placed(self, seen: Features) -> Features:
+        """The picture's Features on their way into the fusion: each token says where it is."""
+        return Features(self.places(seen.tokens), seen.mask, seen.pooled)
+
     def read(self, part: dict[str, Tensor]) -> Features | None:
         """The text tower's Features for a task's R texts; None where the task gives it none."""
         if "text_ids" not in part:
@@ -187,7 +195,7 @@ class VisionLanguageModel(nn.Module):
         """``{modality: Features}`` of a task's R items."""
         features: dict[str, Features] = {}
         if seen is not None:
-            features["picture"] = seen.select(part["owner"])
+            features["picture"] = self.placed(seen).select(part["owner"])
         text = self.read(part)
         if text is not None:
             features["text"] = text
@@ -195,7 +203,7 @@ class VisionLanguageModel(nn.Module):
 
     def fused(self, seen: Features | None, part: dict[str, Tensor]) -> Features:
         """The fusion's Features for a task's R items."""
-        assert self.fusion is not None
+        assert self.fusion is not None  # noqa: S101 - a head that reads has one
         fused: Features = self.fusion(self.gather(seen, part))
         return fused
 
@@ -204,19 +212,19 @@ class VisionLanguageModel(nn.Module):
         if self.fusion is None or (seen is None and not self.separate_text):
             return Condition()
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
-            made: Condition = self.fusion.condition({"picture": seen})
+            made: Condition = self.fusion.condition({"picture": self.placed(seen)})
             return made.select(part["owner"])
         whole: Condition = self.fusion.condition(self.gather(seen, part))
         return whole
 
     def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
         """(R, L) ids -> (R, L, D) as they enter the decoder."""
-        assert self.decoder is not None
+        assert self.decoder is not None  # noqa: S101 - a head that writes has one
         embedded = self.decoder.embed(input_ids)
         return embedded if self.fusion is None else self.fusion.enter(condition, embedded)
 
     def _write(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:
-        assert self.decoder is not None
+        assert self.decoder is not None  # noqa: S101 - a head that writes has one
         condition = self.condition(seen, part)
         x, blocks = self.embed(condition, part["input_ids"]), part["blocks"]
         mask = block_mask(blocks)
@@ -229,6 +237,22 @@ class VisionLanguageModel(nn.Module):
         chosen = hidden[:, skip:][part["labels"] != IGNORED]  # logits only where a loss reads them
         logits: Tensor = self.decoder.logits(chosen)
         return logits
+
+
+class Places(nn.Module):
+    """Say where each picture token is: (B, G x G, D) -> same, plus a learned vector for its row and one for its column.
+
+    It is added after the token has been named, so that what it shows and where it is do not mix.
+    """
+
+    def __init__(self, side: int, width: int) -> None:
+        super().__init__()
+        self.rows = nn.Parameter(torch.randn(side, 1, width) * 0.3)
+        self.columns = nn.Parameter(torch.randn(1, side, width) * 0.3)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Add."""
+        return tokens + (self.rows + self.columns).flatten(0, 1).to(tokens.dtype)
 
 
 def block_mask(blocks: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""From a Run folder to its plots, report.html and model card. It reads what training left and asks the model for examples."""
+"""From a Run folder to its plots, report.html and model card: what training left, and examples asked of the model."""
 
 from __future__ import annotations
 
@@ -110,6 +110,7 @@ def describe_run(run: Run, lang: str) -> ReportData:
     check = run.read_json("check.json") if (run.folder / "check.json").exists() else {}
     inference = run.read_json("inference.json") if (run.folder / "inference.json").exists() else {}
     model = recipe.model
+    judged = ", ".join(f"{name}: {count}" for name, count in evaluation.get("rows", {}).items())
     data = ReportData(
         title=said["title"].format(name=Path(recipe.data.path).stem, tasks=", ".join(tasks)),
         summary=said["summary"].format(
@@ -122,7 +123,10 @@ def describe_run(run: Run, lang: str) -> ReportData:
             ("tasks", ", ".join(predictor.tasks)),
             ("picture tower", f"{model.picture.kind}, width {model.picture.width}"),
             ("text tower", f"{model.text.kind}, width {model.text.width}, depth {model.text.depth}"),
-            ("fusion", f"{model.fusion.kind} ({model.fusion.how})" if model.fusion.kind == "joint" else model.fusion.kind),
+            (
+                "fusion",
+                f"{model.fusion.kind} ({model.fusion.how})" if model.fusion.kind == "joint" else model.fusion.kind,
+            ),
             ("parameters", f"{trained.get('parameters', 0):,}"),
             ("steps", f"{trained.get('steps', 0):,} ({trained.get('stopped_because', '')})"),
             ("skipped steps", str(len(trained.get("skipped_steps", [])))),
@@ -132,7 +136,7 @@ def describe_run(run: Run, lang: str) -> ReportData:
         kinds=dict(recipe.data.kinds),
         notes=list(inference.get("notes", [])),
         warnings=[str(warning) for warning in check.get("warnings", [])],
-        judged_on=f"{trained.get('judged_on', 'test')} ({', '.join(f'{k}: {v}' for k, v in evaluation.get('rows', {}).items())})",
+        judged_on=f"{trained.get('judged_on', 'test')} ({judged})",
         hardware=[
             ("training", f"{trained.get('seconds', 0.0):.0f} s, {trained.get('precision', '')}"),
             ("CPU cores", str(os.cpu_count())),

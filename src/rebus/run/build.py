@@ -21,9 +21,8 @@ from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
 
 
-
 def make_codec(settings: recipe.Recipe, texts: list[str]) -> Codec:
-    """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own where it has one."""
+    """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own if it has one."""
     if settings.text.tokenizer is not None:
         tokenizer = Tokenizer.load(settings.text.tokenizer)
     else:

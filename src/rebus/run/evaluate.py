@@ -95,7 +95,9 @@ class Evaluation:
                 f"{self.column} {k}": v for k, v in self.by.get(name, {}).items()
             }
             for group, figures in groups.items():
-                told = "  ".join(f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items())
+                told = "  ".join(
+                    f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items()
+                )
                 console.print(f"  {group}: {told}")
         if self.skipped:
             console.print(f"left out {len(self.skipped)} rows; the first: {self.skipped[0]}")
@@ -208,7 +210,9 @@ def judge(
     for place, row in enumerate(usable):
         groups.setdefault(as_text(table.value(row, by)), []).append(place)
     if len(groups) > MANY:
-        raise DataError(f"--by {by}", f"at most {MANY} different values", f"{len(groups)}", "name a column of few values")
+        raise DataError(
+            f"--by {by}", f"at most {MANY} different values", f"{len(groups)}", "name a column of few values"
+        )
     found.by[task.name] = {
         group: {
             "count": float(len(places)),
@@ -234,6 +238,13 @@ def chosen_rows(table: Table, settings: recipe.Recipe, split: str) -> list[int]:
     if split == "all":
         return list(range(len(table)))
     if split not in ("train", "valid", "test"):
-        raise DataError(f"--split {split}", "train, valid, test or all", f"'{split}'", nearest(split, ["train", "valid", "test", "all"]))
+        raise DataError(
+            f"--split {split}",
+            "train, valid, test or all",
+            f"'{split}'",
+            nearest(split, ["train", "valid", "test", "all"]),
+        )
     pictures = [column for column, kind in settings.data.kinds.items() if kind == "picture"]
-    return [row for row, name in enumerate(assign_splits(table, settings.data.split, pictures, seed=0)) if name == split]
+    return [
+        row for row, name in enumerate(assign_splits(table, settings.data.split, pictures, seed=0)) if name == split
+    ]

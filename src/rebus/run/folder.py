@@ -63,7 +63,9 @@ class Run:
         run = cls(folder)
         if not run.recipe_path.exists():
             found = "no recipe.yaml in it" if run.folder.is_dir() else "no such folder"
-            raise RunError(run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR")
+            raise RunError(
+                run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR"
+            )
         return run
 
     @property

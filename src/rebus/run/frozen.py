@@ -37,7 +37,7 @@ def frozen_features(
             if store.key(row) is not None:
                 pixels[place] = store.get(row)
         picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-        seen = model.picture(model.normalise(picture))  # type: ignore[misc]
+        seen = model.picture(model.normalise(picture))
         return seen.tokens.float().cpu(), seen.pooled.float().cpu()
 
     return FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb).get

@@ -56,12 +56,15 @@ def predict_table(run: Run, data: str | Path, out: str | Path) -> PredictSummary
         out: a .csv, .jsonl or .parquet file.
 
     Raises:
-        DataError: the table lacks a column the model reads, or the suffix is unknown. RunError: ``out`` cannot be written.
+        DataError: the table lacks a column the model reads, or the suffix is unknown.
+        RunError: ``out`` cannot be written.
     """
     started = time.time()
     out = Path(out)
     if out.suffix not in WRITERS:
-        raise DataError(out, "a file ending in .csv, .jsonl or .parquet", f"'{out.suffix}'", "choose one of these for --out")
+        raise DataError(
+            out, "a file ending in .csv, .jsonl or .parquet", f"'{out.suffix}'", "choose one of these for --out"
+        )
     predictor = Predictor.open(run.folder)
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data), "kinds": {}}))
     tasks = [task for task in predictor.tasks.values() if task.predicts]

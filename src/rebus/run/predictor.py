@@ -112,7 +112,7 @@ class Predictor:
     def ask(self, picture: Any, question: str = "", *, sampling: Sampling | None = None) -> Prediction:
         """One picture (path, bytes, array or None), one question.
 
-        A model that answers is asked; one that only captions is given no question; one that classifies reads it as text.
+        A model that answers is asked; one that only captions gets no question; one that classifies reads it as text.
         """
         names = [name for name in ("answer", "caption") if name in self.tasks]
         if question and names == ["caption"]:
@@ -271,4 +271,3 @@ class Predictor:
 def missing_picture(value: Any) -> bool:
     """Whether a cell holds no picture."""
     return not isinstance(value, np.ndarray) and missing(value)
-

@@ -137,7 +137,7 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
 
 
 def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[settings.TaskSettings]:
-    """The recipe's tasks with the inferred columns where the recipe names none; the inferred tasks where it has none."""
+    """The recipe's tasks with inferred columns where it names none; the inferred tasks where it has no task."""
     if not tasks:
         if not inference.tasks:
             raise DataError(
@@ -160,7 +160,7 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
     """Stop at broken rows, or leave them out and say how many.
 
     Raises:
-        DataError: the check found errors that leaving rows out does not cure, or broken rows while ``on_bad`` is refuse.
+        DataError: there are errors that leaving rows out does not cure, or broken rows while ``on_bad`` is refuse.
     """
     if report.errors:
         raise report.errors[0]

@@ -30,7 +30,9 @@ def start_from(
     if base is not None:
         taken, left = take_fitting(model, load_weights(base))
         if not taken:
-            raise WeightsError(base, "weights that fit this model", "none of the same name and shape", "use the base's recipe")
+            raise WeightsError(
+                base, "weights that fit this model", "none of the same name and shape", "use the base's recipe"
+            )
         tell(f"started from {base}: {taken} tensors taken over, {left} begin anew")
     if isinstance(model.text, WordVectors) and settings.model.text.vectors is not None and codec.reader is not None:
         known = model.text.fill(codec.reader.words)
@@ -53,7 +55,9 @@ def start_from(
                 raise WeightsError(tower.weights, shapes, found, do)
             taken, left = take_fitting(module, state)
             if not taken:
-                raise WeightsError(tower.weights, f"weights of a {tower.kind}", "none that fits", "check model." + name + ".kind")
+                raise WeightsError(
+                    tower.weights, f"weights of a {tower.kind}", "none that fits", "check model." + name + ".kind"
+                )
             tell(f"{name} tower started from {tower.weights}: {taken} tensors taken over, {left} begin anew")
         if tower.frozen:
             module.requires_grad_(False)
@@ -73,7 +77,9 @@ def tower_weights(folder: Path, name: str) -> dict[str, Tensor]:
         return {key.removeprefix(p): tensor for key, tensor in state.items() for p in prefixes if key.startswith(p)}
     if family not in FAMILIES:
         known = ", ".join(["rebus", *FAMILIES])
-        raise WeightsError(folder, f"a checkpoint of a known family ({known})", f"'{family}'", "convert it to one of these")
+        raise WeightsError(
+            folder, f"a checkpoint of a known family ({known})", f"'{family}'", "convert it to one of these"
+        )
     found: dict[str, Tensor] = FAMILIES[family].from_hf(load_weights(folder))
     return found
 

@@ -1,4 +1,4 @@
-"""``answer``: a picture and a question in, words out (visual question answering). Without a picture: questions alone."""
+"""``answer``: a picture and a question in, words out (visual question answering). Or questions alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task is: the columns it needs, what it asks of the model, its loss, how outputs become predictions, its figures.
+"""What a task is: the columns it needs, what it asks of the model, its loss, its predictions, its figures.
 
 A task knows no model parts and no loops. It is fitted on a table's columns, then gives training items by row number.
 """
@@ -263,7 +263,11 @@ class Task(ABC):
             metrics={key: one.value.value for key, one in found.items()},
             intervals={key: (one.value.low, one.value.high) for key, one in found.items()},
             baseline={key: one.baseline.value for key, one in found.items() if one.baseline is not None},
-            gains={key: (one.difference.value, one.difference.low, one.difference.high) for key, one in found.items() if one.difference is not None},
+            gains={
+                key: (one.difference.value, one.difference.low, one.difference.high)
+                for key, one in found.items()
+                if one.difference is not None
+            },
             baseline_name=name,
             by_type=by_type,
             correct=[float(x) for x in correct],

@@ -282,7 +282,7 @@ answer.jsonl, a row a question:
 scenes.jsonl, a row a picture:
   picture, caption_en, caption_zh, things (labels from left to right), count, background, boxes,
   artist, split, seen, scene
-boxes: a list of {{"label": "noun|名词", "box": [x0, y0, x1, y1]}} in fractions of the picture, from its top left corner.
+boxes: a list of {{"label": "noun|名词", "box": [x0, y0, x1, y1]}} in fractions of the picture from the top left.
 
 Settings: {settings}
 

@@ -30,7 +30,7 @@ class Cross(Fusion):
         super().__init__(settings, widths, width)
         self.layers = nn.ModuleList(
             [
-                nn.ModuleDict({name: GatedCrossLayer(width, settings.heads, settings.dropout) for name in widths})
+                nn.ModuleDict({name: GatedCrossLayer(width, settings.heads or 1, settings.dropout) for name in widths})
                 for _ in range(settings.depth)
             ]
         )

@@ -25,7 +25,7 @@ class Unified(Fusion):
         super().__init__(settings, widths, width)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})
         self.layers = nn.ModuleList(
-            [FusionLayer(width, settings.heads, settings.dropout) for _ in range(settings.depth)]
+            [FusionLayer(width, settings.heads or 1, settings.dropout) for _ in range(settings.depth)]
         )
         self.norm = RMSNorm(width)
 

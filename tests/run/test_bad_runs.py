@@ -1,0 +1,147 @@
+"""A Run folder that is missing, unfinished or damaged: one paragraph of four parts, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from rebus import api
+from rebus.cli.app import app
+from rebus.errors import RebusError, RunError, WeightsError
+
+SMALL = {
+    "picture.size": 32,
+    "model.picture.width": 16,
+    "model.picture.depth": 1,
+    "model.picture.heads": 2,
+    "model.text.width": 16,
+    "model.text.depth": 1,
+    "model.text.heads": 2,
+    "text.vocab_size": 300,
+    "train.steps": 2,
+    "train.batch_size": 4,
+    "train.precision": "fp32",
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    rows = []
+    for number in range(12):
+        Image.fromarray(np.full((32, 32, 3), 20 * number, dtype=np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"{number}.png,{'dark' if number < 6 else 'light'}")
+    (folder / "table.csv").write_text("picture,label\n" + "\n".join(rows), encoding="utf-8")
+    run = api.train(folder / "table.csv", out=folder / "run", settings=SMALL, quiet=True)
+    return run.folder
+
+
+def edit_json(path: Path, change: Callable[[dict[str, object]], object]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def reshape(run: Path) -> None:
+    state = load_file(run / "model.safetensors")
+    name = next(key for key in state if state[key].dim() == 2)
+    state[name] = state[name][:-1].contiguous()
+    save_file(state, run / "model.safetensors")
+
+
+def drop_tensor(run: Path) -> None:
+    state = load_file(run / "model.safetensors")
+    state.pop(sorted(state)[0])
+    save_file(state, run / "model.safetensors")
+
+
+BREAKS: dict[str, tuple[Callable[[Path], object], type[RebusError]]] = {
+    "no such folder": (shutil.rmtree, RunError),
+    "an empty folder": (lambda run: (shutil.rmtree(run), run.mkdir()), RunError),
+    "training has not ended": (lambda run: (run / "model.safetensors").unlink(), RunError),
+    "no config": (lambda run: (run / "config.json").unlink(), RunError),
+    "no recipe": (lambda run: (run / "recipe.yaml").unlink(), RunError),
+    "no tokenizer": (lambda run: (run / "tokenizer.json").unlink(), RunError),
+    "weights cut short": (lambda run: half(run / "model.safetensors"), WeightsError),
+    "weights empty": (lambda run: (run / "model.safetensors").write_bytes(b""), WeightsError),
+    "weights of another shape": (reshape, WeightsError),
+    "a tensor missing": (drop_tensor, WeightsError),
+    "config cut short": (lambda run: half(run / "config.json"), RunError),
+    "config without tasks": (lambda run: edit_json(run / "config.json", lambda c: c.pop("tasks")), RunError),
+    "tokenizer cut short": (lambda run: half(run / "tokenizer.json"), RunError),
+    "recipe cut short": (lambda run: (run / "recipe.yaml").write_text("train: [", encoding="utf-8"), RebusError),
+    "recipe with an unknown key": (
+        lambda run: (run / "recipe.yaml").write_text("trian: {}", encoding="utf-8"),
+        RebusError,
+    ),
+    "an unknown task": (
+        lambda run: edit_json(run / "config.json", lambda c: c["tasks"][0]["settings"].update(name="sing")),  # type: ignore[index]
+        RebusError,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(BREAKS))
+def test_a_broken_run_is_told_in_four_parts(whole: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("checkpoints", "events"))
+    damage, kind = BREAKS[name]
+    damage(run)
+    with pytest.raises(kind) as caught:
+        api.load(run)
+    parts = caught.value.as_dict()
+    assert all(parts.values()), parts
+    assert "\n" not in str(caught.value)
+    picture = whole.parent / "0.png"
+    done = CliRunner().invoke(app, ["ask", str(run), str(picture), "what?"])
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output
+
+
+def test_training_refuses_a_folder_that_holds_a_run(whole: Path) -> None:
+    before = (whole / "model.safetensors").read_bytes()
+    with pytest.raises(RunError, match="choose another --out"):
+        api.train(whole.parent / "table.csv", out=whole, settings=SMALL, quiet=True)
+    assert (whole / "model.safetensors").read_bytes() == before
+
+
+def test_resuming_what_was_never_begun_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no such folder"):
+        api.resume(tmp_path / "nowhere", quiet=True)
+
+
+def test_a_table_without_the_models_column_is_refused(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("photo,label\n0.png,dark\n", encoding="utf-8")
+    with pytest.raises(RebusError, match="'picture'"):
+        api.predict_table(whole, tmp_path / "other.csv", tmp_path / "out.csv")
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_an_unknown_suffix_is_refused_before_any_work(whole: Path) -> None:
+    with pytest.raises(RebusError, match=r"\.parquet"):
+        api.predict_table(whole, whole.parent / "table.csv", whole.parent / "out.xlsx")
+
+
+def test_a_broken_picture_among_good_ones_is_counted(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    shutil.copy(whole.parent / "0.png", tmp_path / "good.png")
+    (tmp_path / "mixed.csv").write_text("picture,label\ngood.png,dark\nbad.png,light\n", encoding="utf-8")
+    summary = api.predict_table(whole, tmp_path / "mixed.csv", tmp_path / "out.jsonl")
+    assert (summary.rows, summary.skipped) == (2, 1)
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert rows[0]["classify"] in ("dark", "light")
+    assert rows[0]["error"] == ""
+    assert rows[1]["classify"] is None
+    assert "bad.png" in rows[1]["error"]
