@@ -105,6 +105,7 @@ def test_a_run_that_was_stopped_says_how_to_go_on(door: SimpleNamespace) -> None
 
 def test_only_the_first_process_prints(door: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert rebus("train", "pets.csv").stdout == ""
 
 

@@ -52,11 +52,13 @@ def settle(folder: Path, settings: Train, device: torch.device, *, resume: bool,
 
 
 def _measure(path: Path, settings: Train, device: torch.device) -> Facts:
-    probe = probe_precision(device)
-    chosen = settings.precision  # a named precision is for everything, so that nothing is left to a measurement
-    facts = Facts(probe.precision, probe.muon) if chosen == "auto" else Facts(chosen, chosen)
-    measured = {"precision": facts.precision, "muon": facts.muon, "probe_seconds": probe.seconds}
-    atomic.write_json(path, {**measured, **_machine(device)})
+    if settings.precision == "auto":
+        probe = probe_precision(device)
+        facts, seconds = Facts(probe.precision, probe.muon), probe.seconds
+    else:  # a named precision is for everything, so that nothing is left to a measurement
+        facts, seconds = Facts(settings.precision, settings.precision), {}
+    settled = {"precision": facts.precision, "muon": facts.muon, "probe_seconds": seconds}
+    atomic.write_json(path, {**settled, **_machine(device)})
     return facts
 
 

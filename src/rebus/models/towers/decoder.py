@@ -209,11 +209,15 @@ class Decoder(nn.Module):
                 nn.init.zeros_(layer.mlp.down_proj.weight)
                 # Keys start as queries: a token then looks at tokens like itself, a word at the patch that shows it.
                 start_keys_as_queries(layer.self_attn)
+                if layer.cross_attn is not None:
+                    start_keys_as_queries(layer.cross_attn)
 
 
 @torch.no_grad()
 def start_keys_as_queries(attention: Attention) -> None:
     """Copy the query projection into the key projection; with grouped queries, that of each group's first head."""
+    if attention.k_proj.in_features != attention.q_proj.in_features:
+        return  # a memory of another width has no words to compare with
     each = attention.heads // attention.kv_heads
     query = attention.q_proj.weight.view(attention.heads, attention.head_dim, -1)
     attention.k_proj.weight.copy_(query[::each].flatten(0, 1))
