@@ -135,10 +135,26 @@ def stamps(cache: Path, minutes: float) -> None:
     }
     label = {"label": "topic"}
     both = [{"name": "classify", "columns": {**label, "picture": "picture", "text": "caption"}}]
-    trained("picture", table, cache / "run", **common, tasks=[{"name": "classify", "columns": {**label, "picture": "picture"}}])
-    trained("caption", table, cache / "run", **common, tasks=[{"name": "classify", "columns": {**label, "text": "caption"}}])
+    trained(
+        "picture",
+        table,
+        cache / "run",
+        **common,
+        tasks=[{"name": "classify", "columns": {**label, "picture": "picture"}}],
+    )
+    trained(
+        "caption", table, cache / "run", **common, tasks=[{"name": "classify", "columns": {**label, "text": "caption"}}]
+    )
     for fusion, how in (("joint", "concat"), ("unified", "concat"), ("cross", "concat")):
-        trained(f"both, {fusion}", table, cache / "run", **common, tasks=both, model__fusion__kind=fusion, model__fusion__how=how)
+        trained(
+            f"both, {fusion}",
+            table,
+            cache / "run",
+            **common,
+            tasks=both,
+            model__fusion__kind=fusion,
+            model__fusion__how=how,
+        )
 
 
 def fashion(cache: Path, minutes: float) -> None:

@@ -3,7 +3,7 @@
 
 Knows nothing of scenes, questions or models: icon packages in, ``src/rebus/data/pack/`` out.
 
-    pip install resvg-py            # renders SVG; needed here only
+    pip install -c constraints.txt resvg-py   # renders SVG; needed here only
     python scripts/build_pack.py --cache /some/empty/folder
 
 The icon sets come as npm packages in fixed versions, so the same bytes come out whenever it is run.

@@ -93,12 +93,12 @@ def demo_recipe() -> Recipe:
     return load_recipe(RECIPE)
 
 
-def write_demo_scenes(folder: Path, *, train: int = 16000) -> Path:
+def write_demo_scenes(folder: Path, *, train: int = 12000) -> Path:
     """Write the demo's table of scenes; gives the folder."""
     return write_scenes(folder, train=train)
 
 
-def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train: int = 16000) -> Run:
+def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train: int = 12000) -> Run:
     """Write scenes, train, judge, ask, report.
 
     Args:

@@ -126,13 +126,20 @@ def true_answer(question: wording.Question, scene: Scene) -> str:
         return nearest.kind.zh if zh else nearest.kind.en
     if question.type == "where":
         (kind,) = kinds
-        (x, y), words = placed[kind].centre, ("左中右", "上中下") if zh else (("left", "", "right"), ("top", "", "bottom"))
+        (x, y), words = (
+            placed[kind].centre,
+            ("左中右", "上中下") if zh else (("left", "", "right"), ("top", "", "bottom")),
+        )
         column, row = ((0 if c < 1 / 3 else 1 if c < 2 / 3 else 2) for c in (x, y))
         assert min(abs(c - line) for c in (x, y) for line in (1 / 3, 2 / 3)) >= wording.EDGE
         if row == column == 1:
             return "正中间" if zh else "centre"
         if zh:
-            return f"{words[0][column]}{words[1][row]}角" if 1 not in (row, column) else f"{words[0][column] if row == 1 else words[1][row]}边"
+            return (
+                f"{words[0][column]}{words[1][row]}角"
+                if 1 not in (row, column)
+                else f"{words[0][column] if row == 1 else words[1][row]}边"
+            )
         return f"{words[1][row]} {words[0][column]}".strip()
     one, other = (placed[kind] for kind in kinds)
     assert abs(one.centre[1] - other.centre[1]) >= wording.CLEAR

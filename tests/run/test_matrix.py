@@ -11,11 +11,14 @@ import pytest
 import torch
 from PIL import Image
 
+from rebus.models.fusion import FUSIONS as REGISTERED
+from rebus.models.towers import TOWERS as REGISTERED_TOWERS
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.run.build import save_codec, save_model
 from rebus.run.folder import Run
 from rebus.run.learn import Assembled, assemble, summed_loss
 from rebus.run.predictor import Predictor
+from rebus.tasks import TASKS
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLUMNS = {
@@ -117,6 +120,12 @@ def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str,
         with torch.no_grad():
             assert torch.equal(ready.model(batch)[task], again.model(batch)[task])
     assert Run(tmp_path).weights_path.exists()
+
+
+def test_the_matrix_holds_every_registered_part() -> None:
+    assert set(COLUMNS) == set(TASKS.names())
+    assert {fusion for fusion, _ in FUSIONS} == set(REGISTERED.names())
+    assert {name for pair in TOWERS for name in pair} == set(REGISTERED_TOWERS.names())
 
 
 def test_a_question_does_not_see_the_others_that_share_its_picture(table: Path) -> None:

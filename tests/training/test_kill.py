@@ -18,7 +18,6 @@ DRIVER = Path(__file__).with_name("kill_driver.py")
     ("config", "mode"),
     [
         ("adamw", "random"),
-        ("muon", "random"),
         ("early", "random"),
         ("muon", "tensors"),
         ("adamw", "rename"),

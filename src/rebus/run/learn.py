@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rebus.run.frozen import frozen_features
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import Prepared, Tell, prepare
 from rebus.run.start import start_from
+from rebus.run.workers import FeedPool
 from rebus.tasks import Codec, Task
 from rebus.tasks.feed import Feed, group_rows
 from rebus.tasks.writing import WritingTask
@@ -119,16 +121,21 @@ def learn(
         run.write_json("check.json", ready.prepared.report.as_dict())
         run.write_json("inference.json", asdict(ready.prepared.inference) | {"tasks": []})
         atomic.write_text(run.recipe_path, settings.save_text())
-    result = fit(
-        ready.model,
-        plan_of(ready),
-        settings.train,
-        folder,
-        seed=settings.seed,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        resume=resume,
-        quiet=quiet,
-    )
+    pool = FeedPool(ready.feed, settings.data.workers) if settings.data.workers else None
+    try:
+        result = fit(
+            ready.model,
+            plan_of(ready, pool.batch_at if pool else ready.feed.batch_at),
+            settings.train,
+            folder,
+            seed=settings.seed,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            resume=resume,
+            quiet=quiet,
+        )
+    finally:
+        if pool:
+            pool.close()
     if first and result.stopped_because != "interrupted":
         finish(run, ready, result, time.time() - started, evaluate)
     return run
@@ -159,7 +166,7 @@ def finish(run: Run, ready: Assembled, result: FitResult, seconds: float, evalua
     run.write_json("evaluation.json", found.as_dict() | {"training": trained})
 
 
-def plan_of(ready: Assembled) -> Plan:
+def plan_of(ready: Assembled, batch_at: Callable[[int, float], Any]) -> Plan:
     """What the loop needs to know, as plain callables."""
     prepared, tasks = ready.prepared, ready.prepared.tasks
     watched = next((task for task in tasks.values() if task.predicts), None)
@@ -186,7 +193,7 @@ def plan_of(ready: Assembled) -> Plan:
         return f"{asked} {told.value} (true: {watched.truth(values, row)})".strip()
 
     return Plan(
-        batch_at=ready.feed.batch_at,
+        batch_at=batch_at,
         loss_of=loss_of,
         batch_rows=prepared.recipe.train.batch_size,
         total_steps=ready.total_steps,

@@ -172,6 +172,8 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
             found=f"{first.found} ({len(report.bad_rows)} broken rows in all; `rebus data check` lists them)",
             do=f"{first.do}; or leave such rows out and have them counted with --set data.on_bad=skip",
         )
+    if report.skipped:
+        tell(f"the reader left out {len(report.skipped)} rows or files; the first: {report.skipped[0]}")
     if report.bad_rows:
         tell(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
     return set(report.bad_rows)

@@ -1,0 +1,63 @@
+"""Batches prepared by several processes; the same batches as one process makes, in the same order."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
+
+import torch
+
+from rebus.errors import RecipeError
+from rebus.tasks.feed import Feed
+
+_feed: Feed | None = None  # in a worker: what it was forked with
+
+
+class FeedPool:
+    """Calls ``feed.batch_at`` ahead of time in forked processes.
+
+    A batch is a pure function of the step and of the tasks that are trained then, so which process makes it does not
+    matter. Tasks that begin or end between the asking and the using are made anew.
+
+    Args:
+        feed: what makes batches.
+        workers: how many processes.
+
+    Raises:
+        RecipeError: the system cannot fork (Windows).
+    """
+
+    def __init__(self, feed: Feed, workers: int) -> None:
+        if "fork" not in multiprocessing.get_all_start_methods():
+            raise RecipeError("data.workers", "0 on a system without fork", str(workers), "set it to 0")
+        self.feed, self.workers = feed, workers
+        self._pool = ProcessPoolExecutor(
+            workers, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(feed,)
+        )
+        self._ahead: dict[tuple[int, tuple[str, ...]], Future[Any]] = {}
+
+    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+        """As ``Feed.batch_at``; the next steps' batches are asked for on the way."""
+        names = tuple(self.feed.active(progress))
+        for later in range(step, step + self.workers + 1):
+            if (later, names) not in self._ahead:
+                self._ahead[later, names] = self._pool.submit(_make, later, progress)
+        batch: dict[str, Any] = self._ahead.pop((step, names)).result()
+        self._ahead = {key: made for key, made in self._ahead.items() if key[0] > step}
+        return batch
+
+    def close(self) -> None:
+        """End the processes."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(feed: Feed) -> None:
+    global _feed
+    _feed = feed
+    torch.set_num_threads(1)
+
+
+def _make(step: int, progress: float) -> dict[str, Any]:
+    assert _feed is not None  # noqa: S101 - set when the process began
+    return _feed.batch_at(step, progress)
