@@ -154,7 +154,7 @@ def test_every_answer_is_true_of_the_boxes(scenes: list[Scene]) -> None:
             assert question.answer == true_answer(question, scene), question
             types[question.type] += 1
     assert set(types) == set(wording.TYPES)
-    assert 2.0 <= types["existence"] / 2 / len(scenes) <= 3.2
+    assert 3.0 <= types["existence"] / 2 / len(scenes) <= 4.0
 
 
 def test_yes_and_no_are_balanced(scenes: list[Scene]) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 Points = tuple[list[float], list[float]]
 
 _MOST_CLASSES = 40  # of a confusion matrix that can still be read
+
+
 def plot_curves(path: str | Path, records: Iterable[Mapping[str, Any]], language: str = "en") -> Path:
     """Loss, learning rate and validation figures by step, from the lines of metrics.jsonl.
 

@@ -37,8 +37,8 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
         "zh": ("{noun}在哪里？", "{noun}在图的哪个位置？"),
     },
     "left": {
-        "en": ("What is just left of the {noun}?", "What comes just before the {noun}, from left to right?"),
-        "zh": ("{noun}左边紧挨着的是什么？", "从左往右看，{noun}的前一个是什么？"),
+        "en": ("What is just left of the {noun}?", "What is next to the {noun}, on its left?"),
+        "zh": ("{noun}左边紧挨着的是什么？", "紧挨着{noun}左边的是什么？"),
     },
     "above": {
         "en": ("Is the {noun} above the {other}?", "Is the {noun} higher than the {other}?"),
@@ -106,7 +106,7 @@ def third(place: float) -> int | None:
 def questions(
     things: Sequence[Placed], background: str, kinds: Sequence[Kind], rng: np.random.Generator
 ) -> list[Question]:
-    """About nine questions in English and the same ones in Chinese.
+    """About ten questions in English and the same ones in Chinese.
 
     Args:
         things: of the scene, in reading order.
@@ -134,7 +134,7 @@ def questions(
         return {language: YES_NO[kind][language][0 if true else 1] for language in LANGUAGES}
 
     ask("caption", {language: caption(things, language) for language in LANGUAGES})
-    pairs = 2 if len(things) > 1 and rng.random() < 0.4 else 1
+    pairs = min(2, len(things))
     present = [thing.kind for thing in things]
     absent = [kind for kind in kinds if kind not in present]
     pairs = min(pairs, len(absent))

@@ -163,9 +163,7 @@ def figures(statistics: Mapping[str, Statistic], size: int) -> dict[str, float]:
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def resamples(
-    size: int, *, n: int = 1000, seed: int = 0, groups: Sequence[Hashable] | None = None
-) -> Iterator[Floats]:
+def resamples(size: int, *, n: int = 1000, seed: int = 0, groups: Sequence[Hashable] | None = None) -> Iterator[Floats]:
     """Weights of ``size`` items in ``n`` resamples, in pieces (R, N): how often each item was drawn.
 
     Raises:
