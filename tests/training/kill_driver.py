@@ -68,7 +68,7 @@ def slow_down(mode, folder):
 
     def wait():
         marker.touch()
-        time.sleep(0.15)
+        time.sleep(0.1)
 
     if mode == "tensors":
         write = checkpoint._write_tensors
@@ -99,7 +99,7 @@ def run_with_kills(config, mode, folder, kills):
     while not (folder / "digest").exists():
         (folder / "marker").unlink(missing_ok=True)
         batches[0] = 0
-        pid = child(config, mode, folder, resume=tries > 0)
+        pid = child(config, mode if hits < kills else "random", folder, resume=tries > 0)
         tries += 1
         if hits < kills:
             wait_for_the_instant(mode, folder, pid)
@@ -121,7 +121,7 @@ def wait_for_the_instant(mode, folder, pid):
             (folder / "marker").unlink()
             saves -= 1
             if saves == 0:
-                time.sleep(random.uniform(0.0, 0.1))
+                time.sleep(random.uniform(0.0, 0.08))
                 return
         time.sleep(0.002)
 

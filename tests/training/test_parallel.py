@@ -45,7 +45,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         done = subprocess.run(
-            [*command, str(folder)], env=environment, capture_output=True, text=True, timeout=140, check=False
+            [*command, str(folder)], env=environment, capture_output=True, text=True, timeout=250, check=False
         )
         assert done.returncode == 0, done.stderr
     one, other = (load_file(tmp_path / name / "final.safetensors") for name in ("one", "two"))

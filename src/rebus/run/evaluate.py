@@ -18,6 +18,7 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
+from rebus.run.prepare import open_store
 from rebus.tasks import Prediction, Task, TaskScore
 from rebus.tasks.base import Values, as_text, missing
 
@@ -118,16 +119,7 @@ def store_for(predictor: Predictor, table: Table, task: Task) -> PictureStore | 
     column = task.settings.columns.get("picture")
     if column is None or predictor.model.picture is None or column not in table.columns:
         return None
-    data, picture = predictor.recipe.data, predictor.recipe.picture
-    return PictureStore(
-        table,
-        column,
-        size=picture.size,
-        fit=picture.fit,
-        background=data.background,
-        pixel_budget=data.pixel_budget,
-        cache_mb=data.cache_mb,
-    )
+    return open_store(table, column, predictor.recipe)
 
 
 def evaluate_run(

@@ -73,18 +73,7 @@ class Prepared:
     def pictures(self) -> PictureStore | None:
         """Decoded pictures by row."""
         column = self.picture_column
-        if column is None:
-            return None
-        data, picture = self.recipe.data, self.recipe.picture
-        return PictureStore(
-            self.table,
-            column,
-            size=picture.size,
-            fit=picture.fit,
-            background=data.background,
-            pixel_budget=data.pixel_budget,
-            cache_mb=data.cache_mb,
-        )
+        return None if column is None else open_store(self.table, column, self.recipe)
 
     def texts(self) -> list[str]:
         """All text of the training rows, to train a tokenizer on."""
@@ -177,6 +166,20 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
     if report.bad_rows:
         tell(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
     return set(report.bad_rows)
+
+
+def open_store(table: Table, column: str, recipe: settings.Recipe) -> PictureStore:
+    """A column's pictures, as the recipe says they are decoded and fitted."""
+    data, picture = recipe.data, recipe.picture
+    return PictureStore(
+        table,
+        column,
+        size=picture.size,
+        fit=picture.fit,
+        background=data.background,
+        pixel_budget=data.pixel_budget,
+        cache_mb=data.cache_mb,
+    )
 
 
 def shared_picture_column(tasks: Sequence[settings.TaskSettings]) -> str | None:

@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask, as_text, missing
+from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask, as_text, missing
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
 
 
 @TASKS.register("classify")
-class Classify(VectorTask):
+class Classify(Labels, VectorTask):
     """Columns: ``picture`` and/or ``text``, ``label``."""
 
     name = "classify"
@@ -29,10 +29,6 @@ class Classify(VectorTask):
         "label": Role(("category", "text", "number")),
     }
     watch = "accuracy"
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(settings)
-        self.labels: list[str] = []
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""
@@ -46,18 +42,9 @@ class Classify(VectorTask):
             )
         self.restore({"labels": found})
 
-    def state(self) -> dict[str, Any]:
-        """The labels."""
-        return {"labels": self.labels}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the labels back."""
-        self.labels = list(state["labels"])
-        self._index = {label: i for i, label in enumerate(self.labels)}
-
     def usable(self, values: Values, row: int) -> bool:
         """A label that training knows."""
-        return as_text(values["label"][row]) in self._index
+        return as_text(values["label"][row]) in self.index
 
     def head(self, codec: Codec) -> HeadSpec:
         """A number a label."""
@@ -65,7 +52,7 @@ class Classify(VectorTask):
 
     def target(self, values: Values, row: int) -> NDArray[Any]:
         """The label's number."""
-        return np.asarray(self._index[as_text(values["label"][row])], dtype=np.int64)
+        return np.asarray(self.index[as_text(values["label"][row])], dtype=np.int64)
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Cross-entropy."""

@@ -16,14 +16,14 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import IGNORED, HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, as_labels, missing
+from rebus.tasks.base import TASKS, Codec, Item, Labels, Prediction, Role, Task, Values, as_labels, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
 
 
 @TASKS.register("patches")
-class Patches(Task):
+class Patches(Labels, Task):
     """Columns: ``picture``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side.
 
     A label may hold several names, in several languages, separated by ``|``: ``dog|狗``.
@@ -33,10 +33,7 @@ class Patches(Task):
     roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "boxes": Role(("boxes",))}
     watch = "accuracy"
     predicts = False
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(settings)
-        self.labels: list[str] = []
+    first = 1  # number 0 is the background
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels; number 0 is the background."""
@@ -49,15 +46,6 @@ class Patches(Task):
                 'write them as [{"label": "cat", "box": [x0, y0, x1, y1]}] in fractions of the picture',
             )
         self.restore({"labels": found})
-
-    def state(self) -> dict[str, Any]:
-        """The labels."""
-        return {"labels": self.labels}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the labels back."""
-        self.labels = list(state["labels"])
-        self._index = {label: i + 1 for i, label in enumerate(self.labels)}
 
     def head(self, codec: Codec) -> HeadSpec:
         """A number a label and one for the background, for each picture token; labels are compared as words."""
@@ -82,7 +70,7 @@ class Patches(Task):
         drawn = np.zeros((GRID, GRID), dtype=np.int64)
         for box in boxes:
             x0, y0, x1, y1 = (round(float(side) * GRID) for side in box["box"])
-            drawn[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)] = self._index.get(
+            drawn[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)] = self.index.get(
                 str(box["label"]), IGNORED
             )
         return drawn

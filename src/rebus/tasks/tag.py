@@ -12,14 +12,14 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask, as_labels
+from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask, as_labels
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 
 @TASKS.register("tag")
-class Tag(VectorTask):
+class Tag(Labels, VectorTask):
     """Columns: ``picture`` and/or ``text``, ``labels`` (a list, or text separated by ``|`` or ``;``)."""
 
     name = "tag"
@@ -29,10 +29,6 @@ class Tag(VectorTask):
         "labels": Role(("labels", "category", "text")),
     }
     watch = "map"
-
-    def __init__(self, settings: Any) -> None:
-        super().__init__(settings)
-        self.labels: list[str] = []
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""
@@ -45,15 +41,6 @@ class Tag(VectorTask):
                 "write several labels as a list or separated by '|' or ';'",
             )
         self.restore({"labels": found})
-
-    def state(self) -> dict[str, Any]:
-        """The labels."""
-        return {"labels": self.labels}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the labels back."""
-        self.labels = list(state["labels"])
-        self._index = {label: i for i, label in enumerate(self.labels)}
 
     def usable(self, values: Values, row: int) -> bool:
         """An empty list of labels is a fact too; a cell that holds nothing is not."""
@@ -71,8 +58,8 @@ class Tag(VectorTask):
         """1 for each label that the row has, (C,)."""
         target = np.zeros(len(self.labels), dtype=np.float32)
         for label in as_labels(values["labels"][row]):
-            if label in self._index:
-                target[self._index[label]] = 1.0
+            if label in self.index:
+                target[self.index[label]] = 1.0
         return target
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
