@@ -1,8 +1,7 @@
-"""Name each picture token in words: its name vector is compared with the decoder's own embeddings of the names.
+"""Name each picture token in words: its vector is compared with the decoder's own embeddings of the names.
 
-The name vector is added to the token on its way into the decoder. It puts what a patch shows and the word for it in one
-place, so that one attention pattern finds any word in a picture, where unrelated spaces would need one for each word
-(docs/LOG.md has what that is worth). All else that the token knows travels beside it.
+It puts what a patch shows and the word for it in one place, so that one attention pattern finds any word in a picture,
+where unrelated spaces would need one for each word (docs/LOG.md has what that is worth).
 
 Letters: B items, P picture tokens, C labels, N names a label, T tokens a name, D width, V vocabulary.
 """
@@ -16,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.models.features import masked_mean
-from rebus.nn.norms import RMSNorm
 
 Names = tuple[tuple[tuple[int, ...], ...], ...]  # label: its names: their token ids
 
@@ -28,7 +26,6 @@ class NamingHead(nn.Module):
     Language Supervision", 2021.
 
     Args:
-        picture_width: of the picture tower's tokens.
         width: D.
         names: token ids of every name of every label; a label may have names in several languages.
     """
@@ -36,11 +33,8 @@ class NamingHead(nn.Module):
     ids: Tensor
     real: Tensor
 
-    def __init__(self, picture_width: int, width: int, names: Names) -> None:
+    def __init__(self, width: int, names: Names) -> None:
         super().__init__()
-        self.name = nn.Sequential(RMSNorm(picture_width), nn.Linear(picture_width, width))
-        # twice as long as what a linear layer gives at first: the name leads
-        self.gain = nn.Parameter(torch.tensor(2 * math.sqrt(width / 3)))
         most, longest = max(len(label) for label in names), max(len(name) for label in names for name in label)
         ids = torch.zeros(len(names), most, longest, dtype=torch.long)
         real = torch.zeros(len(names), most, longest, dtype=torch.bool)
@@ -54,17 +48,12 @@ class NamingHead(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, tokens: Tensor, embeddings: Tensor) -> Tensor:
-        """(B, P, picture_width) tokens and (V, D) embeddings -> (B, P, 1 + C); the first number is for nothing."""
+        """(B, P, D) picture tokens and (V, D) embeddings -> (B, P, 1 + C); the first number is for nothing."""
         labels, most = self.ids.shape[:2]
         vectors = embeddings[self.ids]  # (C, N, T, D)
         flat = masked_mean(vectors.flatten(0, 1), self.real.flatten(0, 1))  # (C N, D)
         each = functional.normalize(flat, dim=-1).view(labels, most, -1)
         classes = masked_mean(each, self.real.any(-1))  # (C, D), the mean over a label's names
         classes = torch.cat([functional.normalize(self.nothing, dim=-1)[None], classes])
-        scores: Tensor = functional.normalize(self.name(tokens), dim=-1) @ classes.to(tokens.dtype).T
+        scores: Tensor = functional.normalize(tokens, dim=-1) @ classes.to(tokens.dtype).T
         return scores * self.log_scale.exp().clamp(max=100.0)
-
-    def named(self, tokens: Tensor) -> Tensor:
-        """(B, P, picture_width) tokens -> (B, P, D), what to add to them in the decoder's space."""
-        direction: Tensor = functional.normalize(self.name(tokens), dim=-1)
-        return direction * self.gain

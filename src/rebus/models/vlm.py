@@ -13,7 +13,7 @@ A batch is a dictionary:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -117,7 +117,7 @@ class VisionLanguageModel(nn.Module):
                     RMSNorm(width), nn.Dropout(settings.fusion.dropout), nn.Linear(width, spec.outputs)
                 )
             elif spec.kind == "tokens" and self.decoder is not None and spec.names and self.picture is not None:
-                self.heads[name] = NamingHead(self.picture.width, width, spec.names)
+                self.heads[name] = NamingHead(width, spec.names)
             elif spec.kind == "tokens" and self.picture is not None:
                 self.heads[name] = nn.Sequential(
                     RMSNorm(self.picture.width), nn.Linear(self.picture.width, spec.outputs)
@@ -152,8 +152,8 @@ class VisionLanguageModel(nn.Module):
     def name_tokens(self, name: str, seen: Features) -> Tensor:
         """A ``tokens`` head's (B, P, C) for what the picture tower saw."""
         head = self.heads[name]
-        if isinstance(head, NamingHead) and self.decoder is not None:
-            scores: Tensor = head(seen.tokens, self.decoder.embed_tokens.weight)
+        if isinstance(head, NamingHead) and self.fusion is not None and self.decoder is not None:
+            scores: Tensor = head(self.fusion.project["picture"](seen.tokens), self.decoder.embed_tokens.weight)
         else:
             scores = head(seen.tokens)
         return scores
@@ -213,24 +213,9 @@ class VisionLanguageModel(nn.Module):
             return Condition()
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
             made: Condition = self.fusion.condition({"picture": self.placed(seen)})
-            return self.named(made, seen).select(part["owner"])
+            return made.select(part["owner"])
         whole: Condition = self.fusion.condition(self.gather(seen, part))
-        return whole if seen is None else self.named(whole, seen.select(part["owner"]))
-
-    def named(self, condition: Condition, seen: Features) -> Condition:
-        """Add to each picture token what it shows, in words, where a head has learned to name it."""
-        head = next((head for head in self.heads.values() if isinstance(head, NamingHead)), None)
-        if head is None:
-            return condition
-        names = head.named(seen.tokens)
-        changed: dict[str, Any] = {}
-        for part in ("prefix", "memory"):
-            given: Features | None = getattr(condition, part)
-            if given is not None:  # picture tokens come first
-                after = given.tokens[:, names.shape[1] :]
-                tokens = torch.cat([given.tokens[:, : names.shape[1]] + names.to(given.tokens.dtype), after], dim=1)
-                changed[part] = Features(tokens, given.mask, given.pooled)
-        return replace(condition, **changed)
+        return whole
 
     def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
         """(R, L) ids -> (R, L, D) as they enter the decoder."""

@@ -33,16 +33,16 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
         "zh": ("图里有几个东西？", "一共有多少个东西？"),
     },
     "where": {
-        "en": ("Where is the {noun}?", "In which part of the picture is the {noun}?"),
-        "zh": ("{noun}在哪里？", "{noun}在图的哪个位置？"),
+        "en": ("Where is the {noun}?",),
+        "zh": ("{noun}在哪里？",),
     },
     "left": {
-        "en": ("What is just left of the {noun}?", "What is next to the {noun}, on its left?"),
-        "zh": ("{noun}左边紧挨着的是什么？", "紧挨着{noun}左边的是什么？"),
+        "en": ("What is just left of the {noun}?",),
+        "zh": ("{noun}的左边是什么？",),
     },
     "above": {
-        "en": ("Is the {noun} above the {other}?", "Is the {noun} higher than the {other}?"),
-        "zh": ("{noun}在{other}的上面吗？", "{noun}比{other}高吗？"),
+        "en": ("Is the {noun} above the {other}?",),
+        "zh": ("{noun}在{other}的上面吗？",),
     },
     "background": {
         "en": ("What colour is the background?", "Which colour is behind the things?"),

@@ -24,7 +24,7 @@ from rebus.data.demo.pack import check_artists, load_pack
 from rebus.data.demo.scenes import Scene, compose
 from rebus.errors import DataError, RunError
 
-VERSION = 3  # raised when the same settings would give other pictures or words
+VERSION = 4  # raised when the same settings would give other pictures or words
 STREAMS = {"train": 0, "valid": 1, "test-seen": 2, "test-unseen": 3}
 VALID_SCENES = 100
 UNSEEN = ("fxemoji", "twemoji")

@@ -23,8 +23,7 @@ class Unified(Fusion):
 
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
-        # About as long as a token: what a word gathers then says at once whether it came from the picture.
-        self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.5) for name in widths})
+        self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})
         self.layers = nn.ModuleList(
             [FusionLayer(width, settings.heads or 1, settings.dropout) for _ in range(settings.depth)]
         )
