@@ -38,7 +38,7 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "left": {
         "en": ("What is just left of the {noun}?",),
-        "zh": ("{noun}的左边是什么？",),
+        "zh": ("{noun}左边挨着什么？",),
     },
     "above": {
         "en": ("Is the {noun} above the {other}?",),
