@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rebus.models.features import masked_mean
+from rebus.models.features import Features, masked_mean
 
 Names = tuple[tuple[tuple[int, ...], ...], ...]  # label: its names: their token ids
 
@@ -45,6 +45,9 @@ class NamingHead(nn.Module):
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("real", real, persistent=False)
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
+        self.absent = nn.Parameter(torch.tensor(0.5))  # the likeness below which a word is not in the picture
+        self.look_up = nn.Linear(width, width)
+        nn.init.normal_(self.look_up.weight, std=0.005)  # what is found starts about as long as an embedding
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, tokens: Tensor, embeddings: Tensor) -> Tensor:
@@ -56,4 +59,32 @@ class NamingHead(nn.Module):
         classes = masked_mean(each, self.real.any(-1))  # (C, D), the mean over a label's names
         classes = torch.cat([functional.normalize(self.nothing, dim=-1)[None], classes])
         scores: Tensor = functional.normalize(tokens, dim=-1) @ classes.to(tokens.dtype).T
-        return scores * self.log_scale.exp().clamp(max=100.0)
+        return scores * self.scale
+
+    @property
+    def scale(self) -> Tensor:
+        """What cosines are multiplied by, at most 100."""
+        return self.log_scale.exp().clamp(max=100.0)
+
+    def find(self, words: Tensor, names: Tensor, shown: Features) -> Tensor:
+        """Add to each word what the picture holds of it: nothing, where no patch is like the word.
+
+        Each word attends to the patches by the likeness that ``forward`` learned from boxes, and to one place more,
+        which holds nothing. Word by patch as in Yao et al., "FILIP: Fine-grained Interactive Language-Image
+        Pre-Training", 2021.
+
+        Args:
+            words: (R, L, D) embedded text.
+            names: (R, P, D) what each picture token shows.
+            shown: (R, P, D) what is fetched from it, with a mask of real tokens.
+
+        Returns:
+            (R, L, D).
+        """
+        likeness = functional.normalize(names.float(), dim=-1).mT
+        alike = functional.normalize(words.float(), dim=-1) @ likeness  # (R, L, P)
+        alike = alike.masked_fill(~shown.mask[:, None, :], -1.0)
+        alike = torch.cat([alike, self.absent.expand(*alike.shape[:2], 1)], dim=-1)
+        share = (alike * self.scale).softmax(-1)[..., :-1]  # (R, L, P)
+        found: Tensor = share.to(shown.tokens.dtype) @ self.look_up(shown.tokens)
+        return words + found

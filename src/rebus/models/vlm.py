@@ -13,7 +13,7 @@ A batch is a dictionary:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -213,14 +213,29 @@ class VisionLanguageModel(nn.Module):
             return Condition()
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
             made: Condition = self.fusion.condition({"picture": self.placed(seen)})
-            return made.select(part["owner"])
+            return self.named(made, seen).select(part["owner"])
         whole: Condition = self.fusion.condition(self.gather(seen, part))
-        return whole
+        return whole if seen is None else self.named(whole, seen.select(part["owner"]))
+
+    @property
+    def naming(self) -> NamingHead | None:
+        """The head that names patches in words, where there is one."""
+        return next((head for head in self.heads.values() if isinstance(head, NamingHead)), None)
+
+    def named(self, condition: Condition, seen: Features) -> Condition:
+        """The condition with what words are looked up in, where a head names patches."""
+        if self.naming is None or self.fusion is None:
+            return condition
+        project, placed = self.fusion.project["picture"], self.placed(seen)
+        shown = Features(project(placed.tokens), seen.mask, placed.pooled)
+        return replace(condition, shown=shown, names=project(seen.tokens))
 
     def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
         """(R, L) ids -> (R, L, D) as they enter the decoder."""
         assert self.decoder is not None  # noqa: S101 - a head that writes has one
         embedded = self.decoder.embed(input_ids)
+        if self.naming is not None and condition.shown is not None and condition.names is not None:
+            embedded = self.naming.find(embedded, condition.names, condition.shown)
         return embedded if self.fusion is None else self.fusion.enter(condition, embedded)
 
     def _write(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:

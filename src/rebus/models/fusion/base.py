@@ -19,19 +19,23 @@ from rebus.registry import Registry
 
 @dataclass(frozen=True)
 class Condition:
-    """What a decoder is given to write from; a fusion fills one of the three.
+    """What a decoder is given to write from; a fusion fills one of the first three.
 
     Attributes:
         prefix: tokens read before the text, seen by all of it and by one another (``unified``).
         memory: tokens that every decoder layer may attend to (``cross``).
         vector: (B, D), fused into every text position (``joint``).
         present: (B,) bool, where ``vector`` holds anything.
+        shown: picture tokens that words are looked up in, where a head names patches: ``pooled`` is not used.
+        names: (B, P, D), what each of these tokens shows, in the space of the words.
     """
 
     prefix: Features | None = None
     memory: Features | None = None
     vector: Tensor | None = None
     present: Tensor | None = None
+    shown: Features | None = None
+    names: Tensor | None = None
 
     def select(self, owner: Tensor) -> Condition:
         """The condition of items ``owner`` (R,): several texts may share one picture."""
@@ -40,6 +44,8 @@ class Condition:
             self.memory.select(owner) if self.memory else None,
             self.vector[owner] if self.vector is not None else None,
             self.present[owner] if self.present is not None else None,
+            self.shown.select(owner) if self.shown else None,
+            self.names[owner] if self.names is not None else None,
         )
 
 
