@@ -110,6 +110,8 @@ class VisionLanguageModel(nn.Module):
             widths["text"] = self.decoder.width
         joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
         self.fusion = fusion(joined, widths, width) if widths else None
+        if self.fusion is not None and not any(spec.kind == "vector" for spec in heads.values()):
+            self.fusion.only_writes()
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.kind == "vector":

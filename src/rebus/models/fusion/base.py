@@ -81,6 +81,9 @@ class Fusion(nn.Module):
         """Change text embeddings (B, L, D) on their way into the decoder; most fusions leave them."""
         return embedded
 
+    def only_writes(self) -> None:
+        """No head reads what ``forward`` gives: let go of the layers that only it uses."""
+
     def projected(self, features: dict[str, Features]) -> dict[str, Features]:
         """Every modality at width D."""
         return {

@@ -50,6 +50,10 @@ class Cross(Fusion):
         ]
         return Features(self.norm(joined.tokens), joined.mask, self.mix(torch.cat(means, dim=-1)))
 
+    def only_writes(self) -> None:
+        """The decoder is the network then."""
+        self.layers = nn.ModuleList()
+
     def condition(self, features: dict[str, Features]) -> Condition:
         """All tokens as memory for the decoder's cross-attention."""
         return Condition(memory=join_features(list(self.projected(features).values())))

@@ -38,6 +38,10 @@ class Unified(Fusion):
         x = self.norm(x)
         return Features(x, joined.mask, masked_mean(x, joined.mask))
 
+    def only_writes(self) -> None:
+        """The decoder is the network then."""
+        self.layers = nn.ModuleList()
+
     def condition(self, features: dict[str, Features]) -> Condition:
         """All tokens as a prefix for the decoder."""
         return Condition(prefix=self._joined(features))
