@@ -223,3 +223,19 @@ def test_another_tokenizer_gets_our_special_tokens_after_its_own(tokenizer: Toke
     assert adopted.encode(ENGLISH[0]) == tokenizer.encode(ENGLISH[0])
     assert adopted.encode("<|bos|>", allow_special=True) == [adopted.bos_id]
     assert adopted.bos_id not in adopted.encode("<|bos|>")
+
+
+def test_named_words_stay_whole_wherever_they_stand() -> None:
+    tokenizer = Tokenizer.train(
+        ["图里有狗吗？", "狗在哪里？", "Is there a dog?"] * 50, 400, ["狗", "章鱼", "鱼", "dog"]
+    )
+    whole = {word: tokenizer.encode_inside(word) for word in ("狗", "章鱼", "鱼", "dog")}
+    assert all(len(whole[word]) == 1 for word in ("狗", "章鱼", "鱼"))
+    for text in ("图里有狗吗？", "狗在鱼的上面吗？", "章鱼左边挨着什么？"):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode(ids) == normalise(text)
+        assert [i for word in ("章鱼", "狗") if word in text for i in whole[word]] == [
+            i for i in ids if i in (*whole["狗"], *whole["章鱼"])
+        ]
+    assert whole["鱼"][0] not in tokenizer.encode("章鱼")  # the longest word wins
+    assert tokenizer.encode("Is there a dog?")[-2:-1] == whole["dog"]  # a script with spaces needs no help

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,12 @@ from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
 
 
-def make_codec(settings: recipe.Recipe, texts: list[str]) -> Codec:
+def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> Codec:
     """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own if it has one."""
     if settings.text.tokenizer is not None:
         tokenizer = Tokenizer.load(settings.text.tokenizer)
     else:
-        tokenizer = Tokenizer.train(texts, settings.text.vocab_size)
+        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words)
     reader = None
     if settings.model.text.kind == "wordvectors":
         reader = WordTokenizer.train(texts, settings.text.vocab_size, settings.text.segment)

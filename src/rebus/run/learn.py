@@ -60,7 +60,7 @@ def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None,
     prepared = prepare(settings, tell)
     settings = prepared.recipe
     if codec is None:
-        codec = saved_codec(Run(base)) if base is not None else make_codec(settings, prepared.texts())
+        codec = saved_codec(Run(base)) if base is not None else make_codec(settings, prepared.texts(), prepared.words())
     model = build_model(settings, prepared.tasks, codec)
     start_from(model, settings, codec, base, tell)
     column = prepared.picture_column

@@ -83,6 +83,10 @@ class Prepared:
             found.extend(task.texts(self.values[name], [row for row in rows if task.usable(self.values[name], row)]))
         return found
 
+    def words(self) -> list[str]:
+        """Words that the tokenizer should keep whole: the names of things in pictures."""
+        return [word for task in self.tasks.values() for word in task.words()]
+
 
 def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
     """Read, infer, check, split, fit.

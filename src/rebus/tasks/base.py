@@ -174,6 +174,10 @@ class Task(ABC):
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """All text of some rows, to train a tokenizer on."""
 
+    def words(self) -> list[str]:
+        """Words that the tokenizer should keep whole."""
+        return []
+
     @abstractmethod
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """Training items of the rows that share one picture.

@@ -56,6 +56,10 @@ class Patches(Labels, Task):
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """The labels' names, for a tokenizer that knows them."""
+        return self.words()
+
+    def words(self) -> list[str]:
+        """The labels' names."""
         return [name for label in self.labels for name in as_labels(label)]
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:

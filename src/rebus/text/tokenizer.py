@@ -7,6 +7,7 @@ Radford et al. (2019), "Language Models are Unsupervised Multitask Learners".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ _PIECES = "|".join(
 )
 
 
+_WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+
+
 class Tokenizer:
     """Ids for texts. Build one with ``train`` or ``load``.
 
@@ -60,12 +64,14 @@ class Tokenizer:
         self.pad_id, self.bos_id, self.eos_id, self.user_id, self.assistant_id, self.system_id, self.picture_id = ids
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    def train(cls, texts: Iterable[str], vocab_size: int, words: Iterable[str] = ()) -> Tokenizer:
         """Learn pieces from ``texts``; the same texts give the same tokenizer.
 
         Args:
             texts: any iterable, read once.
-            vocab_size: most pieces, special tokens and the 256 bytes included.
+            vocab_size: most pieces, special tokens and the 256 bytes included; ``words`` come on top.
+            words: kept whole wherever they stand, if their script has no spaces: else a Chinese noun is cut one way
+                before one character and another way before the next, and has no vector of its own.
 
         Raises:
             RecipeError: ``vocab_size`` is less than the bytes and special tokens need.
@@ -90,6 +96,8 @@ class Tokenizer:
             show_progress=False,
         )
         backend.train_from_iterator((clean(text) for text in texts), trainer)
+        whole = sorted({clean(word) for word in words if _WITHOUT_SPACES.fullmatch(clean(word))})
+        backend.add_tokens([AddedToken(word, normalized=True) for word in whole])
         return cls(backend)
 
     @classmethod
