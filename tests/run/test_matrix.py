@@ -94,7 +94,7 @@ def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str,
     ready = assemble(small(table, task, fusion, how, picture, text), lambda _: None)
     ready.model.train()
     batch = ready.feed.batch_at(0, 1.0)
-    optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-4)
+    optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-5)
     before = loss_of(ready, batch)
     before.backward()
     for name, parameter in ready.model.named_parameters():

@@ -29,7 +29,7 @@ from rebus.run.evaluate import Rows, chosen_rows, read_own, rows_of
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
 from rebus.tasks import Classify, Prediction, Regress, Task
-from rebus.tasks.base import as_text
+from rebus.tasks.cells import as_text
 from rebus.tasks.writing import WritingTask
 
 LOOKED_AT = 256  # rows that examples are chosen from

@@ -20,7 +20,8 @@ from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
 from rebus.tasks import Prediction, Task, TaskScore
-from rebus.tasks.base import Values, as_text, missing
+from rebus.tasks.base import Values
+from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -23,7 +23,7 @@ from rebus.run.evaluate import store_for
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction, Task
-from rebus.tasks.base import missing
+from rebus.tasks.cells import missing
 
 PORTION = 1024  # rows predicted and written together
 Row = dict[str, Any]

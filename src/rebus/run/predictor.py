@@ -20,7 +20,8 @@ from rebus.errors import DataError, nearest
 from rebus.generation.write import Sampling, write
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Codec, Prediction, Task, VectorTask
-from rebus.tasks.base import Values, missing
+from rebus.tasks.base import Values
+from rebus.tasks.cells import missing
 from rebus.tasks.feed import group_rows
 from rebus.tasks.writing import WritingTask, stack
 

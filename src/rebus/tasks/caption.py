@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.tasks.base import TASKS, Prediction, Role, Values, as_texts
+from rebus.tasks.base import TASKS, Prediction, Role, Values
 from rebus.tasks.baselines import most_frequent_caption
+from rebus.tasks.cells import as_texts
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.text_generation import caption_matches, caption_statistics
 from rebus.tasks.writing import WritingTask

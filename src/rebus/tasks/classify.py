@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask, as_text, missing
+from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask
 from rebus.tasks.baselines import majority_class
+from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
 

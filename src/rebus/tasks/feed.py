@@ -14,7 +14,8 @@ from torch import Tensor
 from rebus import recipe
 from rebus.data.transforms import augment
 from rebus.errors import RecipeError
-from rebus.tasks.base import Codec, Item, Task, Values, missing
+from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.cells import missing
 
 Picture = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
 

@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import IGNORED, HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Labels, Prediction, Role, Task, Values, as_labels, missing
+from rebus.tasks.base import TASKS, Codec, Item, Labels, Prediction, Role, Task, Values
+from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches

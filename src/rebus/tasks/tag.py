@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask, as_labels
+from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
+from rebus.tasks.cells import as_labels
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.models.vlm import IGNORED, HeadSpec
-from rebus.tasks.base import Codec, Item, Task, Values, as_texts, missing, pad_to
+from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.cells import missing, pad_to
 
 
 class WritingTask(Task):
@@ -126,6 +127,3 @@ def stack(arrays: list[NDArray[Any]], length: int, fill: int) -> Tensor:
     for row, array in enumerate(arrays):
         out[row, : len(array)] = torch.from_numpy(array)
     return out
-
-
-__all__ = ["WritingTask", "as_texts", "stack"]
