@@ -148,15 +148,13 @@ def evaluate_run(
         raise DataError(f"--by {by}", "a column of the table", f"'{by}'", nearest(by, table.columns))
     found = Evaluation(column=by or "")
     for name, task in predictor.tasks.items():
-        if not task.predicts:
-            continue
         known: Values | None = None
         training: list[int] = []
         if own is not None:
             known = task.values({column: own.column(column) for column in own.columns})
             training = [row for row in chosen_rows(own, predictor.recipe, "train") if task.usable(known, row)]
         judge(found, predictor, rows_of(predictor, table, task), rows, known, training, table, by)
-        if name not in found.tasks:
+        if name not in found.tasks and task.predicts:
             raise DataError(
                 table.name,
                 f"rows of the split '{split}' that the task '{name}' can be judged on",

@@ -148,7 +148,7 @@ def finish(run: Run, ready: Assembled, result: FitResult, seconds: float, evalua
     found = Evaluation()
     split = "test" if prepared.rows("test") else "valid"
     for task in prepared.tasks.values():
-        if task.predicts and evaluate:
+        if evaluate:
             rows, known = ready.rows_of(task), prepared.values[task.name]
             training = prepared.rows("train", task)
             judge(found, ready.predictor, rows, prepared.rows(split), known, training, prepared.table)

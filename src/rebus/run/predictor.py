@@ -19,7 +19,7 @@ from rebus.data.transforms import fit_picture
 from rebus.errors import DataError, nearest
 from rebus.generation.write import Sampling, write
 from rebus.models.vlm import VisionLanguageModel
-from rebus.tasks import Codec, Prediction, Task, VectorTask
+from rebus.tasks import Codec, Patches, Prediction, Task, VectorTask
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
 from rebus.tasks.feed import group_rows
@@ -194,6 +194,8 @@ class Predictor:
                     told = self._vector(task, values, flat, batch, owner)
                 elif isinstance(task, WritingTask):
                     told = self._written(task, values, flat, batch, owner, sampling)
+                elif isinstance(task, Patches):
+                    told = self._shares(task, values, flat, batch, owner)
                 else:
                     raise DataError(
                         "the model", "a task that predicts something of a row", task.name, "name another task"
@@ -237,6 +239,14 @@ class Predictor:
             "has_picture": torch.from_numpy(there).to(self._device),
             "tasks": {},
         }
+
+    def _shares(
+        self, task: Patches, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
+    ) -> list[Prediction]:
+        """For each row with boxes, the share of its picture's patches that are named right."""
+        part = task.collate([{"map": task.draw(values["boxes"][row])} for row in rows], owner.tolist())
+        batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
+        return task.shares(self.model(batch, [task.name])[task.name], batch["tasks"][task.name])
 
     def _vector(
         self, task: VectorTask, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor

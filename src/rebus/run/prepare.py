@@ -5,10 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from rebus import recipe as settings
 from rebus.data.check import CheckReport, check_table
@@ -205,6 +201,11 @@ def resolve_model(recipe: settings.Recipe) -> None:
         RecipeError: the model reads nothing that the tasks have.
     """
     model = recipe.model
+    blind = [entry.name for entry in recipe.tasks if entry.name == "patches"] if model.picture.kind == "none" else []
+    if blind:
+        raise RecipeError(
+            "model.picture.kind", "a picture tower, which the task 'patches' is for", "'none'", "set convnet or vit"
+        )
     sees = shared_picture_column(recipe.tasks) is not None
     if model.picture.kind == "auto":
         model.picture.kind = "convnet" if sees else "none"
@@ -237,12 +238,3 @@ def check_towers(model: settings.Model) -> None:
             known = PICTURE_TOWERS if name == "picture" else TEXT_TOWERS
             do = f"choose {', '.join(known)}"
             raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", do)
-
-
-def picture_array(pictures: PictureStore, row: int) -> NDArray[np.uint8]:
-    """A row's picture, (size, size, 3)."""
-    array: NDArray[np.uint8] = pictures.get(row)
-    return array
-
-
-__all__ = ["Any", "Prepared", "Tell", "prepare"]
