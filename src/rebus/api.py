@@ -123,15 +123,10 @@ def dry_run(
     pictures = ready.prepared.pictures()
     cached = 0.0
     if pictures is not None:
-        cached = min(float(train_cache(ready.prepared.recipe)), len(ready.feed.groups) * pictures.size**2 * 3 / 2**20)
+        cached = min(float(ready.prepared.recipe.data.cache_mb), len(ready.feed.groups) * pictures.size**2 * 3 / 2**20)
     activations = train.batch_size / train.accumulate * ready.prepared.recipe.picture.size**2 * 200 / 2**20
     seconds = train.time_limit * 60 if train.time_limit else (ready.total_steps or 0) * min(spent)
     return DryRun(ready.prepared.recipe.save_text(), parameters, state + cached + activations + 400, seconds)
-
-
-def train_cache(recipe: Recipe) -> int:
-    """MiB that decoded pictures may take."""
-    return recipe.data.cache_mb
 
 
 class Model:
