@@ -127,7 +127,7 @@ def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train
     figures, source, rows, told = judge_both(run, blind_run)
     print_figures(console, figures, lang)
     examples = six(source, rows, told, said["group"])
-    print_examples(console, examples, run, lang)
+    print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
     run.write_json("demo.json", {**vars(figures), "minutes": round(minutes_spent, 2)})
     write_outputs(run, lang=lang, extra=extra_report(run, figures, examples, lang))
@@ -254,7 +254,7 @@ def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
     console.print(said["languages"].format(**figures.languages))
 
 
-def print_examples(console: Console, examples: list[Example], run: Run, lang: str) -> None:
+def print_examples(console: Console, examples: list[Example], lang: str) -> None:
     """Question, answer and truth, one line each."""
     said = SAID[lang]
     console.print(f"\n{said['asked']}")

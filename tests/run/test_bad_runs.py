@@ -145,3 +145,9 @@ def test_a_broken_picture_among_good_ones_is_counted(whole: Path, tmp_path: Path
     assert rows[0]["error"] == ""
     assert rows[1]["classify"] is None
     assert "bad.png" in rows[1]["error"]
+
+
+def test_a_run_shows_itself_in_a_notebook(whole: Path) -> None:
+    shown = api.load(whole).run._repr_html_()
+    assert "<td>accuracy</td>" in shown
+    assert str(whole) in shown

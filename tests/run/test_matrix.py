@@ -15,8 +15,9 @@ from rebus.models.fusion import FUSIONS as REGISTERED
 from rebus.models.towers import TOWERS as REGISTERED_TOWERS
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.run.build import save_codec, save_model
+from rebus.run.evaluate import evaluate_run
 from rebus.run.folder import Run
-from rebus.run.learn import Assembled, assemble, summed_loss
+from rebus.run.learn import Assembled, assemble, learn, summed_loss
 from rebus.run.predictor import Predictor
 from rebus.tasks import TASKS
 
@@ -172,3 +173,17 @@ def test_a_missing_picture_is_handled_by_every_fusion(table: Path, tmp_path: Pat
         classify = ready.prepared.tasks["classify"]
         told = ready.rows_of(classify).predict(ready.predictor, ready.prepared.rows("test"))
         assert len(told) == 4
+
+
+def test_a_table_to_answer_about_need_not_have_boxes(table: Path, tmp_path: Path) -> None:
+    recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
+    recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"])]
+    recipe.train.steps, recipe.train.precision = 2, "fp32"
+    run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
+    assert set(run.evaluation["tasks"]) == {"answer", "patches"}
+    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    bare = [{k: v for k, v in row.items() if k != "boxes"} for row in rows]
+    for row in bare:
+        row["picture"] = str(table.parent / row["picture"])
+    (tmp_path / "bare.jsonl").write_text("\n".join(json.dumps(row) for row in bare), encoding="utf-8")
+    assert set(evaluate_run(run, tmp_path / "bare.jsonl").tasks) == {"answer"}

@@ -15,7 +15,7 @@ import torch
 from rebus._version import __version__
 from rebus.errors import RebusError
 from rebus.report.card import write_card
-from rebus.report.contents import Example, Plot, ReportData, Result, Table
+from rebus.report.contents import Example, Plot, ReportData, Result, Table, results_of
 from rebus.report.html import write_report
 from rebus.report.plots import (
     plot_calibration,
@@ -30,6 +30,9 @@ from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
 from rebus.tasks import Classify, Prediction, Regress, Task
 from rebus.tasks.cells import as_text
+from rebus.tasks.metrics import Comparison
+from rebus.tasks.metrics.classification import confusion_matrix
+from rebus.tasks.metrics.intervals import Interval
 from rebus.tasks.writing import WritingTask
 
 LOOKED_AT = 256  # rows that examples are chosen from
@@ -171,23 +174,20 @@ def describe_run(run: Run, lang: str) -> ReportData:
 
 def results_of_score(task: str, score: dict[str, Any]) -> list[Result]:
     """A task's figures, each beside its baseline."""
-    found = []
-    for metric, value in score["metrics"].items():
-        gain = score["gains"].get(metric)
-        low_high = score["intervals"].get(metric)
-        found.append(
-            Result(
-                metric=metric,
-                value=value,
-                interval=(low_high[0], low_high[1]) if low_high else None,
-                baseline=score["baseline"].get(metric),
-                difference=gain[0] if gain else None,
-                difference_interval=(gain[1], gain[2]) if gain else None,
-                baseline_name=score["baseline_name"],
-                task=task,
-            )
+    compared = {
+        name: Comparison(
+            Interval(value, *score["intervals"].get(name, (value, value))),
+            difference=Interval(*score["gains"][name]) if name in score["gains"] else None,
         )
-    return found
+        for name, value in score["metrics"].items()
+    }
+    return results_of(
+        score["metrics"],
+        task=task,
+        baseline=score["baseline"],
+        baseline_name=score["baseline_name"],
+        comparisons=compared,
+    )
 
 
 def plots_of(run: Run, data: ReportData, evaluation: dict[str, Any], lang: str) -> list[Plot]:
@@ -306,12 +306,9 @@ def plots_of_predictions(
     folder = run.folder / "plots"
     if isinstance(task, Classify):
         names = task.labels
-        index = {name: i for i, name in enumerate(names)}
-        counts = np.zeros((len(names), len(names)), dtype=int)
-        for row, prediction in zip(rows, told, strict=True):
-            truth = as_text(source.values["label"][row])
-            if truth in index:
-                counts[index[truth], index[prediction.value]] += 1
+        index = task.index
+        labels = [index.get(as_text(source.values["label"][row]), -1) for row in rows]
+        counts = confusion_matrix([index[prediction.value] for prediction in told], labels, len(names))
         sure = [prediction.confidence for prediction in told]
         right = task.right(source.values, rows, told) >= 1.0
         plots = [Plot(f"{task.name} calibration", plot_calibration(folder / "calibration.png", sure, right, lang))]

@@ -148,6 +148,8 @@ def evaluate_run(
         raise DataError(f"--by {by}", "a column of the table", f"'{by}'", nearest(by, table.columns))
     found = Evaluation(column=by or "")
     for name, task in predictor.tasks.items():
+        if not task.predicts and not set(task.settings.columns.values()) <= set(table.columns):
+            continue  # a table to answer questions about need not have boxes
         known: Values | None = None
         training: list[int] = []
         if own is not None:
