@@ -1,23 +1,18 @@
-"""Every setting there is, in one typed tree; a saved recipe.yaml alone reproduces the run.
+"""The tree of settings: one class a branch, one field a setting, each with its meaning.
 
-The tree knows no tensors and reads no data. ``None`` means "to be filled in from the data": a recipe that
-has been resolved (see ``rebus.run``) holds no such blank where the run needs a value.
+``None`` means "to be filled in from the data": a recipe that has been resolved (see ``rebus.run``) holds no such blank
+where the run needs a value.
 """
 
 from __future__ import annotations
 
-import types
-import typing
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from rebus.errors import RecipeError, nearest
-
-Kind = Literal["picture", "text", "category", "labels", "number", "boxes", "tags", "ignore"]
+Kind = Literal["picture", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
+Size = Literal["nano", "micro", "mini", "small", "base"]
 
 
 class Section(BaseModel):
@@ -80,6 +75,43 @@ class Text(Section):
     tokenizer: str | None = Field(None, description="a tokenizer.json to use instead of training one")
     segment: Literal["auto", "none", "jieba"] = Field("auto", description="Chinese word segmentation, for word vectors")
     max_length: int = Field(256, ge=4, description="most tokens of one text; longer ones are cut and counted")
+    stop_words: Literal["none", "auto", "en", "zh"] = Field(
+        "none", description="word vectors: leave out words such as 'the'; auto: of both languages"
+    )
+    part_of_speech: bool = Field(False, description="word vectors: also give each word's part of speech a vector")
+
+
+class Clean(Section):
+    """What is left out of raw text before training on it; everything left out is counted."""
+
+    nfkc: bool = Field(True, description="Unicode NFKC: full-width letters and ligatures become plain ones")
+    exact: bool = Field(True, description="leave out documents that are the same as an earlier one")
+    near: float = Field(
+        0.0, ge=0, le=1, description="leave out documents this alike (Jaccard, by MinHash) to an earlier one; 0: off"
+    )
+    languages: list[str] = Field(default_factory=list, description="keep these only, e.g. [en, zh]; empty: all")
+    min_chars: int = Field(1, ge=0, description="shortest document kept, in characters")
+    max_chars: int | None = Field(None, ge=1, description="longest document kept, in characters; None: no limit")
+    pii: bool = Field(False, description="replace e-mail addresses, telephone, card and identity numbers")
+
+
+class Corpus(Section):
+    """Raw text for the tasks lm and mlm: cut into tokens once, then read from shards."""
+
+    column: str | None = Field(None, description="the column that holds the text, where the source is a table")
+    document: Literal["auto", "file", "paragraph", "line"] = Field(
+        "auto", description="plain text files: what one document is; auto: a file"
+    )
+    clean: Clean = Field(default_factory=Clean, description="what is left out")
+    block: int = Field(256, ge=8, description="tokens of a training row")
+    packing: Literal["bestfit", "stream"] = Field(
+        "bestfit", description="bestfit: cut as few documents as can be; stream: end to end, no padding"
+    )
+    inner_mask: bool = Field(False, description="tokens do not see other documents that share their row")
+    shard_tokens: int = Field(50_000_000, ge=1000, description="most tokens of one shard file")
+    sample_mb: int = Field(64, ge=1, description="text the tokenizer is trained on, in MB, drawn from all of it")
+    mask: float = Field(0.15, gt=0, lt=1, description="mlm: share of words that are to be guessed")
+    cache: str | None = Field(None, description="folder of the shards; None: shards/ in the Run")
 
 
 class Tower(Section):
@@ -93,9 +125,27 @@ class Tower(Section):
     hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
     patch: int = Field(16, ge=1, description="side of a picture token, in pixels")
     cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
-    vectors: str | None = Field(None, description="wordvectors: a word2vec or GloVe text file")
+    vectors: str | None = Field(
+        None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
+    )
     qk_norm: bool = Field(True, description="decoder: normalise queries and keys")
     tied: bool = Field(True, description="decoder: output weights are the embeddings")
+    head_dim: int | None = Field(None, ge=2, description="decoder: size of a head; None: width / heads")
+    rope_theta: float = Field(10_000.0, gt=0, description="decoder: base of the rotary positions")
+    rope_scaling: dict[str, float | int | str] | None = Field(
+        None, description="decoder: Llama 3's scaled rotary positions, as its config.json says them"
+    )
+    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6 (decoder), 1e-12 (encoder)")
+    bias: Literal["none", "qkv", "attention", "all"] = Field(
+        "none", description="decoder: which projections have biases"
+    )
+    norm: Literal["rms", "layer"] = Field("rms", description="decoder: RMS norms, or layer norms as GPT-2 has")
+    feedforward: Literal["swiglu", "mlp"] = Field("swiglu", description="decoder: SwiGLU, or a plain MLP")
+    activation: str | None = Field(None, description="of a plain MLP; None: gelu (encoder), gelu_tanh (decoder)")
+    positions: Literal["rotary", "learned"] = Field("rotary", description="decoder: how a token knows where it is")
+    context: int | None = Field(None, ge=4, description="most tokens it was made for; None: from text.max_length")
+    segments: int = Field(2, ge=1, description="encoder: segments there are vectors for")
+    pool: Literal["mean", "cls"] = Field("mean", description="encoder: how one vector is made of many")
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
     frozen: bool = Field(False, description="do not train; features are computed once and kept")
     weights: str | None = Field(None, description="a checkpoint folder or Run to start from")
@@ -111,30 +161,47 @@ class Fusion(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
 
 
+class Lora(Section):
+    """Low-rank adapters beside the weights (Hu et al. 2021), used where train.tune is lora."""
+
+    rank: int = Field(8, ge=1, description="rank of an adapter")
+    alpha: float = Field(16.0, gt=0, description="an adapter's output counts alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping an adapter's input in training")
+    targets: list[str] = Field(
+        default_factory=list, description="ends of the names of layers that get one; empty: all linear layers of towers"
+    )
+
+
 class Model(Section):
     """The towers and what joins them."""
 
+    size: Size | None = Field(
+        None, description="lm, mlm: one dial for width, depth, batch, rates and length of the run; None: as set"
+    )
     picture: Tower = Field(
         default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
     )
     text: Tower = Field(default_factory=Tower, description="text tower; kind auto: decoder")
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
+    lora: Lora = Field(default_factory=Lora, description="adapters")
 
 
 class TaskSettings(Section):
     """One task over the shared trunk, reading its own columns."""
 
-    name: str = Field(description="caption, answer, classify, tag, regress, patches")
+    name: str = Field(description="the task's name; `rebus train --help` lists them")
     weight: float = Field(1.0, gt=0, description="share of this task's loss in the sum")
     start: float = Field(0.0, ge=0, le=1, description="share of the run after which it begins to be trained")
     until: float = Field(1.0, ge=0, le=1, description="share of the run after which it is no longer trained")
     columns: dict[str, str] = Field(default_factory=dict, description="role: column, where the guess is wrong")
     per_picture: int = Field(8, ge=1, description="caption, answer: most texts trained on in one pass over a picture")
-    max_new_tokens: int = Field(48, ge=1, description="caption, answer: longest text generated")
+    max_new_tokens: int = Field(48, ge=1, description="tasks that write: longest text generated")
     length_weight: float = Field(
         0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    scheme: Literal["BIO", "BIOES"] = Field("BIO", description="ner: how spans are written as tags inside the model")
+    temperature: float = Field(0.05, gt=0, description="similar: divides the cosines that the loss compares")
 
 
 class Train(Section):
@@ -153,6 +220,10 @@ class Train(Section):
     weight_decay: float = Field(0.05, ge=0, description="decoupled decay of matrices")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averages")
     momentum: float = Field(0.95, ge=0, lt=1, description="of Muon and SGD")
+    tune: Literal["full", "lora", "head"] = Field(
+        "full", description="what learns: everything, adapters and heads, or heads only"
+    )
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rates of each layer below the top one")
     rates: dict[str, float] = Field(
         default_factory=dict, description="part's name prefix: factor on its rates, e.g. picture: 0.1"
     )
@@ -176,9 +247,13 @@ class Recipe(Section):
     """Everything that decides a run."""
 
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
+    base: str | None = Field(
+        None, description="a Run, a checkpoint folder, a .gguf file or a hub id whose weights to start from"
+    )
     data: Data = Field(default_factory=Data, description="the table")
     picture: Picture = Field(default_factory=Picture, description="pictures to tensors")
     text: Text = Field(default_factory=Text, description="text to tokens")
+    corpus: Corpus = Field(default_factory=Corpus, description="raw text, for lm and mlm")
     model: Model = Field(default_factory=Model, description="towers and fusion")
     tasks: list[TaskSettings] = Field(
         default_factory=list, description="what is learned; empty: found from the columns"
@@ -188,158 +263,3 @@ class Recipe(Section):
     def save_text(self) -> str:
         """The recipe as YAML, every setting present."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def load_recipe(path: str | Path) -> Recipe:
-    """Read a recipe.yaml.
-
-    Raises:
-        RecipeError: the file is missing, is not YAML, or holds an unknown key or a value that does not fit.
-    """
-    path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RecipeError(path, "a recipe file", "no such file", "check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        told = " ".join(str(error).split())
-        raise RecipeError(path, "a recipe in YAML", told, "compare it with what `rebus recipe` prints") from error
-    if not isinstance(content, dict):
-        raise RecipeError(path, "a mapping of settings", type(content).__name__, "start it with a key such as 'train:'")
-    return recipe_from(content, where=str(path))
-
-
-def recipe_from(content: dict[str, Any], where: str = "recipe") -> Recipe:
-    """A Recipe from plain values. Raises RecipeError, naming the setting and the nearest right one."""
-    try:
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _explained(error, where) from error
-
-
-def override(recipe: Recipe, settings: list[str]) -> Recipe:
-    """Apply ``--set`` words such as ``train.lr=1e-3`` or ``tasks.0.weight=2`` and give a new recipe.
-
-    Values are read as YAML, never evaluated.
-
-    Raises:
-        RecipeError: a word without '=', an unknown key (the nearest right one is named), a value that does not fit.
-    """
-    content = recipe.model_dump(mode="json")
-    for word in settings:
-        key, equals, value = word.partition("=")
-        if not equals or not key.strip():
-            raise RecipeError(f"--set {word}", "key=value", f"'{word}'", "write it like --set train.lr=1e-3")
-        _assign(content, key.strip(), _value(value, word), word)
-    return recipe_from(content, where="--set")
-
-
-def as_yaml(value: Any) -> str:
-    """A value as one line of YAML, to be read back by ``override``."""
-    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).replace("\n...", "").strip()
-
-
-def describe() -> Iterator[tuple[str, str, str, str]]:
-    """Every setting as (dotted name, type, default, meaning), in the order of the tree."""
-    yield from _describe(Recipe, "")
-
-
-def _value(text: str, word: str) -> Any:
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {word}", "a value in YAML", f"'{text}'", "quote the value") from error
-    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _assign(content: Any, key: str, value: Any, word: str) -> None:
-    *path, last = key.split(".")
-    model: Any = Recipe
-    for part in path:
-        if isinstance(content, list):
-            if not part.isdigit() or int(part) >= len(content):
-                raise RecipeError(
-                    f"--set {word}", f"a number below {len(content)}", f"'{part}'", "name a task by its position"
-                )
-            content, model = content[int(part)], _inner(model)
-            continue
-        if not isinstance(content, dict) or (part not in content):
-            raise _unknown(word, part, content)
-        content, model = content[part], _child(model, part)
-    if isinstance(content, list):
-        if not last.isdigit() or int(last) >= len(content):
-            raise RecipeError(
-                f"--set {word}", f"a number below {len(content)}", f"'{last}'", "name a task by its position"
-            )
-        content[int(last)] = value
-        return
-    free = not (isinstance(model, type) and issubclass(model, BaseModel))
-    if not isinstance(content, dict) or (last not in content and not free):
-        raise _unknown(word, last, content)
-    content[last] = value
-
-
-def _unknown(word: str, part: str, content: Any) -> RecipeError:
-    known = list(content) if isinstance(content, dict) else []
-    everywhere = [name for name, *_ in describe() if name.rsplit(".", 1)[-1] == part]
-    hint = f"did you mean '{everywhere[0]}'?" if everywhere else nearest(part, known)
-    return RecipeError(f"--set {word}", "a setting that exists", f"'{part}'", f"{hint} `rebus recipe` prints them all")
-
-
-def _child(model: Any, part: str) -> Any:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return model.model_fields[part].annotation
-    return None
-
-
-def _inner(model: Any) -> Any:
-    args = typing.get_args(model)
-    return args[0] if args else None
-
-
-def _explained(error: ValidationError, where: str) -> RecipeError:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    dotted = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        above = ["N" if part.isdigit() else part for part in location[:-1]]
-        names = [name.split(".") for name, *_ in describe()]
-        known = [words[len(above)] for words in names if words[: len(above)] == above and len(words) > len(above)]
-        hint = f"{nearest(location[-1], known)} `rebus recipe` prints them all"
-        return RecipeError(where, "settings that exist", f"'{dotted}'", hint)
-    return RecipeError(
-        where=f"{where}, setting '{dotted}'",
-        expected=first["msg"].removeprefix("Input should be "),
-        found=repr(first["input"]),
-        do="`rebus recipe` prints every setting with its meaning and default",
-    )
-
-
-def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
-    for name, field in model.model_fields.items():
-        annotation: Any = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from _describe(annotation, f"{prefix}{name}.")
-            continue
-        inner = _inner(annotation) if typing.get_origin(annotation) is list else None
-        default = field.get_default(call_default_factory=True)
-        shown = "required" if field.is_required() else as_yaml(default)
-        yield f"{prefix}{name}", _type_name(annotation), shown, field.description or ""
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            yield from _describe(inner, f"{prefix}{name}.N.")
-
-
-def _type_name(annotation: Any) -> str:
-    origin = typing.get_origin(annotation)
-    if origin is Literal:
-        return " | ".join(str(value) for value in typing.get_args(annotation))
-    if origin in (typing.Union, types.UnionType):
-        return " | ".join("null" if arg is type(None) else _type_name(arg) for arg in typing.get_args(annotation))
-    if origin is not None:
-        return f"{origin.__name__}[{', '.join(_type_name(arg) for arg in typing.get_args(annotation))}]"
-    return getattr(annotation, "__name__", str(annotation))

@@ -1,0 +1,170 @@
+"""Recipes as files and as words on a command line: read, override, describe. The tree itself is in ``tree``."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rebus.errors import RecipeError, nearest
+from rebus.recipe.tree import Recipe
+
+
+def load_recipe(path: str | Path) -> Recipe:
+    """Read a recipe.yaml.
+
+    Raises:
+        RecipeError: the file is missing, is not YAML, or holds an unknown key or a value that does not fit.
+    """
+    path = Path(path)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RecipeError(path, "a recipe file", "no such file", "check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        told = " ".join(str(error).split())
+        raise RecipeError(path, "a recipe in YAML", told, "compare it with what `rebus recipe` prints") from error
+    if not isinstance(content, dict):
+        raise RecipeError(path, "a mapping of settings", type(content).__name__, "start it with a key such as 'train:'")
+    return recipe_from(content, where=str(path))
+
+
+def recipe_from(content: dict[str, Any], where: str = "recipe") -> Recipe:
+    """A Recipe from plain values. Raises RecipeError, naming the setting and the nearest right one."""
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise _explained(error, where) from error
+
+
+def override(recipe: Recipe, settings: list[str]) -> Recipe:
+    """Apply ``--set`` words such as ``train.lr=1e-3`` or ``tasks.0.weight=2`` and give a new recipe.
+
+    Values are read as YAML, never evaluated.
+
+    Raises:
+        RecipeError: a word without '=', an unknown key (the nearest right one is named), a value that does not fit.
+    """
+    content = recipe.model_dump(mode="json")
+    for word in settings:
+        key, equals, value = word.partition("=")
+        if not equals or not key.strip():
+            raise RecipeError(f"--set {word}", "key=value", f"'{word}'", "write it like --set train.lr=1e-3")
+        _assign(content, key.strip(), _value(value, word), word)
+    return recipe_from(content, where="--set")
+
+
+def as_yaml(value: Any) -> str:
+    """A value as one line of YAML, to be read back by ``override``."""
+    return yaml.safe_dump(value, default_flow_style=True, allow_unicode=True).replace("\n...", "").strip()
+
+
+def describe() -> Iterator[tuple[str, str, str, str]]:
+    """Every setting as (dotted name, type, default, meaning), in the order of the tree."""
+    yield from _describe(Recipe, "")
+
+
+def _value(text: str, word: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {word}", "a value in YAML", f"'{text}'", "quote the value") from error
+    if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _assign(content: Any, key: str, value: Any, word: str) -> None:
+    *path, last = key.split(".")
+    model: Any = Recipe
+    for part in path:
+        if isinstance(content, list):
+            if not part.isdigit() or int(part) >= len(content):
+                raise RecipeError(
+                    f"--set {word}", f"a number below {len(content)}", f"'{part}'", "name a task by its position"
+                )
+            content, model = content[int(part)], _inner(model)
+            continue
+        if not isinstance(content, dict) or (part not in content):
+            raise _unknown(word, part, content)
+        content, model = content[part], _child(model, part)
+    if isinstance(content, list):
+        if not last.isdigit() or int(last) >= len(content):
+            raise RecipeError(
+                f"--set {word}", f"a number below {len(content)}", f"'{last}'", "name a task by its position"
+            )
+        content[int(last)] = value
+        return
+    free = not (isinstance(model, type) and issubclass(model, BaseModel))
+    if not isinstance(content, dict) or (last not in content and not free):
+        raise _unknown(word, last, content)
+    content[last] = value
+
+
+def _unknown(word: str, part: str, content: Any) -> RecipeError:
+    known = list(content) if isinstance(content, dict) else []
+    everywhere = [name for name, *_ in describe() if name.rsplit(".", 1)[-1] == part]
+    hint = f"did you mean '{everywhere[0]}'?" if everywhere else nearest(part, known)
+    return RecipeError(f"--set {word}", "a setting that exists", f"'{part}'", f"{hint} `rebus recipe` prints them all")
+
+
+def _child(model: Any, part: str) -> Any:
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return model.model_fields[part].annotation
+    return None
+
+
+def _inner(model: Any) -> Any:
+    args = typing.get_args(model)
+    return args[0] if args else None
+
+
+def _explained(error: ValidationError, where: str) -> RecipeError:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    dotted = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        above = ["N" if part.isdigit() else part for part in location[:-1]]
+        names = [name.split(".") for name, *_ in describe()]
+        known = [words[len(above)] for words in names if words[: len(above)] == above and len(words) > len(above)]
+        hint = f"{nearest(location[-1], known)} `rebus recipe` prints them all"
+        return RecipeError(where, "settings that exist", f"'{dotted}'", hint)
+    return RecipeError(
+        where=f"{where}, setting '{dotted}'",
+        expected=first["msg"].removeprefix("Input should be "),
+        found=repr(first["input"]),
+        do="`rebus recipe` prints every setting with its meaning and default",
+    )
+
+
+def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
+    for name, field in model.model_fields.items():
+        annotation: Any = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _describe(annotation, f"{prefix}{name}.")
+            continue
+        inner = _inner(annotation) if typing.get_origin(annotation) is list else None
+        default = field.get_default(call_default_factory=True)
+        shown = "required" if field.is_required() else as_yaml(default)
+        yield f"{prefix}{name}", _type_name(annotation), shown, field.description or ""
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from _describe(inner, f"{prefix}{name}.N.")
+
+
+def _type_name(annotation: Any) -> str:
+    origin = typing.get_origin(annotation)
+    if origin is Literal:
+        return " | ".join(str(value) for value in typing.get_args(annotation))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("null" if arg is type(None) else _type_name(arg) for arg in typing.get_args(annotation))
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(_type_name(arg) for arg in typing.get_args(annotation))}]"
+    return getattr(annotation, "__name__", str(annotation))
