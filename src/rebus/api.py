@@ -6,25 +6,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
-from rebus.errors import DataError, RecipeError
-from rebus.generation.write import Sampling
-from rebus.recipe import Recipe, TaskSettings, as_yaml, load_recipe, override
+from rebus.errors import RecipeError
+from rebus.recipe import Kind, Recipe, TaskSettings, as_yaml, load_recipe, override
 from rebus.report.compose import write_outputs
 from rebus.run.evaluate import Evaluation
 from rebus.run.evaluate import evaluate_run as evaluate_folder
 from rebus.run.folder import Run
-from rebus.run.learn import assemble, learn, summed_loss
+from rebus.run.learn import learn, make_ready, summed_loss
+from rebus.run.model import Model, load
 from rebus.run.predict import PredictSummary
 from rebus.run.predict import predict_table as predict_folder
-from rebus.run.predictor import Predictor
 from rebus.run.prepare import filled
-from rebus.tasks import Prediction
+from rebus.run.sizes import unsay
 from rebus.training import parallel
 
 Settings = Sequence[str] | dict[str, Any] | None
@@ -50,7 +50,7 @@ def train(
         recipe: settings to start from, or the file that holds them.
         out: the Run folder; None: a new folder under runs/.
         settings: changes, as ``{"train.lr": 1e-3}`` or ``["train.lr=1e-3"]``.
-        base: a Run whose weights and tokenizer to start from.
+        base: a Run, a checkpoint folder, a .gguf file or a hub id whose weights and tokenizer to start from.
         time_limit: minutes.
         seed: of weights, order and augmentation.
         quiet: print nothing.
@@ -58,9 +58,9 @@ def train(
     Raises:
         RebusError: the data, the recipe or the folder cannot be used; said before any work is done.
     """
-    made = make_recipe(data, task, recipe, settings, time_limit=time_limit, seed=seed)
+    made = make_recipe(data, task, recipe, settings, time_limit=time_limit, seed=seed, base=base)
     folder = Path(out) if out is not None else _new_folder(data)
-    learn(made, folder, base=Path(base) if base is not None else None, tell=_teller(quiet), quiet=quiet)
+    learn(made, folder, tell=_teller(quiet), quiet=quiet)
     run = Run(folder)
     if parallel.is_first() and run.weights_path.exists():
         write_outputs(run)
@@ -108,105 +108,22 @@ def dry_run(
     base: str | Path | None = None,
 ) -> DryRun:
     """The resolved recipe with estimates, from two steps that are thrown away. Raises as ``train``."""
-    made = make_recipe(data, task, recipe, settings)
-    ready = assemble(made, _teller(True), base=Path(base) if base is not None else None)
-    train = ready.prepared.recipe.train
-    spent = []
-    for step in range(2):
-        batch = ready.feed.batch_at(step, 1.0)
-        start = time.perf_counter()
-        loss, _ = summed_loss(ready.prepared.tasks, ready.model(batch), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        spent.append(time.perf_counter() - start)
-    parameters = ready.model.count_parameters()
-    state = 16 * parameters / 2**20  # weights, gradients and two moments, four bytes each
-    pictures = ready.prepared.pictures()
-    cached = 0.0
-    if pictures is not None:
-        cached = min(float(ready.prepared.recipe.data.cache_mb), len(ready.feed.groups) * pictures.size**2 * 3 / 2**20)
-    activations = train.batch_size / train.accumulate * ready.prepared.recipe.picture.size**2 * 200 / 2**20
-    seconds = train.time_limit * 60 if train.time_limit else (ready.total_steps or 0) * min(spent)
-    return DryRun(ready.prepared.recipe.save_text(), parameters, state + cached + activations + 400, seconds)
-
-
-class Model:
-    """A trained model, ready to answer.
-
-    Args:
-        predictor: what ``rebus.load`` made.
-        run: the Run it came from.
-    """
-
-    def __init__(self, predictor: Predictor, run: Run) -> None:
-        self.predictor, self.run = predictor, run
-
-    @property
-    def tasks(self) -> list[str]:
-        """What it can do."""
-        return [name for name, task in self.predictor.tasks.items() if task.predicts]
-
-    def ask(self, picture: Any, question: str = "", *, temperature: float = 0.0, seed: int = 0) -> str:
-        """One answer as text.
-
-        Args:
-            picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None.
-            question: may be empty for a model that captions or classifies.
-            temperature: 0: the likeliest words; above 0 they are drawn.
-            seed: of the draw.
-
-        Raises:
-            PictureError: the picture cannot be read. DataError: the model cannot be asked that.
-        """
-        sampling = Sampling(temperature=temperature, seed=seed) if temperature > 0 else None
-        said = self.predictor.ask(picture, question, sampling=sampling).value
-        return ", ".join(said) if isinstance(said, list) else str(said)
-
-    def chat(self, messages: Sequence[dict[str, Any]]) -> str:
-        """Answer the last message of a conversation; the picture shown last is the one it is about.
-
-        Args:
-            messages: ``{"role", "content"}``, content a text or a list of ``{"type": "text", "text"}`` and
-                ``{"type": "image", "path"}`` parts. Models trained on single questions read the last question only.
-
-        Raises:
-            DataError: no message of the user's.
-        """
-        picture, question = None, None
-        for message in messages:
-            if message.get("role") != "user":
-                continue
-            content = message.get("content", "")
-            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            question = " ".join(part["text"] for part in parts if part.get("type") == "text")
-            picture = next((part["path"] for part in parts if part.get("type") == "image"), picture)
-        if question is None:
-            raise DataError("chat", "a message of the user's", "none", 'add {"role": "user", "content": "..."}')
-        return self.ask(picture, question)
-
-    def predict(
-        self, rows: Sequence[dict[str, Any]] | dict[str, Any], *, task: str | None = None, root: str | Path = "."
-    ) -> list[Prediction]:
-        """Predictions for rows given as dictionaries; see ``Predictor.predict``."""
-        return self.predictor.predict(rows, task=task, root=root)
-
-    def evaluate(
-        self, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
-    ) -> Evaluation:
-        """Figures on a table; None: the held-out rows of the table it was trained on."""
-        return evaluate_folder(self.run, data, split=split, by=by)
-
-    def __repr__(self) -> str:
-        return f"Model({str(self.run.folder)!r}, tasks={self.tasks})"
-
-
-def load(run: str | Path | Run) -> Model:
-    """The model of a Run folder.
-
-    Raises:
-        RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
-    """
-    folder = run.folder if isinstance(run, Run) else Path(run)
-    return Model(Predictor.open(folder), Run(folder))
+    made = make_recipe(data, task, recipe, settings, base=base)
+    with TemporaryDirectory() as folder:
+        ready = make_ready(made, _teller(False), Path(folder) / "shards")
+        train = ready.recipe.train
+        spent = []
+        for step in range(2):
+            batch = ready.feed.split(ready.feed.batch_at(step, 1.0), train.accumulate)[0]
+            start = time.perf_counter()
+            loss, _ = summed_loss(ready.tasks, ready.model(batch), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            spent.append((time.perf_counter() - start) * train.accumulate)
+        parameters = ready.model.count_parameters()
+        state = 16 * parameters / 2**20  # weights, gradients and two moments, four bytes each
+        seconds = train.time_limit * 60 if train.time_limit else (ready.total_steps or 0) * min(spent)
+        needed = state + ready.memory_mb() + 400
+    return DryRun(ready.recipe.save_text(), parameters, needed, seconds)
 
 
 def predict_table(run: str | Path, data: str | Path, out: str | Path) -> PredictSummary:
@@ -215,10 +132,16 @@ def predict_table(run: str | Path, data: str | Path, out: str | Path) -> Predict
 
 
 def evaluate_run(
-    run: str | Path, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
+    run: str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    by: str | None = None,
+    task: str | Sequence[str] | None = None,
+    kinds: dict[str, Kind] | None = None,
 ) -> Evaluation:
-    """Figures of a Run on a table; see ``rebus.run.evaluate``."""
-    return evaluate_folder(Run.open(run), data, split=split, by=by)
+    """Figures of a Run, or of a checkpoint of another project, on a table; see ``rebus.run.evaluate``."""
+    return evaluate_folder(run, data, split=split, by=by, task=task, kinds=kinds)
 
 
 def check(
@@ -271,14 +194,19 @@ def make_recipe(
     *,
     time_limit: float | None = None,
     seed: int | None = None,
+    base: str | Path | None = None,
 ) -> Recipe:
     """One recipe from all that was said. Raises RecipeError."""
     made = recipe.model_copy(deep=True) if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     made.data.path = str(data)
+    if base is not None:
+        made.base = str(base)
     names = [task] if isinstance(task, str) else list(task or [])
     if names:
         known = {entry.name: entry for entry in made.tasks}
         made.tasks = [known.get(name, TaskSettings(name=name)) for name in names]
+    if recipe is not None and made.model.size is not None and _turns_dial(settings, made.model.size):
+        unsay(made)
     words = [f"{key}={as_yaml(value)}" for key, value in settings.items()] if isinstance(settings, dict) else settings
     made = override(made, list(words or []))
     if time_limit is not None:
@@ -286,6 +214,14 @@ def make_recipe(
     if seed is not None:
         made = override(made, [f"seed={seed}"])
     return made
+
+
+def _turns_dial(settings: Settings, size: str) -> bool:
+    """Whether the settings turn the dial of a recipe that it has been turned in already."""
+    said = (
+        settings if isinstance(settings, dict) else dict(word.split("=", 1) for word in settings or [] if "=" in word)
+    )
+    return str(said.get("model.size", size)).strip("\"'") != size
 
 
 def _new_folder(data: str | Path) -> Path:

@@ -57,6 +57,8 @@ BAD_SETTINGS = [
     (["--text", "decodre"], "decoder"),
     (["--text", "vit"], "a tower that reads a text"),
     (["--text", "none"], "a tower that reads the text"),
+    (["--tune", "loar"], "'full', 'lora' or 'head'"),
+    (["--tune", "lora"], "--from"),
     (["--task", "caption"], "picture"),
     (["--task", "regress"], "numbers"),
     (["--set", "text.tokenizer=nowhere"], "nowhere"),

@@ -73,9 +73,11 @@ def test_train_writes_its_shorthands_out_as_settings(door: SimpleNamespace) -> N
 def test_what_the_shorthands_write_the_recipe_reads(door: SimpleNamespace) -> None:
     from rebus.recipe import Recipe, override
 
-    rebus("train", "x.csv", "--seed", "3", "--text", "recurrent", "--group-column", "yes", "--kind", "1=text")
+    words = "train x.csv --seed 3 --text recurrent --group-column yes --kind 1=text --tune lora"
+    rebus(*words.split())
     recipe = override(Recipe(), door.train.call_args.kwargs["settings"])
     assert (recipe.seed, recipe.model.text.kind, recipe.data.split.group) == (3, "recurrent", "yes")
+    assert recipe.train.tune == "lora"
     assert recipe.data.kinds == {"1": "text"}
 
 
@@ -145,9 +147,62 @@ def test_evaluate_writes_json(door: SimpleNamespace, tmp_path: Path) -> None:
 
 
 def test_ask_prints_one_line_an_answer(door: SimpleNamespace) -> None:
+    door.load.return_value.sees = True
     door.load.return_value.ask.side_effect = ["a cat", "两只"]
     done = rebus("ask", RUN, "cat.png", "what is it?", "有几只?")
     assert done.stdout == "a cat\n两只\n"
+    assert [call.args[0] for call in door.load.return_value.ask.call_args_list] == [Path("cat.png")] * 2
+
+
+@pytest.mark.parametrize(
+    ("sees", "words", "asked"),
+    [
+        (True, ["{picture}", "what?"], [("{picture}", "what?")]),
+        (True, ["{picture}"], [("{picture}", "")]),
+        (True, ["what colour is snow?"], [(None, "what colour is snow?")]),
+        (True, ["nowhere.png", "what?"], [("nowhere.png", "what?")]),  # told to be missing by the model
+        (False, ["what?", "and this?"], [(None, "what?"), (None, "and this?")]),
+        (False, ["{picture}", "what?"], [(None, "what?")]),
+    ],
+)
+def test_ask_finds_the_picture_where_the_model_sees_any(
+    door: SimpleNamespace, tmp_path: Path, sees: bool, words: list[str], asked: list[tuple[str | None, str]]
+) -> None:
+    picture = tmp_path / "a cat.png"
+    picture.write_bytes(b"x")
+    door.load.return_value.sees = sees
+    door.load.return_value.ask.return_value = "yes"
+    assert rebus("ask", RUN, *(word.format(picture=picture) for word in words)).exit_code == 0
+    expected = [(None if one is None else Path(one.format(picture=picture)), question) for one, question in asked]
+    assert [call.args for call in door.load.return_value.ask.call_args_list] == expected
+
+
+def test_generate_hands_everything_on(door: SimpleNamespace, tmp_path: Path) -> None:
+    schema = tmp_path / "schema.json"
+    schema.write_text("{}", encoding="utf-8")
+    door.load.return_value.generate.return_value = ["one", "two"]
+    words = "--max-new-tokens 9 --temperature 0.5 --top-k 3 --top-p 0.9 --min-p 0.1 --repetition-penalty 1.1 --n 2"
+    words += " --seed 4 --beams 1 --stop A --stop B --precision bf16"
+    done = rebus("generate", RUN, "Once", *words.split(), "--json-schema", str(schema))
+    assert done.stdout == "one\n---\ntwo\n"
+    assert door.load.call_args.kwargs == {"precision": "bf16"}
+    called = door.load.return_value.generate.call_args
+    assert called.args == ("Once",)
+    assert called.kwargs == {
+        "max_new_tokens": 9,
+        "temperature": 0.5,
+        "top_k": 3,
+        "top_p": 0.9,
+        "min_p": 0.1,
+        "repetition_penalty": 1.1,
+        "stop": ["A", "B"],
+        "n": 2,
+        "seed": 4,
+        "beams": 1,
+        "json_schema": "{}",
+        "regex": None,
+        "stream": False,
+    }
 
 
 def test_data_check_exits_2_when_training_would_refuse(door: SimpleNamespace, tmp_path: Path) -> None:
@@ -203,11 +258,12 @@ def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespac
     picture.write_bytes(b"x")
     heard: list[list[dict[str, Any]]] = []
 
-    def answer(messages: list[dict[str, Any]]) -> str:
+    def answer(messages: list[dict[str, Any]], *, stream: bool) -> Any:
+        assert stream
         heard.append([dict(message) for message in messages])
         if "boom" in str(messages[-1]):
             raise DataError("the question", "a short one", "a long one", "shorten it")
-        return f"answer {len(heard)}"
+        return iter(["answer", f" {len(heard)}"])
 
     door.load.return_value.chat.side_effect = answer
     lines = ["/image nowhere.png", f"/image {picture}", "what is it?", "boom", "and now?", "/reset", "hello", "/help"]
@@ -228,7 +284,7 @@ def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespac
 
 
 def test_chat_ends_at_the_end_of_input(door: SimpleNamespace) -> None:
-    door.load.return_value.chat.return_value = "hi"
+    door.load.return_value.chat.return_value = iter(["hi"])
     assert rebus("chat", RUN, typed="hello\n").exit_code == 0
 
 

@@ -21,6 +21,7 @@ VERBS = [
     "predict",
     "evaluate",
     "ask",
+    "generate",
     "chat",
     "data check",
     "demo",

@@ -1,3 +1,5 @@
+"""Name maps and configurations, both ways, against transformers."""
+
 from __future__ import annotations
 
 import json
@@ -6,58 +8,77 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from torch import nn
 
 from rebus.errors import WeightsError
-from rebus.formats import bert, llama, qwen3, siglip
+from rebus.formats import bert, gpt2, llama, qwen2, qwen3, siglip
 from rebus.formats.config import load_config
-from rebus.formats.weights import check_state, load_weights
+from rebus.formats.families import FAMILIES, check_rows, family_for, family_of, quantising_notes
+from rebus.formats.weights import load_weights, save_weights
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT
 from rebus.recipe import Tower
+from tiny_checkpoints import DECODERS, V, our_decoder, reference_decoder
 
-V = 30
 SMALL: dict[str, Any] = {"width": 16, "depth": 2, "heads": 4, "hidden": 24}
 
 
-def decoder(family: str, tied: bool) -> tuple[Decoder, dict[str, Any]]:
-    torch.manual_seed(0)
-    context = {"vocab_size": V, "max_length": 40, "rope_theta": 700.0, "eps": 1e-5, "head_dim": 8, "bias": tied}
-    settings = Tower(kind="decoder", kv_heads=2, qk_norm=family == "qwen3", tied=tied, **SMALL)
-    return Decoder(settings, **context, zero_init=False).eval(), context
-
-
 def export(folder: Path, config: dict[str, Any], state: dict[str, torch.Tensor]) -> None:
+    folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = {name: tensor.contiguous() for name, tensor in state.items()}
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    save_weights(folder, state)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", DECODERS)
 @torch.no_grad()
-def test_a_decoder_loads_in_transformers_and_comes_back(tmp_path: Path, family: str, tied: bool) -> None:
+def test_a_decoder_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) -> None:
     from transformers import AutoModelForCausalLM
 
-    adapter = llama if family == "llama" else qwen3
-    model, context = decoder(family, tied)
-    export(tmp_path, adapter.config_to_hf(model.settings, **context), adapter.to_hf(model.state_dict()))
+    model = our_decoder(reference_decoder(name))
+    family = FAMILIES[DECODERS[name][0]]
+    assert family_for(model.settings) is family
+    export(tmp_path, family.config_to_hf(model.settings, V, eos_token_id=2), family.to_hf(model.state_dict()))
     theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    ids = torch.randint(0, V, (2, 7))
-    ours = model.logits(model.forward_embeds(model.embed(ids), torch.arange(7)[None]))
+    assert type(theirs).__name__ == load_config(tmp_path)["architectures"][0]
+    assert theirs.config.eos_token_id == 2
+    ids = torch.randint(0, V, (2, 90))
+    ours = model.logits(model.forward_embeds(model.embed(ids), torch.arange(90)[None]))
     torch.testing.assert_close(theirs.eval()(ids).logits, ours, atol=1e-5, rtol=0)
 
     theirs.save_pretrained(tmp_path / "again")
-    settings, back = adapter.settings_from_hf(load_config(tmp_path / "again"))
-    assert settings == model.settings
-    assert {key: back[key] for key in context} == context
-    state = adapter.from_hf(load_weights(tmp_path / "again"), tied=settings.tied)
+    settings, rows = family.settings_from_hf(load_config(tmp_path / "again"))
+    assert (settings, rows) == (model.settings, V)
+    assert family.settings_from_hf(load_config(tmp_path)) == (model.settings, V)
+    state = family.from_hf(load_weights(tmp_path / "again"), settings)
     assert state.keys() == model.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@torch.no_grad()
+def test_shards_of_either_type_load_in_transformers_and_come_back(tmp_path: Path, dtype: torch.dtype) -> None:
+    from transformers import AutoModelForCausalLM
+
+    name = str(dtype).removeprefix("torch.")
+    torch.manual_seed(0)
+    model = Decoder(Tower(kind="decoder", width=256, depth=2, heads=4, bias="all"), 300).eval()
+    config = qwen3.config_to_hf(model.settings.model_copy(update={"bias": "none"}), 300, dtype=name)
+    state = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith(".bias")}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_weights(tmp_path, qwen3.to_hf(state), max_shard_mb=1, dtype=dtype)
+    files = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(files) > 2
+    assert files[0].startswith("model-00001-of-")
+    assert all(path.stat().st_size < 1_100_000 for path in tmp_path.glob("*.safetensors"))
+    index = json.loads((tmp_path / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(tensor.numel() for tensor in state.values()) * dtype.itemsize
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert theirs.dtype == dtype
+    back = qwen3.from_hf(load_weights(tmp_path), model.settings)
+    assert back.keys() == state.keys()
+    assert all(torch.equal(back[key], tensor.to(dtype)) for key, tensor in state.items())
 
 
 @torch.no_grad()
@@ -65,20 +86,52 @@ def test_an_encoder_loads_in_transformers_and_comes_back(tmp_path: Path) -> None
     from transformers import BertModel
 
     torch.manual_seed(0)
-    context = {"vocab_size": V, "max_length": 12, "type_vocab_size": 2, "eps": 1e-7, "activation": "gelu"}
-    model = Encoder(Tower(kind="encoder", **SMALL), **context, pool="cls").eval()
-    export(tmp_path, bert.config_to_hf(model.settings, **context), bert.to_hf(model.state_dict()))
+    given = {"eps": 1e-7, "activation": "gelu_tanh", "context": 12, "segments": 3, "pool": "cls"}
+    model = Encoder(Tower(kind="encoder", **SMALL, **given), V).eval()
+    export(tmp_path, bert.config_to_hf(model.settings, V), bert.to_hf(model.state_dict()))
     theirs, report = BertModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     ids, mask = torch.randint(0, V, (2, 7)), torch.ones(2, 7, dtype=torch.bool)
     out = theirs.eval()(ids, mask.long())
     torch.testing.assert_close(model(ids, mask).pooled, out.pooler_output, atol=1e-5, rtol=0)
-    settings, back = bert.settings_from_hf(load_config(tmp_path))
-    assert settings.model_copy(update={"kv_heads": None}) == model.settings
-    assert back == context
-    state = bert.from_hf(bert.to_hf(model.state_dict()))
+    settings, rows = bert.settings_from_hf(load_config(tmp_path))
+    assert settings.model_copy(update={"pool": "cls"}) == model.settings
+    assert rows == V
+    state = bert.from_hf(bert.to_hf(model.state_dict()), model.settings)
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_a_chinese_berts_shapes_fit() -> None:
+    """bert-base-chinese: 21,128 pieces, 512 positions, two segments; here with one thin layer."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig(
+        vocab_size=21128, hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
+    theirs = BertForMaskedLM(config).eval()
+    settings, rows = bert.settings_from_hf(config.to_dict())
+    encoder = Encoder(settings, rows).eval()
+    encoder.load_state_dict(bert.from_hf(theirs.state_dict(), settings))
+    assert tuple(encoder.words.weight.shape) == (21128, 24)
+    ids, mask = torch.randint(0, 21128, (1, 512)), torch.ones(1, 512, dtype=torch.bool)
+    torch.testing.assert_close(encoder(ids, mask).tokens, theirs.bert(ids).last_hidden_state, atol=1e-5, rtol=0)
+
+
+def test_a_masked_head_goes_both_ways() -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    config = BertConfig(vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    theirs = BertForMaskedLM(config)
+    settings, _ = bert.settings_from_hf(config.to_dict())
+    head = bert.head_from_hf(theirs.state_dict())
+    assert sorted(head) == ["bias", "norm.bias", "norm.weight", "transform.bias", "transform.weight"]
+    written = bert.masked_to_hf(bert.from_hf(theirs.state_dict(), settings), head)
+    tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
+    assert written.keys() == theirs.state_dict().keys() - tied
+    assert all(torch.equal(theirs.state_dict()[name], tensor) for name, tensor in written.items())
+    assert bert.head_from_hf(theirs.bert.state_dict()) == {}
 
 
 @pytest.mark.parametrize("head", [True, False])
@@ -104,38 +157,44 @@ def test_a_vit_loads_in_transformers_and_comes_back(tmp_path: Path, head: bool) 
 
 
 def test_checkpoints_of_the_base_model_or_with_a_head_load_too() -> None:
-    model, _ = decoder("llama", False)
+    model = our_decoder(reference_decoder("llama"))
     bare = {name.removeprefix("model."): tensor for name, tensor in llama.to_hf(model.state_dict()).items()}
     bare["rotary_emb.inv_freq"] = torch.zeros(4)
-    assert llama.from_hf(bare).keys() == model.state_dict().keys()
+    assert llama.from_hf(bare, model.settings).keys() == model.state_dict().keys()
+    old = our_decoder(reference_decoder("gpt2"))
+    bare = {name.removeprefix("transformer."): tensor for name, tensor in gpt2.to_hf(old.state_dict()).items()}
+    bare["h.0.attn.bias"], bare["h.1.attn.masked_bias"] = torch.zeros(4), torch.zeros(1)
+    assert gpt2.from_hf(bare, old.settings).keys() == old.state_dict().keys()
     encoder = Encoder(Tower(kind="encoder", **SMALL), V)
     headed = {f"bert.{name}": tensor for name, tensor in bert.to_hf(encoder.state_dict()).items()}
     headed["bert.embeddings.LayerNorm.gamma"] = headed.pop("bert.embeddings.LayerNorm.weight")
     headed["cls.predictions.bias"] = torch.zeros(3)
     headed["bert.pooler.dense.weight"] = torch.zeros(16, 16)
-    assert bert.from_hf(headed, pooler=False).keys() == encoder.state_dict().keys()
+    assert bert.from_hf(headed, encoder.settings).keys() == encoder.state_dict().keys()
     vit = ViT(Tower(kind="vit", patch=8, **SMALL), size=16)
     whole = {**siglip.to_hf(vit.state_dict()), "text_model.head.weight": torch.zeros(1), "logit_scale": torch.zeros(1)}
     assert siglip.from_hf(whole).keys() == vit.state_dict().keys()
 
 
 def test_a_copy_of_tied_embeddings_is_left_out() -> None:
-    model, _ = decoder("llama", True)
+    model = our_decoder(reference_decoder("llama tied"))
     state = {**llama.to_hf(model.state_dict()), "lm_head.weight": model.embed_tokens.weight}
-    assert llama.from_hf(state, tied=True).keys() == model.state_dict().keys()
+    assert llama.from_hf(state, model.settings).keys() == model.state_dict().keys()
 
 
 def test_names_of_another_family_are_refused() -> None:
-    qwen, _ = decoder("qwen3", True)
+    qwen = our_decoder(reference_decoder("qwen3"))
     with pytest.raises(WeightsError, match="q_norm"):
         llama.to_hf(qwen.state_dict())
     with pytest.raises(WeightsError, match="q_norm"):
-        llama.from_hf(qwen3.to_hf(qwen.state_dict()))
+        llama.from_hf(qwen3.to_hf(qwen.state_dict()), qwen.settings)
     crossed = Decoder(Tower(**SMALL), V, cross=True)
     with pytest.raises(WeightsError, match=r"memory_norm|cross"):
         qwen3.to_hf(crossed.state_dict())
     with pytest.raises(WeightsError, match="bert layout"):
-        bert.from_hf(llama.to_hf(decoder("llama", True)[0].state_dict()))
+        bert.from_hf(llama.to_hf(our_decoder(reference_decoder("llama")).state_dict()), qwen.settings)
+    with pytest.raises(WeightsError, match="gpt2 layout"):
+        gpt2.to_hf(qwen.state_dict())
 
 
 BASE = {
@@ -155,13 +214,22 @@ BASE = {
         (llama, {"model_type": "mistral"}, "model_type"),
         (llama, {"model_type": "llama", "mlp_bias": True}, "mlp_bias"),
         (llama, {"model_type": "llama", "hidden_act": "gelu"}, "hidden_act"),
-        (llama, {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8}}, "rope_type"),
+        (llama, {"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8}}, "low_freq_factor"),
+        (llama, {"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 8}}, "rope_type"),
         (llama, {"model_type": "llama", "rope_parameters": {"rope_type": "yarn"}}, "rope_type"),
+        (llama, {"model_type": "llama", "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        (llama, {"model_type": "llama", "rope_theta": "far"}, "rope_theta"),
         (llama, {"model_type": "llama", "hidden_size": None}, "hidden_size"),
         (llama, {"model_type": "llama", "vocab_size": "30"}, "vocab_size"),
+        (qwen2, {"model_type": "qwen2", "use_sliding_window": True}, "use_sliding_window"),
+        (qwen2, {"model_type": "qwen2", "layer_types": ["full_attention", "sliding_attention"]}, "sliding_attention"),
         (qwen3, {"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window"),
+        (gpt2, {"model_type": "gpt2", "scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx"),
+        (gpt2, {"model_type": "gpt2", "activation_function": "mish"}, "activation_function"),
+        (gpt2, {"model_type": "gpt2", "add_cross_attention": True}, "add_cross_attention"),
         (bert, {"model_type": "bert", "position_embedding_type": "relative_key"}, "position_embedding_type"),
         (bert, {"model_type": "bert", "hidden_act": "mish"}, "hidden_act"),
+        (bert, {"model_type": "bert", "is_decoder": True}, "is_decoder"),
         (siglip, {"model_type": "clip"}, "model_type"),
         (siglip, {"model_type": "siglip", "vision_config": {"num_channels": 1}}, "num_channels"),
     ],
@@ -172,88 +240,70 @@ def test_other_variants_are_refused(adapter: Any, config: dict[str, Any], said: 
 
 
 def test_older_configurations_are_read() -> None:
-    settings, context = llama.settings_from_hf({**BASE, "model_type": "llama", "rope_theta": 5e5, "rope_scaling": None})
-    assert context["rope_theta"] == 5e5
-    assert settings.kv_heads == 4
-    assert context["head_dim"] == 4
+    settings, rows = llama.settings_from_hf({**BASE, "model_type": "llama", "rope_theta": 5e5, "rope_scaling": None})
+    assert settings.rope_theta == 5e5
+    assert (settings.kv_heads, settings.head_dim, settings.tied, rows) == (4, None, False, V)
+    assert qwen3.settings_from_hf({**BASE, "model_type": "qwen3"})[0].head_dim == 128
+    settings, rows = gpt2.settings_from_hf({"model_type": "gpt2", "n_ctx": 1024})  # GPT-2 small leaves much unsaid
+    assert (settings.width, settings.depth, settings.heads, settings.context, rows) == (768, 12, 12, 1024, 50257)
+    assert settings.tied
     settings, context = siglip.settings_from_hf({"model_type": "siglip", "vision_config": {"image_size": 384}})
     assert (settings.width, context["size"], context["head"]) == (768, 384, True)
 
 
-# reading files
+def test_configurations_speak_to_old_and_new_libraries() -> None:
+    settings = Tower(kind="decoder", width=256, depth=1, heads=4, qk_norm=False, rope_theta=5e5, context=4096)
+    settings.rope_scaling = {
+        "rope_type": "llama3",
+        "factor": 8,
+        "low_freq_factor": 1,
+        "high_freq_factor": 4,
+        "original_max_position_embeddings": 512,
+    }
+    config = llama.config_to_hf(settings, 320, dtype="bfloat16", eos_token_id=2, pad_token_id=None)
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 5e5
+    assert config["rope_scaling"]["rope_type"] == config["rope_parameters"]["rope_type"] == "llama3"
+    assert config["rope_scaling"]["original_max_position_embeddings"] == 512
+    assert config["dtype"] == config["torch_dtype"] == "bfloat16"
+    assert config["head_dim"] == 64
+    assert config["max_position_embeddings"] == 4096
+    assert config["eos_token_id"] == 2
+    assert "pad_token_id" not in config
 
 
-def shards(folder: Path) -> dict[str, torch.Tensor]:
-    state = {"a": torch.randn(2), "b": torch.randn(3), "c": torch.randn(1)}
-    save_file({"a": state["a"], "b": state["b"]}, folder / "one.safetensors")
-    save_file({"c": state["c"]}, folder / "two.safetensors")
-    places = {"a": "one.safetensors", "b": "one.safetensors", "c": "two.safetensors"}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
-    return state
+def test_the_family_of_a_tower_and_of_a_checkpoint() -> None:
+    def name(**settings: Any) -> str | None:
+        found = family_for(Tower(kind="decoder", **{"width": 16, "depth": 1, "heads": 4, **settings}))
+        return found.name if found else None
+
+    assert name() == "qwen3"
+    assert name(qk_norm=False) == "llama"
+    assert name(qk_norm=False, bias="qkv") == "qwen2"
+    assert name(bias="attention") == "qwen3"
+    assert name(bias="all") is None
+    older = {"norm": "layer", "feedforward": "mlp", "positions": "learned", "bias": "all", "qk_norm": False}
+    assert name(**older) == "gpt2"
+    assert name(**older, kv_heads=2) is None
+    assert name(**{**older, "positions": "rotary"}) is None
+    assert name(qk_norm=False, feedforward="mlp") is None
+    assert family_for(Tower(kind="encoder")) is FAMILIES["bert"]
+    assert family_for(Tower(kind="recurrent")) is None
+    with pytest.raises(WeightsError, match=r"auto_map.*never run"):
+        family_of({"model_type": "phi-msft", "auto_map": {"AutoConfig": "configuration.Config"}})
+    with pytest.raises(WeightsError, match=r"gpt2, bert.*found 'qwen'"):
+        family_of({"model_type": "qwen"})
+    assert family_of({"model_type": "llama", "auto_map": {"AutoConfig": "x.y"}}).name == "llama"
 
 
-def test_shards_are_read_as_one(tmp_path: Path) -> None:
-    state = shards(tmp_path)
-    loaded = load_weights(tmp_path)
-    assert loaded.keys() == state.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in state.items())
-    assert load_weights(tmp_path / "two.safetensors").keys() == {"c"}
+def test_a_vocabulary_that_differs_from_the_embeddings_is_told() -> None:
+    state = {"embed_tokens.weight": torch.zeros(50, 8)}
+    check_rows(state, FAMILIES["llama"], 50, "here")
+    with pytest.raises(WeightsError, match=r"'vocab_size' 50.*found 49"):
+        check_rows(state, FAMILIES["llama"], 49, "here")
 
 
-@pytest.mark.parametrize("place", ["../secret.safetensors", "/etc/passwd", "weights.bin"])
-def test_an_index_that_points_elsewhere_is_refused(tmp_path: Path, place: str) -> None:
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": place}}))
-    with pytest.raises(WeightsError, match="same folder"):
-        load_weights(tmp_path)
-
-
-def test_broken_checkpoints_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="neither"):
-        load_weights(tmp_path)
-    (tmp_path / "pytorch_model.bin").write_bytes(b"x")
-    with pytest.raises(WeightsError, match=r"pytorch_model\.bin.*convert"):
-        load_weights(tmp_path)
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with pytest.raises(WeightsError, match="weight_map"):
-        load_weights(tmp_path)
-    shards(tmp_path)
-    save_file({"a": torch.zeros(1)}, tmp_path / "one.safetensors")
-    with pytest.raises(WeightsError, match=r"one\.safetensors.*1 missing: 'b'"):
-        load_weights(tmp_path)
-    (tmp_path / "two.safetensors").unlink()
-    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, tmp_path / "one.safetensors")
-    with pytest.raises(WeightsError, match=r"two\.safetensors"):
-        load_weights(tmp_path)
-    save_file({"a": torch.zeros(100)}, tmp_path / "model.safetensors")
-    whole = (tmp_path / "model.safetensors").read_bytes()
-    for content in (b"", whole[: len(whole) // 2], b"\xff" * 64):
-        (tmp_path / "model.safetensors").write_bytes(content)
-        with pytest.raises(WeightsError, match="whole safetensors"):
-            load_weights(tmp_path)
-
-
-@pytest.mark.parametrize("content", [None, "[]", "not json"])
-def test_a_broken_configuration_is_refused(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "config.json").write_text(content)
-    with pytest.raises(WeightsError, match=r"config\.json"):
-        load_config(tmp_path)
-
-
-def test_check_state_lists_what_does_not_fit() -> None:
-    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    state = model.state_dict()
-    check_state(model, state)
-    state["0.weight"] = state["0.weight"].T
-    state["extra"] = state.pop("1.bias")
-    with pytest.raises(WeightsError) as caught:
-        check_state(model, state)
-    told = str(caught.value)
-    assert "1 missing: '1.bias'" in told
-    assert "1 left over: 'extra'" in told
-    assert "expected (3, 2), received (2, 3) for '0.weight'" in told
-
-
-def test_a_long_list_is_cut_short() -> None:
-    with pytest.raises(WeightsError, match="and 14 more"):
-        check_state(nn.Sequential(*[nn.Linear(1, 1) for _ in range(10)]), {})
+def test_sizes_that_k_quants_cannot_cut_are_noted() -> None:
+    assert quantising_notes(Tower(kind="decoder", width=256, heads=4, hidden=768)) == []
+    (note,) = quantising_notes(Tower(kind="decoder", width=192, heads=6, hidden=512))
+    assert "width 192" in note
+    assert "hidden" not in note

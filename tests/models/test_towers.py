@@ -116,7 +116,8 @@ def test_every_parameter_gets_a_gradient_after_a_step_and_starts_from_the_seed(k
         optimizer.zero_grad()
         args = (torch.randn(2, 3, 32, 32),) if kind in PICTURE_TOWERS else texts()
         features = first(*args)
-        (features.tokens * torch.randn_like(features.tokens)).sum().backward()
+        pooled = (features.pooled * torch.randn_like(features.pooled)).sum()
+        ((features.tokens * torch.randn_like(features.tokens)).sum() + pooled).backward()
         optimizer.step()
     silent = [name for name, p in first.named_parameters() if p.grad is None or p.grad.abs().max() == 0]
     assert [name for name in silent if not name.endswith("k_proj.bias")] == []  # softmax cancels a key's bias

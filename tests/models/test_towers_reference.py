@@ -6,75 +6,40 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rebus.formats import bert, llama, qwen3, siglip
+from rebus.errors import DataError
+from rebus.formats import bert, siglip
 from rebus.formats.weights import check_state
-from rebus.models.towers.decoder import Decoder, positions_of
+from rebus.models.towers.decoder import positions_of
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT
+from tiny_checkpoints import DECODERS, V, loud, our_decoder, reference_decoder
 
-V, B, L = 50, 2, 9
+B, L = 2, 9
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 
 
-def reference_decoder(family: str, kv_heads: int, tied: bool, **more: Any) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
-
-    make, model = (LlamaConfig, LlamaForCausalLM) if family == "llama" else (Qwen3Config, Qwen3ForCausalLM)
-    config = make(
-        vocab_size=V,
-        hidden_size=24,
-        intermediate_size=40,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=kv_heads,
-        head_dim=8,  # not 24 / 4
-        max_position_embeddings=64,
-        tie_word_embeddings=tied,
-        rope_parameters={"rope_type": "default", "rope_theta": 500.0},
-        attn_implementation="eager",
-        **more,
-    )
-    torch.manual_seed(1)
-    made: nn.Module = model(config).eval()
-    return loud(made)
-
-
-def loud(model: nn.Module) -> nn.Module:
-    """Larger weights than Hugging Face starts with, and norms that are not ones: small ones would hide mistakes."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.15)
-    return model
-
-
-def our_decoder(family: str, reference: nn.Module) -> Decoder:
-    adapter = llama if family == "llama" else qwen3
-    settings, context = adapter.settings_from_hf(reference.config.to_dict())  # type: ignore[union-attr, operator]
-    decoder = Decoder(settings, **context).eval()
-    state = adapter.from_hf(reference.state_dict(), tied=settings.tied)
-    check_state(decoder, state)
-    decoder.load_state_dict(state)
-    return decoder
-
-
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
-@pytest.mark.parametrize(("kv_heads", "tied", "bias"), [(4, False, False), (2, True, False), (1, False, True)])
+@pytest.mark.parametrize("name", DECODERS)
 @torch.no_grad()
-def test_decoder_equals_transformers(family: str, kv_heads: int, tied: bool, bias: bool) -> None:
-    reference = reference_decoder(family, kv_heads, tied, attention_bias=bias)
-    decoder = our_decoder(family, reference)
-    ids = torch.randint(0, V, (B, L))
-    logits = decoder.logits(decoder.forward_embeds(decoder.embed(ids), torch.arange(L)[None]))
-    torch.testing.assert_close(logits, reference(ids).logits, **CLOSE)
+def test_decoder_equals_transformers_with_and_without_a_cache(name: str) -> None:
+    reference = reference_decoder(name)
+    decoder = our_decoder(reference)
+    ids, positions = torch.randint(0, V, (B, L)), torch.arange(L)[None]
+    expected = reference(ids).logits
+    x = decoder.embed(ids)
+    torch.testing.assert_close(decoder.logits(decoder.forward_embeds(x, positions)), expected, **CLOSE)
+    cache, parts = decoder.new_cache(room=4), []
+    for start, end in ((0, 5), (5, 6), (6, L)):
+        parts.append(decoder.forward_embeds(x[:, start:end], positions[:, start:end], cache=cache))
+    torch.testing.assert_close(decoder.logits(torch.cat(parts, 1)), expected, **CLOSE)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen3"])
+@pytest.mark.parametrize("name", DECODERS)
 @torch.no_grad()
-def test_decoder_equals_transformers_with_left_padding(family: str) -> None:
-    reference = reference_decoder(family, 2, True)
-    decoder = our_decoder(family, reference)
+def test_decoder_equals_transformers_with_left_padding(name: str) -> None:
+    reference = reference_decoder(name)
+    decoder = our_decoder(reference)
     ids, mask = torch.randint(0, V, (B, L)), torch.ones(B, L, dtype=torch.bool)
     mask[0, :4] = False
     expected = reference(ids, attention_mask=mask.long(), position_ids=positions_of(mask)).logits
@@ -83,6 +48,23 @@ def test_decoder_equals_transformers_with_left_padding(family: str) -> None:
     torch.testing.assert_close(features.pooled, features.tokens[:, -1], **CLOSE)
     alone = decoder(ids[:1, 4:], mask[:1, 4:])
     torch.testing.assert_close(features.tokens[0, 4:], alone.tokens[0], **CLOSE)
+
+
+@pytest.mark.parametrize("name", DECODERS)
+@torch.no_grad()
+def test_decoder_equals_transformers_far_into_a_text(name: str) -> None:
+    reference = reference_decoder(name)
+    decoder = our_decoder(reference)
+    length = 96 if name.startswith("gpt2") else 400
+    ids = torch.randint(0, V, (1, length))
+    ours = decoder.logits(decoder.forward_embeds(decoder.embed(ids), torch.arange(length)[None]))
+    torch.testing.assert_close(ours, reference(ids).logits, **CLOSE)
+
+
+def test_a_text_beyond_the_learned_positions_is_refused() -> None:
+    decoder = our_decoder(reference_decoder("gpt2"))
+    with pytest.raises(DataError, match=r"at most 96 tokens.*97"):
+        decoder.forward_embeds(decoder.embed(torch.zeros(1, 1, dtype=torch.long)), torch.tensor([[96]]))
 
 
 @pytest.mark.parametrize("pool", ["mean", "cls"])
@@ -100,9 +82,10 @@ def test_encoder_equals_bert(pool: Any) -> None:
         max_position_embeddings=32,
     )
     reference = loud(BertModel(config).eval())
-    settings, context = bert.settings_from_hf(config.to_dict())
-    encoder = Encoder(settings, **context, pool=pool).eval()
-    state = bert.from_hf(reference.state_dict(), pooler=pool == "cls")
+    settings, rows = bert.settings_from_hf(config.to_dict())
+    settings.pool = pool
+    encoder = Encoder(settings, rows).eval()
+    state = bert.from_hf(reference.state_dict(), settings)
     check_state(encoder, state)
     encoder.load_state_dict(state)
     ids, segments = torch.randint(0, V, (B, L)), torch.randint(0, 2, (B, L))

@@ -1,78 +1,99 @@
+"""Towers that read words: the weighted mean of their vectors, and a GRU over them."""
+
 from __future__ import annotations
 
-from pathlib import Path
+import math
 
+import numpy as np
 import pytest
 import torch
 
 from rebus.errors import DataError, RecipeError
-from rebus.models.towers.wordvectors import WordVectors, read_vectors
+from rebus.models.towers.recurrent import Recurrent
+from rebus.models.towers.wordvectors import WordEmbedding, WordVectors
 from rebus.recipe import Tower
 
 WIDTH = 8
-ROW = " ".join(str(i / 4) for i in range(WIDTH))
+WORDS = ["<|pad|>", "<|unknown|>", "cat", "dog"]
+IDS, MASK = torch.tensor([[2, 3, 0]]), torch.tensor([[True, True, False]])
+ROW = np.arange(WIDTH) / 4
 
 
-def file_with(folder: Path, text: str, encoding: str = "utf-8") -> Path:
-    path = folder / "vectors.txt"
-    path.write_bytes(text.encode(encoding))
-    return path
-
-
-def tower(path: Path | None) -> WordVectors:
+def tower(dropout: float = 0.0, words: list[str] = WORDS) -> WordVectors:
     torch.manual_seed(0)
-    return WordVectors(Tower(kind="wordvectors", width=WIDTH, vectors=str(path) if path else None), 4)
+    return WordVectors(Tower(kind="wordvectors", width=WIDTH, dropout=dropout), len(words), words=words)
 
 
-@pytest.mark.parametrize("header", ["", f"3 {WIDTH}\n"])
-def test_word2vec_and_glove_files(tmp_path: Path, header: str) -> None:
-    path = file_with(tmp_path, f"{header}cat {ROW}\r\n猫 {ROW} \n. . . {ROW}\n\n")
-    entries = dict(read_vectors(path))
-    assert list(entries) == ["cat", "猫", ". . ."]
-    assert entries["猫"] == [i / 4 for i in range(WIDTH)]
+def test_fill_copies_known_words_and_leaves_others() -> None:
+    embed = tower().embed
+    before = embed.vectors.weight.detach().clone()
+    assert embed.fill([("cat", ROW), ("fish", ROW), ("cat", ROW + 9)], "test") == 1
+    torch.testing.assert_close(embed.vectors.weight[2], torch.tensor(ROW, dtype=torch.float32))
+    torch.testing.assert_close(embed.vectors.weight[[0, 1, 3]], before[[0, 1, 3]])
 
 
-def test_fill_copies_known_words_and_leaves_others(tmp_path: Path) -> None:
-    path = file_with(tmp_path, f"cat {ROW}\ndog {ROW}\ncat {ROW.replace('0.25', '9')}\n")
-    model = tower(path)
-    before = model.vectors.weight.detach().clone()
-    assert model.fill(["<|pad|>", "<|unknown|>", "cat", "bird"]) == 1
-    torch.testing.assert_close(model.vectors.weight[2], torch.arange(WIDTH) / 4)
-    torch.testing.assert_close(model.vectors.weight[[0, 1, 3]], before[[0, 1, 3]])
-    assert tower(None).fill(["cat"]) == 0
+def test_a_word_in_another_case_counts_where_its_own_is_not_there() -> None:
+    embed = tower().embed
+    assert embed.fill([("Cat", ROW), ("DOG", ROW), ("cat", ROW + 1), ("Dog", ROW + 2)], "test") == 2
+    assert embed.vectors.weight[2:, 0].tolist() == [1.0, 0.0]
 
 
-def test_pooled_is_the_mean_of_real_words() -> None:
-    model = tower(None)
-    ids, mask = torch.tensor([[2, 3, 0]]), torch.tensor([[True, True, False]])
-    torch.testing.assert_close(model(ids, mask).pooled[0], (model.vectors.weight[2] + model.vectors.weight[3]) / 2)
+def test_other_widths_and_other_languages_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"file.*model\.text\.width=2"):
+        tower().embed.fill([("cat", [1.0, 2.0])], "file")
+    with pytest.raises(DataError, match=r"file.*none of them"):
+        tower().embed.fill([("chat", ROW)], "file")
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (f"cat {ROW}\ndog 1 2\n", "line 2.*8 numbers.*found 2 numbers"),
-        (f"cat {ROW}\ndog {ROW} 3\n", "line 2.*8 numbers"),
-        (f"1 {WIDTH}\ncat {ROW} 3\n", "line 2.*8 numbers"),
-        (f"cat {ROW}\ndog {ROW[:-3]}abc\n", "line 2.*'dog"),
-        (f"cat {ROW}\ndog {ROW[:-5]} nan\n", "line 2.*finite"),
-        ("cat\n", "line 1.*a word and"),
-        (f"bird {ROW}\n", "none of them"),
-        ("", "none of them"),
-    ],
-)
-def test_bad_files_are_refused_with_the_line(tmp_path: Path, text: str, said: str) -> None:
-    model = tower(file_with(tmp_path, text))
-    with pytest.raises(DataError, match=said):
-        model.fill(["<|pad|>", "<|unknown|>", "cat", "dog"] if "bird" not in text else ["cat"])
+def test_pooled_is_the_mean_of_real_words_until_they_have_weights() -> None:
+    model = tower()
+    cat, dog = model.embed.vectors.weight[2:]
+    torch.testing.assert_close(model(IDS, MASK).pooled[0], (cat + dog) / 2)
+    model.weigh([1.0, 1.0, 3.0, 1.0])
+    torch.testing.assert_close(model(IDS, MASK).pooled[0], (3 * cat + dog) / 4)
+    torch.testing.assert_close(model.log_weight[2].detach(), torch.tensor(math.log(3)))
 
 
-def test_other_widths_missing_files_and_binary_files(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"model\.text\.width=2"):
-        tower(file_with(tmp_path, "cat 1 2\n")).fill(["cat"])
-    with pytest.raises(DataError, match="No such file"):
-        tower(tmp_path / "none.txt").fill(["cat"])
-    with pytest.raises(DataError, match="UTF-8"):
-        tower(file_with(tmp_path, f"câté {ROW}\n", "latin-1")).fill(["cat"])
-    with pytest.raises(DataError, match="directory"):
-        tower(tmp_path).fill(["cat"])
+def test_weights_are_learned() -> None:
+    model = tower()
+    model(IDS, MASK).pooled.square().sum().backward()
+    assert model.log_weight.grad is not None
+    assert model.log_weight.grad[2:].abs().min() > 0
+    assert model.log_weight.grad[:2].abs().max() == 0
+
+
+def test_words_are_left_out_in_training_only() -> None:
+    model = tower(dropout=0.5)
+    ids, mask = torch.full((400, 2), 2), torch.ones(400, 2, dtype=torch.bool)
+    ids[:, 1] = 3
+    model.embed.vectors.weight.data = torch.tensor([[0.0], [0.0], [1.0], [3.0]]).expand(4, WIDTH).contiguous()
+    assert torch.equal(model.eval()(ids, mask).pooled, torch.full((400, WIDTH), 2.0))
+    told = model.train()(ids, mask).pooled.max(1).values  # numbers are dropped too, those that are kept are doubled
+    shares = {value: float((told == value).float().mean()) for value in (0.0, 2.0, 6.0)}
+    assert all(0.15 < share < 0.35 for share in shares.values())  # none, the first, the second word
+
+
+def test_parts_of_speech_have_vectors_of_their_own() -> None:
+    words = ["<|pad|>", "<|unknown|>", "<|unknown|>/verb", "like/verb", "like/prep", "dog/noun"]
+    embed = WordEmbedding(words, len(words), WIDTH)
+    assert embed.names == ["<|pad|>", "<|unknown|>", "like", "dog"]
+    assert embed.classes is not None
+    told = embed(torch.arange(len(words)))
+    verb, prep = embed.classes.weight[1], embed.classes.weight[2]
+    torch.testing.assert_close(told[3] - told[4], verb - prep)
+    torch.testing.assert_close(told[3], embed.vectors.weight[2] + verb)
+    assert embed.fill([("like", ROW)], "test") == 1  # one vector for both of its uses
+    torch.testing.assert_close(
+        (embed(torch.tensor([3, 4]))[:, 1] - torch.stack([verb, prep])[:, 1]), torch.full((2,), 0.25)
+    )
+
+
+def test_a_gru_reads_words_too() -> None:
+    torch.manual_seed(0)
+    settings = Tower(kind="recurrent", width=WIDTH, depth=1)
+    plain, words = Recurrent(settings, 4), Recurrent(settings, 99, words=WORDS)
+    assert plain.embed.vectors.weight.shape == words.embed.vectors.weight.shape
+    words.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(words(IDS, MASK).pooled, plain(IDS, MASK).pooled)
+    with pytest.raises(AssertionError):
+        plain.embed.fill([("cat", ROW)], "test")

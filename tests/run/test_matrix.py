@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rebus.errors import RecipeError
 from rebus.models.fusion import FUSIONS as REGISTERED
 from rebus.models.towers import TOWERS as REGISTERED_TOWERS
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
@@ -29,6 +30,15 @@ COLUMNS = {
     "tag": {"picture": "picture", "text": "question", "labels": "tags"},
     "regress": {"picture": "picture", "text": "question", "target": "size"},
     "patches": {"picture": "picture", "boxes": "boxes"},
+    "generate": {"picture": "picture", "prompt": "question", "output": "answer"},
+    "translate": {"source": "question", "target": "answer"},
+    "converse": {"messages": "talk"},
+    "choose": {"question": "question", "choices": "choices", "answer": "answer"},
+    "ner": {"picture": "picture", "tokens": "tokens", "tags": "marks"},
+    "extract": {"picture": "picture", "question": "question", "passage": "passage", "answer": "colour"},
+    "similar": {"anchor": "twin", "positive": "passage"},
+    "lm": {"text": "passage"},
+    "mlm": {"text": "passage"},
 }
 FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [
     ("unified", "concat"),
@@ -62,6 +72,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "tags": [colour, "big" if side > 13 else "small"],
                 "size": side / 32,
                 "boxes": [{"label": colour, "box": [left / 32, top / 32, (left + side) / 32, (top + side) / 32]}],
+                "choices": list(COLOURS),
+                "tokens": ["A", colour, "square"] if zh else ["The", "square", "is", colour],
+                "marks": ["O", "B-colour", "B-shape"] if zh else ["O", "B-shape", "O", "B-colour"],
+                "twin": f"{number}: {side} dots of {colour}",
+                "passage": f"The square of row {number} is {colour}, its side is {side} dots.",
+                "talk": [
+                    {"role": "user", "content": "问题一" if zh else "A question."},
+                    {"role": "assistant", "content": "好" if zh else "Yes?"},
+                    {"role": "user", "content": "什么颜色？" if zh else "What colour?"},
+                    {"role": "assistant", "content": colour},
+                ],
                 "split": "train" if number < 12 else "test",
             }
         )
@@ -92,7 +113,12 @@ def loss_of(ready: Assembled, batch: dict[str, object]) -> torch.Tensor:
 @pytest.mark.parametrize(("fusion", "how"), FUSIONS)
 @pytest.mark.parametrize("task", list(COLUMNS))
 def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
-    ready = assemble(small(table, task, fusion, how, picture, text), lambda _: None)
+    recipe = small(table, task, fusion, how, picture, text)
+    if (needed := TASKS.get(task).tower) not in (None, text):
+        with pytest.raises(RecipeError, match=f"expected {needed}"):
+            assemble(recipe, lambda _: None)
+        return
+    ready = assemble(recipe, lambda _: None)
     ready.model.train()
     batch = ready.feed.batch_at(0, 1.0)
     optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-5)

@@ -217,7 +217,8 @@ def test_another_tokenizer_gets_our_special_tokens_after_its_own(tokenizer: Toke
     for name in SPECIAL_TOKENS[1:]:
         content["model"]["vocab"][f"word{name[2:-2]}"] = content["model"]["vocab"].pop(name)
     file.write_text(json.dumps(content))
-    adopted = Tokenizer.load(file)
+    adopted = Tokenizer.load(file, extend=True)
+    assert adopted.is_foreign
     assert adopted.bos_id >= tokenizer.vocab_size
     assert adopted.vocab_size == tokenizer.vocab_size + 6
     assert adopted.encode(ENGLISH[0]) == tokenizer.encode(ENGLISH[0])

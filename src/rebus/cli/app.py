@@ -10,7 +10,22 @@ from typing import Annotated
 import typer
 
 from rebus._version import __version__
-from rebus.cli import ask, chat, check, demo, doctor, evaluate, predict, recipe, report, train
+from rebus.cli import (
+    ask,
+    chat,
+    check,
+    corpus,
+    demo,
+    doctor,
+    evaluate,
+    export,
+    generate,
+    predict,
+    recipe,
+    report,
+    tokenizer,
+    train,
+)
 from rebus.cli.shared import told
 
 app = typer.Typer(
@@ -21,6 +36,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 data = typer.Typer(help="Look at a table before training on it.", no_args_is_help=True, rich_markup_mode="rich")
+pieces = typer.Typer(
+    help="Learn a vocabulary from text, or look at one.", no_args_is_help=True, rich_markup_mode="rich"
+)
 
 
 def _version(wanted: bool) -> None:
@@ -43,8 +61,15 @@ app.command("predict")(told(predict.predict))
 app.command("evaluate")(told(evaluate.evaluate))
 app.command("ask")(told(ask.ask))
 app.command("chat")(told(chat.chat))
+app.command("generate")(told(generate.generate))
 data.command("check")(told(check.check))
+data.command("shards")(told(corpus.shards))
+data.command("clean")(told(corpus.clean))
 app.add_typer(data, name="data")
+pieces.command("train")(told(tokenizer.train))
+pieces.command("inspect")(told(tokenizer.inspect))
+app.add_typer(pieces, name="tokenizer")
+app.command("export")(told(export.export))
 app.command("demo")(told(demo.demo))
 app.command("report")(told(report.report))
 app.command("recipe")(told(recipe.recipe))

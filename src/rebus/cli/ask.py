@@ -1,4 +1,4 @@
-"""``rebus ask``: one picture, one or more questions, from the shell."""
+"""``rebus ask``: questions, about a picture or none, from the shell."""
 
 from __future__ import annotations
 
@@ -7,17 +7,40 @@ from typing import Annotated
 
 import typer
 
-from rebus.cli.shared import RunFolder, say
+from rebus.cli.shared import AnyModel, Precision, say
 
 
 def ask(
-    run: RunFolder,
-    picture: Annotated[Path, typer.Argument(metavar="PICTURE", help="A picture file.")],
-    questions: Annotated[list[str], typer.Argument(metavar="QUESTION...", help="One or more questions, each quoted.")],
+    run: AnyModel,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[PICTURE] QUESTION...", help="A picture file, where the model sees pictures; questions."
+        ),
+    ],
+    max_new_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Longest answer, in tokens, of a model that writes.")
+    ] = None,
+    precision: Precision = "fp32",
 ) -> None:
-    """Ask a trained model about a picture; one line an answer."""
+    """Ask a trained model; one line an answer. Models that see pictures are asked about one."""
     from rebus import api
 
-    model = api.load(run)
+    model = api.load(run, precision=precision)
+    picture, questions = _parted(words, model.sees)
     for question in questions:
-        say(model.ask(picture, question))
+        if max_new_tokens is None:
+            say(model.ask(picture, question))
+        else:
+            say(model.ask(picture, question, max_new_tokens=max_new_tokens))
+
+
+def _parted(words: list[str], sees: bool) -> tuple[Path | None, list[str]]:
+    """The picture and the questions: the first of several words is a picture where the model sees any.
+
+    One word alone is a picture if such a file exists, and then the model says what it says of it unasked.
+    """
+    first = Path(words[0])
+    if sees and (len(words) > 1 or first.is_file()):
+        return first, words[1:] or [""]
+    return None, words[1:] if len(words) > 1 and first.is_file() else words

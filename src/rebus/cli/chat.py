@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rebus.cli.shared import RunFolder, say
+from rebus.cli.shared import AnyModel, Precision, say
 from rebus.errors import PictureError, RebusError
 
 HELP = "/image PATH shows it a picture, /reset forgets the conversation, /help prints this, /quit ends it."
@@ -19,8 +19,9 @@ HELP = "/image PATH shows it a picture, /reset forgets the conversation, /help p
 class Conversation:
     """The turns so far, in the messages form of Hugging Face chat templates."""
 
-    def __init__(self) -> None:
-        self.messages: list[dict[str, Any]] = []
+    def __init__(self, system: str | None = None) -> None:
+        self.system = system
+        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
         self._shown: Path | None = None
 
     def show(self, picture: Path) -> None:
@@ -53,44 +54,63 @@ class Conversation:
 
 
 def chat(
-    run: RunFolder,
+    run: AnyModel,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="PICTURE", help="A picture to show it first.")
     ] = None,
+    system: Annotated[
+        str | None, typer.Option("--system", metavar="TEXT", help="What holds for the whole conversation.")
+    ] = None,
+    temperature: Annotated[
+        float, typer.Option(metavar="T", min=0.0, help="0: the likeliest words; above 0 they are drawn.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the draw.")] = 0,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Longest answer, in tokens, of a model that writes.")
+    ] = None,
+    precision: Precision = "fp32",
 ) -> None:
     """Talk with a trained model; /image PATH shows it a picture."""
-    conversation = Conversation()
+    conversation = Conversation(system)
     if image is not None:
         conversation.show(image)
 
     from rebus import api
 
-    model = api.load(run)
+    model = api.load(run, precision=precision)
+    options: dict[str, Any] = {"temperature": temperature, "seed": seed} if temperature > 0 else {}
+    if max_new_tokens is not None:
+        options["max_new_tokens"] = max_new_tokens
     say(HELP, style="dim", err=True)
     while (line := _read()) is not None:
         try:
-            conversation = _turn(model, conversation, line)
+            conversation = _turn(model, conversation, line, options)
         except RebusError as error:  # a slip inside a conversation should not end it
             say(str(error), style="red", err=True)
 
 
-def _turn(model: Any, conversation: Conversation, line: str) -> Conversation:
+def _turn(model: Any, conversation: Conversation, line: str, options: dict[str, Any]) -> Conversation:
     command, _, rest = line.partition(" ")
     if command == "/image":
         conversation.show(Path(rest.strip().strip("'\"")).expanduser())
     elif command == "/reset":
-        conversation = Conversation()
+        conversation = Conversation(conversation.system)
     elif command.startswith("/"):
         say(HELP, style="dim", err=True)
     elif line:
         conversation.user(line)
+        said: list[str] = []
         try:
-            answer = model.chat(conversation.messages)
+            for piece in model.chat(conversation.messages, stream=True, **options):
+                said.append(piece)
+                print(piece, end="", flush=True)
         except RebusError:
             conversation.take_back()
             raise
-        conversation.assistant(answer)
-        say(answer)
+        except KeyboardInterrupt:  # enough of this answer; the conversation goes on
+            pass
+        print(flush=True)
+        conversation.assistant("".join(said).strip())
     return conversation
 
 

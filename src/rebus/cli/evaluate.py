@@ -1,13 +1,14 @@
-"""``rebus evaluate``: measure a Run on a table."""
+"""``rebus evaluate``: measure a Run or another project's checkpoint on a table."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
-from rebus.cli.shared import RunFolder, console, say
+from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say
+from rebus.recipe import Kind
 
 
 def evaluate(
@@ -20,13 +21,25 @@ def evaluate(
     by: Annotated[
         str | None, typer.Option("--by", metavar="COLUMN", help="Also measure each value of this column.")
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--task",
+            metavar="TASK",
+            help="What to judge: what it was trained for, or choose, generate, translate, converse, answer or lm, "
+            "which a language model does untrained. May be repeated.",
+        ),
+    ] = None,
+    kinds: Kinds = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the figures as JSON.")] = None,
 ) -> None:
-    """Measure a Run on rows it was not trained on, beside its naive baseline."""
+    """Measure a Run, or a checkpoint of another project, on rows it was not trained on, beside a naive baseline."""
     from rebus import api
     from rebus.atomic import write_json
 
-    evaluation = api.evaluate_run(run, data, split=split, by=by)
+    kind_settings(kinds)  # refuses what is not COLUMN=KIND
+    known = {word.rpartition("=")[0]: cast(Kind, word.rpartition("=")[2]) for word in kinds or []}
+    evaluation = api.evaluate_run(run, data, split=split, by=by, task=task, kinds=known)
     evaluation.render(console())
     if out is not None:
         write_json(out, evaluation.as_dict())

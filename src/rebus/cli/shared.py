@@ -20,6 +20,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, made by `rebus train`.")]
+AnyModel = Annotated[
+    str, typer.Argument(metavar="RUN", help="A Run folder, a Hugging Face folder, a .gguf file or a hub id.")
+]
+Precision = Annotated[
+    Literal["fp32", "bf16"], typer.Option("--precision", help="Of the weights; bf16 writes about twice as fast.")
+]
 DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON, JSONL, Parquet) or a folder.")]
 Kinds = Annotated[
     list[str] | None,

@@ -54,6 +54,14 @@ def train(
             "--text", metavar="TOWER", help="The text tower: decoder, encoder, recurrent, wordvectors or none."
         ),
     ] = None,
+    tune: Annotated[
+        str | None,
+        typer.Option("--tune", metavar="WHAT", help="With --from, what learns: full, lora (adapters) or head."),
+    ] = None,
+    size: Annotated[
+        Literal[nano, micro, mini, small, base] | None,
+        typer.Option("--size", help="Raw text: one dial for width, depth, batch, rates and length of the run."),
+    ] = None,
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
     dry_run: Annotated[
@@ -72,6 +80,8 @@ def train(
             model__fusion__kind=fusion,
             model__picture__kind=picture,
             model__text__kind=text,
+            train__tune=tune,
+            model__size=size,
             data__split__column=split_column,
             data__split__group=group_column,
         ),

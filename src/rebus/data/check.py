@@ -148,6 +148,8 @@ def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
         figures: dict[str, Any] = {"empty": sum(map(measures.is_blank, column))}
         if kind == "text":
             figures |= measures.text_figures(column)
+        elif kind == "messages":
+            figures |= measures.turn_figures(column)
         elif kind in ("category", "labels"):
             several = kind == "labels"
             figures |= measures.label_figures(

@@ -48,10 +48,11 @@ def render_report(report: CheckReport, console: Console) -> None:
 
 
 def _figures(kind: str, figures: dict[str, Any]) -> str:
-    if kind == "text" and figures.get("measured"):
+    if kind in ("text", "messages") and figures.get("measured"):
         lengths, scripts = figures["characters"], figures["scripts"]
         shares = ", ".join(f"{name} {share:.0%}" for name, share in scripts.items())
-        return f"characters: median {lengths['50%']}, 95% {lengths['95%']}, longest {lengths['max']}; {shares}"
+        turns = f"turns: median {figures['turns']['50%']}; " if "turns" in figures else ""
+        return f"{turns}characters: median {lengths['50%']}, 95% {lengths['95%']}, longest {lengths['max']}; {shares}"
     if kind in ("category", "labels") and figures.get("different"):
         counts = list(figures["counts"].items())
         shown = ", ".join(f"{name} {count}" for name, count in counts[:5])

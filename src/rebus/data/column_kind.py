@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.compute as pc
 
 from rebus.data import names
 from rebus.data.columns import is_picture_struct
+from rebus.data.messages import is_turn
 from rebus.data.picture_sources import SIGNATURES, is_base64_picture
 from rebus.data.readers.folders import PICTURE_ENDINGS
 from rebus.data.table import Table
@@ -23,6 +25,8 @@ _CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
 _PATH = re.compile(r"\S+")
 _BOX_FIELDS = {"box", "bbox"}
 _TAG_FIELDS = {"tag", "label"}
+_SPAN_FIELDS = {"start", "end"}
+_TURN_FIELDS = ({"role", "content"}, {"from", "value"})
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def guess_kind(table: Table, name: str) -> Guess:
         return Guess("ignore", "it is empty")
     if is_picture_struct(kind):
         return Guess("picture", "it holds pictures")
-    if names.is_metadata(name):
+    if names.is_metadata(name) and not _is_source(table, name):
         return Guess("ignore", "its name says that it describes the row")
     sample = _sample(column)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
@@ -82,8 +86,14 @@ def _sample(column: pa.ChunkedArray) -> list[Any]:
 def _list(name: str, inner: pa.DataType) -> Guess:
     if pa.types.is_struct(inner):
         fields = {inner.field(i).name for i in range(inner.num_fields)}
+        if any(turn <= fields for turn in _TURN_FIELDS):
+            return Guess("messages", "lists of turns")
+        if names.named(name, names.MESSAGES):
+            return Guess("messages", "its name")
         if fields & _BOX_FIELDS:
             return Guess("boxes", "lists of labels with boxes")
+        if fields >= _SPAN_FIELDS:
+            return Guess("tags", "lists of spans with labels")
         if fields & _TAG_FIELDS and len(fields) == 2:
             return Guess("tags", "lists of tokens with tags")
         return Guess("ignore", "lists of objects")
@@ -134,6 +144,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("ignore", "it is blank")
     if _are_pictures(table, name, sample):
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
+    if all(map(_is_turns, sample)):
+        return Guess("messages", "lists of turns, written as JSON")
     if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT)):
         return Guess("text", "its name")
     several = _several(sample)
@@ -187,6 +199,30 @@ def _several(sample: list[str]) -> bool:
     parts = [part for value in sample for part in split_labels(value)]
     short = sum(map(len, parts)) <= 30 * len(parts)
     return short and (len(set(parts)) < 0.7 * len(parts) or len(parts) < 10)
+
+
+def _is_source(table: Table, name: str) -> bool:
+    """Whether a column named as a source holds text that another column translates, not where a row comes from."""
+    if not names.named(name, names.SOURCE):
+        return False
+    others = [other for other in table.columns if names.named(other, names.TRANSLATED)]
+    return bool(others) and all(_mostly_different(table.arrow_column(column)) for column in (name, *others))
+
+
+def _mostly_different(column: pa.ChunkedArray) -> bool:
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    different = int(pc.count_distinct(column, mode="only_valid").as_py()) if text else 0
+    return bool(2 * different > len(column) - column.null_count)
+
+
+def _is_turns(value: str) -> bool:
+    if not value.lstrip().startswith("["):
+        return False
+    try:
+        turns = json.loads(value)
+    except ValueError:
+        return False
+    return isinstance(turns, list) and any(map(is_turn, turns))
 
 
 def _is_number(text: str) -> bool:

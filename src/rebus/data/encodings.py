@@ -63,6 +63,56 @@ def decode_text(content: bytes, where: str, encoding: str | None = None) -> str:
     return text
 
 
+def text_encoding(head: bytes, where: str, encoding: str | None = None, whole: bool = False) -> str:
+    """The name of the encoding that ``decode_text`` would use, told by the beginning of a file.
+
+    Args:
+        head: its first bytes, at least one.
+        where: what messages call the file.
+        encoding: the one that was named; None: found.
+        whole: ``head`` is all there is, so that a character cut at its end is an error.
+
+    Raises:
+        DataError: the encoding is not known, or the file is no text.
+    """
+    if encoding is not None:
+        try:
+            "a".encode(_known(encoding, where))
+        except (LookupError, ValueError, TypeError) as error:  # hex and the like turn bytes into bytes
+            raise _no_encoding(encoding, where) from error
+        return encoding
+    for mark, name in _BOMS:
+        if head.startswith(mark):
+            return name
+    for signature, what, do in _BINARY:
+        if head.startswith(signature):
+            raise DataError(where, "text", what, do)
+    wide = _wide_without_mark(head[: len(head) // 2 * 2])
+    if wide is not None and head.count(0, 0, _SAMPLE) > 0.2 * len(head[:_SAMPLE]):
+        return wide
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, whole)
+    except UnicodeDecodeError:
+        if wide is not None:
+            return wide
+        try:
+            codecs.getincrementaldecoder("gb18030")().decode(head, whole)
+        except UnicodeDecodeError:
+            return "utf-8"  # whoever decodes the file names the byte
+        return "gb18030" if _looks_chinese(head) and 0 not in head else "utf-8"
+    return "utf-8"
+
+
+def undecodable(where: str, encoding: str, at: int, line: int, byte: int, reason: str) -> DataError:
+    """What to tell about byte number ``at`` of a file."""
+    return DataError(
+        f"{where}, byte {at}, line {line}",
+        f"text in {encoding.upper()}",
+        f"byte 0x{byte:02x}, which does not fit ({reason})",
+        "save the file as UTF-8, or name its encoding with --set data.encoding=NAME (for example latin-1 or gb18030)",
+    )
+
+
 def _fallback(content: bytes, where: str, error: UnicodeDecodeError) -> str:
     try:
         text = content.decode("gb18030")
@@ -119,19 +169,16 @@ def _decode(content: bytes, encoding: str, where: str) -> str:
     except UnicodeDecodeError as error:
         raise _undecodable(content, where, encoding, error) from error
     except (LookupError, ValueError, TypeError) as error:
-        raise DataError(
-            where, "the name of a text encoding", f"'{encoding}'", "use utf-8, utf-16, gb18030 or latin-1"
-        ) from error
+        raise _no_encoding(encoding, where) from error
+
+
+def _no_encoding(encoding: str, where: str) -> DataError:
+    return DataError(where, "the name of a text encoding", f"'{encoding}'", "use utf-8, utf-16, gb18030 or latin-1")
 
 
 def _undecodable(content: bytes, where: str, encoding: str, error: UnicodeDecodeError) -> DataError:
     at = error.start
-    return DataError(
-        f"{where}, byte {at}, line {_line(content, at)}",
-        f"text in {encoding.upper()}",
-        f"byte 0x{content[at]:02x}, which does not fit ({error.reason})",
-        "save the file as UTF-8, or name its encoding with --set data.encoding=NAME (for example latin-1 or gb18030)",
-    )
+    return undecodable(where, encoding, at, _line(content, at), content[at], error.reason)
 
 
 def _line(content: bytes, at: int) -> int:

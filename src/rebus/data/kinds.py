@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import get_args
 
 from rebus.data.column_kind import Guess, guess_kind, split_labels
@@ -46,7 +47,7 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     """
     guesses = _guesses(table, overrides or {})
     kinds = {name: guess.kind for name, guess in guesses.items()}
-    found = guess_tasks(table.columns, kinds, tasks)
+    found = guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
     notes = [
         f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {_quoted(name)}=KIND"
         for name, guess in guesses.items()
@@ -71,7 +72,16 @@ def infer_kinds(table: Table, overrides: Mapping[str, Kind] | None = None) -> di
 
 def infer_tasks(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[str] = ()) -> list[TaskSettings]:
     """The tasks that columns of these kinds allow (or the named ones), with the columns they read; maybe none."""
-    return [settings for settings, _ in guess_tasks(table.columns, kinds, tasks)]
+    inside = partial(answers_inside, table)
+    return [settings for settings, _ in guess_tasks(table.columns, kinds, tasks, inside)]
+
+
+def answers_inside(table: Table, answers: str, passages: str, rows: int = 200) -> bool:
+    """Whether most answers stand word for word in their row's passage, in a sample of rows."""
+    chosen = [row * len(table) // min(rows, len(table)) for row in range(min(rows, len(table)))]
+    seen = [(table.value(row, answers), table.value(row, passages)) for row in chosen]
+    known = [(said if isinstance(said, list) else [said], passage) for said, passage in seen if said and passage]
+    return 2 * sum(any(str(one) in str(passage) for one in said) for said, passage in known) > len(known)
 
 
 def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:

@@ -46,6 +46,17 @@ def text_figures(values: Sequence[Any]) -> dict[str, Any]:
     }
 
 
+def turn_figures(values: Sequence[Any]) -> dict[str, Any]:
+    """Turns of conversations at quantiles, and ``text_figures`` of what is said in them."""
+    whole = [value for value in values if isinstance(value, list) and value]
+    if not whole:
+        return {"measured": 0}
+    turns = np.array([len(value) for value in whole])
+    said = [turn.get("content") or turn.get("value") for value in whole for turn in value if isinstance(turn, dict)]
+    found = text_figures([text for text in said if isinstance(text, str)])
+    return {"turns": {f"{q:.0%}": int(np.quantile(turns, q)) for q in _QUANTILES} | {"max": int(turns.max())}, **found}
+
+
 def script(text: str) -> str:
     """``cjk``, ``latin`` or ``other``, whichever most letters are in; ``none`` for a text without letters."""
     cjk = len(_CJK.findall(text))

@@ -45,6 +45,45 @@ LABEL = (
 )
 LABELS = ("labels", "tags", "classes", "categories", "topics", "genres", "多标签", "标签")
 TARGET = ("target", "score", "price", "y", "value", "rating", "分数", "得分", "评分", "价格", "目标")
+MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "对话", "会话", "消息")
+INSTRUCTION = ("instruction", "instructions", "prompt", "指令", "提示", "提示词")
+INPUT = ("input", "inputs", "context", "passage", "输入", "上下文", "背景")
+OUTPUT = ("output", "outputs", "completion", "response", "answer", "输出", "回复", "回答", "答案")
+SYSTEM = ("system", "system_prompt", "系统", "系统提示")
+SOURCE = ("source", "src", "source_text", "原文", "源文", "源文本", "源语言")
+TRANSLATED = ("target", "tgt", "target_text", "translation", "译文", "目标", "目标文本", "目标语言")
+TRANSLATION = ("translation", "translations", "翻译")
+DIRECTION = ("direction", "language_pair", "lang_pair", "pair", "方向", "语言方向")
+LANGUAGES = (
+    *("en", "zh", "de", "fr", "es", "ru", "ja", "ko", "it", "pt", "ar", "hi", "nl", "pl", "tr", "vi", "cs", "fi"),
+    *("zh_cn", "zh_tw", "en_us", "en_gb", "english", "chinese", "英文", "中文", "英语", "汉语"),
+)
+CHOICES = ("choices", "options", "endings", "candidates", "选项", "候选")
+CHOICE_COLUMNS = {
+    "A": ("a", "option_a", "choice_a", "choice1", "option1", "ending0", "sol1", "answer_a"),
+    "B": ("b", "option_b", "choice_b", "choice2", "option2", "ending1", "sol2", "answer_b"),
+    "C": ("c", "option_c", "choice_c", "choice3", "option3", "ending2", "answer_c"),
+    "D": ("d", "option_d", "choice_d", "choice4", "option4", "ending3", "answer_d"),
+    "E": ("e", "option_e", "choice_e", "choice5", "option5", "answer_e"),
+}
+RIGHT_CHOICE = (
+    *("answer", "answer_key", "answerkey", "correct_answer", "gold", "label", "correct", "answer_index", "answer_idx"),
+    *("correct_option", "target", "答案", "正确答案", "正确选项"),
+)
+ASKED = ("question", "query", "ctx", "stem", "premise", "goal", "prompt", "sentence", "问题", "题目", "题干")
+PASSAGE = ("context", "passage", "paragraph", "article", "document", "story", "段落", "文章", "短文", "上下文", "材料")
+TOKENS = ("tokens", "words", "characters", "词", "字", "字符")
+SCORE = ("score", "similarity", "similarity_score", "分数", "得分", "相似度")  # how alike two texts are
+PAIRS = (  # of texts that mean the same; a third text is a like one that does not
+    ("anchor", "positive", "negative"),
+    ("query", "positive", "negative"),
+    ("sentence1", "sentence2", ""),
+    ("sentence_1", "sentence_2", ""),
+    ("text1", "text2", ""),
+    ("text_1", "text_2", ""),
+    ("sentence_a", "sentence_b", ""),
+    ("句子1", "句子2", ""),
+)
 TYPE = ("type", "question_type", "kind", "类型", "问题类型", "题型")
 BOXES = ("boxes", "objects", "bboxes", "annotations", "框", "目标框")
 TAGS = ("ner_tags", "pos_tags", "token_tags", "bio", "词性", "实体")

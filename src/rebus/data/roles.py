@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rebus.data import names
+from rebus.data.text_roles import suggested_first, suggested_last, suggested_next, text_roles
 from rebus.recipe import Kind, TaskSettings
 
 _Found = tuple[TaskSettings, str]
@@ -17,11 +18,15 @@ class Columns:
     Args:
         columns: names, in the table's order.
         kinds: column: kind.
+        inside: (answers' column, passages' column) -> whether the answers stand in the passages; None: not known.
     """
 
-    def __init__(self, columns: Sequence[str], kinds: Mapping[str, Kind]) -> None:
+    def __init__(
+        self, columns: Sequence[str], kinds: Mapping[str, Kind], inside: Callable[[str, str], bool] | None = None
+    ) -> None:
         self.all = list(columns)
         self.kinds = dict(kinds)
+        self.inside = inside or (lambda answers, passages: True)
 
     def of(self, *kinds: Kind) -> list[str]:
         """Columns of these kinds."""
@@ -72,9 +77,14 @@ class Columns:
         return self.named(names.TARGET, "number") or next(reversed(self.of("number")), None)
 
 
-def guess_tasks(columns: Sequence[str], kinds: Mapping[str, Kind], wanted: Sequence[str] = ()) -> list[_Found]:
+def guess_tasks(
+    columns: Sequence[str],
+    kinds: Mapping[str, Kind],
+    wanted: Sequence[str] = (),
+    inside: Callable[[str, str], bool] | None = None,
+) -> list[_Found]:
     """Tasks with their columns, each with the reason: the wanted ones, or at most one that the columns suggest."""
-    found = Columns(columns, kinds)
+    found = Columns(columns, kinds, inside)
     if wanted:
         return [(TaskSettings(name=name, columns=_roles(name, found)), "as you said") for name in wanted]
     name, why = _suggested(found)
@@ -83,8 +93,14 @@ def guess_tasks(columns: Sequence[str], kinds: Mapping[str, Kind], wanted: Seque
 
 def _suggested(found: Columns) -> tuple[str | None, str]:
     reads = found.picture is not None or bool(found.of("text"))
+    first = suggested_first(found)
+    if first[0]:
+        return first
     if found.question and found.answer:
         return "answer", "a question and an answer column"
+    following = suggested_next(found)
+    if following[0]:
+        return following
     if reads and found.named(names.LABEL, "category"):
         return "classify", "a column named as a class"
     if reads and found.labels:
@@ -99,12 +115,15 @@ def _suggested(found: Columns) -> tuple[str | None, str]:
         return "regress", "one column of numbers"
     if found.picture and found.caption:
         return "caption", "pictures and free text"
-    return None, ""
+    return suggested_last(found)
 
 
 def _roles(task: str, found: Columns) -> dict[str, str]:
-    roles: dict[str, str | None]
-    if task == "caption":
+    roles: Mapping[str, str | None]
+    of_text = text_roles(task)
+    if of_text is not None:
+        roles = of_text(found)
+    elif task == "caption":
         roles = {"picture": found.picture, "caption": found.caption}
     elif task == "answer":
         roles = {

@@ -9,7 +9,10 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
+from rebus.data.marks import Marks, wrong_answer
 from rebus.data.measures import as_number, is_blank
+from rebus.data.messages import answered, turns_of
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
 from rebus.recipe import TaskSettings
@@ -21,6 +24,14 @@ NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use 
     "tag": ("labels",),
     "regress": ("target",),
     "patches": ("picture", "boxes"),
+    "generate": ("prompt", "output"),
+    "translate": ("source", "target"),
+    "choose": ("question", "answer"),
+    "lm": ("text",),
+    "mlm": ("text",),
+    "ner": ("tokens", "tags"),
+    "extract": ("question", "passage"),
+    "similar": ("anchor", "positive"),
 }
 _INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
 
@@ -38,6 +49,11 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
             if role not in task.columns:
                 where, found = f"{table.name}, task '{task.name}'", f"none among {', '.join(table.columns)}"
                 errors.append(DataError(where, f"a column for '{role}'", found, f"name it with {flag}.{role}=COLUMN"))
+        lacking = _lacks_either(task)
+        if lacking is not None:
+            where = f"{table.name}, task '{task.name}'"
+            found = f"none among {', '.join(table.columns)}"
+            errors.append(DataError(where, lacking, found, f"name them with {flag}.ROLE=COLUMN"))
         if task.name in ("classify", "tag", "regress") and not set(_INPUTS) & set(task.columns):
             where = f"{table.name}, task '{task.name}'"
             errors.append(
@@ -61,6 +77,11 @@ class RowCheck:
     def __init__(self, table: Table, task: TaskSettings, columns: dict[str, list[Any]], broken: set[int]) -> None:
         self.table, self.task, self.broken = table, task, broken
         self.values = {role: columns[column] for role, column in task.columns.items()}
+        if task.name == "choose":
+            options = [row_choices(self.values, row) for row in range(len(table))]
+            self.style = AnswerStyle.of(self.values["answer"], options)
+        if task.name == "ner":
+            self.marks = Marks.of(self.values["tokens"], self.values["tags"], task.label_names)
 
     def invalid(self, row: int) -> DataError | None:
         """What is wrong with a value that is there: a target that is no number, boxes that are none."""
@@ -71,6 +92,21 @@ class RowCheck:
                 return self._error(
                     row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty"
                 )
+        if self.task.name == "converse":
+            return self._wrong_turns(row)
+        if self.task.name == "ner" and (cell := self.values["tags"][row]) is not None:
+            text = self.values["tokens"][row]
+            wrong = None if text is None else self.marks.wrong(text, cell)
+            return None if wrong is None else self._error(row, "tags", *wrong)
+        if self.task.name == "extract" and "answer" in self.values:
+            start = self.values["start"][row] if "start" in self.values else None
+            wrong = wrong_answer(self.values["passage"][row], self.values["answer"][row], start)
+            return None if wrong is None else self._error(row, "answer", *wrong)
+        if self.task.name == "choose" and not is_blank(self.values["question"][row]):
+            answer = self.values["answer"][row]
+            role = next(role for role in ("choices", *LETTERS) if role in self.values)
+            where = f"{self.table.where(row)}, column '{self.task.columns[role]}'"
+            return wrong_choices(row_choices(self.values, row), answer, self.style, where)
         if self.task.name == "patches":
             value = self.values["boxes"][row]
             told = None if value is None else _wrong_boxes(value)
@@ -84,10 +120,15 @@ class RowCheck:
         for role in NEEDS.get(self.task.name, ()):
             value = self.values[role][row]
             blank = (
-                value is None if role in ("labels", "boxes") else is_blank(value)
+                value is None if role in ("labels", "boxes", "tags") else is_blank(value)
             )  # an empty list says "none of them"
             if blank:
                 return self._error(row, role, f"a value ({role})", "nothing", "fill the cell in or remove the row")
+        if self.task.name == "converse":
+            needs = ("messages",) if "messages" in self.values else ("prompt", "output")
+            for role in needs:
+                if is_blank(self.values[role][row]):
+                    return self._error(row, role, "a conversation", "nothing", "fill the cell in or remove the row")
         inputs = [role for role in _INPUTS if role in self.values]
         if self.task.name in ("classify", "tag", "regress") and all(
             is_blank(self.values[role][row]) for role in inputs
@@ -97,8 +138,33 @@ class RowCheck:
             )
         return None
 
+    def _wrong_turns(self, row: int) -> DataError | None:
+        """What is wrong with a conversation: its layout, or that nobody answers in it."""
+        for role in ("messages", "prompt", "output"):
+            value = self.values[role][row] if role in self.values else None
+            if value is None or (isinstance(value, str) and (role != "messages" or not value.strip())):
+                continue
+            where = f"{self.table.where(row)}, column '{self.task.columns[role]}'"
+            try:
+                turns = turns_of(value, where)
+            except DataError as error:
+                return error
+            if role != "prompt" and answered(turns) is None:
+                do = "correct that row, or leave it out with --set data.on_bad=skip"
+                return DataError(where, "at least one turn of the assistant's, to learn", "none", do)
+        return None
+
     def _error(self, row: int, role: str, expected: str, found: str, do: str) -> DataError:
         return DataError(f"{self.table.where(row)}, column '{self.task.columns[role]}'", expected, found, do)
+
+
+def _lacks_either(task: TaskSettings) -> str | None:
+    """What a task needs one way or another, where it has neither."""
+    if task.name == "converse" and "messages" not in task.columns and not {"prompt", "output"} <= set(task.columns):
+        return "a column of conversations ('messages'), or 'prompt' and 'output'"
+    if task.name == "choose" and "choices" not in task.columns and not {"A", "B"} <= set(task.columns):
+        return "a column of choices ('choices'), or one each ('A', 'B', ...)"
+    return None
 
 
 def _wrong_boxes(value: Any) -> str | None:

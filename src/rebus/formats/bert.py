@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import demand, number
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, shared_entries
 from rebus.formats.names import NameMap, State
 from rebus.recipe import Tower
 
@@ -27,14 +27,14 @@ ROWS = (
     ("layers.{n}.norm2.{p}", f"{_LAYER}.output.LayerNorm.{{p}}"),
     ("pooler.{p}", "pooler.dense.{p}"),
 )
-NAMES = NameMap("bert", ROWS, ignored=r"^cls\.|^classifier\.|^qa_outputs\.|position_ids$")
-_ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-}
+NAMES = NameMap("bert", ROWS, ignored=r"^cls\.|^classifier\.|^qa_outputs\.|^dropout\.|position_ids$")
+# the masked language model's head; its output weights are the word embeddings
+HEAD_ROWS = (
+    ("transform.{p}", "cls.predictions.transform.dense.{p}"),
+    ("norm.{p}", "cls.predictions.transform.LayerNorm.{p}"),
+    ("bias", "cls.predictions.bias"),
+)
+HEAD_NAMES = NameMap("bert", HEAD_ROWS, ignored=r"^cls\.predictions\.decoder\.|^cls\.seq_relationship\.")
 
 
 def to_hf(state: Mapping[str, Tensor]) -> State:
@@ -42,29 +42,41 @@ def to_hf(state: Mapping[str, Tensor]) -> State:
     return NAMES.to_hf(state)
 
 
-def from_hf(state: Mapping[str, Tensor], pooler: bool = True) -> State:
+def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
     """A checkpoint's parameters under the encoder's names.
 
     Args:
         state: of a BertModel, or of a BERT with a head, which is left out.
-        pooler: keep the pooler, for an encoder with ``pool="cls"``.
+        settings: the encoder's; the pooler is kept where ``pool`` is ``cls``.
 
     Raises:
         WeightsError: a name that BERT has not.
     """
     plain = {_modern(name.removeprefix("bert.")): tensor for name, tensor in state.items()}
     named = NAMES.from_hf(plain)
-    return {name: tensor for name, tensor in named.items() if pooler or not name.startswith("pooler.")}
+    return {name: tensor for name, tensor in named.items() if settings.pool == "cls" or not name.startswith("pooler.")}
 
 
-def config_to_hf(settings: Tower, **context: Any) -> dict[str, Any]:
+def masked_to_hf(state: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
+    """An encoder's and a masked language model's head's parameters under the names of a BertForMaskedLM."""
+    encoder = {f"bert.{name}": tensor for name, tensor in to_hf(state).items()}
+    return encoder | HEAD_NAMES.to_hf(head)
+
+
+def head_from_hf(state: Mapping[str, Tensor]) -> State:
+    """The masked language model's head of a checkpoint, under our names; {} where it has none."""
+    found = {_modern(name): tensor for name, tensor in state.items() if name.startswith("cls.predictions.")}
+    return HEAD_NAMES.from_hf(found)
+
+
+def config_to_hf(settings: Tower, vocab_size: int, **context: Any) -> dict[str, Any]:
     """The config.json of an encoder.
 
     Args:
         settings: the encoder's.
-        context: what else there is: vocab_size, max_length, type_vocab_size, activation, eps, pad_token_id.
+        vocab_size: rows of its embeddings.
+        context: max_length (where the settings have no context), dtype, and pad_token_id of the tokenizer.
     """
-    backwards = {ours: theirs for theirs, ours in reversed(_ACTIVATIONS.items())}
     return {
         "model_type": "bert",
         "architectures": ["BertModel"],
@@ -72,42 +84,43 @@ def config_to_hf(settings: Tower, **context: Any) -> dict[str, Any]:
         "intermediate_size": settings.hidden or 4 * settings.width,
         "num_hidden_layers": settings.depth,
         "num_attention_heads": settings.heads,
-        "vocab_size": context["vocab_size"],
-        "max_position_embeddings": context.get("max_length", 512),
-        "type_vocab_size": context.get("type_vocab_size", 2),
-        "layer_norm_eps": context.get("eps", 1e-12),
-        "hidden_act": backwards[context.get("activation", "gelu")],
+        "vocab_size": vocab_size,
+        "max_position_embeddings": settings.context or context.get("max_length", 512),
+        "type_vocab_size": settings.segments,
+        "layer_norm_eps": settings.eps or 1e-12,
+        "hidden_act": activation_to_hf(settings.activation or "gelu"),
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
-        "pad_token_id": context.get("pad_token_id", 0),
+        "position_embedding_type": "absolute",
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+        **shared_entries(context),
     }
 
 
-def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, dict[str, Any]]:
-    """The encoder's settings, and the keyword arguments that it is built with beside them.
+def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
+    """The encoder's settings, and the rows of its embeddings.
 
     Raises:
         WeightsError: the configuration asks for something that the encoder does not do.
     """
     demand(config, "bert", "model_type", ("bert",))
     demand(config, "bert", "position_embedding_type", ("absolute", None), "absolute")
-    activation = demand(config, "bert", "hidden_act", tuple(_ACTIVATIONS), "gelu")
+    demand(config, "bert", "is_decoder", (False, None), False)
+    activation = demand(config, "bert", "hidden_act", tuple(ACTIVATIONS), "gelu")
     settings = Tower(
         kind="encoder",
         width=number(config, "bert", "hidden_size"),
         depth=number(config, "bert", "num_hidden_layers"),
         heads=number(config, "bert", "num_attention_heads"),
         hidden=number(config, "bert", "intermediate_size"),
-        dropout=config.get("hidden_dropout_prob", 0.1),
+        eps=decimal(config, "bert", "layer_norm_eps", 1e-12),
+        activation=ACTIVATIONS[activation],
+        context=number(config, "bert", "max_position_embeddings", 512),
+        segments=number(config, "bert", "type_vocab_size", 2),
+        dropout=decimal(config, "bert", "hidden_dropout_prob", 0.1),
     )
-    context = {
-        "vocab_size": number(config, "bert", "vocab_size"),
-        "max_length": config.get("max_position_embeddings", 512),
-        "type_vocab_size": config.get("type_vocab_size", 2),
-        "eps": config.get("layer_norm_eps", 1e-12),
-        "activation": _ACTIVATIONS[activation],
-    }
-    return settings, context
+    return settings, number(config, "bert", "vocab_size")
 
 
 def _modern(name: str) -> str:

@@ -9,6 +9,18 @@ from typing import Any
 
 from rebus.errors import WeightsError
 
+# Hugging Face's names of activations: ours; the first of several that mean the same is the one written
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "quick_gelu": "quick_gelu",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
 
 def load_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder. Raises WeightsError where it is missing or is not a JSON object."""
@@ -37,10 +49,31 @@ def demand(config: Mapping[str, Any], family: str, key: str, allowed: tuple[Any,
     return value
 
 
-def number(config: Mapping[str, Any], family: str, key: str) -> int:
-    """A whole number that the configuration must have. Raises WeightsError where it has not."""
-    value = config.get(key)
+def number(config: Mapping[str, Any], family: str, key: str, default: int | None = None) -> int:
+    """A whole number, which the configuration must have where there is no default. Raises WeightsError."""
+    value = default if config.get(key) is None else config[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         do = "use the config.json that came with the weights"
         raise WeightsError(f"the {family} configuration, '{key}'", "a whole number from 1 up", repr(value), do)
     return value
+
+
+def decimal(config: Mapping[str, Any], family: str, key: str, default: float) -> float:
+    """A number from 0 up, ``default`` where there is none. Raises WeightsError for anything else."""
+    value = default if config.get(key) is None else config[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+        do = "use the config.json that came with the weights"
+        raise WeightsError(f"the {family} configuration, '{key}'", "a number from 0 up", repr(value), do)
+    return float(value)
+
+
+def activation_to_hf(name: str) -> str:
+    """Our name of an activation as Hugging Face has it."""
+    return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == name)
+
+
+def shared_entries(context: Mapping[str, Any]) -> dict[str, Any]:
+    """What every configuration ends with: special tokens, and the type of the weights under its old and new name."""
+    tokens = {key: context[key] for key in TOKENS if context.get(key) is not None}
+    dtype = str(context.get("dtype", "float32"))
+    return {**tokens, "torch_dtype": dtype, "dtype": dtype}

@@ -10,6 +10,7 @@ from torch import Tensor
 from rebus.formats import llama
 from rebus.formats.config import demand
 from rebus.formats.names import NameMap, State
+from rebus.formats.qwen2 import WHOLE_ATTENTION, demand_whole_attention
 from rebus.recipe import Tower
 
 ROWS = (
@@ -18,6 +19,7 @@ ROWS = (
     ("layers.{n}.self_attn.k_norm.weight", "model.layers.{n}.self_attn.k_norm.weight"),
 )
 NAMES = NameMap("qwen3", ROWS, base="model.", ignored=r"rotary_emb\.inv_freq$")
+_HEAD = 128  # size of a head where the configuration does not say
 
 
 def to_hf(state: Mapping[str, Tensor]) -> State:
@@ -25,23 +27,25 @@ def to_hf(state: Mapping[str, Tensor]) -> State:
     return NAMES.to_hf(state)
 
 
-def from_hf(state: Mapping[str, Tensor], tied: bool = False) -> State:
+def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
     """A checkpoint's parameters under the decoder's names; see ``rebus.formats.llama.from_hf``."""
-    return llama.untied(NAMES.from_hf(state), tied)
+    return llama.untied(NAMES.from_hf(state), settings)
 
 
-def config_to_hf(settings: Tower, **context: Any) -> dict[str, Any]:
+def config_to_hf(settings: Tower, vocab_size: int, **context: Any) -> dict[str, Any]:
     """The config.json of a decoder with query and key norms; see ``rebus.formats.llama.config_to_hf``."""
-    common = llama.shared_config(settings, context)
-    return {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "use_sliding_window": False, **common}
+    common = llama.shared_config(settings, vocab_size, context)
+    own = {**WHOLE_ATTENTION, "attention_bias": settings.bias == "attention"}
+    return {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], **common, **own}
 
 
-def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, dict[str, Any]]:
-    """The decoder's settings, and the keyword arguments that it is built with beside them.
+def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
+    """The decoder's settings, and the rows of its embeddings.
 
     Raises:
         WeightsError: the configuration asks for something that the decoder does not do.
     """
     demand(config, "qwen3", "model_type", ("qwen3",))
-    demand(config, "qwen3", "use_sliding_window", (False,), False)
-    return llama.shared_settings(config, "qwen3", qk_norm=True)
+    demand_whole_attention(config, "qwen3")
+    bias = "attention" if demand(config, "qwen3", "attention_bias", (False, True), False) else "none"
+    return llama.shared_settings(config, "qwen3", qk_norm=True, bias=bias, head_dim=_HEAD)

@@ -1,4 +1,4 @@
-"""Reading safetensors checkpoints, whole or in shards, and telling whether they fit a model."""
+"""Reading and writing safetensors checkpoints, whole or in shards, and telling whether they fit a model."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from rebus import atomic
 from rebus.errors import WeightsError
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -44,6 +46,49 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
     return state
 
 
+def save_weights(
+    folder: str | Path,
+    state: Mapping[str, Tensor],
+    *,
+    max_shard_mb: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write tensors as transformers reads them: ``model.safetensors``, or shards with an index that comes last.
+
+    Args:
+        folder: is made where there is none.
+        state: any device.
+        max_shard_mb: largest size of a file, in MB (10^6 bytes); a tensor is never cut. None: one file.
+        dtype: what floating-point tensors are written as; None: as they are.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    folder = Path(folder)
+    shards: list[dict[str, Tensor]] = [{}]
+    size, limit = 0, (max_shard_mb or 0) * 1_000_000
+    for name, tensor in state.items():
+        kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
+        more = tensor.numel() * kind.itemsize
+        if limit and shards[-1] and size + more > limit:
+            shards.append({})
+            size = 0
+        shards[-1][name] = tensor.detach().to("cpu", kind).contiguous()
+        size += more
+    if len(shards) == 1:
+        _write(folder / FILE, shards[0])
+        (folder / INDEX).unlink(missing_ok=True)
+        return
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, 1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write(folder / file, shard)
+        places.update(dict.fromkeys(shard, file))
+    total = sum(tensor.numel() * tensor.element_size() for shard in shards for tensor in shard.values())
+    atomic.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+    (folder / FILE).unlink(missing_ok=True)  # readers prefer it to the index
+
+
 def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Tell whether ``state`` fits ``model``; nothing is loaded.
 
@@ -72,6 +117,10 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             found=told,
             do="use the recipe or configuration that the weights were made with",
         )
+
+
+def _write(path: Path, state: dict[str, Tensor]) -> None:
+    atomic.write_with(path, lambda beside: save_file(state, beside, metadata={"format": "pt"}))
 
 
 def _read(path: Path) -> dict[str, Tensor]:

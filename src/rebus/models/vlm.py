@@ -8,7 +8,8 @@ A batch is a dictionary:
     ``has_picture``  (B,) bool
     ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the place of the picture each text belongs to, and
         for a head that writes: ``input_ids``, ``positions``, ``blocks``, ``labels``, all (R, L);
-        for a head that reads text, or where a text tower reads the question: ``text_ids``, ``text_mask`` (R, L).
+        for a head that reads text, or where a text tower reads the question: ``text_ids``, ``text_mask`` (R, L) and
+        perhaps ``segment_ids`` (R, L), for a tower that has vectors for segments.
 """
 
 from __future__ import annotations
@@ -20,13 +21,17 @@ import torch
 from torch import Tensor, nn
 
 from rebus import recipe
+from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.fusion import FUSIONS, Condition, Fusion
+from rebus.models.masked import MaskedHead
 from rebus.models.naming import Names, NamingHead
 from rebus.models.towers import TOWERS
 from rebus.models.towers.decoder import Decoder
+from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
+READS_FUSED = ("vector", "words")  # kinds of head that read what the fusion gives
 IGNORED = -100  # a label that no loss reads, PyTorch's own convention
 
 
@@ -35,13 +40,14 @@ class HeadSpec:
     """What a task wants of the model.
 
     Attributes:
-        kind: ``write`` (a causal decoder), ``vector`` (C numbers an item) or ``tokens`` (C numbers a picture token).
-        outputs: C; not used by ``write``.
+        kind: ``write`` (a causal decoder), ``vector`` (C numbers an item), ``words`` (C numbers a text token),
+            ``tokens`` (C numbers a picture token) or ``mask`` (the vocabulary, for each hidden token of a text).
+        outputs: C; not used by ``write``. ``vector``: 0 gives the fused vector itself, (R, D).
         reads: the modalities the task has columns for.
         names: ``tokens``: token ids of the labels' names, for a model with a decoder to compare patches with words.
     """
 
-    kind: Literal["write", "vector", "tokens"]
+    kind: Literal["write", "vector", "words", "tokens", "mask"]
     outputs: int = 0
     reads: tuple[str, ...] = ("picture",)
     names: Names = ()
@@ -78,7 +84,6 @@ class VisionLanguageModel(nn.Module):
         reads_text = any("text" in spec.reads for spec in heads.values())
         sees = settings.picture.kind != "none" and any("picture" in spec.reads for spec in heads.values())
         self.separate_text = settings.text.kind not in ("decoder", "none") and (reads_text or writes)
-        fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
         width = settings.text.width
 
         self.picture: Any = None
@@ -97,7 +102,7 @@ class VisionLanguageModel(nn.Module):
                 tower,
                 vocab_size,
                 max_length=2 * max_length + 1,
-                cross=writes and fusion.attends_memory,
+                cross=writes and attends_memory(settings.fusion),
                 memory_width=width,
             )
         widths: dict[str, int] = {}
@@ -108,16 +113,17 @@ class VisionLanguageModel(nn.Module):
             widths["text"] = self.text.width
         elif reads_text and self.decoder is not None:
             widths["text"] = self.decoder.width
-        joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
-        self.fusion = fusion(joined, widths, width) if widths else None
-        if self.fusion is not None and not any(spec.kind == "vector" for spec in heads.values()):
+        self.fusion = make_fusion(settings, widths, writes=writes and (self.separate_text or sees))
+        if self.fusion is None and len(widths) == 1:
+            width = next(iter(widths.values()))
+        if self.fusion is not None and not any(spec.kind in READS_FUSED for spec in heads.values()):
             self.fusion.only_writes()
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
-            if spec.kind == "vector":
-                self.heads[name] = nn.Sequential(
-                    RMSNorm(width), nn.Dropout(settings.fusion.dropout), nn.Linear(width, spec.outputs)
-                )
+            if spec.kind in ("vector", "words"):
+                self.heads[name] = make_head(width, spec.outputs, settings.fusion.dropout)
+            elif spec.kind == "mask":
+                self.heads[name] = masked_head(self.text)
             elif spec.kind == "tokens" and self.decoder is not None and spec.names and self.picture is not None:
                 self.heads[name] = NamingHead(width, spec.names)
             elif spec.kind == "tokens" and self.picture is not None:
@@ -135,8 +141,8 @@ class VisionLanguageModel(nn.Module):
         """Every named task's outputs from one pass over the pictures.
 
         Returns:
-            ``vector`` heads: (R, C). ``tokens`` heads: (B, P, C). ``write`` heads: logits (N, V) at the N positions
-            whose label is read, in row-major order.
+            ``vector`` heads: (R, C). ``words`` heads: (R, L, C). ``tokens`` heads: (B, P, C). ``write`` and
+            ``mask`` heads: logits (N, V) at the N positions whose label is read, in row-major order.
         """
         seen = self.see(batch)
         outputs: dict[str, Tensor] = {}
@@ -147,8 +153,12 @@ class VisionLanguageModel(nn.Module):
                     outputs[name] = self.name_tokens(name, seen)
             elif spec.kind == "vector":
                 outputs[name] = self.heads[name](self.fused(seen, part).pooled)
+            elif spec.kind == "words":
+                outputs[name] = self.heads[name](self.text_tokens(seen, part))
+            elif spec.kind == "mask":
+                outputs[name] = self._guess(name, part)
             else:
-                outputs[name] = self._write(seen, part)
+                outputs[name] = self._write(seen if "picture" in spec.reads else None, part)
         return outputs
 
     def name_tokens(self, name: str, seen: Features) -> Tensor:
@@ -190,7 +200,10 @@ class VisionLanguageModel(nn.Module):
         tower = self.text if self.text is not None else self.decoder
         if tower is None:
             return None
-        features: Features = tower(part["text_ids"], part["text_mask"])
+        segments = {}
+        if "segment_ids" in part and isinstance(tower, Encoder):
+            segments["segment_ids"] = part["segment_ids"].clamp(max=tower.segments.num_embeddings - 1)
+        features: Features = tower(part["text_ids"], part["text_mask"], **segments)
         return features
 
     def gather(self, seen: Features | None, part: dict[str, Tensor]) -> dict[str, Features]:
@@ -204,14 +217,21 @@ class VisionLanguageModel(nn.Module):
         return features
 
     def fused(self, seen: Features | None, part: dict[str, Tensor]) -> Features:
-        """The fusion's Features for a task's R items."""
-        assert self.fusion is not None  # noqa: S101 - a head that reads has one
-        fused: Features = self.fusion(self.gather(seen, part))
+        """The fusion's Features for a task's R items; without a fusion, those of the one tower there is."""
+        features = self.gather(seen, part)
+        if self.fusion is None:
+            return next(iter(features.values()))
+        fused: Features = self.fusion(features)
         return fused
+
+    def text_tokens(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:
+        """(R, L, D): each text token of a task's R items, after it has met the picture if there is one."""
+        features = self.gather(seen, part)
+        return features["text"].tokens if self.fusion is None else self.fusion.text_tokens(features)
 
     def condition(self, seen: Features | None, part: dict[str, Tensor]) -> Condition:
         """What the decoder writes from, for a task's R texts."""
-        if self.fusion is None or (seen is None and not self.separate_text):
+        if self.fusion is None or (seen is None and (not self.separate_text or "text_ids" not in part)):
             return Condition()
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
             made: Condition = self.fusion.condition({"picture": self.placed(seen)})
@@ -244,16 +264,71 @@ class VisionLanguageModel(nn.Module):
         assert self.decoder is not None  # noqa: S101 - a head that writes has one
         condition = self.condition(seen, part)
         x, blocks = self.embed(condition, part["input_ids"]), part["blocks"]
-        mask = block_mask(blocks)
         positions, prefix = part["positions"], condition.prefix
         skip = 0
+        if prefix is None and one_text_a_row(blocks):  # causal attention alone is faster without a mask
+            return self._logits(self.decoder.forward_embeds(x, positions, memory=condition.memory), part)
+        mask = block_mask(blocks)
         if prefix is not None:
             skip = prefix.tokens.shape[1]
             x, positions, mask = after_prefix(prefix, x, positions, mask, blocks >= 0)
         hidden = self.decoder.forward_embeds(x, positions, mask=mask[:, None], memory=condition.memory)
-        chosen = hidden[:, skip:][part["labels"] != IGNORED]  # logits only where a loss reads them
+        return self._logits(hidden[:, skip:], part)
+
+    def _logits(self, hidden: Tensor, part: dict[str, Tensor]) -> Tensor:
+        assert self.decoder is not None  # noqa: S101 - a head that writes has one
+        chosen = hidden[part["labels"] != IGNORED]  # logits only where a loss reads them
         logits: Tensor = self.decoder.logits(chosen)
         return logits
+
+    def _guess(self, name: str, part: dict[str, Tensor]) -> Tensor:
+        features = self.read(part)
+        assert features is not None  # noqa: S101 - masked_head asked for an encoder
+        chosen = features.tokens[part["labels"] != IGNORED]
+        logits: Tensor = self.heads[name](chosen, self.text.words.weight)
+        return logits
+
+
+def attends_memory(settings: recipe.Fusion) -> bool:
+    """Whether a decoder beneath this fusion needs cross-attention layers."""
+    return settings.kind != "none" and FUSIONS.get(settings.kind).attends_memory
+
+
+def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool) -> Fusion | None:
+    """The recipe's fusion; None where it is ``none`` or nothing is fused.
+
+    Args:
+        settings: the recipe's ``model``.
+        widths: modality: width of its tower's Features.
+        writes: whether a decoder writes from what these towers read.
+
+    Raises:
+        RecipeError: it is ``none`` and there is something to join.
+    """
+    if settings.fusion.kind == "none":
+        if len(widths) > 1 or writes:
+            found = " and ".join([*widths, *(["what is written"] if writes else [])])
+            do = "set model.fusion.kind to joint, unified or cross"
+            raise RecipeError("model.fusion.kind", "a fusion", f"'none', with {found} to join", do)
+        return None
+    fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
+    joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
+    return fusion(joined, widths, settings.text.width) if widths else None
+
+
+def make_head(width: int, outputs: int, dropout: float) -> nn.Module:
+    """(..., D) -> (..., C); with no outputs, the vector as it is."""
+    if not outputs:
+        return nn.Identity()
+    return nn.Sequential(RMSNorm(width), nn.Dropout(dropout), nn.Linear(width, outputs))
+
+
+def masked_head(tower: Any) -> MaskedHead:
+    """What guesses hidden words. Raises RecipeError where the text tower is no encoder."""
+    if not isinstance(tower, Encoder):
+        found = "another tower" if tower is not None else "none"
+        raise RecipeError("model.text.kind", "encoder, which reads both ways, for the task 'mlm'", found, "set it so")
+    return MaskedHead(tower.settings, tower.vocab_size)
 
 
 class Places(nn.Module):
@@ -270,6 +345,16 @@ class Places(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Add."""
         return tokens + (self.rows + self.columns).flatten(0, 1).to(tokens.dtype)
+
+
+def one_text_a_row(blocks: Tensor) -> bool:
+    """Whether each row of (R, L) holds one text and then padding: then no token sees anything that it should not.
+
+    Padding itself sees the text; nothing reads what becomes of it.
+    """
+    first = blocks[:, :1]
+    alone = ((blocks == first) | (blocks < 0)) & (first >= 0)
+    return bool(alone.all()) and bool((blocks[:, 1:] <= blocks[:, :-1]).all())
 
 
 def block_mask(blocks: Tensor) -> Tensor:

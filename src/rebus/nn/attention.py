@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.errors import RecipeError
+from rebus.nn import lean
 from rebus.nn.cache import LayerCache
 from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import Rotary, apply_rotary
@@ -80,6 +81,7 @@ class Attention(nn.Module):
         head_dim: K; None: D / H.
         qk_norm: normalise each head's queries and keys (before the rotation).
         bias: whether the projections have biases.
+        out_bias: whether the output projection has one; None: as the others.
         memory_width: width of the memory for cross-attention; None: D.
         dropout: chance of dropping a weight in training.
         eps: of the query and key norms.
@@ -97,6 +99,7 @@ class Attention(nn.Module):
         *,
         qk_norm: bool = False,
         bias: bool = False,
+        out_bias: bool | None = None,
         memory_width: int | None = None,
         dropout: float = 0.0,
         eps: float = 1e-6,
@@ -115,7 +118,7 @@ class Attention(nn.Module):
         self.q_proj = nn.Linear(width, heads * head_dim, bias=bias)
         self.k_proj = nn.Linear(source, kv_heads * head_dim, bias=bias)
         self.v_proj = nn.Linear(source, kv_heads * head_dim, bias=bias)
-        self.o_proj = nn.Linear(heads * head_dim, width, bias=bias)
+        self.o_proj = nn.Linear(heads * head_dim, width, bias=bias if out_bias is None else out_bias)
         self.q_norm = RMSNorm(head_dim, eps) if qk_norm else None
         self.k_norm = RMSNorm(head_dim, eps) if qk_norm else None
 
@@ -143,12 +146,9 @@ class Attention(nn.Module):
         Returns:
             (B, Lq, D); a token that may attend to nothing gets zeros (before the output projection's bias).
         """
-        query = self._split(self.q_proj(x), self.heads)  # (B, H, Lq, K)
-        if self.q_norm is not None:
-            query = self.q_norm(query)
+        x = lean.at_precision(x)
+        query = self._turned(self.q_proj(x), self.heads, self.q_norm, rotary if memory is None else None)
         if memory is None:
-            if rotary is not None:
-                query = apply_rotary(query, rotary)
             key, value = self._keys_values(x, rotary)  # (B, G, L, K)
             if cache is not None:
                 key, value = cache.append(key, value)
@@ -166,12 +166,18 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
 
     def _keys_values(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor]:
-        key = self._split(self.k_proj(x), self.kv_heads)
-        if self.k_norm is not None:
-            key = self.k_norm(key)
-        if rotary is not None:
-            key = apply_rotary(key, rotary)
+        x = lean.at_precision(x)
+        key = self._turned(self.k_proj(x), self.kv_heads, self.k_norm, rotary)
         return key, self._split(self.v_proj(x), self.kv_heads)
+
+    def _turned(self, x: Tensor, heads: int, norm: RMSNorm | None, rotary: Rotary | None) -> Tensor:
+        """(B, L, heads x K) -> (B, heads, L, K), normalised and turned where that is asked for."""
+        if norm is not None and rotary is not None and lean.applies(x):
+            return lean.norm_and_turn(x.view(*x.shape[:2], heads, self.head_dim), norm.weight, norm.eps, *rotary)
+        split = self._split(x, heads)
+        if norm is not None:
+            split = norm(split)
+        return split if rotary is None else apply_rotary(split, rotary)
 
     def _mix(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, *, cross: bool
@@ -196,6 +202,8 @@ class Attention(nn.Module):
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
     if query.device.type == "cpu" and query.dtype != torch.float32:
+        if causal and dropout == 0.0 and lean.applies(query) and query.shape[2] <= lean.LONGEST:
+            return lean.causal_attention(query, key, value)
         # The CPU kernel's backward pass in bfloat16 takes 1.4 to 5 times as long as in float32 (32 to 256 tokens).
         with torch.autocast("cpu", enabled=False):
             wide = F.scaled_dot_product_attention(

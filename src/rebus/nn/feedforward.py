@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.errors import RecipeError, nearest
+from rebus.nn.lean import at_precision
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:
@@ -46,6 +47,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
+        x = at_precision(x)
         out: Tensor = self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
         return out
 

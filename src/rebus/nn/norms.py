@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus.nn import lean
+
 
 class RMSNorm(nn.Module):
     """Divide by the root mean square, then scale: ``weight * x / sqrt(mean(x^2) + eps)``.
@@ -25,6 +27,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
+        if lean.applies(x):
+            return lean.rms_norm(x, self.weight, self.eps)
         if x.dtype == torch.float32:
             return F.rms_norm(x, self.weight.shape, self.weight.float(), self.eps)
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)
@@ -32,3 +36,8 @@ class RMSNorm(nn.Module):
     def extra_repr(self) -> str:
         """Width and epsilon, for printing."""
         return f"{self.weight.numel()}, eps={self.eps}"
+
+
+def make_norm(kind: str, width: int, eps: float) -> nn.Module:
+    """An RMS norm (``rms``), or a layer norm with a bias (``layer``; Ba et al., 2016, "Layer Normalization")."""
+    return RMSNorm(width, eps) if kind == "rms" else nn.LayerNorm(width, eps=eps)

@@ -14,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 from rebus.errors import RecipeError, nearest
 from rebus.recipe.tree import Recipe
 
+# What other libraries call a setting whose name here is too unlike it to be guessed.
+_USUAL = {"learning_rate": "lr", "max_steps": "steps", "num_epochs": "epochs", "max_grad_norm": "clip"}
+
 
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe.yaml.
@@ -45,7 +48,8 @@ def recipe_from(content: dict[str, Any], where: str = "recipe") -> Recipe:
 def override(recipe: Recipe, settings: list[str]) -> Recipe:
     """Apply ``--set`` words such as ``train.lr=1e-3`` or ``tasks.0.weight=2`` and give a new recipe.
 
-    Values are read as YAML, never evaluated.
+    Values are read as YAML, never evaluated. ``model_fields_set`` of the new recipe's sections still tells what somebody
+    has said, now or before, from what is at its default.
 
     Raises:
         RecipeError: a word without '=', an unknown key (the nearest right one is named), a value that does not fit.
@@ -56,7 +60,16 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
         if not equals or not key.strip():
             raise RecipeError(f"--set {word}", "key=value", f"'{word}'", "write it like --set train.lr=1e-3")
         _assign(content, key.strip(), _value(value, word), word)
-    return recipe_from(content, where="--set")
+    made = recipe_from(content, where="--set")
+    _carry_said(made, recipe)
+    for word in settings:
+        *path, last = word.partition("=")[0].strip().split(".")
+        section: Any = made
+        for part in path:
+            section = section[int(part)] if isinstance(section, list) else getattr(section, part, None)
+        if isinstance(section, BaseModel):
+            section.__pydantic_fields_set__.add(last)
+    return made
 
 
 def as_yaml(value: Any) -> str:
@@ -67,6 +80,14 @@ def as_yaml(value: Any) -> str:
 def describe() -> Iterator[tuple[str, str, str, str]]:
     """Every setting as (dotted name, type, default, meaning), in the order of the tree."""
     yield from _describe(Recipe, "")
+
+
+def _carry_said(new: BaseModel, old: BaseModel) -> None:
+    for name in type(new).model_fields:
+        mine, theirs = getattr(new, name), getattr(old, name)
+        if isinstance(mine, BaseModel) and isinstance(theirs, BaseModel):
+            _carry_said(mine, theirs)
+    new.__pydantic_fields_set__ = set(old.model_fields_set)
 
 
 def _value(text: str, word: str) -> Any:
@@ -135,7 +156,9 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
         above = ["N" if part.isdigit() else part for part in location[:-1]]
         names = [name.split(".") for name, *_ in describe()]
         known = [words[len(above)] for words in names if words[: len(above)] == above and len(words) > len(above)]
-        hint = f"{nearest(location[-1], known)} `rebus recipe` prints them all"
+        usual = _USUAL.get(location[-1], "")
+        hint = f"did you mean '{usual}'?" if usual in known else nearest(location[-1], known)
+        hint += " `rebus recipe` prints them all"
         return RecipeError(where, "settings that exist", f"'{dotted}'", hint)
     return RecipeError(
         where=f"{where}, setting '{dotted}'",

@@ -85,6 +85,7 @@ class Clean(Section):
     """What is left out of raw text before training on it; everything left out is counted."""
 
     nfkc: bool = Field(True, description="Unicode NFKC: full-width letters and ligatures become plain ones")
+    full_width: bool = Field(True, description="nfkc: keep ，！？：；（）～… as Chinese writes them")
     exact: bool = Field(True, description="leave out documents that are the same as an earlier one")
     near: float = Field(
         0.0, ge=0, le=1, description="leave out documents this alike (Jaccard, by MinHash) to an earlier one; 0: off"
@@ -93,6 +94,7 @@ class Clean(Section):
     min_chars: int = Field(1, ge=0, description="shortest document kept, in characters")
     max_chars: int | None = Field(None, ge=1, description="longest document kept, in characters; None: no limit")
     pii: bool = Field(False, description="replace e-mail addresses, telephone, card and identity numbers")
+    scrubbers: list[str] = Field(default_factory=list, description="more scrubbers, by the names plug-ins give them")
 
 
 class Corpus(Section):
@@ -109,6 +111,9 @@ class Corpus(Section):
     )
     inner_mask: bool = Field(False, description="tokens do not see other documents that share their row")
     shard_tokens: int = Field(50_000_000, ge=1000, description="most tokens of one shard file")
+    line_mb: int = Field(
+        64, ge=1, description="longest JSONL line, CSV line or JSON object read, in million characters"
+    )
     sample_mb: int = Field(64, ge=1, description="text the tokenizer is trained on, in MB, drawn from all of it")
     mask: float = Field(0.15, gt=0, lt=1, description="mlm: share of words that are to be guessed")
     cache: str | None = Field(None, description="folder of the shards; None: shards/ in the Run")
@@ -144,6 +149,9 @@ class Tower(Section):
     activation: str | None = Field(None, description="of a plain MLP; None: gelu (encoder), gelu_tanh (decoder)")
     positions: Literal["rotary", "learned"] = Field("rotary", description="decoder: how a token knows where it is")
     context: int | None = Field(None, ge=4, description="most tokens it was made for; None: from text.max_length")
+    rows: int | None = Field(
+        None, ge=1, description="decoder, encoder: rows of the embeddings; None: one for each id of the tokenizer"
+    )
     segments: int = Field(2, ge=1, description="encoder: segments there are vectors for")
     pool: Literal["mean", "cls"] = Field("mean", description="encoder: how one vector is made of many")
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
@@ -200,7 +208,14 @@ class TaskSettings(Section):
         0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike"
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of the target spread over all classes")
+    layout: Literal["chat", "plain"] = Field(
+        "chat", description="tasks that write: prompts as turns, or as text that the answer goes on from"
+    )
+    instruction: str = Field("", description="generate, translate, choose: said before each row's prompt")
     scheme: Literal["BIO", "BIOES"] = Field("BIO", description="ner: how spans are written as tags inside the model")
+    label_names: list[str] = Field(
+        default_factory=list, description="ner: what tags given as numbers mean, in their order: [O, B-PER, ...]"
+    )
     temperature: float = Field(0.05, gt=0, description="similar: divides the cosines that the loss compares")
 
 
@@ -212,16 +227,23 @@ class Train(Section):
     time_limit: float | None = Field(None, gt=0, description="minutes; wins over both")
     batch_size: int = Field(32, ge=1, description="pictures (or rows without pictures) a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts each step's batch is cut into, to save memory")
-    optimizer: Literal["muon", "adamw", "sgd"] = Field(
-        "muon", description="muon: Muon for matrices, AdamW for the rest"
+    optimizer: Literal["muon", "adamw", "sgd"] | None = Field(
+        None, description="muon: Muon for matrices, AdamW for the rest; None: muon; with a base, see train.lr"
     )
-    lr: float = Field(2e-3, gt=0, description="peak rate of AdamW (or SGD)")
-    muon_lr: float = Field(1e-2, gt=0, description="peak rate of Muon")
+    lr: float | None = Field(
+        None,
+        gt=0,
+        description="peak rate of AdamW (or SGD); None: 2e-3, and what fine-tuning needs where there is a base",
+    )
+    muon_lr: float | None = Field(None, gt=0, description="peak rate of Muon; None: 1e-2, lower where there is a base")
     weight_decay: float = Field(0.05, ge=0, description="decoupled decay of matrices")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averages")
     momentum: float = Field(0.95, ge=0, lt=1, description="of Muon and SGD")
     tune: Literal["full", "lora", "head"] = Field(
         "full", description="what learns: everything, adapters and heads, or heads only"
+    )
+    learns: list[str] | None = Field(
+        None, description="lora, head: parts that learn as well; None: those that no base has weights for"
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rates of each layer below the top one")
     rates: dict[str, float] = Field(

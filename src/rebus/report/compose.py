@@ -17,6 +17,7 @@ from rebus.errors import RebusError
 from rebus.report.card import write_card
 from rebus.report.contents import Example, Plot, ReportData, Result, Table, results_of
 from rebus.report.html import write_report
+from rebus.report.language import describe_language_run, is_language_run
 from rebus.report.plots import (
     plot_calibration,
     plot_confusion,
@@ -104,6 +105,9 @@ def write_outputs(run: Run, *, lang: str = "en", extra: ReportData | None = None
 
 def describe_run(run: Run, lang: str) -> ReportData:
     """Everything that a Run can tell of itself."""
+    if is_language_run(run.evaluation):
+        scores = run.evaluation["tasks"].items()
+        return describe_language_run(run, [one for name, score in scores for one in results_of_score(name, score)], lang)
     said = SAID[lang]
     predictor = Predictor.open(run.folder)
     recipe, evaluation = predictor.recipe, run.evaluation

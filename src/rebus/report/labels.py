@@ -58,25 +58,43 @@ _WORDS: dict[str, tuple[str, str]] = {
 }
 _METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "准确率"),
+    "accuracy_norm": ("Accuracy, by byte", "准确率（按字节归一）"),
     "auroc": ("AUROC", "AUROC"),
+    "bits_per_byte": ("Bits per byte", "每字节比特数"),
     "bleu": ("BLEU", "BLEU"),
+    "chance": ("A blind choice", "随机选择"),
+    "chrf": ("chrF", "chrF"),
     "cider_d": ("CIDEr-D", "CIDEr-D"),
     "ece": ("Calibration error", "校准误差"),
     "exact_match": ("Exact match", "完全一致"),
     "exact_match_over_types": ("Exact match, mean over types", "完全一致（各类型平均）"),
+    "f1": ("F1", "F1"),
     "macro_f1": ("Macro F1", "宏平均 F1"),
+    "macro_precision": ("Macro precision", "宏平均精确率"),
+    "macro_recall": ("Macro recall", "宏平均召回率"),
     "mae": ("Mean absolute error", "平均绝对误差"),
     "map": ("Mean average precision", "平均精度均值"),
+    "masked_accuracy": ("Hidden tokens guessed", "掩码词元猜中率"),
     "micro_f1": ("Micro F1", "微平均 F1"),
+    "mrr": ("Mean reciprocal rank", "平均倒数排名"),
+    "nearer_than_negative": ("Nearer than the negative", "比反例更近"),
+    "perplexity": ("Perplexity", "困惑度"),
+    "precision": ("Precision", "精确率"),
     "r2": ("R²", "R²"),
+    "recall": ("Recall", "召回率"),
+    "recall_at_1": ("Recall at 1", "首位召回率"),
+    "recall_at_10": ("Recall at 10", "前十召回率"),
     "rmse": ("Root mean squared error", "均方根误差"),
     "rouge_l": ("ROUGE-L", "ROUGE-L"),
+    "spearman": ("Spearman's rank correlation", "斯皮尔曼等级相关"),
     "top5": ("Top-5 accuracy", "前五准确率"),
     "vqa_accuracy": ("VQA soft accuracy", "VQA 软准确率"),
+    "word_accuracy": ("Words with the right tag", "词标注准确率"),
     "vqa_accuracy_over_types": ("VQA soft accuracy, mean over types", "VQA 软准确率（各类型平均）"),
 }
-_SCALES = {"bleu": 100.0, "cider_d": 10.0, "r2": 1.0}  # full marks of what is not a share
-_UNITS = frozenset({"mae", "rmse"})  # in the target's own unit: no full marks
+# full marks of what is not a share
+_SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman": 1.0}
+_UNITS = frozenset({"bits_per_byte", "mae", "perplexity", "rmse"})  # in a unit of their own: no full marks
 
 
 def labels(language: str) -> dict[str, str]:

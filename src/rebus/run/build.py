@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rebus import atomic, recipe
 from rebus.errors import RunError
-from rebus.formats.weights import check_state, load_weights
+from rebus.formats.weights import check_state, save_weights
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
 from rebus.run.folder import Run
+from rebus.run.native import HEADS_FILE, KEY, lone_tower, rebus_entry, run_state
+from rebus.run.tune import merged_state, save_adapters
+from rebus.run.words import make_reader
 from rebus.tasks import TASKS, Codec, Task
 from rebus.text.tokenizer import Tokenizer
 from rebus.text.words import FILE as WORDS_FILE
@@ -25,13 +31,11 @@ from rebus.text.words import WordTokenizer
 def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> Codec:
     """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own if it has one."""
     if settings.text.tokenizer is not None:
-        tokenizer = Tokenizer.load(settings.text.tokenizer)
+        tokenizer = Tokenizer.load(settings.text.tokenizer, extend=True)
     else:
-        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words)
-    reader = None
-    if settings.model.text.kind == "wordvectors":
-        reader = WordTokenizer.train(texts, settings.text.vocab_size, settings.text.segment)
-    return codec_of(settings, tokenizer, reader)
+        specials = [name for entry in settings.tasks for name in TASKS.get(entry.name).specials]
+        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials)
+    return codec_of(settings, tokenizer, make_reader(settings, texts))
 
 
 def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> Codec:
@@ -41,7 +45,10 @@ def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenize
 
 
 def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -> VisionLanguageModel:
-    """A model with fresh weights, drawn from the recipe's seed."""
+    """A model with fresh weights, drawn from the recipe's seed.
+
+    Its embeddings have a row for each id of the tokenizer, or more where ``model.text.rows`` says so.
+    """
     torch.manual_seed(settings.seed)
     heads = {name: task.head(codec) for name, task in tasks.items()}
     reader = codec.reader
@@ -51,7 +58,7 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -
         settings.model,
         settings.picture,
         heads,
-        vocab_size=codec.tokenizer.vocab_size,
+        vocab_size=max(settings.model.text.rows or 0, codec.tokenizer.vocab_size),
         max_length=settings.text.max_length,
         words=words,
     )
@@ -60,10 +67,43 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -
 def save_model(
     folder: Path, model: VisionLanguageModel, settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec
 ) -> None:
-    """Write tokenizer, preprocessor_config.json, weights and, last, config.json, which says that the rest is there."""
+    """Write tokenizer, weights, adapters and, last, config.json, which says that the rest is there.
+
+    A model that is one text tower of a known family is written in that family's layout (``rebus.run.native``), any
+    other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and stand beside them too.
+    """
     save_codec(folder, codec)
-    picture = settings.picture
-    preprocessor = {
+    alone = lone_tower(model)
+    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in merged_state(model).items()}
+    said = {
+        "tasks": [
+            {"settings": task.settings.model_dump(mode="json"), "state": task.state()} for task in tasks.values()
+        ],
+        "model": settings.model.model_dump(mode="json"),
+    }
+    config: dict[str, Any]
+    if alone is None:
+        atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.picture))
+        rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
+        own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
+        config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
+        heads: dict[str, Tensor] = {}
+        save_adapters(folder, model, settings)
+    else:
+        state, heads = alone.state_to_hf(state)
+        config = alone.config(model, codec.tokenizer) | {KEY: said}
+        task = "CAUSAL_LM" if alone.part == "decoder" else "FEATURE_EXTRACTION"
+        save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)
+    save_weights(folder, state)
+    if heads:
+        atomic.write_with(folder / HEADS_FILE, lambda beside: save_file(heads, beside, metadata={"format": "pt"}))
+    else:
+        (folder / HEADS_FILE).unlink(missing_ok=True)
+    atomic.write_json(folder / "config.json", config)
+
+
+def _preprocessor(picture: recipe.Picture) -> dict[str, Any]:
+    return {
         "do_convert_rgb": True,
         "do_normalize": True,
         "do_rescale": True,
@@ -74,20 +114,6 @@ def save_model(
         "size": {"height": picture.size, "width": picture.size},
         "fit": picture.fit,
     }
-    atomic.write_json(folder / "preprocessor_config.json", preprocessor)
-    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    atomic.write_with(folder / "model.safetensors", lambda beside: save_file(state, beside, metadata={"format": "pt"}))
-    config = {
-        "architectures": ["VisionLanguageModel"],
-        "model_type": "rebus",
-        "torch_dtype": "float32",
-        "vocab_size": codec.tokenizer.vocab_size,
-        "tasks": [
-            {"settings": task.settings.model_dump(mode="json"), "state": task.state()} for task in tasks.values()
-        ],
-        "model": settings.model.model_dump(mode="json"),
-    }
-    atomic.write_json(folder / "config.json", config)
 
 
 def save_codec(folder: Path, codec: Codec) -> None:
@@ -103,8 +129,14 @@ def saved_codec(run: Run) -> Codec:
     return codec_of(run.recipe, Tokenizer.load(run.folder), reader)
 
 
-def load_model(run: Run) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], Codec]:
+def load_model(
+    run: Run, dtype: torch.dtype | None = None
+) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], Codec]:
     """What ``save_model`` wrote.
+
+    Args:
+        run: finished.
+        dtype: of the weights in memory; None: float32.
 
     Raises:
         RunError: a file is missing or damaged. WeightsError: the weights do not fit the recipe.
@@ -113,19 +145,63 @@ def load_model(run: Run) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, 
     config = run.read_json("config.json")
     tasks = restore_tasks(config, run.config_path)
     codec = saved_codec(run)
-    model = build_model(settings, tasks, codec)
-    state = load_weights(run.folder)
+    model = filled_model(settings, tasks, codec, lambda: run_state(run.folder, config, settings.model.text), dtype)
+    return model, settings, tasks, codec
+
+
+def filled_model(
+    settings: recipe.Recipe,
+    tasks: dict[str, Task],
+    codec: Codec,
+    weights: Callable[[], dict[str, Tensor]],
+    dtype: torch.dtype | None = None,
+) -> VisionLanguageModel:
+    """A model with given weights, ready to answer.
+
+    Args:
+        settings: the resolved recipe.
+        tasks: what it does.
+        codec: text to ids.
+        weights: gives its tensors by name.
+        dtype: of the weights in memory; None: float32.
+
+    Raises:
+        WeightsError: they are not the model's.
+    """
+    with _in_type(dtype or torch.float32), _Undrawn():
+        model = build_model(settings, tasks, codec)
+    state = weights()
     check_state(model, state)
     model.load_state_dict(state)
-    model.eval()
-    return model, settings, tasks, codec
+    return model.eval()
+
+
+@contextmanager
+def _in_type(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Undrawn(TorchFunctionMode):
+    """First values are not drawn: for a model whose every tensor is about to be loaded. A second less for each 100M."""
+
+    _draws = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._draws:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def restore_tasks(config: dict[str, Any], path: Path) -> dict[str, Task]:
     """Tasks as they were fitted. Raises RunError when the configuration is damaged."""
     tasks: dict[str, Task] = {}
     try:
-        for entry in config["tasks"]:
+        for entry in rebus_entry(config)["tasks"]:
             task = TASKS.get(entry["settings"]["name"])(TaskSettings.model_validate(entry["settings"]))
             task.restore(entry["state"])
             tasks[task.name] = task

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import lzma
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from rebus import recipe
 from rebus.data.readers import read_table
+from rebus.data.row_check import RowCheck
 from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
@@ -19,6 +21,7 @@ from rebus.errors import DataError, RebusError, nearest
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
+from rebus.run.zero_shot import settings_for, untrained_task
 from rebus.tasks import Prediction, Task, TaskScore
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -26,6 +29,7 @@ from rebus.tasks.cells import as_text, missing
 if TYPE_CHECKING:
     from rich.console import Console
 
+LANGUAGE_MODELS = {"lm", "mlm"}  # tasks whose models are judged on any table
 MANY = 50  # values of a column beyond which figures for each make no sense
 
 
@@ -124,22 +128,36 @@ def store_for(predictor: Predictor, table: Table, task: Task) -> PictureStore | 
 
 
 def evaluate_run(
-    run: Run, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
+    run: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    by: str | None = None,
+    task: str | Sequence[str] | None = None,
+    kinds: Mapping[str, recipe.Kind] | None = None,
 ) -> Evaluation:
-    """Judge a Run.
+    """Judge a model.
 
     Args:
-        run: the Run.
-        data: a table; None: the one it was trained from.
+        run: a Run, or a checkpoint of another project.
+        data: a table; None: the one the Run was trained from.
         split: train, valid, test or all; None: test of its own table, all of another.
         by: a column whose values are also judged apart.
+        task: what to judge it on; None: what it was trained for, and for a language model what the table's columns
+            suggest. A task that it was not trained for is set up from the columns, for a decoder to do untrained.
+        kinds: column: kind, for such tasks, where the guess is wrong.
 
     Raises:
-        RebusError: the Run or the table cannot be read, or there is nothing to judge.
+        RebusError: the model or the table cannot be read, or there is nothing to judge.
     """
-    predictor = Predictor.open(run.folder)
+    predictor = Predictor.open(run.folder if isinstance(run, Run) else run)
     settings = predictor.recipe.data
-    own = read_own(settings, required=data is None)
+    wanted = [task] if isinstance(task, str) else list(task or [])
+    general = set(predictor.tasks) <= LANGUAGE_MODELS or not settings.path  # made for no table's columns
+    if data is None and (general or not settings.path):
+        do = "name a table: rebus evaluate MODEL DATA"
+        raise DataError("rebus evaluate", "a table to judge a language model on", "none", do)
+    own = None if general else read_own(settings, required=data is None)
     table = own if data is None else read_table(settings.model_copy(update={"path": str(data)}))
     assert table is not None  # noqa: S101 - read_own raised
     split = split or ("test" if data is None else "all")
@@ -147,23 +165,77 @@ def evaluate_run(
     if by is not None and by not in table.columns:
         raise DataError(f"--by {by}", "a column of the table", f"'{by}'", nearest(by, table.columns))
     found = Evaluation(column=by or "")
-    for name, task in predictor.tasks.items():
-        if not task.predicts and not set(task.settings.columns.values()) <= set(table.columns):
+    trained = {} if general else {n: one for n, one in predictor.tasks.items() if not wanted or n in wanted}
+    if wanted:  # in a table whose columns have other names, the task is looked for anew
+        trained = {n: one for n, one in trained.items() if set(one.settings.columns.values()) <= set(table.columns)}
+    for name, known_task in trained.items():
+        if not known_task.predicts and not set(known_task.settings.columns.values()) <= set(table.columns):
             continue  # a table to answer questions about need not have boxes
         known: Values | None = None
         training: list[int] = []
         if own is not None:
-            known = task.values({column: own.column(column) for column in own.columns})
-            training = [row for row in chosen_rows(own, predictor.recipe, "train") if task.usable(known, row)]
-        judge(found, predictor, rows_of(predictor, table, task), rows, known, training, table, by)
-        if name not in found.tasks and task.predicts:
-            raise DataError(
-                table.name,
-                f"rows of the split '{split}' that the task '{name}' can be judged on",
-                "none" if not found.skipped else f"none that can be read ({found.skipped[0]})",
-                "choose another --split: train, valid, test or all",
-            )
+            known = known_task.values({column: own.column(column) for column in own.columns})
+            training = [row for row in chosen_rows(own, predictor.recipe, "train") if known_task.usable(known, row)]
+        judge(found, predictor, rows_of(predictor, table, known_task), rows, known, training, table, by)
+        if name not in found.tasks and known_task.predicts:
+            raise nothing_to_judge(found, table, name, split)
+    untrained: list[str | None] = [name for name in wanted if name not in trained]
+    for other in untrained or ([None] if general and not wanted else []):
+        judge_untrained(found, predictor, table, rows, other, split, by, kinds)
     return found
+
+
+def judge_untrained(
+    found: Evaluation,
+    predictor: Predictor,
+    table: Table,
+    rows: Sequence[int],
+    name: str | None,
+    split: str,
+    by: str | None = None,
+    kinds: Mapping[str, recipe.Kind] | None = None,
+) -> None:
+    """Add the figures of a task that the model was not trained for; rows that cannot be judged are counted.
+
+    Raises:
+        DataError: the table does not suit the task, or there is nothing to judge.
+    """
+    task = untrained_task(predictor, table, settings_for(table, name, kinds))
+    source = rows_of(predictor, table, task)
+    check = RowCheck(table, task.settings, {c: table.column(c) for c in task.settings.columns.values()}, set())
+    good = []
+    for row in rows:
+        error = check.invalid(row) or check.absent(row)
+        if error is None:
+            good.append(row)
+        else:
+            found.skipped.append(str(error))
+    training = list(good) if task.blind_baseline else []
+    if not training and split in ("valid", "test"):
+        training = [row for row in chosen_rows(table, predictor.recipe, "train") if task.usable(source.values, row)]
+    usable, _ = judge(found, predictor, source, good, source.values, training, table, by)
+    if not usable:
+        raise nothing_to_judge(found, table, task.name, split)
+    score = found.tasks[task.name]
+    if task.name == "lm" and not score.baseline:
+        score.baseline = {"bits_per_byte": packed_size([task.targets(source.values, row)[0] for row in usable])}
+        score.baseline_name = "xz -9"
+
+
+def packed_size(texts: Sequence[str]) -> float:
+    """Bits a byte of text takes once a compressor has packed all of it, which is what a model should beat."""
+    whole = "\n".join(texts).encode()
+    return 8 * len(lzma.compress(whole, preset=9)) / max(len(whole), 1)
+
+
+def nothing_to_judge(found: Evaluation, table: Table, name: str, split: str) -> DataError:
+    """That no row of a split can be judged."""
+    return DataError(
+        table.name,
+        f"rows of the split '{split}' that the task '{name}' can be judged on",
+        "none" if not found.skipped else f"none that can be read ({found.skipped[0]})",
+        "choose another --split: train, valid, test or all",
+    )
 
 
 def judge(
@@ -184,9 +256,9 @@ def judge(
     task, values = source.task, source.values
     usable = []
     for row in rows:
-        if not task.judgeable(values, row):
-            continue
         try:
+            if not task.judgeable(values, row):
+                continue
             source.picture(row)
         except RebusError as error:
             found.skipped.append(str(error))

@@ -1,8 +1,10 @@
 """Where things are in a Run folder, and whether they are whole.
 
 recipe.yaml               every setting; reproduces the run
-config.json               what is needed to build the model again, with what the tasks learned from the data
+config.json               what is needed to build the model again, with what the tasks learned from the data; where the
+                          model is one text tower that Hugging Face knows, in that family's layout
 model.safetensors         the weights
+heads.safetensors         in such a layout: the heads of tasks that the family has no place for
 tokenizer.json and so on  the tokenizer, with its chat template
 preprocessor_config.json  how pictures become tensors
 checkpoints/              what a resume starts from

@@ -6,6 +6,7 @@ Letters: B pictures, R texts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ from numpy.typing import NDArray
 from rebus import recipe
 from rebus.data.store import fitted_picture
 from rebus.data.transforms import fit_picture
-from rebus.errors import DataError, nearest
-from rebus.generation.write import Sampling, write
+from rebus.errors import DataError, RecipeError, nearest
+from rebus.generation.sampling import Sampling
+from rebus.generation.write import is_empty, write
 from rebus.models.vlm import VisionLanguageModel
-from rebus.tasks import Codec, Patches, Prediction, Task, VectorTask
+from rebus.run.likelihood import foresee_rows, guess_rows
+from rebus.run.reading import embed, read_words
+from rebus.run.scoring import choose, condition_of, with_likelihoods
+from rebus.run.writing import Writing, last_picture, plain_turn
+from rebus.tasks import Choose, Codec, Converse, Lm, Mlm, Patches, Prediction, Similar, Task, VectorTask
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
 from rebus.tasks.feed import group_rows
-from rebus.tasks.writing import WritingTask, stack
+from rebus.tasks.reading import WordsTask
+from rebus.tasks.writing import WritingTask
 
+LONG = 256  # tokens of an answer in a conversation, where the model's settings do not say more
+ASKED = ("question", "text", "tokens", "prompt", "source")  # roles that a single question is given as
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PictureOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (size, size, 3)
 
 
@@ -37,6 +47,7 @@ class Predictor:
         tasks: name: task, fitted.
         codec: text to ids.
         batch_size: pictures (or rows without one) a pass.
+        settled: the weights no longer change, so that they may be copied into a faster layout.
     """
 
     def __init__(
@@ -47,22 +58,45 @@ class Predictor:
         codec: Codec,
         *,
         batch_size: int = 64,
+        settled: bool = False,
     ) -> None:
         self.model, self.recipe, self.tasks, self.codec = model, settings, tasks, codec
-        self.batch_size = batch_size
+        self.batch_size, self.settled = batch_size, settled
 
     @classmethod
-    def open(cls, path: str | Path) -> Predictor:
-        """The model of a Run folder.
+    def open(cls, path: str | Path, *, precision: str = "fp32", tell: Callable[[str], None] | None = None) -> Predictor:
+        """The model of a Run folder, or of another project's checkpoint.
+
+        Args:
+            path: a Run, a Hugging Face folder, a .gguf file or a hub id.
+            precision: of the weights in memory, ``fp32`` or ``bf16``: half as large, and written from twice as fast.
+            tell: prints a line for people.
 
         Raises:
             RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
+            RecipeError: no such precision.
         """
         from rebus.run.build import load_model
         from rebus.run.folder import Run
+        from rebus.run.foreign import is_checkpoint, open_checkpoint
 
-        model, settings, tasks, codec = load_model(Run.open(path))
-        return cls(model, settings, tasks, codec)
+        if precision not in PRECISIONS:
+            raise RecipeError("the precision", " or ".join(PRECISIONS), precision, nearest(precision, PRECISIONS))
+        dtype = PRECISIONS[precision]
+        if is_checkpoint(path):
+            opened = open_checkpoint(path, tell or (lambda _: None), dtype)
+        else:
+            opened = load_model(Run.open(path), dtype)
+        return cls(*opened, settled=True)
+
+    @cached_property
+    def writing(self) -> Writing:
+        """The model as a writer of texts, without pictures; only where the weights no longer change.
+
+        Raises:
+            DataError: it does not write.
+        """
+        return Writing(self.model, self.tasks, self.codec)
 
     def task(self, name: str | None = None) -> Task:
         """A task by name; without one, the first that predicts something of a whole row.
@@ -113,27 +147,46 @@ class Predictor:
     def ask(self, picture: Any, question: str = "", *, sampling: Sampling | None = None) -> Prediction:
         """One picture (path, bytes, array or None), one question.
 
-        A model that answers is asked; one that only captions gets no question; one that classifies reads it as text.
+        A model that answers is asked; one that only captions gets no question; one that classifies reads it as text;
+        one that converses or goes on from a prompt is given it as that.
         """
         names = [name for name in ("answer", "caption") if name in self.tasks]
         if question and names == ["caption"]:
             raise DataError(
                 "the model", "a task 'answer' for questions", "a model that captions", "ask without a question"
             )
-        name = ("answer" if question else names[-1]) if names else None
-        chosen = self.task(name)
-        row: dict[str, Any] = {}
+        if not any(task.predicts for task in self.tasks.values()):
+            written = self.writing.write([self.writing.prompt(question)], sampling or Sampling(LONG))[0]
+            return Prediction(written.text.strip(), float(np.exp(written.logprob)))
+        chosen = self.task(("answer" if question else names[-1]) if names else None)
         columns = chosen.settings.columns
-        if "picture" in columns:
-            row[columns["picture"]] = picture
-        for role in ("question", "text"):
-            if role in columns:
-                row[columns[role]] = question
-        if sampling is not None and isinstance(chosen, WritingTask):
-            values = self.input_values(chosen, {key: [value] for key, value in row.items()})
-            given = None if missing_picture(picture) else self.open_picture(picture, Path(), "the picture")
-            return self.run_task(chosen, values, [0], lambda _: given, sampling=sampling)[0]
-        return self.predict(row, task=chosen.name)[0]
+        values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
+        more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "picture")]
+        if more:
+            do = "put them in a table and use `rebus predict`"
+            raise DataError(f"task '{chosen.name}'", f"a row with {', '.join(more)}", "one question", do)
+        if isinstance(chosen, Converse):
+            values["messages"] = [[{"role": "user", "content": question}]]
+            sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
+        return self._about(chosen, values, picture, sampling)
+
+    def answer(self, messages: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None) -> Prediction:
+        """The next answer of a conversation, about the picture that was shown last if one was."""
+        chosen = self.task("converse")
+        sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
+        values: Values = {"messages": [[plain_turn(message) for message in messages]]}
+        return self._about(chosen, values, last_picture(messages), sampling)
+
+    def _about(self, task: Task, values: Values, picture: Any, sampling: Sampling | None) -> Prediction:
+        shown = not missing_picture(picture) and task.uses_picture
+        given = self.open_picture(picture, Path(), "the picture") if shown else None
+        if task.uses_picture:
+            values["picture"] = [picture]
+        return self.run_task(task, values, [0], lambda _: given, sampling=sampling)[0]
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text."""
+        return embed(self, list(texts))
 
     def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
@@ -145,7 +198,7 @@ class Predictor:
         for role, column in task.settings.columns.items():
             if column in columns:
                 found[role] = columns[column]
-            elif role in ("picture", "question", "text"):
+            elif role in task.inputs:
                 raise DataError(
                     where=f"task '{task.name}'",
                     expected=f"a column '{column}', which the model was trained on as its {role}",
@@ -192,8 +245,16 @@ class Predictor:
                 owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self._device)
                 if isinstance(task, VectorTask):
                     told = self._vector(task, values, flat, batch, owner)
+                elif isinstance(task, Lm):
+                    told = foresee_rows(self, task, values, flat)
+                elif isinstance(task, Mlm):
+                    told = guess_rows(self, task, values, flat)
                 elif isinstance(task, WritingTask):
                     told = self._written(task, values, flat, batch, owner, sampling)
+                elif isinstance(task, WordsTask):
+                    told = read_words(self, task, values, flat, batch, owner)
+                elif isinstance(task, Similar):
+                    told = task.predict_pairs(values, flat, self.embed)
                 elif isinstance(task, Patches):
                     told = self._shares(task, values, flat, batch, owner)
                 else:
@@ -264,19 +325,19 @@ class Predictor:
         owner: torch.Tensor,
         sampling: Sampling | None,
     ) -> list[Prediction]:
-        questions = [task.prompt(values, row) for row in rows]
-        part = {"owner": owner}
-        if self.codec.text_tower:
-            read = [np.asarray(self.codec.read(question), dtype=np.int64) for question in questions]
-            part["text_ids"] = stack(read, max(len(ids) for ids in read), 0).to(self._device)
-            lengths = torch.tensor([len(ids) for ids in read], device=self._device)
-            part["text_mask"] = torch.arange(part["text_ids"].shape[1], device=self._device)[None] < lengths[:, None]
-        condition = self.model.condition(self.model.see(batch), part)
-        prompts = [task.prompt_ids(question, self.codec) for question in questions]
+        condition = condition_of(self, task, values, rows, batch, owner)
+        if isinstance(task, Choose):
+            return choose(self, task, values, rows, condition)
+        prompts = [task.ask(values, row, self.codec) for row in rows]
         sampling = sampling or Sampling(max_new_tokens=task.settings.max_new_tokens)
         tokenizer = self.codec.tokenizer
-        texts = write(self.model, condition, prompts, sampling, eos_id=tokenizer.eos_id)
-        return [Prediction(tokenizer.decode(text.ids).strip(), float(np.exp(text.logprob))) for text in texts]
+        if self.settled and is_empty(condition):
+            texts = self.writing.engine.write(prompts, sampling)
+        else:
+            ends, size = tokenizer.eos_ids, tokenizer.vocab_size
+            texts = write(self.model, condition, prompts, sampling, eos_id=ends, vocab_size=size)
+        told = [Prediction(task.said(tokenizer.decode(text.ids)), float(np.exp(text.logprob))) for text in texts]
+        return with_likelihoods(self, task, values, rows, condition, told) if task.judges_likelihood else told
 
 
 def missing_picture(value: Any) -> bool:

@@ -14,9 +14,11 @@ from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
+from rebus.models.fusion import FUSIONS
 from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
+from rebus.tasks.reading import WordsTask
 
 Tell = Callable[[str], None]
 
@@ -209,11 +211,28 @@ def resolve_model(recipe: settings.Recipe) -> None:
     sees = shared_picture_column(recipe.tasks) is not None
     if model.picture.kind == "auto":
         model.picture.kind = "convnet" if sees else "none"
+    kinds = [TASKS.get(entry.name) for entry in recipe.tasks]
+    writes = any(kind.writes for kind in kinds)
+    reads = any(
+        set(kind.inputs) - {"picture"} & set(entry.columns)
+        for kind, entry in zip(kinds, recipe.tasks, strict=True)
+        if not kind.writes
+    )
     if model.text.kind == "auto":
-        model.text.kind = "decoder"
+        needed = next((kind.tower for kind in kinds if kind.tower is not None), None)
+        by_word = any(issubclass(kind, WordsTask) for kind in kinds)  # a word's tag depends on what follows it too
+        model.text.kind = needed or ("decoder" if writes or (sees and not by_word) else "encoder")
+    if recipe.text.segment == "auto" and any(issubclass(kind, WordsTask) for kind in kinds):
+        recipe.text.segment = "none"  # spans begin and end at any character
+    for kind in kinds:
+        if kind.tower is not None and model.text.kind != kind.tower:
+            expected = f"{kind.tower}, which the task '{kind.name}' is for"
+            raise RecipeError("model.text.kind", expected, f"'{model.text.kind}'", "set it so, or train them apart")
+    if model.fusion.kind != "none":
+        FUSIONS.get(model.fusion.kind)
+    if reads and not writes and not sees:  # one modality: there is nothing to join
+        model.fusion.kind = "none"
     check_towers(model)
-    writes = any(entry.name in ("caption", "answer") for entry in recipe.tasks)
-    reads = any("text" in entry.columns for entry in recipe.tasks)
     if model.picture.kind == "none" and not reads and not writes:
         raise RecipeError(
             "model.picture.kind",

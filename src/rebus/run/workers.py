@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from rebus.errors import RecipeError
-from rebus.tasks.feed import Feed
 
-_feed: Feed | None = None  # in a worker: what it was forked with
+
+class Feeding(Protocol):
+    """What makes batches: a function of the step and of the tasks that are trained then."""
+
+    def active(self, progress: float) -> dict[str, Any]:
+        """The tasks that are trained at this point of the run."""
+        ...
+
+    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+        """The batch of a step."""
+        ...
+
+
+_feed: Feeding | None = None  # in a worker: what it was forked with
 
 
 class FeedPool:
@@ -28,7 +40,7 @@ class FeedPool:
         RecipeError: the system cannot fork (Windows).
     """
 
-    def __init__(self, feed: Feed, workers: int) -> None:
+    def __init__(self, feed: Feeding, workers: int) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise RecipeError("data.workers", "0 on a system without fork", str(workers), "set it to 0")
         self.feed, self.workers = feed, workers
@@ -52,7 +64,7 @@ class FeedPool:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _begin(feed: Feed) -> None:
+def _begin(feed: Feeding) -> None:
     global _feed
     _feed = feed
     torch.set_num_threads(1)

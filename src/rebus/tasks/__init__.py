@@ -3,22 +3,40 @@
 from rebus.tasks.answer import Answer
 from rebus.tasks.base import TASKS, Codec, Prediction, Task, TaskScore, VectorTask
 from rebus.tasks.caption import Caption
+from rebus.tasks.choose import Choose
 from rebus.tasks.classify import Classify
+from rebus.tasks.converse import Converse
+from rebus.tasks.extract import Extract
+from rebus.tasks.generate import Generate
+from rebus.tasks.lm import Lm
+from rebus.tasks.mlm import Mlm
+from rebus.tasks.ner import Ner
 from rebus.tasks.patches import Patches
 from rebus.tasks.regress import Regress
+from rebus.tasks.similar import Similar
 from rebus.tasks.tag import Tag
+from rebus.tasks.translate import Translate
 
 __all__ = [
     "TASKS",
     "Answer",
     "Caption",
+    "Choose",
     "Classify",
     "Codec",
+    "Converse",
+    "Extract",
+    "Generate",
+    "Lm",
+    "Mlm",
+    "Ner",
     "Patches",
     "Prediction",
     "Regress",
+    "Similar",
     "Tag",
     "Task",
     "TaskScore",
+    "Translate",
     "VectorTask",
 ]

@@ -27,6 +27,7 @@ class Answer(WritingTask):
         "answer": Role(("text", "category", "labels", "number")),
         "type": Role(("category", "text", "ignore"), required=False),
     }
+    inputs = ("picture", "question")
     watch = "exact_match"
 
     def prompt(self, values: Values, row: int) -> str:

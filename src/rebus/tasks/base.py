@@ -48,11 +48,13 @@ class Prediction:
         value: text, label, list of labels or number, by the task.
         confidence: probability of the value, 0 to 1 (for text: the geometric mean over its tokens).
         scores: label: probability, where the task has labels.
+        extra: what the task's figures need beside the value, e.g. the vectors of two texts; not for people.
     """
 
     value: Any
     confidence: float = 1.0
     scores: dict[str, float] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass
@@ -96,8 +98,9 @@ class Codec:
 
     def read(self, text: str) -> list[int]:
         """Ids for the text tower, cut to ``max_length``, never empty."""
-        ids = list((self.reader or self.tokenizer).encode(text))[: self.max_length]
-        return ids or [self.tokenizer.eos_id]
+        if self.reader is not None:
+            return list(self.reader.encode(text))[: self.max_length] or [self.reader.unknown_id]
+        return self.tokenizer.encode_for_reading(text, self.max_length) or [self.tokenizer.eos_id]
 
 
 class Task(ABC):
@@ -109,9 +112,13 @@ class Task(ABC):
 
     name: ClassVar[str]
     roles: ClassVar[dict[str, Role]]
-    watch: ClassVar[str]  # the figure that says which of two models is better
+    watch: str  # the figure that says which of two models is better
     higher_is_better: ClassVar[bool] = True
     predicts: ClassVar[bool] = True  # whether it says something of a whole row
+    writes: ClassVar[bool] = False  # whether a decoder writes what it says
+    inputs: ClassVar[tuple[str, ...]] = ("picture",)  # roles that a prediction is made from
+    specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs
+    tower: ClassVar[str | None] = None  # the kind of text tower it needs
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -223,6 +230,10 @@ class Task(ABC):
         """The type of each row, where the task has a type column."""
         return None
 
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """What people should know of the training rows: how many texts are cut, for one."""
+        return []
+
     def quick_score(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, float]:
         """The figures alone, for watching a run."""
         return figures(self.statistics(values, rows, predictions), len(rows))
@@ -251,6 +262,19 @@ class Task(ABC):
             DataError: there are no rows.
         """
         naive, name = self.naive(values, rows, known or values, train_rows) if train_rows else ([], "")
+        return self.compared(values, rows, predictions, naive, name, n=n)
+
+    def compared(
+        self,
+        values: Values,
+        rows: Sequence[int],
+        predictions: list[Prediction],
+        naive: list[Prediction],
+        name: str,
+        *,
+        n: int = 1000,
+    ) -> TaskScore:
+        """Figures of predictions beside those of a baseline of this name; ``naive`` [] where there is none."""
         baselines = self.statistics(values, rows, naive) if naive else None
         groups = [as_text(values["picture"][row])[:512] for row in rows] if "picture" in values else None
         found = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
@@ -304,6 +328,8 @@ class Labels:
 
 class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
+
+    inputs = ("picture", "text")
 
     @abstractmethod
     def target(self, values: Values, row: int) -> NDArray[Any]:

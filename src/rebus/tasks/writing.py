@@ -1,10 +1,10 @@
-"""What caption and answer share: texts written by the decoder, several of them packed in one pass over a picture."""
+"""What tasks that write share: texts written by the decoder, several of them packed in one row of the batch."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,13 +12,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.messages import Message
 from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.tasks import layout
 from rebus.tasks.base import Codec, Item, Task, Values
 from rebus.tasks.cells import missing, pad_to
+
+ROW = 256  # tokens up to which rows are made longer to hold several texts
 
 
 class WritingTask(Task):
     """A task whose answer is text. Subclasses say what the prompt and the wanted texts of a row are."""
+
+    writes: ClassVar[bool] = True
+    judges_likelihood: ClassVar[bool] = False  # whether figures also tell how likely the true texts are
+    blind_baseline: ClassVar[bool] = False  # whether the naive baseline needs no rows to learn from
 
     @abstractmethod
     def prompt(self, values: Values, row: int) -> str:
@@ -27,6 +35,10 @@ class WritingTask(Task):
     @abstractmethod
     def targets(self, values: Values, row: int) -> list[str]:
         """The texts that would be right."""
+
+    def messages(self, values: Values, row: int) -> list[Message]:
+        """What is said before the answer, as turns of a conversation."""
+        return [{"role": "user", "content": self.prompt(values, row)}]
 
     def head(self, codec: Codec) -> HeadSpec:
         """A decoder."""
@@ -41,8 +53,25 @@ class WritingTask(Task):
 
     def prompt_ids(self, text: str, codec: Codec) -> list[int]:
         """A prompt as one turn of a conversation: ``<|bos|><|user|>text<|assistant|>``."""
-        t = codec.tokenizer
-        return [t.bos_id, t.user_id, *t.encode(text)[: codec.max_length], t.assistant_id]
+        return layout.prompt_ids([{"role": "user", "content": text}], codec)
+
+    def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
+        """The ids that the answer to a row goes on from."""
+        return layout.prompt_ids(self.messages(values, row), codec, self.settings.layout)
+
+    def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
+        """The ids of a text as the answer to a row, its end included."""
+        return layout.answer_ids(self.messages(values, row), text, codec, self.settings.layout)
+
+    def lay(self, values: Values, row: int, target: str, codec: Codec) -> layout.Laid:
+        """A row with one of its targets as ids; the prompt itself is never learned."""
+        prompt, answer = self.ask(values, row, codec), self.reply(values, row, target, codec)
+        return layout.Laid(prompt + answer, [False] * len(prompt) + [True] * len(answer))
+
+    def said(self, text: str) -> str:
+        """What counts of a text that the model wrote: with the plain layout, its first line."""
+        text = text.strip()
+        return text if self.settings.layout == "chat" else text.split("\n", 1)[0].strip()
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """All texts of a picture packed in one item, or one item a text where a text tower reads the question."""
@@ -62,14 +91,12 @@ class WritingTask(Task):
         blocks: list[int] = []
         positions: list[int] = []
         for number, (row, target) in enumerate(pairs):
-            prompt = self.prompt_ids(self.prompt(values, row), codec)
-            answer = [*codec.tokenizer.encode(target)[: codec.max_length], codec.tokenizer.eos_id]
-            whole = prompt + answer
-            # The label at a position is the token that follows; the prompt itself is never learned.
-            ids += whole[:-1]
-            labels += [IGNORED] * (len(prompt) - 1) + answer
-            blocks += [number] * (len(whole) - 1)
-            positions += range(len(whole) - 1)
+            laid = self.lay(values, row, target, codec)
+            following, learned = laid.targets
+            ids += laid.ids[:-1]
+            labels += [token if wanted else IGNORED for token, wanted in zip(following, learned, strict=True)]
+            blocks += [number] * len(following)
+            positions += range(len(following))
         item: Item = {
             "input_ids": np.asarray(ids, dtype=np.int64),
             "labels": np.asarray(labels, dtype=np.int64),
@@ -81,7 +108,10 @@ class WritingTask(Task):
         return item
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """Pad to a multiple of 16: (R, L) each."""
+        """Pad to a multiple of 16: (R, L) each. Texts without a picture share rows, so that few are padded."""
+        if not self.uses_picture and "text_ids" not in items[0]:
+            items = share_rows(items)
+            owner = [0] * len(items)
         length = pad_to(max(len(item["input_ids"]) for item in items), 16)
         blank = {"input_ids": 0, "labels": IGNORED, "blocks": -1, "positions": 0}
         part = {name: stack([item[name] for item in items], length, fill) for name, fill in blank.items()}
@@ -110,6 +140,18 @@ class WritingTask(Task):
         weight = lengths[text] ** -self.settings.length_weight
         return (each * weight).sum() / weight.sum()
 
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many prompts and answers are longer than ``text.max_length`` and are cut."""
+        most, cut = codec.max_length, 0
+        for row in rows:
+            texts = [*(str(turn["content"]) for turn in self.messages(values, row)), *self.targets(values, row)]
+            # A token is at least one byte long, so that most texts need not be looked at.
+            long = [text for text in texts if len(text.encode()) > most]
+            cut += any(len(codec.tokenizer.encode(text)) > most for text in long)
+        if not cut:
+            return []
+        return [f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"]
+
     def truth(self, values: Values, row: int) -> Any:
         """The first right text."""
         return (self.targets(values, row) or [""])[0]
@@ -119,6 +161,46 @@ class WritingTask(Task):
         if "type" not in values:
             return None
         return ["" if missing(values["type"][row]) else str(values["type"][row]) for row in rows]
+
+
+def share_rows(items: list[Item]) -> list[Item]:
+    """Lay short texts end to end in rows, the blocks numbered anew; nothing changes but how much is padding.
+
+    Rows are as long as leaves the least padding, and no longer than the longest text or ``ROW``: attention costs more
+    in long rows. Which texts meet is a function of their lengths alone.
+    """
+    lengths = [len(item["input_ids"]) for item in items]
+    least = pad_to(max(lengths), 16)
+    tried = [fitted(lengths, size) for size in range(least, max(least, ROW) + 1, 16)]
+    best = min(tried, key=lambda rows: len(rows) * pad_to(max(sum(lengths[i] for i in row) for row in rows), 16))
+    return [joined([items[place] for place in row]) for row in best]
+
+
+def fitted(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Deal lengths to rows of ``size``: first fit, the longest first. Gives the places in each row."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        row = next((number for number, free in enumerate(room) if free >= lengths[place]), None)
+        if row is None:
+            row = len(rows)
+            rows.append([])
+            room.append(size)
+        rows[row].append(place)
+        room[row] -= lengths[place]
+    return rows
+
+
+def joined(items: list[Item]) -> Item:
+    """Items end to end as one, their blocks numbered on."""
+    if len(items) == 1:
+        return items[0]
+    whole = {name: np.concatenate([item[name] for item in items]) for name in ("input_ids", "labels", "positions")}
+    blocks, following = [], 0
+    for item in items:
+        blocks.append(item["blocks"] + following)
+        following += int(item["blocks"].max()) + 1
+    return {**whole, "blocks": np.concatenate(blocks)}
 
 
 def stack(arrays: list[NDArray[Any]], length: int, fill: int) -> Tensor:

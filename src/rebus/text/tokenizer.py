@@ -1,70 +1,108 @@
-"""Text to ids and back: a byte-level BPE trained on the data at hand, saved in the Hugging Face layout.
+"""Text to ids and back: a byte-level BPE trained on the data at hand, or the tokenizer of another project as it is.
 
-It knows no tensors and no models. Every text can be encoded: what was never seen falls back to bytes.
+It knows no tensors and no models. Every text can be encoded by a tokenizer trained here: what was never seen falls back
+to bytes. Saved in the Hugging Face layout.
 Source: Sennrich et al. (2016), "Neural Machine Translation of Rare Words with Subword Units"; on bytes as in
 Radford et al. (2019), "Language Models are Unsupervised Multitask Learners".
 """
 
 from __future__ import annotations
 
-import re
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
+from tokenizers import AddedToken
 
 from rebus import atomic
-from rebus.errors import RecipeError, RunError
-from rebus.text import chat
-from rebus.text.normalise import clean, normaliser
+from rebus.errors import RunError
+from rebus.text import chat, templates
+from rebus.text.bpe import SPECIAL_TOKENS, learn_bpe
+from rebus.text.foreign import CONFIG, GENERATION, TEMPLATE, TEXT_ENDS, TURN_ENDS, Conventions
+from rebus.text.normalise import clean
+from rebus.text.offsets import Offset, encode_aligned
+from rebus.text.patterns import Pattern, pattern_of
+from rebus.text.stream import StreamDecoder
 
-SPECIAL_TOKENS = ("<|pad|>", "<|bos|>", "<|eos|>", "<|user|>", "<|assistant|>", "<|system|>", "<|image|>")
+MASK = "<|mask|>"  # only in tokenizers that were trained for guessing masked words
 SMALLEST = 256 + len(SPECIAL_TOKENS)
-
-_CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}ー]"
-# What may become one piece: English clitics; a run of Chinese or Japanese; a word of any other script with the space
-# before it; one digit; a run of signs; line ends; spaces.
-_PIECES = "|".join(
-    (
-        r"(?i:'(?:[sdmt]|ll|ve|re)(?!\p{L}))",
-        rf" ?{_CJK}+",
-        rf" ?(?:(?!{_CJK})[\p{{L}}\p{{M}}])+",
-        r"\p{N}",
-        r" ?[^\s\p{L}\p{M}\p{N}]+",
-        r"\n+",
-        r"\s+",
-    )
-)
-
-
-_WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
+LM_PATTERN: Pattern = "qwen2"  # of language models: llama.cpp then cuts as we do
 
 
 class Tokenizer:
     """Ids for texts. Build one with ``train`` or ``load``.
 
+    Args:
+        backend: of the library.
+        conventions: of another project's tokenizer: its special tokens, its chat template, where its texts end.
+        extend: give special tokens of Rebus that it lacks ids after its own, for turns and pictures.
+
     Attributes:
-        pad_id, bos_id, eos_id, user_id, assistant_id, system_id, picture_id: ids of the special tokens, 0 to 6 where
-            the tokenizer was trained here.
+        is_foreign: not trained here: texts, special tokens and turns are as its makers laid them down.
+        pad_id: fills rows; a foreign tokenizer without one uses its eos.
+        bos_id: begins texts; None: it has none.
+        eos_id, eos_ids: end texts; some have several, the first is the one to write.
+        mask_id: stands for a word to be guessed; None: it has none.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self, backend: tokenizers.Tokenizer, conventions: Conventions | None = None, *, extend: bool = False
+    ) -> None:
         missing = [name for name in SPECIAL_TOKENS if backend.token_to_id(name) is None]
-        if missing:  # somebody else's tokenizer: turns and pictures get ids after its own
+        if missing and extend:
             backend.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+            missing = []
         backend.no_padding()
         backend.no_truncation()
         self._plain = tokenizers.Tokenizer.from_str(backend.to_str())
         self._plain.encode_special_tokens = True  # a user's "<|eos|>" is five characters, not an end
         self._parsing = backend
         self._parsing.encode_special_tokens = False
-        ids: list[int] = [backend.token_to_id(name) for name in SPECIAL_TOKENS]  # type: ignore[misc]
-        self.pad_id, self.bos_id, self.eos_id, self.user_id, self.assistant_id, self.system_id, self.picture_id = ids
+        self.is_foreign = [backend.token_to_id(name) for name in SPECIAL_TOKENS] != list(range(len(SPECIAL_TOKENS)))
+        self._own_turns = not missing
+        self._conventions = conventions or Conventions()
+        self.bos_id: int | None
+        self._name_special()
+
+    def _name_special(self) -> None:
+        find = self._parsing.token_to_id
+        if self._own_turns:
+            pad, bos, eos = (find(name) for name in SPECIAL_TOKENS[:3])
+            ends = [eos]
+            self.mask_id: int | None = find(MASK)
+        else:
+            vocabulary = self._parsing.get_vocab(with_added_tokens=True)
+            names = {role: self._conventions.find(role, vocabulary) for role in ("bos", "eos", "pad", "mask")}
+            bos, eos, pad, self.mask_id = (find(name) if name else None for name in names.values())
+            said = self._conventions.template or ""
+            turn_ends = [find(name) for name in (*(end for end in TURN_ENDS if end in said), *TEXT_ENDS)]
+            size = len(vocabulary)
+            known = [one for one in self._conventions.eos_ids if one < size]
+            ends = [one for one in (eos, *known, *turn_ends) if one is not None]
+            if not ends:
+                do = 'name it in tokenizer_config.json: "eos_token": "..."'
+                raise RunError("the tokenizer", "a token that ends a text", "none that is known", do)
+            pad = ends[0] if pad is None else pad
+        self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(int(one) for one in ends))  # type: ignore[arg-type]
+        self.eos_id = self.eos_ids[0]
+        self.bos_id = bos
+        self.pad_id = int(pad)  # type: ignore[arg-type]
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, words: Iterable[str] = ()) -> Tokenizer:
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        words: Iterable[str] = (),
+        *,
+        specials: Iterable[str] = (),
+        pattern: Pattern = "rebus",
+        nfkc: bool = True,
+    ) -> Tokenizer:
         """Learn pieces from ``texts``; the same texts give the same tokenizer.
 
         Args:
@@ -72,80 +110,154 @@ class Tokenizer:
             vocab_size: most pieces, special tokens and the 256 bytes included; ``words`` come on top.
             words: kept whole wherever they stand, if their script has no spaces: else a Chinese noun is cut one way
                 before one character and another way before the next, and has no vector of its own.
+            specials: special tokens beside Rebus' own, such as ``MASK``.
+            pattern: how text is cut before pieces are learned. With ``rebus``, white space is tidied as well
+                (``rebus.text.normalise``). The others are llama.cpp's, by its names, and keep white space as it is:
+                language models that are to be exported need one of them (``LM_PATTERN``).
+            nfkc: other patterns than ``rebus``: full-width letters become plain ones; off, every text comes back as
+                it was, byte for byte.
 
         Raises:
             RecipeError: ``vocab_size`` is less than the bytes and special tokens need.
         """
-        if vocab_size < SMALLEST:
-            do = "raise text.vocab_size; 1000 to 8000 suits small data"
-            raise RecipeError("setting 'text.vocab_size'", f"at least {SMALLEST}", str(vocab_size), do)
-        backend = tokenizers.Tokenizer(models.BPE())
-        backend.normalizer = normaliser()
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [
-                pre_tokenizers.Split(Regex(_PIECES), behavior="isolated"),
-                pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            ]
-        )
-        backend.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[AddedToken(name, special=True, normalized=False) for name in SPECIAL_TOKENS],
-            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-            max_token_length=48,  # else a line repeated through the data becomes one piece
-            show_progress=False,
-        )
-        backend.train_from_iterator((clean(text) for text in texts), trainer)
-        whole = sorted({clean(word) for word in words if _WITHOUT_SPACES.fullmatch(clean(word))})
-        backend.add_tokens([AddedToken(word, normalized=True) for word in whole])
-        return cls(backend)
+        return cls(learn_bpe(texts, vocab_size, words, specials, pattern, nfkc))
 
     @classmethod
-    def load(cls, path: str | Path) -> Tokenizer:
-        """Read a tokenizer.json, or the folder that holds one; special tokens it lacks are added after its own.
+    def load(cls, path: str | Path, *, extend: bool = False) -> Tokenizer:
+        """Read a tokenizer.json, or the folder that holds one, with what else the folder says of it.
+
+        Args:
+            path: the file or folder.
+            extend: see ``Tokenizer``; without it, a foreign tokenizer keeps its ids and its vocabulary size.
 
         Raises:
-            RunError: there is none, or it is not a tokenizer.
+            RunError: there is none, it is not a tokenizer, or it has no token that ends a text.
         """
         path = Path(path)
         file = path / "tokenizer.json" if path.is_dir() else path
         if not file.is_file():
             raise RunError(file, "a tokenizer.json", "no such file", "check the path")
+        return cls.from_json(_text(file), Conventions.read(file.parent), extend=extend, where=file)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str,
+        conventions: Conventions | None = None,
+        *,
+        extend: bool = False,
+        where: str | Path = "the tokenizer",
+    ) -> Tokenizer:
+        """A tokenizer from the content of a tokenizer.json. Raises RunError as ``load`` does."""
         try:
-            backend = tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+            backend = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the library raises a bare Exception
             told = " ".join(str(error).split())[:200]
-            raise RunError(file, "a tokenizer.json in the Hugging Face layout", told, "save it again") from error
-        return cls(backend)
+            raise RunError(where, "a tokenizer.json in the Hugging Face layout", told, "save it again") from error
+        return cls(backend, conventions, extend=extend)
+
+    def to_json(self) -> str:
+        """The content of its tokenizer.json, in one line."""
+        return str(self._parsing.to_str())
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json, tokenizer_config.json and chat_template.jinja, which transformers reads.
+
+        A foreign tokenizer's files say what they said before, and generation_config.json its ends of text.
 
         Raises:
             RunError: the folder cannot be written.
         """
         folder = Path(folder)
-        config: dict[str, Any] = {
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": "<|bos|>",
-            "eos_token": "<|eos|>",
-            "pad_token": "<|pad|>",
-            "image_token": "<|image|>",
-            "additional_special_tokens": list(SPECIAL_TOKENS[3:]),
-            "clean_up_tokenization_spaces": False,
-            "padding_side": "right",
-        }
+        template = self.chat_template
         atomic.write_text(folder / "tokenizer.json", self._parsing.to_str(pretty=True))
-        atomic.write_json(folder / "tokenizer_config.json", config)
-        atomic.write_text(folder / "chat_template.jinja", chat.TEMPLATE)
+        atomic.write_json(folder / CONFIG, self._config())
+        if template is not None:
+            atomic.write_text(folder / TEMPLATE, template)
+        if not self._own_turns:
+            ends = {"bos_token_id": self.bos_id, "eos_token_id": list(self.eos_ids), "pad_token_id": self.pad_id}
+            atomic.write_json(folder / GENERATION, {name: one for name, one in ends.items() if one is not None})
+
+    def _config(self) -> dict[str, Any]:
+        if self._own_turns:
+            mask = {} if self.mask_id is None else {"mask_token": MASK}
+            return {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "bos_token": "<|bos|>",
+                "eos_token": "<|eos|>",
+                "pad_token": "<|pad|>",
+                **mask,
+                "image_token": "<|image|>",
+                "additional_special_tokens": list(SPECIAL_TOKENS[3:]),
+                "clean_up_tokenization_spaces": False,
+                "padding_side": "right",
+            }
+        roles = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id, "mask": self.mask_id}
+        found = {f"{role}_token": self._parsing.id_to_token(one) for role, one in roles.items() if one is not None}
+        kept = {key: value for key, value in self._conventions.config.items() if key != "chat_template"}
+        plain = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        return {**plain, **kept, **found, **self._conventions.words()}
 
     @property
     def vocab_size(self) -> int:
         """How many ids there are, special tokens included."""
-        return int(self._parsing.get_vocab_size(with_added_tokens=True))
+        return self._size
+
+    @cached_property
+    def _size(self) -> int:
+        ids = self._parsing.get_vocab(with_added_tokens=True).values()
+        return max(ids, default=-1) + 1  # some foreign ones have holes
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the content: two tokenizers with the same give every text the same ids."""
+        content = json.dumps(json.loads(self._parsing.to_str()), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+    @property
+    def pattern(self) -> str | None:
+        """How text is cut before pieces: ``rebus`` or a name of llama.cpp's; None: in some other way."""
+        return pattern_of(self._parsing)
+
+    @property
+    def user_id(self) -> int:
+        """Begins what a user says. Raises RunError where the tokenizer has no turns of Rebus."""
+        return self._own("<|user|>")
+
+    @property
+    def assistant_id(self) -> int:
+        """Begins what the model says. Raises RunError where the tokenizer has no turns of Rebus."""
+        return self._own("<|assistant|>")
+
+    @property
+    def system_id(self) -> int:
+        """Begins what holds for the whole conversation. Raises RunError where the tokenizer has no turns of Rebus."""
+        return self._own("<|system|>")
+
+    @property
+    def picture_id(self) -> int:
+        """Stands for a picture. Raises RunError where the tokenizer has none."""
+        return self._own("<|image|>")
+
+    def _own(self, name: str) -> int:
+        found = self._parsing.token_to_id(name)
+        if found is None:
+            do = "train with this tokenizer as text.tokenizer: it is then given one"
+            raise RunError("the tokenizer", f"the special token {name}", "a vocabulary without it", do)
+        return int(found)
+
+    @property
+    def has_chat(self) -> bool:
+        """Whether it lays out conversations."""
+        return self.chat_template is not None
+
+    @property
+    def chat_template(self) -> str | None:
+        """In Jinja; None: there is none."""
+        return chat.TEMPLATE if self._own_turns else self._conventions.template
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
-        """Ids of a text, normalised first; none are added.
+        """Ids of a text; none are added. Tokenizers trained here normalise it first, others do what they do.
 
         Args:
             text: any text.
@@ -153,6 +265,16 @@ class Tokenizer:
         """
         backend = self._parsing if allow_special else self._plain
         return list(backend.encode(clean(text), add_special_tokens=False).ids)
+
+    def normalise(self, text: str) -> str:
+        """The text that is cut into pieces: what its ids stand for."""
+        steps = self._plain.normalizer
+        return clean(text) if steps is None else str(steps.normalize_str(clean(text)))
+
+    @property
+    def normalises(self) -> bool:
+        """Whether it changes a text before cutting it."""
+        return self._plain.normalizer is not None
 
     def encode_inside(self, word: str) -> list[int]:
         """Ids of a word as it stands inside a sentence, where it follows a space if its script has any."""
@@ -165,26 +287,89 @@ class Tokenizer:
         found = self._plain.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
         return [list(one.ids) for one in found]
 
+    def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offset]]:
+        """``encode``, and where in the text each id came from, (start, end) in characters."""
+        return encode_aligned(self._plain, text)
+
+    def encode_for_reading(self, text: str, max_length: int | None = None) -> list[int]:
+        """Ids as a model that reads a whole text expects them: BERT's ``[CLS] text [SEP]``, Llama's ``<s> text``.
+
+        Args:
+            text: any text.
+            max_length: most ids; the text is cut, what stands around it is not.
+        """
+        before, after = self.frame
+        room = None if max_length is None else max(max_length - len(before) - len(after), 0)
+        return [*before, *self.encode(text)[:room], *after]
+
+    def start(self) -> list[int]:
+        """What stands before a text that is to be written on: bos where the tokenizer begins texts with it."""
+        return [self.bos_id] if self._own_turns and self.bos_id is not None else list(self.frame[0])
+
+    @cached_property
+    def frame(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """What a whole text stands between, as ids: ([CLS], [SEP]) for BERT's, nothing for one trained here.
+
+        As in transformers 5, tokenizer.json decides; ``add_bos_token`` beside it does not.
+        """
+        bare = self._plain.encode("a", add_special_tokens=False).ids
+        whole = self._plain.encode("a", add_special_tokens=True).ids
+        extra = len(whole) - len(bare)
+        at = next((start for start in range(extra + 1) if whole[start : start + len(bare)] == bare), 0)
+        return tuple(whole[:at]), tuple(whole[at + len(bare) :])
+
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of ids; bytes that are not UTF-8 become U+FFFD."""
         return str(self._plain.decode(list(ids), skip_special_tokens=skip_special))
 
+    def stream(self, skip_special: bool = True) -> StreamDecoder:
+        """Decodes ids as they come, in pieces that hold no half characters."""
+        return StreamDecoder(lambda ids: self.decode(ids, skip_special))
+
     def piece(self, token: int) -> str:
         """One id as readable text: a special token by its name, a broken character as U+FFFD."""
         return self.decode([token], skip_special=False)
+
+    def pieces(self) -> list[str]:
+        """All pieces as they are kept, by id: bytes as letters of their own, a hole as an empty text."""
+        found = [""] * self.vocab_size
+        for name, number in self._parsing.get_vocab(with_added_tokens=True).items():
+            found[number] = name
+        return found
 
     def chat(self, messages: Sequence[chat.Message], *, prompt: bool = False) -> list[int]:
         """Ids of a conversation, as the saved chat template lays it out.
 
         Args:
             messages: ``{"role": "user" | "assistant" | "system", "content": ...}``; content is a text or a list of
-                ``{"type": "image"}`` and ``{"type": "text", "text": ...}``.
-            prompt: end with ``<|assistant|>``, for the model to go on.
+                ``{"type": "image"}`` and ``{"type": "text", "text": ...}``. What users write is never a special token.
+            prompt: end where the model is to go on.
 
         Raises:
-            DataError: a role or a part that is not known.
+            DataError: a role or a part that is not known. RunError: the tokenizer has no chat template.
         """
-        ids: list[int] = []
-        for special, text in chat.segments(messages, prompt):
-            ids += [int(self._parsing.token_to_id(text) or 0)] if special else self.encode(text)
-        return ids
+        if self._own_turns:
+            parts: Iterable[tuple[bool, str]] = chat.segments(messages, prompt)
+        elif self._conventions.template is not None:
+            words = self._conventions.words()
+            for role, one in (("bos", self.bos_id), ("eos", self.eos_id)):
+                if one is not None:
+                    words.setdefault(f"{role}_token", str(self._parsing.id_to_token(one)))
+            parts = templates.segments(self._conventions.template, messages, prompt, words, list(self.specials))
+        else:
+            do = "give it plain text to go on with, or fine-tune it on conversations"
+            raise RunError("the tokenizer", "a chat template", "none", do)
+        return [one for special, text in parts for one in self.encode(text, allow_special=special)]
+
+    @cached_property
+    def specials(self) -> dict[str, int]:
+        """Special tokens and their ids."""
+        added = self._parsing.get_added_tokens_decoder()
+        return {token.content: number for number, token in added.items() if token.special}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(file, "a text file in UTF-8", f"'{error}'", "copy or fetch the file again") from error

@@ -2,7 +2,8 @@
 
 Lines of metrics.jsonl, by ``kind``:
 
-    train   step, progress, loss, lr (factor on the peak), grad_norm, examples_per_second, seconds, parts {name: value}
+    train   step, progress, loss, lr (factor on the peak), grad_norm, examples_per_second or tokens_per_second, seconds,
+            parts {name: value}, perhaps share_of_peak: of what a large product reaches on this machine
     valid   step, progress, seconds, metrics {name: value}, best (bool)
     sample  step, text
     skip    step, reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from rebus import atomic
 from rebus.errors import RunError
 from rebus.recipe import Train
 from rebus.training import parallel
-from rebus.training.probe import Precision, probe_precision
+from rebus.training.probe import Precision, measure_peak, probe_precision
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class Facts:
     Attributes:
         precision: of the forward and backward pass.
         muon: of Muon's products.
+        peak: FLOP/s of a large product in this precision; 0: not measured.
     """
 
     precision: Precision
     muon: Precision
+    peak: float = 0.0
 
     @property
     def muon_dtype(self) -> torch.dtype:
@@ -36,28 +38,39 @@ class Facts:
         return torch.bfloat16 if self.muon == "bf16" else torch.float32
 
 
-def settle(folder: Path, settings: Train, device: torch.device, *, resume: bool, note: Callable[[str], None]) -> Facts:
-    """Measure, or read what was measured; the same in every process.
+def settle(
+    folder: Path,
+    settings: Train,
+    device: torch.device,
+    *,
+    resume: bool,
+    note: Callable[[str], None],
+    peak: bool = False,
+) -> Facts:
+    """Measure, or read what was measured; the same in every process. ``peak``: also what the machine can do at most.
 
     Raises:
         RunError: the folder cannot be written, or its loop.json is damaged.
     """
-    flags = [0.0, 0.0]
+    flags = [0.0, 0.0, 0.0]
     if parallel.is_first():
         facts = _read(folder / "loop.json", device, note) if resume else None
-        facts = facts or _measure(folder / "loop.json", settings, device)
-        flags = [float(facts.precision == "bf16"), float(facts.muon == "bf16")]
-    precision, muon = parallel.summed(flags, device)
-    return Facts("bf16" if precision else "fp32", "bf16" if muon else "fp32")
+        facts = facts or _measure(folder / "loop.json", settings, device, peak)
+        flags = [float(facts.precision == "bf16"), float(facts.muon == "bf16"), facts.peak]
+    precision, muon, most = parallel.summed(flags, device)
+    return Facts("bf16" if precision else "fp32", "bf16" if muon else "fp32", most)
 
 
-def _measure(path: Path, settings: Train, device: torch.device) -> Facts:
+def _measure(path: Path, settings: Train, device: torch.device, peak: bool) -> Facts:
     if settings.precision == "auto":
         probe = probe_precision(device)
         facts, seconds = Facts(probe.precision, probe.muon), probe.seconds
     else:  # a named precision is for everything, so that nothing is left to a measurement
         facts, seconds = Facts(settings.precision, settings.precision), {}
-    settled = {"precision": facts.precision, "muon": facts.muon, "probe_seconds": seconds}
+    settled: dict[str, Any] = {"precision": facts.precision, "muon": facts.muon, "probe_seconds": seconds}
+    if peak:
+        facts = replace(facts, peak=measure_peak(device, facts.precision))
+        settled["peak_flops"] = facts.peak
     atomic.write_json(path, {**settled, **_machine(device)})
     return facts
 
@@ -67,7 +80,7 @@ def _read(path: Path, device: torch.device, note: Callable[[str], None]) -> Fact
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        facts = Facts(content["precision"], content["muon"])
+        facts = Facts(content["precision"], content["muon"], float(content.get("peak_flops", 0.0)))
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = "a file that cannot be read"
         raise RunError(

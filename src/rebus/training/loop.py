@@ -26,6 +26,7 @@ from rebus.training.ema import WeightAverage
 from rebus.training.events import Events
 from rebus.training.facts import settle
 from rebus.training.lines import locked
+from rebus.training.memory import kept_memory
 from rebus.training.optim import build_optimizers, set_rates, train_mode
 from rebus.training.plan import FitResult, Plan, State
 from rebus.training.progress import Status, choose_display
@@ -77,6 +78,8 @@ def fit(
     folder = Path(folder)
     where = parallel.local_device(device)
     with ExitStack() as stack:
+        if where.type == "cpu":
+            stack.enter_context(kept_memory())
         if parallel.is_first():
             stack.enter_context(locked(folder))
             if not resume and checkpoint.steps_saved(folder):
@@ -114,8 +117,8 @@ class _Session:
         if self.first and not resume:  # before the other processes look for them
             (folder / "plan.jsonl").unlink(missing_ok=True)
             (folder / "metrics.jsonl").unlink(missing_ok=True)
-        facts = settle(folder, settings, device, resume=resume, note=self.display.note)
-        self.precision = facts.precision
+        facts = settle(folder, settings, device, resume=resume, note=self.display.note, peak=plan.work is not None)
+        self.precision, self.peak = facts.precision, facts.peak
         self.optimizers = build_optimizers(model, settings, facts.muon_dtype)
         self.average = WeightAverage(model, settings.ema) if settings.ema > 0 else None
         self.state = State()
@@ -173,6 +176,7 @@ class _Session:
             stopped_because=reason,
             skipped_steps=state.skipped,
             precision=self.precision,
+            peak=self.peak,
         )
 
     def _boundary(self) -> str:
@@ -257,6 +261,7 @@ class _Session:
             progress=self.clock.progress(step),
             loss=sum(loss for loss, _ in self.window) / len(self.window),
             rate=rate,
+            unit=self.plan.unit,
             left=self.clock.seconds_left(step, seconds),
             watched=self.status.watched,
             sample=self.status.sample,
@@ -271,7 +276,8 @@ class _Session:
             loss=self.status.loss,
             lr=factor,
             grad_norm=outcome.norm,
-            examples_per_second=rate,
+            **{f"{self.plan.unit}_per_second": rate},
+            **({"share_of_peak": self.plan.work * rate / self.peak} if self.plan.work and self.peak else {}),
             seconds=time.monotonic() - self.started,
             parts=outcome.parts,
         )

@@ -22,6 +22,9 @@ class Plan:
         loss_of: (model, batch, progress) -> the mean loss over the batch's rows, named figures for the log.
             The model may be wrapped for several processes: call it, do not reach into it.
         batch_rows: examples a step over all processes, for examples/s.
+        unit: what is counted so: examples, tokens.
+        work: floating-point operations a unit of a step's forward and backward pass, for the share of what the machine
+            can do; None: not told.
         total_steps: updates of the run; None: ``settings.time_limit`` decides.
         validate: (model) -> figures; the model is in eval mode, without gradients, with averaged weights if kept.
         watch: which of these figures decides what is best and when to stop early.
@@ -32,7 +35,9 @@ class Plan:
 
     batch_at: Callable[[int, float], Any]
     loss_of: Callable[[nn.Module, Any, float], tuple[Tensor, dict[str, float | Tensor]]]
-    batch_rows: int
+    batch_rows: float
+    unit: str = "examples"
+    work: float | None = None
     total_steps: int | None = None
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     watch: str = "loss"
@@ -53,6 +58,7 @@ class FitResult:
         stopped_because: ``finished``, ``early`` (no gain for ``patience`` validations) or ``interrupted`` (a signal).
         skipped_steps: ``{"step", "reason"}`` of each update that was not made.
         precision: in which the run was made.
+        peak: measured FLOP/s of a large product in that precision; 0: not measured.
     """
 
     steps: int
@@ -62,6 +68,7 @@ class FitResult:
     stopped_because: str
     skipped_steps: list[dict[str, Any]]
     precision: Precision
+    peak: float = 0.0
 
 
 @dataclass

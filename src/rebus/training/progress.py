@@ -21,7 +21,8 @@ class Status:
         step: updates made.
         progress: 0 to 1.
         loss: running mean.
-        rate: examples a second.
+        rate: units a second.
+        unit: what is counted: examples, tokens.
         left: seconds to the end.
         watched: the validation figure, such as ``accuracy 0.812 (best)``.
         sample: the last sample answer.
@@ -31,6 +32,7 @@ class Status:
     progress: float = 0.0
     loss: float = float("nan")
     rate: float = 0.0
+    unit: str = "examples"
     left: float = 0.0
     watched: str = ""
     sample: str = ""
@@ -122,7 +124,7 @@ def line_of(status: Status) -> str:
         f"step {status.step}",
         f"{status.progress:.0%}",
         f"loss {status.loss:.3f}",
-        f"{status.rate:.0f} examples/s",
+        f"{status.rate:,.0f} {status.unit}/s",
         f"{clock_time(status.left)} left",
         status.watched,
     ]

@@ -98,7 +98,11 @@ def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any]:
 
 
 def _with_names(part: Any) -> pa.Table:
-    names = {name: list(kind.names) for name, kind in part.features.items() if type(kind).__name__ == "ClassLabel"}
+    names = {}
+    for name, kind in part.features.items():
+        kind = getattr(kind, "feature", kind)  # a list of class numbers
+        if type(kind).__name__ == "ClassLabel":
+            names[name] = list(kind.names)
     return _plain_types(part.with_format("arrow")[:], names)
 
 
@@ -113,7 +117,7 @@ def _plain_types(arrow: pa.Table, class_names: dict[str, list[str]]) -> pa.Table
             column = column.cast(kind.value_type)
         elif pa.types.is_decimal(kind) or kind == pa.float16():
             column = column.cast(pa.float64())
-        elif name in class_names and pa.types.is_integer(kind):
+        elif name in class_names and (pa.types.is_integer(kind) or _is_numbers(kind)):
             column = _named(column, class_names[name])
         if column is not arrow.column(index):
             arrow = arrow.set_column(index, name, column)
@@ -121,10 +125,17 @@ def _plain_types(arrow: pa.Table, class_names: dict[str, list[str]]) -> pa.Table
 
 
 def _named(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:
-    listed = column.to_pylist()
-    if any(value is not None and not 0 <= value < len(names) for value in listed):  # -1 marks "no label" in test splits
-        listed = [value if value is not None and 0 <= value < len(names) else None for value in listed]
-    return pa.chunked_array([pa.array([None if value is None else names[value] for value in listed], pa.string())])
+    def name(value: int | None) -> str | None:  # -1 marks "no label" in test splits
+        return names[value] if value is not None and 0 <= value < len(names) else None
+
+    if _is_numbers(column.type):
+        lists = [None if row is None else [name(value) for value in row] for row in column.to_pylist()]
+        return pa.chunked_array([pa.array(lists, pa.list_(pa.string()))])
+    return pa.chunked_array([pa.array([name(value) for value in column.to_pylist()], pa.string())])
+
+
+def _is_numbers(kind: pa.DataType) -> bool:
+    return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and bool(pa.types.is_integer(kind.value_type))
 
 
 def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
@@ -132,9 +143,10 @@ def _class_names(metadata: bytes | None) -> dict[str, list[str]]:
         return {}
     try:
         features = json.loads(metadata)["info"]["features"]
+        inner = {name: feature.get("feature", feature) for name, feature in features.items()}
         return {
             name: [str(word) for word in feature["names"]]
-            for name, feature in features.items()
+            for name, feature in inner.items()
             if isinstance(feature, dict)
             and feature.get("_type") == "ClassLabel"
             and isinstance(feature.get("names"), list)

@@ -1,4 +1,4 @@
-"""Conversations about a picture (the LLaVA layout) to rows of picture, question and answer, one a turn pair.
+"""Conversations in JSON: about pictures, a row a question and its answer; of text alone, a row a conversation.
 
 A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt", "value": "..."}]}``; ``messages`` with
 ``role`` and ``content`` is read alike. Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rebus.data.messages import turns_of
 from rebus.data.readers.source import Source
 from rebus.errors import DataError
 
 _ASKS = {"human", "user"}
 _ANSWERS = {"gpt", "assistant", "chatgpt", "bard"}
 _KEYS = ("conversations", "messages")
+_PICTURES = ("image", "picture", "images")
 
 
 def is_conversation(row: dict[str, Any]) -> bool:
@@ -23,8 +25,45 @@ def is_conversation(row: dict[str, Any]) -> bool:
         isinstance(turns, list)
         and bool(turns)
         and isinstance(turns[0], dict)
-        and bool({"from", "role"} & set(turns[0]))
+        and bool({"from", "role", "content", "value"} & set(turns[0]))
     )
+
+
+def read_conversations(
+    rows: list[dict[str, Any]], numbers: list[int], source: Source, skipped: list[DataError], word: str
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """Turn pairs where any record shows a picture, whole conversations where none does.
+
+    Raises:
+        DataError: as ``as_turns`` and ``as_messages``.
+    """
+    about_pictures = any(row.get(key) for row in rows for key in _PICTURES)
+    return (as_turns if about_pictures else as_messages)(rows, numbers, source, skipped, word)
+
+
+def as_messages(
+    rows: list[dict[str, Any]], numbers: list[int], source: Source, skipped: list[DataError], word: str
+) -> tuple[list[dict[str, Any]], list[int]]:
+    """One row a conversation, its turns as ``{"role", "content"}``; other keys of the record are kept as columns.
+
+    Raises:
+        DataError: what ``turns_of`` finds wrong with a record (unless broken rows are skipped).
+    """
+    made: list[dict[str, Any]] = []
+    origin: list[int] = []
+    for row, number in zip(rows, numbers, strict=True):
+        key = next((key for key in _KEYS if key in row), _KEYS[0])
+        try:
+            turns = turns_of(row.get(key), f"{source.name}, {word} {number}")
+        except DataError as error:
+            if not source.skip_bad:
+                raise
+            skipped.append(error)
+            continue
+        kept = {name: value for name, value in row.items() if name not in (*_KEYS, *_PICTURES)}
+        made.append({"messages": turns, **kept})
+        origin.append(number)
+    return made, origin
 
 
 def as_turns(
@@ -47,7 +86,7 @@ def as_turns(
                 raise
             skipped.append(error)
             continue
-        kept = {key: value for key, value in row.items() if key not in (*_KEYS, "image", "images", "picture")}
+        kept = {key: value for key, value in row.items() if key not in (*_KEYS, *_PICTURES)}
         picture = _picture(row, f"{source.name}, {word} {number}")
         for question, answer in pairs:
             made.append({"picture": picture, "question": question, "answer": answer, **kept})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from rebus.data.readers.arrow import read_parquet, read_saved_dataset
+from rebus.data.readers.conll import read_conll
 from rebus.data.readers.delimited import read_delimited
 from rebus.data.readers.folders import read_folder
 from rebus.data.readers.json_lines import read_json, read_json_lines
+from rebus.data.readers.nested import flattened
 from rebus.data.readers.plain_text import read_plain_text
 from rebus.data.readers.source import Source
 from rebus.data.table import Table
@@ -26,8 +28,14 @@ FORMATS = {
     ".txt": read_plain_text,
     ".text": read_plain_text,
     ".md": read_plain_text,
+    ".conll": read_conll,
+    ".bio": read_conll,
+    ".iob": read_conll,
+    ".iob2": read_conll,
 }
-_KINDS = "CSV, TSV, JSONL, JSON, Parquet, plain text, a folder of pictures or texts, or a saved Hugging Face dataset"
+_KINDS = (
+    "CSV, TSV, JSONL, JSON, Parquet, CoNLL, plain text, a folder of pictures or texts, or a saved Hugging Face dataset"
+)
 
 
 def read_table(data: Data) -> Table:
@@ -41,7 +49,7 @@ def read_table(data: Data) -> Table:
             found=f"none (all {len(table.skipped)} were broken)" if table.skipped else "none",
             do=str(table.skipped[0]) if table.skipped else "check that this is the right file and that it is complete",
         )
-    return table
+    return flattened(table)
 
 
 def read_file(path: Path, data: Data) -> Table:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from rebus.data.columns import MOST_COLUMNS, arrow_table
-from rebus.data.readers.conversations import as_turns, is_conversation
+from rebus.data.readers.conversations import is_conversation, read_conversations
 from rebus.data.readers.source import Source
+from rebus.data.readers.squad import as_questions, is_squad
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
 
@@ -91,7 +92,9 @@ def _table(
     source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str
 ) -> Table:
     if rows and is_conversation(rows[0]):
-        rows, numbers = as_turns(rows, numbers, source, skipped, word)
+        rows, numbers = read_conversations(rows, numbers, source, skipped, word)
+    elif rows and is_squad(rows[0]):
+        rows, numbers = as_questions(rows, numbers, source, skipped, word)
     places = Places((source.name,), word, numbers=np.array(numbers, dtype=np.int64))
     names: dict[str, None] = {}
     for row in rows:

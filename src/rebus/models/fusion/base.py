@@ -77,6 +77,16 @@ class Fusion(nn.Module):
         """What a decoder writes from, given the same features."""
         raise NotImplementedError
 
+    def text_tokens(self, features: dict[str, Features]) -> Tensor:
+        """(B, L, D): what each text token is once it has met the other modalities."""
+        start = 0
+        for name, part in features.items():  # a fusion of tokens keeps the order they are given in
+            if name == "text":
+                fused: Features = self(features)
+                return fused.tokens[:, start : start + part.tokens.shape[1]]
+            start += part.tokens.shape[1]
+        raise KeyError("text")
+
     def enter(self, condition: Condition, embedded: Tensor) -> Tensor:
         """Change text embeddings (B, L, D) on their way into the decoder; most fusions leave them."""
         return embedded

@@ -48,6 +48,10 @@ class Joint(Fusion):
         blended: Tensor = self.enter_blend(parts, torch.stack([here, torch.ones_like(here)], dim=-1))
         return blended
 
+    def text_tokens(self, features: dict[str, Features]) -> Tensor:
+        """Each text token blended with the fused vector, as ``enter`` does for a decoder: (B, L, D)."""
+        return self.enter(self.condition(features), self.project["text"](features["text"].tokens))
+
     def gates(self, features: dict[str, Features]) -> dict[str, Tensor]:
         """The share of each modality for each item, (B,); equal shares unless ``how`` is weighted."""
         parts, present = self._stacked(features)

@@ -1,8 +1,8 @@
-"""A causal transformer in the layout of Llama and Qwen3; the text tower and the writer of text.
+"""A causal transformer in the layout of Llama, Qwen and GPT-2; the text tower and the writer of text.
 
 It knows no pictures and no tokenizer: vectors and positions in, vectors out. Parameter names are those of
-``LlamaModel`` and ``Qwen3Model`` (with ``lm_head`` beside), so their checkpoints load by renaming a prefix.
-Letters: B items, L tokens, D width, V vocabulary, M memory tokens.
+``LlamaModel`` and ``Qwen3Model`` (with ``lm_head`` beside); ``rebus.formats`` renames those of every family.
+Letters: B items, L tokens, D width, V rows of the vocabulary, M memory tokens.
 """
 
 from __future__ import annotations
@@ -13,49 +13,51 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus.errors import DataError
 from rebus.models.features import Features
 from rebus.models.towers import TOWERS
 from rebus.nn.attention import Attention
 from rebus.nn.cache import KVCache, LayerCache
-from rebus.nn.feedforward import SwiGLU, swiglu_hidden
-from rebus.nn.norms import RMSNorm
-from rebus.nn.rotary import Rotary, rotary_tables
+from rebus.nn.feedforward import MLP, SwiGLU, swiglu_hidden
+from rebus.nn.norms import RMSNorm, make_norm
+from rebus.nn.rotary import Rotary, rope_scaling, rotary_tables
 from rebus.recipe import Tower
+
+EPS = 1e-6  # of the norms, where the recipe says nothing
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, optionally gated cross-attention, then SwiGLU; each after its norm and added to the stream."""
+    """Self-attention, optionally gated cross-attention, then feed-forward; each after its norm, added to the stream."""
 
-    def __init__(
-        self,
-        settings: Tower,
-        *,
-        head_dim: int | None = None,
-        eps: float = 1e-6,
-        bias: bool = False,
-        memory_width: int | None = None,
-    ) -> None:
+    def __init__(self, settings: Tower, *, memory_width: int | None = None) -> None:
         super().__init__()
-        width, dropout = settings.width, settings.dropout
-        self.input_layernorm = RMSNorm(width, eps)
+        width, dropout, eps = settings.width, settings.dropout, settings.eps or EPS
+        self.input_layernorm = make_norm(settings.norm, width, eps)
         self.self_attn = Attention(
             width,
             settings.heads,
             settings.kv_heads,
-            head_dim,
+            settings.head_dim,
             qk_norm=settings.qk_norm,
-            bias=bias,
+            bias=settings.bias != "none",
+            out_bias=settings.bias in ("attention", "all"),
             dropout=dropout,
             eps=eps,
         )
-        self.post_attention_layernorm = RMSNorm(width, eps)
-        self.mlp = SwiGLU(width, settings.hidden or swiglu_hidden(width))
+        self.post_attention_layernorm = make_norm(settings.norm, width, eps)
+        self.mlp = _feedforward(settings)
         self.dropout = nn.Dropout(dropout)
         self.cross_attn: Attention | None = None
         if memory_width is not None:
-            self.cross_layernorm = RMSNorm(width, eps)
+            self.cross_layernorm = make_norm(settings.norm, width, eps)
             self.cross_attn = Attention(
-                width, settings.heads, qk_norm=settings.qk_norm, memory_width=memory_width, dropout=dropout, eps=eps
+                width,
+                settings.heads,
+                head_dim=settings.head_dim,
+                qk_norm=settings.qk_norm,
+                memory_width=memory_width,
+                dropout=dropout,
+                eps=eps,
             )
             self.cross_gate = nn.Parameter(torch.zeros(1))
 
@@ -63,7 +65,7 @@ class DecoderLayer(nn.Module):
         self,
         x: Tensor,
         *,
-        rotary: Rotary,
+        rotary: Rotary | None,
         mask: Tensor | None,
         causal: bool,
         memory: Tensor | None = None,
@@ -88,19 +90,18 @@ class Decoder(nn.Module):
     "Flamingo: a Visual Language Model for Few-Shot Learning" (here without its second feed-forward layer).
 
     Args:
-        settings: width, depth, heads, kv_heads, hidden, qk_norm, tied, dropout.
-        vocab_size: V.
-        max_length: longest row that is expected; kept for the exported configuration, rotary positions need no table.
-        rope_theta: base of the rotary positions.
+        settings: every size and choice; GPT-2 is ``norm="layer", feedforward="mlp", positions="learned", bias="all"``.
+        vocab_size: V, rows of the embeddings; a tokenizer may have fewer ids.
+        max_length: longest row that is expected, where ``settings.context`` does not say it.
         cross: give layers gated cross-attention to a memory.
         memory_width: width of the memory's tokens; None: D.
         cross_every: a cross-attention in every layer (1), every second (2), and so on, the last layer always.
-        head_dim: size of a head; None: D / heads.
-        eps: of the norms.
-        bias: biases on the attention's projections.
         zero_init: start the projections that end attention and feed-forward at zero, so that each layer starts
             as the identity. On for training from scratch: it steadies and speeds the first steps.
-        context: ignored; every tower is built with the same words.
+        ignored: every tower is built with the same words.
+
+    Raises:
+        RecipeError: the settings do not go together.
     """
 
     def __init__(
@@ -109,28 +110,25 @@ class Decoder(nn.Module):
         vocab_size: int,
         *,
         max_length: int = 2048,
-        rope_theta: float = 10000.0,
         cross: bool = False,
         memory_width: int | None = None,
         cross_every: int = 1,
-        head_dim: int | None = None,
-        eps: float = 1e-6,
-        bias: bool = False,
         zero_init: bool = True,
-        **context: Any,
+        **ignored: Any,
     ) -> None:
         super().__init__()
         self.settings, self.width, self.vocab_size = settings, settings.width, vocab_size
-        self.max_length, self.rope_theta, self.eps = max_length, rope_theta, eps
+        self.max_length = settings.context or max_length
+        self.rope_theta, self.rope_scaling = settings.rope_theta, rope_scaling(settings.rope_scaling)
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
+        learned = settings.positions == "learned"
+        self.embed_positions = nn.Embedding(self.max_length, self.width) if learned else None
         source = (memory_width or self.width) if cross else None
-        self.memory_norm = RMSNorm(source, eps) if source is not None else None
+        self.memory_norm = RMSNorm(source, settings.eps or EPS) if source is not None else None
         depth = settings.depth
         sources = [source if (depth - 1 - index) % cross_every == 0 else None for index in range(depth)]
-        self.layers = nn.ModuleList(
-            DecoderLayer(settings, head_dim=head_dim, eps=eps, bias=bias, memory_width=one) for one in sources
-        )
-        self.norm = RMSNorm(self.width, eps)
+        self.layers = nn.ModuleList(DecoderLayer(settings, memory_width=one) for one in sources)
+        self.norm = make_norm(settings.norm, self.width, settings.eps or EPS)
         self.lm_head = None if settings.tied else nn.Linear(self.width, vocab_size, bias=False)
         self.head_dim: int = self._layer(0).self_attn.head_dim
         self._start(zero_init)
@@ -152,7 +150,7 @@ class Decoder(nn.Module):
 
         Args:
             x: (B, L, D), embedded tokens of any modality.
-            positions: (B, L) or (1, L) long, for the rotary tables.
+            positions: (B, L) or (1, L) long, where in its text each token stands.
             mask: None: causal. (B, Lk) bool: which tokens are real, on top of causal. (B, L, Lk) or (B, H or 1, L, Lk)
                 bool: the whole rule, nothing is added to it (a prefix seen both ways, blocks that share a prefix).
                 Lk counts the tokens already in the cache.
@@ -161,8 +159,16 @@ class Decoder(nn.Module):
 
         Returns:
             (B, L, D) after the last norm.
+
+        Raises:
+            DataError: positions are learned, and a text is longer than the table of them.
         """
-        rotary = rotary_tables(positions, self.head_dim, self.rope_theta)
+        rotary: Rotary | None = None
+        if self.embed_positions is None:
+            rotary = rotary_tables(positions, self.head_dim, self.rope_theta, self.rope_scaling)
+        else:
+            self._check_length(positions)
+            x = x + self.embed_positions(positions).to(x.dtype)
         causal = mask is None or mask.dim() == 2
         if mask is not None:
             mask = mask[:, None, None, :] if mask.dim() == 2 else mask.unsqueeze(1) if mask.dim() == 3 else mask
@@ -194,8 +200,16 @@ class Decoder(nn.Module):
     def _layer(self, index: int) -> DecoderLayer:
         return cast(DecoderLayer, self.layers[index])
 
+    def _check_length(self, positions: Tensor) -> None:
+        last = int(positions.max()) + 1 if positions.numel() else 0
+        if last > self.max_length:
+            do = "shorten the text, or lower text.max_length or the number of new tokens"
+            raise DataError("a text", f"at most {self.max_length} tokens, as the model has positions", str(last), do)
+
     def _start(self, zero_init: bool) -> None:
         nn.init.normal_(self.embed_tokens.weight, std=0.02)
+        if self.embed_positions is not None:
+            nn.init.normal_(self.embed_positions.weight, std=0.02)
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5 if name != "lm_head" else 0.02)
@@ -206,11 +220,19 @@ class Decoder(nn.Module):
                 layer = self._layer(index)
                 # not the cross-attention's: with its gate at zero as well, neither would ever get a gradient
                 nn.init.zeros_(layer.self_attn.o_proj.weight)
-                nn.init.zeros_(layer.mlp.down_proj.weight)
+                nn.init.zeros_(layer.mlp.fc2.weight if isinstance(layer.mlp, MLP) else layer.mlp.down_proj.weight)
                 # Keys start as queries: a token then looks at tokens like itself, a word at the patch that shows it.
                 start_keys_as_queries(layer.self_attn)
                 if layer.cross_attn is not None:
                     start_keys_as_queries(layer.cross_attn)
+
+
+def _feedforward(settings: Tower) -> MLP | SwiGLU:
+    bias = settings.bias == "all"
+    if settings.feedforward == "mlp":
+        hidden = settings.hidden or 4 * settings.width
+        return MLP(settings.width, hidden, settings.activation or "gelu_tanh", bias)
+    return SwiGLU(settings.width, settings.hidden or swiglu_hidden(settings.width), bias)
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ Letters: B items, L tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,40 +18,30 @@ from rebus.models.towers import TOWERS
 from rebus.nn.block import EncoderLayer, start_weights
 from rebus.recipe import Tower
 
+EPS = 1e-12  # of the norms, where the recipe says nothing
+
 
 @TOWERS.register("encoder")
 class Encoder(nn.Module):
     """Word, position and segment embeddings, then layers that norm after each sum.
 
     Args:
-        settings: width, depth, heads, hidden (None: four times the width), dropout.
-        vocab_size: V.
-        max_length: positions there are vectors for.
-        pool: ``mean`` of the real tokens; ``cls``: the first token through BERT's pooler, tanh(W x + b).
-        type_vocab_size: segments there are vectors for.
-        activation: of the MLPs.
-        eps: of the norms.
-        context: ignored.
+        settings: width, depth, heads, hidden (None: four times the width), activation, eps, segments, dropout;
+            ``context`` positions, and ``pool``: ``mean`` of the real tokens, or ``cls``, the first token through
+            BERT's pooler, tanh(W x + b).
+        vocab_size: V, rows of the embeddings.
+        max_length: positions there are vectors for, where ``settings.context`` does not say it.
+        ignored: every tower is built with the same words.
     """
 
-    def __init__(
-        self,
-        settings: Tower,
-        vocab_size: int,
-        *,
-        max_length: int = 512,
-        pool: Literal["mean", "cls"] = "mean",
-        type_vocab_size: int = 2,
-        activation: str = "gelu",
-        eps: float = 1e-12,
-        **context: Any,
-    ) -> None:
+    def __init__(self, settings: Tower, vocab_size: int, *, max_length: int = 512, **ignored: Any) -> None:
         super().__init__()
-        width = settings.width
-        self.settings, self.width, self.max_length = settings, width, max_length
+        width, eps = settings.width, settings.eps or EPS
+        self.settings, self.width, self.vocab_size = settings, width, vocab_size
+        self.max_length = settings.context or max_length
         self.words = nn.Embedding(vocab_size, width)
-        self.positions = nn.Embedding(max_length, width)
-        self.segments = nn.Embedding(type_vocab_size, width)
+        self.positions = nn.Embedding(self.max_length, width)
+        self.segments = nn.Embedding(settings.segments, width)
         self.norm = nn.LayerNorm(width, eps=eps)
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(
@@ -59,14 +49,14 @@ class Encoder(nn.Module):
                 width,
                 settings.heads,
                 settings.hidden or 4 * width,
-                activation=activation,
+                activation=settings.activation or "gelu",
                 norm_first=False,
                 eps=eps,
                 dropout=settings.dropout,
             )
             for _ in range(settings.depth)
         )
-        self.pooler = nn.Linear(width, width) if pool == "cls" else None
+        self.pooler = nn.Linear(width, width) if settings.pool == "cls" else None
         start_weights(self)
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:

@@ -7,6 +7,7 @@ Letters: B items, L tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.towers import TOWERS
+from rebus.models.towers.wordvectors import WordEmbedding
 from rebus.recipe import Tower
 
 
@@ -28,20 +30,20 @@ class Recurrent(nn.Module):
     Args:
         settings: width (even), depth, cell, dropout.
         vocab_size: V.
+        words: the word of each id, where it reads words; None: it reads the tokenizer's pieces.
         context: ignored.
 
     Raises:
         RecipeError: the width is odd.
     """
 
-    def __init__(self, settings: Tower, vocab_size: int, **context: Any) -> None:
+    def __init__(self, settings: Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any) -> None:
         super().__init__()
         if settings.width % 2:
             do = f"use {settings.width + 1}"
             raise RecipeError("the width of a recurrent tower", "an even number", str(settings.width), do)
         self.settings, self.width = settings, settings.width
-        self.embed_tokens = nn.Embedding(vocab_size, self.width)
-        nn.init.normal_(self.embed_tokens.weight, std=0.1)
+        self.embed = WordEmbedding(words, vocab_size, self.width)
         self.dropout = nn.Dropout(settings.dropout)
         self.cells = (nn.GRU if settings.cell == "gru" else nn.LSTM)(
             self.width,
@@ -62,7 +64,7 @@ class Recurrent(nn.Module):
         counts = mask.sum(1)
         lengths = counts.clamp(min=1)  # packing refuses empty rows; what they give is blanked below
         packed = pack_padded_sequence(
-            self.dropout(self.embed_tokens(ids)), lengths.cpu(), batch_first=True, enforce_sorted=False
+            self.dropout(self.embed(ids)), lengths.cpu(), batch_first=True, enforce_sorted=False
         )
         packed_out, state = self.cells(packed)
         final = state if self.settings.cell == "gru" else state[0]  # (2 x depth, B, D/2)

@@ -1,126 +1,134 @@
 """The mean of word vectors: the smallest text tower there is, and a hard one to beat on short labels.
 
-Sources: Mikolov et al. (2013), "Efficient Estimation of Word Representations in Vector Space"; Pennington et al.
-(2014), "GloVe: Global Vectors for Word Representation"; the mean: Iyyer et al. (2015), "Deep Unordered Composition
-Rivals Syntactic Methods for Text Classification". Letters: B items, L words, D width, V vocabulary.
+The mean is weighted: each word has a weight of its own, which starts at the word's rarity and is learned.
+Sources: Iyyer et al. (2015), "Deep Unordered Composition Rivals Syntactic Methods for Text Classification"; weights by
+rarity: Arora et al. (2017), "A Simple but Tough-to-Beat Baseline for Sentence Embeddings".
+Letters: B items, L words, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from rebus.errors import DataError, RecipeError
-from rebus.models.features import Features, masked_mean
+from rebus.models.features import Features
 from rebus.models.towers import TOWERS
 from rebus.recipe import Tower
+
+_BETWEEN = "/"  # a word and its part of speech, as ``rebus.text.words`` writes them
+
+
+class WordEmbedding(nn.Module):
+    """Ids of words to vectors; where words have parts of speech, these have vectors too, which are added.
+
+    Args:
+        words: the word of each id, all plain or all but the first two as ``word/class``; None: any ids.
+        count: V, where ``words`` is None.
+        width: D.
+    """
+
+    word_of: Tensor
+    class_of: Tensor
+
+    def __init__(self, words: Sequence[str] | None, count: int, width: int) -> None:
+        super().__init__()
+        pairs = [word.rpartition(_BETWEEN) for word in words or ()]
+        self.names: list[str] | None = list(words) if words is not None else None
+        self.classes: nn.Embedding | None = None
+        if any(between for _, between, _ in pairs):
+            plain = [word if between else last for word, between, last in pairs]
+            classes = [last if between else "" for _, between, last in pairs]
+            self.names = list(dict.fromkeys(plain))
+            kinds = list(dict.fromkeys(classes))
+            self.register_buffer("word_of", _numbers(plain, self.names), persistent=False)
+            self.register_buffer("class_of", _numbers(classes, kinds), persistent=False)
+            self.classes = nn.Embedding(len(kinds), width)
+            nn.init.normal_(self.classes.weight, std=0.1)
+        self.vectors = nn.Embedding(len(self.names) if self.names is not None else count, width)
+        nn.init.normal_(self.vectors.weight, std=0.1)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """(B, L) long -> (B, L, D)."""
+        if self.classes is None:
+            out: Tensor = self.vectors(input_ids)
+        else:
+            out = self.vectors(self.word_of[input_ids]) + self.classes(self.class_of[input_ids])
+        return out
+
+    @torch.no_grad()
+    def fill(self, source: Iterable[tuple[str, Any]], where: str) -> int:
+        """Copy given vectors to the words that they belong to; gives how many words were found.
+
+        The first vector of a word counts; a word in another case counts where its own is not there. Words that are
+        not found keep the vectors they have.
+
+        Args:
+            source: pairs of a word and its (D,) numbers.
+            where: what the source is called in errors.
+
+        Raises:
+            RecipeError: vectors of another width. DataError: no word was found.
+        """
+        assert self.names is not None  # noqa: S101 - built with words
+        width = self.vectors.embedding_dim
+        ids = {word: index for index, word in enumerate(self.names)}
+        found: dict[int, bool] = {}  # whether the word was found as it is written
+        for word, vector in source:
+            if len(vector) != width:
+                do = f"set model.text.width={len(vector)}, or use vectors of width {width}"
+                raise RecipeError(where, f"vectors of the tower's width, {width}", f"width {len(vector)}", do)
+            exact = word in ids
+            index = ids.get(word, ids.get(word.lower()))
+            if index is not None and (index not in found or (exact and not found[index])):
+                self.vectors.weight[index] = torch.as_tensor(vector)
+                found[index] = exact
+        if not found:
+            do = "use vectors for the language of the data"
+            raise DataError(where, f"some of the {len(ids)} words of the data", "none of them", do)
+        return len(found)
 
 
 @TOWERS.register("wordvectors")
 class WordVectors(nn.Module):
-    """A vector a word, and their mean over the real words.
+    """A vector and a weight a word, and the weighted mean over the real words.
 
     Args:
-        settings: width, vectors, dropout.
+        settings: width, dropout: in training the chance of dropping a number of a vector, and of leaving out a word.
         vocab_size: V.
+        words: the word of each id; None: any ids.
         context: ignored.
     """
 
-    def __init__(self, settings: Tower, vocab_size: int, **context: Any) -> None:
+    def __init__(self, settings: Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any) -> None:
         super().__init__()
         self.settings, self.width = settings, settings.width
-        self.vectors = nn.Embedding(vocab_size, self.width)
-        nn.init.normal_(self.vectors.weight, std=0.1)
+        self.embed = WordEmbedding(words, vocab_size, self.width)
+        self.log_weight = nn.Parameter(torch.zeros(vocab_size))
         self.dropout = nn.Dropout(settings.dropout)
 
     def forward(self, input_ids: Tensor, mask: Tensor) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is zero where no word is real."""
-        tokens = self.dropout(self.vectors(input_ids))
-        return Features(tokens, mask, masked_mean(tokens, mask))
+        tokens = self.dropout(self.embed(input_ids))
+        weights = self.log_weight[input_ids].float().exp() * mask
+        if self.training and self.settings.dropout > 0:
+            kept = torch.rand(weights.shape, device=weights.device) >= self.settings.dropout
+            weights = weights * kept
+        # a text all of whose words were left out is zero, as one without words
+        share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
+        pooled = (tokens * share.to(tokens.dtype)[:, :, None]).sum(1)
+        return Features(tokens, mask, pooled)
 
     @torch.no_grad()
-    def fill(self, words: Sequence[str]) -> int:
-        """Copy the vectors of ``words`` (the word of each id) from the file ``settings.vectors``; give how many it had.
-
-        Words it lacks keep the values they have.
-
-        Raises:
-            DataError: the file is missing, a line is broken, or no word was found.
-            RecipeError: the file's vectors have another width than the tower.
-        """
-        if self.settings.vectors is None:
-            return 0
-        path = Path(self.settings.vectors)
-        ids = {word: index for index, word in enumerate(words)}
-        found: set[int] = set()
-        for word, vector in read_vectors(path):
-            if len(vector) != self.width:
-                do = f"set model.text.width={len(vector)}, or use vectors of width {self.width}"
-                raise RecipeError(path, f"vectors of the tower's width, {self.width}", f"width {len(vector)}", do)
-            index = ids.get(word)
-            if index is not None and index not in found:  # the first line of a word counts
-                self.vectors.weight[index] = torch.tensor(vector)
-                found.add(index)
-        if not found:
-            do = "use vectors for the language of the data; words are compared in lower case"
-            raise DataError(path, f"some of the {len(ids)} words of the data", "none of them", do)
-        return len(found)
+    def weigh(self, rarity: Sequence[float]) -> None:
+        """Start the words' weights at their rarity, (V,) positive numbers."""
+        self.log_weight.copy_(torch.tensor([math.log(one) for one in rarity]))
 
 
-def read_vectors(path: str | Path) -> Iterator[tuple[str, list[float]]]:
-    """The words and vectors of a word2vec or GloVe text file, one by one.
-
-    Each line is a word and its numbers, separated by spaces. A first line of two whole numbers is word2vec's header
-    (words, width). A word may itself hold spaces, as some of GloVe's do.
-
-    Raises:
-        DataError: no such file, not UTF-8, a line whose numbers cannot be read or are not finite, or a line of another
-            width than the first; the message has the line's number.
-    """
-    path = Path(path)
-    width: int | None = None
-    try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
-                parts = line.rstrip("\r\n ").split(" ")
-                if parts == [""]:
-                    continue
-                if number == 1 and len(parts) == 2 and all(part.isdecimal() for part in parts):
-                    width = int(parts[1])
-                    continue
-                width = len(parts) - 1 if width is None else width
-                yield _entry(parts, width, f"{path}, line {number}")
-    except UnicodeDecodeError as error:
-        do = "convert it: binary word2vec files are not read"
-        raise DataError(path, "word vectors as UTF-8 text", f"'{error.reason}'", do) from error
-    except OSError as error:
-        raise DataError(path, "a file of word vectors", f"'{error.strerror}'", "check model.text.vectors") from error
-
-
-def _entry(parts: list[str], width: int, where: str) -> tuple[str, list[float]]:
-    do = "remove or mend the line"
-    if width < 1 or len(parts) < width + 1:
-        raise DataError(where, f"a word and {max(width, 1)} numbers", f"{len(parts) - 1} numbers", do)
-    word = " ".join(parts[:-width])
-    try:
-        vector = [float(part) for part in parts[-width:]]
-    except ValueError as error:
-        raise DataError(where, f"a word and {width} numbers", f"'{' '.join(parts)[:60]}'", do) from error
-    if not all(math.isfinite(value) for value in vector):
-        raise DataError(where, "finite numbers", "a number that is not", do)
-    if len(parts) > width + 1 and _number(parts[-width - 1]):
-        raise DataError(where, f"{width} numbers, as in the lines before", f"{len(parts) - 1}", do)
-    return word, vector
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+def _numbers(each: Sequence[str], names: Sequence[str]) -> Tensor:
+    index = {name: number for number, name in enumerate(names)}
+    return torch.tensor([index[one] for one in each], dtype=torch.long)

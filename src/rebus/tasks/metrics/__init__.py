@@ -14,11 +14,13 @@ from rebus.tasks.metrics.intervals import (
     compare,
     paired_difference,
 )
+from rebus.tasks.metrics.likelihood import bits_per_byte, perplexity
+from rebus.tasks.metrics.overlap import chrf, translation_statistics, word_f1, writing_statistics
 from rebus.tasks.metrics.regression import regress_metrics, regress_statistics
 from rebus.tasks.metrics.text_generation import caption_metrics, caption_statistics
 from rebus.tasks.metrics.words import normalise_answer, words
 
-LOWER_IS_BETTER = frozenset({"ece", "mae", "rmse"})
+LOWER_IS_BETTER = frozenset({"bits_per_byte", "ece", "mae", "perplexity", "rmse"})
 COUNTS = frozenset({"auroc_classes", "map_classes", "unknown_labels"})
 
 __all__ = [
@@ -31,18 +33,24 @@ __all__ = [
     "answer_metrics",
     "answer_scores",
     "answer_statistics",
+    "bits_per_byte",
     "bootstrap_interval",
     "caption_metrics",
     "caption_statistics",
+    "chrf",
     "classify_metrics",
     "classify_statistics",
     "compare",
     "normalise_answer",
     "paired_difference",
+    "perplexity",
     "regress_metrics",
     "regress_statistics",
     "tag_metrics",
     "tag_statistics",
+    "translation_statistics",
     "vqa_scores",
+    "word_f1",
     "words",
+    "writing_statistics",
 ]

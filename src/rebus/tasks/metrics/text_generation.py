@@ -53,8 +53,20 @@ def caption_matches(predictions: Sequence[str], references: Sequence[Sequence[st
     return np.array([float(said in known) for said, known in _pairs(predictions, references)])
 
 
-def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Statistic:
+def bleu(
+    predictions: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    lowercase: bool = True,
+    chinese: bool | None = None,
+) -> Statistic:
     """Corpus BLEU (0 to 100) as a function of item weights.
+
+    Args:
+        predictions: (N,) texts.
+        references: (N,) one or more right texts each.
+        lowercase: whether case counts for nothing.
+        chinese: whether to cut Chinese into characters; None: where any reference holds some.
 
     Source: Papineni et al. 2002, "BLEU: a Method for Automatic Evaluation of Machine Translation", as standardised by
     Post 2018, "A Call for Clarity in Reporting BLEU Scores". Where every text is shorter than four words, BLEU counts
@@ -62,8 +74,9 @@ def bleu(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Sta
     """
     from sacrebleu.metrics.bleu import BLEU
 
-    chinese = any(has_cjk(text) for known in references for text in known)
-    scorer = BLEU(lowercase=True, tokenize="zh" if chinese else "13a", effective_order=True)
+    if chinese is None:
+        chinese = any(has_cjk(text) for known in references for text in known)
+    scorer = BLEU(lowercase=lowercase, tokenize="zh" if chinese else "13a", effective_order=True)
     counts = np.zeros((len(predictions), 2 + 2 * _ORDERS))
     for row, (said, known) in enumerate(zip(predictions, references, strict=True)):
         score = scorer.sentence_score(said, list(known))

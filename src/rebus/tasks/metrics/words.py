@@ -33,6 +33,12 @@ def has_cjk(text: str) -> bool:
     return _CJK_CHARACTER.search(text) is not None
 
 
+def cjk_share(text: str) -> float:
+    """The share of letters that are Chinese characters or Japanese kana, 0 to 1."""
+    letters = sum(map(str.isalpha, text))
+    return len(_CJK_CHARACTER.findall(text)) / letters if letters else 0.0
+
+
 def words(text: str) -> list[str]:
     """The words of ``text``: NFKC, case folded, without punctuation; a CJK character is a word of its own."""
     return _CJK_CHARACTER.sub(lambda match: f" {match.group()} ", _without_marks(text)).split()

@@ -1,0 +1,1 @@
+"""What is left out of raw text or changed in it, and the counts of both."""

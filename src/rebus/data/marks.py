@@ -1,0 +1,257 @@
+"""What a row says of its text: tags on its words, spans of its characters, or the answer to a question about it.
+
+Each reader says what is wrong with a row as (expected, found, do), or gives the row's spans. It knows no table.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rebus.data.tagging import (
+    Cut,
+    Span,
+    Style,
+    Units,
+    are_spans,
+    as_list,
+    as_tags,
+    cut_for,
+    fits,
+    parts_of,
+    spans_of,
+    strict_spans_of,
+    style_of,
+    units_of,
+)
+
+Wrong = tuple[str, str, str]  # expected, found, do
+_LABEL_KEYS = ("label", "tag", "type", "entity")
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the columns of a tagging task are like as a whole.
+
+    Attributes:
+        spans: the marks are spans in characters rather than tags on words.
+        style: how tags are written.
+        cut: how a text that is not a list of words is cut into units.
+        names: tags that numbers stand for, in their order.
+    """
+
+    spans: bool = False
+    style: Style = "prefix"
+    cut: Cut = "script"
+    names: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, texts: Sequence[Any], cells: Sequence[Any], names: Sequence[str] = ()) -> Marks:
+        """Look at a column of texts and one of tags or spans; rows that hold nothing are passed over."""
+        known = [(text, cell) for text, cell in zip(texts, cells, strict=True) if text is not None and cell is not None]
+        if any(are_spans(cell) or _triples(cell) for _, cell in known):
+            return cls(spans=True, names=tuple(names))
+        tags: set[str] = set()
+        cuts: list[Cut | None] = []
+        for text, cell in known:
+            try:
+                found = as_tags(cell, names)
+            except ValueError:
+                continue  # told of the row it is in
+            tags.update(found)
+            if as_list(text) is None:
+                cuts.append(cut_for(text, len(found)))
+        cut: Cut = "script"
+        if cuts:
+            cut = "words" if 2 * cuts.count("words") >= len(cuts) - cuts.count(None) else "characters"
+        return cls(style=style_of(tags), cut=cut, names=tuple(names))
+
+    @classmethod
+    def from_dict(cls, state: dict[str, Any]) -> Marks:
+        """What ``as_dict`` gave."""
+        return cls(**{**state, "names": tuple(state.get("names", ()))})
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {"spans": self.spans, "style": self.style, "cut": self.cut, "names": list(self.names)}
+
+    def wrong(self, text: Any, cell: Any) -> Wrong | None:
+        """What is wrong with a row's marks; None where nothing is."""
+        if self.spans:
+            return self._wrong_spans(text, cell)
+        try:
+            tags = as_tags(cell, self.names)
+        except ValueError as error:
+            return "a tag, or the number of one", str(error), "give task.label_names the names in their order"
+        if not self.names and any(tag.isdecimal() for tag in tags):
+            do = "say what the numbers mean with --set tasks.0.label_names=[O,B-PER,I-PER,...]"
+            return "names of tags", f"the number {next(tag for tag in tags if tag.isdecimal())}", do
+        listed = as_list(text)
+        if listed is not None and any(not str(word or "").strip() for word in listed):
+            return "words", "an empty one", "leave it and its tag out"
+        units = self._units(text, len(tags))
+        if len(units.offsets) != len(tags):
+            what = "words" if listed is not None else "words (or characters)"
+            return f"a tag for each of the {len(units.offsets)} {what}", f"{len(tags)} tags", "correct the row"
+        bad = next((tag for tag in tags if not fits(tag, self.style)), None)
+        if bad is not None:
+            expected = "O or a tag such as B-PER (BIO, BIOES, BMES or BILOU), as in other rows"
+            return expected, f"'{bad}'", "write all tags of the column in one scheme"
+        return None
+
+    def read(self, text: Any, cell: Any) -> tuple[Units, list[Span], list[Span]]:
+        """A row that ``wrong`` has nothing against: its units, its spans in units and in characters.
+
+        A span that begins or ends inside a unit counts that unit in.
+        """
+        if self.spans:
+            units = units_of(text)
+            found = sorted(_as_span(one) for one in as_list(cell) or [])
+            return units, in_units(units, found), found
+        tags = as_tags(cell, self.names)
+        units = self._units(text, len(tags))
+        spans = spans_of(tags, self.style)
+        return units, spans, in_characters(units, spans)
+
+    def keeps_rules(self, cell: Any) -> bool:
+        """Whether tags with prefixes keep the rules of their scheme, so that every reader finds the same spans."""
+        if self.spans or self.style != "prefix":
+            return True
+        tags = as_tags(cell, self.names)
+        scheme: Literal["BIO", "BIOES"] = "BIOES" if any(parts_of(tag)[0] in "ES" for tag in tags) else "BIO"
+        return strict_spans_of(tags, scheme) == spans_of(tags)
+
+    def units(self, text: Any) -> Units:
+        """The units of a text that has no marks yet."""
+        return units_of(text, self.cut)
+
+    def _units(self, text: Any, count: int) -> Units:
+        return units_of(text, cut_for(text, count) or self.cut) if as_list(text) is None else units_of(text)
+
+    def _wrong_spans(self, text: Any, cell: Any) -> Wrong | None:
+        do = "write spans as {start, end, label}: characters counted from 0, the end one past the last"
+        if as_list(text) is not None:
+            return "a text, as the marks are spans of characters", "a list of words", "join the words, or give tags"
+        found: list[Span] = []
+        for one in as_list(cell) or []:
+            try:
+                found.append(_as_span(one))
+            except (KeyError, TypeError, ValueError):
+                return "spans", repr(one)[:80], do
+        for start, end, label in found:
+            if not 0 <= start < end <= len(text):
+                return f"spans inside the text of {len(text)} characters", f"{start} to {end} ({label})", do
+            if not label.strip():
+                return "a label for each span", f"none for {start} to {end}", do
+            if not text[start:end].strip():
+                return "spans that hold a word", f"blanks from {start} to {end}", do
+        for first, second in itertools.pairwise(sorted(found)):
+            if second[0] < first[1]:
+                told = f"'{text[first[0] : first[1]]}' and '{text[second[0] : second[1]]}'"
+                return "spans that do not overlap", told[:80], "keep one of them"
+        return None
+
+
+def in_characters(units: Units, spans: Sequence[Span]) -> list[Span]:
+    """Spans of units as spans of characters."""
+    return [(units.offsets[start][0], units.offsets[end - 1][1], label) for start, end, label in spans]
+
+
+def in_units(units: Units, spans: Sequence[Span]) -> list[Span]:
+    """Spans of characters as spans of units; one that begins or ends inside a unit counts it in."""
+    found: list[Span] = []
+    before = 0
+    for start, end, label in spans:
+        inside = [i for i, (a, b) in enumerate(units.offsets) if a < end and b > start and i >= before]
+        if inside:  # two spans in one word: the first has it
+            found.append((inside[0], inside[-1] + 1, label))
+            before = inside[-1] + 1
+    return found
+
+
+def _as_span(one: Any) -> Span:
+    if isinstance(one, (list, tuple)):
+        start, end, label = one
+    else:
+        start, end = one["start"], one["end"]
+        label = next(one[key] for key in _LABEL_KEYS if one.get(key) is not None) if set(_LABEL_KEYS) & set(one) else ""
+    if isinstance(start, bool) or int(start) != float(start) or int(end) != float(end):
+        raise ValueError(start)
+    return int(start), int(end), str(label)
+
+
+def _triples(cell: Any) -> bool:
+    listed = as_list(cell)
+    return bool(listed) and all(isinstance(one, (list, tuple)) and len(one) == 3 for one in listed or [])
+
+
+def answers_of(cell: Any, start: Any = None) -> list[tuple[str, int | None]]:
+    """The answers in a cell, each with where it starts if that is said; none: the question has no answer.
+
+    Args:
+        cell: a text, several texts, or SQuAD's ``{"text": [...], "answer_start": [...]}``.
+        start: the cell of a column of starts: a number, or one for each answer.
+    """
+    if isinstance(cell, dict):
+        cell, start = cell.get("text"), cell.get("answer_start", start)
+    texts = cell if isinstance(cell, (list, tuple)) else [cell]
+    starts = list(start) if isinstance(start, (list, tuple)) else [start] * (1 if len(texts) == 1 else 0)
+    starts += [None] * (len(texts) - len(starts))
+    found = []
+    for text, at in zip(texts, starts, strict=False):
+        if text is None or not str(text).strip():
+            continue
+        blank = at is None or (isinstance(at, float) and at != at) or (isinstance(at, str) and not at.strip())
+        found.append((str(text), None if blank else int(float(at))))
+    return found
+
+
+def find_answer(context: str, answer: str, start: int | None = None) -> tuple[int, int] | None:
+    """Where an answer stands in its passage, (start, end) in characters; None where it does not.
+
+    Without a start, its first place as a whole word, else its first place; if need be in other capitals.
+    """
+    if start is not None:
+        if context[start : start + len(answer)] == answer:
+            return start, start + len(answer)
+        return None
+    trimmed = answer.strip()
+    for text, wanted in ((context, trimmed), (context.lower(), trimmed.lower())):
+        if len(text) != len(context) or len(wanted) != len(trimmed):
+            continue
+        at = text.find(wanted)
+        whole = at
+        while whole >= 0 and not _whole(text, whole, whole + len(wanted)):
+            whole = text.find(wanted, whole + 1)
+        if at >= 0:
+            best = whole if whole >= 0 else at
+            return best, best + len(trimmed)
+    return None
+
+
+def wrong_answer(context: Any, cell: Any, start: Any = None) -> Wrong | None:
+    """What is wrong with the answer to a question about a passage; None where nothing is."""
+    try:
+        answers = answers_of(cell, start)
+    except (TypeError, ValueError):
+        return "a whole number that says where the answer starts", repr(start)[:60], "correct it or leave it empty"
+    text = "" if context is None else str(context)
+    for answer, at in answers:
+        if find_answer(text, answer, at) is not None:
+            continue
+        if at is None:
+            do = "copy the answer from the passage, or leave it empty where the passage has none"
+            return "an answer that stands in its passage", f"'{answer[:60]}', which does not", do
+        there = text[max(at, 0) : max(at, 0) + len(answer)][:60]
+        do = "count characters from 0, or leave the start out: the answer is then looked for"
+        return f"'{answer[:60]}' at character {at} of the passage", f"'{there}'", do
+    return None
+
+
+def _whole(text: str, start: int, end: int) -> bool:
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return not ((before + text[start]).isascii() and before.isalnum() and text[start].isalnum()) and not (
+        (text[end - 1] + after).isascii() and after.isalnum() and text[end - 1].isalnum()
+    )

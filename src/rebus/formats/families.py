@@ -1,0 +1,134 @@
+"""Every family of checkpoints there is an adapter for, and which of them a tower of ours can be written as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor
+
+from rebus.errors import WeightsError
+from rebus.formats import bert, gpt2, llama, qwen2, qwen3, siglip
+from rebus.formats.names import State
+from rebus.nn.feedforward import swiglu_hidden
+from rebus.recipe import Tower
+
+_K_QUANT = 256  # weights in a block of llama.cpp's k-quants
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of text models.
+
+    Attributes:
+        name: its ``model_type``.
+        tower: the tower that it becomes: ``decoder`` or ``encoder``.
+        base: the architecture without a head that writes.
+        settings_from_hf: config.json -> (the tower's settings, rows of the embeddings).
+        config_to_hf: (settings, rows, max_length=, dtype=, ids of special tokens) -> config.json.
+        from_hf: (tensors under Hugging Face's names, settings) -> under the tower's names.
+        to_hf: the other way round.
+    """
+
+    name: str
+    tower: str
+    base: str
+    settings_from_hf: Callable[[Mapping[str, Any]], tuple[Tower, int]]
+    config_to_hf: Callable[..., dict[str, Any]]
+    from_hf: Callable[[Mapping[str, Tensor], Tower], State]
+    to_hf: Callable[[Mapping[str, Tensor]], State]
+
+
+def _family(name: str, tower: str, base: str, adapter: ModuleType) -> Family:
+    both = (adapter.settings_from_hf, adapter.config_to_hf, adapter.from_hf, adapter.to_hf)
+    return Family(name, tower, base, *both)
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        _family("llama", "decoder", "LlamaModel", llama),
+        _family("qwen2", "decoder", "Qwen2Model", qwen2),
+        _family("qwen3", "decoder", "Qwen3Model", qwen3),
+        _family("gpt2", "decoder", "GPT2Model", gpt2),
+        _family("bert", "encoder", "BertModel", bert),
+    )
+}
+PICTURE_FAMILIES = {"siglip": siglip, "siglip_vision_model": siglip}
+_EMBEDDINGS = {"decoder": "embed_tokens.weight", "encoder": "words.weight"}
+
+
+def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
+    """The family of a checkpoint.
+
+    Raises:
+        WeightsError: it is not known. Code that comes with a checkpoint (``auto_map``) is never run.
+    """
+    name = str(config.get("model_type"))
+    if name in FAMILIES:
+        return FAMILIES[name]
+    known = f"a family that Rebus knows ({', '.join(FAMILIES)})"
+    if "auto_map" in config:
+        found = f"'{name}', which comes with code of its own (auto_map)"
+        raise WeightsError(where, known, found, "use another checkpoint: code from a checkpoint is never run")
+    raise WeightsError(where, known, f"'{name}'", "convert it to one of these")
+
+
+def family_for(settings: Tower) -> Family | None:
+    """The family that a text tower can be written as, so that other libraries open it; None: there is none.
+
+    Args:
+        settings: of a decoder without cross-attention, or of an encoder.
+    """
+    if settings.kind == "encoder":
+        return FAMILIES["bert"]
+    if settings.kind != "decoder":
+        return None
+    whole = settings.width % settings.heads == 0
+    plain = settings.head_dim in (None, settings.width // settings.heads) and whole
+    if settings.norm == "layer":
+        every = settings.kv_heads in (None, settings.heads)
+        rest = settings.feedforward == "mlp" and settings.positions == "learned" and settings.bias == "all"
+        return FAMILIES["gpt2"] if plain and every and rest and not settings.qk_norm else None
+    if settings.feedforward != "swiglu" or settings.positions != "rotary":
+        return None
+    if settings.qk_norm:
+        return FAMILIES["qwen3"] if settings.bias in ("none", "attention") else None
+    if settings.bias == "qkv":
+        return FAMILIES["qwen2"]
+    return FAMILIES["llama"] if whole else None
+
+
+def check_rows(state: Mapping[str, Tensor], family: Family, rows: int, where: str) -> None:
+    """Tell a vocabulary that is not as large as the embeddings.
+
+    Args:
+        state: under the tower's names.
+        family: of the checkpoint.
+        rows: ``vocab_size`` of its configuration.
+        where: the checkpoint, for the message.
+
+    Raises:
+        WeightsError: they differ.
+    """
+    embeddings = state.get(_EMBEDDINGS[family.tower])
+    if embeddings is not None and embeddings.shape[0] != rows:
+        expected = f"'vocab_size' {embeddings.shape[0]}, as many as the embeddings have rows"
+        raise WeightsError(where, expected, str(rows), "use the config.json that came with the weights")
+
+
+def quantising_notes(settings: Tower) -> list[str]:
+    """What to know before a decoder is quantised by llama.cpp: sizes that its k-quants cannot cut into blocks."""
+    inside = settings.heads * (settings.head_dim or settings.width // settings.heads)
+    hidden = settings.hidden or (
+        swiglu_hidden(settings.width) if settings.feedforward == "swiglu" else 4 * settings.width
+    )
+    sizes = {"width": settings.width, "heads x head_dim": inside, "hidden": hidden}
+    odd = [f"{name} {size}" for name, size in sizes.items() if size % _K_QUANT]
+    if not odd:
+        return []
+    return [
+        f"{', '.join(odd)}: not a multiple of {_K_QUANT}; k-quants (Q4_K and the like) fall back to other types there"
+    ]

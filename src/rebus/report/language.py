@@ -1,0 +1,228 @@
+"""The report of a run on raw text: what was read how fast, what a byte costs, what the model wrote on the way."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rebus._version import __version__
+from rebus.report.contents import Plot, ReportData, Result, Table
+from rebus.report.labels import number
+from rebus.report.plots import plot_curves
+from rebus.run.folder import Run
+
+SAMPLES = 12  # shown at most
+SAID: dict[str, dict[str, Any]] = {
+    "en": {
+        "title": "{name}: {kind}",
+        "lm": "a language model",
+        "mlm": "a masked language model",
+        "summary": "A model of {parameters:,} parameters, trained from {how} on {megabytes:.1f} MB of text "
+        "({tokens:,} tokens) in {minutes:.1f} minutes on {cores} CPU cores. Figures are for text it was not trained on.",
+        "nothing": "nothing",
+        "facts": ("task", "layers", "width", "heads", "vocabulary", "parameters", "size", "steps", "rows a step"),
+        "skipped": "skipped steps",
+        "data": ("text", "documents", "training tokens", "bytes a token", "times read", "padding"),
+        "left": "left out ({})",
+        "judged": "{documents:,} of {of:,} held-out documents, {kilobytes:,.0f} kB",
+        "speed": ("training", "tokens a second", "of a large product's speed", "CPU cores", "machine", "torch"),
+        "packers": "Bits a byte, beside compressors",
+        "packers_note": "Compressors know nothing of the text beforehand; the model and the token frequencies were made "
+        "from the training text.",
+        "how": "how",
+        "bits": "bits per byte",
+        "model": "this model",
+        "samples": "What it wrote while it learned",
+        "step": "step",
+        "text": "text",
+        "masked_note": "In brackets: the guess, then what stood there.",
+        "commands": {
+            "write": "let it write",
+            "judge": "judge it on any text",
+            "again": "train it again",
+            "tune": "fine-tune it",
+        },
+        "limits": [
+            "Figures hold for text like the held-out documents; other text may cost more.",
+            "It writes what is likely, not what is true.",
+            "It reads at most {block} tokens at once, as it did in training.",
+        ],
+    },
+    "zh": {
+        "title": "{name}：{kind}",
+        "lm": "语言模型",
+        "mlm": "掩码语言模型",
+        "summary": "模型有 {parameters:,} 个参数，以{how}为起点，用 {megabytes:.1f} MB 文本（{tokens:,} 个词元）在 {cores} 个 "
+        "CPU 核上训练了 {minutes:.1f} 分钟。各项数字都来自训练时没有用过的文本。",
+        "nothing": "随机权重",
+        "facts": ("任务", "层数", "宽度", "注意力头", "词表大小", "参数量", "规模", "步数", "每步行数"),
+        "skipped": "跳过的步数",
+        "data": ("文本", "文档数", "训练词元数", "每词元字节数", "读过的遍数", "填充占比"),
+        "left": "剔除（{}）",
+        "judged": "{of:,} 篇留出文档中的 {documents:,} 篇，{kilobytes:,.0f} kB",
+        "speed": ("训练", "每秒词元数", "相对大矩阵乘法的速度", "CPU 核数", "机器", "torch"),
+        "packers": "每字节比特数，与压缩程序相比",
+        "packers_note": "压缩程序事先对文本一无所知；模型和词元频率来自训练文本。",
+        "how": "方法",
+        "bits": "每字节比特数",
+        "model": "本模型",
+        "samples": "学习过程中写出的文字",
+        "step": "步",
+        "text": "文字",
+        "masked_note": "方括号内：先是猜测，后是原文。",
+        "commands": {
+            "write": "让它写作",
+            "judge": "用任意文本评测",
+            "again": "重新训练",
+            "tune": "微调",
+        },
+        "limits": [
+            "这些数字只适用于与留出文档相似的文本，换了别的文本可能更差。",
+            "它写的是可能出现的文字，不一定是真的。",
+            "它一次最多读 {block} 个词元，与训练时相同。",
+        ],
+    },
+}
+
+
+def is_language_run(evaluation: dict[str, Any]) -> bool:
+    """Whether a Run was made from raw text."""
+    return "text" in evaluation.get("training", {})
+
+
+def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportData:
+    """Everything that a Run on raw text can tell of itself.
+
+    Args:
+        run: a finished Run.
+        results: its figures beside their baselines.
+        lang: en or zh.
+    """
+    said, recipe, evaluation = SAID[lang], run.recipe, run.evaluation
+    trained, records = evaluation["training"], run.metrics()
+    task, name = recipe.tasks[0].name, Path(recipe.data.path).stem
+    text, judged = trained["text"]["train"], trained.get("judged")
+    check = run.read_json("check.json")
+    tower, block = recipe.model.text, recipe.corpus.block
+    rows = recipe.train.batch_size
+    read = trained["steps"] * rows * block * (1 - check["waste"]) / max(text["tokens"], 1)
+    where = Path(recipe.data.path).name
+    data = ReportData(
+        title=said["title"].format(name=name, kind=said[task]),
+        summary=said["summary"].format(
+            parameters=trained["parameters"],
+            how=recipe.base or said["nothing"],
+            megabytes=text["bytes"] / 1e6,
+            tokens=text["tokens"],
+            minutes=trained["seconds"] / 60,
+            cores=os.cpu_count() or 1,
+        ),
+        facts=_paired(
+            said["facts"],
+            task,
+            str(tower.depth),
+            str(tower.width),
+            str(tower.heads),
+            f"{tower.rows or recipe.text.vocab_size:,}",
+            f"{trained['parameters']:,}",
+            recipe.model.size or "",
+            f"{trained['steps']:,} ({trained['stopped_because']})",
+            f"{rows} x {block}",
+        )
+        + [(said["skipped"], str(len(trained["skipped_steps"])))],
+        data=_paired(
+            said["data"],
+            where,
+            f"{check['rows']:,}",
+            f"{text['tokens']:,}",
+            f"{text['bytes'] / max(text['tokens'], 1):.2f}",
+            f"{read:.2g}",
+            f"{check['waste']:.1%}",
+        )
+        + [(said["left"].format(why), f"{count:,}") for why, count in _left_out(check).items()],
+        splits={split: counts["documents"] for split, counts in trained["text"].items()},
+        notes=list(run.read_json("inference.json").get("notes", [])),
+        results=results,
+        judged_on=said["judged"].format(**judged, kilobytes=judged["bytes"] / 1e3) if judged else trained["judged_on"],
+        hardware=_paired(said["speed"], *_speed(trained, records)),
+        commands=[
+            (said["commands"]["write"], f'rebus generate {run.folder} "..."'),
+            (said["commands"]["judge"], f"rebus evaluate {run.folder} TEXT"),
+            (said["commands"]["again"], f"rebus train {where} --recipe {run.folder}/recipe.yaml --out again"),
+            (said["commands"]["tune"], f"rebus train TABLE --from {run.folder}"),
+        ],
+        limits=[limit.format(block=block) for limit in said["limits"]],
+        recipe=recipe.save_text(),
+        created=time.strftime("%Y-%m-%d"),
+        version=__version__,
+        tags=["rebus", task],
+        dataset=name,
+        pipeline_tag="text-generation" if task == "lm" else "fill-mask",
+    )
+    if task == "mlm":
+        data.commands = data.commands[2:]
+    data.tables = [table for table in (_packers(trained, results, said), _samples(records, task, said)) if table]
+    if records:
+        plain = [_without_perplexity(line) for line in records]
+        data.plots = [Plot("curves", plot_curves(run.folder / "plots" / "curves.png", plain, lang))]
+    return data
+
+
+def _paired(names: tuple[str, ...], *values: str) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in zip(names, values, strict=True) if value]
+
+
+def _left_out(check: dict[str, Any]) -> dict[str, int]:
+    return {str(why): int(count) for why, count in check["cleaning"].get("left_out", {}).items() if count}
+
+
+def _speed(trained: dict[str, Any], records: list[dict[str, Any]]) -> list[str]:
+    """Time, median tokens a second and the share of the machine's peak, and what machine it was."""
+    lines = [line for line in records if line.get("kind") == "train" and line.get("tokens_per_second")]
+    rate = statistics.median(line["tokens_per_second"] for line in lines) if lines else 0.0
+    shares = [line["share_of_peak"] for line in lines if line.get("share_of_peak")]
+    peak = trained.get("peak_flops", 0.0)
+    return [
+        f"{trained['seconds']:.0f} s, {trained['precision']}",
+        f"{rate:,.0f}" if rate else "",
+        f"{statistics.median(shares):.0%} ({peak / 1e9:,.0f} GFLOP/s)" if shares else "",
+        str(os.cpu_count()),
+        platform.machine(),
+        torch.__version__,
+    ]
+
+
+def _packers(trained: dict[str, Any], results: list[Result], said: dict[str, Any]) -> Table | None:
+    """What compressors and token frequencies need for the same text."""
+    own = next((result for result in results if result.metric == "bits_per_byte"), None)
+    if own is None or "packers" not in trained:
+        return None
+    rows: list[list[Any]] = [[name, number(value)] for name, value in trained["packers"].items()]
+    if own.baseline is not None:
+        rows.append([own.baseline_name, number(own.baseline)])
+    rows.append([said["model"], number(own.value)])
+    return Table(said["packers"], [said["how"], said["bits"]], rows, said["packers_note"], shares=False)
+
+
+def _samples(records: list[dict[str, Any]], task: str, said: dict[str, Any]) -> Table | None:
+    lines = [line for line in records if line.get("kind") == "sample"]
+    if not lines:
+        return None
+    step = -(-len(lines) // SAMPLES)
+    rows = [[str(line["step"]), str(line["text"])] for line in lines[::-1][::step][::-1]]
+    note = said["masked_note"] if task == "mlm" else ""
+    return Table(said["samples"], [said["step"], said["text"]], rows, note, shares=False)
+
+
+def _without_perplexity(line: dict[str, Any]) -> dict[str, Any]:
+    """A line for the curves: perplexity, hundreds of times as large as the other figures, would flatten them."""
+    if line.get("kind") != "valid":
+        return line
+    kept = {name: value for name, value in line["metrics"].items() if not name.endswith("perplexity")}
+    return {**line, "metrics": kept}

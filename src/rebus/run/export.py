@@ -1,0 +1,148 @@
+"""A trained model as files that other programs open: one GGUF for llama.cpp, or a plain Hugging Face folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from rebus import atomic
+from rebus.errors import RecipeError, RunError, WeightsError
+from rebus.formats.families import quantising_notes
+from rebus.formats.gguf import Precision, write_gguf
+from rebus.formats.weights import save_weights
+from rebus.recipe import Tower
+from rebus.run.build import load_model
+from rebus.run.folder import Run
+from rebus.run.foreign import is_checkpoint, read_checkpoint
+from rebus.run.native import lone_tower
+from rebus.run.tune import merged_state
+from rebus.text.tokenizer import Tokenizer
+
+Format = Literal["gguf", "hf"]
+_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
+_SHARD_MB = 5000
+
+
+@dataclass
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: the file or folder.
+        format: gguf or hf.
+        precision: of the matrices.
+        parameters: numbers in it.
+        notes: what a user should know, a sentence each.
+    """
+
+    path: Path
+    format: Format
+    precision: Precision
+    parameters: int
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A text model in Hugging Face's terms."""
+
+    name: str
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    tower: Tower
+    tokenizer: Tokenizer
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    format: Format | None = None,
+    precision: Precision | None = None,
+) -> Exported:
+    """Write a Run or a checkpoint for other programs; what is there already under ``out`` is replaced file by file.
+
+    Args:
+        model: a Run, a Hugging Face folder, a .gguf file or a hub id, of one text decoder (``hf``: or encoder).
+        out: a .gguf file or a folder.
+        format: None: gguf where ``out`` ends in .gguf, else hf.
+        precision: f32, f16, bf16, or for gguf q8_0; None: f16 for gguf, f32 for hf.
+
+    Raises:
+        RunError: the Run is unfinished, or ``out`` cannot be written or is a Run.
+        WeightsError: the model is not one text tower of a known family, or llama.cpp cannot follow its tokenizer.
+        RecipeError: ``hf`` with q8_0.
+    """
+    out = Path(out)
+    format = format or ("gguf" if out.suffix == ".gguf" else "hf")
+    precision = precision or ("f16" if format == "gguf" else "f32")
+    _check(out, format, precision)
+    source = _source(model)
+    count = sum(tensor.numel() for tensor in source.state.values())
+    if format == "gguf":
+        write_gguf(out, source.config, source.state, source.tokenizer, precision=precision, name=source.name)
+        return Exported(
+            out, format, precision, count, [*quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
+        )
+    source.tokenizer.save(out)
+    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
+    if source.tower.kind == "decoder":
+        ends = {key: source.config[key] for key in tokens if source.config.get(key) is not None}
+        atomic.write_json(out / "generation_config.json", ends)
+    save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
+    atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
+    return Exported(out, format, precision, count)
+
+
+def _check(out: Path, format: Format, precision: Precision) -> None:
+    """Refuse what cannot be written before anything is read."""
+    if format == "hf" and precision == "q8_0":
+        raise RecipeError("--type", "f32, f16 or bf16 for a Hugging Face folder", "q8_0", "choose one of these")
+    if format == "gguf" and out.is_dir():
+        raise RunError(out, "a file to write", "a folder", f"name a file, such as {out / 'model.gguf'}")
+    if format == "hf" and out.is_file():
+        raise RunError(out, "a folder to write", "a file", "name a folder, or say --format gguf")
+    if format == "hf" and (out / "recipe.yaml").exists():
+        raise RunError(
+            out, "a new folder", "a Run, which already is in this layout if it is text alone", "name another"
+        )
+
+
+def _source(path: str | Path) -> _Source:
+    if is_checkpoint(path):
+        found = read_checkpoint(path)
+        tokenizer = found.load_tokenizer(False)
+        rows = found.tower.rows or tokenizer.vocab_size
+        config = found.family.config_to_hf(found.tower, rows, **_ids(tokenizer))
+        own = found.config.get("architectures")
+        return _Source(
+            found.place.stem, config | ({"architectures": own} if own else {}), found.tensors(), found.tower, tokenizer
+        )
+    run = Run.open(path)
+    model, settings, _, codec = load_model(run)
+    alone = lone_tower(model)
+    if alone is None:
+        do = "pictures and what joins them to words have no place in other programs' files; load it with rebus.load"
+        kinds = f"picture tower '{settings.model.picture.kind}', text tower '{settings.model.text.kind}'"
+        raise WeightsError(run.folder, "a model that is one text tower: a decoder or an encoder", kinds, do)
+    state, _ = alone.state_to_hf(merged_state(model))
+    tower = alone.tower.settings.model_copy(update={"kind": "decoder" if alone.part == "decoder" else "encoder"})
+    config = alone.config(model, codec.tokenizer)
+    return _Source(run.folder.name, config, state, tower, codec.tokenizer)
+
+
+def _ids(tokenizer: Tokenizer) -> dict[str, Any]:
+    ends = list(tokenizer.eos_ids)
+    eos = ends if len(ends) > 1 else ends[0]
+    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": tokenizer.pad_id}
+
+
+def _cutting_notes(tokenizer: Tokenizer) -> list[str]:
+    if not tokenizer.normalises:
+        return []
+    return ["llama.cpp does not normalise text: give it plain letters for full-width ones, and single spaces"]

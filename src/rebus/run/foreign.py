@@ -1,0 +1,262 @@
+"""Checkpoints of other projects: a Hugging Face folder, a .gguf file, a PEFT adapter, or a repository on the hub.
+
+Only safetensors and GGUF are read, and code that comes with a checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rebus.errors import MissingPackageError, WeightsError
+from rebus.formats import bert
+from rebus.formats.config import load_config
+from rebus.formats.families import Family, check_rows, family_of
+from rebus.formats.names import State
+from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
+from rebus.formats.weights import load_weights
+from rebus.models.vlm import VisionLanguageModel
+from rebus.recipe import Recipe, TaskSettings, Tower
+from rebus.run.build import codec_of, filled_model
+from rebus.tasks import TASKS, Codec, Task
+from rebus.text.tokenizer import Tokenizer
+
+GGUF = ".gguf"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FETCHED = ["*.safetensors", "*.json", "*.jinja"]
+_EMBEDDINGS = ("embed_tokens.weight", "words.weight", "lm_head.weight")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A text model of another project.
+
+    Attributes:
+        place: the file or folder it lies in.
+        config: config.json, or what a GGUF file says in its terms.
+        family: which adapter reads it.
+        tower: the settings of the tower that it becomes, ``rows`` of its embeddings included.
+        tensors: reads its tensors, under Hugging Face's names.
+        load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
+    """
+
+    place: Path
+    config: dict[str, Any]
+    family: Family
+    tower: Tower
+    tensors: Callable[[], State] = field(repr=False)
+    load_tokenizer: Callable[[bool], Tokenizer] = field(repr=False)
+
+    @property
+    def part(self) -> str:
+        """Where in a model its tower stands."""
+        return "decoder" if self.family.tower == "decoder" else "text"
+
+    def state(self, settings: Tower | None = None, rows: int | None = None) -> State:
+        """Its tensors under the names that they have in a model, the masked language model's head among them.
+
+        Args:
+            settings: of the tower that takes them; None: its own.
+            rows: that the embeddings should have; further ones are the mean of those there are (Hewitt, 2021,
+                "Initializing New Word Embeddings for Pretrained Language Models").
+
+        Raises:
+            WeightsError: files are missing or damaged, a name is not the family's, or the vocabulary in the
+                configuration is not as large as the embeddings.
+        """
+        found = self.tensors()
+        tower = self.family.from_hf(found, settings or self.tower)
+        check_rows(tower, self.family, self.tower.rows or 0, str(self.place))
+        for name in _EMBEDDINGS:
+            if name in tower and rows is not None:
+                tower[name] = with_rows(tower[name], rows)
+        state = {f"{self.part}.{name}": tensor for name, tensor in tower.items()}
+        if self.family.name == "bert":
+            head = {f"heads.mlm.{name}": tensor for name, tensor in bert.head_from_hf(found).items()}
+            if "heads.mlm.bias" in head and rows is not None:
+                head["heads.mlm.bias"] = with_rows(head["heads.mlm.bias"], rows)
+            state |= head
+        return state
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether this names a checkpoint of another project, rather than a Run. Nothing is fetched."""
+    place = Path(path)
+    if place.is_dir():
+        if (place / "recipe.yaml").exists():
+            return False
+        return is_adapter(place) or ((place / "config.json").is_file() and not _is_rebus(place))
+    return place.suffix == GGUF or is_hub_id(path)
+
+
+def is_hub_id(path: str | Path) -> bool:
+    """Whether this looks like owner/name on the hub: nothing of that name is here, and no folder ``owner`` either."""
+    name = str(path)
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists() and not Path(name).parent.exists()
+
+
+def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoint:
+    """Look into a checkpoint; its tensors are read when they are asked for.
+
+    Args:
+        path: a Hugging Face folder, a .gguf file, a folder with a PEFT adapter, or a hub id.
+        tell: prints a line for people.
+
+    Raises:
+        WeightsError: it is not there, damaged, or of a family that is not known.
+        MissingPackageError: a .gguf file or a hub id, and the library for it is not installed.
+    """
+    place = Path(path)
+    if place.suffix == GGUF and not place.is_dir():
+        return _gguf(place)
+    if is_hub_id(path):
+        tell(f"{path}: not a folder here, so looked for on the hub")
+        place = Path(_fetched(str(path)))
+    if is_adapter(place) and not (place / "config.json").is_file():
+        return _adapted(place, tell)
+    config = load_config(place)
+    family, tower = _described(config, str(place / "config.json"))
+    return Checkpoint(
+        place,
+        config,
+        family,
+        tower,
+        lambda: load_weights(place),
+        lambda extend: Tokenizer.load(place, extend=extend),
+    )
+
+
+def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambda _: None) -> Recipe:
+    """A recipe whose text tower is the checkpoint's, and which has nothing else. Raises as ``read_checkpoint``."""
+    found = path if isinstance(path, Checkpoint) else read_checkpoint(path, tell)
+    made = Recipe()
+    made.model.picture.kind = made.model.fusion.kind = "none"
+    made.model.text = found.tower.model_copy(deep=True)
+    made.text.max_length = max(4, found.tower.context or made.text.max_length)
+    return made
+
+
+def open_checkpoint(
+    path: str | Path, tell: Callable[[str], None] = lambda _: None, dtype: torch.dtype | None = None
+) -> tuple[VisionLanguageModel, Recipe, dict[str, Task], Codec]:
+    """A checkpoint as a model that is ready to answer: it converses where it has a chat template, else goes on a text.
+
+    An encoder guesses masked words where it has the head for it, else gives sentence vectors.
+
+    Args:
+        path: see ``read_checkpoint``.
+        tell: prints a line for people.
+        dtype: of the weights in memory; None: float32.
+
+    Raises:
+        WeightsError, MissingPackageError: as ``read_checkpoint``. RunError: its tokenizer cannot be read.
+    """
+    found = read_checkpoint(path, tell)
+    settings = recipe_of(found)
+    tokenizer = found.load_tokenizer(False)
+    rows = found.tower.rows or 0
+    if tokenizer.vocab_size > rows:
+        more = tokenizer.vocab_size - rows
+        tell(f"{path}: the tokenizer has {more} ids that the embeddings have no rows for; these get the mean of all")
+    settings.model.text.rows = max(rows, tokenizer.vocab_size)
+    state = found.state(rows=settings.model.text.rows)
+    settings.tasks = [_task(found, state, tokenizer)]
+    tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
+    codec = codec_of(settings, tokenizer, None)
+    used = {name: tensor for name, tensor in state.items() if "mlm" in tasks or not name.startswith("heads.")}
+    return filled_model(settings, tasks, codec, lambda: used, dtype), settings, tasks, codec
+
+
+def with_rows(tensor: Tensor, rows: int) -> Tensor:
+    """(V, ...) -> (rows, ...) where that is more: each new row is the mean of all there are."""
+    more = rows - tensor.shape[0]
+    if more <= 0:
+        return tensor
+    mean = tensor.float().mean(dim=0, keepdim=True).to(tensor.dtype)
+    return torch.cat([tensor, mean.expand(more, *tensor.shape[1:])])
+
+
+def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings:
+    if found.part == "decoder":
+        if tokenizer.has_chat:
+            return TaskSettings(name="converse", columns={"messages": "messages"})
+        return TaskSettings(name="lm", columns={"text": "text"})
+    if any(name.startswith("heads.mlm.") for name in state) and tokenizer.mask_id is not None:
+        return TaskSettings(name="mlm", columns={"text": "text"})
+    return TaskSettings(name="similar", columns={"anchor": "text", "positive": "other"})
+
+
+def _described(config: dict[str, Any], where: str) -> tuple[Family, Tower]:
+    family = family_of(config, where)
+    tower, rows = family.settings_from_hf(config)
+    tower.rows = rows
+    return family, tower
+
+
+def _adapted(folder: Path, tell: Callable[[str], None]) -> Checkpoint:
+    """An adapter's base with the adapter added to it; a tokenizer beside the adapter wins."""
+    adapter = read_adapter(folder)
+    base = read_checkpoint(adapter.base, tell)
+    own = (folder / "tokenizer.json").is_file()
+    return Checkpoint(
+        folder,
+        base.config,
+        base.family,
+        base.tower,
+        lambda: merge_adapter(base.tensors(), adapter),
+        (lambda extend: Tokenizer.load(folder, extend=extend)) if own else base.load_tokenizer,
+    )
+
+
+def _gguf(file: Path) -> Checkpoint:
+    from rebus.formats.gguf import read_gguf
+
+    model = read_gguf(file)
+    family, tower = _described(model.config, str(file))
+
+    def tokenizer(extend: bool) -> Tokenizer:
+        if not extend:
+            return model.tokenizer
+        with TemporaryDirectory() as folder:
+            model.tokenizer.save(folder)
+            return Tokenizer.load(folder, extend=True)
+
+    return Checkpoint(file, model.config, family, tower, lambda: model.state, tokenizer)
+
+
+def _is_rebus(folder: Path) -> bool:
+    try:
+        return load_config(folder).get("model_type") == "rebus"
+    except WeightsError:
+        return False  # told by whoever opens it
+
+
+@lru_cache(maxsize=4)
+def _fetched(name: str) -> str:
+    """A repository of the hub as a folder here: weights, configuration and tokenizer alone."""
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    except ImportError as error:
+        what = f"fetching '{name}' from the hub (there is no such folder here)"
+        raise MissingPackageError("huggingface-hub", "hub", what) from error
+    try:
+        return str(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=["*/*"]))
+    except LocalEntryNotFoundError as error:
+        do = "check the spelling of the path; or go online once, or fetch the folder by hand and name it"
+        raise WeightsError(name, "a folder here, or a repository of the hub", "neither, being offline", do) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        do = "check the spelling; for a gated repository log in with: hf auth login"
+        raise WeightsError(name, "a folder here, or a repository of the hub", f"'{told}'", do) from error
+
+
+__all__ = ["Checkpoint", "is_checkpoint", "is_hub_id", "open_checkpoint", "read_checkpoint", "recipe_of"]

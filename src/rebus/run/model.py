@@ -1,0 +1,197 @@
+"""A trained model as people use it in Python: asked, talked with, made to write, judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
+from rebus.run.evaluate import Evaluation, evaluate_run
+from rebus.run.folder import Run
+from rebus.run.predictor import LONG, Predictor
+from rebus.run.reading import plainly
+from rebus.run.writing import last_picture, plain_turn
+from rebus.tasks import Prediction
+
+
+class Model:
+    """A trained model, ready to answer.
+
+    Args:
+        predictor: what ``rebus.load`` made.
+        run: the Run it came from, or the path of another project's checkpoint.
+    """
+
+    def __init__(self, predictor: Predictor, run: Run | str | Path) -> None:
+        self.predictor, self.run = predictor, run
+
+    @property
+    def tasks(self) -> list[str]:
+        """What it can do."""
+        return [name for name, task in self.predictor.tasks.items() if task.predicts or task.writes]
+
+    @property
+    def sees(self) -> bool:
+        """Whether it takes pictures."""
+        return self.predictor.model.picture is not None
+
+    def ask(
+        self,
+        picture: Any = None,
+        question: str = "",
+        *,
+        temperature: float = 0.0,
+        seed: int = 0,
+        max_new_tokens: int | None = None,
+    ) -> str:
+        """One answer as text.
+
+        Args:
+            picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None.
+            question: may be empty for a model that captions or classifies.
+            temperature: 0: the likeliest words; above 0 they are drawn.
+            seed: of the draw.
+            max_new_tokens: longest answer, of a model that writes; None: its own setting.
+
+        Raises:
+            PictureError: the picture cannot be read. DataError: the model cannot be asked that.
+        """
+        sampling = None
+        if temperature > 0 or max_new_tokens is not None:
+            sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
+        return plainly(self.predictor.ask(picture, question, sampling=sampling).value)
+
+    def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
+        """Vectors of length one, whose products say how alike the texts are.
+
+        Args:
+            texts: one text or several.
+
+        Returns:
+            (D,) for one text, (N, D) for a list of N.
+
+        Raises:
+            DataError: the model reads no text by itself.
+        """
+        found = self.predictor.embed([texts] if isinstance(texts, str) else texts)
+        return found[0] if isinstance(texts, str) else found
+
+    def chat(self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Any) -> Any:
+        """Answer the last message of a conversation; the picture shown last is the one it is about.
+
+        Args:
+            messages: ``{"role", "content"}``, content a text or a list of ``{"type": "text", "text"}`` and
+                ``{"type": "image", "path"}`` parts. Models trained on single questions read the last question only.
+            stream: give an iterator of the answer's pieces, as they are written.
+            options: ``max_new_tokens``, ``temperature`` and the others of ``Sampling``.
+
+        Returns:
+            The answer, or an iterator of its pieces.
+
+        Raises:
+            DataError: no message of the user's, or one that cannot be read.
+        """
+        turns = [plain_turn(message) for message in messages]
+        asked = [turn["content"] for turn in turns if turn["role"] == "user"]
+        if not asked:
+            raise DataError("chat", "a message of the user's", "none", 'add {"role": "user", "content": "..."}')
+        sampling = Sampling(**({"max_new_tokens": self._longest()} | options))
+        task, picture = self.predictor.tasks.get("converse"), last_picture(messages)
+        if task is None:
+            said = self.predictor.ask(picture, asked[-1], sampling=sampling if options else None).value
+        elif picture is not None and task.uses_picture:
+            said = self.predictor.answer(messages, sampling=sampling).value
+        else:
+            writing = self.predictor.writing
+            pieces = writing.stream(writing.turns(turns), sampling, turns=True)
+            return pieces if stream else "".join(pieces).strip()
+        answer = plainly(said)
+        return iter([answer]) if stream else answer
+
+    def generate(
+        self,
+        prompt: str | Sequence[str],
+        *,
+        stop: str | Sequence[str] = (),
+        json_schema: str | Mapping[str, Any] | None = None,
+        regex: str | None = None,
+        stream: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Go on from a prompt, or from each of several.
+
+        Args:
+            prompt: a text. Models trained on ``generate`` or ``translate`` get it laid out as in training, others as
+                it stands.
+            stop: a string, or several, before which the text ends.
+            json_schema: the text is one JSON value of this schema.
+            regex: the text matches this expression.
+            stream: give an iterator of the text's pieces, as they are written; for one prompt.
+            options: ``max_new_tokens`` (256), ``temperature``, ``top_k``, ``top_p``, ``min_p``,
+                ``repetition_penalty``, ``frequency_penalty``, ``presence_penalty``, ``n``, ``seed``, ``beams``,
+                ``length_penalty``; see ``rebus.generation.sampling.Sampling``.
+
+        Returns:
+            For one prompt a text, with ``n`` above 1 a list of texts; for several prompts a list of these.
+
+        Raises:
+            DataError: the model does not write. RecipeError: an option is out of its range, or a constraint is not
+                understood. MissingPackageError: a constraint needs llguidance.
+        """
+        writing = self.predictor.writing
+        sampling = Sampling(**({"max_new_tokens": LONG} | options))
+        constraint = writing.constraint(json_schema, regex)
+        stops = [stop] if isinstance(stop, str) else list(stop)
+        prompts = [writing.prompt(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+        if stream:
+            if not isinstance(prompt, str):
+                raise DataError("a stream", "one prompt", f"{len(prompts)}", "ask for whole texts")
+            return writing.stream(prompts[0], sampling, stop=stops, constraint=constraint)
+        texts = [one.text for one in writing.write(prompts, sampling, stop=stops, constraint=constraint)]
+        each = sampling.n
+        grouped: list[Any] = [texts[at : at + each] for at in range(0, len(texts), each)] if each > 1 else texts
+        return grouped[0] if isinstance(prompt, str) else grouped
+
+    def predict(
+        self, rows: Sequence[dict[str, Any]] | dict[str, Any], *, task: str | None = None, root: str | Path = "."
+    ) -> list[Prediction]:
+        """Predictions for rows given as dictionaries; see ``Predictor.predict``."""
+        return self.predictor.predict(rows, task=task, root=root)
+
+    def evaluate(
+        self, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
+    ) -> Evaluation:
+        """Figures on a table; None: the held-out rows of the table it was trained on."""
+        return evaluate_run(self.run, data, split=split, by=by)
+
+    def __repr__(self) -> str:
+        place = self.run.folder if isinstance(self.run, Run) else self.run
+        return f"Model({str(place)!r}, tasks={self.tasks})"
+
+    def _longest(self) -> int:
+        """Tokens of an answer where nobody says: more in a conversation than for a caption."""
+        settings = [task.settings.max_new_tokens for task in self.predictor.tasks.values() if task.writes]
+        return max([*settings, LONG] if "converse" in self.predictor.tasks or not settings else settings)
+
+
+def load(run: str | Path | Run, *, precision: str = "fp32") -> Model:
+    """The model of a Run folder, or of another project's checkpoint.
+
+    Args:
+        run: a Run, a Hugging Face folder, a .gguf file or a hub id.
+        precision: ``fp32``, or ``bf16``: half the memory, and texts are written about twice as fast on a CPU.
+
+    Raises:
+        RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
+        RecipeError: no such precision.
+    """
+    from rebus.run.foreign import is_checkpoint
+
+    place = run.folder if isinstance(run, Run) else run
+    found: Run | str | Path = place if is_checkpoint(place) else Run(Path(place))
+    return Model(Predictor.open(place, precision=precision), found)

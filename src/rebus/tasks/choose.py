@@ -1,0 +1,154 @@
+"""``choose``: a question with choices; the likeliest choice is the answer, whether or not the model was trained on any.
+
+It is trained to write the right choice, and predicts by how likely the decoder finds each of them: a longer choice is
+less likely for its length alone, so that what is said is the likeliest by byte (Brown et al. 2020, "Language Models are
+Few-Shot Learners", section 2.4, normalise by token; bytes make tokenizers comparable).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.data.choices import LETTERS, AnswerStyle, row_choices
+from rebus.errors import DataError
+from rebus.tasks import layout
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values
+from rebus.tasks.cells import as_text, missing
+from rebus.tasks.metrics.intervals import Statistic, mean_of
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("choose")
+class Choose(WritingTask):
+    """Columns: ``question``, ``choices`` (or ``A``, ``B``, ... one each), ``answer``, perhaps ``context`` and ``type``.
+
+    The answer is the right choice's text, its letter or its number, from 0 or from 1.
+    """
+
+    name = "choose"
+    roles: ClassVar[dict[str, Role]] = {
+        "context": Role(("text", "category"), required=False),
+        "question": Role(("text", "category")),
+        "choices": Role(("labels", "text", "category"), required=False),
+        **{letter: Role(("text", "category", "number"), required=False) for letter in LETTERS},
+        "answer": Role(("text", "category", "number", "labels")),
+        "type": Role(("category", "text", "ignore"), required=False),
+    }
+    watch = "accuracy_norm"
+    blind_baseline = True
+    inputs: ClassVar[tuple[str, ...]] = ("context", "question", "choices", *LETTERS)
+
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.style = AnswerStyle()
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn whether answers count from 0 or from 1."""
+        options = [row_choices(values, row) for row in rows]
+        self.style = AnswerStyle.of([values["answer"][row] for row in rows], options)
+
+    def state(self) -> dict[str, Any]:
+        """How answers are written."""
+        return {"first": self.style.first, "numbers": self.style.numbers}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        self.style = AnswerStyle(int(state["first"]), bool(state["numbers"]))
+
+    def prompt(self, values: Values, row: int) -> str:
+        """The settings' instruction, the context and the question."""
+        parts = [as_text(values[role][row]) for role in ("context", "question") if role in values]
+        return "\n".join(part for part in (self.settings.instruction, *parts) if part.strip())
+
+    def choices(self, values: Values, row: int) -> list[str]:
+        """What can be chosen.
+
+        Raises:
+            DataError: fewer than two.
+        """
+        found = row_choices(values, row)
+        if len(found) < 2:
+            shown = f"'{found[0]}' alone" if found else "none"
+            do = "fill them in, or leave the row out"
+            raise DataError(f"task '{self.name}', row {row + 1}", "at least two choices", shown, do)
+        return found
+
+    def answer(self, values: Values, row: int) -> int | None:
+        """The place of the right choice; None where the row names none of them."""
+        if "answer" not in values or missing(values["answer"][row]):
+            return None
+        return self.style.index(values["answer"][row], row_choices(values, row))
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The right choice."""
+        right = self.answer(values, row)
+        return [] if right is None else [row_choices(values, row)[right]]
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A question, at least two choices, and one of them right."""
+        asked = not missing(values["question"][row])
+        return asked and len(row_choices(values, row)) > 1 and self.answer(values, row) is not None
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """Questions and all choices."""
+        found = [text for row in rows for text in (self.prompt(values, row), *row_choices(values, row))]
+        return [text for text in found if text]
+
+    def continuations(self, values: Values, row: int, codec: Codec) -> list[list[int]]:
+        """Each choice's ids after ``ask``; with turns, its end is part of it."""
+        said = self.choices(values, row)
+        if self.settings.layout == "plain":
+            context = layout.plain_text(self.messages(values, row))
+            return [layout.continuation_ids(context, choice, codec) for choice in said]
+        return [self.reply(values, row, choice, codec) for choice in said]
+
+    def chosen(self, values: Values, row: int, logprobs: Sequence[float]) -> Prediction:
+        """The likeliest choice by byte, of the choices' summed log-probabilities."""
+        said = self.choices(values, row)
+        summed = np.asarray(logprobs, dtype=np.float64)
+        by_byte = summed / np.array([max(len(choice.encode()), 1) for choice in said])
+        best = int(by_byte.argmax())
+        chance = np.exp(summed - summed.max())
+        chance /= chance.sum()
+        scores: dict[str, float] = {}
+        for choice, share in zip(said, chance, strict=True):
+            scores[choice] = scores.get(choice, 0.0) + float(share)
+        places = {"likeliest": int(summed.argmax()), "by_byte": best}
+        return Prediction(said[best], float(chance[best]), scores, extra=places)
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """``accuracy`` of the likeliest, ``accuracy_norm`` of the likeliest by byte, ``chance`` of a blind choice."""
+        chance = [1 / len(row_choices(values, row)) for row in rows]
+        return {
+            "accuracy_norm": mean_of(self._hits(values, rows, predictions, "by_byte")),
+            "accuracy": mean_of(self._hits(values, rows, predictions, "likeliest")),
+            "chance": mean_of(chance),
+        }
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """1 where the likeliest choice by byte is the right one."""
+        return self._hits(values, rows, predictions, "by_byte")
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The place that is right most often in training; the last one where a row has fewer choices."""
+        places = Counter(place for row in train_rows if (place := self.answer(known, row)) is not None)
+        usual = min(places, key=lambda place: (-places[place], place)) if places else 0
+        told = []
+        for row in rows:
+            said = self.choices(values, row)
+            place = min(usual, len(said) - 1)
+            told.append(Prediction(said[place], extra={"likeliest": place, "by_byte": place}))
+        return told, "most frequent place"
+
+    def _hits(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction], which: str
+    ) -> NDArray[np.float64]:
+        told = zip(rows, predictions, strict=True)
+        return np.array([float(said.extra[which] == self.answer(values, row)) for row, said in told])

@@ -1,0 +1,184 @@
+"""``converse``: a conversation in, the next answer out; trained on every answer of the assistant's and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.data.messages import Message, answered, turns_of
+from rebus.errors import DataError
+from rebus.tasks import layout
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values
+from rebus.tasks.baselines import most_frequent_answer
+from rebus.tasks.cells import as_text, missing
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.likelihood import perplexity
+from rebus.tasks.metrics.overlap import writing_statistics
+from rebus.tasks.metrics.text_generation import caption_matches
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("converse")
+class Converse(WritingTask):
+    """Columns: ``messages``, or ``prompt`` and ``output`` with perhaps ``input`` and ``system``; perhaps ``picture``.
+
+    ``messages`` holds turns in OpenAI's or ShareGPT's layout; ``prompt`` and ``output`` hold texts (Alpaca) or turns.
+    What is predicted, and judged, is the last answer.
+    """
+
+    name = "converse"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "messages": Role(("messages",), required=False),
+        "system": Role(("text", "category", "ignore"), required=False),
+        "prompt": Role(("text", "category", "messages"), required=False),
+        "input": Role(("text", "category"), required=False),
+        "output": Role(("text", "category", "number", "messages"), required=False),
+    }
+    watch = "perplexity"
+    higher_is_better = False
+    inputs: ClassVar[tuple[str, ...]] = ("picture", "messages", "system", "prompt", "input")
+    judges_likelihood = True
+
+    def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
+        """The task's own columns, by role.
+
+        Raises:
+            DataError: neither conversations nor prompts with what follows them.
+        """
+        found = super().values(columns)
+        if "messages" not in found and not {"prompt", "output"} <= set(found):
+            raise DataError(
+                where=f"task '{self.name}'",
+                expected="a column of conversations for 'messages', or columns for 'prompt' and 'output'",
+                found=", ".join(columns) or "no column",
+                do="name them with --set tasks.0.columns.messages=COLUMN",
+            )
+        return found
+
+    def turns(self, values: Values, row: int) -> list[Message]:
+        """The whole conversation of a row; none where the row holds nothing.
+
+        Raises:
+            DataError: it cannot be read as one.
+        """
+        where = f"task '{self.name}', row {row + 1}"
+        if "messages" in values:
+            cell = values["messages"][row]
+            return [] if missing(cell) else turns_of(cell, where)
+        if "prompt" not in values:
+            do = "give the messages so far, or a prompt"
+            raise DataError(where, f"a column {list(self.settings.columns.values())}", "none of them", do)
+        system = as_text(values["system"][row]) if "system" in values else ""
+        found: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
+        prompt, output = values["prompt"][row], values["output"][row] if "output" in values else None
+        if isinstance(prompt, list):
+            found += turns_of(prompt, where)
+        elif not missing(prompt):
+            given = as_text(values["input"][row]) if "input" in values else ""
+            asked = "\n".join(part for part in (as_text(prompt), given) if part.strip())
+            found.append({"role": "user", "content": asked})
+        if isinstance(output, list):
+            found += turns_of(output, where)
+        elif not missing(output):
+            found.append({"role": "assistant", "content": as_text(output)})
+        return found
+
+    def messages(self, values: Values, row: int) -> list[Message]:
+        """The turns before the last answer; all of them where the last turn is not an answer."""
+        turns = self.turns(values, row)
+        return turns[:-1] if turns and turns[-1]["role"] == "assistant" else turns
+
+    def prompt(self, values: Values, row: int) -> str:
+        """What was said before the last answer, a line a turn."""
+        return "\n".join(turn["content"] for turn in self.messages(values, row))
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The last answer."""
+        turns = self.turns(values, row)
+        last = next((turn for turn in reversed(turns) if turn["role"] == "assistant"), None)
+        return [] if last is None else [last["content"]]
+
+    def usable(self, values: Values, row: int) -> bool:
+        """An answer to learn."""
+        return answered(self.turns(values, row)) is not None
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A conversation that ends with an answer to compare with."""
+        turns = self.turns(values, row)
+        return len(turns) > 1 and turns[-1]["role"] == "assistant"
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """Every turn."""
+        return [turn["content"] for row in rows for turn in self.turns(values, row)]
+
+    def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
+        """The ids that the last answer goes on from; a long conversation loses its oldest turns."""
+        room = min(self.settings.max_new_tokens, codec.max_length)
+        kept = layout.newest(self.messages(values, row), codec, layout.longest(codec) - room)
+        return layout.prompt_ids(kept, codec, self.settings.layout)
+
+    def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
+        """The ids of a text as the last answer, its end included."""
+        return layout.answer_ids(self.messages(values, row)[-1:], text, codec, self.settings.layout)
+
+    def lay(self, values: Values, row: int, target: str, codec: Codec) -> layout.Laid:
+        """The whole conversation; every answer that is to be learned is, and nothing else."""
+        if self.settings.layout == "plain":
+            return super().lay(values, row, target, codec)
+        return layout.conversation(self.turns(values, row), codec)
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many conversations are too long, and what they lose."""
+        shorter = dropped = cut = 0
+        for row in rows:
+            turns = self.turns(values, row)
+            if sum(len(turn["content"].encode()) + 2 for turn in turns) > codec.max_length:
+                gone = len(turns) - len(layout.newest(turns, codec, layout.longest(codec)))
+                shorter, dropped = shorter + bool(gone), dropped + gone
+                cut += any(len(codec.tokenizer.encode(turn["content"])) > codec.max_length for turn in turns)
+        told = []
+        if shorter:
+            most = layout.longest(codec)
+            told.append(
+                f"task {self.name}: {shorter} of {len(rows)} conversations are longer than {most} tokens and lose "
+                f"their oldest turns, {dropped} in all; otherwise: --set text.max_length=TOKENS"
+            )
+        if cut:
+            told.append(
+                f"task {self.name}: {cut} rows hold a turn of more than {codec.max_length} tokens, which is cut"
+            )
+        return told
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Perplexity of the true last answers; exact match, BLEU, chrF, ROUGE-L and F1 of words of what was said."""
+        said = [str(prediction.value) for prediction in predictions]
+        found = writing_statistics(said, [self.targets(values, row) for row in rows])
+        if not all("logprob" in prediction.extra for prediction in predictions):
+            return found
+        logprobs, tokens = ([p.extra[name] for p in predictions] for name in ("logprob", "tokens"))
+        return {"perplexity": perplexity(logprobs, tokens), **found}
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match of the last answer."""
+        said = [str(prediction.value) for prediction in predictions]
+        return caption_matches(said, [self.targets(values, row) for row in rows])
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The most frequent last answer of training to the same words."""
+        train_rows = [row for row in train_rows if self.judgeable(known, row)]
+        told = most_frequent_answer(
+            [self._asked(known, row) for row in train_rows],
+            [self.targets(known, row)[0] for row in train_rows],
+            [self._asked(values, row) for row in rows],
+        )
+        return [Prediction(text) for text in told], "most frequent answer"
+
+    def _asked(self, values: Values, row: int) -> str:
+        """The last words before the answer."""
+        return str((self.messages(values, row) or [{"content": ""}])[-1]["content"])

@@ -1,0 +1,225 @@
+"""``extract``: the answer to a question, as it stands in a passage; "" where the passage has none.
+
+The model gives each word of the passage two numbers, as the first and as the last word of the answer; the place before
+the question stands for no answer. As in Devlin et al. 2019, "BERT", and Rajpurkar et al. 2018, "Know What You Don't
+Know: Unanswerable Questions for SQuAD".
+
+Letters: R windows, L pieces, U words of a passage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus import recipe
+from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
+from rebus.data.tagging import Units, units_of
+from rebus.errors import DataError
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.cells import as_text, missing
+from rebus.tasks.metrics.extraction import extract_scores, extract_statistics
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.words import words
+from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+
+_SENTENCE = re.compile(r"[^.!?。！？；;\n]+(?:\.(?=\d)[^.!?。！？；;\n]+)*")  # 3.5 is no end of a sentence
+FAR = -1e9  # the score of a place that is no word of the passage
+
+
+@TASKS.register("extract")
+class Extract(WordsTask):
+    """Columns: ``question``, ``passage``, ``answer`` (one or several right ones), perhaps ``start`` in characters."""
+
+    name = "extract"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "question": Role(("text", "category")),
+        "passage": Role(("text", "category")),
+        "start": Role(("number", "ignore"), required=False),
+        "answer": Role(("text", "category", "labels", "number")),
+    }
+    inputs = ("picture", "question", "passage")
+    watch = "f1"
+    padding: ClassVar[dict[str, Any]] = {"segment_ids": 0, "allowed": False}
+
+    def __init__(self, settings: recipe.TaskSettings) -> None:
+        super().__init__(settings)
+        self.restore({"unanswerable": False, "longest": 1})
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn whether there are questions without an answer, and how long answers are."""
+        lengths, without = [], False
+        for row in rows:
+            if not self.judgeable(values, row):
+                continue
+            units = units_of(as_text(values["passage"][row]))
+            at = self._place(values, row, units)
+            without = without or at is None
+            if at is not None:
+                lengths.append(at[1] - at[0])
+        if not lengths:
+            raise DataError(
+                f"column '{self.settings.columns['answer']}'",
+                "answers that stand in their passages in the training rows",
+                "none",
+                "name the right columns with --set tasks.0.columns.answer=COLUMN and .passage=COLUMN",
+            )
+        self.restore({"unanswerable": without, "longest": max(8, round(1.5 * float(np.quantile(lengths, 0.99))))})
+
+    def state(self) -> dict[str, Any]:
+        """What ``fit`` learned."""
+        return {"unanswerable": self.unanswerable, "longest": self.longest}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take it back."""
+        self.unanswerable, self.longest = bool(state["unanswerable"]), int(state["longest"])
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A question and a passage; no answer is a fact too."""
+        return not missing(values["question"][row]) and not missing(values["passage"][row])
+
+    def head(self, codec: Codec) -> HeadSpec:
+        """Two numbers a piece: begins, ends."""
+        seen = ("picture",) if self.uses_picture else ()
+        return HeadSpec("words", 2, (*seen, "text"))
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """Questions and passages."""
+        return [as_text(values[role][row]) for row in rows for role in ("question", "passage")]
+
+    def long_text(self, values: Values, row: int) -> str:
+        """The passage."""
+        return as_text(values["passage"][row])
+
+    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+        """The question with each part of the passage."""
+        units = units_of(as_text(values["passage"][row]))
+        answer = self._place(values, row, units) if learn else None
+        reader = codec.reader or codec.tokenizer
+        before, after = frame_of(codec)
+        alone = codec.tokenizer.eos_id if codec.reader is None else codec.reader.unknown_id
+        after_question = after or [alone]
+        room = codec.max_length - len(before or [alone]) - len(after_question) - len(after)
+        asked = list(reader.encode(as_text(values["question"][row])))[: max(room // 2, 0)]
+        asked = [*(before or [alone]), *asked, *after_question]
+        room = max(codec.max_length - len(asked) - len(after), 1)
+        pieces = pieces_of(codec, units, most=max(1, min(32, room)))
+        firsts = np.asarray(pieces.firsts, dtype=np.int64)
+        items: list[Item] = []
+        for start, end in windows_of(pieces.firsts, len(pieces.ids), room):
+            ids = [*asked, *pieces.ids[start:end], *after]
+            here = np.flatnonzero((firsts >= start) & (firsts < end))
+            at = firsts[here] - start + len(asked)
+            allowed = np.zeros(len(ids), dtype=bool)
+            allowed[at] = True
+            allowed[0] = True
+            segments = np.repeat([0, 1], [len(asked), len(ids) - len(asked)])
+            item: Item = {"text_ids": np.asarray(ids, dtype=np.int64), "segment_ids": segments, "allowed": allowed}
+            item |= {"units": here, "at": at}
+            if learn:
+                ends = (answer[0], answer[1] - 1) if answer is not None else (-1, -1)
+                inside = len(here) > 0 and here[0] <= ends[0] and ends[1] <= here[-1]
+                item["ends"] = np.asarray([at[e - here[0]] for e in ends] if inside else [0, 0], dtype=np.int64)
+            items.append(item)
+        return items
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """Windows padded, and the first and last place of each answer, (R, 2)."""
+        part = super().collate(items, owner)
+        if items and "ends" in items[0]:
+            part["ends"] = torch.from_numpy(np.stack([item["ends"] for item in items]))
+        return part
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy over the places where an answer may begin, and where it may end."""
+        scores = outputs.float().masked_fill(~part["allowed"][..., None], FAR)
+        return functional.cross_entropy(scores, part["ends"], label_smoothing=0.0)
+
+    def predict_row(
+        self, values: Values, row: int, windows: list[Item], outputs: list[NDArray[np.float32]]
+    ) -> Prediction:
+        """The span whose first and last word score best together, above what the place of no answer scores."""
+        text = as_text(values["passage"][row])
+        units = units_of(text)
+        best, span, sure, nothing = -np.inf, (0, 0), 0.0, 1.0
+        for window, numbers in zip(windows, outputs, strict=True):
+            places = np.concatenate([[0], window["at"]])
+            chances = numbers[places].astype(np.float64)  # (1 + U, 2), no answer first
+            chances -= np.logaddexp.reduce(chances, axis=0)
+            none = float(chances[0].sum())
+            nothing = min(nothing, float(np.exp(none)))
+            found = best_span(chances[1:, 0], chances[1:, 1], self.longest)
+            if found is not None and found[2] - none > best:
+                best, sure = found[2] - none, float(np.exp(found[2]))
+                span = (int(window["units"][found[0]]), int(window["units"][found[1]]) + 1)
+        if not np.isfinite(best) or (self.unanswerable and best < 0):
+            return Prediction("", nothing, extra={"start": None, "end": None})
+        start, end = units.offsets[span[0]][0], units.offsets[span[1] - 1][1]
+        return Prediction(text[start:end], sure, extra={"start": start, "end": end})
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Exact match and F1."""
+        return extract_statistics([p.value for p in predictions], [self.references(values, row) for row in rows])
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match."""
+        return extract_scores([p.value for p in predictions], [self.references(values, row) for row in rows])[0]
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The sentence that shares most words with the question."""
+        told = [closest_sentence(as_text(values["question"][row]), as_text(values["passage"][row])) for row in rows]
+        return [Prediction(sentence) for sentence in told], "sentence most like the question"
+
+    def references(self, values: Values, row: int) -> list[str]:
+        """The right answers; none where the question has no answer."""
+        start = values["start"][row] if "start" in values else None
+        return [answer for answer, _ in answers_of(values["answer"][row], start)]
+
+    def truth(self, values: Values, row: int) -> Any:
+        """The first right answer."""
+        return next(iter(self.references(values, row)), "")
+
+    def _place(self, values: Values, row: int, units: Units) -> tuple[int, int] | None:
+        """Units [first, last + 1) of the answer; None where there is none."""
+        cell, start = values["answer"][row], values["start"][row] if "start" in values else None
+        wrong = wrong_answer(units.text, cell, start)
+        if wrong is not None:
+            raise DataError(f"row {row + 1}, column '{self.settings.columns['answer']}'", *wrong)
+        for answer, at in answers_of(cell, start):
+            found = find_answer(units.text, answer, at)
+            inside = in_units(units, [(*found, "")]) if found is not None else []
+            if inside:
+                return inside[0][:2]
+        return None
+
+
+def best_span(starts: NDArray[np.float64], ends: NDArray[np.float64], longest: int) -> tuple[int, int, float] | None:
+    """The first word, the last word and the score of the best span of at most ``longest`` words, from (U,) scores each.
+
+    None where there is no word.
+    """
+    best: tuple[int, int, float] | None = None
+    for size in range(min(longest, len(starts))):
+        both = starts[: len(starts) - size] + ends[size:]
+        place = int(both.argmax())
+        if best is None or both[place] > best[2]:
+            best = (place, place + size, float(both[place]))
+    return best
+
+
+def closest_sentence(question: str, passage: str) -> str:
+    """The sentence of a passage that holds most of the question's words; of equals the shorter one."""
+    asked = set(words(question))
+    sentences = [found.group().strip() for found in _SENTENCE.finditer(passage) if found.group().strip()]
+    return max(sentences, key=lambda text: (len(asked & set(words(text))), -len(text)), default="")

@@ -1,0 +1,86 @@
+"""``generate``: a prompt in, a text out; trained on the texts alone, never on the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.data.messages import Message
+from rebus.tasks.base import TASKS, Prediction, Role, Values
+from rebus.tasks.baselines import most_frequent_answer
+from rebus.tasks.cells import as_text, as_texts, missing
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.overlap import writing_statistics
+from rebus.tasks.metrics.text_generation import caption_matches
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("generate")
+class Generate(WritingTask):
+    """Columns: ``prompt``, ``output`` (one text, or several right ones), perhaps ``input``, ``system``, ``picture``."""
+
+    name = "generate"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "system": Role(("text", "category", "ignore"), required=False),
+        "prompt": Role(("text", "category")),
+        "input": Role(("text", "category"), required=False),
+        "output": Role(("text", "category", "number", "labels")),
+        "type": Role(("category", "text", "ignore"), required=False),
+    }
+    watch = "chrf"
+    inputs: ClassVar[tuple[str, ...]] = ("picture", "system", "prompt", "input")
+
+    def prompt(self, values: Values, row: int) -> str:
+        """The settings' instruction, the prompt, and below it the input where there is one."""
+        parts = [as_text(values[role][row]) for role in ("prompt", "input") if role in values]
+        return "\n".join(part for part in (self.settings.instruction, *parts) if part.strip())
+
+    def messages(self, values: Values, row: int) -> list[Message]:
+        """The system text, where there is one, and the prompt."""
+        system = as_text(values["system"][row]) if "system" in values else ""
+        before: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
+        return [*before, {"role": "user", "content": self.prompt(values, row)}]
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The first of the right texts is the one learned; all are accepted."""
+        return as_texts(values["output"][row])[:1] if "output" in values else []
+
+    def right_texts(self, values: Values, row: int) -> list[str]:
+        """All texts that would be right."""
+        return as_texts(values["output"][row])
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Exact match, BLEU, chrF, ROUGE-L and F1 of words."""
+        return writing_statistics(*self.said_and_known(values, rows, predictions))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match: the words of one of the right texts, in their order."""
+        return caption_matches(*self.said_and_known(values, rows, predictions))
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The most frequent training text for the same prompt."""
+        train_rows = [row for row in train_rows if self.targets(known, row)]
+        told = most_frequent_answer(
+            [self.prompt(known, row) for row in train_rows],
+            [self.targets(known, row)[0] for row in train_rows],
+            [self.prompt(values, row) for row in rows],
+            types=self.types(values, rows),
+            train_types=self.types(known, train_rows),
+        )
+        return [Prediction(text) for text in told], "most frequent text"
+
+    def said_and_known(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[list[str], list[list[str]]]:
+        """What was said, and for each row what would be right."""
+        return [str(prediction.value) for prediction in predictions], [self.right_texts(values, row) for row in rows]
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A prompt and a text to compare with."""
+        return not missing(values["prompt"][row]) and "output" in values and bool(self.right_texts(values, row))

@@ -1,0 +1,202 @@
+"""How a prompt and its answer, or a whole conversation, become ids, and which of them are learned.
+
+With the layout ``chat`` a text is a turn, as the tokenizer's chat template lays it out; with ``plain`` the answer goes
+on where the prompt ends, for a language model that never saw turns. Only answers are ever learned.
+It knows no table and no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rebus.data.messages import Message, answered, is_learned
+from rebus.tasks.base import Codec
+from rebus.tasks.metrics.words import has_cjk
+from rebus.text import chat
+
+
+@dataclass
+class Laid:
+    """One text.
+
+    Attributes:
+        ids: (L,) its tokens.
+        learned: (L,) whether each is one that the model should have said.
+        dropped: turns that were left out because the conversation was too long.
+    """
+
+    ids: list[int]
+    learned: list[bool]
+    dropped: int = 0
+
+    @property
+    def targets(self) -> tuple[list[int], list[bool]]:
+        """For each position but the last, the token that follows, and whether it is learned: (L - 1,) each."""
+        return self.ids[1:], self.learned[1:]
+
+
+def longest(codec: Codec) -> int:
+    """Most tokens of a prompt and its answer, or of a conversation."""
+    return 2 * codec.max_length
+
+
+def own_turns(codec: Codec) -> bool:
+    """Whether turns are laid out as Rebus does, each by itself, rather than by another project's template."""
+    return bool(codec.tokenizer.chat_template == chat.TEMPLATE)
+
+
+def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") -> list[int]:
+    """What the model is given to go on from; contents are cut to ``codec.max_length`` tokens each.
+
+    Raises:
+        DataError: the template refuses the messages. RunError: the tokenizer has no turns.
+    """
+    tokenizer = codec.tokenizer
+    if layout == "plain":
+        return opened(tokenizer.encode(plain_text(messages))[-codec.max_length :], codec)
+    if own_turns(codec):
+        return [*_begin(codec), *(one for turn in messages for one in _turn_ids(turn, codec)), tokenizer.assistant_id]
+    return tokenizer.chat([_cut(turn, codec) for turn in messages], prompt=True)
+
+
+def opened(ids: list[int], codec: Codec) -> list[int]:
+    """A plain text from its beginning, as the model saw texts begin: after the end of another one, where it was trained
+    here; as its makers begin texts, where it was not. Never empty.
+    """
+    tokenizer = codec.tokenizer
+    if not tokenizer.is_foreign:
+        return [tokenizer.eos_id, *ids]
+    return [*tokenizer.start(), *ids] or [tokenizer.eos_id]
+
+
+def answer_ids(messages: Sequence[Message], answer: str, codec: Codec, layout: str = "chat") -> list[int]:
+    """What the model should then say, its end included."""
+    tokenizer = codec.tokenizer
+    if layout == "plain":
+        return [*continuation_ids(plain_text(messages), answer, codec), tokenizer.eos_id]
+    if not own_turns(codec):
+        asked = [_cut(turn, codec) for turn in messages]
+        prompt = tokenizer.chat(asked, prompt=True)
+        whole = tokenizer.chat([*asked, _cut({"role": "assistant", "content": answer}, codec)])
+        if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
+            return whole[len(prompt) :]
+    return [*tokenizer.encode(answer)[: codec.max_length], tokenizer.eos_id]
+
+
+def continuation_ids(context: str, continuation: str, codec: Codec) -> list[int]:
+    """Ids of a text that goes on after another, cut into tokens as it would be in one text, without an end."""
+    tokenizer = codec.tokenizer
+    joined = joint(context, continuation) + continuation
+    before = tokenizer.encode(context)
+    whole = tokenizer.encode(context + joined)
+    if context and whole[: len(before)] == before and len(whole) > len(before):
+        return whole[len(before) :][: codec.max_length]
+    return tokenizer.encode(joined)[: codec.max_length]
+
+
+def joint(context: str, continuation: str) -> str:
+    """A space between two texts whose scripts want one there."""
+    if not context or not continuation or context[-1].isspace() or continuation[0].isspace():
+        return ""
+    return "" if has_cjk(context[-1] + continuation[0]) or has_cjk(continuation[:1]) else " "
+
+
+def plain_text(messages: Sequence[Message]) -> str:
+    """The turns' texts, one below the other."""
+    return "\n".join(str(turn["content"]).strip() for turn in messages if str(turn["content"]).strip())
+
+
+def conversation(turns: Sequence[Message], codec: Codec) -> Laid:
+    """A whole conversation; every answer of the assistant's is learned, and nothing else.
+
+    One longer than ``longest(codec)`` loses its oldest turns, up to the next one of the user's; system turns stay.
+    """
+    kept = newest(turns, codec, longest(codec))
+    laid = _own(kept, codec) if own_turns(codec) else _foreign(kept, codec)
+    laid.dropped = len(turns) - len(kept)
+    most = longest(codec) + 1
+    if len(laid.ids) > most:  # one exchange alone is longer: its beginning goes, what begins every text stays
+        head = len(_begin(codec)) if own_turns(codec) else 0
+        tail = most - head
+        laid.ids = laid.ids[:head] + laid.ids[-tail:]
+        laid.learned = laid.learned[:head] + laid.learned[-tail:]
+    return laid
+
+
+def newest(turns: Sequence[Message], codec: Codec, most: int) -> list[Message]:
+    """The turns without the oldest exchanges, so that they are at most ``most`` tokens long; system turns stay."""
+    kept = list(turns)
+    spare = most - 16  # what a template puts around the turns
+    if sum(len(turn["content"].encode()) + 2 for turn in kept) <= spare:  # a token is at least a byte
+        return kept
+    lengths = [min(len(codec.tokenizer.encode(turn["content"])), codec.max_length) + 2 for turn in kept]
+    while sum(lengths) > spare and (cut := _oldest(kept)):
+        for place in sorted(cut, reverse=True):
+            del kept[place], lengths[place]
+    return kept
+
+
+def _oldest(turns: list[Message]) -> list[int]:
+    """Places of the oldest exchange; none where only one is left."""
+    users = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
+    said = [place for place, turn in enumerate(turns) if turn["role"] != "system"]
+    later = [place for place in users if said and place > said[0]]
+    if not later:
+        return []
+    left = turns[later[0] :]
+    if any(map(is_learned, turns)) and not any(map(is_learned, left)):
+        return []  # what is learned would go
+    return [place for place in said if place < later[0]]
+
+
+def _begin(codec: Codec) -> list[int]:
+    return codec.tokenizer.start()
+
+
+def _turn_ids(turn: Message, codec: Codec) -> list[int]:
+    """One turn of Rebus' own layout: who speaks, what is said, and the end of an answer."""
+    tokenizer = codec.tokenizer
+    speaker = {"user": tokenizer.user_id, "assistant": tokenizer.assistant_id, "system": tokenizer.system_id}
+    end = [tokenizer.eos_id] if turn["role"] == "assistant" else []
+    return [speaker[turn["role"]], *tokenizer.encode(turn["content"])[: codec.max_length], *end]
+
+
+def _own(turns: Sequence[Message], codec: Codec) -> Laid:
+    ids = _begin(codec)
+    learned = [False] * len(ids)
+    for turn in turns:
+        said = _turn_ids(turn, codec)
+        ids += said
+        learned += [False, *[is_learned(turn)] * (len(said) - 1)]
+    return Laid(ids, learned)
+
+
+def _foreign(turns: Sequence[Message], codec: Codec) -> Laid:
+    """By another project's template: an answer is what it adds to the prompt before it."""
+    tokenizer = codec.tokenizer
+    cut = [_cut(turn, codec) for turn in turns]
+    whole = tokenizer.chat(cut)
+    learned = [False] * len(whole)
+    for place, turn in enumerate(turns):
+        if not is_learned(turn):
+            continue
+        prompt, upto = tokenizer.chat(cut[:place], prompt=True), tokenizer.chat(cut[: place + 1])
+        if whole[: len(upto)] == upto and upto[: len(prompt)] == prompt:
+            learned[len(prompt) : len(upto)] = [True] * (len(upto) - len(prompt))
+    if not any(learned):  # a template that writes earlier turns another way once there are later ones
+        last = answered(list(turns))
+        if last is not None:
+            prompt = tokenizer.chat(cut[:last], prompt=True)
+            said = answer_ids(cut[:last], cut[last]["content"], codec)
+            return Laid(prompt + said, [False] * len(prompt) + [True] * len(said))
+    return Laid(whole, learned)
+
+
+def _cut(turn: Message, codec: Codec) -> Message:
+    """A turn whose text is at most ``max_length`` tokens long, in the words that templates know."""
+    content = str(turn["content"])
+    ids = codec.tokenizer.encode(content) if len(content.encode()) > codec.max_length else []
+    if len(ids) > codec.max_length:
+        content = codec.tokenizer.decode(ids[: codec.max_length]).rstrip("\ufffd")
+    return {"role": turn["role"], "content": content}

@@ -1,0 +1,159 @@
+"""``mlm``: text with hidden words in, the hidden words out; read both ways by an encoder.
+
+Whole words are hidden: in English between spaces and signs, in Chinese as jieba cuts them. As the
+only task, on raw text, it goes by the road of ``rebus.run.pretrain``; beside other tasks it reads a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.data.corpus.masking import mask_words
+from rebus.data.corpus.word_starts import starts_of_tokens, word_places
+from rebus.errors import RunError
+from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
+from rebus.tasks.cells import as_text, missing, pad_to
+from rebus.tasks.lm import count_tokens, token_prices
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.likelihood import Cost, mlm_statistics
+from rebus.tasks.writing import stack
+from rebus.text.tokenizer import MASK, Tokenizer
+
+Hidden = tuple[NDArray[np.int64], NDArray[np.int64]]  # what the model reads, and labels
+
+
+@TASKS.register("mlm")
+class Mlm(Task):
+    """Columns: ``text``."""
+
+    name = "mlm"
+    roles: ClassVar[dict[str, Role]] = {"text": Role(("text", "category"))}
+    watch = "masked_accuracy"
+    specials = (MASK,)
+    tower = "encoder"
+    inputs = ("text",)
+    share = 0.15  # of the tokens, to be guessed; the corpus road takes it from corpus.mask
+    tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
+
+    def head(self, codec: Codec) -> HeadSpec:
+        """A vocabulary a token.
+
+        Raises:
+            RunError: the tokenizer has no token that hides a word.
+        """
+        if codec.tokenizer.mask_id is None:
+            do = "use one trained for this task, or a BERT's"
+            raise RunError("the tokenizer", f"a token that hides words, such as {MASK}", "none", do)
+        self.tokenizer = codec.tokenizer
+        return HeadSpec("mask", codec.tokenizer.vocab_size, ("text",))
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """The column's."""
+        return [as_text(values["text"][row]) for row in rows if not missing(values["text"][row])]
+
+    def hidden(self, text: str, codec: Codec, key: Sequence[int]) -> list[Hidden]:
+        """A text in windows of at most ``max_length`` tokens, words hidden as the key decides."""
+        tokenizer = codec.tokenizer
+        before, after = tokenizer.frame
+        ids, offsets = tokenizer.encode_with_offsets(text)
+        starts = starts_of_tokens(word_places(text), offsets)
+        room = max(codec.max_length - len(before) - len(after), 1)
+        found: list[Hidden] = []
+        for number, at in enumerate(range(0, len(ids), room)):
+            piece = np.asarray(ids[at : at + room], dtype=np.int64)
+            dice = np.random.default_rng((*key, number))
+            read, labels = hide(piece, starts[at : at + room], tokenizer, self.share, dice)
+            ends = [np.asarray(part, dtype=np.int64) for part in (before, after)]
+            ignored = [np.full(len(part), IGNORED, dtype=np.int64) for part in ends]
+            found.append((np.concatenate([ends[0], read, ends[1]]), np.concatenate([ignored[0], labels, ignored[1]])))
+        return found
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """An item a window."""
+        texts = [(row, as_text(values["text"][row])) for row in rows if not missing(values["text"][row])]
+        return [
+            {"text_ids": read, "labels": labels}
+            for row, text in texts
+            for read, labels in self.hidden(text, codec, (*(key or (0, 0, 0)), row))
+        ]
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """Pad on the right."""
+        return {**masked_part([(item["text_ids"], item["labels"]) for item in items]), "owner": torch.tensor(owner)}
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Mean cross-entropy of the hidden tokens: logits (N, V) at the N labelled positions; 0 where there is none."""
+        labels = part["labels"][part["labels"] != IGNORED]
+        if not len(labels):
+            return outputs.float().sum()
+        return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """The share of hidden tokens guessed, and perplexity."""
+        return self.figures([prediction.extra["cost"] for prediction in predictions])
+
+    def figures(self, costs: Sequence[Cost]) -> dict[str, Statistic]:
+        """The share of hidden tokens guessed, and perplexity, of texts that cost this much."""
+        return mlm_statistics(costs)
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """The share of each text's hidden tokens that is guessed."""
+        costs = [prediction.extra["cost"] for prediction in predictions]
+        return np.array([cost.right / max(cost.tokens, 1) for cost in costs])
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The commonest token of the training texts, always; each token as likely as it is frequent there."""
+        assert self.tokenizer is not None  # noqa: S101 - the model was built
+        counts = count_tokens(map(self.tokenizer.encode, self.texts(known, train_rows)), self.tokenizer)
+        return self.from_counts([as_text(values["text"][row]) for row in rows], counts, self.tokenizer)
+
+    def from_counts(
+        self, texts: Sequence[str], counts: NDArray[np.int64], tokenizer: Tokenizer
+    ) -> tuple[list[Prediction], str]:
+        """Guesses of whoever knows how often (V,) each token stands in the training texts."""
+        counts = counts.copy()
+        counts[tokenizer.eos_id] = 0
+        price, common = token_prices(counts), int(counts.argmax())
+        codec, told = Codec(tokenizer, max_length=1 << 30), []
+        for number, text in enumerate(texts):
+            hidden = self.hidden(text, codec, (0, 0, 0, number))
+            wanted = [int(label) for _, labels in hidden for label in labels[labels != IGNORED]]
+            size, right = len(text.encode()), sum(label == common for label in wanted)
+            told.append(guessed(Cost(float(price[wanted].sum()), len(wanted), size, right)))
+        return told, "commonest token"
+
+
+def guessed(cost: Cost) -> Prediction:
+    """How a text's hidden tokens were guessed, as a prediction: the value is the share that was."""
+    mean = float(np.exp(-cost.nats / max(cost.tokens, 1)))
+    return Prediction(round(cost.right / max(cost.tokens, 1), 4), mean, extra={"cost": cost})
+
+
+def hide(
+    ids: NDArray[np.int64], starts: NDArray[np.bool_], tokenizer: Tokenizer, share: float, dice: np.random.Generator
+) -> Hidden:
+    """Hide whole words of (n,) tokens; special tokens are neither hidden nor drawn."""
+    assert tokenizer.mask_id is not None  # noqa: S101 - the head asked
+    special = {tokenizer.mask_id, tokenizer.pad_id, *tokenizer.eos_ids, *tokenizer.frame[0], *tokenizer.frame[1]}
+    return mask_words(ids, starts, share, tokenizer.mask_id, tokenizer.vocab_size, dice, special)
+
+
+def masked_part(items: Sequence[Hidden]) -> dict[str, Tensor]:
+    """Rows with hidden words as a batch part: ``text_ids``, ``text_mask`` and ``labels``, (R, L) each."""
+    length = pad_to(max(len(read) for read, _ in items))
+    lengths = torch.tensor([len(read) for read, _ in items])
+    return {
+        "text_ids": stack([read for read, _ in items], length, 0),
+        "labels": stack([labels for _, labels in items], length, IGNORED),
+        "text_mask": torch.arange(length)[None, :] < lengths[:, None],
+    }

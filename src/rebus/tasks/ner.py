@@ -1,0 +1,298 @@
+"""``ner``: spans of a text and their labels, by tagging its words (Chinese: its characters).
+
+A word's tag is read from its first piece. What the model says is made legal by the Viterbi algorithm over the rules of
+BIO or BIOES, as in Collobert et al. 2011, "Natural Language Processing (Almost) from Scratch".
+
+Letters: U units, T tags, L pieces.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus import recipe
+from rebus.data.marks import Marks, in_characters, in_units
+from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
+from rebus.errors import DataError
+from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.spans import share_of, span_statistics
+from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+
+Matrix = NDArray[np.float64]
+
+
+@TASKS.register("ner")
+class Ner(WordsTask):
+    """Columns: ``tokens``: a list of words, or text; ``tags``: a tag for each, or ``{start, end, label}`` spans."""
+
+    name = "ner"
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",), required=False),
+        "tokens": Role(("text", "labels", "category")),
+        "tags": Role(("tags", "labels", "text", "category")),
+    }
+    inputs = ("picture", "tokens")
+    watch = "f1"
+    padding: ClassVar[dict[str, Any]] = {"target": IGNORED}
+
+    def __init__(self, settings: recipe.TaskSettings) -> None:
+        super().__init__(settings)
+        self.restore({"labels": [], "marks": {}})
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """Learn how the columns are written, and the labels in sorted order."""
+        texts, cells = ([values[role][row] for row in rows] for role in ("tokens", "tags"))
+        self.marks = Marks.of(texts, cells, self.settings.label_names)
+        found = sorted({label for row in rows if self.usable(values, row) for *_, label in self._read(values, row)[2]})
+        if not found:
+            raise DataError(
+                f"column '{self.settings.columns['tags']}'",
+                "spans with labels in the training rows",
+                "none",
+                "write a tag such as B-PER for each word, or spans as {start, end, label}",
+            )
+        self.restore({"labels": found, "marks": self.marks.as_dict()})
+
+    def state(self) -> dict[str, Any]:
+        """The labels, and how the columns were written."""
+        return {"labels": self.labels, "marks": self.marks.as_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take back what ``fit`` learned."""
+        self.labels: list[str] = list(state["labels"])
+        self.marks = Marks.from_dict(state["marks"])
+        if self.marks.style == "single" and not self.marks.spans:  # each word has a label: there is nothing to join
+            self.tags = [f"S-{label}" for label in self.labels]
+        else:
+            letters = "BI" if self.settings.scheme == "BIO" else "BIES"
+            self.tags = [OUTSIDE, *(f"{letter}-{label}" for label in self.labels for letter in letters)]
+        self.index = {tag: number for number, tag in enumerate(self.tags)}
+        self.legal = legal_steps(self.tags)
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A text and marks; no mark at all is a fact too."""
+        return all(role in values and values[role][row] is not None for role in ("tokens", "tags"))
+
+    def head(self, codec: Codec) -> HeadSpec:
+        """A number a tag."""
+        seen = ("picture",) if self.uses_picture else ()
+        return HeadSpec("words", len(self.tags), (*seen, "text"))
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """The texts, words joined."""
+        return [self.marks.units(values["tokens"][row]).text for row in rows if values["tokens"][row] is not None]
+
+    def long_text(self, values: Values, row: int) -> str:
+        """The text, words joined."""
+        return self.marks.units(values["tokens"][row]).text
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """Also how many rows break the rules of their scheme."""
+        loose = sum(not self.marks.keeps_rules(values["tags"][row]) for row in rows)
+        told = (
+            f"task {self.name}: {loose} rows break the rules of their tags' scheme, such as an I- that follows no B-; "
+        )
+        read = "they are read as the CoNLL evaluation reads them, a span from there on"
+        return [*super().notes(values, rows, codec), *([told + read] if loose else [])]
+
+    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+        """Pieces, and where the first one of each unit is."""
+        spans: list[Span] = []
+        if learn:
+            units, spans, _ = self._read(values, row)
+        else:
+            units = self._units(values, row)
+        tags = np.asarray([self.index.get(tag, IGNORED) for tag in self._inside(spans, len(units.offsets))])
+        before, after = frame_of(codec)
+        pieces = pieces_of(codec, units, most=max(1, min(32, codec.max_length - len(before) - len(after))))
+        firsts = np.asarray(pieces.firsts, dtype=np.int64)
+        items: list[Item] = []
+        for start, end in windows_of(pieces.firsts, len(pieces.ids), codec.max_length - len(before) - len(after)):
+            ids = [*before, *pieces.ids[start:end], *after] or [codec.tokenizer.eos_id]
+            here = np.flatnonzero((firsts >= start) & (firsts < end))
+            at = firsts[here] - start + len(before)
+            item: Item = {"text_ids": np.asarray(ids, dtype=np.int64), "units": here, "at": at}
+            if learn:
+                item["target"] = np.full(len(ids), IGNORED, dtype=np.int64)
+                item["target"][at] = tags[here]
+            items.append(item)
+        return items
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Cross-entropy of each unit's first piece."""
+        target = part["target"].flatten()
+        summed = functional.cross_entropy(
+            outputs.float().flatten(0, 1),
+            target,
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.settings.label_smoothing,
+        )
+        return summed / (target != IGNORED).sum().clamp(min=1)
+
+    def predict_row(
+        self, values: Values, row: int, windows: list[Item], outputs: list[NDArray[np.float32]]
+    ) -> Prediction:
+        """The spans of the likeliest legal tags; each unit is read where most stands around it."""
+        units = self._units(values, row)
+        scores = np.zeros((len(units.offsets), len(self.tags)))
+        context = np.full(len(units.offsets), -1)
+        for window, numbers in zip(windows, outputs, strict=True):
+            room = np.minimum(window["at"], len(window["text_ids"]) - 1 - window["at"])
+            better = room > context[window["units"]]
+            chosen = window["units"][better]
+            scores[chosen] = numbers[window["at"][better]]
+            context[chosen] = room[better]
+        chances = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True) if len(scores) else scores
+        path = best_path(chances, self.legal)
+        sure = np.exp(chances[np.arange(len(path)), path])
+        found = []
+        for start, end, label in spans_of([self.tags[number] for number in path]):
+            first, last = units.offsets[start][0], units.offsets[end - 1][1]
+            score = float(np.exp(np.log(np.maximum(sure[start:end], 1e-12)).mean()))
+            told = {"text": units.text[first:last], "label": label, "start": first, "end": last}
+            found.append(told | ({"words": [start, end]} if units.given else {}) | {"score": round(score, 6)})
+        return Prediction(found, float(np.exp(np.log(np.maximum(sure, 1e-12)).mean())) if len(sure) else 1.0)
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Precision, recall and F1 of spans, micro, macro and by label; the share of words with the right tag."""
+        truth, told = [], []
+        right, count = [], []
+        for row, prediction in zip(rows, predictions, strict=True):
+            units, spans, characters = self._read(values, row)
+            said = [(span["start"], span["end"], span["label"]) for span in prediction.value]
+            truth.append(characters)
+            told.append(said)
+            mine, other = (tags_of(each, len(units.offsets)) for each in (spans, in_units(units, said)))
+            right.append(sum(a == b for a, b in zip(mine, other, strict=True)))
+            count.append(len(mine))
+        return {**span_statistics(truth, told), "word_accuracy": share_of(right, count)}
+
+    def quick_score(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, float]:
+        """Without the figures of each label."""
+        found = super().quick_score(values, rows, predictions)
+        return {name: value for name, value in found.items() if not name.startswith(("f1 ", "macro_p", "macro_r"))}
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """1 where the row's spans are exactly the true ones."""
+        truth = [set(self._read(values, row)[2]) for row in rows]
+        told = [{(span["start"], span["end"], span["label"]) for span in p.value} for p in predictions]
+        return np.asarray([float(said == spans) for said, spans in zip(told, truth, strict=True)])
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """Strings that were spans in training, each with its commonest label; the longest one first."""
+        counts: dict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
+        outside: Counter[tuple[str, ...]] = Counter()
+        for row in train_rows:
+            units, spans, _ = self._read(known, row)
+            words = words_of(units)
+            for start, end, label in spans:
+                counts[tuple(words[start:end])][label] += 1
+            inside = {place for start, end, _ in spans for place in range(start, end)}
+            outside.update((word,) for place, word in enumerate(words) if place not in inside)
+        # A word that is mostly no span, as "May" may be, is not one here either.
+        best = {
+            words: min(labels, key=lambda label: (-labels[label], label))
+            for words, labels in counts.items()
+            if sum(labels.values()) >= outside[words]
+        }
+        longest = max((len(words) for words in best), default=0)
+        told = []
+        for row in rows:
+            units = self._units(values, row)
+            found = in_characters(units, look_up(words_of(units), best, longest))
+            told.append(Prediction([{"start": start, "end": end, "label": label} for start, end, label in found]))
+        return told, "dictionary of training spans"
+
+    def truth(self, values: Values, row: int) -> Any:
+        """The true spans with their text."""
+        units, _, spans = self._read(values, row)
+        return [{"text": units.text[start:end], "label": label} for start, end, label in spans]
+
+    def _units(self, values: Values, row: int) -> Units:
+        """The row's units, cut as its tags cut them where it has any."""
+        if "tags" in values and values["tags"][row] is not None and values["tokens"][row] is not None:
+            return self._read(values, row)[0]
+        return self.marks.units(values["tokens"][row])
+
+    def _read(self, values: Values, row: int) -> tuple[Units, list[Span], list[Span]]:
+        text, cell = values["tokens"][row], values["tags"][row]
+        wrong = self.marks.wrong(text, cell)
+        if wrong is not None:
+            raise DataError(f"row {row + 1}, column '{self.settings.columns['tags']}'", *wrong)
+        return self.marks.read(text, cell)
+
+    def _inside(self, spans: Sequence[Span], count: int) -> list[str]:
+        """Tags as the model knows them."""
+        if self.tags[:1] == [OUTSIDE]:
+            return tags_of(spans, count, self.settings.scheme)
+        return [f"S-{label}" for *_, label in spans] if spans else [OUTSIDE] * count
+
+
+def words_of(units: Units) -> list[str]:
+    """The text of each unit."""
+    return [units.text[start:end] for start, end in units.offsets]
+
+
+def look_up(words: Sequence[str], known: dict[tuple[str, ...], str], longest: int) -> list[Span]:
+    """From left to right, the longest run of words that is known."""
+    found: list[Span] = []
+    place = 0
+    while place < len(words):
+        sizes = range(min(longest, len(words) - place), 0, -1)
+        size = next((size for size in sizes if tuple(words[place : place + size]) in known), 0)
+        if size:
+            found.append((place, place + size, known[tuple(words[place : place + size])]))
+        place += max(size, 1)
+    return found
+
+
+def legal_steps(tags: Sequence[str]) -> Matrix:
+    """(T + 1, T + 1) 0 where a tag may follow another, else minus infinity; the last row begins, the last column ends.
+
+    Inside follows only a begun span of the same label, and under BIOES a begun span must end.
+    """
+    ends = any(parts_of(tag)[0] == "E" for tag in tags)
+
+    def may_follow(before: tuple[str, str], after: tuple[str, str]) -> bool:
+        is_open = before[0] in ("B", "I")
+        if after[0] in ("I", "E"):
+            return is_open and before[1] == after[1]
+        return not (is_open and ends)
+
+    edge = (OUTSIDE, "")
+    parts = [*(parts_of(tag) for tag in tags), edge]
+    return np.asarray([[0.0 if may_follow(one, other) else -np.inf for other in parts] for one in parts])
+
+
+def best_path(chances: Matrix, steps: Matrix) -> NDArray[np.int64]:
+    """The likeliest sequence of tags: (U, T) log-probabilities and ``legal_steps`` -> (U,) numbers of tags.
+
+    Source: Viterbi 1967, "Error Bounds for Convolutional Codes and an Asymptotically Optimum Decoding Algorithm".
+    """
+    count = len(chances)
+    if not count:
+        return np.zeros(0, dtype=np.int64)
+    between = steps[:-1, :-1]
+    best = chances[0] + steps[-1, :-1]
+    came = np.zeros(chances.shape, dtype=np.int64)
+    for place in range(1, count):
+        ways = best[:, None] + between  # (before, after)
+        came[place] = ways.argmax(0)
+        best = ways.max(0) + chances[place]
+    path = np.zeros(count, dtype=np.int64)
+    path[-1] = (best + steps[:-1, -1]).argmax()
+    for place in range(count - 1, 0, -1):
+        path[place - 1] = came[place, path[place]]
+    return path

@@ -1,0 +1,167 @@
+"""Tasks whose head gives numbers for each piece of a text: how a text becomes pieces, windows and a batch.
+
+A text longer than the model reads is cut into windows that overlap, so that nothing of it is lost.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rebus.data.tagging import Offset, Units
+from rebus.models.vlm import IGNORED
+from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.cells import pad_texts
+
+MOST_PIECES = 32  # of one unit, say an address of 200 characters; its label stands on the first
+MOST_WINDOWS = 8  # of one row in one training batch; which of them, the epoch decides
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """A text as the text tower reads it.
+
+    Attributes:
+        ids: one a piece.
+        offsets: where in the text each piece stands, in characters.
+        firsts: for each unit, its first piece. Units never share a piece.
+    """
+
+    ids: list[int]
+    offsets: list[Offset]
+    firsts: list[int]
+
+
+def pieces_of(codec: Codec, units: Units, *, most: int = MOST_PIECES) -> Pieces:
+    """Cut a text into pieces so that every unit has at least one of its own.
+
+    A piece that holds several units, as a common Chinese word does, is cut into these; a unit that leaves no trace,
+    as signs do among word vectors, gets a piece that says "unknown".
+    """
+    reader = codec.reader or codec.tokenizer
+    ids, offsets = reader.encode_with_offsets(units.text)
+    starts, ends = [start for start, _ in units.offsets], [end for _, end in units.offsets]
+    reached = [(bisect_right(ends, start), bisect_left(starts, end)) for start, end in offsets]
+    shared = [False] * len(units.offsets)
+    for first, last in reached:
+        if last - first > 1:
+            shared[first:last] = [True] * (last - first)
+    entries: list[tuple[int, int, int, Offset, int]] = []  # start, order, id, offset, unit (-1: between units)
+    counts = [0] * len(units.offsets)
+    for (first, last), one, offset in zip(reached, ids, offsets, strict=True):
+        unit = first if last > first else -1
+        if unit >= 0 and (shared[unit] or counts[unit] == most):
+            continue
+        if unit >= 0:
+            counts[unit] += 1
+        entries.append((offset[0], len(entries), one, offset, unit))
+    for unit, offset in enumerate(units.offsets):
+        if not counts[unit]:
+            alone = _alone(reader, units.text[offset[0] : offset[1]]) or (_unknown(codec),)
+            entries += [(offset[0], len(entries) + i, one, offset, unit) for i, one in enumerate(alone[:most])]
+    entries.sort(key=lambda entry: entry[:2])
+    firsts = [-1] * len(units.offsets)
+    for place in range(len(entries) - 1, -1, -1):
+        if entries[place][4] >= 0:
+            firsts[entries[place][4]] = place
+    return Pieces([entry[2] for entry in entries], [entry[3] for entry in entries], firsts)
+
+
+@lru_cache(maxsize=50_000)
+def _alone(reader: Any, text: str) -> tuple[int, ...]:
+    return tuple(reader.encode(text))
+
+
+def _unknown(codec: Codec) -> int:
+    return int(codec.tokenizer.eos_id if codec.reader is None else codec.reader.unknown_id)
+
+
+def windows_of(firsts: Sequence[int], count: int, room: int) -> list[tuple[int, int]]:
+    """Which pieces each window holds, [start, end): all of them together, a quarter of a window twice.
+
+    Args:
+        firsts: first pieces of units, rising; a window begins with one.
+        count: pieces.
+        room: most pieces of a window.
+    """
+    windows = [(0, min(room, count))]
+    while windows[-1][1] < count:
+        start, end = windows[-1]
+        later = bisect_right(firsts, start)
+        chosen = bisect_right(firsts, end - room // 4) - 1
+        begin = firsts[max(chosen, later)] if later < len(firsts) else end
+        begin = min(begin, end) if begin > start else end
+        windows.append((begin, min(begin + room, count)))
+    return windows
+
+
+class WordsTask(Task):
+    """A task whose head gives C numbers for each piece of its text: ner, extract."""
+
+    padding: ClassVar[dict[str, Any]] = {}  # further arrays (L,) of an item, and what fills their rows
+
+    @abstractmethod
+    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+        """A row's windows, at least one: ``text_ids`` (L,), what ``padding`` names, and what ``predict_row`` needs."""
+
+    @abstractmethod
+    def predict_row(self, values: Values, row: int, windows: list[Item], outputs: list[NDArray[np.float32]]) -> Any:
+        """The Prediction for a row, from the (L, C) numbers of each of its windows."""
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """The windows of the rows; in training, of a very long text a few that change from epoch to epoch."""
+        found: list[Item] = []
+        for row in rows:
+            if key is not None and not self.usable(values, row):
+                continue
+            made = self.windows(values, row, codec, learn=key is not None)
+            if key is not None and len(made) > MOST_WINDOWS:
+                chosen = np.random.default_rng((*key, row)).permutation(len(made))[:MOST_WINDOWS]
+                made = [made[place] for place in sorted(chosen)]
+            found += made
+        return found
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many texts are longer than the model reads at once."""
+        long = [row for row in rows if len(self.long_text(values, row)) > codec.max_length]
+        cut = sum(len(self.windows(values, row, codec, learn=False)) > 1 for row in long)
+        if not cut:
+            return []
+        return [
+            f"task {self.name}: {cut} rows are longer than {codec.max_length} tokens and are read in windows that "
+            "overlap; otherwise: --set text.max_length=TOKENS"
+        ]
+
+    @abstractmethod
+    def long_text(self, values: Values, row: int) -> str:
+        """The text that windows are cut from."""
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """Pad windows to one length."""
+        part = {"owner": torch.tensor(owner, dtype=torch.long)}
+        part["text_ids"], part["text_mask"] = pad_texts([item["text_ids"] for item in items])
+        for name, filler in self.padding.items():
+            if name in items[0]:
+                rows = torch.full(part["text_ids"].shape, filler, dtype=torch.as_tensor(items[0][name]).dtype)
+                for place, item in enumerate(items):
+                    rows[place, : len(item[name])] = torch.as_tensor(item[name])
+                part[name] = rows
+        return part
+
+
+def frame_of(codec: Codec) -> tuple[list[int], list[int]]:
+    """What the text tower expects before and after a text."""
+    before, after = ((), ()) if codec.reader is not None else codec.tokenizer.frame
+    return list(before), list(after)
+
+
+__all__ = ["IGNORED", "Pieces", "WordsTask", "frame_of", "pieces_of", "windows_of"]

@@ -1,0 +1,67 @@
+"""``translate``: a text in one language in, the same in another out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.tasks.base import TASKS, Prediction, Role, Values
+from rebus.tasks.cells import as_text, as_texts
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.overlap import translation_statistics
+from rebus.tasks.metrics.text_generation import caption_matches
+from rebus.tasks.writing import WritingTask
+
+
+@TASKS.register("translate")
+class Translate(WritingTask):
+    """Columns: ``source``, ``target`` (one text, or several right ones), perhaps ``direction``: ``en-zh`` and so on.
+
+    With a direction column a model can learn several: the direction is said before the source.
+    """
+
+    name = "translate"
+    roles: ClassVar[dict[str, Role]] = {
+        "direction": Role(("category", "text", "ignore"), required=False),
+        "source": Role(("text", "category")),
+        "target": Role(("text", "category")),
+    }
+    watch = "chrf"
+    blind_baseline = True
+    inputs: ClassVar[tuple[str, ...]] = ("direction", "source")
+
+    def prompt(self, values: Values, row: int) -> str:
+        """The settings' instruction, the direction where there is one, and the source."""
+        direction = as_text(values["direction"][row]).strip() if "direction" in values else ""
+        said = f"{direction}: {as_text(values['source'][row])}" if direction else as_text(values["source"][row])
+        return f"{self.settings.instruction}\n{said}" if self.settings.instruction else said
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The first of the translations is the one learned; all are accepted."""
+        return as_texts(values["target"][row])[:1] if "target" in values else []
+
+    def types(self, values: Values, rows: Sequence[int]) -> list[str] | None:
+        """The direction of each row, where there is such a column."""
+        return [as_text(values["direction"][row]).strip() for row in rows] if "direction" in values else None
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """BLEU (Chinese cut into characters where the targets are Chinese), chrF and exact match."""
+        return translation_statistics(*self._said_and_known(values, rows, predictions))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match."""
+        return caption_matches(*self._said_and_known(values, rows, predictions))
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The source as it is, which is right where names and numbers stay."""
+        return [Prediction(as_text(values["source"][row])) for row in rows], "the source, copied"
+
+    def _said_and_known(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[list[str], list[list[str]]]:
+        return [str(prediction.value) for prediction in predictions], [as_texts(values["target"][row]) for row in rows]
