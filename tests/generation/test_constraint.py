@@ -65,8 +65,7 @@ def test_json_is_always_of_the_schema(writer: TextWriter, guide: Guide, temperat
 @pytest.mark.parametrize("pattern", [r"[a-c]{2}-[0-9]{3}", r"(猫|狗){1,3}有[0-9]条腿", r"yes|no"])
 def test_texts_match_the_expression(writer: TextWriter, guide: Guide, pattern: str) -> None:
     said = {
-        text.text
-        for text in writer.write(PROMPTS, Sampling(60, temperature=2.0, n=4), constraint=guide.regex(pattern))
+        text.text for text in writer.write(PROMPTS, Sampling(60, temperature=2.0, n=4), constraint=guide.regex(pattern))
     }
     assert all(re.fullmatch(pattern, text) for text in said)
     assert len(said) > 1

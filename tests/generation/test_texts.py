@@ -18,7 +18,7 @@ from rebus.models.towers.decoder import Decoder
 from rebus.text.tokenizer import Tokenizer
 
 Make = Callable[..., Decoder]
-WORDS = ["the cat sat on the mat. 猫坐在垫子上。 1 2 3\n", "a dog ran 狗跑了 \"x\": [1, 2]"]
+WORDS = ["the cat sat on the mat. 猫坐在垫子上。 1 2 3\n", 'a dog ran 狗跑了 "x": [1, 2]']
 
 
 def cut(text: str, stops: list[str]) -> str:

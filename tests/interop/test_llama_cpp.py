@@ -208,6 +208,8 @@ def test_sentencepiece_vocabularies_are_cut_alike(tmp_path: Path) -> None:
             assert ours.encode(text) == their_ids(llama, text), repr(text)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not SMOLLM2, reason="SmolLM2's .gguf is not here; run: make interop")
 def test_smollm2_reads_texts_and_answers_alike(tmp_path: Path) -> None:
     import rebus
@@ -218,7 +220,7 @@ def test_smollm2_reads_texts_and_answers_alike(tmp_path: Path) -> None:
     for text in [*texts(500), Path("README.md").read_text(encoding="utf-8")]:
         assert found.tokenizer.encode(text) == their_ids(llama, text), repr(text[:80])
     ids = found.tokenizer.chat([{"role": "user", "content": "What is the capital of France?"}], prompt=True)
-    ours, before = our_greedy(file, ids, 8)
+    ours, before = our_greedy(file, ids, 6)
     assert "Paris" in found.tokenizer.decode(ours)
     assert "Paris" in rebus.load(str(file)).chat([{"role": "user", "content": "What is the capital of France?"}])
     # From 4-bit weights llama.cpp computes in 8 bits: near, but its likeliest word may be another.
@@ -226,7 +228,7 @@ def test_smollm2_reads_texts_and_answers_alike(tmp_path: Path) -> None:
     for precision in ("f32", "f16", "bf16", "q8_0"):  # what was dequantised, written again
         out = tmp_path / f"{precision}.gguf"
         export(file, out, precision=precision)
-        theirs, after = their_greedy(out, ids, 8)
+        theirs, after = their_greedy(out, ids, 6)
         near = np.corrcoef(before, after)[0, 1]
         assert near > (0.99 if precision == "q8_0" else 0.9999), precision  # 8-bit arithmetic again
         if precision != "q8_0":

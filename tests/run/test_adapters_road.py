@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_checkpoints import write_bert, write_checkpoint
 
 from rebus.recipe import Recipe, TaskSettings, override
 from rebus.run.folder import Run
 from rebus.run.foreign import open_checkpoint
 from rebus.run.learn import learn
+from tiny_checkpoints import write_bert, write_checkpoint
 
 peft = pytest.importorskip("peft")
 transformers = pytest.importorskip("transformers")

@@ -102,6 +102,7 @@ def test_settings_are_taken_from_a_checkpoint(table: Path, places: Path) -> None
         ({"model__text__kind": "recurrent"}, r"model\.text\.kind: expected 'decoder'"),
         ({"model__text__depth": 3}, r"model\.text\.depth: expected 2"),
         ({"model__text__rope_theta": 7.0}, r"model\.text\.rope_theta: expected 500"),
+        ({"model__size": "mini"}, r"model\.size: expected nothing.* found 'mini'"),
         ({"text__tokenizer": "other.json"}, r"text\.tokenizer: expected nothing.*brings its own"),
     ],
 )
@@ -230,6 +231,26 @@ def test_a_run_goes_on_to_another_task_with_its_tower_and_tokenizer(table: Path,
     assert "3 begin anew" in told
     with pytest.raises(RecipeError, match=r"model\.text\.heads"):
         ready(recipe(table, "classify", run.folder, model__text__heads=4))
+
+
+def test_a_gguf_file_is_a_base_like_any_other(table: Path, tmp_path: Path) -> None:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from rebus.formats.gguf import write_gguf
+    from rebus.text.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.train(["the cat was red", "the dog was blue"] * 3, 300, pattern="gpt-2")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    theirs = LlamaForCausalLM(LlamaConfig(vocab_size=tokenizer.vocab_size, tie_word_embeddings=True, **shape))
+    file = tmp_path / "model.gguf"
+    write_gguf(file, theirs.config.to_dict(), theirs.state_dict(), tokenizer, precision="f32")
+    made, told = ready(recipe(table, "generate", file))
+    assert made.model.decoder is not None
+    assert torch.equal(made.model.decoder.embed_tokens.weight, theirs.model.embed_tokens.weight)
+    assert made.codec.tokenizer.encode("the cat") == tokenizer.encode("the cat")
+    assert made.prepared.recipe.base == str(file.resolve())
+    assert "0 begin anew" in told
 
 
 def test_pictures_may_join_a_language_model(places: Path, tmp_path: Path) -> None:

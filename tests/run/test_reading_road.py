@@ -103,12 +103,12 @@ def pairs(folder: Path) -> Path:
 
 
 def test_a_pretrained_encoder_keeps_its_vectors_until_it_is_taught_otherwise(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
     reference: Any = write_bert(tmp_path / "bert")
     texts = ["the cat sat", "a dog ran on the mat", "here"]
     given = Predictor.open(tmp_path / "bert").embed(texts)
     for text, vector in zip(texts, given, strict=True):
-        from transformers import AutoTokenizer
-
         ids = AutoTokenizer.from_pretrained(tmp_path / "bert")(text, return_tensors="pt")
         with torch.no_grad():
             mean = reference(**{"input_ids": ids["input_ids"]}).last_hidden_state[0].mean(0)

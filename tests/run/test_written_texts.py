@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_checkpoints import write_checkpoint
 from typer.testing import CliRunner
 
 import rebus
 from rebus.cli.app import app
-from rebus.errors import DataError, RebusError, RecipeError
+from rebus.errors import DataError, RecipeError
 from rebus.generation.sampling import Sampling
 from rebus.text.tokenizer import Tokenizer
+from tiny_checkpoints import write_checkpoint
 
 TURNS = [{"role": "user", "content": "the cat is"}]
 
@@ -82,6 +82,8 @@ def test_a_conversation_equals_transformers(folder: Path, model: Any) -> None:
 
 def test_a_question_is_a_conversation_of_one_turn(model: Any) -> None:
     assert model.ask(None, "the cat is", max_new_tokens=9) == model.chat(TURNS, max_new_tokens=9)
+    told = [{"role": "system", "content": "good dog"}, *TURNS]
+    assert model.ask(None, "the cat is", system="good dog", max_new_tokens=9) == model.chat(told, max_new_tokens=9)
     drawn = [model.ask(None, "the cat is", temperature=2.0, seed=seed, max_new_tokens=9) for seed in (1, 1, 2)]
     assert drawn[0] == drawn[1] != drawn[2]
 

@@ -101,7 +101,7 @@ def model_for(codec: Codec, task: WritingTask) -> VisionLanguageModel:
 
 
 def loss_of(model: VisionLanguageModel, task: WritingTask, part: dict[str, torch.Tensor]) -> torch.Tensor:
-    return task.loss(model({"tasks": {task.name: part}})[task.name], part)
+    return task.loss(model({"tasks": {task.name: part}})[task.name], part).detach()
 
 
 @pytest.mark.parametrize(("name", "columns"), [("generate", ["prompt", "output"]), ("converse", ["messages"])])
@@ -139,7 +139,7 @@ def test_garbage_as_the_labels_of_a_prompt_changes_nothing(codec: Codec, name: s
     kept = (part["labels"] != IGNORED).flatten()
     loss = task.loss(logits[kept], part)
     loss.backward()
-    assert float(loss.detach()) == pytest.approx(float(loss_of(model, task, part).detach()), rel=1e-6)
+    assert float(loss.detach()) == pytest.approx(float(loss_of(model, task, part)), rel=1e-6)
     assert logits.grad is not None
     reached = logits.grad.abs().sum(-1) > 0
     assert torch.equal(reached, kept)
@@ -226,8 +226,8 @@ def test_a_long_conversation_loses_its_oldest_exchanges(codec: Codec) -> None:
     task = made("converse", ["messages"])
     note = task.notes({"messages": [turns, CHAT]}, [0, 1], codec)
     assert note == [
-        f"task converse: 1 of 2 conversations are longer than 128 tokens and lose their oldest turns, {laid.dropped} in "
-        "all; otherwise: --set text.max_length=TOKENS"
+        "task converse: 1 of 2 conversations are longer than 128 tokens and lose their oldest turns, "
+        f"{laid.dropped} in all; otherwise: --set text.max_length=TOKENS"
     ]
     asked = codec.tokenizer.decode(task.ask({"messages": [turns]}, 0, codec), skip_special=False)
     assert asked.endswith("number 29 please<|assistant|>")

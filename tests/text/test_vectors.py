@@ -93,7 +93,7 @@ def test_words_that_stand_together_become_alike(way: str) -> None:
     pytest.importorskip("gensim")
     rng = np.random.default_rng(0)
     texts = [list(rng.choice(words, 12)) for _ in range(150) for words in (COLD, WARM)]
-    made = train_vectors(texts, way, WIDTH, seed=1, epochs=20)  # type: ignore[arg-type]
+    made = train_vectors(texts, way, WIDTH, seed=1, epochs=20)
     assert set(made) == {*COLD, *WARM}
 
     def alike(one: str, others: list[str]) -> float:

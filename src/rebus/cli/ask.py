@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rebus.cli.shared import AnyModel, Precision, say
+from rebus.cli.shared import AnyModel, Precision, System, say
 
 
 def ask(
@@ -18,6 +18,7 @@ def ask(
             metavar="[PICTURE] QUESTION...", help="A picture file, where the model sees pictures; questions."
         ),
     ],
+    system: System = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Longest answer, in tokens, of a model that writes.")
     ] = None,
@@ -29,10 +30,7 @@ def ask(
     model = api.load(run, precision=precision)
     picture, questions = _parted(words, model.sees)
     for question in questions:
-        if max_new_tokens is None:
-            say(model.ask(picture, question))
-        else:
-            say(model.ask(picture, question, max_new_tokens=max_new_tokens))
+        say(model.ask(picture, question, system=system, max_new_tokens=max_new_tokens))
 
 
 def _parted(words: list[str], sees: bool) -> tuple[Path | None, list[str]]:

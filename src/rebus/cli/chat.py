@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rebus.cli.shared import AnyModel, Precision, say
+from rebus.cli.shared import AnyModel, Precision, System, say
 from rebus.errors import PictureError, RebusError
 
 HELP = "/image PATH shows it a picture, /reset forgets the conversation, /help prints this, /quit ends it."
@@ -58,9 +58,7 @@ def chat(
     image: Annotated[
         Path | None, typer.Option("--image", metavar="PICTURE", help="A picture to show it first.")
     ] = None,
-    system: Annotated[
-        str | None, typer.Option("--system", metavar="TEXT", help="What holds for the whole conversation.")
-    ] = None,
+    system: System = None,
     temperature: Annotated[
         float, typer.Option(metavar="T", min=0.0, help="0: the likeliest words; above 0 they are drawn.")
     ] = 0.0,

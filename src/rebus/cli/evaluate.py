@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say
-from rebus.recipe import Kind
+
+if TYPE_CHECKING:
+    from rebus.recipe import Kind
 
 
 def evaluate(
@@ -38,7 +40,7 @@ def evaluate(
     from rebus.atomic import write_json
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
-    known = {word.rpartition("=")[0]: cast(Kind, word.rpartition("=")[2]) for word in kinds or []}
+    known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
     evaluation = api.evaluate_run(run, data, split=split, by=by, task=task, kinds=known)
     evaluation.render(console())
     if out is not None:

@@ -23,6 +23,10 @@ RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, ma
 AnyModel = Annotated[
     str, typer.Argument(metavar="RUN", help="A Run folder, a Hugging Face folder, a .gguf file or a hub id.")
 ]
+System = Annotated[
+    str | None,
+    typer.Option("--system", metavar="TEXT", help="What a model that converses is told first; else as its makers did."),
+]
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option("--precision", help="Of the weights; bf16 writes about twice as fast.")
 ]

@@ -1,9 +1,9 @@
-"""``rebus train``: a table in, a Run folder out."""
+"""``rebus train``: a table or raw text in, a Run folder out."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def train(
     data: Annotated[
         Path | None,
-        typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON, JSONL, Parquet) or a folder; not with --resume."),
+        typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON, JSONL, Parquet), text files, or a folder."),
     ] = None,
     task: Tasks = None,
     recipe: RecipeFile = None,
@@ -59,7 +59,7 @@ def train(
         typer.Option("--tune", metavar="WHAT", help="With --from, what learns: full, lora (adapters) or head."),
     ] = None,
     size: Annotated[
-        Literal[nano, micro, mini, small, base] | None,
+        Literal["nano", "micro", "mini", "small", "base"] | None,
         typer.Option("--size", help="Raw text: one dial for width, depth, batch, rates and length of the run."),
     ] = None,
     split_column: SplitColumn = None,
@@ -72,7 +72,7 @@ def train(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the Run folder.")] = False,
 ) -> None:
-    """Train a model on a table of pictures and text, and leave a Run folder."""
+    """Train a model on a table of pictures and text, or on raw text, and leave a Run folder."""
     settings = [
         *given(
             seed=seed,

@@ -6,6 +6,7 @@ Each reader says what is wrong with a row as (expected, found, do), or gives the
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -161,13 +162,14 @@ def in_characters(units: Units, spans: Sequence[Span]) -> list[Span]:
 
 def in_units(units: Units, spans: Sequence[Span]) -> list[Span]:
     """Spans of characters as spans of units; one that begins or ends inside a unit counts it in."""
+    starts, ends = [start for start, _ in units.offsets], [end for _, end in units.offsets]
     found: list[Span] = []
     before = 0
     for start, end, label in spans:
-        inside = [i for i, (a, b) in enumerate(units.offsets) if a < end and b > start and i >= before]
-        if inside:  # two spans in one word: the first has it
-            found.append((inside[0], inside[-1] + 1, label))
-            before = inside[-1] + 1
+        first, last = max(bisect_right(ends, start), before), bisect_left(starts, end)
+        if first < last:  # two spans in one word: the first has it
+            found.append((first, last, label))
+            before = last
     return found
 
 

@@ -1,7 +1,7 @@
 /* One token through a decoder layer, for a few texts at once: the fast path of rebus.generation.native.
 
-   Writing a token is reading every weight once, so what counts is to read them in one stream and to do little beside it.
-   Weights and cache are float or bfloat16 (read as the upper half of a float), everything between is float.
+   Writing a token is reading every weight once, so what counts is to read them in long streams and to do little
+   beside it. Weights and cache are float or bfloat16 (the upper half of a float), everything between is float.
    Letters: R texts, D width, H heads, G key-value heads, K size of a head, M size inside the feed-forward layer. */
 
 #include <math.h>
@@ -50,6 +50,36 @@ static inline float sum(v16 v) { /* by halves: sixteen additions in a row would 
     b[0] += b[1];
     return (b[0][0] + b[0][2]) + (b[0][1] + b[0][3]);
 }
+
+/* Sixteen vectors to the vector of their sums, together: a third of the work of one after the other. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define FOLDS
+#endif
+#endif
+#ifdef FOLDS
+#define FOLD(a, b, ...) (__builtin_shufflevector(a, b, __VA_ARGS__))
+static inline v16 sums(const v16 *v) {
+    v16 a[8], b[4], c[2];
+    for (int i = 0; i < 8; i++)
+        a[i] = FOLD(v[2 * i], v[2 * i + 1], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               FOLD(v[2 * i], v[2 * i + 1], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    for (int i = 0; i < 4; i++)
+        b[i] = FOLD(a[2 * i], a[2 * i + 1], 0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27) +
+               FOLD(a[2 * i], a[2 * i + 1], 4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31);
+    for (int i = 0; i < 2; i++)
+        c[i] = FOLD(b[2 * i], b[2 * i + 1], 0, 1, 4, 5, 8, 9, 12, 13, 16, 17, 20, 21, 24, 25, 28, 29) +
+               FOLD(b[2 * i], b[2 * i + 1], 2, 3, 6, 7, 10, 11, 14, 15, 18, 19, 22, 23, 26, 27, 30, 31);
+    return FOLD(c[0], c[1], 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30) +
+           FOLD(c[0], c[1], 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+}
+#else
+static inline v16 sums(const v16 *v) {
+    v16 told;
+    for (int i = 0; i < 16; i++) told[i] = sum(v[i]);
+    return told;
+}
+#endif
 
 /* e^x, right to about 2e-7 of itself: 2^n times a polynomial, as in Cephes' expf. */
 static inline v16 exponential(v16 x) {
@@ -100,8 +130,9 @@ static void norm_row(int64_t kind, const float *x, float *y, int64_t n, const fl
 #define UNROLL _Pragma("GCC unroll 8")
 
 /* y[r] = w . x[r] and z[r] = u . x[r] for NB texts: two rows of weights at a time, so that each number of x is read for
-   two products; several running sums, as each addition waits for the one before. X: type of x; V: its vector of WIDE
-   numbers; S: the running sums' vector. */
+   two products. The two are far apart, for two rows side by side would be one stream that jumps to and fro, which
+   memory gives at half the speed. Several running sums, as each addition waits for the one before.
+   T, X: types of the weights and of x; S: the running sums' vector; WIDE: numbers of one step. */
 #define DOTS(NAME, T, X, S, WIDE, LOADW, LOADX, STEP, ONEW, ONEX, NB, PARTS)                                           \
     static void NAME##_##NB(const T *w, const T *u, const X *x, int64_t k, float *y, float *z) {                       \
         S s[NB][PARTS], t[NB][PARTS];                                                                                  \
@@ -116,15 +147,22 @@ static void norm_row(int64_t kind, const float *x, float *y, int64_t n, const fl
                 s[r][0] = STEP(s[r][0], LOADW(w + j), LOADX(x + r * k + j));                                           \
                 t[r][0] = STEP(t[r][0], LOADW(u + j), LOADX(x + r * k + j));                                           \
             }                                                                                                          \
-        UNROLL for (int r = 0; r < NB; r++) {                                                                          \
-            S v = s[r][0], o = t[r][0];                                                                                \
-            UNROLL for (int p = 1; p < PARTS; p++) v += s[r][p], o += t[r][p];                                         \
-            y[r] = sum((v16)v), z[r] = sum((v16)o);                                                                    \
+        if (NB == 8) {                                                                                                 \
+            v16 all[16];                                                                                               \
+            UNROLL for (int r = 0; r < NB; r++) all[r] = (v16)s[r][0], all[8 + r] = (v16)t[r][0];                      \
+            v16 told = sums(all);                                                                                      \
+            memcpy(y, &told, 32), memcpy(z, (char *)&told + 32, 32);                                                   \
+        } else                                                                                                         \
+            UNROLL for (int r = 0; r < NB; r++) {                                                                      \
+                S v = s[r][0], o = t[r][0];                                                                            \
+                UNROLL for (int p = 1; p < PARTS; p++) v += s[r][p], o += t[r][p];                                     \
+                y[r] = sum((v16)v), z[r] = sum((v16)o);                                                                \
+            }                                                                                                          \
+        for (int r = 0; r < NB; r++)                                                                                   \
             for (int64_t i = j; i < k; i++) {                                                                          \
                 y[r] += ONEW(w + i) * ONEX(x + r * k + i);                                                             \
                 z[r] += ONEW(u + i) * ONEX(x + r * k + i);                                                             \
             }                                                                                                          \
-        }                                                                                                              \
     }
 #define EVERY(NAME, T, X, ...)                                                                                         \
     DOTS(NAME, T, X, __VA_ARGS__, 1, 4)                                                                                \
@@ -193,7 +231,7 @@ static float shares(float *scores, int64_t count, float scale, const uint8_t *se
 }
 
 #define ALL(T, LOAD, ONE)                                                                                              \
-    /* One head of one text looks at its keys: softmax(q k / sqrt(K)) v; scores: room for one number a key. */          \
+    /* One head of one text looks at its keys: softmax(q k / sqrt(K)) v; scores: room for one number a key. */         \
     static void look_##T(const float *q, const T *keys, const T *values, int64_t count, int64_t size,                  \
                          const uint8_t *seen, float *scores, float *out) {                                             \
         int64_t middle = (count + 1) / 2;                                                                              \
@@ -248,7 +286,7 @@ static inline void product(int64_t is_half, const void *w, const float *b, int64
     }
 }
 
-/* Normalise one head and turn it to its position: pairs (x[i], x[i + K/2]) by the angle whose cosine and sine are given. */
+/* Normalise one head and turn it to its position: pairs (x[i], x[i + K/2]) by the angle of cos and sin. */
 static void place(float *x, int64_t size, const float *norm, double eps, const float *cos, const float *sin) {
     if (norm) norm_row(RMS, x, x, size, norm, 0, eps);
     if (!cos) return;
@@ -262,8 +300,9 @@ static void place(float *x, int64_t size, const float *norm, double eps, const f
 /* x (R, D) goes through the layer in place. keys, values (R, G, room, K): the new token's are written at ``at``.
    seen (R, seen_step) bytes: which of the tokens up to ``at`` each text sees, or NULL: all. cos, sin (R, K/2) or NULL.
    work: R x (max(D, H K, M) + D + (H + 2G) K + 2M + H (at + 1)) floats. */
-void rebus_layer(const Layer *l, int64_t rows, float *x, float *work, void *keys, void *values, int64_t room, int64_t at,
-                 const uint8_t *seen, int64_t seen_step, const float *cos, const float *sin, int32_t threads) {
+void rebus_layer(const Layer *l, int64_t rows, float *x, float *work, void *keys, void *values, int64_t room,
+                 int64_t at, const uint8_t *seen, int64_t seen_step, const float *cos, const float *sin,
+                 int32_t threads) {
     const int64_t D = l->width, K = l->size, H = l->heads, G = l->groups, M = l->hidden, HK = H * K, GK = G * K;
     const int64_t wide = D > HK ? D : HK, widest = wide > M ? wide : M, pieces = (M + 63) / 64, is_half = l->half;
     float *in = work, *h = in + rows * widest, *q = h + rows * wide, *k = q + rows * HK, *v = k + rows * GK,

@@ -148,26 +148,29 @@ class Native:
         return self._cos[positions], self._sin[positions]
 
 
+_FIELDS: list[tuple[str, Any]] = [
+    *((name, ctypes.c_int64) for name in ("width", "heads", "groups", "size", "hidden", "norm", "act", "half")),
+    ("eps", ctypes.c_double),
+    *((name, ctypes.c_void_p) for name in ("wq", "wk", "wv", "wo", "wu", "wg", "wd")),
+    *((name, ctypes.c_void_p) for name in ("bq", "bk", "bv", "bo", "bu", "bg", "bd")),
+    *((name, ctypes.c_void_p) for name in ("n1", "n1b", "n2", "n2b", "qn", "kn")),
+]
+
+
 class _CLayer(ctypes.Structure):
     """``Layer`` of native.c."""
 
-    _fields_ = [
-        *((name, ctypes.c_int64) for name in ("width", "heads", "groups", "size", "hidden", "norm", "act", "half")),
-        ("eps", ctypes.c_double),
-        *((name, ctypes.c_void_p) for name in ("wq", "wk", "wv", "wo", "wu", "wg", "wd")),
-        *((name, ctypes.c_void_p) for name in ("bq", "bk", "bv", "bo", "bu", "bg", "bd")),
-        *((name, ctypes.c_void_p) for name in ("n1", "n1b", "n2", "n2b", "qn", "kn")),
-    ]
+    _fields_ = _FIELDS
 
 
 class _Layer:
     """One layer's sizes and the addresses of its weights; keeps what it points to."""
 
     def __init__(self, layer: DecoderLayer, half: int) -> None:
-        attention, mlp = layer.self_attn, layer.mlp
+        attention = layer.self_attn
         self.heads, self.groups, self.size = attention.heads, attention.kv_heads, attention.head_dim
         self._kept: list[Any] = [*layer.parameters()]
-        up, gate, down, act = _feedforward(mlp)
+        up, gate, down, act = _feedforward(layer.mlp)
         width, hidden, inside = attention.q_proj.in_features, up.out_features, attention.heads * attention.head_dim
         widest = max(width, inside)
         self.work = max(widest, hidden) + widest + inside + 2 * self.groups * self.size + 2 * hidden
@@ -216,10 +219,9 @@ class _Layer:
 class _Norm:
     """A norm's kind, epsilon and the addresses of its scale and shift."""
 
-    def __init__(self, module: nn.Module) -> None:
-        shift = getattr(module, "bias", None)
-        self.kind, self.eps = int(isinstance(module, nn.LayerNorm)), float(module.eps)  # type: ignore[arg-type]
-        vectors = (module.weight, shift)
+    def __init__(self, module: Any) -> None:
+        self.kind, self.eps = int(isinstance(module, nn.LayerNorm)), float(module.eps)
+        vectors: tuple[Tensor | None, ...] = (module.weight, getattr(module, "bias", None))
         self._kept = [None if one is None else one.detach().float().contiguous() for one in vectors]
         self.scale, self.shift = (None if one is None else one.data_ptr() for one in self._kept)
 
@@ -256,7 +258,7 @@ def _library() -> Any:
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of its functions' arguments."""
     pointer, whole, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    layer = [pointer, whole, *[pointer] * 4, whole, whole, pointer, whole, pointer, pointer, count]
+    layer: list[Any] = [pointer, whole, *[pointer] * 4, whole, whole, pointer, whole, pointer, pointer, count]
     library.rebus_layer.argtypes = layer
     library.rebus_norm.argtypes = [whole, whole, pointer, pointer, whole, pointer, pointer, ctypes.c_double]
     library.rebus_product.argtypes = [whole, whole, pointer, pointer, whole, whole, pointer, pointer, count]

@@ -200,7 +200,8 @@ class _Linear:
         if known and len(known) < len(biases):
             known = [w.new_zeros(len(w)) if b is None else b.detach() for w, b in zip(weights, biases, strict=True)]
         self.bias = torch.cat(known).to(dtype) if known else None
-        self.packed = weight.device.type == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        able = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
+        self.packed = able and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR) if self.packed else weight
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -230,10 +231,11 @@ def _norm(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
         return lambda x: F.layer_norm(x, shape, weight, bias, eps)
     assert isinstance(module, RMSNorm)  # noqa: S101 - make_norm knows these two
     scale, count = module.weight.detach().to(dtype), module.weight.numel()
-    base = torch.full((), module.eps, device=scale.device)
+    exact = torch.promote_types(dtype, torch.float32)
+    base = torch.full((), module.eps, dtype=exact, device=scale.device)
 
     def rms(x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
         root = torch.addcmul(base, length, length, value=1 / count).rsqrt_()
         return (x * root).to(dtype).mul_(scale)
 

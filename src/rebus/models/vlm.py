@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
-from rebus.models.fusion import FUSIONS, Condition, Fusion
+from rebus.models.fusion import Condition, attends_memory, make_fusion
 from rebus.models.masked import MaskedHead
 from rebus.models.naming import Names, NamingHead
 from rebus.models.towers import TOWERS
@@ -287,33 +287,6 @@ class VisionLanguageModel(nn.Module):
         chosen = features.tokens[part["labels"] != IGNORED]
         logits: Tensor = self.heads[name](chosen, self.text.words.weight)
         return logits
-
-
-def attends_memory(settings: recipe.Fusion) -> bool:
-    """Whether a decoder beneath this fusion needs cross-attention layers."""
-    return settings.kind != "none" and FUSIONS.get(settings.kind).attends_memory
-
-
-def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool) -> Fusion | None:
-    """The recipe's fusion; None where it is ``none`` or nothing is fused.
-
-    Args:
-        settings: the recipe's ``model``.
-        widths: modality: width of its tower's Features.
-        writes: whether a decoder writes from what these towers read.
-
-    Raises:
-        RecipeError: it is ``none`` and there is something to join.
-    """
-    if settings.fusion.kind == "none":
-        if len(widths) > 1 or writes:
-            found = " and ".join([*widths, *(["what is written"] if writes else [])])
-            do = "set model.fusion.kind to joint, unified or cross"
-            raise RecipeError("model.fusion.kind", "a fusion", f"'none', with {found} to join", do)
-        return None
-    fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
-    joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
-    return fusion(joined, widths, settings.text.width) if widths else None
 
 
 def make_head(width: int, outputs: int, dropout: float) -> nn.Module:

@@ -75,6 +75,7 @@ class Text(Section):
     tokenizer: str | None = Field(None, description="a tokenizer.json to use instead of training one")
     segment: Literal["auto", "none", "jieba"] = Field("auto", description="Chinese word segmentation, for word vectors")
     max_length: int = Field(256, ge=4, description="most tokens of one text; longer ones are cut and counted")
+    words: int = Field(20_000, ge=20, description="word vectors: most words that have a vector of their own")
     stop_words: Literal["none", "auto", "en", "zh"] = Field(
         "none", description="word vectors: leave out words such as 'the'; auto: of both languages"
     )
@@ -155,6 +156,7 @@ class Tower(Section):
     segments: int = Field(2, ge=1, description="encoder: segments there are vectors for")
     pool: Literal["mean", "cls"] = Field("mean", description="encoder: how one vector is made of many")
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
+    word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
     frozen: bool = Field(False, description="do not train; features are computed once and kept")
     weights: str | None = Field(None, description="a checkpoint folder or Run to start from")
 
@@ -162,7 +164,7 @@ class Tower(Section):
 class Fusion(Section):
     """How pictures and words are joined."""
 
-    kind: str = Field("unified", description="joint, unified or cross")
+    kind: str = Field("unified", description="joint, unified or cross; none: one modality, nothing to join")
     how: Literal["concat", "mean", "weighted", "sum"] = Field("concat", description="joint: how features are fused")
     depth: int = Field(2, ge=1, description="unified, cross: layers of the fusion itself (heads that classify)")
     heads: int | None = Field(None, ge=1, description="unified, cross: attention heads; None: as the text tower has")
@@ -189,7 +191,9 @@ class Model(Section):
     picture: Tower = Field(
         default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
     )
-    text: Tower = Field(default_factory=Tower, description="text tower; kind auto: decoder")
+    text: Tower = Field(
+        default_factory=Tower, description="text tower; kind auto: decoder; encoder where text is only read"
+    )
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
     lora: Lora = Field(default_factory=Lora, description="adapters")
 

@@ -107,7 +107,8 @@ def describe_run(run: Run, lang: str) -> ReportData:
     """Everything that a Run can tell of itself."""
     if is_language_run(run.evaluation):
         scores = run.evaluation["tasks"].items()
-        return describe_language_run(run, [one for name, score in scores for one in results_of_score(name, score)], lang)
+        results = [one for name, score in scores for one in results_of_score(name, score)]
+        return describe_language_run(run, results, lang)
     said = SAID[lang]
     predictor = Predictor.open(run.folder)
     recipe, evaluation = predictor.recipe, run.evaluation

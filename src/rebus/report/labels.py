@@ -94,6 +94,7 @@ _METRICS: dict[str, tuple[str, str]] = {
 }
 # full marks of what is not a share
 _SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman": 1.0}
+_THREE_PLACES = frozenset({"bits_per_byte"})  # where differences of a hundredth matter
 _UNITS = frozenset({"bits_per_byte", "mae", "perplexity", "rmse"})  # in a unit of their own: no full marks
 
 
@@ -130,6 +131,8 @@ def figure(value: float | None, metric: str) -> str:
     """A figure as text: ``53.2%``, ``38.0`` or ``0.127``."""
     if value is None:
         return ""
+    if metric in _THREE_PLACES:
+        return f"{value:.3f}"
     return _minus(f"{100 * value:.1f}%") if is_share(metric) else number(value)
 
 

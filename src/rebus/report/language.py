@@ -13,7 +13,7 @@ import torch
 
 from rebus._version import __version__
 from rebus.report.contents import Plot, ReportData, Result, Table
-from rebus.report.labels import number
+from rebus.report.labels import figure
 from rebus.report.plots import plot_curves
 from rebus.run.folder import Run
 
@@ -24,7 +24,8 @@ SAID: dict[str, dict[str, Any]] = {
         "lm": "a language model",
         "mlm": "a masked language model",
         "summary": "A model of {parameters:,} parameters, trained from {how} on {megabytes:.1f} MB of text "
-        "({tokens:,} tokens) in {minutes:.1f} minutes on {cores} CPU cores. Figures are for text it was not trained on.",
+        "({tokens:,} tokens) in {minutes:.1f} minutes on {cores} CPU cores. Figures are for text it was not trained "
+        "on.",
         "nothing": "nothing",
         "facts": ("task", "layers", "width", "heads", "vocabulary", "parameters", "size", "steps", "rows a step"),
         "skipped": "skipped steps",
@@ -33,8 +34,8 @@ SAID: dict[str, dict[str, Any]] = {
         "judged": "{documents:,} of {of:,} held-out documents, {kilobytes:,.0f} kB",
         "speed": ("training", "tokens a second", "of a large product's speed", "CPU cores", "machine", "torch"),
         "packers": "Bits a byte, beside compressors",
-        "packers_note": "Compressors know nothing of the text beforehand; the model and the token frequencies were made "
-        "from the training text.",
+        "packers_note": "Compressors know nothing of the text beforehand; the model and the token frequencies were "
+        "made from the training text.",
         "how": "how",
         "bits": "bits per byte",
         "model": "this model",
@@ -58,8 +59,8 @@ SAID: dict[str, dict[str, Any]] = {
         "title": "{name}：{kind}",
         "lm": "语言模型",
         "mlm": "掩码语言模型",
-        "summary": "模型有 {parameters:,} 个参数，以{how}为起点，用 {megabytes:.1f} MB 文本（{tokens:,} 个词元）在 {cores} 个 "
-        "CPU 核上训练了 {minutes:.1f} 分钟。各项数字都来自训练时没有用过的文本。",
+        "summary": "模型有 {parameters:,} 个参数，以{how}为起点，用 {megabytes:.1f} MB 文本（{tokens:,} 个词元）"
+        "在 {cores} 个 CPU 核上训练了 {minutes:.1f} 分钟。各项数字都来自训练时没有用过的文本。",
         "nothing": "随机权重",
         "facts": ("任务", "层数", "宽度", "注意力头", "词表大小", "参数量", "规模", "步数", "每步行数"),
         "skipped": "跳过的步数",
@@ -123,29 +124,33 @@ def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportD
             minutes=trained["seconds"] / 60,
             cores=os.cpu_count() or 1,
         ),
-        facts=_paired(
-            said["facts"],
-            task,
-            str(tower.depth),
-            str(tower.width),
-            str(tower.heads),
-            f"{tower.rows or recipe.text.vocab_size:,}",
-            f"{trained['parameters']:,}",
-            recipe.model.size or "",
-            f"{trained['steps']:,} ({trained['stopped_because']})",
-            f"{rows} x {block}",
-        )
-        + [(said["skipped"], str(len(trained["skipped_steps"])))],
-        data=_paired(
-            said["data"],
-            where,
-            f"{check['rows']:,}",
-            f"{text['tokens']:,}",
-            f"{text['bytes'] / max(text['tokens'], 1):.2f}",
-            f"{read:.2g}",
-            f"{check['waste']:.1%}",
-        )
-        + [(said["left"].format(why), f"{count:,}") for why, count in _left_out(check).items()],
+        facts=[
+            *_paired(
+                said["facts"],
+                task,
+                str(tower.depth),
+                str(tower.width),
+                str(tower.heads),
+                f"{tower.rows or recipe.text.vocab_size:,}",
+                f"{trained['parameters']:,}",
+                recipe.model.size or "",
+                f"{trained['steps']:,} ({trained['stopped_because']})",
+                f"{rows} x {block}",
+            ),
+            (said["skipped"], str(len(trained["skipped_steps"]))),
+        ],
+        data=[
+            *_paired(
+                said["data"],
+                where,
+                f"{check['rows']:,}",
+                f"{text['tokens']:,}",
+                f"{text['bytes'] / max(text['tokens'], 1):.2f}",
+                f"{read:.2g}",
+                f"{check['waste']:.1%}",
+            ),
+            *((said["left"].format(why), f"{count:,}") for why, count in _left_out(check).items()),
+        ],
         splits={split: counts["documents"] for split, counts in trained["text"].items()},
         notes=list(run.read_json("inference.json").get("notes", [])),
         results=results,
@@ -203,10 +208,11 @@ def _packers(trained: dict[str, Any], results: list[Result], said: dict[str, Any
     own = next((result for result in results if result.metric == "bits_per_byte"), None)
     if own is None or "packers" not in trained:
         return None
-    rows: list[list[Any]] = [[name, number(value)] for name, value in trained["packers"].items()]
+    values = dict(trained["packers"])
     if own.baseline is not None:
-        rows.append([own.baseline_name, number(own.baseline)])
-    rows.append([said["model"], number(own.value)])
+        values[own.baseline_name] = own.baseline
+    values[said["model"]] = own.value
+    rows = [[name, figure(value, own.metric)] for name, value in values.items()]
     return Table(said["packers"], [said["how"], said["bits"]], rows, said["packers_note"], shares=False)
 
 

@@ -86,6 +86,12 @@ def opened(folder: Path, tokenizer: Tokenizer) -> tuple[Shards, Tokenizer]:
     return Shards.open(folder, tokenizer_hash=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size), tokenizer
 
 
+def saved_shards(folder: Path, settings: recipe.Recipe, tokenizer: Tokenizer) -> Shards | None:
+    """The shards that a Run was made from; None where there are none any more, or never were. Raises as ``opened``."""
+    place = Path(settings.corpus.cache) if settings.corpus.cache is not None else folder / FOLDER
+    return opened(place, tokenizer)[0] if (place / MANIFEST).is_file() else None
+
+
 def _wait_for(folder: Path) -> tuple[Shards, Tokenizer]:
     while not (folder / MANIFEST).exists() or not Manifest.load(folder).finished:
         time.sleep(_WAIT)

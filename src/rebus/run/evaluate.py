@@ -12,17 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus import recipe
+from rebus.data.corpus import looks_like_corpus, open_source
 from rebus.data.readers import read_table
 from rebus.data.row_check import RowCheck
 from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
+from rebus.run.corpus import saved_shards
 from rebus.run.folder import Run
+from rebus.run.held_out import judge_held_out, judge_texts
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
 from rebus.run.zero_shot import settings_for, untrained_task
-from rebus.tasks import Prediction, Task, TaskScore
+from rebus.tasks import Lm, Mlm, Prediction, Task, TaskScore
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
 
@@ -154,6 +157,10 @@ def evaluate_run(
     settings = predictor.recipe.data
     wanted = [task] if isinstance(task, str) else list(task or [])
     general = set(predictor.tasks) <= LANGUAGE_MODELS or not settings.path  # made for no table's columns
+    if set(predictor.tasks) <= LANGUAGE_MODELS and wanted in ([], list(predictor.tasks)) and by is None:
+        judged = judge_raw(predictor, Path(run.folder if isinstance(run, Run) else run), data)
+        if judged is not None:
+            return judged
     if data is None and (general or not settings.path):
         do = "name a table: rebus evaluate MODEL DATA"
         raise DataError("rebus evaluate", "a table to judge a language model on", "none", do)
@@ -182,6 +189,28 @@ def evaluate_run(
     untrained: list[str | None] = [name for name in wanted if name not in trained]
     for other in untrained or ([None] if general and not wanted else []):
         judge_untrained(found, predictor, table, rows, other, split, by, kinds)
+    return found
+
+
+def judge_raw(predictor: Predictor, folder: Path, data: str | Path | None) -> Evaluation | None:
+    """A language model judged on raw text: text files, or (``data`` None) what its own Run held out.
+
+    Returns:
+        None where ``data`` is a table, or the Run was not made from raw text.
+    """
+    found, settings = Evaluation(), predictor.recipe
+    (name, task), *_ = predictor.tasks.items()
+    if data is not None and looks_like_corpus(data) and name == "lm":
+        source = open_source(settings.data.model_copy(update={"path": str(data)}), settings.corpus)
+        texts = [document.text for document in source.documents()]
+        found.rows[name], found.tasks[name] = len(texts), judge_texts(predictor, texts)
+        return found
+    shards = saved_shards(folder, settings, predictor.codec.tokenizer) if data is None else None
+    if shards is None or not isinstance(task, Lm | Mlm):
+        return None
+    score, facts = judge_held_out(predictor, task, shards)
+    if score is not None:
+        found.rows[name], found.tasks[name] = facts["judged"]["documents"], score
     return found
 
 

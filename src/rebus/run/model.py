@@ -45,6 +45,7 @@ class Model:
         picture: Any = None,
         question: str = "",
         *,
+        system: str | None = None,
         temperature: float = 0.0,
         seed: int = 0,
         max_new_tokens: int | None = None,
@@ -54,6 +55,7 @@ class Model:
         Args:
             picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None.
             question: may be empty for a model that captions or classifies.
+            system: what a model that converses is told first; None: what its chat template says by itself.
             temperature: 0: the likeliest words; above 0 they are drawn.
             seed: of the draw.
             max_new_tokens: longest answer, of a model that writes; None: its own setting.
@@ -64,7 +66,7 @@ class Model:
         sampling = None
         if temperature > 0 or max_new_tokens is not None:
             sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
-        return plainly(self.predictor.ask(picture, question, sampling=sampling).value)
+        return plainly(self.predictor.ask(picture, question, system=system, sampling=sampling).value)
 
     def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length one, whose products say how alike the texts are.

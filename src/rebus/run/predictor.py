@@ -144,12 +144,16 @@ class Predictor:
 
         return self.run_task(chosen, values, range(len(rows)), picture_of)
 
-    def ask(self, picture: Any, question: str = "", *, sampling: Sampling | None = None) -> Prediction:
+    def ask(
+        self, picture: Any, question: str = "", *, system: str | None = None, sampling: Sampling | None = None
+    ) -> Prediction:
         """One picture (path, bytes, array or None), one question.
 
         A model that answers is asked; one that only captions gets no question; one that classifies reads it as text;
         one that converses or goes on from a prompt is given it as that.
         """
+        if system is not None and "converse" not in self.tasks:
+            raise DataError("a system text", "a model that converses", ", ".join(self.tasks), "leave it out")
         names = [name for name in ("answer", "caption") if name in self.tasks]
         if question and names == ["caption"]:
             raise DataError(
@@ -166,7 +170,8 @@ class Predictor:
             do = "put them in a table and use `rebus predict`"
             raise DataError(f"task '{chosen.name}'", f"a row with {', '.join(more)}", "one question", do)
         if isinstance(chosen, Converse):
-            values["messages"] = [[{"role": "user", "content": question}]]
+            before = [] if system is None else [{"role": "system", "content": system}]
+            values["messages"] = [[*before, {"role": "user", "content": question}]]
             sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
         return self._about(chosen, values, picture, sampling)
 

@@ -16,6 +16,7 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
 from rebus.models.fusion import FUSIONS
 from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.run.tune import usual_epochs
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
 from rebus.tasks.reading import WordsTask
@@ -244,7 +245,7 @@ def resolve_model(recipe: settings.Recipe) -> None:
         raise RecipeError("model.text.kind", "a tower that reads the text", "'none'", "set it to decoder or encoder")
     train = recipe.train
     if train.steps is None and train.epochs is None and train.time_limit is None:
-        train.epochs = 20.0
+        train.epochs = usual_epochs(recipe)
 
 
 def check_towers(model: settings.Model) -> None:

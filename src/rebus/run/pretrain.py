@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -255,9 +256,8 @@ def _validation_parts(run: Pretraining) -> list[dict[str, Tensor]]:
     if documents is None:
         return []
     block, settings = run.recipe.corpus.block, run.recipe
-    rows = list(_rows_of(documents, block, spread(documents, settings.train.valid_rows * block)))[
-        : settings.train.valid_rows
-    ]
+    most = settings.train.valid_rows
+    rows = list(islice(_rows_of(documents, block, spread(documents, most * block)), most))
     if isinstance(run.task, Mlm):
         tokenizer = run.codec.tokenizer
         hidden = [
@@ -276,7 +276,7 @@ def _validation_parts(run: Pretraining) -> list[dict[str, Tensor]]:
 
 
 def _rows_of(documents: Documents, block: int, chosen: Sequence[int]) -> Iterator[tuple[Any, Any]]:
-    """Documents in rows: ids (n + 1,), the token before a row first, and whether a word starts at each of the last n."""
+    """Documents in rows: ids (n + 1,), the token before a row first; whether a word starts at each of the last n."""
     for place in chosen:
         start, length = int(documents.starts[place]), int(documents.lengths[place])
         for at in range(start, start + length, block):

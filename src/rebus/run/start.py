@@ -82,6 +82,10 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
     if settings.text.tokenizer is not None:
         do = "leave text.tokenizer out, or train without a base"
         raise RecipeError("text.tokenizer", f"nothing, as the base {base.name} brings its own", "a tokenizer", do)
+    size = settings.model.size
+    if size is not None and (base.run is None or base.run.recipe.model.size != size):
+        expected = f"nothing, as the base {base.name} has its shape"
+        raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
     if base.checkpoint is not None:
         _adopt("model.text", settled.model.text, base.checkpoint.tower, SHAPE, base.name)
     elif base.run is not None:

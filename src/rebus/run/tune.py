@@ -107,7 +107,7 @@ def fill_rates(settings: recipe.Recipe, anew: list[str], *, heads: bool = True) 
         usual: Mapping[str, Any] = ADAPTERS
     elif base is None:
         usual = SCRATCH
-    elif (Path(base) / "recipe.yaml").is_file():
+    elif _is_run(base):
         usual = FROM_RUN
     else:
         usual = FROM_FOREIGN
@@ -116,6 +116,11 @@ def fill_rates(settings: recipe.Recipe, anew: list[str], *, heads: bool = True) 
     for name, value in usual.items():
         if getattr(train, name) is None:
             setattr(train, name, value)
+
+
+def usual_epochs(settings: recipe.Recipe) -> float:
+    """Passes over the rows where the recipe does not say: a checkpoint of another library needs few."""
+    return 20.0 if settings.base is None or _is_run(settings.base) else 3.0
 
 
 def taken_over(parameter: nn.Parameter) -> bool:
@@ -168,6 +173,10 @@ def save_adapters(
     write_adapter(
         folder / ADAPTER, factors, alpha=lora.alpha, dropout=lora.dropout, base=base, task=task, rename=rename
     )
+
+
+def _is_run(base: str) -> bool:
+    return (Path(base) / "recipe.yaml").is_file()
 
 
 def _under(name: str, part: str) -> bool:

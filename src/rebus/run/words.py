@@ -33,7 +33,7 @@ def make_reader(settings: recipe.Recipe, texts: Sequence[str]) -> WordTokenizer 
         "text.part_of_speech": text.part_of_speech,
     }
     if tower.kind == "wordvectors" or (tower.kind == "recurrent" and any(asked.values())):
-        return WordTokenizer.train(texts, text.vocab_size, text.segment, text.stop_words, text.part_of_speech)
+        return WordTokenizer.train(texts, text.words, text.segment, text.stop_words, text.part_of_speech)
     for name, wanted in asked.items():
         if wanted:
             do = "set model.text.kind to wordvectors or recurrent, or leave it out"
@@ -68,8 +68,7 @@ def start_words(
     words = tower.embed.names or []
     if named in TRAINED:
         sentences = ([name.partition(BETWEEN)[0] for name in reader.split(text)] for text in texts())
-        way = "skipgram" if named == "skipgram" else "cbow"
-        made = train_vectors(sentences, way, tower.width, settings.seed)
+        made = train_vectors(sentences, named, tower.width, settings.seed)
         # as spread out as vectors that start at random, so that one rate suits both
         spread = 0.1 / max(1e-6, float(np.std(list(made.values()))))
         known = tower.embed.fill(((word, spread * vector) for word, vector in made.items()), named)

@@ -12,7 +12,7 @@ from typing import Any
 from rebus.errors import DataError, RecipeError
 from rebus.generation.constraint import Guide, Guided
 from rebus.generation.engine import Engine
-from rebus.generation.prepared import Prepared
+from rebus.generation.native import fast
 from rebus.generation.reading import Prefix
 from rebus.generation.sampling import Sampling
 from rebus.generation.texts import Text, TextWriter
@@ -48,7 +48,7 @@ class Writing:
     def engine(self) -> Engine:
         """The fast path over the model's decoder."""
         tokenizer = self.codec.tokenizer
-        return Engine(Prepared(decoder_of(self.model)), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size)
+        return Engine(fast(decoder_of(self.model)), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size)
 
     @cached_property
     def texts(self) -> TextWriter:

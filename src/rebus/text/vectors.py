@@ -11,7 +11,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,13 +24,13 @@ _LONGEST = 1000  # bytes of a word in a binary file
 
 
 def train_vectors(
-    sentences: Iterable[Sequence[str]], way: Literal["skipgram", "cbow"], width: int, seed: int, epochs: int = 10
+    sentences: Iterable[Sequence[str]], way: str, width: int, seed: int, epochs: int = 10
 ) -> dict[str, Floats]:
     """Vectors of the words of some texts; the same texts and seed give the same vectors.
 
     Args:
         sentences: the words of each text.
-        way: ``skipgram`` guesses the words around a word, ``cbow`` a word from those around it.
+        way: one of ``TRAINED``: ``skipgram`` guesses the words around a word, ``cbow`` a word from those around it.
         width: D.
         seed: of the first vectors and of what is sampled.
         epochs: passes over the texts.

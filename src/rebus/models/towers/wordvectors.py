@@ -98,7 +98,7 @@ class WordVectors(nn.Module):
     """A vector and a weight a word, and the weighted mean over the real words.
 
     Args:
-        settings: width, dropout: in training the chance of dropping a number of a vector, and of leaving out a word.
+        settings: width, word_dropout (the chance of leaving out a word in training), dropout (of a number of a vector).
         vocab_size: V.
         words: the word of each id; None: any ids.
         context: ignored.
@@ -115,8 +115,8 @@ class WordVectors(nn.Module):
         """(B, L) long ids and (B, L) bool -> Features; pooled is zero where no word is real."""
         tokens = self.dropout(self.embed(input_ids))
         weights = self.log_weight[input_ids].float().exp() * mask
-        if self.training and self.settings.dropout > 0:
-            kept = torch.rand(weights.shape, device=weights.device) >= self.settings.dropout
+        if self.training and self.settings.word_dropout > 0:
+            kept = torch.rand(weights.shape, device=weights.device) >= self.settings.word_dropout
             weights = weights * kept
         # a text all of whose words were left out is zero, as one without words
         share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)

@@ -1,0 +1,115 @@
+"""The compiled path against the decoder itself, and what happens where it cannot be compiled."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from rebus.generation import native
+from rebus.generation.engine import Engine
+from rebus.generation.native import Native, fast
+from rebus.generation.prepared import Prepared
+from rebus.generation.sampling import Sampling
+from rebus.generation.writers import Plain
+from rebus.models.towers.decoder import Decoder
+
+Make = Callable[..., Decoder]
+COMPILES = platform.system() == "Linux" and shutil.which("cc") is not None
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    native._library.cache_clear()
+    yield
+    native._library.cache_clear()
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
+@pytest.mark.parametrize("rows", [1, 2, 3, 4, 5, 6, 7, 8, 9])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {},
+        {"kind": "qwen3", "width": 40, "heads": 5, "kv_heads": 5, "head_dim": 6, "hidden": 37},
+        {"kind": "gpt2", "width": 36, "heads": 6, "hidden": 70, "activation": "gelu"},
+        {"kind": "gpt2", "activation": "relu"},
+        {"kind": "gpt2", "activation": "quick_gelu"},
+        {"kind": "gpt2", "activation": "silu"},
+        {"width": 160, "heads": 2, "kv_heads": 1, "head_dim": 80, "hidden": 200},
+    ],
+)
+def test_compiled_steps_equal_the_decoder(rows: int, odd: dict[str, Any], decoder_of: Make) -> None:
+    decoder = decoder_of(**{"kind": "llama", **odd})
+    made = fast(decoder)
+    assert isinstance(made, Native)
+    dice = torch.Generator().manual_seed(rows)
+    lengths = torch.randint(1, 9, (rows,), generator=dice).tolist()
+    prompts = [torch.randint(2, 60, (length,), generator=dice).tolist() for length in lengths]
+    sampling = Sampling(12, alternatives=3)
+    told, known = (Engine(writer, []).write(prompts, sampling) for writer in (made, Plain(decoder)))
+    assert [text.ids for text in told] == [text.ids for text in known]
+    for text, other in zip(told, known, strict=True):
+        assert [token.logprob for token in text.tokens] == pytest.approx(
+            [token.logprob for token in other.tokens], abs=2e-4
+        )
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
+def test_large_scores_do_not_overflow(decoder_of: Make) -> None:
+    decoder = decoder_of()
+    with torch.no_grad():
+        for name, parameter in decoder.named_parameters():
+            if name.endswith(("q_proj.weight", "k_proj.weight", "gate_proj.weight")):
+                parameter *= 40
+    told, known = (
+        Engine(writer, []).write([[4, 5, 6], [9]], Sampling(20))[0] for writer in (fast(decoder), Plain(decoder))
+    )
+    assert told.ids == known.ids
+    assert told.logprob == pytest.approx(known.logprob, abs=1e-3)
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
+def test_it_is_compiled_once_and_kept(
+    forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder_of: Make
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert isinstance(fast(decoder_of()), Native)
+    (file,) = (tmp_path / "rebus").iterdir()
+    assert (tmp_path / "rebus").stat().st_mode & 0o077 == 0
+    native._library.cache_clear()
+    monkeypatch.setattr(subprocess, "run", None)  # must not be needed again
+    assert isinstance(fast(decoder_of()), Native)
+    assert list((tmp_path / "rebus").iterdir()) == [file]
+
+
+def test_without_a_compiler_it_is_pytorch(forgotten: None, monkeypatch: pytest.MonkeyPatch, decoder_of: Make) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert isinstance(fast(decoder_of()), Prepared)
+
+
+def test_a_compiler_that_fails_is_no_error(
+    forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder_of: Make
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
+    assert isinstance(fast(decoder_of()), Prepared)
+    (tmp_path / "rebus").rmdir()
+    tmp_path.chmod(0o700)
+    (tmp_path / "rebus").write_text("not a folder")
+    native._library.cache_clear()
+    assert isinstance(fast(decoder_of()), Prepared)
+
+
+def test_other_types_are_left_to_pytorch(decoder_of: Make) -> None:
+    decoder = decoder_of().double()
+    made = fast(decoder)
+    assert isinstance(made, Prepared)
+    told, known = (Engine(writer, []).write([[4, 5, 6], [9]], Sampling(9)) for writer in (made, Plain(decoder)))
+    assert [text.ids for text in told] == [text.ids for text in known]
