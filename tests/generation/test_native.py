@@ -26,9 +26,9 @@ COMPILES = platform.system() == "Linux" and shutil.which("cc") is not None
 
 @pytest.fixture
 def forgotten() -> Iterator[None]:
-    native._library.cache_clear()
+    native.library.cache_clear()
     yield
-    native._library.cache_clear()
+    native.library.cache_clear()
 
 
 @pytest.mark.skipif(not COMPILES, reason="no C compiler")
@@ -62,6 +62,20 @@ def test_compiled_steps_equal_the_decoder(rows: int, odd: dict[str, Any], decode
 
 
 @pytest.mark.skipif(not COMPILES, reason="no C compiler")
+@pytest.mark.parametrize("kind", ["qwen3", "gpt2"])
+def test_threads_change_nothing(kind: str, decoder_of: Make) -> None:
+    engine, before = Engine(fast(decoder_of(kind)), []), torch.get_num_threads()
+    told = []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            told.append(engine.write([[4, 5, 6], [9], [8, 7]], Sampling(16)))
+    finally:
+        torch.set_num_threads(before)
+    assert [text.tokens for text in told[0]] == [text.tokens for text in told[1]] == [text.tokens for text in told[2]]
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
 def test_large_scores_do_not_overflow(decoder_of: Make) -> None:
     decoder = decoder_of()
     with torch.no_grad():
@@ -83,7 +97,7 @@ def test_it_is_compiled_once_and_kept(
     assert isinstance(fast(decoder_of()), Native)
     (file,) = (tmp_path / "rebus").iterdir()
     assert (tmp_path / "rebus").stat().st_mode & 0o077 == 0
-    native._library.cache_clear()
+    native.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # must not be needed again
     assert isinstance(fast(decoder_of()), Native)
     assert list((tmp_path / "rebus").iterdir()) == [file]
@@ -103,7 +117,7 @@ def test_a_compiler_that_fails_is_no_error(
     (tmp_path / "rebus").rmdir()
     tmp_path.chmod(0o700)
     (tmp_path / "rebus").write_text("not a folder")
-    native._library.cache_clear()
+    native.library.cache_clear()
     assert isinstance(fast(decoder_of()), Prepared)
 
 

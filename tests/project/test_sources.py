@@ -93,7 +93,8 @@ def test_no_file_holds_two_ideas() -> None:
 
 def test_no_assert_stands_between_a_user_and_an_error() -> None:
     """Doors and readers meet users first: they raise, never assert."""
-    for path in [*(ROOT / "src/rebus/cli").rglob("*.py"), *(ROOT / "src/rebus/recipe").glob("*.py"), ROOT / "src/rebus/registry.py"]:
+    shown = [*(ROOT / "src/rebus/cli").rglob("*.py"), *(ROOT / "src/rebus/recipe").glob("*.py")]
+    for path in [*shown, ROOT / "src/rebus/registry.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.Assert)], path
 

@@ -25,7 +25,9 @@ from tiny_checkpoints import reference_decoder
 from tiny_tokenizers import TEXTS, chatml
 
 
-def a_run(folder: Path, *, picture: str = "none", pattern: Any = "qwen2", **tower: Any) -> Path:
+def a_run(
+    folder: Path, *, picture: str = "none", pattern: Any = "qwen2", labels: list[str] | None = None, **tower: Any
+) -> Path:
     settings = recipe.Recipe()
     settings.model.picture.kind, settings.model.fusion.kind = picture, "none" if picture == "none" else "unified"
     small = {"kind": "decoder", "width": 32, "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 64}
@@ -33,7 +35,11 @@ def a_run(folder: Path, *, picture: str = "none", pattern: Any = "qwen2", **towe
     settings.text.max_length = 64
     name, columns = ("caption", {"picture": "p", "caption": "c"}) if picture != "none" else ("lm", {"text": "text"})
     settings.tasks = [TaskSettings(name=name, columns=columns)]
+    if labels:
+        settings.tasks.append(TaskSettings(name="classify", columns={"text": "text", "label": "label"}))
     tasks = {one.name: TASKS.get(one.name)(one) for one in settings.tasks}
+    if labels:
+        tasks["classify"].restore({"labels": labels})
     codec = codec_of(settings, Tokenizer.train(TEXTS, 320, pattern=pattern), None)
     model = build_model(settings, tasks, codec)
     with torch.no_grad():
@@ -126,6 +132,14 @@ def test_our_own_pattern_comes_with_a_note(tmp_path: Path) -> None:
     told = export(a_run(tmp_path / "run", pattern="rebus"), tmp_path / "m.gguf")
     assert any("does not normalise" in note for note in told.notes)
     assert any("multiple of 256" in note for note in told.notes)
+
+
+def test_heads_that_are_left_out_are_named(tmp_path: Path) -> None:
+    run = a_run(tmp_path / "run", labels=["good", "bad"])
+    for out in ("m.gguf", "hf"):
+        told = export(run, tmp_path / out)
+        assert any("heads of classify" in note for note in told.notes)
+    assert torch.allclose(logits(tmp_path / "hf"), run_logits(run), atol=1e-5)
 
 
 def test_what_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:

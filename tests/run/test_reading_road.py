@@ -54,11 +54,12 @@ def sentences(count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def tagger(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("ner")
-    return learn(small(table(folder, sentences(90))), folder / "run", tell=lambda _: None, quiet=True)
+    return learn(small(table(folder, sentences(90)), steps=120), folder / "run", tell=lambda _: None, quiet=True)
 
 
 def test_spans_are_learned_and_told_of_any_text(tagger: Run) -> None:
-    assert tagger.recipe.model.text.kind == "encoder"
+    text = tagger.recipe.model.text
+    assert (text.kind, text.depth, text.dropout) == ("recurrent", 1, 0.1)  # the depth was said
     assert tagger.recipe.model.fusion.kind == "none"
     found = tagger.evaluation["tasks"]["ner"]
     assert found["metrics"]["f1"] > 0.8

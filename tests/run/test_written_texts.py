@@ -16,7 +16,7 @@ from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.generation.sampling import Sampling
 from rebus.text.tokenizer import Tokenizer
-from tiny_checkpoints import write_checkpoint
+from tiny_checkpoints import write_bert, write_checkpoint
 
 TURNS = [{"role": "user", "content": "the cat is"}]
 
@@ -207,3 +207,23 @@ def test_no_such_model(tmp_path: Path) -> None:
         done = run(verb, str(tmp_path / "nowhere"), "hello")
         assert done.exit_code == 2
         assert "nowhere" in done.stderr
+
+
+def test_a_model_that_only_goes_on_from_texts(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, "gpt2")
+    made = rebus.load(tmp_path)
+    assert made.tasks == ["lm"]
+    text = made.generate("the cat", max_new_tokens=7)
+    assert made.ask(None, "the cat", max_new_tokens=7) == text.strip()
+    assert made.chat([{"role": "user", "content": "the cat"}], max_new_tokens=7) == text.strip()
+    with pytest.raises(DataError, match="converses"):
+        made.ask(None, "the cat", system="a dog")
+
+
+def test_a_model_that_does_not_write_says_so(tmp_path: Path) -> None:
+    write_bert(tmp_path)
+    made = rebus.load(tmp_path)
+    with pytest.raises(DataError, match="writes text"):
+        made.generate("the cat")
+    with pytest.raises(DataError, match="a message of the user"):
+        made.chat([])

@@ -100,7 +100,7 @@ def test_training_on_files_and_looking_at_it(tmp_path: Path) -> None:
     assert {one.language for one in found.figures} == {"English", "Chinese"}
     seen = inspect_tokenizer(tmp_path / "tok", str(tmp_path / "text"))
     assert sum(one.tokens for one in seen.figures) > sum(one.tokens for one in found.figures)
-    assert "".join(inspect_tokenizer(tmp_path / "tok", "a cat，").cuts[0]) == "a cat，"
+    assert "".join(inspect_tokenizer(tmp_path / "tok", "a cat").cuts[0]) == "a cat"
     assert len(inspect_tokenizer(tmp_path / "tok/tokenizer.json").cuts) == 2
 
 

@@ -120,9 +120,9 @@ def _tell(run: Run, quiet: bool) -> None:
     """Where the Run is, or how to go on with one that was stopped."""
     from rebus.training.parallel import is_first
 
+    if not is_first():  # the first process saves and judges while the others are done
+        return
     if not run.weights_path.exists():
-        if is_first():
-            say(f"Stopped before the end. Go on with: rebus train --resume {run.folder}", style="yellow", err=True)
+        say(f"Stopped before the end. Go on with: rebus train --resume {run.folder}", style="yellow", err=True)
         raise typer.Exit(130)
-    if is_first():
-        say(str(run.folder) if quiet else f"The Run is in {run.folder}. Its report: {run.report_path}")
+    say(str(run.folder) if quiet else f"The Run is in {run.folder}. Its report: {run.report_path}")

@@ -5,6 +5,7 @@
    Letters: R texts, D width, H heads, G key-value heads, K size of a head, M size inside the feed-forward layer. */
 
 #include <math.h>
+#include <omp.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -260,13 +261,13 @@ ALL(half, from_half, one_half)
 
 #define MOST 64 /* texts of one call */
 
-/* Rows n and m of w (N, k) times x (rows, k): as ``ready`` left it. */
-static inline void dots(int64_t is_half, const void *w, int64_t n, int64_t m, const void *x, int64_t k, int64_t rows,
-                        float *y, float *z) {
+/* Row n of w and row m of u, (N, k) each, times x (rows, k): as ``ready`` left it. */
+static inline void pair(int64_t is_half, const void *w, int64_t n, const void *u, int64_t m, const void *x, int64_t k,
+                        int64_t rows, float *y, float *z) {
     if (is_half)
-        dots_both((const half *)w + n * k, (const half *)w + m * k, x, k, rows, y, z);
+        dots_both((const half *)w + n * k, (const half *)u + m * k, x, k, rows, y, z);
     else
-        dots_float((const float *)w + n * k, (const float *)w + m * k, x, k, rows, y, z);
+        dots_float((const float *)w + n * k, (const float *)u + m * k, x, k, rows, y, z);
 }
 
 /* to (rows, N) = or += x (rows, k) W^T + b, by all threads together. */
@@ -276,11 +277,11 @@ static inline void product(int64_t is_half, const void *w, const float *b, int64
     const int64_t middle = (N + 1) / 2;
 #pragma omp for schedule(static) nowait
     for (int64_t n = 0; n < middle; n++) {
-        int64_t pair[2] = {n, n + middle < N ? n + middle : n};
-        dots(is_half, w, pair[0], pair[1], x, k, rows, y[0], y[1]);
-        for (int64_t i = 0; i < 1 + (pair[1] > n); i++)
+        int64_t both[2] = {n, n + middle < N ? n + middle : n};
+        pair(is_half, w, both[0], w, both[1], x, k, rows, y[0], y[1]);
+        for (int64_t i = 0; i < 1 + (both[1] > n); i++)
             for (int64_t r = 0; r < rows; r++) {
-                float told = y[i][r] + (b ? b[pair[i]] : 0), *place = to + r * N + pair[i];
+                float told = y[i][r] + (b ? b[both[i]] : 0), *place = to + r * N + both[i];
                 *place = add ? *place + told : told;
             }
     }
@@ -299,14 +300,14 @@ static void place(float *x, int64_t size, const float *norm, double eps, const f
 
 /* x (R, D) goes through the layer in place. keys, values (R, G, room, K): the new token's are written at ``at``.
    seen (R, seen_step) bytes: which of the tokens up to ``at`` each text sees, or NULL: all. cos, sin (R, K/2) or NULL.
-   work: R x (max(D, H K, M) + D + (H + 2G) K + 2M + H (at + 1)) floats. */
+   work: R x (2 max(D, H K) + (H + 2G) K + 3M + H (at + 1)) floats. */
 void rebus_layer(const Layer *l, int64_t rows, float *x, float *work, void *keys, void *values, int64_t room,
                  int64_t at, const uint8_t *seen, int64_t seen_step, const float *cos, const float *sin,
                  int32_t threads) {
     const int64_t D = l->width, K = l->size, H = l->heads, G = l->groups, M = l->hidden, HK = H * K, GK = G * K;
-    const int64_t wide = D > HK ? D : HK, widest = wide > M ? wide : M, pieces = (M + 63) / 64, is_half = l->half;
-    float *in = work, *h = in + rows * widest, *q = h + rows * wide, *k = q + rows * HK, *v = k + rows * GK,
-          *inner = v + rows * GK, *gate = inner + rows * M, *scores = gate + rows * M;
+    const int64_t wide = D > HK ? D : HK, is_half = l->half;
+    float *in = work, *next = in + rows * wide, *h = next + rows * M, *q = h + rows * wide, *k = q + rows * HK,
+          *v = k + rows * GK, *inner = v + rows * GK, *gate = inner + rows * M, *scores = gate + rows * M;
 #pragma omp parallel num_threads(threads)
     {
 #pragma omp for schedule(static)
@@ -357,17 +358,26 @@ void rebus_layer(const Layer *l, int64_t rows, float *x, float *work, void *keys
             norm_row(l->norm, x + r * D, h + r * D, D, l->n2, l->n2b, l->eps);
             ready(is_half, h + r * D, in, r * D, D);
         }
-        product(is_half, l->wu, l->bu, M, in, D, rows, inner, 0);
-        if (l->act == SWIGLU) product(is_half, l->wg, l->bg, M, in, D, rows, gate, 0);
-#pragma omp barrier
-#pragma omp for schedule(static)
-        for (int64_t i = 0; i < rows * pieces; i++) {
-            int64_t from = i / pieces * M + i % pieces * 64, to = i % pieces * 64 + 64 < M ? 64 : M - i % pieces * 64;
-            float *said = l->act == SWIGLU ? gate : inner;
-            activate(l->act == SWIGLU ? SILU : l->act, said + from, l->act == SWIGLU ? inner + from : 0, to);
-            ready(is_half, said + from, in, from, to);
+        /* Each thread goes on alone with the part of the inner numbers that it made itself. */
+        const int64_t gated = l->act == SWIGLU, first = M * omp_get_thread_num() / omp_get_num_threads(),
+                      end = M * (omp_get_thread_num() + 1) / omp_get_num_threads(), middle = (end - first + 1) / 2;
+        float y[2][MOST];
+        for (int64_t n = first; n < (gated ? end : first + middle); n++) {
+            int64_t m = gated || n + middle >= end ? n : n + middle;
+            pair(is_half, l->wu, n, gated ? l->wg : l->wu, m, in, D, rows, y[0], y[1]);
+            for (int64_t r = 0; r < rows; r++) {
+                float other = y[1][r] + (gated ? l->bg ? l->bg[n] : 0 : l->bu ? l->bu[m] : 0);
+                (gated ? gate : inner)[r * M + m] = other;
+                inner[r * M + n] = y[0][r] + (l->bu ? l->bu[n] : 0);
+            }
         }
-        product(is_half, l->wd, l->bd, D, in, M, rows, x, 1);
+        for (int64_t r = 0; r < rows; r++) {
+            float *said = (gated ? gate : inner) + r * M + first;
+            activate(gated ? SILU : l->act, said, gated ? inner + r * M + first : 0, end - first);
+            ready(is_half, said, next, r * M + first, end - first);
+        }
+#pragma omp barrier
+        product(is_half, l->wd, l->bd, D, next, M, rows, x, 1);
     }
 }
 

@@ -42,8 +42,8 @@ def fast(decoder: Decoder) -> Writer:
     """The fastest writer there is for a decoder on this machine."""
     weight = decoder.embed_tokens.weight
     able = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
-    library = _library() if able else None
-    return Prepared(decoder) if library is None else Native(decoder, library)
+    code = library() if able else None
+    return Prepared(decoder) if code is None else Native(decoder, code)
 
 
 class Native:
@@ -173,7 +173,7 @@ class _Layer:
         up, gate, down, act = _feedforward(layer.mlp)
         width, hidden, inside = attention.q_proj.in_features, up.out_features, attention.heads * attention.head_dim
         widest = max(width, inside)
-        self.work = max(widest, hidden) + widest + inside + 2 * self.groups * self.size + 2 * hidden
+        self.work = 2 * widest + inside + 2 * self.groups * self.size + 3 * hidden
         first, second = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
         self._kept += [first, second]
         linears = {
@@ -233,7 +233,7 @@ def _feedforward(mlp: MLP | SwiGLU) -> tuple[nn.Linear, nn.Linear | None, nn.Lin
 
 
 @lru_cache(maxsize=1)
-def _library() -> Any:
+def library() -> Any:
     """The compiled code; None where it cannot be made."""
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if platform.system() != "Linux" or compiler is None:

@@ -1,8 +1,8 @@
 """Keys and values of the tokens already read, so that generating a token costs one token.
 
-For inference: tensors are written in place and carry no gradient. ``Cache`` and ``Layer`` are all that attention and the
-generation engine ask for; ``KVCache`` keeps each layer's tokens in one block of memory, in their order, so that a layer
-is given views of it. Letters: B items, G key heads, L tokens, K head size.
+For inference: tensors are written in place and carry no gradient. ``Cache`` and ``Layer`` are all that attention and
+the generation engine ask for; ``KVCache`` keeps each layer's tokens in one block of memory, in their order, so that a
+layer is given views of it. Letters: B items, G key heads, L tokens, K head size.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The arithmetic of norms and attention in training on a CPU, arranged for few passes over memory.
 
 Same numbers up to rounding as the plain forms that stand where these are called; gradients are written out by hand, so
-that what autograd would keep and read again is not. Measured on two cores, (16, 256) tokens, width 256, six layers: a training
-step takes 1.09 s of one core instead of 1.40, of which 0.74 s are the matrix products.
+that what autograd would keep and read again is not. Measured on two cores, (16, 256) tokens, width 256, six layers: a
+training step takes 1.09 s of one core instead of 1.40, of which 0.74 s are the matrix products.
 Letters: B items, L tokens, H heads, K size of a head, N rows.
 """
 

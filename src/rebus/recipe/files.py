@@ -48,8 +48,8 @@ def recipe_from(content: dict[str, Any], where: str = "recipe") -> Recipe:
 def override(recipe: Recipe, settings: list[str]) -> Recipe:
     """Apply ``--set`` words such as ``train.lr=1e-3`` or ``tasks.0.weight=2`` and give a new recipe.
 
-    Values are read as YAML, never evaluated. ``model_fields_set`` of the new recipe's sections still tells what somebody
-    has said, now or before, from what is at its default.
+    Values are read as YAML, never evaluated. ``model_fields_set`` of the new recipe's sections still tells what
+    somebody has said, now or before, from what is at its default.
 
     Raises:
         RecipeError: a word without '=', an unknown key (the nearest right one is named), a value that does not fit.

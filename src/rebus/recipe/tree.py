@@ -192,7 +192,8 @@ class Model(Section):
         default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
     )
     text: Tower = Field(
-        default_factory=Tower, description="text tower; kind auto: decoder; encoder where text is only read"
+        default_factory=Tower,
+        description="text tower; kind auto: decoder; encoder or recurrent where text is only read",
     )
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
     lora: Lora = Field(default_factory=Lora, description="adapters")

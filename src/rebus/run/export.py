@@ -56,6 +56,7 @@ class _Source:
     state: dict[str, Tensor]
     tower: Tower
     tokenizer: Tokenizer
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -86,9 +87,8 @@ def export(
     count = sum(tensor.numel() for tensor in source.state.values())
     if format == "gguf":
         write_gguf(out, source.config, source.state, source.tokenizer, precision=precision, name=source.name)
-        return Exported(
-            out, format, precision, count, [*quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
-        )
+        notes = [*source.notes, *quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
+        return Exported(out, format, precision, count, notes)
     source.tokenizer.save(out)
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     if source.tower.kind == "decoder":
@@ -96,7 +96,7 @@ def export(
         atomic.write_json(out / "generation_config.json", ends)
     save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
     atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
-    return Exported(out, format, precision, count)
+    return Exported(out, format, precision, count, [*source.notes])
 
 
 def _check(out: Path, format: Format, precision: Precision) -> None:
@@ -120,8 +120,11 @@ def _source(path: str | Path) -> _Source:
         rows = found.tower.rows or tokenizer.vocab_size
         config = found.family.config_to_hf(found.tower, rows, **_ids(tokenizer))
         own = found.config.get("architectures")
+        state = found.tensors()
+        if found.part == "decoder":  # there and back: leaves out tables that old files hold
+            state = found.family.to_hf(found.family.from_hf(state, found.tower))
         return _Source(
-            found.place.stem, config | ({"architectures": own} if own else {}), found.tensors(), found.tower, tokenizer
+            found.place.stem, config | ({"architectures": own} if own else {}), state, found.tower, tokenizer
         )
     run = Run.open(path)
     model, settings, _, codec = load_model(run)
@@ -130,10 +133,12 @@ def _source(path: str | Path) -> _Source:
         do = "pictures and what joins them to words have no place in other programs' files; load it with rebus.load"
         kinds = f"picture tower '{settings.model.picture.kind}', text tower '{settings.model.text.kind}'"
         raise WeightsError(run.folder, "a model that is one text tower: a decoder or an encoder", kinds, do)
-    state, _ = alone.state_to_hf(merged_state(model))
+    state, heads = alone.state_to_hf(merged_state(model))
     tower = alone.tower.settings.model_copy(update={"kind": "decoder" if alone.part == "decoder" else "encoder"})
     config = alone.config(model, codec.tokenizer)
-    return _Source(run.folder.name, config, state, tower, codec.tokenizer)
+    names = sorted({name.split(".")[1] for name in heads})
+    notes = [f"left out, since other programs have no place for them: the heads of {', '.join(names)}"] if names else []
+    return _Source(run.folder.name, config, state, tower, codec.tokenizer, tuple(notes))
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, Any]:

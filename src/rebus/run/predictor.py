@@ -159,10 +159,10 @@ class Predictor:
             raise DataError(
                 "the model", "a task 'answer' for questions", "a model that captions", "ask without a question"
             )
-        if not any(task.predicts for task in self.tasks.values()):
+        chosen = self.task(("answer" if question else names[-1]) if names else None)
+        if isinstance(chosen, Lm):
             written = self.writing.write([self.writing.prompt(question)], sampling or Sampling(LONG))[0]
             return Prediction(written.text.strip(), float(np.exp(written.logprob)))
-        chosen = self.task(("answer" if question else names[-1]) if names else None)
         columns = chosen.settings.columns
         values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
         more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "picture")]

@@ -220,9 +220,7 @@ def resolve_model(recipe: settings.Recipe) -> None:
         if not kind.writes
     )
     if model.text.kind == "auto":
-        needed = next((kind.tower for kind in kinds if kind.tower is not None), None)
-        by_word = any(issubclass(kind, WordsTask) for kind in kinds)  # a word's tag depends on what follows it too
-        model.text.kind = needed or ("decoder" if writes or (sees and not by_word) else "encoder")
+        choose_text_tower(model.text, kinds, writes=writes, sees=sees)
     if recipe.text.segment == "auto" and any(issubclass(kind, WordsTask) for kind in kinds):
         recipe.text.segment = "none"  # spans begin and end at any character
     for kind in kinds:
@@ -246,6 +244,21 @@ def resolve_model(recipe: settings.Recipe) -> None:
     train = recipe.train
     if train.steps is None and train.epochs is None and train.time_limit is None:
         train.epochs = usual_epochs(recipe)
+
+
+def choose_text_tower(text: settings.Tower, kinds: Sequence[type[Task]], *, writes: bool, sees: bool) -> None:
+    """Fill in a text tower that is left at ``auto``, in place; what somebody said of it stays."""
+    needed = next((kind.tower for kind in kinds if kind.tower is not None), None)
+    by_word = any(issubclass(kind, WordsTask) for kind in kinds)  # a word's tag depends on what follows it too
+    if needed or writes or (sees and not by_word):
+        text.kind = needed or "decoder"
+        return
+    text.kind = "encoder" if sees else kinds[0].suits
+    said = text.model_fields_set
+    if "dropout" not in said:  # texts to be read are few and soon known by heart
+        text.dropout = 0.1
+    if text.kind == "recurrent" and "depth" not in said:
+        text.depth = 2
 
 
 def check_towers(model: settings.Model) -> None:

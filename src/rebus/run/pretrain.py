@@ -31,7 +31,7 @@ from rebus.run.held_out import held_out, judge_held_out, spread
 from rebus.run.likelihood import foreseen
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import Tell, check_towers
-from rebus.run.sizes import Speed, flops_a_token, turn_dial
+from rebus.run.sizes import VALID_ROWS, Speed, flops_a_token, is_said, turn_dial
 from rebus.run.start import base_codec, settle_base, start_from
 from rebus.run.tune import apply_tuning
 from rebus.tasks import Codec, Lm, Mlm
@@ -45,6 +45,7 @@ from rebus.training.probe import measure_peak, probe_precision
 
 TASKS: dict[str, type[Lm] | type[Mlm]] = {"lm": Lm, "mlm": Mlm}
 SHARE = 0.4  # of what a large product reaches, in a training step: for the plan of a run with a time limit
+NOMINAL = 2e14 if torch.cuda.is_available() else 1e11  # FLOP/s of one of several processes
 SAMPLE = Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95)
 
 
@@ -190,6 +191,8 @@ def assemble_corpus(
             settings.model.text.rows = pad_to(tokenizer.vocab_size, 64)
         elif settings.train.steps is None and settings.train.epochs is None and settings.train.time_limit is None:
             settings.train.epochs = 1.0
+        if not is_said(settings, "train.valid_rows"):
+            settings.train.valid_rows = VALID_ROWS
     codec = codec_of(settings, tokenizer, None)
     model = build_model(settings, {task.name: task}, codec)
     start_from(model, settings, codec, None if goes_on else settings.base, tell)
@@ -204,7 +207,12 @@ def assemble_corpus(
 
 
 def measured_speed() -> Speed:
-    """Tokens a second of a training step on this machine, from a short product."""
+    """Tokens a second of a training step on this machine, from a short product.
+
+    With several processes a round number instead: each would measure another, and they must agree.
+    """
+    if parallel.world() > 1:
+        return lambda flops: SHARE * NOMINAL * parallel.world() / flops
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     peak = measure_peak(device, probe_precision(device).precision)
     return lambda flops: SHARE * peak / flops

@@ -60,6 +60,7 @@ DIALLED = (
     "train.valid_rows",
     "text.vocab_size",
 )
+VALID_ROWS = 64
 _LOGITS = 1 << 30  # bytes
 
 Speed = Callable[[float], float]  # FLOPs a token -> tokens a second
@@ -172,7 +173,7 @@ def turn_dial(recipe: Recipe, tokens: int, vocabulary: int, speed: Speed | None 
         "warmup": 0.02,
         "decay": 0.5,
         "final": 0.0,
-        "valid_rows": 64,
+        "valid_rows": VALID_ROWS,
     }.items():
         _fill(recipe, f"train.{name}", value)
     return [

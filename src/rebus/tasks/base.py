@@ -115,6 +115,7 @@ class Task(ABC):
     watch: str  # the figure that says which of two models is better
     higher_is_better: ClassVar[bool] = True
     predicts: ClassVar[bool] = True  # whether it says something of a whole row
+    suits: ClassVar[str] = "encoder"  # the text tower that learns it best from little text (docs/LOG.md)
     writes: ClassVar[bool] = False  # whether a decoder writes what it says
     inputs: ClassVar[tuple[str, ...]] = ("picture",)  # roles that a prediction is made from
     specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs

@@ -41,6 +41,7 @@ class Ner(WordsTask):
         "tags": Role(("tags", "labels", "text", "category")),
     }
     inputs = ("picture", "tokens")
+    suits = "recurrent"
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"target": IGNORED}
 
