@@ -62,6 +62,46 @@ def test_compiled_steps_equal_the_decoder(rows: int, odd: dict[str, Any], decode
 
 
 @pytest.mark.skipif(not COMPILES, reason="no C compiler")
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"kind": "llama", "width": 48, "heads": 3, "kv_heads": 1, "head_dim": 32, "hidden": 8},  # heads wider than all
+        {"kind": "llama", "width": 16, "heads": 2, "kv_heads": 2, "head_dim": 4, "hidden": 200},  # hidden wider
+        {"kind": "qwen3", "width": 160, "heads": 2, "kv_heads": 1, "head_dim": 6, "hidden": 37},  # the stream wider
+        {"kind": "gpt2", "width": 36, "heads": 6, "hidden": 70},
+    ],
+)
+def test_nothing_is_written_beside_the_memory_it_is_given(
+    rows: int, half: bool, odd: dict[str, Any], decoder_of: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every buffer that the compiled code is given stands between two stretches that must stay as they are."""
+    decoder = decoder_of(**odd)
+    made = fast(decoder.bfloat16() if half else decoder)
+    assert isinstance(made, Native)
+    wholes, plain = [], torch.empty
+
+    def guarded(*shape: Any, **options: Any) -> torch.Tensor:
+        sizes = shape[0] if shape and isinstance(shape[0], (tuple, list, torch.Size)) else shape
+        count = torch.Size(sizes).numel()
+        if options or not count:
+            return plain(*shape, **options)
+        whole = torch.full((count + 128,), -7.25)
+        wholes.append(whole)
+        return whole[64:-64].view(sizes)
+
+    prompts = [[4, 5, 6, 7][: 1 + row % 4] for row in range(rows)]
+    monkeypatch.setattr(native.torch, "empty", guarded)
+    Engine(made, []).write(prompts, Sampling(20))
+    monkeypatch.undo()
+    assert len(wholes) > 20
+    for whole in wholes:
+        assert bool((whole[:64] == -7.25).all())
+        assert bool((whole[-64:] == -7.25).all())
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
 @pytest.mark.parametrize("kind", ["qwen3", "gpt2"])
 def test_threads_change_nothing(kind: str, decoder_of: Make) -> None:
     engine, before = Engine(fast(decoder_of(kind)), []), torch.get_num_threads()

@@ -17,6 +17,7 @@ from rebus.run.evaluate import evaluate_run
 from rebus.run.folder import Run
 from rebus.run.learn import assemble, learn
 from rebus.run.predictor import Predictor
+from rebus.run.prepare import prepare
 from tiny_checkpoints import write_bert
 
 NAMES, PLACES = ["Ann", "Bob Lee", "王芳"], ["Paris", "New York", "北京市"]
@@ -134,3 +135,16 @@ def test_vectors_do_not_depend_on_what_else_is_asked(tagger: Run) -> None:
     for text, vector in zip(texts, together, strict=True):
         assert np.allclose(model.embed(text), vector, atol=1e-5)
     assert model.embed([]).shape[0] == 0
+
+
+def test_many_texts_are_seen_less_often(tmp_path: Path) -> None:
+    few = [{"text": f"text {n} is {'good' if n % 2 else 'bad'}", "label": ("no", "yes")[n % 2]} for n in range(60)]
+    for rows, epochs in (
+        (few, 20.0),
+        ([few[n % 60] | {"text": f"{few[n % 60]['text']} {n}"} for n in range(5000)], 10.0),
+    ):
+        recipe = small(table(tmp_path, rows))
+        recipe.train.steps = None
+        found = prepare(recipe, lambda _: None).recipe
+        assert found.train.epochs == pytest.approx(epochs, rel=0.05)
+        assert (found.model.text.kind, found.model.text.dropout, found.model.fusion.kind) == ("encoder", 0.1, "none")

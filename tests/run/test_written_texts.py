@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def test_a_conversation_equals_transformers(folder: Path, model: Any) -> None:
         assert answer == theirs.decode(expected, skip_special_tokens=True).strip()
         assert "".join(model.chat(messages, stream=True, max_new_tokens=12)).strip() == answer
         messages += [{"role": "assistant", "content": answer}, {"role": "user", "content": turn}]
+
+
+def test_the_persona_of_a_template_is_left_out_unless_asked_for(folder: Path, tmp_path: Path) -> None:
+    """Some templates put a text of their makers before a conversation that has no system turn."""
+    shutil.copytree(folder, tmp_path / "persona")
+    config = json.loads((tmp_path / "persona/tokenizer_config.json").read_text(encoding="utf-8"))
+    own = "{% if messages[0]['role'] != 'system' %}<s>system good dog good dog</s>{% endif %}"
+    config["chat_template"] = own + config["chat_template"]
+    (tmp_path / "persona/tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    model, plain = rebus.load(tmp_path / "persona"), rebus.load(folder)
+    silent = [{"role": "system", "content": ""}, *TURNS]
+    said = model.chat(TURNS, max_new_tokens=9)
+    assert said == model.chat(silent, max_new_tokens=9) == plain.chat(silent, max_new_tokens=9)
+    assert model.ask(None, "the cat is", max_new_tokens=9) == said
+    assert said != plain.chat(TURNS, max_new_tokens=9)  # where a template has no persona, nothing is added
 
 
 def test_a_question_is_a_conversation_of_one_turn(model: Any) -> None:

@@ -21,7 +21,7 @@ class Conversation:
 
     def __init__(self, system: str | None = None) -> None:
         self.system = system
-        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
+        self.messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
         self._shown: Path | None = None
 
     def show(self, picture: Path) -> None:

@@ -25,7 +25,7 @@ AnyModel = Annotated[
 ]
 System = Annotated[
     str | None,
-    typer.Option("--system", metavar="TEXT", help="What a model that converses is told first; else as its makers did."),
+    typer.Option("--system", metavar="TEXT", help="What a model that converses is told first."),
 ]
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option("--precision", help="Of the weights; bf16 writes about twice as fast.")

@@ -26,8 +26,8 @@ _DO = "correct that row, or leave it out with --set data.on_bad=skip"
 def turns_of(value: Any, where: str) -> list[Message]:
     """A cell's conversation, each turn as ``{"role": user | assistant | system, "content": text}``.
 
-    An answer that is not to be learned keeps its ``"weight": 0``. A system turn without text is left out: it says
-    nothing.
+    An answer that is not to be learned keeps its ``"weight": 0``. A system turn without text stays: it keeps a chat
+    template from putting a persona of its own there.
 
     Args:
         value: a list of turns, or the JSON of one.
@@ -43,8 +43,8 @@ def turns_of(value: Any, where: str) -> list[Message]:
             raise _wrong(where, f"text that is not JSON ({str(error)[:60]})") from error
     if not isinstance(value, list | tuple):
         raise _wrong(where, "no list of turns")
-    turns = [turn for number, item in enumerate(value, 1) if (turn := _turn(item, number, where)) is not None]
-    if not turns:
+    turns = [_turn(item, number, where) for number, item in enumerate(value, 1)]
+    if not any(turn["content"].strip() for turn in turns):
         raise _wrong(where, "a conversation without a turn")
     return turns
 
@@ -65,7 +65,7 @@ def answered(turns: list[Message]) -> int | None:
     return places[-1] if places else None
 
 
-def _turn(item: Any, number: int, where: str) -> Message | None:
+def _turn(item: Any, number: int, where: str) -> Message:
     if not isinstance(item, dict):
         raise _wrong(where, f"a turn that is not an object (turn {number})")
     speaker = item.get("role") if item.get("role") is not None else item.get("from")
@@ -76,9 +76,7 @@ def _turn(item: Any, number: int, where: str) -> Message | None:
     if role is None:
         raise DataError(where, "the roles user, assistant and system", f"'{speaker}' (turn {number})", _DO)
     text = content if isinstance(content, str) else _joined(content, number, where)
-    if not text.strip():
-        if role == "system":
-            return None
+    if not text.strip() and role != "system":
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} ({role}) is empty")
     turn: Message = {"role": role, "content": text}
     if item.get("weight") == 0 and role == "assistant":

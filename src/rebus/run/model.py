@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.errors import DataError
+from rebus.errors import DataError, RebusError
 from rebus.generation.sampling import Sampling
 from rebus.run.evaluate import Evaluation, evaluate_run
 from rebus.run.folder import Run
@@ -17,6 +18,8 @@ from rebus.run.predictor import LONG, Predictor
 from rebus.run.reading import plainly
 from rebus.run.writing import last_picture, plain_turn
 from rebus.tasks import Prediction
+
+SILENCE = [{"role": "system", "content": ""}]  # keeps a template's own words out
 
 
 class Model:
@@ -55,7 +58,8 @@ class Model:
         Args:
             picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None.
             question: may be empty for a model that captions or classifies.
-            system: what a model that converses is told first; None: what its chat template says by itself.
+            system: what a model that converses is told first; None: what it was trained with, and to another project's
+                checkpoint nothing: the persona that its chat template may put there is not yours.
             temperature: 0: the likeliest words; above 0 they are drawn.
             seed: of the draw.
             max_new_tokens: longest answer, of a model that writes; None: its own setting.
@@ -66,6 +70,8 @@ class Model:
         sampling = None
         if temperature > 0 or max_new_tokens is not None:
             sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
+        if system is None and self._has_persona:
+            system = ""
         return plainly(self.predictor.ask(picture, question, system=system, sampling=sampling).value)
 
     def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
@@ -110,6 +116,8 @@ class Model:
             said = self.predictor.answer(messages, sampling=sampling).value
         else:
             writing = self.predictor.writing
+            if turns[0]["role"] != "system" and self._has_persona:
+                turns = [*SILENCE, *turns]
             pieces = writing.stream(writing.turns(turns), sampling, turns=True)
             return pieces if stream else "".join(pieces).strip()
         answer = plainly(said)
@@ -174,6 +182,17 @@ class Model:
     def __repr__(self) -> str:
         place = self.run.folder if isinstance(self.run, Run) else self.run
         return f"Model({str(place)!r}, tasks={self.tasks})"
+
+    @cached_property
+    def _has_persona(self) -> bool:
+        """Whether it is another project's model whose chat template puts words of its makers before the user's."""
+        if isinstance(self.run, Run) or "converse" not in self.predictor.tasks:
+            return False
+        chat, asked = self.predictor.codec.tokenizer.chat, [{"role": "user", "content": "?"}]
+        try:
+            return len(chat(asked)) > len(chat([*SILENCE, *asked]))
+        except RebusError:  # a template without a place for system texts
+            return False
 
     def _longest(self) -> int:
         """Tokens of an answer where nobody says: more in a conversation than for a caption."""

@@ -18,10 +18,11 @@ from rebus.models.fusion import FUSIONS
 from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.run.tune import usual_epochs
 from rebus.tasks import TASKS, Task
-from rebus.tasks.base import Values
+from rebus.tasks.base import Values, VectorTask
 from rebus.tasks.reading import WordsTask
 
 Tell = Callable[[str], None]
+ENOUGH_TEXTS = 40_000  # texts seen, some again and again, after which learning to classify them gains no more
 
 
 @dataclass
@@ -121,7 +122,7 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
             )
         task.fit(values[task.name], training)
         tasks[task.name] = task
-    resolve_model(recipe)
+    resolve_model(recipe, len(training))
     prepared = Prepared(recipe, table, inference, report, splits, tasks, values)
     if not prepared.training_rows():
         raise DataError(recipe.data.path, "training rows that a task can use", "none", "run: rebus data check")
@@ -197,8 +198,12 @@ def shared_picture_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
     return next(iter(found), None)
 
 
-def resolve_model(recipe: settings.Recipe) -> None:
+def resolve_model(recipe: settings.Recipe, rows: int) -> None:
     """Choose what the recipe leaves at ``auto``, in place.
+
+    Args:
+        recipe: met with its columns.
+        rows: to train on.
 
     Raises:
         RecipeError: the model reads nothing that the tasks have.
@@ -244,6 +249,9 @@ def resolve_model(recipe: settings.Recipe) -> None:
     train = recipe.train
     if train.steps is None and train.epochs is None and train.time_limit is None:
         train.epochs = usual_epochs(recipe)
+        if recipe.base is None and not sees and all(issubclass(kind, VectorTask) for kind in kinds):
+            # a class of a text is soon learned, and then the texts by heart (docs/LOG.md)
+            train.epochs = min(train.epochs, max(3.0, round(ENOUGH_TEXTS / max(rows, 1), 1)))
 
 
 def choose_text_tower(text: settings.Tower, kinds: Sequence[type[Task]], *, writes: bool, sees: bool) -> None:
