@@ -19,10 +19,19 @@ CORE = (
     "pillow",
     "numpy",
     "pydantic",
-    "torchmetrics",
     "sacrebleu",
 )
-OPTIONAL = {"jieba": "zh", "transformers": "dev"}
+OPTIONAL = {
+    "jieba": "zh",
+    "datasketch": "corpus",
+    "py3langid": "corpus",
+    "gensim": "vectors",
+    "llguidance": "guided",
+    "gguf": "gguf",
+    "huggingface-hub": "hub",
+    "lm_eval": "lm_eval",
+    "transformers": "dev",
+}
 
 
 def examine() -> dict[str, dict[str, str]]:
@@ -59,6 +68,7 @@ def _devices() -> dict[str, str]:
         "threads": f"{torch.get_num_threads()} of {os.cpu_count()} cores",
         "cpu features": torch.backends.cpu.get_cpu_capability(),
         "bf16 on cpu": _cpu_bf16(),
+        "writing on cpu": _fast_path(),
     }
     for index in range(torch.cuda.device_count()):
         device = torch.cuda.get_device_properties(index)
@@ -78,6 +88,13 @@ def _cpu_bf16() -> str:
         return "not known"
     found = [name for name in ("avx512_bf16", "amx_bf16", "svebf16") if name in flags.split()]
     return ", ".join(found) or "emulated"
+
+
+def _fast_path() -> str:
+    """Whether texts are written by the compiled step, which needs a C compiler."""
+    from rebus.generation.native import library
+
+    return "compiled" if library() is not None else "PyTorch alone; with a C compiler on Linux about twice as fast"
 
 
 def _machine(folder: Path) -> dict[str, str]:

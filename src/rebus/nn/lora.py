@@ -103,7 +103,7 @@ def add_lora(
 
 
 def folded(layer: nn.Linear) -> Tensor:
-    """(O, I): a layer's weight as it counts, its adapter added where it has one. For whoever makes the product itself."""
+    """(O, I): a layer's weight as it counts, its adapter added where it has one; for who makes the product itself."""
     if not isinstance(layer, LoraLinear):
         return layer.weight
     return (layer.weight.detach().float() + layer.delta.detach()).to(layer.weight.dtype)
