@@ -1,8 +1,8 @@
 """The part of speech of each word, in a dozen classes that English and Chinese share.
 
 English by the lexicon and the word endings that the library textblob ships (after Brill, 1992, "A Simple Rule-Based
-Part of Speech Tagger"): 92% of the words of the Brown corpus get the class that its annotators gave them. Chinese by
-jieba's dictionary. Neither fetches anything. It knows no vectors.
+Part of Speech Tagger"): 92% of 12,325 words in six files of the Brown corpus get the class of its annotators. Chinese
+by jieba's dictionary. Neither fetches anything. It knows no vectors.
 """
 
 from __future__ import annotations
