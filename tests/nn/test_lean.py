@@ -86,3 +86,25 @@ def test_a_token_sees_no_later_one() -> None:
     seen = torch.autograd.grad(out[:, :, 130].sum(), [key, value])
     assert all(float(one[:, :, 131:].abs().max()) == 0.0 for one in seen)
     assert all(float(one[:, :, :131].abs().min(-1).values.max()) > 0.0 for one in seen)
+
+
+@pytest.mark.parametrize(("rows", "scale"), [(3, 1.0), (700, 1.0), (5, 100.0)])
+def test_cross_entropy_is_torchs(rows: int, scale: float) -> None:
+    (logits,) = leaves((rows, 11))
+    wide = (logits * scale).detach().requires_grad_()
+    labels = torch.arange(rows) % 11
+    found, wanted = lean.cross_entropy(wide, labels), F.cross_entropy(wide, labels)
+    torch.testing.assert_close(found, wanted)
+    for factor in (1.0, 0.25):
+        (one,) = torch.autograd.grad(factor * found, wide, retain_graph=True)
+        (other,) = torch.autograd.grad(factor * wanted, wide, retain_graph=True)
+        torch.testing.assert_close(one, other)
+
+
+def test_cross_entropy_in_bfloat16_is_near_float32() -> None:
+    (logits,) = leaves((40, 300), dtype=torch.bfloat16)
+    wide, labels = logits.detach().float().requires_grad_(), torch.arange(40)
+    found, wanted = lean.cross_entropy(logits, labels), F.cross_entropy(wide, labels)
+    torch.testing.assert_close(found, wanted)
+    assert found.dtype == torch.float32
+    assert off_by(torch.autograd.grad(found, logits)[0], torch.autograd.grad(wanted, wide)[0]) < 0.01

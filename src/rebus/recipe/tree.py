@@ -241,6 +241,7 @@ class Train(Section):
         description="peak rate of AdamW (or SGD); None: 2e-3, and what fine-tuning needs where there is a base",
     )
     muon_lr: float | None = Field(None, gt=0, description="peak rate of Muon; None: 1e-2, lower where there is a base")
+    muon_steps: int = Field(5, ge=1, le=10, description="products by which Muon makes an update orthogonal")
     weight_decay: float = Field(0.05, ge=0, description="decoupled decay of matrices")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averages")
     momentum: float = Field(0.95, ge=0, lt=1, description="of Muon and SGD")

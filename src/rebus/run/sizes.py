@@ -51,6 +51,7 @@ DIALLED = (
     "train.optimizer",
     "train.lr",
     "train.muon_lr",
+    "train.muon_steps",
     "train.betas",
     "train.weight_decay",
     "train.schedule",
@@ -165,6 +166,7 @@ def turn_dial(recipe: Recipe, tokens: int, vocabulary: int, speed: Speed | None 
     for name, value in {
         "accumulate": pieces,
         "optimizer": "muon",
+        "muon_steps": 3,
         "muon_lr": 0.02 * math.sqrt(192 / model.text.width),
         "lr": 0.006 * math.sqrt(192 / model.text.width),
         "betas": (0.9, 0.95),

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.nn import lean
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic
@@ -73,6 +74,8 @@ class Lm(WritingTask):
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy of the tokens: logits (N, V) at the N labelled positions."""
         labels = part["labels"][part["labels"] != IGNORED]
+        if self.settings.label_smoothing == 0.0 and lean.applies(outputs):
+            return lean.cross_entropy(outputs, labels)
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:

@@ -125,7 +125,8 @@ def build_optimizers(
     optimizers: list[torch.optim.Optimizer] = []
     if groups["muon"]:
         packed = _packed(groups["muon"], muon_lr, settings.weight_decay)
-        optimizers.append(Muon(packed, muon_lr, settings.momentum, settings.weight_decay, muon_dtype))
+        given = (settings.momentum, settings.weight_decay, muon_dtype, settings.muon_steps)
+        optimizers.append(Muon(packed, muon_lr, *given))
     if groups["other"]:
         packed = _packed(groups["other"], lr, settings.weight_decay)
         if settings.optimizer == "sgd":
