@@ -10,7 +10,8 @@ from rebus import recipe
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
 from rebus.models.fusion import Condition
-from rebus.models.vlm import HeadSpec, VisionLanguageModel, after_prefix
+from rebus.models.layout import after_prefix
+from rebus.models.vlm import HeadSpec, VisionLanguageModel
 
 VOCAB, EOS = 40, 1
 PROMPTS = [[5, 9, 3], [6], [11, 30, 4, 22, 8]]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 import rebus
 from rebus import api
 from rebus.errors import RecipeError
-from rebus.models.vlm import IGNORED, one_text_a_row
+from rebus.models.layout import IGNORED, one_text_a_row
 from rebus.recipe import Recipe, TaskSettings, load_recipe, override
 from rebus.run.corpus import CorpusFeed
 from rebus.run.learn import make_ready

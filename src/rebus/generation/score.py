@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rebus.errors import DataError
 from rebus.models.fusion import Condition
-from rebus.models.vlm import VisionLanguageModel, after_prefix
+from rebus.models.layout import after_prefix
+from rebus.models.vlm import VisionLanguageModel
 
 Ids = Sequence[int]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rebus.models.vlm import IGNORED
+from rebus.models.layout import IGNORED
 from rebus.run.scoring import score_texts
 from rebus.tasks import Lm, Mlm, Prediction
 from rebus.tasks.base import Values

@@ -22,7 +22,8 @@ from rebus.errors import RecipeError
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
 from rebus.models.fusion import Condition
-from rebus.models.vlm import IGNORED, VisionLanguageModel
+from rebus.models.layout import IGNORED
+from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
 from rebus.run.build import build_model, codec_of
 from rebus.run.corpus import CorpusFeed, open_shards, opened

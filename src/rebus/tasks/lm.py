@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.models.layout import IGNORED
+from rebus.models.vlm import HeadSpec
 from rebus.nn import lean
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
 from rebus.tasks.cells import as_text, missing

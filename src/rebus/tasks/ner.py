@@ -21,7 +21,8 @@ from rebus import recipe
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
-from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.models.layout import IGNORED
+from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics

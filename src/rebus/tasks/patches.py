@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.errors import DataError
-from rebus.models.vlm import IGNORED, HeadSpec
+from rebus.models.layout import IGNORED
+from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Labels, Prediction, Role, Task, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus.data.tagging import Offset, Units
-from rebus.models.vlm import IGNORED
+from rebus.models.layout import IGNORED
 from rebus.tasks.base import Codec, Item, Task, Values
 from rebus.tasks.cells import pad_texts
 

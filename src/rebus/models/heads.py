@@ -1,0 +1,27 @@
+"""Heads that turn Features into a task's numbers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from rebus.errors import RecipeError
+from rebus.models.masked import MaskedHead
+from rebus.models.towers.encoder import Encoder
+from rebus.nn.norms import RMSNorm
+
+
+def make_head(width: int, outputs: int, dropout: float) -> nn.Module:
+    """(..., D) -> (..., C); with no outputs, the vector as it is."""
+    if not outputs:
+        return nn.Identity()
+    return nn.Sequential(RMSNorm(width), nn.Dropout(dropout), nn.Linear(width, outputs))
+
+
+def masked_head(tower: Any) -> MaskedHead:
+    """What guesses hidden words. Raises RecipeError where the text tower is no encoder."""
+    if not isinstance(tower, Encoder):
+        found = "another tower" if tower is not None else "none"
+        raise RecipeError("model.text.kind", "encoder, which reads both ways, for the task 'mlm'", found, "set it so")
+    return MaskedHead(tower.settings, tower.vocab_size)
