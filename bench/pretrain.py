@@ -51,6 +51,7 @@ SWEEP = {
     "llama": [(8, 1e-3), (8, 2e-3), (8, 4e-3), (16, 2e-3), (16, 4e-3)],
 }
 RIVALS = ("nanogpt", "llama")
+WARM = 3  # steps of the Trainer before its speed is measured
 
 
 @dataclass
@@ -164,13 +165,15 @@ def train_llama(setup: Setup, rows: int, lr: float, seconds: float, steps: int) 
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     class Clock(TrainerCallback):
-        start = spent = 0.0
+        start = spent = warm = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.start = time.perf_counter()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
             self.spent = time.perf_counter() - self.start
+            if state.global_step == WARM:
+                self.warm = self.spent
             control.should_training_stop = control.should_training_stop or self.spent >= seconds
             return control
 
@@ -198,7 +201,9 @@ def train_llama(setup: Setup, rows: int, lr: float, seconds: float, steps: int) 
     trainer = Trainer(model=model, args=arguments, train_dataset=Rows(setup), callbacks=[clock])
     trainer.train()
     shutil.rmtree(folder, ignore_errors=True)
-    return model, trainer.state.global_step * rows * BLOCK / clock.spent
+    done = trainer.state.global_step  # the first steps find memory, and would make the rest look slow
+    counted, spent = (done - WARM, clock.spent - clock.warm) if done > 2 * WARM else (done, clock.spent)
+    return model, counted * rows * BLOCK / spent
 
 
 def train_rebus(setup: Setup, out: Path, minutes: float | None, **settings: Any) -> tuple[nn.Module, dict[str, Any]]:
