@@ -4,23 +4,20 @@ It knows no tensors and reads no data.
 """
 
 from rebus.recipe.files import as_yaml, describe, load_recipe, override, recipe_from
+from rebus.recipe.model import Fusion, Lora, Model, Size, Tower
+from rebus.recipe.section import Section
 from rebus.recipe.tree import (
     Augment,
     Clean,
     Corpus,
     Data,
-    Fusion,
     Kind,
-    Lora,
-    Model,
     Picture,
     Recipe,
-    Section,
-    Size,
     Split,
+    Stage,
     TaskSettings,
     Text,
-    Tower,
     Train,
 )
 
@@ -38,6 +35,7 @@ __all__ = [
     "Section",
     "Size",
     "Split",
+    "Stage",
     "TaskSettings",
     "Text",
     "Tower",

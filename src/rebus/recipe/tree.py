@@ -9,16 +9,12 @@ from __future__ import annotations
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from rebus.recipe.model import Model
+from rebus.recipe.section import Section
 
 Kind = Literal["picture", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
-Size = Literal["nano", "micro", "mini", "small", "base"]
-
-
-class Section(BaseModel):
-    """A branch of the recipe: unknown keys are refused, assignments are checked."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
 
 
 class Split(Section):
@@ -28,6 +24,11 @@ class Split(Section):
     group: str | None = Field(None, description="rows that share this column's value stay together")
     valid: float = Field(0.1, ge=0, lt=1, description="share of rows held out to watch training")
     test: float = Field(0.1, ge=0, lt=1, description="share of rows held out to judge the result")
+    folds: int | None = Field(
+        None, ge=2, description="deal all rows to so many parts and judge on one: cross-validation; None: as above"
+    )
+    fold: int = Field(0, ge=0, description="folds: the part that is judged on, counted from 0")
+    deal: int = Field(0, ge=0, description="another number deals the rows otherwise")
 
 
 class Data(Section):
@@ -44,7 +45,13 @@ class Data(Section):
     workers: int = Field(
         0, ge=0, description="processes that prepare batches; 0: prepare them in a thread beside training"
     )
-    cache_mb: int = Field(2048, ge=0, description="memory for decoded pictures, in MiB")
+    cache_mb: int = Field(2048, ge=0, description="memory for decoded pictures, in MiB, over all processes")
+    jpeg: Literal["auto", "pil", "simplejpeg"] = Field(
+        "auto", description="what decodes JPEG files; auto: simplejpeg where it is installed"
+    )
+    order: Literal["rows", "blocks"] = Field(
+        "rows", description="training order: any row next; blocks: near rows together, for slow or remote disks"
+    )
 
 
 class Augment(Section):
@@ -52,19 +59,45 @@ class Augment(Section):
 
     shift: float = Field(0.0, ge=0, le=0.5, description="largest move, as a share of the side")
     scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
-    flip: float = Field(0.0, ge=0, le=1, description="chance of a mirror image; off where left and right matter")
+    flip: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="chance of a mirror image; None: half where other changes are on and no text speaks of left or "
+        "right, else 0",
+    )
     colour: float = Field(0.0, ge=0, le=1, description="strength of brightness, contrast and saturation changes")
     hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour wheel, as a share of it")
     erase: float = Field(0.0, ge=0, le=1, description="chance of a blanked rectangle")
+    mixup: float = Field(
+        0.0, ge=0, description="classify, tag, regress: pictures, targets of two rows as one (Beta's alpha); 0: off"
+    )
+    cutmix: float = Field(0.0, ge=0, description="the same, with a rectangle of the other picture; 0: off")
+    crop: float = Field(
+        0.0, ge=0, lt=1, description="smallest share of the picture that a random crop keeps, scaled up again; 0: off"
+    )
+    aspect: float | None = Field(
+        None, ge=1, description="crop: how many times wider or higher than the picture a crop may be; None: 4/3"
+    )
+    grey: float = Field(0.0, ge=0, le=1, description="chance of losing all colour")
 
 
 class Picture(Section):
     """How pictures become tensors."""
 
     size: int = Field(96, ge=8, le=2048, description="side of the square the model sees, in pixels")
-    fit: Literal["pad", "crop", "squash"] = Field("pad", description="how a picture is fitted to the square")
+    fit: Literal["pad", "crop", "squash", "twice"] = Field(
+        "pad", description="how a picture is fitted to the square; twice: its longer side to edge, then squashed"
+    )
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from each channel (of 0 to 1)")
     std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="divides each channel")
+    resample: Literal["auto", "nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = Field(
+        "auto",
+        description="filter that scales pictures; any but auto: step by step as Hugging Face's processors do",
+    )
+    edge: int | None = Field(
+        None, ge=8, description="with a filter: what is scaled to before the middle is cut out; None: the size"
+    )
     augment: Augment = Field(default_factory=Augment, description="random changes in training")
 
 
@@ -120,85 +153,6 @@ class Corpus(Section):
     cache: str | None = Field(None, description="folder of the shards; None: shards/ in the Run")
 
 
-class Tower(Section):
-    """One tower: a picture tower (convnet, vit) or a text tower (decoder, encoder, recurrent, wordvectors)."""
-
-    kind: str = Field("auto", description="name of the tower, 'auto' or 'none'")
-    width: int = Field(192, ge=8, description="size of a token's vector")
-    depth: int = Field(4, ge=1, description="layers (convnet: blocks a stage)")
-    heads: int = Field(6, ge=1, description="attention heads")
-    kv_heads: int | None = Field(None, ge=1, description="key and value heads; None: as many as heads")
-    hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
-    patch: int = Field(16, ge=1, description="side of a picture token, in pixels")
-    cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
-    vectors: str | None = Field(
-        None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
-    )
-    qk_norm: bool = Field(True, description="decoder: normalise queries and keys")
-    tied: bool = Field(True, description="decoder: output weights are the embeddings")
-    head_dim: int | None = Field(None, ge=2, description="decoder: size of a head; None: width / heads")
-    rope_theta: float = Field(10_000.0, gt=0, description="decoder: base of the rotary positions")
-    rope_scaling: dict[str, float | int | str] | None = Field(
-        None, description="decoder: Llama 3's scaled rotary positions, as its config.json says them"
-    )
-    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6 (decoder), 1e-12 (encoder)")
-    bias: Literal["none", "qkv", "attention", "all"] = Field(
-        "none", description="decoder: which projections have biases"
-    )
-    norm: Literal["rms", "layer"] = Field("rms", description="decoder: RMS norms, or layer norms as GPT-2 has")
-    feedforward: Literal["swiglu", "mlp"] = Field("swiglu", description="decoder: SwiGLU, or a plain MLP")
-    activation: str | None = Field(None, description="of a plain MLP; None: gelu (encoder), gelu_tanh (decoder)")
-    positions: Literal["rotary", "learned"] = Field("rotary", description="decoder: how a token knows where it is")
-    context: int | None = Field(None, ge=4, description="most tokens it was made for; None: from text.max_length")
-    rows: int | None = Field(
-        None, ge=1, description="decoder, encoder: rows of the embeddings; None: one for each id of the tokenizer"
-    )
-    segments: int = Field(2, ge=1, description="encoder: segments there are vectors for")
-    pool: Literal["mean", "cls"] = Field("mean", description="encoder: how one vector is made of many")
-    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
-    word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
-    frozen: bool = Field(False, description="do not train; features are computed once and kept")
-    weights: str | None = Field(None, description="a checkpoint folder or Run to start from")
-
-
-class Fusion(Section):
-    """How pictures and words are joined."""
-
-    kind: str = Field("unified", description="joint, unified or cross; none: one modality, nothing to join")
-    how: Literal["concat", "mean", "weighted", "sum"] = Field("concat", description="joint: how features are fused")
-    depth: int = Field(2, ge=1, description="unified, cross: layers of the fusion itself (heads that classify)")
-    heads: int | None = Field(None, ge=1, description="unified, cross: attention heads; None: as the text tower has")
-    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
-
-
-class Lora(Section):
-    """Low-rank adapters beside the weights (Hu et al. 2021), used where train.tune is lora."""
-
-    rank: int = Field(8, ge=1, description="rank of an adapter")
-    alpha: float = Field(16.0, gt=0, description="an adapter's output counts alpha / rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping an adapter's input in training")
-    targets: list[str] = Field(
-        default_factory=list, description="ends of the names of layers that get one; empty: all linear layers of towers"
-    )
-
-
-class Model(Section):
-    """The towers and what joins them."""
-
-    size: Size | None = Field(
-        None, description="lm, mlm: one dial for width, depth, batch, rates and length of the run; None: as set"
-    )
-    picture: Tower = Field(
-        default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
-    )
-    text: Tower = Field(
-        default_factory=Tower,
-        description="text tower; kind auto: decoder; encoder or recurrent where text is only read",
-    )
-    fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
-    lora: Lora = Field(default_factory=Lora, description="adapters")
-
-
 class TaskSettings(Section):
     """One task over the shared trunk, reading its own columns."""
 
@@ -207,7 +161,11 @@ class TaskSettings(Section):
     start: float = Field(0.0, ge=0, le=1, description="share of the run after which it begins to be trained")
     until: float = Field(1.0, ge=0, le=1, description="share of the run after which it is no longer trained")
     columns: dict[str, str] = Field(default_factory=dict, description="role: column, where the guess is wrong")
-    per_picture: int = Field(8, ge=1, description="caption, answer: most texts trained on in one pass over a picture")
+    unseen: list[str] = Field(
+        default_factory=list,
+        description="answer: [question] asks without showing the question, to see what it is worth",
+    )
+    per_picture: int = Field(8, ge=1, description="several texts a picture: most trained on in one pass over it")
     max_new_tokens: int = Field(48, ge=1, description="tasks that write: longest text generated")
     length_weight: float = Field(
         0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike"
@@ -222,6 +180,30 @@ class TaskSettings(Section):
         default_factory=list, description="ner: what tags given as numbers mean, in their order: [O, B-PER, ...]"
     )
     temperature: float = Field(0.05, gt=0, description="similar: divides the cosines that the loss compares")
+    method: Literal["simclr", "masked"] = Field(
+        "simclr", description="pictures: know a picture by another view of it (SimCLR), or guess its hidden patches"
+    )
+    view_temperature: float = Field(0.2, gt=0, description="pictures, simclr: divides the cosines of views")
+    hide: float | None = Field(
+        None, gt=0, lt=1, description="pictures, masked: share of patches hidden; None: 0.75 (vit), 0.6 (others)"
+    )
+    loss: Literal["softmax", "sigmoid"] = Field(
+        "softmax", description="retrieve: one right partner among the batch's (CLIP), or each pair by itself (SigLIP)"
+    )
+
+
+class Stage(Section):
+    """One stage of a run: what learns for a share of it. None: as ``train`` says, or what ``tune`` usually needs."""
+
+    share: float = Field(gt=0, le=1, description="of the run; the shares of all stages add up to 1")
+    tune: Literal["full", "lora", "head"] = Field("full", description="what learns, as in train.tune")
+    learns: list[str] | None = Field(
+        None, description="lora, head: parts that learn as well; None: those that no base has weights for"
+    )
+    optimizer: Literal["muon", "adamw", "sgd"] | None = Field(None, description="of this stage")
+    lr: float | None = Field(None, gt=0, description="peak rate of AdamW (or SGD) in this stage")
+    muon_lr: float | None = Field(None, gt=0, description="peak rate of Muon in this stage")
+    rates: dict[str, float] | None = Field(None, description="part's name prefix: factor on its rates in this stage")
 
 
 class Train(Section):
@@ -232,6 +214,9 @@ class Train(Section):
     time_limit: float | None = Field(None, gt=0, description="minutes; wins over both")
     batch_size: int = Field(32, ge=1, description="pictures (or rows without pictures) a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts each step's batch is cut into, to save memory")
+    grad_cache: int = Field(
+        0, ge=0, description="retrieve: pictures held in memory at once, with the big batch's own gradients; 0: all"
+    )
     optimizer: Literal["muon", "adamw", "sgd"] | None = Field(
         None, description="muon: Muon for matrices, AdamW for the rest; None: muon; with a base, see train.lr"
     )
@@ -250,6 +235,11 @@ class Train(Section):
     )
     learns: list[str] | None = Field(
         None, description="lora, head: parts that learn as well; None: those that no base has weights for"
+    )
+    stages: list[Stage] = Field(
+        default_factory=list,
+        description="what learns one after the other, each with a schedule of its own; empty: one stage, or two where "
+        "both towers come from elsewhere",
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rates of each layer below the top one")
     rates: dict[str, float] = Field(

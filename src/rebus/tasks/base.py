@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
+from rebus.data.frame import Frame
 from rebus.errors import DataError, RecipeError
 from rebus.models.vlm import HeadSpec
 from rebus.registry import Registry
@@ -69,6 +70,7 @@ class TaskScore:
         baseline_name: what that predictor is.
         by_type: type: {name: value}, where there is a type column.
         correct: one number a row, in the rows' order: 1 right, 0 wrong, or an error.
+        others: another baseline's name: its figures under ``metrics``, and ``gains`` against it.
     """
 
     metrics: dict[str, float]
@@ -78,6 +80,7 @@ class TaskScore:
     baseline_name: str = ""
     by_type: dict[str, dict[str, float]] = field(default_factory=dict)
     correct: list[float] = field(default_factory=list)
+    others: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,17 @@ class Codec:
         reader: the text tower's own, where it splits text differently; None: the same.
         max_length: most tokens of a text.
         text_tower: whether a tower of its own reads the question of a task that writes.
+        picture: ids that stand for a picture inside a text, one for each picture token and what stands around them;
+            none: pictures do not stand inside texts.
+        picture_id: the one among them that a picture token takes the place of.
     """
 
     tokenizer: Tokenizer
     reader: Any = None
     max_length: int = 256
     text_tower: bool = False
+    picture: tuple[int, ...] = ()
+    picture_id: int | None = None
 
     def read(self, text: str) -> list[int]:
         """Ids for the text tower, cut to ``max_length``, never empty."""
@@ -120,6 +128,11 @@ class Task(ABC):
     inputs: ClassVar[tuple[str, ...]] = ("picture",)  # roles that a prediction is made from
     specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs
     tower: ClassVar[str | None] = None  # the kind of text tower it needs
+    has_places: ClassVar[bool] = False  # whether its items say where things are in the picture
+    either: ClassVar[tuple[str, ...]] = ()  # roles of which one is enough to predict from
+    packs: ClassVar[bool] = False  # whether it learns from all rows of a picture at once
+    joins: ClassVar[bool] = True  # whether it reads what the fusion gives
+    views: int = 1  # of each picture in a training batch; 2: another one stands under ``views``
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -197,6 +210,10 @@ class Task(ABC):
             codec: text to ids.
             key: (seed, epoch, index) that all chance is drawn from; None: no chance, every row.
         """
+
+    def moved(self, items: list[Item], values: Values, rows: Sequence[int], frame: Frame) -> list[Item]:
+        """The items of ``rows`` once their picture was moved, for tasks with ``has_places``."""
+        return items
 
     @abstractmethod
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
@@ -308,25 +325,6 @@ class Task(ABC):
         return values[next(role for role in reversed(self.roles) if self.roles[role].required)][row]
 
 
-class Labels:
-    """The labels a task learned, and their numbers from ``first`` on: what classify, tag and patches share."""
-
-    first = 0
-
-    def __init__(self, settings: recipe.TaskSettings) -> None:
-        super().__init__(settings)  # type: ignore[call-arg]
-        self.restore({"labels": []})
-
-    def state(self) -> dict[str, Any]:
-        """The labels, in their order."""
-        return {"labels": self.labels}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Take the labels back."""
-        self.labels: list[str] = list(state["labels"])
-        self.index = {label: number for number, label in enumerate(self.labels, self.first)}
-
-
 class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
@@ -335,6 +333,10 @@ class VectorTask(Task):
     @abstractmethod
     def target(self, values: Values, row: int) -> NDArray[Any]:
         """What the head should give, as an array."""
+
+    def soft(self, target: NDArray[Any]) -> NDArray[np.float32]:
+        """A target as numbers that can be mixed with another row's; the loss takes it too."""
+        return np.asarray(target, dtype=np.float32)
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> list[Prediction]:

@@ -1,0 +1,153 @@
+"""The recipe's branch for the model: towers, what joins them, adapters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rebus.recipe.section import Section
+
+Size = Literal["nano", "micro", "mini", "small", "base"]
+
+
+class Tower(Section):
+    """A tower for pictures (convnet, vit, resnet, efficientnet) or text (decoder, encoder, recurrent, wordvectors)."""
+
+    kind: str = Field("auto", description="name of the tower, 'auto' or 'none'")
+    width: int = Field(192, ge=8, description="size of a token's vector")
+    depth: int = Field(4, ge=1, description="layers (convnet: blocks a stage)")
+    heads: int = Field(6, ge=1, description="attention heads")
+    kv_heads: int | None = Field(None, ge=1, description="key and value heads; None: as many as heads")
+    hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
+    patch: int = Field(16, ge=1, description="side of a picture token, in pixels")
+    cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
+    vectors: str | None = Field(
+        None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
+    )
+    qk_norm: bool = Field(True, description="decoder: normalise queries and keys")
+    tied: bool = Field(True, description="decoder: output weights are the embeddings")
+    head_dim: int | None = Field(None, ge=2, description="decoder: size of a head; None: width / heads")
+    rope_theta: float = Field(10_000.0, gt=0, description="decoder: base of the rotary positions")
+    rope_scaling: dict[str, float | int | str] | None = Field(
+        None, description="decoder: Llama 3's scaled rotary positions, as its config.json says them"
+    )
+    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6, 1e-12 (encoder), 1e-5 (resnet)")
+    bias: Literal["none", "qkv", "attention", "all"] = Field(
+        "none", description="decoder: which projections have biases"
+    )
+    norm: Literal["rms", "layer"] = Field("rms", description="decoder: RMS norms, or layer norms as GPT-2 has")
+    feedforward: Literal["swiglu", "mlp"] = Field("swiglu", description="decoder: SwiGLU, or a plain MLP")
+    activation: str | None = Field(None, description="of a plain MLP; None: gelu (encoder), gelu_tanh (decoder, vit)")
+    positions: Literal["rotary", "learned"] = Field("rotary", description="decoder: how a token knows where it is")
+    context: int | None = Field(None, ge=4, description="most tokens it was made for; None: from text.max_length")
+    rows: int | None = Field(
+        None, ge=1, description="decoder, encoder: rows of the embeddings; None: one for each id of the tokenizer"
+    )
+    segments: int = Field(2, ge=0, description="encoder: segments there are vectors for; 0: none")
+    pool: Literal["mean", "cls", "pooler", "probe", "last"] = Field(
+        "mean",
+        description="encoder, vit: how one vector is made of many: their mean; cls: the first (encoder: through a "
+        "layer); vit: pooler: the first through a layer, probe: one learned question; encoder: last: the last token",
+    )
+    norm_first: bool = Field(
+        False, description="encoder: norm what enters a layer's parts (CLIP, SigLIP), not what leaves them (BERT)"
+    )
+    causal: bool = Field(False, description="encoder: a token sees only those before it (CLIP)")
+    filler: int | None = Field(
+        None, ge=0, description="encoder: texts are filled up to context with this id, which is read too (SigLIP)"
+    )
+    class_token: bool = Field(False, description="vit: a learned token before the patches")
+    patch_bias: bool = Field(True, description="vit: the projection of patches has a bias")
+    pre_norm: bool = Field(False, description="vit: norm what enters the first layer (CLIP)")
+    last_norm: Literal["tokens", "pooled"] = Field(
+        "tokens", description="vit: what is normed at the end (CLIP: pooled)"
+    )
+    layer_scale: float | None = Field(
+        None, ge=0, description="vit: learned factors on what layers add, which start here; None or 0: none"
+    )
+    tokens: int | None = Field(
+        None,
+        ge=1,
+        description="picture: tokens a picture becomes, a square number (16, 36, 64); None: as the tower has",
+    )
+    block: Literal["basic", "bottleneck"] = Field("basic", description="resnet: the kind of residual block")
+    stages: list[int] = Field(
+        default_factory=list,
+        description="resnet, efficientnet: blocks of each stage; empty: depth (efficientnet: at most depth) in each",
+    )
+    channels: list[int] = Field(
+        default_factory=list,
+        description="resnet, efficientnet: channels of the stem and of each stage; empty: shares of the width",
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
+    word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
+    frozen: bool = Field(False, description="do not train; features are computed once and kept")
+    weights: str | None = Field(None, description="a checkpoint folder or Run to start from")
+
+
+class Fusion(Section):
+    """How pictures and words are joined."""
+
+    kind: str = Field("unified", description="joint, unified or cross; none: one modality, nothing to join")
+    how: Literal["concat", "mean", "weighted", "sum"] = Field("concat", description="joint: how features are fused")
+    depth: int = Field(2, ge=1, description="unified, cross: layers of the fusion itself (heads that classify)")
+    heads: int | None = Field(None, ge=1, description="unified, cross: attention heads; None: as the text tower has")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
+    layout: Literal["prefix", "inline"] = Field(
+        "prefix",
+        description="unified: picture tokens before the text, seen both ways; or inside the text, at the tokenizer's "
+        "picture marks, as SmolVLM and Llava have them",
+    )
+    projector: Literal["auto", "linear", "shuffle", "mlp"] = Field(
+        "auto",
+        description="inline: how picture tokens become the text's: one matrix; pixel shuffle and one matrix (SmolVLM); "
+        "two layers (Llava); auto: shuffle where the tower's grid divides, else linear",
+    )
+    shuffle: int = Field(
+        2, ge=2, description="inline, shuffle: side of the square of tokens that become one; model.picture.tokens wins"
+    )
+    gate: Literal["auto", "none", "zero", "scale"] = Field(
+        "auto",
+        description="unified, cross: gates on its layers: none, from zero, or LayerScale; auto: cross has zero",
+    )
+    modality_dropout: float = Field(
+        0.0, ge=0, lt=1, description="chance, in training, of hiding the picture or the text of a row that has both"
+    )
+
+
+class Lora(Section):
+    """Low-rank adapters beside the weights (Hu et al. 2021), used where train.tune is lora."""
+
+    rank: int = Field(8, ge=1, description="rank of an adapter")
+    alpha: float = Field(16.0, gt=0, description="an adapter's output counts alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping an adapter's input in training")
+    targets: list[str] = Field(
+        default_factory=list, description="ends of the names of layers that get one; empty: all linear layers of towers"
+    )
+
+
+class Model(Section):
+    """The towers and what joins them."""
+
+    size: Size | None = Field(
+        None, description="lm, mlm: one dial for width, depth, batch, rates and length of the run; None: as set"
+    )
+    picture: Tower = Field(
+        default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
+    )
+    text: Tower = Field(
+        default_factory=Tower,
+        description="text tower; kind auto: decoder; encoder or recurrent where text is only read",
+    )
+    fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
+    lora: Lora = Field(default_factory=Lora, description="adapters")
+    embed: int | None = Field(
+        None, ge=2, description="retrieve: numbers of a vector in the shared space; None: the text tower's width"
+    )
+    like: Literal["clip", "siglip"] | None = Field(
+        None, description="retrieve: towers as CLIP or SigLIP has them, so that other libraries open the Run"
+    )
+    maps: Literal["both", "text"] = Field(
+        "both", description="retrieve: maps into the shared space: of both towers (CLIP), or of texts alone (SigLIP)"
+    )
