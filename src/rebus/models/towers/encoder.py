@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rebus.errors import DataError
 from rebus.models.features import Features, masked_mean
 from rebus.models.towers import TOWERS
+from rebus.models.towers.decoder import last_token
 from rebus.nn.block import EncoderLayer, start_weights
 from rebus.recipe import Tower
 
@@ -23,12 +25,15 @@ EPS = 1e-12  # of the norms, where the recipe says nothing
 
 @TOWERS.register("encoder")
 class Encoder(nn.Module):
-    """Word, position and segment embeddings, then layers that norm after each sum.
+    """Word, position and segment embeddings, then layers: BERT's, or those of CLIP's and SigLIP's text towers.
 
     Args:
         settings: width, depth, heads, hidden (None: four times the width), activation, eps, segments, dropout;
-            ``context`` positions, and ``pool``: ``mean`` of the real tokens, or ``cls``, the first token through
-            BERT's pooler, tanh(W x + b).
+            ``context`` positions, and ``pool``: ``mean`` of the real tokens, ``cls``, the first token through BERT's
+            pooler, tanh(W x + b), or ``last``, the last real token.
+            ``norm_first``: layers norm what enters their parts, and there is a last norm; else they norm after each
+            sum, and the embeddings are normed. ``causal``: a token sees none of those after it. ``filler``: texts are
+            filled up to the context with this id, which is read as any other, and ``last`` is the last of all places.
         vocab_size: V, rows of the embeddings.
         max_length: positions there are vectors for, where ``settings.context`` does not say it.
         ignored: every tower is built with the same words.
@@ -41,8 +46,8 @@ class Encoder(nn.Module):
         self.max_length = settings.context or max_length
         self.words = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(self.max_length, width)
-        self.segments = nn.Embedding(settings.segments, width)
-        self.norm = nn.LayerNorm(width, eps=eps)
+        self.segments = nn.Embedding(settings.segments, width) if settings.segments else None
+        self.norm = None if settings.norm_first else nn.LayerNorm(width, eps=eps)
         self.dropout = nn.Dropout(settings.dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(
@@ -50,12 +55,13 @@ class Encoder(nn.Module):
                 settings.heads,
                 settings.hidden or 4 * width,
                 activation=settings.activation or "gelu",
-                norm_first=False,
+                norm_first=settings.norm_first,
                 eps=eps,
                 dropout=settings.dropout,
             )
             for _ in range(settings.depth)
         )
+        self.last_norm = nn.LayerNorm(width, eps=eps) if settings.norm_first else None
         self.pooler = nn.Linear(width, width) if settings.pool == "cls" else None
         start_weights(self)
 
@@ -65,14 +71,36 @@ class Encoder(nn.Module):
         Raises:
             DataError: a text is longer than the positions there are.
         """
-        length = input_ids.shape[1]
-        if length > self.max_length:
+        length, most = input_ids.shape[1], self.max_length
+        if length > most and not bool(mask[:, most:].any()):  # what is too long is padding alone
+            segments = None if segment_ids is None else segment_ids[:, :most]
+            short = self.forward(input_ids[:, :most], mask[:, :most], segments)
+            return Features(F.pad(short.tokens, (0, 0, 0, length - most)), mask, short.pooled)
+        if length > most:
             do = "raise text.max_length or cut the text"
-            raise DataError("a text", f"at most {self.max_length} tokens", str(length), do)
-        steps = torch.arange(length, device=input_ids.device)
-        segments = self.segments(torch.zeros_like(input_ids) if segment_ids is None else segment_ids)
-        x = self.dropout(self.norm(self.words(input_ids) + self.positions(steps) + segments))
+            raise DataError("a text", f"at most {most} tokens", str(length), do)
+        seen: Tensor | None
+        ids, seen = input_ids, mask[:, None, None, :]
+        if self.settings.filler is not None:
+            ids = ids.new_full((len(ids), most), self.settings.filler)
+            ids[:, :length] = torch.where(mask, input_ids, self.settings.filler)
+            seen = None
+            segment_ids = None if segment_ids is None else F.pad(segment_ids, (0, most - length))
+        steps = torch.arange(ids.shape[1], device=ids.device)
+        x = self.words(ids) + self.positions(steps)
+        if self.segments is not None:
+            x = x + self.segments(torch.zeros_like(ids) if segment_ids is None else segment_ids)
+        x = self.dropout(x if self.norm is None else self.norm(x))
         for layer in self.layers:
-            x = layer(x, mask[:, None, None, :])
-        pooled = masked_mean(x, mask) if self.pooler is None else self.pooler(x[:, 0]).tanh()
-        return Features(x, mask, pooled)
+            x = layer(x, seen, causal=self.settings.causal)
+        if self.last_norm is not None:
+            x = self.last_norm(x)
+        return Features(x[:, :length], mask, self._pooled(x, mask))
+
+    def _pooled(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, places, D), (B, L) -> (B, D)."""
+        if self.pooler is not None:
+            return torch.tanh(self.pooler(x[:, 0]))
+        if self.settings.pool == "mean":
+            return masked_mean(x[:, : mask.shape[1]], mask)
+        return last_token(x, mask) if self.settings.filler is None else x[:, -1]

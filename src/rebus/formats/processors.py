@@ -1,0 +1,170 @@
+"""How pictures become tensors: Hugging Face's preprocessor_config.json and the recipe's ``picture``, both ways.
+
+It knows no pixels. Processors are described by what they do; one that does something that the recipe has no words for
+is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rebus.errors import WeightsError
+from rebus.recipe import Picture
+
+FILE = "preprocessor_config.json"
+FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
+_CLIP = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
+_HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
+_CROPPED = {"size": {"shortest_edge": 224}, "crop_size": 224, "do_center_crop": True, "resample": 3}
+# What a processor does where its file does not say.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "CLIP": {**_CROPPED, **_CLIP},
+    "Bit": {**_CROPPED, **_CLIP},
+    "Siglip": {"size": 224, "resample": 3, **_HALF},
+    "ViT": {"size": 224, "resample": 2, **_HALF},
+    "DeiT": {"size": 256, "crop_size": 224, "do_center_crop": True, "resample": 3, **_HALF},
+    "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "resample": 3, **_HALF},
+    "EfficientNet": {"size": 346, "crop_size": 289, "resample": 3, "include_top": True, **_HALF},
+}
+# The processor that a family's files name; all of them can scale, cut and square.
+OF_FAMILY = {"clip": "CLIP", "siglip": "Siglip", "vit": "ViT"}
+_SHORTEST = ("CLIP", "Bit", "ConvNext")  # a size that is one number is the shorter side's
+_WARPED = 384  # from here up ConvNext scales both sides
+_SMALLEST = 8  # pixels a side of a picture, as the recipe has it
+
+
+def picture_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``recipe.Picture`` that a preprocessor_config.json decides: size, fit, resample, edge, mean, std.
+
+    Raises:
+        WeightsError: it is of a kind that is not known, or gives pictures that are not square.
+    """
+    kind = _kind(config)
+    full = {**DEFAULTS[kind], **{key: value for key, value in config.items() if value is not None}}
+    if full.get("do_resize") is False or full.get("do_pad"):
+        raise _refused("do_resize and do_pad", "pictures scaled to one size", "others")
+    filter = FILTERS.get(full["resample"]) if isinstance(full["resample"], int) else None
+    if filter is None:
+        raise _refused("resample", "a number of Pillow's filters, 0 to 5", repr(full["resample"]))
+    return {**_square(kind, full), "resample": filter, **_colours(kind, full)}
+
+
+def picture_to_hf(picture: Picture, family: str) -> dict[str, Any]:
+    """The preprocessor_config.json of a recipe's ``picture``.
+
+    Args:
+        picture: with ``resample`` at ``auto``, the nearest that there is: scaled in another way, or without the frame
+            that ``pad`` puts around a picture. ``is_exact`` tells.
+        family: ``model_type`` of the config.json beside it.
+    """
+    name = OF_FAMILY.get(family.split("_", maxsplit=1)[0], "Bit") + "ImageProcessor"
+    number = next((one for one, filter in FILTERS.items() if filter == picture.resample), 1)
+    edge = picture.edge or picture.size
+    cut = picture.fit == "crop" or (picture.fit == "squash" and edge != picture.size)
+    return {
+        "image_processor_type": name,
+        "do_convert_rgb": True,
+        "do_resize": True,
+        "size": {"shortest_edge": edge} if picture.fit == "crop" else {"height": edge, "width": edge},
+        "resample": number,
+        "do_center_crop": cut,
+        **({"crop_size": {"height": picture.size, "width": picture.size}} if cut else {}),
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(picture.mean),
+        "image_std": list(picture.std),
+    }
+
+
+def is_exact(picture: Picture) -> bool:
+    """Whether Hugging Face's processor makes the same pixels of a picture as Rebus does."""
+    return picture.resample != "auto" and picture.fit != "pad"
+
+
+def load_picture(folder: str | Path) -> dict[str, Any] | None:
+    """The fields that a checkpoint's folder decides; None where it has no preprocessor_config.json.
+
+    Raises:
+        WeightsError: the file is damaged, or as ``picture_from_hf``.
+    """
+    file = Path(folder) / FILE
+    if not file.is_file():
+        return None
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise WeightsError(file, "settings in JSON", f"'{error}'", "copy or fetch the file again") from error
+    if not isinstance(config, dict):
+        raise WeightsError(file, "a JSON object", type(config).__name__, "copy or fetch the file again")
+    return picture_from_hf(config)
+
+
+def _kind(config: Mapping[str, Any]) -> str:
+    name = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
+    kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", name)
+    if kind not in DEFAULTS:
+        known = " or ".join(f"{one}ImageProcessor" for one in DEFAULTS)
+        raise _refused("image_processor_type", known, f"'{name}'" if name else "none")
+    return kind
+
+
+def _square(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
+    """Size, fit and edge."""
+    size = full["size"]
+    if isinstance(size, int):
+        size = {"shortest_edge": size} if kind in _SHORTEST else {"height": size, "width": size}
+    cut = full.get("crop_size") if full.get("do_center_crop") else None
+    if isinstance(cut, dict):
+        cut = cut.get("height") if cut.get("height") == cut.get("width") else -1
+    shortest = size.get("shortest_edge") if isinstance(size, dict) and "longest_edge" not in size else None
+    if kind == "ConvNext" and isinstance(shortest, int):
+        if shortest >= _WARPED:
+            return _fields(shortest, "squash", None, size)
+        return _fields(shortest, "crop", int(shortest / float(full["crop_pct"])), size)
+    if shortest is not None:
+        return _fields(cut, "crop", shortest, size)
+    both = {size.get("height"), size.get("width")} if isinstance(size, dict) else set()
+    side = both.pop() if len(both) == 1 else None
+    return _fields(side if cut is None else cut, "squash", None if cut is None else side, size)
+
+
+def _fields(size: Any, fit: str, edge: Any, said: Any) -> dict[str, Any]:
+    whole = isinstance(size, int) and size >= _SMALLEST
+    if not whole or (edge is not None and (not isinstance(edge, int) or edge < size)):
+        raise _refused("size and crop_size", "a square, cut out of nothing smaller", f"{said}, cut to {size}")
+    return {"size": size, "fit": fit, "edge": None if edge == size else edge}
+
+
+def _colours(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
+    """Mean and std of pixels from 0 to 1, whatever else they are rescaled and moved by before."""
+    factor = full.get("rescale_factor", 1 / 255) if full.get("do_rescale", True) else 1.0
+    offset = 1.0 if full.get("rescale_offset") else 0.0
+    mean, std = _three(full, "image_mean"), _three(full, "image_std")
+    if not full.get("do_normalize", True):
+        mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    whole = 255.0 * float(factor)
+    twice = std if kind == "EfficientNet" and full.get("include_top") else (1.0, 1.0, 1.0)
+    if factor == 1 / 255 and not offset:
+        return {"mean": mean, "std": tuple(one * more for one, more in zip(std, twice, strict=True))}
+    return {
+        "mean": tuple((one + offset) / whole for one in mean),
+        "std": tuple(one * more / whole for one, more in zip(std, twice, strict=True)),
+    }
+
+
+def _three(full: Mapping[str, Any], key: str) -> tuple[float, float, float]:
+    value = full[key]
+    values = [value] * 3 if isinstance(value, int | float) else list(value) if isinstance(value, list | tuple) else []
+    if len(values) != len("RGB") or not all(isinstance(one, int | float) for one in values):
+        raise _refused(key, "a number for each of three channels", repr(value))
+    return float(values[0]), float(values[1]), float(values[2])
+
+
+def _refused(key: str, expected: str, found: str) -> WeightsError:
+    do = "use a checkpoint whose pictures are prepared so, or set the recipe's picture by hand"
+    return WeightsError(f"{FILE}, '{key}'", expected, found, do)

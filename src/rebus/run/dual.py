@@ -1,0 +1,196 @@
+"""Pictures and texts in one space as CLIP and SigLIP have it: checkpoints opened, and Runs saved in their layouts.
+
+A Run with the task ``retrieve`` whose towers fit is saved so that ``AutoModel.from_pretrained(run)`` and its processor
+give the same likeness; everything else that a Run may be is saved in Rebus' own layout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rebus import atomic, recipe
+from rebus.errors import RecipeError, WeightsError
+from rebus.formats import dual
+from rebus.formats.dual import Dual
+from rebus.formats.families import DUAL_TEXTS, Family
+from rebus.formats.names import State
+from rebus.formats.processors import FILE, is_exact, load_picture, picture_to_hf
+from rebus.formats.weights import load_weights
+from rebus.models.towers.encoder import Encoder
+from rebus.models.towers.vit import ViT, resized_positions
+from rebus.models.vlm import VisionLanguageModel
+from rebus.recipe import TaskSettings
+from rebus.tasks import Codec
+from rebus.text.foreign import CONFIG
+from rebus.text.tokenizer import Tokenizer
+
+LAYOUTS = dual.NAMES
+TASK = "retrieve"
+_PARTS = ("picture.", "text.", dual.HEAD)
+_PROCESSORS = {"clip": "CLIPProcessor", "siglip": "SiglipProcessor"}
+
+
+@dataclass(frozen=True)
+class BothSides:
+    """What a CLIP or SigLIP checkpoint is.
+
+    Attributes:
+        found: its towers.
+        picture: how it sees pictures.
+    """
+
+    found: Dual
+    picture: recipe.Picture
+
+    @property
+    def family(self) -> Family:
+        """Of its text tower."""
+        return DUAL_TEXTS[self.found.family]
+
+    def state(self, tensors: Mapping[str, Tensor]) -> State:
+        """Its tensors under the names that they have in a model of ours. Raises WeightsError for an unknown one."""
+        state = dual.from_hf(tensors, self.found)
+        if "picture.position" in state:
+            grid = self.picture.size // self.found.tower.patch
+            state["picture.position"] = resized_positions(state["picture.position"], grid)
+        return state
+
+    def settle(self, settings: recipe.Recipe) -> None:
+        """Put its picture tower, its pictures and its shared space into a recipe."""
+        settings.model.picture = self.found.tower.model_copy(deep=True)
+        settings.model.fusion.kind = "none"
+        settings.model.embed, settings.model.maps = self.found.embed, self.found.maps
+        settings.picture = self.picture.model_copy(deep=True)
+
+    def task(self) -> TaskSettings:
+        """What it does."""
+        return TaskSettings(name=TASK, columns={"picture": "picture", "text": "text"}, loss=self.found.loss)
+
+    def fill(self, text: recipe.Tower, tokenizer: Tokenizer) -> None:
+        """Fill texts up with what the tokenizer pads with, where the text tower reads that too."""
+        if text.filler is not None:
+            text.filler = tokenizer.pad_id
+
+    def check(self, tokenizer: Tokenizer, place: Path) -> None:
+        """Raise WeightsError where its tokenizer does not end texts as its text tower was trained to be pooled."""
+        if self.found.family != "clip":
+            return
+        ends, wanted = tokenizer.frame[1], self.found.end
+        if not ends or (wanted is not None and wanted not in ends):
+            expected = "a token that ends every text" + ("" if wanted is None else f", {wanted} as config.json says")
+            found = "none" if not ends else str(ends[-1])
+            raise WeightsError(f"{place}, the tokenizer", expected, found, "use the tokenizer.json of these weights")
+
+
+def both_sides(place: Path, config: Mapping[str, Any]) -> BothSides:
+    """What a folder with a CLIP or SigLIP says of itself.
+
+    Raises:
+        WeightsError: its configuration or its processor asks for something that is not done here.
+    """
+    found = dual.settings_from_hf(config)
+    return BothSides(found, recipe.Picture.model_validate(load_picture(place) or {"size": found.size}))
+
+
+@dataclass(frozen=True)
+class SavedDual:
+    """A model that one of the layouts has a place for.
+
+    Attributes:
+        found: what it is in their terms.
+    """
+
+    found: Dual
+
+    def state_to_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
+        """A model's tensors as those of the layout, and the rest of them, for other tasks, under Rebus' names."""
+        inside = {name: tensor for name, tensor in state.items() if name.startswith(_PARTS)}
+        rest = {name: tensor for name, tensor in state.items() if name not in inside}
+        return dual.to_hf(inside, self.found.family), rest
+
+    def config(self, codec: Codec) -> dict[str, Any]:
+        """The config.json of the layout."""
+        tokenizer = codec.tokenizer
+        ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.eos_id}
+        return dual.config_to_hf(self.found, **ids)
+
+    def save_beside(self, folder: Path, picture: recipe.Picture, codec: Codec) -> None:
+        """Write what transformers' processors read; call it after the tokenizer is saved."""
+        family = self.found.family
+        atomic.write_json(folder / FILE, picture_to_hf(picture, family) | {"processor_class": _PROCESSORS[family]})
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        inputs = ["input_ids"] if family == "siglip" else ["input_ids", "attention_mask"]  # SigLIP reads its filling
+        atomic.write_json(
+            folder / CONFIG, said | {"model_max_length": self.found.text.context, "model_input_names": inputs}
+        )
+
+
+def saved_dual(model: VisionLanguageModel, settings: recipe.Recipe, codec: Codec) -> SavedDual | None:
+    """What a model can be saved as, where one of the layouts has a place for it; else None."""
+    head, picture, text = model.pairs, model.picture, model.text
+    if head is None or not isinstance(picture, ViT) or not isinstance(text, Encoder) or codec.reader is not None:
+        return None
+    if not is_exact(settings.picture) or settings.data.background != "white" or TASK not in model.specs:
+        return None
+    whole = text.settings.model_copy(update={"kind": "encoder", "context": text.max_length})
+    family = dual.family_for(picture.settings, whole, settings.model.maps, model.specs[TASK].loss)
+    ends = codec.tokenizer.frame[1]
+    if family == "clip" and (not ends or ends[-1] == dual.NO_END):
+        return None
+    if family is None or (family == "siglip" and whole.filler != codec.tokenizer.pad_id):
+        return None
+    end = ends[-1] if family == "clip" else None
+    return SavedDual(Dual(family, picture.settings, picture.size, whole, text.vocab_size, head.size, end))
+
+
+def dual_state(folder: Path, config: Mapping[str, Any]) -> State:
+    """What a Run in such a layout holds of it, its other tasks' tensors left out. Raises WeightsError."""
+    return dual.from_hf(load_weights(folder), dual.settings_from_hf(config))
+
+
+def settle_like(settings: recipe.Recipe) -> None:
+    """Fill in what ``model.like`` decides and the recipe does not say, in place.
+
+    Raises:
+        RecipeError: the recipe says something else, or has no task ``retrieve``.
+    """
+    family = settings.model.like
+    if family is None:
+        return
+    tasks = [task for task in settings.tasks if task.name == TASK]
+    if not tasks:
+        found = ", ".join(task.name for task in settings.tasks) or "none"
+        raise RecipeError("model.like", f"the task '{TASK}'", found, f"add --task {TASK}, or leave it out")
+    pictures, texts = dual.like(family)
+    for where, tower, wanted in (
+        ("model.picture", settings.model.picture, pictures),
+        ("model.text", settings.model.text, texts),
+    ):
+        _settle(where, tower, wanted, family)
+    _settle("model", settings.model, {"maps": "both" if family == "clip" else "text"}, family)
+    for task in tasks:
+        _settle(f"task {TASK}", task, {"loss": "softmax" if family == "clip" else "sigmoid"}, family)
+    for name, value in (("fit", "squash"), ("resample", "bicubic")):
+        if name not in settings.picture.model_fields_set:
+            setattr(settings.picture, name, value)
+
+
+def needs_end(text: recipe.Tower) -> bool:
+    """Whether a text tower is pooled where a text ends, so that its tokenizer should end texts."""
+    return text.kind == "encoder" and text.pool == "last" and text.filler is None
+
+
+def _settle(where: str, ours: recipe.Section, wanted: Mapping[str, Any], family: str) -> None:
+    defaults = type(ours).model_fields
+    for name, value in wanted.items():
+        mine = getattr(ours, name)
+        if mine not in (defaults[name].default, value):
+            do = f"leave {where}.{name} out, or model.like"
+            raise RecipeError(f"{where}.{name}", f"{value!r}, as model.like={family} has it", repr(mine), do)
+        setattr(ours, name, value)

@@ -1,0 +1,84 @@
+"""Picture towers of other projects: a Hugging Face folder, or a repository on the hub, as a tower and its pictures.
+
+A whole CLIP or SigLIP is read for its picture tower here; ``dual`` reads both of its towers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rebus import recipe
+from rebus.formats.config import load_config
+from rebus.formats.families import PICTURE_FAMILIES, PictureFamily, picture_family_of
+from rebus.formats.names import State
+from rebus.formats.processors import load_picture
+from rebus.formats.weights import load_weights
+from rebus.models.towers.vit import resized_positions
+from rebus.run.foreign import fetched, is_hub_id
+
+
+@dataclass(frozen=True)
+class PictureCheckpoint:
+    """A picture tower of another project.
+
+    Attributes:
+        place: the folder it lies in.
+        family: ``model_type`` of its configuration.
+        tower: the settings of the tower that it becomes.
+        picture: fields of the recipe's ``picture``: size, fit, resample, edge, mean and std, as its own processor
+            prepares pictures; size alone where it has none.
+        state: reads its tensors, under the names that they have in the tower. Positions are resized (bicubic, as DINOv2
+            does) where the pictures' size is not the one that they were learned for.
+    """
+
+    place: Path
+    family: str
+    tower: recipe.Tower
+    picture: dict[str, Any]
+    state: Callable[[], State] = field(repr=False)
+
+
+def is_picture_checkpoint(path: str | Path) -> bool:
+    """Whether this is a folder with a picture tower of a known family. Nothing is fetched."""
+    place = Path(path)
+    if not (place / "config.json").is_file() or (place / "recipe.yaml").exists():
+        return False
+    return load_config(place).get("model_type") in PICTURE_FAMILIES
+
+
+def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> PictureCheckpoint:
+    """Look into a checkpoint of a picture tower; its tensors are read when they are asked for.
+
+    Args:
+        path: a Hugging Face folder or a hub id.
+        tell: prints a line for people.
+
+    Raises:
+        WeightsError: it is not there, damaged, or of a family that is not known.
+        MissingPackageError: a hub id, and the library for it is not installed.
+    """
+    place = Path(path)
+    if is_hub_id(path):
+        tell(f"{path}: not a folder here, so looked for on the hub")
+        place = Path(fetched(str(path)))
+    config = load_config(place)
+    family = picture_family_of(config, str(place / "config.json"))
+    tower, size = family.settings_from_hf(config)
+    picture = load_picture(place) or {"size": size}
+    grid = picture["size"] // tower.patch
+    return PictureCheckpoint(place, family.name, tower, picture, lambda: read_tower(place, family, tower, grid))
+
+
+def read_tower(place: Path, family: PictureFamily, tower: recipe.Tower, grid: int) -> State:
+    """A picture tower's tensors under our names, its positions for a grid of so many patches a side.
+
+    Raises:
+        WeightsError: files are missing or damaged, or a name is not the family's.
+    """
+    state = family.from_hf(load_weights(place), tower)
+    if "position" in state:
+        state["position"] = resized_positions(state["position"], grid)
+    return state

@@ -1,0 +1,69 @@
+"""Marks that stand for a picture inside a text: their names, and chat templates that learn to set them.
+
+Names are Idefics3's, which transformers' processor has built in: ``<image>`` is repeated, once for each picture token,
+and stands between ``<fake_token_around_image><global-img>`` and ``<fake_token_around_image>``. Llava knows the first
+alone. It knows no models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import tokenizers
+from tokenizers import AddedToken
+
+from rebus.text.foreign import Conventions
+from rebus.text.templates import shows_pictures
+
+PICTURE = "<image>"
+BEFORE, AFTER = ("<fake_token_around_image>", "<global-img>"), ("<fake_token_around_image>",)
+ALL = (PICTURE, *BEFORE, "<end_of_utterance>")  # the last is one that transformers' processor adds where it is lacking
+# Contents that are lists of parts become texts, for templates that know nothing else
+PREAMBLE = """\
+{%- set flat = namespace(messages=[]) -%}
+{%- for message in messages -%}
+{%- if message['content'] is string or message['content'] is none -%}
+{%- set flat.messages = flat.messages + [message] -%}
+{%- else -%}
+{%- set said = namespace(text='') -%}
+{%- for part in message['content'] -%}
+{%- set said.text = said.text + ('<image>' if part['type'] == 'image' else part['text']) -%}
+{%- endfor -%}
+{%- set flat.messages = flat.messages + [dict(message, content=said.text)] -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set messages = flat.messages -%}
+"""
+
+
+def with_pictures(template: str) -> str:
+    """A chat template that takes pictures as well: ``<image>`` stands where a message shows one."""
+    return template if template.startswith(PREAMBLE) else PREAMBLE + template
+
+
+def with_marks(
+    backend: tokenizers.Tokenizer, conventions: Conventions, words: Mapping[str, str], names: Sequence[str]
+) -> tuple[tokenizers.Tokenizer, Conventions] | None:
+    """A tokenizer with these special tokens after its own, and a chat template that takes pictures.
+
+    Args:
+        backend: stays as it is.
+        conventions: its customs.
+        words: the names of its special tokens, as its template uses them.
+        names: of the tokens that it should have.
+
+    Returns:
+        Both anew; None where it has all of that.
+    """
+    missing = [name for name in names if backend.token_to_id(name) is None]
+    found = conventions
+    if found.template is not None and not shows_pictures(found.template, words):
+        found = replace(found, template=with_pictures(found.template))
+    if not missing and found is conventions:
+        return None
+    made = tokenizers.Tokenizer.from_str(backend.to_str())
+    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+    if PICTURE in names:
+        found = replace(found, config={**found.config, "image_token": PICTURE})
+    return made, found
