@@ -1,4 +1,4 @@
-"""``rebus data shards`` and ``rebus data clean``, from the command line to the files."""
+"""``rebus data shard`` and ``rebus data clean``, from the command line to the files."""
 
 from __future__ import annotations
 
@@ -32,9 +32,8 @@ def corpus(tmp_path: Path) -> Path:
 def test_shards_from_a_command(corpus: Path, tmp_path: Path) -> None:
     words = (
         "data",
-        "shards",
+        "shard",
         corpus,
-        "--out",
         tmp_path / "out",
         "--set",
         "text.vocab_size=500",
@@ -69,7 +68,7 @@ def test_shards_from_a_command(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_shards_for_masked_models(corpus: Path, tmp_path: Path) -> None:
-    done = rebus("data", "shards", corpus, "--out", tmp_path / "out", "--words", "--set", "text.vocab_size=500")
+    done = rebus("data", "shard", corpus, tmp_path / "out", "--words", "--set", "text.vocab_size=500")
     assert done.exit_code == 0, done.output
     tokenizer = Tokenizer.load(tmp_path / "out")
     assert tokenizer.piece(tokenizer.mask_id or 0) == MASK
@@ -77,9 +76,9 @@ def test_shards_for_masked_models(corpus: Path, tmp_path: Path) -> None:
     ids, starts, _ = rows.row_words(0, 0)
     assert len(ids) == len(starts)
     assert 0.1 < starts.mean() < 1
-    plain = rebus("data", "shards", corpus, "--out", tmp_path / "plain", "--set", "text.vocab_size=500")
+    plain = rebus("data", "shard", corpus, tmp_path / "plain", "--set", "text.vocab_size=500")
     assert plain.exit_code == 0
-    refused = rebus("data", "shards", corpus, "--out", tmp_path / "x", "--words", "--tokenizer", tmp_path / "plain")
+    refused = rebus("data", "shard", corpus, tmp_path / "x", "--words", "--tokenizer", tmp_path / "plain")
     assert refused.exit_code == 2
     assert MASK in refused.stderr
 
@@ -103,7 +102,7 @@ def test_mistakes_are_told_in_a_paragraph(tmp_path: Path) -> None:
         (("data", "clean", tmp_path / "none.txt"), "nothing there"),
         (("data", "clean", tmp_path / "a.csv"), "--set corpus.column=NAME"),
         (("data", "clean", tmp_path / "a.csv", "--column", "third"), "corpus.column"),
-        (("data", "shards", tmp_path / "a.csv", "--column", "first", "--out", tmp_path / "o", "--tokenizer", "x"), "x"),
+        (("data", "shard", tmp_path / "a.csv", tmp_path / "o", "--column", "first", "--tokenizer", "x"), "x"),
         (("data", "clean", tmp_path / "a.csv", "--set", "corpus.clean.nkfc=true"), "did you mean 'nfkc'"),
     ):
         done = rebus(*words)

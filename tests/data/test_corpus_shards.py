@@ -282,7 +282,7 @@ def test_an_interrupted_build_cannot_be_opened(tmp_path: Path) -> None:
     assert not Shards.finished(tmp_path / "nothing")
     with pytest.raises(RunError, match=r"interrupted.*goes on"):
         Shards.open(tmp_path / "out")
-    with pytest.raises(RunError, match="rebus data shards"):
+    with pytest.raises(RunError, match="rebus data shard"):
         Shards.open(tmp_path / "nothing")
     (tmp_path / "out" / "manifest.json").write_text('{"version": 99}')
     with pytest.raises(RunError, match="version 99"):

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from rebus.data import names
 from rebus.data.columns import is_picture_struct
 from rebus.data.messages import is_turn
+from rebus.data.names import PICTURE_ENDINGS
 from rebus.data.picture_sources import SIGNATURES, is_base64_picture
-from rebus.data.readers.folders import PICTURE_ENDINGS
 from rebus.data.table import Table
 from rebus.recipe import Kind
 

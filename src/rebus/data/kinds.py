@@ -98,7 +98,11 @@ def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
                 nearest(kind, get_args(Kind)),
             )
     return {
-        name: Guess(overrides[name], "as you said") if name in overrides else guess_kind(table, name)
+        name: Guess(overrides[name], "as you said")
+        if name in overrides
+        else Guess(table.kinds[name], "its files say so")
+        if name in table.kinds
+        else guess_kind(table, name)
         for name in table.columns
     }
 

@@ -98,6 +98,16 @@ def as_number(value: Any) -> float | None:
         return None
 
 
+_YES = frozenset({"1", "1.0", "yes", "y", "true", "match", "是", "对", "真", "匹配", "相符"})
+_NO = frozenset({"0", "0.0", "no", "n", "false", "mismatch", "否", "不", "不是", "错", "假", "不匹配", "不相符"})
+
+
+def as_yes(value: Any) -> bool | None:
+    """A cell that says yes or no, in English, Chinese or as 1 and 0; None where it says neither."""
+    said = str(value).strip().casefold()
+    return True if said in _YES else False if said in _NO else None
+
+
 def leak_share(texts: Sequence[Any], labels: Sequence[str]) -> tuple[float, float]:
     """Share of texts that name their own label, and that name another label (what chance would give)."""
     pairs = [(" ".join(_texts(text)).casefold(), label.casefold()) for text, label in zip(texts, labels, strict=True)]

@@ -79,6 +79,8 @@ def _turn(item: Any, number: int, where: str) -> Message:
     if not text.strip() and role != "system":
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} ({role}) is empty")
     turn: Message = {"role": role, "content": text}
+    if item.get("shown") is True:  # where a picture is shown, said by Rebus itself
+        turn["shown"] = True
     if item.get("weight") == 0 and role == "assistant":
         turn["weight"] = 0
     return turn

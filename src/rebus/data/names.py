@@ -10,6 +10,23 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "tst", "测试", "测试集"), "test"),
 }
 
+PICTURE_ENDINGS = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".webp",
+    ".gif",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".ppm",
+    ".pgm",
+    ".pbm",
+    ".ico",
+    ".tga",
+    ".avif",
+)
 PICTURE = ("picture", "image", "img", "photo", "pic", "file_name", "image_path", "图片", "图像", "照片", "图")
 QUESTION = ("question", "query", "问题", "提问", "问")
 ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "答案", "答")
@@ -84,6 +101,7 @@ PAIRS = (  # of texts that mean the same; a third text is a like one that does n
     ("sentence_a", "sentence_b", ""),
     ("句子1", "句子2", ""),
 )
+BELONGS = ("match", "matches", "is_match", "belongs", "匹配", "是否匹配", "相符", "是否相符")  # picture and text
 TYPE = ("type", "question_type", "kind", "类型", "问题类型", "题型")
 BOXES = ("boxes", "objects", "bboxes", "annotations", "框", "目标框")
 TAGS = ("ner_tags", "pos_tags", "token_tags", "bio", "词性", "实体")
@@ -167,3 +185,9 @@ def is_metadata(name: str) -> bool:
 def split_word(text: str) -> str | None:
     """``train``, ``valid`` or ``test`` for any word that means one of them."""
     return SPLIT_WORDS.get(text.strip().casefold())
+
+
+def split_in_name(stem: str) -> str | None:
+    """The split that a word in a file's name says: ``valid`` for ``pets-val-000``; None where no word does."""
+    words = re.split(r"[^a-zA-Z\u4e00-\u9fff]+", stem)
+    return next((split for word in words if (split := split_word(word))), None)

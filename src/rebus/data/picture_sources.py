@@ -1,5 +1,6 @@
 """Where a picture's bytes are: a path, base64 text, a ``data:`` address or bytes; and which of those are refused.
 
+A path may name a part of a tar archive: ``photos.tar#1536+20480/cats/1.jpg`` is 20,480 bytes from byte 1,536 on.
 A relative path may not leave the table's folder; an absolute path is the user's own word. Nothing is ever fetched.
 """
 
@@ -14,6 +15,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
@@ -35,6 +37,7 @@ SIGNATURES = (
     b"P6",
 )
 _SHORTEST_BASE64 = 32
+_MEMBER = re.compile(r"(.+\.tar)#(\d{1,18})\+(\d{1,18})/(.+)", re.S)
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,22 @@ def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Itera
     if embedded is not None:
         yield Opened(io.BytesIO(embedded), where or "a picture", "embedded data")
         return
-    path = picture_path(str(value), root, where)
+    path, offset, size = picture_span(str(value), root, where)
     named = f"'{shown(value)}'"
     try:
-        file = open(path, "rb")  # noqa: SIM115 - closed below
+        file = open(path, "rb", buffering=0 if offset else -1)  # noqa: SIM115 - closed below
     except OSError as error:
         raise _unreadable(where or str(path), named, error) from error
     with file:
-        yield Opened(file, where or str(path), named, path.suffix.lower())
+        if not offset:
+            yield Opened(file, where or str(path), named, path.suffix.lower())
+            return
+        there = max(0, min(size, os.fstat(file.fileno()).st_size - offset))
+        content = os.pread(file.fileno(), there, offset)
+    if len(content) < size:
+        found = f"{named}, of which {len(content):,} are there"
+        raise PictureError(where or str(path), f"{size:,} bytes", found, "write or download the archive again")
+    yield Opened(io.BytesIO(content), where or str(path), named, os.path.splitext(str(value))[1].lower())
 
 
 def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
@@ -130,6 +141,34 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
     raise PictureError(
         where, "a picture file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file"
     )
+
+
+def member_value(archive: str, offset: int, size: int, name: str) -> str:
+    """How a table writes a picture that lies inside a tar archive."""
+    return f"{archive}#{offset}+{size}/{name}"
+
+
+def picture_span(value: str, root: str | Path, where: str = "") -> tuple[Path, int, int]:
+    """(file, first byte, bytes) of a path value. Raises PictureError as ``picture_path`` does."""
+    inside = _MEMBER.fullmatch(value)
+    if inside is None:
+        path = picture_path(value, root, where)
+        return path, 0, path.stat().st_size
+    return _archive(inside[1], str(root), where), int(inside[2]), int(inside[3])
+
+
+def _archive(name: str, root: str, where: str) -> Path:
+    found = _known_archive(name, root)
+    return found if found is not None else picture_path(name, root, where)
+
+
+@lru_cache(maxsize=4096)
+def _known_archive(name: str, root: str) -> Path | None:
+    """An archive that has been found before is not looked for again: there are few, and a million pictures in them."""
+    try:
+        return picture_path(name, root)
+    except PictureError:
+        return None
 
 
 def shown(text: str | bytes) -> str:

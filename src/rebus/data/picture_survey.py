@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rebus.data.duplicates import THUMB, shared_keys, similar_pictures
-from rebus.data.picture_sources import picture_bytes, picture_path
+from rebus.data.picture_sources import open_picture, picture_bytes, picture_span
 from rebus.data.pictures import Header, decode_picture, read_header
 from rebus.data.table import Table
 from rebus.errors import PictureError
@@ -168,16 +168,16 @@ def _end(value: Any, table: Table, kind: str) -> tuple[int, bool]:
     embedded = picture_bytes(value)
     if embedded is not None:
         return len(embedded), _ENDS.get(kind, b"") in embedded[-64:]
-    with open(picture_path(value, table.root), "rb") as file:
-        length = file.seek(0, os.SEEK_END)
-        file.seek(max(0, length - 64))
-        return length, _ENDS.get(kind, b"") in file.read()
+    path, start, length = picture_span(value, table.root)
+    with open(path, "rb") as file:
+        last = min(64, length)
+        return length, _ENDS.get(kind, b"") in os.pread(file.fileno(), last, start + length - last)
 
 
 def _content_key(value: Any, table: Table) -> bytes | None:
-    embedded = picture_bytes(value)
     try:
-        return _digest(picture_path(value, table.root).read_bytes() if embedded is None else embedded)
+        with open_picture(value, table.root) as opened:
+            return _digest(opened.file.read())
     except OSError:
         return None
 

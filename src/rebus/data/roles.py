@@ -141,6 +141,16 @@ def _roles(task: str, found: Columns) -> dict[str, str]:
     elif task == "regress":
         target = found.target or found.named((*names.TARGET, *names.LABEL), "category")
         roles = {"picture": found.picture, "text": found.text(target), "target": target}
+    elif task == "pictures":
+        roles = {"picture": found.picture, "label": found.label}
+    elif task in ("retrieve", "match"):
+        label = found.named((*names.BELONGS, *names.LABEL), "category", "number") if task == "match" else None
+        roles = {
+            "picture": found.picture,
+            "text": found.caption if found.caption != label else found.text(label),
+            "label": label,
+            "type": names.first_named(found.all, names.TYPE),
+        }
     elif task == "patches":
         roles = {
             "picture": found.picture,

@@ -11,7 +11,7 @@ from typing import Any
 
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.marks import Marks, wrong_answer
-from rebus.data.measures import as_number, is_blank
+from rebus.data.measures import as_number, as_yes, is_blank
 from rebus.data.messages import answered, turns_of
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
@@ -24,6 +24,7 @@ NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use 
     "tag": ("labels",),
     "regress": ("target",),
     "patches": ("picture", "boxes"),
+    "pictures": ("picture",),
     "generate": ("prompt", "output"),
     "translate": ("source", "target"),
     "choose": ("question", "answer"),
@@ -32,6 +33,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use 
     "ner": ("tokens", "tags"),
     "extract": ("question", "passage"),
     "similar": ("anchor", "positive"),
+    "retrieve": ("picture", "text"),
+    "match": ("picture", "text"),
 }
 _INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
 
@@ -92,6 +95,11 @@ class RowCheck:
                 return self._error(
                     row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty"
                 )
+        if self.task.name == "match" and "label" in self.values:
+            value = self.values["label"][row]
+            if not is_blank(value) and as_yes(value) is None:
+                do = "write yes or no (是 or 否, 1 or 0), or leave the cell empty"
+                return self._error(row, "label", "whether the text belongs to the picture", repr(value)[:60], do)
         if self.task.name == "converse":
             return self._wrong_turns(row)
         if self.task.name == "ner" and (cell := self.values["tags"][row]) is not None:

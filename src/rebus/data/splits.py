@@ -25,6 +25,7 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     A column that says it wins: ``split.column``, or one named ``split``. Where it names no valid rows, some of the
     training rows are dealt to valid; where it names only training rows, all are dealt as if it were not there.
     Otherwise rows are dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text.
+    ``split.folds`` deals all rows so, whatever a column says: the rows of fold ``split.fold`` are the test.
     Rows of one group stay together.
 
     Args:
@@ -39,6 +40,9 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     Raises:
         DataError: a named column is missing, or the split column holds an unknown word (the row is named).
     """
+    seed += split.deal
+    if split.folds is not None:  # what a column says of splits is not asked
+        return _dealt_to_folds(group_keys(table, split, picture_columns), split, seed)
     if split.valid + split.test >= 1:
         raise DataError(
             "data.split", "shares of valid and test below 1 together", f"{split.valid + split.test:g}", "lower one"
@@ -54,6 +58,19 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     return [
         _deal(key, split.valid, 0.0, seed) if word == "train" else word for key, word in zip(keys, said, strict=True)
     ]
+
+
+def _dealt_to_folds(keys: list[bytes], split: Split, seed: int) -> list[str]:
+    """Test: the rows of one fold, which all hold as many groups. The others train, but for the share that watches.
+
+    Unlike shares, equal folds depend on what other groups there are: added rows move some groups to the next fold.
+    """
+    folds = split.folds or 2
+    if split.fold >= folds:
+        raise DataError("data.split.fold", f"a number from 0 to {folds - 1}", f"{split.fold}", "count the folds from 0")
+    order = sorted(set(keys), key=lambda key: _place(key, seed))
+    test = {key for rank, key in enumerate(order) if rank * folds // len(order) == split.fold}
+    return ["test" if key in test else _deal(key, split.valid, 0.0, seed + 1) for key in keys]
 
 
 def group_keys(table: Table, split: Split, picture_columns: Iterable[str] = ()) -> list[bytes]:
@@ -115,11 +132,16 @@ def _digest(content: bytes) -> bytes:
 
 
 def _deal(key: bytes, valid: float, test: float, seed: int) -> str:
-    mixed = hashlib.blake2b(key, digest_size=8, salt=(seed % 2**64).to_bytes(16, "little")).digest()
-    at = int.from_bytes(mixed, "little") / 2**64
+    at = _place(key, seed)
     if at < test:
         return "test"
     return "valid" if at < test + valid else "train"
+
+
+def _place(key: bytes, seed: int) -> float:
+    """Where a group falls, from 0 to 1."""
+    mixed = hashlib.blake2b(key, digest_size=8, salt=(seed % 2**64).to_bytes(16, "little")).digest()
+    return int.from_bytes(mixed, "little") / 2**64
 
 
 def _said(table: Table, split: Split) -> list[str] | None:

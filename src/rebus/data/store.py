@@ -14,11 +14,13 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rebus.data.jpeg import Choice
 from rebus.data.pictures import PIXEL_BUDGET, decode_picture
 from rebus.data.table import Table
 from rebus.data.transforms import fit_picture
 
 Array = npt.NDArray[np.uint8]
+_BESIDE = 512  # bytes that a kept picture takes beside its pixels: its name, its place in the order
 
 
 def fitted_picture(
@@ -30,14 +32,20 @@ def fitted_picture(
     background: str = "white",
     pixel_budget: int = PIXEL_BUDGET,
     where: str = "",
+    resample: str = "auto",
+    edge: int | None = None,
+    jpeg: Choice = "auto",
 ) -> Array:
     """One picture as the model sees it: (size, size, 3) uint8. Training and answering both come this way.
 
     Raises:
         PictureError: as ``decode_picture``.
     """
-    array = decode_picture(value, root, background=background, pixel_budget=pixel_budget, where=where, near=size)
-    return fit_picture(array, size, fit, background)
+    near = size if resample == "auto" else None  # a filter is meant for all pixels
+    array = decode_picture(
+        value, root, background=background, pixel_budget=pixel_budget, where=where, near=near, jpeg=jpeg
+    )
+    return fit_picture(array, size, fit, background, resample, edge)
 
 
 class PictureStore:
@@ -51,6 +59,9 @@ class PictureStore:
         background: colour behind transparent pixels and around padded pictures.
         pixel_budget: most pixels a header may promise.
         cache_mb: memory for fitted pictures, in MiB; beyond it the ones used longest ago are decoded again.
+        resample: see ``fit_picture``.
+        edge: likewise.
+        jpeg: see ``decode_picture``.
     """
 
     def __init__(
@@ -62,11 +73,15 @@ class PictureStore:
         background: str = "white",
         pixel_budget: int = PIXEL_BUDGET,
         cache_mb: int = 2048,
+        resample: str = "auto",
+        edge: int | None = None,
+        jpeg: Choice = "auto",
     ) -> None:
         self.table, self.column, self.size = table, column, size
         self.fit, self.background, self.pixel_budget = fit, background, pixel_budget
+        self.resample, self.edge, self.jpeg = resample, edge, jpeg
         table.arrow_column(column)  # a missing column is told here
-        self._most = cache_mb * 2**20 // (size * size * 3)
+        self._most = cache_mb * 2**20 // (size * size * 3 + _BESIDE)
         self._kept: OrderedDict[Any, Array] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -110,6 +125,9 @@ class PictureStore:
             background=self.background,
             pixel_budget=self.pixel_budget,
             where=f"{self.table.where(row)}, column '{self.column}'",
+            resample=self.resample,
+            edge=self.edge,
+            jpeg=self.jpeg,
         )
         made.setflags(write=False)
         with self._lock:

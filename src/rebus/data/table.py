@@ -6,8 +6,10 @@ Arrow memory; a row becomes Python values only when it is asked for.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,10 @@ import pyarrow as pa
 
 from rebus.data.columns import arrow_table, is_picture_struct
 from rebus.errors import DataError, nearest
+from rebus.recipe import Kind
 
 _BATCH = 4096
+MOST_LISTED = 200_000  # rows of a table whose values are kept as Python lists
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Table:
         rows: (N,) indices into ``stored``; None: all of them in order.
         name: what to call the table in messages.
         skipped: rows a reader left out because ``data.on_bad`` is ``skip``, each as the error it would have been.
+        kinds: column: kind, where the files themselves say it.
     """
 
     stored: pa.Table
@@ -64,6 +69,7 @@ class Table:
     rows: npt.NDArray[np.int64] | None = None
     name: str = "table"
     skipped: list[DataError] = field(default_factory=list)
+    kinds: dict[str, Kind] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], root: str | Path = ".", name: str = "table") -> Table:
@@ -110,6 +116,13 @@ class Table:
         listed = values.to_pylist()
         return [plain(value) for value in listed] if is_picture_struct(values.type) else listed
 
+    def values(self, name: str) -> Sequence[Any]:
+        """As ``column``; of a large table a view that makes a value when it is asked for, so that memory stays flat.
+
+        Processes that are forked share its memory, which they would copy piece by piece with a list of Python values.
+        """
+        return Column(self.arrow_column(name)) if len(self) > MOST_LISTED else self.column(name)
+
     def arrow_column(self, name: str) -> pa.ChunkedArray:
         """One column as Arrow values. Raises DataError as ``column`` does."""
         if name not in self.stored.column_names:
@@ -129,7 +142,7 @@ class Table:
         """The table of these rows, in this order; nothing is copied."""
         wanted = np.fromiter(indices, dtype=np.int64)
         rows = wanted if self.rows is None else self.rows[wanted]
-        return Table(self.stored, self.root, self.places, rows, self.name, self.skipped)
+        return Table(self.stored, self.root, self.places, rows, self.name, self.skipped, self.kinds)
 
     def with_column(self, name: str, values: list[Any]) -> Table:
         """The same rows with one more column, or another content of one that exists.
@@ -148,7 +161,7 @@ class Table:
             numbers = self.rows + 1 if places.numbers is None else places.numbers[self.rows]
             file_of = None if places.file_of is None else places.file_of[self.rows]
             places = Places(places.files, places.word, file_of, numbers)
-        return Table(arrow, self.root, places, None, self.name, self.skipped)
+        return Table(arrow, self.root, places, None, self.name, self.skipped, self.kinds)
 
     def _stored_row(self, index: int) -> int:
         if index < 0:
@@ -161,6 +174,31 @@ class Table:
         if self.rows is None:
             return self.stored.slice(start, stop - start)
         return self.stored.take(pa.array(self.rows[start:stop]))
+
+
+class Column(Sequence[Any]):
+    """A column's values, made one by one from Arrow memory; see ``Table.values``."""
+
+    def __init__(self, stored: pa.ChunkedArray) -> None:
+        self._chunks = [chunk for chunk in stored.chunks if len(chunk)]
+        self._starts = list(accumulate((len(chunk) for chunk in self._chunks), initial=0))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[at] for at in range(*index.indices(len(self)))]
+        at = int(index) + (len(self) if index < 0 else 0)
+        if not 0 <= at < len(self):
+            raise IndexError(index)
+        chunk = bisect_right(self._starts, at) - 1
+        return plain(self._chunks[chunk][at - self._starts[chunk]].as_py())
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self._chunks:
+            for start in range(0, len(chunk), _BATCH):
+                yield from map(plain, chunk.slice(start, _BATCH).to_pylist())
 
 
 def plain(value: Any) -> Any:

@@ -47,10 +47,12 @@ def suggested_next(found: Columns) -> tuple[str | None, str]:
 
 
 def suggested_last(found: Columns) -> tuple[str | None, str]:
-    """A table of nothing but text."""
+    """A table of nothing but text, or of nothing but pictures."""
     learned = [name for name in found.all if found.kinds.get(name) != "ignore"]
     if len(learned) == 1 and found.of("text") == learned:
         return "lm", "one column of text and nothing else"
+    if len(learned) == 1 and found.of("picture") == learned:
+        return "pictures", "pictures and nothing that says what they show"
     return None, ""
 
 

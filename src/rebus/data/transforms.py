@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from rebus.data.pictures import background_colour
+from rebus.data.resizing import scale_and_cut
 from rebus.recipe import Augment
 
 Array = npt.NDArray[np.uint8]
@@ -25,24 +26,36 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _DRAWS = (
-    16  # random numbers a picture; each change has its own, so that switching one off leaves the others as they were
+    24  # random numbers a picture; each change has its own, so that switching one off leaves the others as they were
 )
+_ASPECT = 4 / 3  # a crop is at most this much wider or higher than the picture, unless said
 
 
 def fit_picture(
-    array: Array, size: int, fit: Literal["pad", "crop", "squash"] | str = "pad", background: str = "white"
+    array: Array,
+    size: int,
+    fit: Literal["pad", "crop", "squash"] | str = "pad",
+    background: str = "white",
+    resample: str = "auto",
+    edge: int | None = None,
 ) -> Array:
     """Scale a picture to a square, antialiased.
 
     Args:
         array: (H, W, 3) uint8.
         size: side of the square, in pixels.
-        fit: ``pad`` keeps all of it and fills the rest, ``crop`` keeps the middle, ``squash`` changes its proportions.
+        fit: ``pad`` keeps all of it and fills the rest, ``crop`` keeps the middle, ``squash`` changes its proportions,
+            ``twice`` does after its longer side was scaled to ``edge``, as Idefics3's processor does.
         background: colour of the filled part.
+        resample: the filter; ``auto``: Lanczos, bicubic for enlarging. Any other: scaled and cut to whole pixels, as
+            Hugging Face's processors do, so that their results are the same.
+        edge: with a filter: what the picture (``crop``: its shorter side) is scaled to before the middle is cut out.
 
     Returns:
         (size, size, 3) uint8.
     """
+    if resample != "auto" or fit == "twice":
+        return scale_and_cut(array, size, fit, background, resample if resample != "auto" else "lanczos", edge)
     height, width = array.shape[:2]
     if (height, width) == (size, size):
         return array
@@ -65,17 +78,19 @@ def fit_picture(
     return square
 
 
-def augment(array: Array, settings: Augment, seed: int, epoch: int, index: int | Sequence[int]) -> Array:
+def augment(array: Array, settings: Augment, seed: int, epoch: int, index: int | Sequence[int], view: int = 0) -> Array:
     """Change one picture (H, W, 3), or a batch (B, H, W, 3) with B indices, at random. See ``augment_batch``."""
     indices = [index] if isinstance(index, int) else list(index)
     if array.ndim == 4:
-        return augment_batch(array, settings, seed, epoch, indices)
-    single: Array = augment_batch(array[None], settings, seed, epoch, indices)[0]
+        return augment_batch(array, settings, seed, epoch, indices, view)
+    single: Array = augment_batch(array[None], settings, seed, epoch, indices, view)[0]
     return single
 
 
-def augment_batch(pictures: Array, settings: Augment, seed: int, epoch: int, indices: Sequence[int]) -> Array:
-    """Change pictures at random: flip, move and scale, then colours, then a blanked rectangle.
+def augment_batch(
+    pictures: Array, settings: Augment, seed: int, epoch: int, indices: Sequence[int], view: int = 0
+) -> Array:
+    """Change pictures at random: crop, flip, move and scale, then colours, then a blanked rectangle.
 
     Args:
         pictures: (B, H, W, 3) uint8.
@@ -83,6 +98,7 @@ def augment_batch(pictures: Array, settings: Augment, seed: int, epoch: int, ind
         seed: of the run.
         epoch: pass over the data.
         indices: (B,) each picture's number in the data; the same number gives the same changes.
+        view: number of the view, where several are made of one picture.
 
     Returns:
         (B, H, W, 3) uint8; the argument itself where nothing is to be changed.
@@ -91,33 +107,37 @@ def augment_batch(pictures: Array, settings: Augment, seed: int, epoch: int, ind
         return pictures
     changed = np.empty_like(pictures)
     for row, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
-        changed[row] = _change(picture, settings, draws(seed, epoch, int(index)))
+        changed[row] = _change(picture, settings, draws(seed, epoch, int(index), view))
     return changed
 
 
-def draws(seed: int, epoch: int, index: int) -> npt.NDArray[np.float64]:
-    """(16,) numbers in [0, 1) for one picture: Philox, a counter-based generator, keyed by seed and epoch.
+def draws(seed: int, epoch: int, index: int, view: int = 0) -> npt.NDArray[np.float64]:
+    """(24,) numbers in [0, 1) for one view of a picture: Philox, a counter-based generator, keyed by seed and epoch.
 
     Salmon, Moraes, Dror and Shaw, 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
     """
     key = np.array([seed % 2**64, epoch % 2**64], dtype=np.uint64)
-    counter = np.array([0, index % 2**64, 0, 0], dtype=np.uint64)
+    counter = np.array([0, index % 2**64, view % 2**64, 0], dtype=np.uint64)
     return np.random.Generator(np.random.Philox(counter=counter, key=key)).random(_DRAWS)
 
 
 def _change(picture: Array, settings: Augment, u: npt.NDArray[np.float64]) -> Array:
     height, width = picture.shape[:2]
-    flipped = u[0] < settings.flip
-    if flipped or settings.shift or settings.scale:
+    flipped = u[0] < (settings.flip or 0.0)
+    if flipped or settings.shift or settings.scale or settings.crop:
         factor = 1.0 + settings.scale * (2 * u[1] - 1)
         down = settings.shift * height * (2 * u[2] - 1)
         right = settings.shift * width * (2 * u[3] - 1)
         rows = _source(height, factor, down, False)
         columns = _source(width, factor, right, bool(flipped))
+        if settings.crop:
+            rows, columns = _cropped(rows, columns, settings, u[13:17])
         picture = _resample(picture, rows, columns)
     if settings.colour or settings.hue:
         matrix, offset = _colours(picture, settings, u[4:8])
         picture = _recolour(picture, matrix, offset)
+    if u[17] < settings.grey:
+        picture = _recolour(picture, np.tile(_LUMA, (3, 1)).astype(np.float32), np.zeros(3, dtype=np.float32))
     if u[8] < settings.erase:
         picture = _erased(picture, u[9:13])
     return picture
@@ -129,6 +149,27 @@ def _source(side: int, factor: float, move: float, mirrored: bool) -> npt.NDArra
     if mirrored:
         at = side - 1 - at
     return np.clip(at, 0.0, side - 1.0)
+
+
+def crop_of(settings: Augment, u: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """(height, width) of a random crop, shares of the sides: ``crop`` to all of the area, a shape within ``aspect``.
+
+    Szegedy et al., 2015, "Going Deeper with Convolutions"; the area is drawn evenly, the shape on a log scale.
+    """
+    area = settings.crop + (1 - settings.crop) * u[0]
+    aspect = math.exp(math.log(settings.aspect or _ASPECT) * (2 * u[1] - 1))
+    return min(1.0, math.sqrt(area / aspect)), min(1.0, math.sqrt(area * aspect))
+
+
+def _cropped(
+    rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64], settings: Augment, u: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The same places within a random rectangle of the picture."""
+    places = []
+    for at, share, where in zip((rows, columns), crop_of(settings, u), u[2:4], strict=True):
+        side = len(at)
+        places.append(np.clip((at + 0.5) * share + where * (1 - share) * side - 0.5, 0.0, side - 1.0))
+    return places[0], places[1]
 
 
 def _resample(picture: Array, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:

@@ -94,7 +94,7 @@ class Manifest:
             raise
         except OSError as error:
             raise RunError(
-                file, "a folder of shards", f"'{error.strerror or error}'", "make it with `rebus data shards`"
+                file, "a folder of shards", f"'{error.strerror or error}'", "make it with `rebus data shard`"
             ) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             do = "delete the folder and build the shards again"

@@ -1,6 +1,6 @@
 """The whole road for a recipe: open the text, get or train a tokenizer, make shards; or only clean it and say how.
 
-It is what ``rebus data shards`` and ``rebus data clean`` call.
+It is what ``rebus data shard`` and ``rebus data clean`` call.
 """
 
 from __future__ import annotations

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rebus.data.names import PICTURE_ENDINGS
 from rebus.data.readers.arrow import read_parquet, read_saved_dataset
 from rebus.data.readers.conll import read_conll
 from rebus.data.readers.delimited import read_delimited
-from rebus.data.readers.folders import read_folder
+from rebus.data.readers.folders import METADATA, read_folder
 from rebus.data.readers.json_lines import read_json, read_json_lines
 from rebus.data.readers.nested import flattened
 from rebus.data.readers.plain_text import read_plain_text
 from rebus.data.readers.source import Source
 from rebus.data.table import Table
+from rebus.data.tars.finding import folder_of, tar_paths, tars_in
+from rebus.data.tars.table import read_tars
 from rebus.errors import DataError, nearest
 from rebus.recipe import Data
 
@@ -34,14 +37,19 @@ FORMATS = {
     ".iob2": read_conll,
 }
 _KINDS = (
-    "CSV, TSV, JSONL, JSON, Parquet, CoNLL, plain text, a folder of pictures or texts, or a saved Hugging Face dataset"
+    "CSV, TSV, JSONL, JSON, Parquet, CoNLL, plain text, tar shards, a folder of pictures or texts, or a saved Hugging "
+    "Face dataset"
 )
 
 
 def read_table(data: Data) -> Table:
     """Read what ``data.path`` names. See ``rebus.data.readers.read_table``."""
-    path = _existing(data.path)
-    table = _read_folder(path, data) if path.is_dir() else read_file(path, data)
+    tars = tar_paths(data.path) if "://" not in data.path[:12] else None
+    path = Path(data.path) if tars is not None and tars[0].is_file() else _existing(data.path)
+    if tars is not None:
+        table = read_tars(tars, data, folder_of(data.path))
+    else:
+        table = _read_folder(path, data) if path.is_dir() else read_file(path, data)
     if not len(table):
         raise DataError(
             where=path,
@@ -63,6 +71,13 @@ def read_file(path: Path, data: Data) -> Table:
 def _read_folder(path: Path, data: Data) -> Table:
     if (path / "dataset_dict.json").is_file() or (path / "state.json").is_file():
         return read_saved_dataset(path)
+    if not any((path / name).is_file() for name in METADATA) and (tars := tars_in(path)):
+        table = read_tars(tars, data, path, whole=True)
+        loose = sorted(item.name for item in path.iterdir() if item.suffix.lower() in PICTURE_ENDINGS)
+        if loose:
+            found, do = f"{len(loose)} pictures beside them", "move them to a folder of their own"
+            table.skipped.append(DataError(f"{path.name}/{loose[0]}", "a folder of nothing but tars", found, do))
+        return table
     return read_folder(path, data, read_file, tuple(FORMATS))
 
 

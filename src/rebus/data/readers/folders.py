@@ -16,32 +16,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from rebus.data.names import split_word
+from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.arrow import merge_splits
 from rebus.data.readers.source import Source
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
 from rebus.recipe import Data
 
-PICTURE_ENDINGS = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".webp",
-    ".gif",
-    ".bmp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".ico",
-    ".tga",
-    ".avif",
-)
 _UNREAD_PICTURES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
-_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet")
 _NOT_TABLES = {"dataset_info.json", "dataset_infos.json", "config.json", "package.json", "check.json"}
 _NOT_TEXT = re.compile(r"(?:readme|licen[cs]e|copying|credits|authors|changelog|notice|requirements)\b", re.I)
@@ -66,7 +49,7 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
     """
     files = _walk(folder)
     top = [path for path in files if len(path.parts) == 1]
-    metadata = [path for path in files if path.name in _METADATA and len(path.parts) <= 2]
+    metadata = [path for path in files if path.name in METADATA and len(path.parts) <= 2]
     if metadata:
         return _with_metadata(folder, metadata, files, data, read_file)
     tables = [path for path in top if path.suffix.lower() in _TABLES and path.name not in _NOT_TABLES]
@@ -111,7 +94,7 @@ def _walk(folder: Path) -> list[Path]:
 def _tables(folder: Path, paths: list[Path], data: Data, read_file: _ReadFile) -> Table:
     if len(paths) == 1:
         return read_file(folder / paths[0], data)
-    splits = {path: _split_in_name(path.stem) for path in paths}
+    splits = {path: split_in_name(path.stem) for path in paths}
     named = [path for path in paths if splits[path]]
     if not named:
         raise DataError(
@@ -121,11 +104,6 @@ def _tables(folder: Path, paths: list[Path], data: Data, read_file: _ReadFile) -
             f"name the one to read, e.g. {folder / paths[0].name}",
         )
     return _stack(folder, [(read_file(folder / path, data), splits[path] or "") for path in named])
-
-
-def _split_in_name(stem: str) -> str | None:
-    words = re.split(r"[^a-zA-Z\u4e00-\u9fff]+", stem)
-    return next((split for word in words if (split := split_word(word))), None)
 
 
 def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
