@@ -12,6 +12,7 @@ from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.models.towers.convnet import stage_channels
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
+from rebus.nn.stages import BLOCKS, efficientnet_shape, resnet_shape
 from rebus.recipe import Tower
 
 V, B, L, D = 40, 3, 6, 24
@@ -293,3 +294,108 @@ def test_tied_and_untied_output_weights() -> None:
     torch.testing.assert_close(tied.logits(hidden), hidden @ tied.embed_tokens.weight.T)
     assert untied.lm_head is not None
     torch.testing.assert_close(untied.logits(hidden), hidden @ untied.lm_head.weight.T)
+
+
+# convolutional towers with batch norms, and the layouts of vision transformers
+
+
+@pytest.mark.parametrize("kind", ["resnet", "efficientnet"])
+def test_frozen_batch_norms_keep_what_they_have_seen(kind: str) -> None:
+    model = tower(kind).train()
+    pixels = torch.randn(B, 3, 32, 32)
+    kept = {name: one.clone() for name, one in model.named_buffers()}
+    model(pixels)
+    assert any(not torch.equal(one, kept[name]) for name, one in model.named_buffers())  # it learns
+    model.requires_grad_(False)
+    kept = {name: one.clone() for name, one in model.named_buffers()}
+    trained = model(pixels).tokens
+    assert all(torch.equal(one, kept[name]) for name, one in model.named_buffers())
+    torch.testing.assert_close(trained, model.eval()(pixels).tokens)
+    torch.testing.assert_close(trained[:1], model.train()(pixels[:1]).tokens, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"kind": "resnet", "patch": 12}, "a power of two"),
+        ({"kind": "resnet", "stages": [1, 1, 1]}, "stages.*the 2 stages of a patch of 8"),
+        ({"kind": "resnet", "channels": [8, 8]}, "channels of the stem and of 2 stages"),
+        ({"kind": "resnet", "channels": [8, 8, 8]}, r"the last one the width \(24\)"),
+        ({"kind": "resnet", "block": "bottleneck", "channels": [8, 6, 24]}, "multiples of 4"),
+        ({"kind": "efficientnet", "patch": 64}, "4, 8, 16 or 32"),
+        ({"kind": "efficientnet", "stages": [1, 1]}, "each of 7 stages"),
+        ({"kind": "efficientnet", "channels": [1, 1]}, "7 stages"),
+        ({"kind": "vit", "pool": "last"}, "for a vit"),
+        ({"kind": "vit", "pool": "cls"}, "a class token"),
+        ({"kind": "vit", "pool": "probe", "last_norm": "pooled"}, "with a probe"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_told(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(RecipeError, match=said) as caught:
+        tower(**settings)
+    assert all(caught.value.as_dict().values())
+
+
+def test_stages_and_channels_follow_from_the_width_and_the_patch() -> None:
+    given: dict[str, Any] = {"width": 64, "depth": 2, "heads": 4}
+    assert resnet_shape(Tower(kind="resnet", patch=16, **given)) == ([2, 2, 2], [16, 16, 32, 64])
+    bottleneck = Tower(kind="resnet", patch=8, block="bottleneck", **given)
+    assert resnet_shape(bottleneck) == ([2, 2], [8, 32, 64])
+    assert efficientnet_shape(Tower(kind="efficientnet", width=1280, depth=4, heads=4, patch=32))[0] == [*BLOCKS]
+    blocks, channels = efficientnet_shape(Tower(kind="efficientnet", patch=8, **given))
+    assert blocks == [1, 2, 2, 2, 2, 2, 1]
+    assert channels == [8, 8, 8, 8, 8, 8, 8, 16]
+
+
+VITS: dict[str, dict[str, Any]] = {
+    "clip": {"class_token": True, "patch_bias": False, "pre_norm": True, "pool": "cls", "last_norm": "pooled"},
+    "vit": {"class_token": True, "pool": "pooler"},
+    "dinov2": {"class_token": True, "pool": "cls", "layer_scale": 0.1},
+    "siglip": {"pool": "probe"},
+}
+
+
+@pytest.mark.parametrize("name", VITS)
+def test_every_layout_of_a_vit_learns_from_scratch(name: str) -> None:
+    model = tower("vit", **VITS[name])
+    features = model(torch.randn(B, 3, 32, 32))
+    assert features.tokens.shape == (B, 16, D)
+    assert model.num_tokens == 16
+    step(model, lambda: model(torch.ones(B, 3, 32, 32)).pooled)
+    scales = [one for key, one in model.named_parameters() if ".scale" in key]
+    assert len(scales) == (4 if name == "dinov2" else 0)
+    if name == "dinov2":
+        assert any(bool((one != 0.1).any()) for one in scales)
+
+
+@torch.no_grad()
+def test_layer_scale_starts_where_it_is_told_to() -> None:
+    plain, scaled = (tower("vit", layer_scale=value) for value in (0, 0.25))
+    assert not any(".scale" in name for name, _ in plain.named_parameters())
+    for name, one in plain.named_parameters():
+        nn.init.normal_(one, std=0.1)
+        scaled.get_parameter(name).copy_(one)
+    for layer in scaled.layers:  # type: ignore[union-attr]
+        for part in (layer.attention.o_proj, layer.mlp.fc2):
+            part.weight *= 4
+            part.bias *= 4
+    pixels = torch.randn(B, 3, 32, 32)
+    torch.testing.assert_close(scaled(pixels).tokens, plain(pixels).tokens, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_padding_beyond_the_positions_is_no_text() -> None:
+    torch.manual_seed(0)
+    given: dict[str, Any] = {"norm_first": True, "causal": True, "segments": 0, "pool": "last"}
+    for settings in ({}, given, {**given, "causal": False, "filler": 0}):
+        model = Encoder(Tower(width=D, depth=2, heads=4, **settings), V, max_length=5).eval()
+        ids, mask = torch.randint(1, V, (2, 8)), torch.zeros(2, 8, dtype=torch.bool)
+        mask[0, :5], mask[1, :2] = True, True
+        features = model(ids, mask)
+        alone = model(ids[:, :5], mask[:, :5])
+        assert features.tokens.shape == (2, 8, D)
+        torch.testing.assert_close(features.tokens[:, :5], alone.tokens)
+        torch.testing.assert_close(features.pooled, alone.pooled)
+        mask[1, 5] = True
+        with pytest.raises(DataError, match="at most 5"):
+            model(ids, mask)

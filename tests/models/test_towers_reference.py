@@ -116,9 +116,9 @@ def test_vit_equals_siglip(head: bool) -> None:
         vision_use_head=head,
     )
     reference = loud(SiglipVisionModel(config).eval())
-    settings, context = siglip.settings_from_hf({**config.to_dict(), "vision_use_head": head})
-    vit = ViT(settings, **context).eval()
-    state = siglip.from_hf(reference.state_dict())
+    settings, size = siglip.settings_from_hf({**config.to_dict(), "vision_use_head": head})
+    vit = ViT(settings, size=size).eval()
+    state = siglip.from_hf(reference.state_dict(), settings)
     check_state(vit, state)
     vit.load_state_dict(state)
     pixels: Tensor = torch.randn(B, 3, 32, 32)

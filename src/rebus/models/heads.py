@@ -12,10 +12,13 @@ from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
 
-def make_head(width: int, outputs: int, dropout: float) -> nn.Module:
-    """(..., D) -> (..., C); with no outputs, the vector as it is."""
+def make_head(width: int, outputs: int, dropout: float, hidden: int = 0) -> nn.Module:
+    """(..., D) -> (..., C), through a hidden layer where there is one; with no outputs, the vector as it is."""
     if not outputs:
         return nn.Identity()
+    if hidden:
+        between = [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
+        return nn.Sequential(RMSNorm(width), *between, nn.Linear(hidden, outputs))
     return nn.Sequential(RMSNorm(width), nn.Dropout(dropout), nn.Linear(width, outputs))
 
 

@@ -23,15 +23,20 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory, make_fusion
+from rebus.models.fusion.inline import InlineProjector, placed_inside
 from rebus.models.heads import make_head, masked_head
 from rebus.models.layout import IGNORED, Places, after_prefix, block_mask, one_text_a_row, picked
 from rebus.models.naming import Names, NamingHead
+from rebus.models.pairs import PairHead, Pairs, with_negatives
+from rebus.models.picture_tokens import PicturePlan, plan_for
+from rebus.models.pretext import make_pretext
 from rebus.models.towers import TOWERS
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
 READS_FUSED = ("vector", "words")  # kinds of head that read what the fusion gives
+AROUND = 4  # tokens that may stand around a picture inside the text
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,25 @@ class HeadSpec:
 
     Attributes:
         kind: ``write`` (a causal decoder), ``vector`` (C numbers an item), ``words`` (C numbers a text token),
-            ``tokens`` (C numbers a picture token) or ``mask`` (the vocabulary, for each hidden token of a text).
+            ``tokens`` (C numbers a picture token), ``mask`` (the vocabulary, for each hidden token of a text),
+            ``pairs`` (pictures and texts as vectors of one space) or ``pretext`` (what a picture tower learns from
+            alone).
         outputs: C; not used by ``write``. ``vector``: 0 gives the fused vector itself, (R, D).
         reads: the modalities the task has columns for.
         names: ``tokens``: token ids of the labels' names, for a model with a decoder to compare patches with words.
+        loss: ``pairs``: softmax or sigmoid, which decides where the temperature starts; ``pretext``: simclr or masked.
+        hide: ``pretext``: share of patches hidden; 0: the method's own.
+        hidden: ``vector``: a hidden layer this many times as wide as the vector, for what is true of two things
+            together but of neither alone; 0: none.
     """
 
-    kind: Literal["write", "vector", "words", "tokens", "mask"]
+    kind: Literal["write", "vector", "words", "tokens", "mask", "pairs", "pretext"]
     outputs: int = 0
     reads: tuple[str, ...] = ("picture",)
     names: Names = ()
+    loss: str = "softmax"
+    hide: float = 0.0
+    hidden: int = 0
 
 
 class VisionLanguageModel(nn.Module):
@@ -62,6 +76,7 @@ class VisionLanguageModel(nn.Module):
         vocab_size: V of the decoder's tokenizer.
         max_length: the longest text.
         words: the vocabulary of a text tower that reads words; None: it reads the decoder's tokens.
+        picture_id: the token that a picture token takes the place of, where pictures stand inside the text.
     """
 
     mean: Tensor
@@ -76,9 +91,10 @@ class VisionLanguageModel(nn.Module):
         vocab_size: int,
         max_length: int,
         words: list[str] | None = None,
+        picture_id: int | None = None,
     ) -> None:
         super().__init__()
-        self.specs = heads
+        self.specs, self.picture_id = heads, picture_id
         writes = any(spec.kind == "write" for spec in heads.values())
         reads_text = any("text" in spec.reads for spec in heads.values())
         sees = settings.picture.kind != "none" and any("picture" in spec.reads for spec in heads.values())
@@ -88,6 +104,8 @@ class VisionLanguageModel(nn.Module):
         self.picture: Any = None
         if sees:
             self.picture = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size)
+        self.plan = PicturePlan(0) if self.picture is None else plan_for(settings, self.picture.num_tokens)
+        inside = writes and self.plan.projector is not None  # pictures stand inside the text
         self.text: Any = None
         if self.separate_text:
             size = len(words) if words is not None else vocab_size
@@ -100,30 +118,50 @@ class VisionLanguageModel(nn.Module):
             self.decoder = Decoder(
                 tower,
                 vocab_size,
-                max_length=2 * max_length + 1,
+                max_length=2 * max_length + 1 + (self.plan.inside + AROUND if inside else 0),
                 cross=writes and attends_memory(settings.fusion),
                 memory_width=width,
             )
         widths: dict[str, int] = {}
         if self.picture is not None:
             widths["picture"] = self.picture.width
-            self.places = Places(round(self.picture.num_tokens**0.5), self.picture.width)
+            self.places = Places(round(self.plan.pooled**0.5), self.picture.width)
         if self.text is not None:
             widths["text"] = self.text.width
         elif reads_text and self.decoder is not None:
             widths["text"] = self.decoder.width
-        self.fusion = make_fusion(settings, widths, writes=writes and (self.separate_text or sees))
+        reads = any(spec.kind in READS_FUSED for spec in heads.values())
+        joins = widths
+        if inside and not reads:  # the decoder alone joins pictures to its text
+            joins = {name: size for name, size in widths.items() if name != "picture"}
+            del self.places
+        elif self.picture is not None and all(spec.kind in ("pairs", "pretext") for spec in heads.values()):
+            del self.places  # these read the towers themselves
+        self.fusion = make_fusion(settings, joins, writes=writes and (self.separate_text or sees), reads=reads)
         if self.fusion is None and len(widths) == 1:
             width = next(iter(widths.values()))
         if self.fusion is not None and not any(spec.kind in READS_FUSED for spec in heads.values()):
             self.fusion.only_writes()
+        self.inline: InlineProjector | None = None
+        if inside:
+            self.inline = InlineProjector(self.plan, self.picture.width, settings.text.width)
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.kind in ("vector", "words"):
-                self.heads[name] = make_head(width, spec.outputs, settings.fusion.dropout)
+                self.heads[name] = make_head(width, spec.outputs, settings.fusion.dropout, spec.hidden * width)
             elif spec.kind == "mask":
                 self.heads[name] = masked_head(self.text)
-            elif spec.kind == "tokens" and self.decoder is not None and spec.names and self.picture is not None:
+            elif spec.kind == "pairs":
+                self.heads[name] = PairHead(
+                    widths.get("picture", width),
+                    widths.get("text", width),
+                    settings.embed or width,
+                    spec.loss,
+                    maps=settings.maps,
+                )
+            elif spec.kind == "pretext":
+                self.heads[name] = make_pretext(self.picture, spec.loss, size=picture.size, hide=spec.hide)
+            elif spec.kind == "tokens" and self._compares(spec):
                 self.heads[name] = NamingHead(width, spec.names)
             elif spec.kind == "tokens" and self.picture is not None:
                 self.heads[name] = nn.Sequential(
@@ -136,16 +174,18 @@ class VisionLanguageModel(nn.Module):
         """How many numbers are learned, shared ones once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
         """Every named task's outputs from one pass over the pictures.
 
         Returns:
             ``vector`` heads: (R, C). ``words`` heads: (R, L, C). ``tokens`` heads: (B, P, C). ``write`` and
-            ``mask`` heads: logits (N, V) at the N positions whose label is read, in row-major order.
+            ``mask`` heads: logits (N, V) at the N positions whose label is read, in row-major order. ``pairs`` heads:
+            ``Pairs``. ``pretext`` heads: (2, R, E) or (R, 2), by the method.
         """
-        seen = self.see(batch)
-        outputs: dict[str, Tensor] = {}
-        for name in names if names is not None else list(batch["tasks"]):
+        names = names if names is not None else list(batch["tasks"])
+        seen = None if all(self.specs[name].kind == "pretext" for name in names) else self.see(batch)
+        outputs: dict[str, Any] = {}
+        for name in names:
             part, spec = batch["tasks"][name], self.specs[name]
             if spec.kind == "tokens":
                 if seen is not None:
@@ -156,6 +196,10 @@ class VisionLanguageModel(nn.Module):
                 outputs[name] = self.heads[name](self.text_tokens(seen, part))
             elif spec.kind == "mask":
                 outputs[name] = self._guess(name, part)
+            elif spec.kind == "pairs":
+                outputs[name] = self._pair(name, seen, part)
+            elif spec.kind == "pretext":
+                outputs[name] = self.heads[name](self.picture, self.normalise, batch, part)
             else:
                 outputs[name] = self._write(seen if "picture" in spec.reads else None, part)
         return outputs
@@ -178,10 +222,14 @@ class VisionLanguageModel(nn.Module):
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             seen = Features(tokens, mask, pooled)
         elif "picture" in batch:
-            seen = self.picture(self.normalise(batch["picture"]))
+            seen = self.look(self.normalise(batch["picture"]))
         else:
             return None
         return Features(seen.tokens, seen.mask & batch["has_picture"][:, None], seen.pooled)
+
+    def look(self, pixels: Tensor) -> Features:
+        """(B, 3, H, W) normalised -> the picture tower's Features, in as many tokens as the recipe wants."""
+        return self.plan.pool(self.picture(pixels))
 
     def normalise(self, picture: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> float, by the recipe's mean and std, channels last in memory."""
@@ -200,7 +248,7 @@ class VisionLanguageModel(nn.Module):
         if tower is None:
             return None
         segments = {}
-        if "segment_ids" in part and isinstance(tower, Encoder):
+        if "segment_ids" in part and isinstance(tower, Encoder) and tower.segments is not None:
             segments["segment_ids"] = part["segment_ids"].clamp(max=tower.segments.num_embeddings - 1)
         features: Features = tower(part["text_ids"], part["text_mask"], **segments)
         return features
@@ -208,9 +256,12 @@ class VisionLanguageModel(nn.Module):
     def gather(self, seen: Features | None, part: dict[str, Tensor]) -> dict[str, Features]:
         """``{modality: Features}`` of a task's R items."""
         features: dict[str, Features] = {}
+        text = self.read(part)
+        if "belongs" in part and text is not None and seen is not None:
+            part = with_negatives(part, self.likeness(seen.pooled[part["pictures"]], text.pooled))
+            text = text.select(part["text_rows"])
         if seen is not None:
             features["picture"] = self.placed(seen).select(part["owner"])
-        text = self.read(part)
         if text is not None:
             features["text"] = text
         return features
@@ -230,6 +281,8 @@ class VisionLanguageModel(nn.Module):
 
     def condition(self, seen: Features | None, part: dict[str, Tensor]) -> Condition:
         """What the decoder writes from, for a task's R texts."""
+        if self.inline is not None and seen is not None:
+            return replace(self.condition(None, part), inside=self.inline(seen).select(part["owner"]))
         if self.fusion is None or (seen is None and (not self.separate_text or "text_ids" not in part)):
             return Condition()
         if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
@@ -237,6 +290,19 @@ class VisionLanguageModel(nn.Module):
             return self.named(made, seen).select(part["owner"])
         whole: Condition = self.fusion.condition(self.gather(seen, part))
         return whole if seen is None else self.named(whole, seen.select(part["owner"]))
+
+    @property
+    def pairs(self) -> PairHead | None:
+        """The head that puts pictures and texts into one space, where there is one."""
+        return next((head for head in self.heads.values() if isinstance(head, PairHead)), None)
+
+    @torch.no_grad()
+    def likeness(self, pictures: Tensor, texts: Tensor) -> Tensor | None:
+        """(I, R) logits of I pictures and R texts in the shared space, of the towers' pooled vectors; None without."""
+        if self.pairs is None:
+            return None
+        found: Pairs = self.pairs(pictures, texts)
+        return found.scale * found.pictures @ found.texts.T
 
     @property
     def naming(self) -> NamingHead | None:
@@ -251,13 +317,29 @@ class VisionLanguageModel(nn.Module):
         shown = Features(project(placed.tokens), seen.mask, placed.pooled)
         return replace(condition, shown=shown, names=project(seen.tokens))
 
-    def embed(self, condition: Condition, input_ids: Tensor) -> Tensor:
-        """(R, L) ids -> (R, L, D) as they enter the decoder."""
+    def marks(self, input_ids: Tensor) -> Tensor:
+        """(R, L) ids -> (R, L) bool, where a picture token belongs."""
+        return input_ids == (-1 if self.picture_id is None else self.picture_id)
+
+    def embed(self, condition: Condition, input_ids: Tensor, before: Tensor | None = None) -> Tensor:
+        """(R, L) ids -> (R, L, D) as they enter the decoder.
+
+        Args:
+            condition: of R texts.
+            input_ids: the texts, or their next parts.
+            before: (R,) picture marks in earlier parts of each text; None: none.
+        """
         assert self.decoder is not None  # noqa: S101 - a head that writes has one
         embedded = self.decoder.embed(input_ids)
+        if condition.inside is not None:
+            embedded = placed_inside(embedded, self.marks(input_ids), condition.inside, before)
         if self.naming is not None and condition.shown is not None and condition.names is not None:
             embedded = self.naming.find(embedded, condition.names, condition.shown)
         return embedded if self.fusion is None else self.fusion.enter(condition, embedded)
+
+    def _compares(self, spec: HeadSpec) -> bool:
+        """Whether a head can name patches by comparing them with the decoder's words."""
+        return self.decoder is not None and bool(spec.names) and self.fusion is not None and self.inline is None
 
     def _write(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:
         assert self.decoder is not None  # noqa: S101 - a head that writes has one
@@ -279,6 +361,12 @@ class VisionLanguageModel(nn.Module):
         chosen = picked(hidden, part["labels"] != IGNORED)  # logits only where a loss reads them
         logits: Tensor = self.decoder.logits(chosen)
         return logits
+
+    def _pair(self, name: str, seen: Features | None, part: dict[str, Tensor]) -> Pairs:
+        text = self.read(part)
+        assert seen is not None and text is not None  # noqa: S101, PT018 - prepare asked for both towers
+        pairs: Pairs = self.heads[name](seen.pooled[part["pictures"]], text.pooled)
+        return pairs
 
     def _guess(self, name: str, part: dict[str, Tensor]) -> Tensor:
         features = self.read(part)

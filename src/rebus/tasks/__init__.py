@@ -9,10 +9,13 @@ from rebus.tasks.converse import Converse
 from rebus.tasks.extract import Extract
 from rebus.tasks.generate import Generate
 from rebus.tasks.lm import Lm
+from rebus.tasks.match import Match
 from rebus.tasks.mlm import Mlm
 from rebus.tasks.ner import Ner
 from rebus.tasks.patches import Patches
+from rebus.tasks.pictures import Pictures
 from rebus.tasks.regress import Regress
+from rebus.tasks.retrieve import Retrieve
 from rebus.tasks.similar import Similar
 from rebus.tasks.tag import Tag
 from rebus.tasks.translate import Translate
@@ -28,11 +31,14 @@ __all__ = [
     "Extract",
     "Generate",
     "Lm",
+    "Match",
     "Mlm",
     "Ner",
     "Patches",
+    "Pictures",
     "Prediction",
     "Regress",
+    "Retrieve",
     "Similar",
     "Tag",
     "Task",

@@ -31,8 +31,8 @@ class Answer(WritingTask):
     watch = "exact_match"
 
     def prompt(self, values: Values, row: int) -> str:
-        """The question."""
-        return as_text(values["question"][row])
+        """The question, unless the settings hide it from the model."""
+        return "" if "question" in self.settings.unseen else as_text(values["question"][row])
 
     def targets(self, values: Values, row: int) -> list[str]:
         """The first of the right answers is the one learned; all are accepted."""
@@ -52,9 +52,9 @@ class Answer(WritingTask):
         """The most frequent training answer to the same question."""
         train_rows = [row for row in train_rows if self.targets(known, row)]
         told = most_frequent_answer(
-            [self.prompt(known, row) for row in train_rows],
+            [as_text(known["question"][row]) for row in train_rows],
             [self.targets(known, row)[0] for row in train_rows],
-            [self.prompt(values, row) for row in rows],
+            [as_text(values["question"][row]) for row in rows],
             types=self.types(values, rows),
             train_types=self.types(known, train_rows),
         )

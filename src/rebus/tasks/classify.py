@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
 
@@ -55,8 +56,14 @@ class Classify(Labels, VectorTask):
         """The label's number."""
         return np.asarray(self.index[as_text(values["label"][row])], dtype=np.int64)
 
+    def soft(self, target: NDArray[Any]) -> NDArray[np.float32]:
+        """1 at the label's number, (C,)."""
+        chance = np.zeros(len(self.labels), dtype=np.float32)
+        chance[int(target)] = 1.0
+        return chance
+
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
-        """Cross-entropy."""
+        """Cross-entropy; of rows that are two in one, with a share of each label."""
         return functional.cross_entropy(outputs.float(), part["target"], label_smoothing=self.settings.label_smoothing)
 
     def predict(self, outputs: Tensor) -> list[Prediction]:

@@ -119,7 +119,7 @@ class Converse(WritingTask):
         """The ids that the last answer goes on from; a long conversation loses its oldest turns."""
         room = min(self.settings.max_new_tokens, codec.max_length)
         kept = layout.newest(self.messages(values, row), codec, layout.longest(codec) - room)
-        return layout.prompt_ids(kept, codec, self.settings.layout)
+        return layout.prompt_ids(layout.shown(kept, codec, self.shows(values, row)), codec, self.settings.layout)
 
     def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
         """The ids of a text as the last answer, its end included."""
@@ -129,7 +129,7 @@ class Converse(WritingTask):
         """The whole conversation; every answer that is to be learned is, and nothing else."""
         if self.settings.layout == "plain":
             return super().lay(values, row, target, codec)
-        return layout.conversation(self.turns(values, row), codec)
+        return layout.conversation(self.turns(values, row), codec, picture=self.shows(values, row))
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """How many conversations are too long, and what they lose."""

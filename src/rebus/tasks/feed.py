@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,11 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
+from rebus.data.frame import frame_of
+from rebus.data.table import MOST_LISTED
 from rebus.data.transforms import augment
 from rebus.errors import RecipeError
-from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.base import Codec, Item, Task, Values, VectorTask
 from rebus.tasks.cells import missing
+from rebus.tasks.contrast import picture_key
+from rebus.tasks.hiding import hidden_modality, without_text
+from rebus.tasks.mixing import Mixer
 
+CLOSE = 1e-9  # as near as progress comes to a share of the run, both being sums
 Picture = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
 
 
@@ -32,6 +39,7 @@ class Feed:
         codec: text to ids.
         settings: the recipe (seed, batch size, augmentation).
         features: group numbers -> a frozen tower's (tokens, pooled), instead of pictures; None: pictures.
+        still: progress up to which the tower stays as it is, so that these features are used.
         share: this process's part of a batch's places, where several processes train together.
     """
 
@@ -46,13 +54,16 @@ class Feed:
         settings: recipe.Recipe,
         *,
         features: Callable[[Sequence[int]], tuple[Tensor, ...]] | None = None,
+        still: float = math.inf,
         share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
         self.tasks, self.values, self.groups, self.codec = tasks, values, groups, codec
         self.picture, self.picture_values, self.settings = picture, picture_values, settings
-        self.features, self.share = features, share
+        self.features, self.still, self.share = features, still, share
+        self.mixer = Mixer(settings, self._has_picture)
         self.lengths = self._lengths() if picture is None else None
         self._order = lru_cache(maxsize=2)(self._ordered)
+        self._picture_key = lru_cache(maxsize=65_536)(self._keyed)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -65,10 +76,24 @@ class Feed:
         Raises:
             RecipeError: the processes cannot share a batch equally.
         """
-        size, many = self.settings.train.batch_size, len(self.groups)
+        size = self.settings.train.batch_size
         places = self.share(range(step * size, (step + 1) * size))
-        keys = [(place // many, int(self._order(place // many)[place % many])) for place in places]
-        return self.assemble(keys, self.active(progress))
+        keys = [self._key(place) for place in places]
+        partners = self.mixer.partners(places, self._key) if self.mixer.on else None
+        return self.assemble(keys, self.active(progress), cached=self.cached(progress), partners=partners)
+
+    def _key(self, place: int) -> tuple[int, int]:
+        """(epoch, group) at a place of the endless order."""
+        epoch, at = divmod(place, len(self.groups))
+        return epoch, int(self._order(epoch)[at])
+
+    def cached(self, progress: float) -> bool:
+        """Whether a frozen tower's features stand in for pictures at this point of the run."""
+        return self.features is not None and progress + CLOSE < self.still
+
+    def kind(self, progress: float) -> tuple[Any, ...]:
+        """What of a batch depends on the point of the run: the tasks that are trained, and whether pictures are."""
+        return (*self.active(progress), self.cached(progress))
 
     def active(self, progress: float) -> dict[str, Task]:
         """The tasks that are trained at this point of the run; all of them where the recipe leaves a gap."""
@@ -91,42 +116,104 @@ class Feed:
                 "train.accumulate", f"a batch that divides into {parts} equal parts", f"{len(keys)} rows", "lower it"
             )
         size = len(keys) // parts
-        return [self.assemble(keys[start : start + size], tasks) for start in range(0, len(keys), size)]
+        cached, partners = "picture_tokens" in batch, batch.get("partners")
+        cuts = [slice(at, at + size) for at in range(0, len(keys), size)]
+        return [self.assemble(keys[c], tasks, cached=cached, partners=partners and partners[c]) for c in cuts]
 
-    def assemble(self, keys: list[tuple[int, int]], tasks: dict[str, Task]) -> dict[str, Any]:
-        """The batch of some groups, each named by (epoch, index)."""
-        batch: dict[str, Any] = {"tasks": {}, "keys": keys}
+    def assemble(
+        self,
+        keys: list[tuple[int, int]],
+        tasks: dict[str, Task],
+        *,
+        cached: bool = True,
+        partners: list[tuple[int, int]] | None = None,
+    ) -> dict[str, Any]:
+        """The batch of some groups.
+
+        Args:
+            keys: each group's (epoch, index).
+            tasks: what is trained.
+            cached: with a frozen tower's features, where there are any.
+            partners: for each group, the one that is mixed into it; None: nothing is mixed.
+        """
+        batch: dict[str, Any] = {"tasks": {}, "keys": keys} | ({"partners": partners} if partners else {})
         seed = self.settings.seed
+        hidden = [self._hidden(key, tasks) for key in keys]
         for name, task in tasks.items():
             items: list[Item] = []
             owner: list[int] = []
             for place, (epoch, index) in enumerate(keys):
                 made = task.items(self.values[name], self.groups[index], self.codec, (seed, epoch, index))
-                items += made
+                if made and "picture_key" in made[0] and self._has_picture(index):
+                    made = [{**item, "picture_key": self._picture_key(index)} for item in made]
+                made = self._moved(task, name, made, keys[place])
+                if partners and isinstance(task, VectorTask):
+                    made = self._mixed(task, name, made, keys[place], partners[place])
+                items += without_text(made) if hidden[place] == "text" else made
                 owner += [place] * len(made)
             if items:
                 batch["tasks"][name] = task.collate(items, owner)
-        if self.features is not None:
+        if self.features is not None and cached:
             batch["picture_tokens"], batch["picture_pooled"] = self.features([index for _, index in keys])
             batch["has_picture"] = torch.tensor([self._has_picture(index) for _, index in keys])
         elif self.picture is not None:
-            self._add_pictures(batch, keys, self.picture)
+            self._add_pictures(batch, keys, self.picture, partners)
+        if "picture" in hidden:
+            batch["has_picture"] &= torch.tensor([what != "picture" for what in hidden])
         return batch
+
+    def _hidden(self, key: tuple[int, int], tasks: dict[str, Task]) -> str:
+        shown = (self.picture is not None or self.features is not None) and self._has_picture(key[1])
+        return hidden_modality(self.settings, key, self.groups[key[1]], tasks, self.values, has_picture=shown)
+
+    def _keyed(self, index: int) -> NDArray[np.int64]:
+        """A number that groups with equal pictures have in common, whatever their files are called."""
+        assert self.picture is not None  # noqa: S101 - there is a picture
+        return picture_key(self.picture(self.groups[index][0]))
 
     def _has_picture(self, index: int) -> bool:
         return self.picture_values is not None and not missing(self.picture_values[self.groups[index][0]])
 
-    def _add_pictures(self, batch: dict[str, Any], keys: list[tuple[int, int]], picture: Picture) -> None:
+    def _moved(self, task: Task, name: str, made: list[Item], key: tuple[int, int]) -> list[Item]:
+        """Items whose places follow the picture's."""
+        if not task.has_places or not made:
+            return made
+        frame = frame_of(self.settings.picture.augment, self.settings.seed, *key)
+        return made if frame is None else task.moved(made, self.values[name], self.groups[key[1]], frame)
+
+    def _mixed(
+        self, task: VectorTask, name: str, made: list[Item], key: tuple[int, int], other: tuple[int, int]
+    ) -> list[Item]:
+        theirs = task.items(self.values[name], self.groups[other[1]], self.codec, (self.settings.seed, *other))
+        return self.mixer.items(task, made, theirs, self.mixer.share(key, other))
+
+    def _add_pictures(
+        self,
+        batch: dict[str, Any],
+        keys: list[tuple[int, int]],
+        picture: Picture,
+        partners: list[tuple[int, int]] | None,
+    ) -> None:
         side, change = self.settings.picture.size, self.settings.picture.augment
         pixels = np.zeros((len(keys), side, side, 3), dtype=np.uint8)
         there = np.zeros(len(keys), dtype=bool)
         changes = any(value for _, value in change)
-        for place, (epoch, index) in enumerate(keys):
-            if self._has_picture(index):
-                array = picture(self.groups[index][0])
-                pixels[place] = augment(array, change, self.settings.seed, epoch, index) if changes else array
+        views = np.zeros_like(pixels) if any(self.tasks[name].views > 1 for name in batch["tasks"]) else None
+
+        def one(key: tuple[int, int], view: int = 0) -> NDArray[np.uint8]:
+            array = picture(self.groups[key[1]][0])
+            return augment(array, change, self.settings.seed, *key, view) if changes else array
+
+        mixed = self.mixer.pictures(keys, partners, one) if partners else None
+        for place, key in enumerate(keys):
+            if self._has_picture(key[1]):
+                pixels[place] = mixed[key] if mixed is not None else one(key)
+                if views is not None:
+                    views[place] = one(key, 1)
                 there[place] = True
         batch["picture"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        if views is not None:
+            batch["views"] = torch.from_numpy(views).permute(0, 3, 1, 2)
         batch["has_picture"] = torch.from_numpy(there)
 
     def _lengths(self) -> NDArray[np.int64]:
@@ -140,7 +227,8 @@ class Feed:
     def _ordered(self, epoch: int) -> NDArray[np.int64]:
         """The order of groups in an epoch; texts of like length stand together, batches in random order."""
         dice = np.random.default_rng((self.settings.seed, epoch))
-        order = dice.permutation(len(self.groups))
+        blocks = self.settings.data.order == "blocks"
+        order = in_blocks(len(self.groups), dice) if blocks else dice.permutation(len(self.groups))
         if self.lengths is None:
             return order
         size = self.settings.train.batch_size
@@ -152,17 +240,39 @@ class Feed:
         return np.concatenate(mixed)
 
 
+def in_blocks(count: int, dice: np.random.Generator, block: int = 256, window: int = 16) -> NDArray[np.int64]:
+    """(count,) an order in which near rows are read near each other: blocks are shuffled, then rows within 16."""
+    blocks = split_every(np.arange(count), block)
+    shuffled = np.concatenate([blocks[at] for at in dice.permutation(len(blocks))])
+    return np.concatenate([dice.permutation(part) for part in split_every(shuffled, block * window)])
+
+
 def split_every(array: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:
     """Cut into runs of ``size``, the last one shorter."""
     return [array[start : start + size] for start in range(0, len(array), size)]
 
 
+class Singles(Sequence[list[int]]):
+    """Groups of one row each, kept as one array: of a million rows, 8 MB that forked processes share."""
+
+    def __init__(self, rows: NDArray[np.int64]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return [[int(row)] for row in self._rows[index]] if isinstance(index, slice) else [int(self._rows[index])]
+
+
 def group_rows(rows: Sequence[int], pictures: Sequence[Any] | None) -> list[list[int]]:
     """Put rows that share a picture together, in order of first appearance; a row without one stands alone."""
     if pictures is None:
-        return [[row] for row in rows]
+        single = np.asarray(rows, dtype=np.int64)
+        return cast("list[list[int]]", Singles(single)) if len(rows) > MOST_LISTED else [[row] for row in rows]
     groups: dict[Any, list[int]] = {}
     for row in rows:
         value = pictures[row]
-        groups.setdefault(("row", row) if missing(value) else value, []).append(row)
+        alone = missing(value) or isinstance(value, np.ndarray)  # pixels are not looked at to tell them apart
+        groups.setdefault(("row", row) if alone else value, []).append(row)
     return list(groups.values())

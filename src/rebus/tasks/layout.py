@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from rebus.data.messages import Message, answered, is_learned
 from rebus.tasks.base import Codec
 from rebus.tasks.metrics.words import has_cjk
-from rebus.text import chat
 
 
 @dataclass
@@ -37,13 +36,33 @@ class Laid:
 
 
 def longest(codec: Codec) -> int:
-    """Most tokens of a prompt and its answer, or of a conversation."""
+    """Most tokens of a prompt and its answer, or of a conversation, picture tokens left out."""
     return 2 * codec.max_length
+
+
+def shown(messages: Sequence[Message], codec: Codec, picture: bool = True) -> list[Message]:
+    """The turns with a picture in one of them, where pictures stand inside texts: ``"shown": True`` says in which.
+
+    It is the one that says so already (the last, if several do), else the first of the user's, else the first.
+
+    Args:
+        messages: turns.
+        codec: says how a picture is written.
+        picture: whether there is one.
+    """
+    said = [place for place, turn in enumerate(messages) if turn.get("shown")]
+    turns: list[Message] = [{key: value for key, value in turn.items() if key != "shown"} for turn in messages]
+    if not picture or not codec.picture or not turns:
+        return turns
+    users = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
+    place = said[-1] if said else users[0] if users else 0
+    turns[place] = {**turns[place], "shown": True}
+    return turns
 
 
 def own_turns(codec: Codec) -> bool:
     """Whether turns are laid out as Rebus does, each by itself, rather than by another project's template."""
-    return bool(codec.tokenizer.chat_template == chat.TEMPLATE)
+    return bool(codec.tokenizer.own_turns)
 
 
 def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") -> list[int]:
@@ -54,10 +73,11 @@ def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") 
     """
     tokenizer = codec.tokenizer
     if layout == "plain":
-        return opened(tokenizer.encode(plain_text(messages))[-codec.max_length :], codec)
+        picture = codec.picture if any(turn.get("shown") for turn in messages) else ()
+        return opened([*picture, *tokenizer.encode(plain_text(messages))[-codec.max_length :]], codec)
     if own_turns(codec):
         return [*_begin(codec), *(one for turn in messages for one in _turn_ids(turn, codec)), tokenizer.assistant_id]
-    return tokenizer.chat([_cut(turn, codec) for turn in messages], prompt=True)
+    return _chat([_cut(turn, codec) for turn in messages], codec, prompt=True)
 
 
 def opened(ids: list[int], codec: Codec) -> list[int]:
@@ -77,8 +97,8 @@ def answer_ids(messages: Sequence[Message], answer: str, codec: Codec, layout: s
         return [*continuation_ids(plain_text(messages), answer, codec), tokenizer.eos_id]
     if not own_turns(codec):
         asked = [_cut(turn, codec) for turn in messages]
-        prompt = tokenizer.chat(asked, prompt=True)
-        whole = tokenizer.chat([*asked, _cut({"role": "assistant", "content": answer}, codec)])
+        prompt = _chat(asked, codec, prompt=True)
+        whole = _chat([*asked, _cut({"role": "assistant", "content": answer}, codec)], codec)
         if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
             return whole[len(prompt) :]
     return [*tokenizer.encode(answer)[: codec.max_length], tokenizer.eos_id]
@@ -107,20 +127,24 @@ def plain_text(messages: Sequence[Message]) -> str:
     return "\n".join(str(turn["content"]).strip() for turn in messages if str(turn["content"]).strip())
 
 
-def conversation(turns: Sequence[Message], codec: Codec) -> Laid:
+def conversation(turns: Sequence[Message], codec: Codec, *, picture: bool = False) -> Laid:
     """A whole conversation; every answer of the assistant's is learned, and nothing else.
 
     One longer than ``longest(codec)`` loses its oldest turns, up to the next one of the user's; system turns stay.
     """
-    kept = newest(turns, codec, longest(codec))
+    kept = shown(newest(turns, codec, longest(codec)), codec, picture)
     laid = _own(kept, codec) if own_turns(codec) else _foreign(kept, codec)
     laid.dropped = len(turns) - len(kept)
-    most = longest(codec) + 1
+    inside = codec.picture if any(turn.get("shown") for turn in kept) else ()
+    most = longest(codec) + 1 + len(inside)
     if len(laid.ids) > most:  # one exchange alone is longer: its beginning goes, what begins every text stays
         head = len(_begin(codec)) if own_turns(codec) else 0
+        head = max(head, _after(laid.ids, inside)) if inside else head  # and so does the picture
+        head = min(head, most)
         tail = most - head
-        laid.ids = laid.ids[:head] + laid.ids[-tail:]
-        laid.learned = laid.learned[:head] + laid.learned[-tail:]
+        cut = len(laid.ids) - tail
+        laid.ids = laid.ids[:head] + laid.ids[cut:]
+        laid.learned = laid.learned[:head] + laid.learned[cut:]
     return laid
 
 
@@ -159,7 +183,8 @@ def _turn_ids(turn: Message, codec: Codec) -> list[int]:
     tokenizer = codec.tokenizer
     speaker = {"user": tokenizer.user_id, "assistant": tokenizer.assistant_id, "system": tokenizer.system_id}
     end = [tokenizer.eos_id] if turn["role"] == "assistant" else []
-    return [speaker[turn["role"]], *tokenizer.encode(turn["content"])[: codec.max_length], *end]
+    picture = codec.picture if turn.get("shown") else ()
+    return [speaker[turn["role"]], *picture, *tokenizer.encode(turn["content"])[: codec.max_length], *end]
 
 
 def _own(turns: Sequence[Message], codec: Codec) -> Laid:
@@ -174,21 +199,20 @@ def _own(turns: Sequence[Message], codec: Codec) -> Laid:
 
 def _foreign(turns: Sequence[Message], codec: Codec) -> Laid:
     """By another project's template: an answer is what it adds to the prompt before it."""
-    tokenizer = codec.tokenizer
     cut = [_cut(turn, codec) for turn in turns]
-    whole = tokenizer.chat(cut)
+    whole = _chat(cut, codec)
     learned = [False] * len(whole)
     for place, turn in enumerate(turns):
         if not is_learned(turn):
             continue
-        prompt, upto = tokenizer.chat(cut[:place], prompt=True), tokenizer.chat(cut[: place + 1])
+        prompt, upto = _chat(cut[:place], codec, prompt=True), _chat(cut[: place + 1], codec)
         if whole[: len(upto)] == upto and upto[: len(prompt)] == prompt:
             learned[len(prompt) : len(upto)] = [True] * (len(upto) - len(prompt))
     if not any(learned):  # a template that writes earlier turns another way once there are later ones
         last = answered(list(turns))
         if last is not None:
-            prompt = tokenizer.chat(cut[:last], prompt=True)
-            said = answer_ids(cut[:last], cut[last]["content"], codec)
+            prompt = _chat(cut[:last], codec, prompt=True)
+            said = answer_ids(list(turns[:last]), str(turns[last]["content"]), codec)
             return Laid(prompt + said, [False] * len(prompt) + [True] * len(said))
     return Laid(whole, learned)
 
@@ -199,4 +223,21 @@ def _cut(turn: Message, codec: Codec) -> Message:
     ids = codec.tokenizer.encode(content) if len(content.encode()) > codec.max_length else []
     if len(ids) > codec.max_length:
         content = codec.tokenizer.decode(ids[: codec.max_length]).rstrip("\ufffd")
+    if turn.get("shown") and codec.picture:
+        return {"role": turn["role"], "content": [{"type": "image"}, {"type": "text", "text": content}]}
     return {"role": turn["role"], "content": content}
+
+
+def _chat(turns: Sequence[Message], codec: Codec, *, prompt: bool = False) -> list[int]:
+    """By the tokenizer's template, with all that stands for a picture where the template has one mark."""
+    ids = codec.tokenizer.chat(turns, prompt=prompt)
+    if not codec.picture:
+        return ids
+    return [one for token in ids for one in (codec.picture if token == codec.picture_id else (token,))]
+
+
+def _after(ids: Sequence[int], picture: Sequence[int]) -> int:
+    """Where what stands for a picture ends; 0: it is not there."""
+    begun = (place for place in range(len(ids)) if tuple(ids[place : place + len(picture)]) == tuple(picture))
+    first = next(begun, None)
+    return 0 if first is None else first + len(picture)

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.frame import Frame
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Labels, Prediction, Role, Task, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
 from rebus.tasks.cells import as_labels, missing
+from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
@@ -35,6 +37,7 @@ class Patches(Labels, Task):
     roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "boxes": Role(("boxes",))}
     watch = "accuracy"
     predicts = False
+    has_places = True
     first = 1  # number 0 is the background
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
@@ -70,6 +73,11 @@ class Patches(Labels, Task):
             if not missing(values["boxes"][row]):
                 return [{"map": self.draw(values["boxes"][row])}]
         return []
+
+    def moved(self, items: list[Item], values: Values, rows: Sequence[int], frame: Frame) -> list[Item]:
+        """The map of the boxes at their new places."""
+        boxes = next(values["boxes"][row] for row in rows if not missing(values["boxes"][row]))
+        return [{"map": self.draw(frame.boxes(boxes))}]
 
     def draw(self, boxes: list[dict[str, Any]]) -> NDArray[Any]:
         """Boxes as a (24, 24) map of label numbers."""

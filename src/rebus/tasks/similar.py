@@ -10,7 +10,6 @@ Letters: R texts, N pairs, M candidates, D width.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -26,9 +25,9 @@ from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
 from rebus.tasks.cells import as_text, missing, pad_texts
+from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.metrics.retrieval import Likeness, WordBags, percentile_ranks, rank_statistics, ranks, spearman
-from rebus.text.normalise import normalise
 
 ANCHOR, POSITIVE, NEGATIVE = 0, 1, 2
 TEXTS = ("anchor", "positive", "negative")  # in the order of these numbers
@@ -36,7 +35,7 @@ Vectors = NDArray[np.float32]
 
 
 @TASKS.register("similar")
-class Similar(Task):
+class Similar(Comparing, Task):
     """Columns: ``anchor`` and ``positive``, texts that mean the same; perhaps ``negative``, or ``score``: how much."""
 
     name = "similar"
@@ -88,7 +87,7 @@ class Similar(Task):
             item: Item = {}
             for role in TEXTS:
                 if role in values and not missing(values[role][row]):
-                    item |= {role: _ids(codec, values[role][row]), f"{role}_key": _key(values[role][row])}
+                    item |= {role: _ids(codec, values[role][row]), f"{role}_key": text_key(values[role][row])}
             if self.scored:
                 item["score"] = np.asarray(as_number(values["score"][row]), dtype=np.float32)
             found.append(item)
@@ -110,6 +109,21 @@ class Similar(Task):
         if self.scored:
             part["score"] = torch.tensor(np.stack([item["score"] for item in items]))
         return part
+
+    def merged(self, outputs: list[Tensor], parts: list[dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
+        """All anchors first again, then all positives, then all negatives."""
+        counts = [int((part["sort"] == ANCHOR).sum()) for part in parts]
+        starts = [sum(counts[:place]) for place in range(len(parts))]
+        sort = torch.cat([part["sort"] for part in parts])
+        order = sort.argsort(stable=True)
+        part = {
+            "sort": sort[order],
+            "pair": torch.cat([part["pair"] + start for part, start in zip(parts, starts, strict=True)])[order],
+            "keys": torch.cat([part["keys"] for part in parts])[order],
+        }
+        if self.scored:
+            part["score"] = torch.cat([part["score"] for part in parts])
+        return torch.cat(outputs)[order], part
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Of vectors (R, D)."""
@@ -217,9 +231,7 @@ def contrastive_loss(cosines: Tensor, spared: Tensor, temperature: float) -> Ten
 
     Anchor i's own candidate is i; of the others, those that ``spared`` (N, M) marks are left out.
     """
-    own = torch.eye(*cosines.shape, dtype=torch.bool, device=cosines.device)
-    scores = (cosines / temperature).masked_fill(spared & ~own, float("-inf"))
-    return functional.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    return spared_cross_entropy(cosines / temperature, torch.arange(len(cosines), device=cosines.device), spared)
 
 
 def order_loss(cosines: Tensor, scores: Tensor, temperature: float) -> Tensor:
@@ -231,8 +243,3 @@ def order_loss(cosines: Tensor, scores: Tensor, temperature: float) -> Tensor:
 
 def _ids(codec: Codec, value: Any) -> NDArray[np.int64]:
     return np.asarray(codec.read(as_text(value)), dtype=np.int64)
-
-
-def _key(value: Any) -> NDArray[np.int64]:
-    digest = hashlib.blake2b(normalise(as_text(value)).encode(), digest_size=8).digest()
-    return np.asarray(int.from_bytes(digest, "little", signed=True))

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Labels, Prediction, Role, Values, VectorTask
+from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
+from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 

@@ -56,9 +56,14 @@ class WritingTask(Task):
         """A prompt as one turn of a conversation: ``<|bos|><|user|>text<|assistant|>``."""
         return layout.prompt_ids([{"role": "user", "content": text}], codec)
 
+    def shows(self, values: Values, row: int) -> bool:
+        """Whether a row has a picture."""
+        return "picture" in values and not missing(values["picture"][row])
+
     def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
         """The ids that the answer to a row goes on from."""
-        return layout.prompt_ids(self.messages(values, row), codec, self.settings.layout)
+        turns = layout.shown(self.messages(values, row), codec, self.shows(values, row))
+        return layout.prompt_ids(turns, codec, self.settings.layout)
 
     def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
         """The ids of a text as the answer to a row, its end included."""
@@ -75,14 +80,16 @@ class WritingTask(Task):
         return text if self.settings.layout == "chat" else text.split("\n", 1)[0].strip()
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """All texts of a picture packed in one item, or one item a text where a text tower reads the question."""
+        """All texts of a picture packed in one item; one item a text where each has the picture inside it, or a text
+        tower reads the question.
+        """
         pairs = [(row, target) for row in rows if self.usable(values, row) for target in self.targets(values, row)]
         if not pairs:
             return []
         if key is not None:
             chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
             pairs = [pairs[i] for i in chosen]
-        if codec.text_tower:
+        if codec.text_tower or (codec.picture and self.uses_picture):
             return [self._packed([pair], values, codec) for pair in pairs]
         return [self._packed(pairs, values, codec)]
 

@@ -1,12 +1,15 @@
 """What a fusion is: it takes the towers' Features and gives one Features, or what a decoder writes from.
 
-Letters: B items, L tokens, D width. A modality that an item lacks has no real token in its mask.
+Letters: B items, L tokens, D width. A modality that an item lacks has no real token in the mask of its Features; a
+fusion puts one learned token in its place, so that nothing ever attends to nothing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from rebus import recipe
@@ -15,6 +18,9 @@ from rebus.nn.attention import Attention
 from rebus.nn.feedforward import SwiGLU
 from rebus.nn.norms import RMSNorm
 from rebus.registry import Registry
+
+GateKind = Literal["none", "zero", "scale"]
+SCALE = 0.1  # what LayerScale starts at for networks of up to 18 layers
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Condition:
         present: (B,) bool, where ``vector`` holds anything.
         shown: picture tokens that words are looked up in, where a head names patches: ``pooled`` is not used.
         names: (B, P, D), what each of these tokens shows, in the space of the words.
+        inside: picture tokens that take the place of the picture marks in the text (``unified``, inline).
     """
 
     prefix: Features | None = None
@@ -36,6 +43,7 @@ class Condition:
     present: Tensor | None = None
     shown: Features | None = None
     names: Tensor | None = None
+    inside: Features | None = None
 
     def select(self, owner: Tensor) -> Condition:
         """The condition of items ``owner`` (R,): several texts may share one picture."""
@@ -46,6 +54,7 @@ class Condition:
             self.present[owner] if self.present is not None else None,
             self.shown.select(owner) if self.shown else None,
             self.names[owner] if self.names is not None else None,
+            self.inside.select(owner) if self.inside else None,
         )
 
 
@@ -68,6 +77,8 @@ class Fusion(nn.Module):
         self.project = nn.ModuleDict(
             {name: nn.Sequential(RMSNorm(size), nn.Linear(size, width)) for name, size in widths.items()}
         )
+        # Zeros: drawing them would change every weight that is drawn after them.
+        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(width)) for name in widths})
 
     def forward(self, features: dict[str, Features]) -> Features:
         """Fuse: ``{modality: (B, L_m, D_m)}`` -> Features of width D."""
@@ -101,23 +112,64 @@ class Fusion(nn.Module):
             for name, part in features.items()
         }
 
+    def completed(self, features: dict[str, Features]) -> dict[str, Features]:
+        """Every modality at width D, each item with at least one token of each: a learned one where it has none."""
+        return {name: with_absent(part, self.absent[name]) for name, part in self.projected(features).items()}
+
+
+def with_absent(part: Features, vector: Tensor) -> Features:
+    """Features (B, L, D) in which an item without a real token has ``vector`` (D,) as its first and as ``pooled``."""
+    there = part.mask.any(1, keepdim=True)  # (B, 1)
+    vector = vector.to(part.tokens.dtype)
+    first = torch.where(there, part.tokens[:, 0], vector)
+    tokens = torch.cat([first.unsqueeze(1), part.tokens[:, 1:]], dim=1)
+    mask = torch.cat([part.mask[:, :1] | ~there, part.mask[:, 1:]], dim=1)
+    return Features(tokens, mask, torch.where(there, part.pooled, vector.to(part.pooled.dtype)))
+
 
 class FusionLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward over (B, L, D), both ways."""
+    """Pre-norm self-attention and feed-forward over (B, L, D), both ways, each behind a gate where there is one."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, gate: GateKind = "none") -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
         self.attention = Attention(width, heads, qk_norm=True)
+        self.attention_gate = make_gate(gate, width)
         self.forward_norm = RMSNorm(width)
         self.forward_net = SwiGLU(width, 4 * width * 2 // 3)
+        self.forward_gate = make_gate(gate, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, L, D), (B, L) -> (B, L, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), mask=mask[:, None, None, :]))
-        out: Tensor = x + self.dropout(self.forward_net(self.forward_norm(x)))
+        seen = self.attention(self.attention_norm(x), mask=mask[:, None, None, :])
+        x = x + gated(self.dropout(seen), self.attention_gate)
+        out: Tensor = x + gated(self.dropout(self.forward_net(self.forward_norm(x))), self.forward_gate)
         return out
+
+
+def gate_of(settings: recipe.Fusion, usual: GateKind) -> GateKind:
+    """The recipe's gate; ``usual`` where it leaves the choice to the fusion."""
+    return usual if settings.gate == "auto" else settings.gate
+
+
+def make_gate(kind: GateKind, width: int) -> nn.Parameter | None:
+    """What a layer's change is multiplied by before it is added.
+
+    ``zero``: tanh of one number that starts at zero, so that the layer does nothing at first (Alayrac et al. 2022,
+    "Flamingo: a Visual Language Model for Few-Shot Learning"). ``scale``: D numbers that start at 0.1, LayerScale
+    (Touvron et al. 2021, "Going deeper with Image Transformers").
+    """
+    if kind == "none":
+        return None
+    return nn.Parameter(torch.zeros(1) if kind == "zero" else torch.full((width,), SCALE))
+
+
+def gated(change: Tensor, gate: nn.Parameter | None) -> Tensor:
+    """A layer's change (B, L, D) after its gate."""
+    if gate is None:
+        return change
+    return change * (gate.tanh() if gate.numel() == 1 else gate)
 
 
 FUSIONS: Registry[type[Fusion]] = Registry("fusion")

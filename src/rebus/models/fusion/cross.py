@@ -1,4 +1,4 @@
-"""``cross``: two towers that attend to each other through gates that start at zero.
+"""``cross``: two towers that attend to each other, unless the recipe says otherwise through gates that start at zero.
 
 The gate, tanh of a learned number that starts at zero, is that of Alayrac et al., "Flamingo: a Visual Language
 Model for Few-Shot Learning", 2022: at the first step each tower is as it would be alone.
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from rebus import recipe
 from rebus.models.features import Features, join_features, masked_mean
-from rebus.models.fusion.base import FUSIONS, Condition, Fusion
+from rebus.models.fusion.base import FUSIONS, Condition, Fusion, GateKind, gate_of, gated, make_gate
 from rebus.nn.attention import Attention
 from rebus.nn.feedforward import SwiGLU
 from rebus.nn.norms import RMSNorm
@@ -28,25 +28,25 @@ class Cross(Fusion):
 
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
+        made = (width, settings.heads or 1, settings.dropout, gate_of(settings, "zero"))
         self.layers = nn.ModuleList(
-            [
-                nn.ModuleDict({name: GatedCrossLayer(width, settings.heads or 1, settings.dropout) for name in widths})
-                for _ in range(settings.depth)
-            ]
+            [nn.ModuleDict({name: GatedCrossLayer(*made) for name in widths}) for _ in range(settings.depth)]
         )
         self.norm = RMSNorm(width)
         self.mix = nn.Linear(len(widths) * width, width)
 
     def forward(self, features: dict[str, Features]) -> Features:
         """Tokens of all modalities after attending to one another; ``pooled`` mixes each modality's mean."""
-        known = self.projected(features)
+        known = self.completed(features)
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)  # noqa: S101 - as built above
             known = {name: self._step(layer[name], name, known) for name in known}
         joined = join_features(list(known.values()))
-        zeros = torch.zeros_like(joined.pooled)
         means = [
-            self.norm(masked_mean(known[m].tokens, known[m].mask)) if m in known else zeros for m in self.modalities
+            self.norm(masked_mean(known[m].tokens, known[m].mask))
+            if m in known
+            else self.absent[m].to(joined.pooled.dtype).expand_as(joined.pooled)
+            for m in self.modalities
         ]
         return Features(self.norm(joined.tokens), joined.mask, self.mix(torch.cat(means, dim=-1)))
 
@@ -56,7 +56,7 @@ class Cross(Fusion):
 
     def condition(self, features: dict[str, Features]) -> Condition:
         """All tokens as memory for the decoder's cross-attention."""
-        return Condition(memory=join_features(list(self.projected(features).values())))
+        return Condition(memory=join_features(list(self.completed(features).values())))
 
     def _step(self, layer: nn.Module, name: str, known: dict[str, Features]) -> Features:
         here = known[name]
@@ -69,19 +69,19 @@ class Cross(Fusion):
 class GatedCrossLayer(nn.Module):
     """Cross-attention and feed-forward, each behind its own gate: (B, L, D), memory -> (B, L, D)."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int, dropout: float, gate: GateKind = "zero") -> None:
         super().__init__()
         self.attention_norm = RMSNorm(width)
         self.attention = Attention(width, heads, qk_norm=True)
-        self.attention_gate = nn.Parameter(torch.zeros(1))
+        self.attention_gate = make_gate(gate, width)
         self.forward_norm = RMSNorm(width)
         self.forward_net = SwiGLU(width, 4 * width * 2 // 3)
-        self.forward_gate = nn.Parameter(torch.zeros(1))
+        self.forward_gate = make_gate(gate, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, memory: Features) -> Tensor:
         """Attend to the memory's real tokens."""
         seen = self.attention(self.attention_norm(x), memory=memory.tokens, mask=memory.mask[:, None, None, :])
-        x = x + self.attention_gate.tanh() * self.dropout(seen)
-        out: Tensor = x + self.forward_gate.tanh() * self.dropout(self.forward_net(self.forward_norm(x)))
+        x = x + gated(self.dropout(seen), self.attention_gate)
+        out: Tensor = x + gated(self.dropout(self.forward_net(self.forward_norm(x))), self.forward_gate)
         return out

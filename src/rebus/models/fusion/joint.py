@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.models.features import Features
 from rebus.models.fusion.base import FUSIONS, Condition, Fusion
+from rebus.nn.feedforward import SwiGLU
+from rebus.nn.norms import RMSNorm
 
 
 @FUSIONS.register("joint")
@@ -27,11 +29,19 @@ class Joint(Fusion):
         self.blend = Blend(settings.how, len(widths), width, settings.dropout)
         self.enter_norm = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.enter_blend = Blend(settings.how, 2, width, settings.dropout)
+        # A blend is linear: by itself it cannot say "red and moon, or blue and sun". A decoder's layers can.
+        self.deepen: nn.Module | None = nn.Sequential(RMSNorm(width), SwiGLU(width, 4 * width * 2 // 3))
 
     def forward(self, features: dict[str, Features]) -> Features:
         """Fuse pooled features; ``tokens`` is the fused vector alone, (B, 1, D)."""
         vector, present = self._fused(features)
-        return Features(vector.unsqueeze(1), present.unsqueeze(1), vector)
+        if self.deepen is not None:
+            vector = vector + self.deepen(vector)
+        return Features(vector.unsqueeze(1), torch.ones_like(present).unsqueeze(1), vector)
+
+    def only_writes(self) -> None:
+        """The decoder is deep enough."""
+        self.deepen = None
 
     def condition(self, features: dict[str, Features]) -> Condition:
         """The fused vector (B, D)."""
@@ -73,24 +83,30 @@ class Joint(Fusion):
 
 
 class Blend(nn.Module):
-    """M vectors to one: (..., M, D), present (..., M) -> (..., D). Absent vectors count for nothing."""
+    """M vectors to one: (..., M, D), present (..., M) -> (..., D).
+
+    In the place of an absent one stands a learned vector; shares (mean, weighted) are of those present, or of all
+    where none is.
+    """
 
     def __init__(self, how: str, count: int, width: int, dropout: float) -> None:
         super().__init__()
         self.how = how
+        self.absent = nn.Parameter(torch.zeros(count, width))
         self.dropout = nn.Dropout(dropout)
         self.gate = nn.Linear(count * width, count) if how == "weighted" else None
         self.mix = nn.Linear(count * width, width) if how == "concat" else nn.Linear(width, width)
 
     def shares(self, parts: Tensor, present: Tensor) -> Tensor:
-        """How much each vector counts, (..., M), summing to one over those present."""
+        """How much each vector counts, (..., M), summing to one over those present; all count where none is."""
+        present = present | ~present.any(-1, keepdim=True)
         scores = torch.zeros_like(present, dtype=parts.dtype) if self.gate is None else self.gate(parts.flatten(-2))
         scores = scores.float().masked_fill(~present, -1e9)
         return torch.where(present, scores.softmax(-1), 0.0).to(parts.dtype)
 
     def forward(self, parts: Tensor, present: Tensor) -> Tensor:
         """Blend."""
-        parts = parts * present.unsqueeze(-1).to(parts.dtype)
+        parts = torch.where(present.unsqueeze(-1), parts, self.absent.to(parts.dtype))
         if self.how == "concat":
             mixed = parts.flatten(-2)
         elif self.how == "sum":

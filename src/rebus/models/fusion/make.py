@@ -12,19 +12,20 @@ def attends_memory(settings: recipe.Fusion) -> bool:
     return settings.kind != "none" and FUSIONS.get(settings.kind).attends_memory
 
 
-def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool) -> Fusion | None:
+def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool, reads: bool = True) -> Fusion | None:
     """The recipe's fusion; None where it is ``none`` or nothing is fused.
 
     Args:
         settings: the recipe's ``model``.
         widths: modality: width of its tower's Features.
         writes: whether a decoder writes from what these towers read.
+        reads: whether a head reads what is fused; heads that compare pictures with texts need no fusion.
 
     Raises:
         RecipeError: it is ``none`` and there is something to join.
     """
     if settings.fusion.kind == "none":
-        if len(widths) > 1 or writes:
+        if (len(widths) > 1 and reads) or writes:
             found = " and ".join([*widths, *(["what is written"] if writes else [])])
             do = "set model.fusion.kind to joint, unified or cross"
             raise RecipeError("model.fusion.kind", "a fusion", f"'none', with {found} to join", do)

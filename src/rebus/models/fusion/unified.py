@@ -13,7 +13,7 @@ from torch import nn
 
 from rebus import recipe
 from rebus.models.features import Features, join_features, masked_mean
-from rebus.models.fusion.base import FUSIONS, Condition, Fusion, FusionLayer
+from rebus.models.fusion.base import FUSIONS, Condition, Fusion, FusionLayer, gate_of
 from rebus.nn.norms import RMSNorm
 
 
@@ -24,9 +24,8 @@ class Unified(Fusion):
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})
-        self.layers = nn.ModuleList(
-            [FusionLayer(width, settings.heads or 1, settings.dropout) for _ in range(settings.depth)]
-        )
+        made = (width, settings.heads or 1, settings.dropout, gate_of(settings, "none"))
+        self.layers = nn.ModuleList([FusionLayer(*made) for _ in range(settings.depth)])
         self.norm = RMSNorm(width)
 
     def forward(self, features: dict[str, Features]) -> Features:
@@ -47,7 +46,7 @@ class Unified(Fusion):
         return Condition(prefix=self._joined(features))
 
     def _joined(self, features: dict[str, Features]) -> Features:
-        known = self.projected(features)
+        known = self.completed(features)
         return join_features(
             [Features(part.tokens + self.modality[name], part.mask, part.pooled) for name, part in known.items()]
         )

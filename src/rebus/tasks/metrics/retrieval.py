@@ -1,4 +1,4 @@
-"""How well texts are found by what they mean: ranks among all candidates, and rank correlation with people's scores.
+"""How well texts and pictures are found: ranks among all candidates, and rank correlation with people's scores.
 
 Knows no model: vectors or bags of words in, figures out. Letters: R resamples, N rows, M candidates, D width, V words.
 """
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from rebus.tasks.metrics.intervals import Floats, Statistic, mean_of
 from rebus.tasks.metrics.words import words
 
 _PORTION = 256  # candidates, or rows, compared at once
+_DECIMALS = 6  # of cosines: what is nearer than that is equal, whatever order the sums were made in
+RECALLS = (1, 5, 10)
 Likeness = Callable[[int, int], Floats]  # rows [start, end) -> (end - start, M)
 
 
@@ -60,6 +63,124 @@ def rank_statistics(places: ArrayLike) -> dict[str, Statistic]:
         "mrr": mean_of(1 / at),
         "recall_at_1": mean_of((at <= 1).astype(np.float64)),
         "recall_at_10": mean_of((at <= 10).astype(np.float64)),
+    }
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the best right candidate of each of N queries stands.
+
+    Attributes:
+        place: (N,) 1 the best.
+        hits: k: (N,) whether, or with what chance, it is among the first k.
+    """
+
+    place: Floats
+    hits: dict[int, Floats]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Questions: which query each is, whose row it is and how much it counts.
+
+    Attributes:
+        places: of N queries.
+        query: (Q,) one of them for each question.
+        row: (Q,) the row it belongs to.
+        share: (Q,) its weight, beside the row's.
+    """
+
+    places: Places
+    query: NDArray[np.intp]
+    row: NDArray[np.intp]
+    share: Floats
+
+    def recall(self, k: int, size: int) -> Statistic:
+        """The share of questions with a right candidate among the first k, of ``size`` rows."""
+        got = np.bincount(self.row, self.share * self.places.hits[k][self.query], size)
+        asked = np.bincount(self.row, self.share, size)
+        return lambda weights: np.asarray(weights @ got / (weights @ asked))
+
+    def median(self) -> Statistic:
+        """The median place."""
+        place = self.places.place[self.query]
+        order = np.argsort(place, kind="stable")
+        place, row, share = place[order], self.row[order], self.share[order]
+
+        def of(weights: Floats) -> Floats:
+            counted = np.cumsum(weights[:, row] * share, axis=1)
+            half = counted[:, -1:] / 2
+            low, high = (counted >= half - 1e-9).argmax(1), (counted > half + 1e-9).argmax(1)
+            return np.asarray((place[low] + place[high]) / 2)
+
+        return of
+
+    def first(self, size: int) -> Floats:
+        """(size,) the share of each row's questions that are answered at the first place."""
+        return np.asarray(
+            np.bincount(self.row, self.places.hits[1][self.query], size) / np.bincount(self.row, None, size)
+        )
+
+
+def numbered(keys: Sequence[Hashable]) -> tuple[NDArray[np.intp], list[int]]:
+    """(N,) a number for each different key, and for each number the place where it stands first."""
+    numbers: dict[Hashable, int] = {}
+    found = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+    firsts = dict(zip(found[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
+    return found, [firsts[number] for number in range(len(numbers))]
+
+
+def best_places(queries: NDArray[np.float32], candidates: NDArray[np.float32], pairs: NDArray[np.intp]) -> Places:
+    """The place of each query's best right candidate among all of them, by their products.
+
+    A wrong candidate that is as like the query as the best right one stands before it: what tells nothing apart finds
+    nothing, and the order of the candidates decides nothing.
+
+    Args:
+        queries: (N, D) of length one.
+        candidates: (M, D) of length one.
+        pairs: (K, 2) numbers of queries and candidates that belong together; each query has one or more.
+    """
+    pairs = pairs[np.argsort(pairs[:, 0], kind="stable")]
+    starts = np.searchsorted(pairs[:, 0], np.arange(len(queries) + 1))
+    place = np.zeros(len(queries))
+    for start in range(0, len(queries), _PORTION):
+        end = min(start + _PORTION, len(queries))
+        likeness = np.round(queries[start:end].astype(np.float64) @ candidates.T.astype(np.float64), _DECIMALS)
+        mine = pairs[starts[start] : starts[end]]
+        right = np.zeros(likeness.shape, dtype=bool)
+        right[mine[:, 0] - start, mine[:, 1]] = True
+        best = np.where(right, likeness, -np.inf).max(1, keepdims=True)
+        place[start:end] = 1 + ((likeness >= best) & ~right).sum(1)
+    return Places(place, {k: (place <= k).astype(np.float64) for k in RECALLS})
+
+
+def chance_places(right: NDArray[np.intp], candidates: int) -> Places:
+    """What a random order of the candidates gives on average.
+
+    Args:
+        right: (N,) how many candidates are right for each query.
+        candidates: how many there are.
+    """
+    hits = {}
+    for k in RECALLS:
+        missed = np.ones(len(right))
+        for drawn in range(min(k, candidates)):
+            missed *= np.maximum(candidates - right - drawn, 0) / (candidates - drawn)
+        hits[k] = 1 - missed
+    return Places((candidates + 1) / (right + 1.0), hits)
+
+
+def retrieval_statistics(pictures: Asked, texts: Asked, size: int) -> dict[str, Statistic]:
+    """Recall at 1, 5 and 10 both ways, their mean, and the median places, as functions of the rows' weights."""
+    found: dict[str, Statistic] = {}
+    for name, asked in (("picture_to_text", pictures), ("text_to_picture", texts)):
+        found |= {f"{name}_recall_at_{k}": asked.recall(k, size) for k in RECALLS}
+    recalls = list(found.values())
+    found["mean_recall"] = lambda weights: np.asarray(np.mean([recall(weights) for recall in recalls], axis=0))
+    return found | {
+        "picture_to_text_median_rank": pictures.median(),
+        "text_to_picture_median_rank": texts.median(),
     }
 
 

@@ -1,0 +1,135 @@
+"""How many tokens a picture becomes on its way from the tower to the text, and what makes them so few.
+
+A tower gives a grid of tokens; the recipe may ask for fewer (``model.picture.tokens``), made by averaging neighbours,
+or, where picture tokens stand inside the text, by laying squares of neighbours end to end (pixel shuffle).
+Letters: B pictures, G x G the tower's grid, S the side it is averaged to, F the shuffle's factor, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isqrt
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rebus import recipe
+from rebus.errors import RecipeError
+from rebus.models.features import Features
+from rebus.models.towers import TOWERS
+
+Projector = Literal["linear", "shuffle", "mlp"]
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """What becomes of a tower's tokens.
+
+    Attributes:
+        given: tokens that the tower gives.
+        side: S, side of the square that they are averaged to; None: they are left as they are.
+        projector: how they become the text's, where they stand inside it; None: they do not.
+        factor: F, of the pixel shuffle; 1: none.
+    """
+
+    given: int
+    side: int | None = None
+    projector: Projector | None = None
+    factor: int = 1
+
+    @property
+    def pooled(self) -> int:
+        """Tokens after averaging."""
+        return self.given if self.side is None else self.side**2
+
+    @property
+    def inside(self) -> int:
+        """Tokens inside the text."""
+        return self.pooled // self.factor**2
+
+    def pool(self, seen: Features) -> Features:
+        """(B, G x G, D) -> (B, S x S, D), each the mean of the neighbours that fall into it; ``pooled`` stays."""
+        if self.side is None:
+            return seen
+        tokens = averaged(seen.tokens, self.side)
+        return Features(tokens, seen.mask[:, :1].expand(-1, tokens.shape[1]), seen.pooled)
+
+
+def averaged(tokens: Tensor, side: int) -> Tensor:
+    """(B, G x G, D) -> (B, S x S, D), row by row; where S does not divide G, neighbours overlap."""
+    grid = isqrt(tokens.shape[1])
+    if grid == side:
+        return tokens
+    square = tokens.transpose(1, 2).reshape(*tokens.shape[::2], grid, grid)
+    return functional.adaptive_avg_pool2d(square, side).flatten(2).transpose(1, 2)
+
+
+def pixel_shuffle(tokens: Tensor, factor: int) -> Tensor:
+    """(B, G x G, D) -> (B, (G / F)^2, F^2 D): F x F neighbours end to end, row by row, as Idefics3 orders them.
+
+    Laurençon et al. (2024), "Building and better understanding vision-language models"; the step is the reverse of
+    Shi et al. (2016), "Real-Time Single Image and Video Super-Resolution".
+    """
+    items, count, width = tokens.shape
+    small = isqrt(count) // factor
+    squares = tokens.reshape(items, small, factor, small, factor, width)
+    return squares.transpose(2, 3).reshape(items, small * small, factor * factor * width)
+
+
+def plan_of(settings: recipe.Model, picture: recipe.Picture) -> PicturePlan:
+    """What becomes of the tokens of a recipe's picture tower.
+
+    Raises:
+        RecipeError: no square number of tokens, more than the tower has, or a grid that does not divide.
+    """
+    with torch.device("meta"):
+        tower = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size)
+    return plan_for(settings, tower.num_tokens)
+
+
+def plan_for(settings: recipe.Model, given: int) -> PicturePlan:
+    """The plan for a tower that gives so many tokens. Raises as ``plan_of``."""
+    wanted = settings.picture.tokens
+    grid = isqrt(given) if isqrt(given) ** 2 == given else None
+    if wanted is not None:
+        _check_wanted(wanted, given, grid)
+    side = None if wanted is None or wanted == given else isqrt(wanted)
+    if settings.fusion.kind != "unified" or settings.fusion.layout != "inline":
+        return PicturePlan(given, side)
+    projector = settings.fusion.projector
+    if projector in ("linear", "mlp"):
+        return PicturePlan(given, side, projector)
+    factor = settings.fusion.shuffle if side is None else _quotient(grid, side)
+    if wanted == given:
+        factor = 1
+    if grid is not None and factor is not None and grid % factor == 0:
+        return PicturePlan(given, None, "shuffle" if factor > 1 else "linear", factor)
+    if projector == "auto":
+        return PicturePlan(given, side, "linear")
+    shape = f"{grid} x {grid} tokens" if grid is not None else f"{given} tokens, which are no square"
+    if wanted is None:
+        do = f"set model.fusion.shuffle to a divisor of {grid or 'the grid'}, or model.fusion.projector=linear"
+        raise RecipeError("model.fusion.shuffle", f"a divisor of the tower's grid ({shape})", str(factor), do)
+    do = "ask for a number whose root divides the grid's side, or set model.fusion.projector=linear to average"
+    raise RecipeError("model.picture.tokens", f"a square that a shuffle makes of {shape}", str(wanted), do)
+
+
+def _quotient(grid: int | None, side: int) -> int | None:
+    return grid // side if grid is not None and grid % side == 0 else None
+
+
+def _check_wanted(wanted: int, given: int, grid: int | None) -> None:
+    where = "model.picture.tokens"
+    if wanted == given:
+        return
+    if isqrt(wanted) ** 2 != wanted:
+        near = sorted({max(1, isqrt(wanted)) ** 2, (isqrt(wanted) + 1) ** 2})
+        raise RecipeError(where, "a square number", str(wanted), f"use {' or '.join(map(str, near))}")
+    if grid is None:
+        do = "leave model.picture.tokens out, or choose another picture tower"
+        raise RecipeError(where, "a tower whose tokens are a square grid", f"one that gives {given} tokens", do)
+    if wanted > given:
+        do = f"ask for at most {given}, or make pictures larger (picture.size) or patches smaller (model.picture.patch)"
+        raise RecipeError(where, f"at most the {given} tokens that the tower gives", str(wanted), do)

@@ -1,0 +1,229 @@
+"""``match``: does this text belong to this picture?
+
+The fusion reads both together, which tells more than two vectors can; so it is learned best beside ``retrieve``, whose
+space then says which wrong pairs look right (Li et al. 2021, "Align before Fuse: Vision and Language Representation
+Learning with Momentum Distillation"). Without a column of labels every pair of the table is right, and wrong ones are
+drawn within the batch: for each text one wrong picture, and for its picture one wrong text.
+
+Letters: I pictures that have texts, R texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.data.measures import as_yes
+from rebus.errors import DataError
+from rebus.models.pairs import can_draw
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.cells import as_texts, missing
+from rebus.tasks.contrast import belonging, caption_key, gumbel, picture_key
+from rebus.tasks.metrics.classification import auroc, average_precision
+from rebus.tasks.metrics.intervals import Floats, Statistic
+from rebus.tasks.retrieve import PairTask
+
+YES, NO = "yes", "no"
+_TEXTS, _PICTURES, _JUDGED = 1, 2, 3  # what dice are thrown for
+
+
+@TASKS.register("match")
+class Match(PairTask):
+    """Columns: ``picture``, ``text``; perhaps ``label`` (yes or no) and ``type``."""
+
+    name = "match"
+    roles: ClassVar[dict[str, Role]] = {
+        **PairTask.roles,
+        "label": Role(("category", "number", "text"), required=False),
+    }
+    watch = "auroc"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the table says which pairs are right."""
+        return "label" in self.settings.columns
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """There must be right and wrong pairs, or what to make wrong ones of."""
+        if not self.labelled:
+            super().fit(values, rows)
+            return
+        said = {as_yes(values["label"][row]) for row in rows if self.usable(values, row)}
+        if len(said) < 2:
+            raise DataError(
+                f"column '{self.settings.columns['label']}'",
+                "pairs that belong together (yes) and pairs that do not (no) among the training rows",
+                "only " + " and ".join(YES if one else NO for one in said) if said else "none",
+                "add rows of the other kind; or leave the column out, and wrong pairs are drawn from the table",
+            )
+
+    def judgeable(self, values: Values, row: int) -> bool:
+        """A picture and a text; where the table has labels, a label that says yes or no."""
+        if not super().judgeable(values, row):
+            return False
+        return not self.labelled or ("label" in values and as_yes(values["label"][row]) is not None)
+
+    def head(self, codec: Codec) -> HeadSpec:
+        """One number a pair, by a head that can tell what the two say of each other whatever the fusion is."""
+        return HeadSpec("vector", 1, ("picture", "text"), hidden=2)
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """One item a text; with labels each row's own texts, right or wrong."""
+        if self.labelled:
+            return self._labelled(values, rows, codec, key)
+        items = super().items(values, rows, codec, key)
+        for number, item in enumerate(items):
+            item["dice"] = np.random.SeedSequence([*(key or (0, 0, 0)), number]).generate_state(1, np.uint64)
+        return items
+
+    def _labelled(
+        self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None
+    ) -> list[Item]:
+        pairs = [(row, text) for row in rows if self.usable(values, row) for text in as_texts(values["text"][row])]
+        if key is not None and len(pairs) > self.settings.per_picture:
+            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
+            pairs = [pairs[place] for place in chosen]
+        return [
+            {
+                "text_ids": np.asarray(codec.read(text), dtype=np.int64),
+                "text_key": caption_key(text),
+                "picture_key": picture_key(values["picture"][row]),
+                "target": np.asarray(bool(as_yes(values["label"][row])), dtype=np.float32),
+            }
+            for row, text in pairs
+        ]
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """With labels: ``target`` (R,). Without: what the model draws wrong pairs by, see ``models.pairs``."""
+        part = super().collate(items, owner)
+        if "target" in items[0]:
+            part["target"] = torch.tensor([float(item["target"]) for item in items])
+            return part
+        part["belongs"] = belonging(part["pair"], part["picture_keys"], part["text_keys"])
+        dice = np.concatenate([item["dice"] for item in items])
+        texts, pictures = part["text_keys"].numpy(), part["picture_keys"].numpy()
+        part["text_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_TEXTS), texts))
+        part["picture_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_PICTURES), pictures))
+        return part
+
+    def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
+        """Binary cross-entropy; right and drawn wrong pairs count alike, so that a chance of a half means "not known".
+
+        Outputs are (R, 1), or (3R, 1) where wrong pairs were drawn.
+        """
+        logits = outputs.float().squeeze(1)
+        if "target" in part:
+            return functional.binary_cross_entropy_with_logits(logits, part["target"])
+        real, count = can_draw(part), len(part["pair"])
+        right, wrong = logits[:count], logits[count:][real[count:]]
+        loss = functional.binary_cross_entropy_with_logits(right, torch.ones_like(right))
+        if not len(wrong):
+            return loss
+        return (loss + functional.binary_cross_entropy_with_logits(wrong, torch.zeros_like(wrong))) / 2
+
+    def tried(self, values: Values, rows: Sequence[int]) -> Values:
+        """The columns and, where the table has right pairs only, what each row's picture is tried with as well."""
+        if self.labelled:
+            return values
+        wrong = self.wrong_texts(values, rows)
+        return values | {"wrong": [wrong.get(row, []) for row in range(max(rows, default=-1) + 1)]}
+
+    def wrong_texts(self, values: Values, rows: Sequence[int]) -> dict[int, list[str]]:
+        """For each row as many texts of other rows as it has itself, none of which belongs to its picture.
+
+        Which, a hash of the picture and the text decides: neither the order of the rows nor a seed.
+        """
+        text_of: dict[int, str] = {}
+        pairs: list[tuple[int, int]] = []
+        for row in rows:
+            picture = int(picture_key(values["picture"][row]))
+            for text in as_texts(values["text"][row]):
+                key = int(caption_key(text))
+                text_of[key] = min(text, text_of.get(key, text))
+                pairs.append((picture, key))
+        keys = np.array(sorted(text_of), dtype=np.int64)
+        own: dict[int, set[int]] = {}
+        for picture, key in pairs:
+            own.setdefault(picture, set()).add(key)
+        found: dict[int, list[str]] = {}
+        for row in rows:
+            picture, many = int(picture_key(values["picture"][row])), len(as_texts(values["text"][row]))
+            drawn = gumbel(np.array([picture + _JUDGED], dtype=np.int64), keys)[0]
+            order = np.argpartition(drawn, min(len(keys) - 1, many + len(own[picture]) - 1))
+            order = order[: many + len(own[picture])]
+            free = [int(keys[at]) for at in order[np.argsort(drawn[order])] if int(keys[at]) not in own[picture]]
+            found[row] = [text_of[key] for key in free[:many]]
+        return found
+
+    def predicted(self, own: Floats, wrong: Floats) -> Prediction:
+        """A row's answer: whether its texts belong to its picture.
+
+        Args:
+            own: (k,) chances of its own texts; none: a picture or a text is missing.
+            wrong: chances of texts it was tried with as well.
+        """
+        if not len(own):
+            return Prediction(None, 0.0)
+        chance = float(own.mean())
+        scores = {YES: chance, NO: 1 - chance}
+        return Prediction(chance >= 0.5, max(scores.values()), scores, extra={"own": own, "wrong": wrong})
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Accuracy at a half, area under the ROC curve and average precision, over right and wrong pairs."""
+        chance, truth, row_of = self._judged(values, rows, predictions)
+        hits = np.bincount(row_of, (chance >= 0.5) == truth, len(rows))
+        asked = np.bincount(row_of, None, len(rows)).astype(np.float64)
+        area, precision = auroc(chance, truth), average_precision(chance, truth)
+        return {
+            "accuracy": lambda weights: np.asarray(weights @ hits / (weights @ asked)),
+            "auroc": lambda weights: area(weights[:, row_of]),
+            "average_precision": lambda weights: precision(weights[:, row_of]),
+        }
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """The share of a row's pairs that are judged right."""
+        chance, truth, row_of = self._judged(values, rows, predictions)
+        hits = np.bincount(row_of, (chance >= 0.5) == truth, len(rows))
+        return np.asarray(hits / np.maximum(np.bincount(row_of, None, len(rows)), 1))
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """The same for all: what most training pairs are, or yes."""
+        said = [as_yes(known["label"][row]) for row in train_rows] if self.labelled else []
+        share = sum(map(bool, said)) / len(said) if said else 0.5
+        others = self.wrong_texts(values, rows) if not self.labelled else {row: [] for row in rows}
+        told = []
+        for row in rows:
+            own = np.full(len(as_texts(values["text"][row])), share)
+            told.append(self.predicted(own, np.full(len(others[row]), share)))
+        return told, "the same for all"
+
+    def truth(self, values: Values, row: int) -> Any:
+        """Whether the two belong together."""
+        return as_yes(values["label"][row]) if "label" in values and not missing(values["label"][row]) else True
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many texts are another picture's as well, where wrong pairs are drawn; none where the table has them."""
+        return [] if self.labelled else super().notes(values, rows, codec)
+
+    def _judged(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.intp]]:
+        """(Q,) chances, truths and places of rows, of all pairs that were judged."""
+        chance: list[float] = []
+        truth: list[bool] = []
+        row_of: list[int] = []
+        for place, (row, one) in enumerate(zip(rows, predictions, strict=True)):
+            for scores, right in ((one.extra["own"], bool(self.truth(values, row))), (one.extra["wrong"], False)):
+                chance += [float(score) for score in scores]
+                truth += [right] * len(scores)
+                row_of += [place] * len(scores)
+        return np.asarray(chance), np.asarray(truth, dtype=bool), np.asarray(row_of, dtype=np.intp)

@@ -1,0 +1,262 @@
+"""``retrieve``: pictures and texts as vectors of one space, in which each finds the others that belong to it.
+
+Learned from pictures with texts by telling what belongs together from the rest of the batch: with a softmax over all
+partners (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision") or pair by pair
+(Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training").
+
+Letters: I pictures that have texts, R texts (several may belong to one picture), D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.pairs import Pairs
+from rebus.models.vlm import HeadSpec
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, TaskScore, Values
+from rebus.tasks.cells import as_text, as_texts, pad_texts
+from rebus.tasks.contrast import Comparing, belonging, caption_key, picture_key, spared_cross_entropy
+from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.metrics.retrieval import (
+    Asked,
+    best_places,
+    chance_places,
+    numbered,
+    retrieval_statistics,
+)
+
+MANY = 0.2  # share of texts that are another picture's too, beyond which people are told what to do
+
+
+class PairTask(Task):
+    """What tasks on pictures with their texts share: columns ``picture``, ``text`` (one or several a row), ``type``."""
+
+    roles: ClassVar[dict[str, Role]] = {
+        "picture": Role(("picture",)),
+        "text": Role(("text", "category")),
+        "type": Role(("category", "text", "ignore"), required=False),
+    }
+    inputs = ("picture", "text")
+    packs = True
+
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
+        """There must be several pictures and several texts: one alone has nothing to be told from."""
+        known = [row for row in rows if self.usable(values, row)]
+        texts = {int(caption_key(text)) for row in known for text in as_texts(values["text"][row])}
+        for role, many in (("picture", {as_text(values["picture"][row]) for row in known}), ("text", texts)):
+            if len(many) < 2:
+                raise DataError(
+                    f"column '{self.settings.columns[role]}'",
+                    f"at least two different {role}s among the training rows",
+                    "one" if many else "none",
+                    f"add rows, or name another column with --set tasks.0.columns.{role}=COLUMN",
+                )
+
+    def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
+        """All texts."""
+        return [text for row in rows for text in as_texts(values["text"][row])] if "text" in values else []
+
+    def pairs(self, values: Values, rows: Sequence[int]) -> list[tuple[int, str]]:
+        """(row, text) of the rows of one picture, each text once."""
+        found = {
+            int(caption_key(text)): (row, text)
+            for row in reversed(rows)
+            if self.usable(values, row)
+            for text in reversed(as_texts(values["text"][row]))
+        }
+        return list(found.values())[::-1]
+
+    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+        """One item a text, at most ``per_picture`` of them; equal texts and equal pictures have equal keys."""
+        pairs = self.pairs(values, rows)
+        if key is not None and len(pairs) > self.settings.per_picture:
+            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
+            pairs = [pairs[place] for place in chosen]
+        return [
+            {
+                "text_ids": np.asarray(codec.read(text), dtype=np.int64),
+                "text_key": caption_key(text),
+                "picture_key": picture_key(values["picture"][row]),
+            }
+            for row, text in pairs
+        ]
+
+    def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
+        """``owner`` (R,) and ``pictures`` (I,) are places in the batch; ``pair`` (R,) says which of the I is a text's.
+
+        ``picture_keys`` (I,) and ``text_keys`` (R,) are equal where pictures or texts are.
+        """
+        places = list(dict.fromkeys(owner))
+        pictures = {place: number for number, place in enumerate(places)}
+        keys = dict(zip(owner, (int(item["picture_key"]) for item in items), strict=True))
+        part = {
+            "owner": torch.tensor(owner, dtype=torch.long),
+            "pictures": torch.tensor(places, dtype=torch.long),
+            "pair": torch.tensor([pictures[place] for place in owner], dtype=torch.long),
+            "picture_keys": torch.tensor([keys[place] for place in places], dtype=torch.long),
+            "text_keys": torch.tensor([int(item["text_key"]) for item in items], dtype=torch.long),
+        }
+        part["text_ids"], part["text_mask"] = pad_texts([item["text_ids"] for item in items])
+        return part
+
+    def types(self, values: Values, rows: Sequence[int]) -> list[str] | None:
+        """The type of each row, where there is such a column."""
+        return [as_text(values["type"][row]) for row in rows] if "type" in values else None
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many texts are another picture's as well: told apart from it, they would teach what is not so."""
+        pictures_of: dict[int, set[str]] = defaultdict(set)
+        said = [
+            (as_text(values["picture"][row])[:512], int(caption_key(text)))
+            for row in rows
+            for text in as_texts(values["text"][row])
+        ]
+        for picture, key in said:
+            pictures_of[key].add(picture)
+        twice = sum(len(pictures_of[key]) > 1 for _, key in said)
+        if not twice:
+            return []
+        told = (
+            f"task {self.name}: {twice} of {len(said)} training texts are also a text of another picture; "
+            "such pairs are never taken for wrong ones"
+        )
+        if twice > MANY * len(said):
+            told += ", but they teach little: write texts that tell pictures apart, or take them as labels"
+            told += " (--task classify)"
+        return [told]
+
+
+@TASKS.register("retrieve")
+class Retrieve(Comparing, PairTask):
+    """Columns: ``picture``, ``text`` (one or several; rows may share a picture), perhaps ``type``."""
+
+    name = "retrieve"
+    watch = "mean_recall"
+    either = ("picture", "text")
+    joins = False
+
+    def head(self, codec: Codec) -> HeadSpec:
+        """Vectors of both towers in one space."""
+        return HeadSpec("pairs", reads=("picture", "text"), loss=self.settings.loss)
+
+    def merged(self, outputs: list[Pairs], parts: list[dict[str, Tensor]]) -> tuple[Pairs, dict[str, Tensor]]:
+        """Pictures and texts end to end, numbered on."""
+        counts = [len(part["picture_keys"]) for part in parts]
+        starts = [sum(counts[:place]) for place in range(len(parts))]
+        whole = {name: torch.cat([part[name] for part in parts]) for name in ("picture_keys", "text_keys")}
+        whole["pair"] = torch.cat([part["pair"] + start for part, start in zip(parts, starts, strict=True)])
+        pictures, texts = (torch.cat(some) for some in zip(*(one[:2] for one in outputs), strict=True))
+        scale, bias = (torch.stack(some).mean() for some in zip(*(one[2:] for one in outputs), strict=True))
+        return Pairs(pictures, texts, scale, bias), whole
+
+    def loss(self, outputs: Pairs, part: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
+        """Of pictures (I, D) and texts (R, D). What equals a partner is never taken for a wrong one."""
+        belongs = belonging(part["pair"], part["picture_keys"], part["text_keys"])
+        with torch.autocast(outputs.pictures.device.type, enabled=False):  # a scale of 100 leaves bf16 few places
+            logits = outputs.scale * outputs.pictures.float() @ outputs.texts.float().T + outputs.bias  # (I, R)
+            return (softmax_loss if self.settings.loss == "softmax" else sigmoid_loss)(logits, belongs, part["pair"])
+
+    def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
+        """Recall at 1, 5 and 10 and the median place, both ways, and the mean of all recalls."""
+        return retrieval_statistics(*self._found(values, rows, predictions), len(rows))
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """The share of a row's texts that find one of their pictures at the first place."""
+        if predictions and "first" in predictions[0].extra:
+            return np.asarray([one.extra["first"] for one in predictions])
+        return self._found(values, rows, predictions)[1].first(len(rows))
+
+    def naive(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
+    ) -> tuple[list[Prediction], str]:
+        """A random order; its figures are computed, not drawn."""
+        return [
+            Prediction(0.0, extra={"picture_key": int(picture_key(values["picture"][row]))}) for row in rows
+        ], "random order"
+
+    def compared(
+        self,
+        values: Values,
+        rows: Sequence[int],
+        predictions: list[Prediction],
+        naive: list[Prediction],
+        name: str,
+        *,
+        n: int = 1000,
+    ) -> TaskScore:
+        """As every task's; the random order is of the same different pictures as the model's."""
+        if naive:
+            alike = [Prediction(0.0, extra={"picture_key": one.extra["picture_key"]}) for one in predictions]
+            first = self._found(values, rows, alike)[1].first(len(rows))
+            naive = [
+                Prediction(0.0, extra=one.extra | {"first": share}) for one, share in zip(alike, first, strict=True)
+            ]
+        return super().compared(values, rows, predictions, naive, name, n=n)
+
+    def truth(self, values: Values, row: int) -> Any:
+        """That the two belong together."""
+        return 1.0
+
+    def predicted(self, picture: NDArray[np.float32] | None, key: int, texts: NDArray[np.float32]) -> Prediction:
+        """The mean cosine of a row's picture and texts; where there is one of the two only, its vector.
+
+        Args:
+            picture: (D,); None: there is none.
+            key: of its pixels.
+            texts: (k, D), one for each of the row's texts.
+        """
+        extra = {"picture": picture, "picture_key": key, "texts": texts}
+        if picture is not None and len(texts):
+            return Prediction(round(float((texts @ picture).mean()), 6), extra=extra)
+        alone = picture if picture is not None else texts.mean(0) if len(texts) else None
+        return Prediction(None if alone is None else [round(float(x), 6) for x in alone], extra=extra)
+
+    def _found(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> tuple[Asked, Asked]:
+        """Where each picture's best text and each text's best picture stand; predictions without vectors: by chance."""
+        pictures, of_pictures = numbered([one.extra["picture_key"] for one in predictions])
+        said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
+        texts, of_texts = numbered([int(caption_key(text)) for _, text in said])
+        row_of = np.array([place for place, _ in said], dtype=np.intp)
+        pairs = np.unique(np.stack([pictures[row_of], texts], axis=1), axis=0)
+        if "texts" not in predictions[0].extra:
+            found = chance_places(np.bincount(pairs[:, 0]), len(of_texts))
+            back = chance_places(np.bincount(pairs[:, 1]), len(of_pictures))
+        else:
+            seen = np.stack([predictions[place].extra["picture"] for place in of_pictures])
+            read = np.concatenate([one.extra["texts"] for one in predictions])[of_texts]
+            found, back = best_places(seen, read, pairs), best_places(read, seen, pairs[:, ::-1])
+        shares = 1.0 / np.bincount(pictures)[pictures]  # a picture of several rows is one question
+        return Asked(found, pictures, np.arange(len(rows)), shares), Asked(back, texts, row_of, np.ones(len(texts)))
+
+
+def softmax_loss(logits: Tensor, belongs: Tensor, pair: Tensor) -> Tensor:
+    """CLIP's loss, a scalar: the mean of finding the text among all texts, and the picture among all pictures.
+
+    Each text is one question both ways. What else belongs to it is left out of its softmax, so that with one different
+    text a picture this is the published loss.
+
+    Args:
+        logits: (I, R).
+        belongs: (I, R) bool.
+        pair: (R,) which picture each text was given with.
+    """
+    texts = spared_cross_entropy(logits[pair], torch.arange(len(pair), device=pair.device), belongs[pair])
+    return (texts + spared_cross_entropy(logits.T, pair, belongs.T)) / 2
+
+
+def sigmoid_loss(logits: Tensor, belongs: Tensor, pair: Tensor) -> Tensor:
+    """SigLIP's loss, a scalar: every pair is right or wrong by itself; summed over pairs, divided by the R texts.
+
+    Pairs that belong together in whatever way count as right. Arguments as those of ``softmax_loss``.
+    """
+    signs = torch.where(belongs, 1.0, -1.0)
+    return -functional.logsigmoid(signs * logits).sum() / len(pair)
