@@ -37,14 +37,18 @@ COLUMNS = {
     "ner": {"picture": "picture", "tokens": "tokens", "tags": "marks"},
     "extract": {"picture": "picture", "question": "question", "passage": "passage", "answer": "colour"},
     "similar": {"anchor": "twin", "positive": "passage"},
+    "pictures": {"picture": "picture"},
+    "retrieve": {"picture": "picture", "text": "caption", "type": "type"},
+    "match": {"picture": "picture", "text": "passage"},
     "lm": {"text": "passage"},
     "mlm": {"text": "passage"},
 }
 FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [
     ("unified", "concat"),
+    ("unified", "inline"),  # not a way to fuse: where picture tokens stand
     ("cross", "concat"),
 ]
-TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("convnet", "recurrent"), ("vit", "wordvectors")]
+TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("resnet", "recurrent"), ("efficientnet", "wordvectors")]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +103,10 @@ def small(table: Path, task: str, fusion: str, how: str, picture: str, text: str
     recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
     recipe.model.picture = Tower(kind=picture, width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind=text, width=24, depth=1, heads=2)
-    recipe.model.fusion = Fusion(kind=fusion, how=how, depth=1, heads=2)  # type: ignore[arg-type]
+    if how == "inline":
+        recipe.model.fusion = Fusion(kind=fusion, layout="inline", depth=1, heads=2)
+    else:
+        recipe.model.fusion = Fusion(kind=fusion, how=how, depth=1, heads=2)  # type: ignore[arg-type]
     recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6)]
     recipe.train.batch_size = 12
     return recipe

@@ -16,13 +16,18 @@ from torch.overrides import TorchFunctionMode
 from rebus import atomic, recipe
 from rebus.errors import RunError
 from rebus.formats.weights import check_state, save_weights
+from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
+from rebus.run.dual import needs_end, saved_dual
 from rebus.run.folder import Run
+from rebus.run.inline import inside_of
 from rebus.run.native import HEADS_FILE, KEY, lone_tower, rebus_entry, run_state
+from rebus.run.native_vision import seeing
 from rebus.run.tune import merged_state, save_adapters
 from rebus.run.words import make_reader
 from rebus.tasks import TASKS, Codec, Task
+from rebus.text.frames import with_end
 from rebus.text.tokenizer import Tokenizer
 from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
@@ -35,13 +40,23 @@ def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] =
     else:
         specials = [name for entry in settings.tasks for name in TASKS.get(entry.name).specials]
         tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials)
+        if needs_end(settings.model.text):
+            tokenizer = with_end(tokenizer)
     return codec_of(settings, tokenizer, make_reader(settings, texts))
 
 
 def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> Codec:
     """Tokenizers with what the recipe says of them."""
     separate = settings.model.text.kind not in ("decoder", "none")
-    return Codec(tokenizer, reader, settings.text.max_length, text_tower=separate)
+    inside = inside_of(settings, tokenizer)
+    return Codec(
+        inside.tokenizer,
+        reader,
+        settings.text.max_length,
+        text_tower=separate,
+        picture=inside.ids,
+        picture_id=inside.picture_id,
+    )
 
 
 def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -> VisionLanguageModel:
@@ -61,6 +76,7 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -
         vocab_size=max(settings.model.text.rows or 0, codec.tokenizer.vocab_size),
         max_length=settings.text.max_length,
         words=words,
+        picture_id=codec.picture_id,
     )
 
 
@@ -69,12 +85,14 @@ def save_model(
 ) -> None:
     """Write tokenizer, weights, adapters and, last, config.json, which says that the rest is there.
 
-    A model that is one text tower of a known family is written in that family's layout (``rebus.run.native``), any
-    other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and stand beside them too.
+    A model that is one text tower of a known family is written in that family's layout (``rebus.run.native``), one that
+    sees and writes as Idefics3 or Llava do, or retrieves as CLIP or SigLIP do, in theirs (``rebus.run.native_vision``,
+    ``rebus.run.dual``), any other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and
+    stand beside them too.
     """
     save_codec(folder, codec)
-    alone = lone_tower(model)
-    state = {name: tensor.detach().float().cpu().contiguous() for name, tensor in merged_state(model).items()}
+    alone, sees = lone_tower(model), seeing(model, settings) or saved_dual(model, settings, codec)
+    state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
     said = {
         "tasks": [
             {"settings": task.settings.model_dump(mode="json"), "state": task.state()} for task in tasks.values()
@@ -82,12 +100,18 @@ def save_model(
         "model": settings.model.model_dump(mode="json"),
     }
     config: dict[str, Any]
-    if alone is None:
+    heads: dict[str, Tensor]
+    if sees is not None:
+        sees.save_beside(folder, settings.picture, codec)
+        state, heads = sees.state_to_hf(state)
+        config = sees.config(codec) | {KEY: said}
+        save_adapters(folder, model, settings)
+    elif alone is None:
         atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.picture))
         rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
         own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
         config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
-        heads: dict[str, Tensor] = {}
+        heads = {}
         save_adapters(folder, model, settings)
     else:
         state, heads = alone.state_to_hf(state)
@@ -102,6 +126,12 @@ def save_model(
     atomic.write_json(folder / "config.json", config)
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """As it is saved: floats in full, what counts as it is."""
+    kept = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return kept.cpu().contiguous()
+
+
 def _preprocessor(picture: recipe.Picture) -> dict[str, Any]:
     return {
         "do_convert_rgb": True,
@@ -113,6 +143,8 @@ def _preprocessor(picture: recipe.Picture) -> dict[str, Any]:
         "rescale_factor": 1 / 255,
         "size": {"height": picture.size, "width": picture.size},
         "fit": picture.fit,
+        "filter": picture.resample,
+        "edge": picture.edge,
     }
 
 
@@ -171,9 +203,19 @@ def filled_model(
     with _in_type(dtype or torch.float32), _Undrawn():
         model = build_model(settings, tasks, codec)
     state = weights()
+    _as_it_was_made(model, state)
     check_state(model, state)
     model.load_state_dict(state)
     return model.eval()
+
+
+def _as_it_was_made(model: VisionLanguageModel, state: dict[str, Tensor]) -> None:
+    """What fusions got since a Run was made: its absent vectors are zeros, its joint fusion is not deepened."""
+    if isinstance(model.fusion, Joint) and not any(name.startswith("fusion.deepen.") for name in state):
+        model.fusion.deepen = None
+    for name, tensor in model.state_dict().items():
+        if name not in state and name.startswith("fusion.") and "absent" in name.split("."):
+            state[name] = torch.zeros_like(tensor)
 
 
 @contextmanager

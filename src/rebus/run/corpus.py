@@ -132,9 +132,9 @@ class CorpusFeed:
         """Tokens of a batch that are no padding, over all processes."""
         return self.settings.train.batch_size * self.rows.tokens / len(self.rows)
 
-    def active(self, progress: float) -> dict[str, Lm | Mlm]:
-        """The tasks that are trained: the one there is."""
-        return {self.task.name: self.task}
+    def kind(self, progress: float) -> tuple[str, ...]:
+        """What of a batch depends on the point of the run: nothing."""
+        return (self.task.name,)
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
         """This process's share of batch ``step``."""

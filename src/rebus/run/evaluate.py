@@ -19,13 +19,16 @@ from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
+from rebus.run.ablate import Ablation, ablate
 from rebus.run.corpus import saved_shards
 from rebus.run.folder import Run
 from rebus.run.held_out import judge_held_out, judge_texts
+from rebus.run.nearest import NAME as NEAREST
+from rebus.run.nearest import applies, nearest_captions
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
 from rebus.run.zero_shot import settings_for, untrained_task
-from rebus.tasks import Lm, Mlm, Prediction, Task, TaskScore
+from rebus.tasks import Lm, Match, Mlm, Prediction, Task, TaskScore
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
 
@@ -59,7 +62,8 @@ class Rows:
 
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """Predictions for ``rows``."""
-        return predictor.run_task(self.task, self.values, rows, self.picture)
+        values = self.task.tried(self.values, rows) if isinstance(self.task, Match) else self.values
+        return predictor.run_task(self.task, values, rows, self.picture)
 
 
 @dataclass
@@ -72,6 +76,8 @@ class Evaluation:
         by: task: {value of a column: {figure: value}}.
         column: that column.
         skipped: rows left out, with the reason of each.
+        notes: how the figures came about, where that is not plain.
+        ablation: task: what it loses without its pictures or its text, where that was asked.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -79,13 +85,18 @@ class Evaluation:
     by: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     column: str = ""
     skipped: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    ablation: dict[str, Ablation] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the row-by-row marks."""
         tasks = {name: asdict(score) for name, score in self.tasks.items()}
         for score in tasks.values():
             score.pop("correct")
-        return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, "skipped": self.skipped}
+        said: dict[str, Any] = {"skipped": self.skipped, **({"notes": self.notes} if self.notes else {})}
+        if self.ablation:
+            said["ablation"] = {name: one.as_dict() for name, one in self.ablation.items()}
+        return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **said}
 
     def render(self, console: Console) -> None:
         """Print tables of the figures."""
@@ -100,6 +111,10 @@ class Evaluation:
                 base = score.baseline.get(key)
                 grid.add_row(key, f"{value:.3f}", f"{low:.3f} to {high:.3f}", "" if base is None else f"{base:.3f}")
             console.print(grid)
+            for other, figures in score.others.items():
+                for key, (gain, low, high) in figures["gains"].items():
+                    beside = f"{figures['metrics'][key]:.3f}, the model {gain:+.3f} ({low:+.3f} to {high:+.3f})"
+                    console.print(f"  {other}: {key} {beside}", markup=False)
             groups = {f"type {k}": v for k, v in score.by_type.items()} | {
                 f"{self.column} {k}": v for k, v in self.by.get(name, {}).items()
             }
@@ -108,6 +123,8 @@ class Evaluation:
                     f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items()
                 )
                 console.print(f"  {group}: {told}")
+        for note in self.notes:
+            console.print(note, markup=False)
         if self.skipped:
             console.print(f"left out {len(self.skipped)} rows; the first: {self.skipped[0]}")
 
@@ -138,6 +155,7 @@ def evaluate_run(
     by: str | None = None,
     task: str | Sequence[str] | None = None,
     kinds: Mapping[str, recipe.Kind] | None = None,
+    ablations: bool = False,
 ) -> Evaluation:
     """Judge a model.
 
@@ -149,6 +167,7 @@ def evaluate_run(
         task: what to judge it on; None: what it was trained for, and for a language model what the table's columns
             suggest. A task that it was not trained for is set up from the columns, for a decoder to do untrained.
         kinds: column: kind, for such tasks, where the guess is wrong.
+        ablations: also what it loses when its pictures or its text are taken away; see ``rebus.run.ablate``.
 
     Raises:
         RebusError: the model or the table cannot be read, or there is nothing to judge.
@@ -157,7 +176,8 @@ def evaluate_run(
     settings = predictor.recipe.data
     wanted = [task] if isinstance(task, str) else list(task or [])
     general = set(predictor.tasks) <= LANGUAGE_MODELS or not settings.path  # made for no table's columns
-    if set(predictor.tasks) <= LANGUAGE_MODELS and wanted in ([], list(predictor.tasks)) and by is None:
+    general_text = set(predictor.tasks) <= LANGUAGE_MODELS and wanted in ([], list(predictor.tasks))
+    if general_text and by is None and not ablations:
         judged = judge_raw(predictor, Path(run.folder if isinstance(run, Run) else run), data)
         if judged is not None:
             return judged
@@ -180,12 +200,20 @@ def evaluate_run(
             continue  # a table to answer questions about need not have boxes
         known: Values | None = None
         training: list[int] = []
+        memory: Rows | None = None
         if own is not None:
             known = known_task.values({column: own.column(column) for column in own.columns})
             training = [row for row in chosen_rows(own, predictor.recipe, "train") if known_task.usable(known, row)]
-        judge(found, predictor, rows_of(predictor, table, known_task), rows, known, training, table, by)
+            memory = Rows(known_task, known, store_for(predictor, own, known_task))
+        source = rows_of(predictor, table, known_task)
+        asked, told = judge(found, predictor, source, rows, known, training, table, by, memory=memory)
         if name not in found.tasks and known_task.predicts:
             raise nothing_to_judge(found, table, name, split)
+        if ablations and known_task.predicts:
+            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.picture)
+    if ablations and not found.ablation:
+        can = "a task that the model was trained for, with pictures or text"
+        raise DataError("rebus evaluate --ablate", can, ", ".join(wanted) or "none", "leave --ablate or --task out")
     untrained: list[str | None] = [name for name in wanted if name not in trained]
     for other in untrained or ([None] if general and not wanted else []):
         judge_untrained(found, predictor, table, rows, other, split, by, kinds)
@@ -276,8 +304,21 @@ def judge(
     training: Sequence[int],
     table: Table,
     by: str | None = None,
+    *,
+    memory: Rows | None = None,
 ) -> tuple[list[int], list[Prediction]]:
     """Add one task's figures to ``found``; rows whose picture cannot be read are counted, never hidden.
+
+    Args:
+        found: changed in place.
+        predictor: the model.
+        source: the table that holds ``rows``, as the task sees it.
+        rows: to judge.
+        known: columns that hold ``training``; None: the source's.
+        training: rows that baselines may know.
+        table: that holds ``rows``, for ``by``.
+        by: a column whose values are also judged apart.
+        memory: the table that holds ``training`` with its pictures, for baselines that look at them.
 
     Returns:
         The rows that were judged and the prediction for each.
@@ -297,7 +338,12 @@ def judge(
         return [], []
     told = source.predict(predictor, usable)
     found.rows[task.name] = len(usable)
-    found.tasks[task.name] = task.score(values, usable, told, training, known=known)
+    found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)
+    if memory is not None and training and applies(task, predictor):
+        naive = nearest_captions(predictor, source, usable, memory, training)
+        if naive:
+            beside = task.compared(values, usable, told, naive, NEAREST)
+            score.others[NEAREST] = {"metrics": beside.baseline, "gains": beside.gains}
     if by is None:
         return usable, told
     groups: dict[str, list[int]] = {}

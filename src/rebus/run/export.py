@@ -13,12 +13,16 @@ from rebus import atomic
 from rebus.errors import RecipeError, RunError, WeightsError
 from rebus.formats.families import quantising_notes
 from rebus.formats.gguf import Precision, write_gguf
+from rebus.formats.processors import FILE
 from rebus.formats.weights import save_weights
 from rebus.recipe import Tower
 from rebus.run.build import load_model
+from rebus.run.dual import saved_dual
 from rebus.run.folder import Run
 from rebus.run.foreign import is_checkpoint, read_checkpoint
+from rebus.run.lone_picture import LonePicture, lone_picture
 from rebus.run.native import lone_tower
+from rebus.run.native_vision import seeing
 from rebus.run.tune import merged_state
 from rebus.text.tokenizer import Tokenizer
 
@@ -69,14 +73,15 @@ def export(
     """Write a Run or a checkpoint for other programs; what is there already under ``out`` is replaced file by file.
 
     Args:
-        model: a Run, a Hugging Face folder, a .gguf file or a hub id, of one text decoder (``hf``: or encoder).
+        model: a Run, a Hugging Face folder, a .gguf file or a hub id, of one text decoder (``hf``: or encoder), or a
+            Run of one picture tower of a known family (``hf`` alone).
         out: a .gguf file or a folder.
         format: None: gguf where ``out`` ends in .gguf, else hf.
         precision: f32, f16, bf16, or for gguf q8_0; None: f16 for gguf, f32 for hf.
 
     Raises:
         RunError: the Run is unfinished, or ``out`` cannot be written or is a Run.
-        WeightsError: the model is not one text tower of a known family, or llama.cpp cannot follow its tokenizer.
+        WeightsError: the model is not one tower of a known family, or llama.cpp cannot follow its tokenizer.
         RecipeError: ``hf`` with q8_0.
     """
     out = Path(out)
@@ -84,6 +89,8 @@ def export(
     precision = precision or ("f16" if format == "gguf" else "f32")
     _check(out, format, precision)
     source = _source(model)
+    if isinstance(source, LonePicture):
+        return _export_picture(source, out, format, precision)
     count = sum(tensor.numel() for tensor in source.state.values())
     if format == "gguf":
         write_gguf(out, source.config, source.state, source.tokenizer, precision=precision, name=source.name)
@@ -113,9 +120,11 @@ def _check(out: Path, format: Format, precision: Precision) -> None:
         )
 
 
-def _source(path: str | Path) -> _Source:
+def _source(path: str | Path) -> _Source | LonePicture:
     if is_checkpoint(path):
         found = read_checkpoint(path)
+        if found.sight is not None:
+            raise _sees(found.place, str(found.config.get("model_type")))
         tokenizer = found.load_tokenizer(False)
         rows = found.tower.rows or tokenizer.vocab_size
         config = found.family.config_to_hf(found.tower, rows, **_ids(tokenizer))
@@ -129,6 +138,11 @@ def _source(path: str | Path) -> _Source:
     run = Run.open(path)
     model, settings, _, codec = load_model(run)
     alone = lone_tower(model)
+    if alone is None and (seeing(model, settings) or saved_dual(model, settings, codec)) is not None:
+        raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
+    picture = lone_picture(model, settings, run.folder.name)
+    if picture is not None:
+        return picture
     if alone is None:
         do = "pictures and what joins them to words have no place in other programs' files; load it with rebus.load"
         kinds = f"picture tower '{settings.model.picture.kind}', text tower '{settings.model.text.kind}'"
@@ -139,6 +153,24 @@ def _source(path: str | Path) -> _Source:
     names = sorted({name.split(".")[1] for name in heads})
     notes = [f"left out, since other programs have no place for them: the heads of {', '.join(names)}"] if names else []
     return _Source(run.folder.name, config, state, tower, codec.tokenizer, tuple(notes))
+
+
+def _export_picture(source: LonePicture, out: Path, format: Format, precision: Precision) -> Exported:
+    """A picture tower as a folder of its family, with its processor. Raises WeightsError for gguf."""
+    if format == "gguf":
+        do = "write a folder: --format hf"
+        raise WeightsError(out, "a text decoder, for gguf", f"a picture tower ({source.config['model_type']})", do)
+    save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
+    atomic.write_json(out / FILE, source.processor)
+    atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
+    count = sum(tensor.numel() for tensor in source.state.values())
+    return Exported(out, format, precision, count, [*source.notes])
+
+
+def _sees(place: Path, layout: str) -> WeightsError:
+    """For a model whose folder is what other programs open already."""
+    do = f"give transformers or vLLM the folder as it is: it is in the layout of {layout}"
+    return WeightsError(place, "a model of text alone", "one that sees pictures", do)
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Checkpoints of other projects: a Hugging Face folder, a .gguf file, a PEFT adapter, or a repository on the hub.
 
+Those that see pictures as well are described in ``rebus.run.foreign_vision``.
+
 Only safetensors and GGUF are read, and code that comes with a checkpoint is never run.
 """
 
@@ -26,6 +28,10 @@ from rebus.formats.weights import load_weights
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.run.build import codec_of, filled_model
+from rebus.run.dual import LAYOUTS as DUALS
+from rebus.run.dual import BothSides, both_sides
+from rebus.run.foreign_vision import Sight, sight_of
+from rebus.run.native_vision import LAYOUTS
 from rebus.tasks import TASKS, Codec, Task
 from rebus.text.tokenizer import Tokenizer
 
@@ -46,6 +52,7 @@ class Checkpoint:
         tower: the settings of the tower that it becomes, ``rows`` of its embeddings included.
         tensors: reads its tensors, under Hugging Face's names.
         load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
+        sight: what it is beside its text, where it sees pictures.
     """
 
     place: Path
@@ -54,6 +61,7 @@ class Checkpoint:
     tower: Tower
     tensors: Callable[[], State] = field(repr=False)
     load_tokenizer: Callable[[bool], Tokenizer] = field(repr=False)
+    sight: Sight | BothSides | None = None
 
     @property
     def part(self) -> str:
@@ -73,12 +81,19 @@ class Checkpoint:
                 configuration is not as large as the embeddings.
         """
         found = self.tensors()
-        tower = self.family.from_hf(found, settings or self.tower)
+        seen: State = {}
+        if self.sight is not None:
+            whole = self.sight.state(found)
+            prefix = f"{self.part}."
+            tower = {name.removeprefix(prefix): one for name, one in whole.items() if name.startswith(prefix)}
+            seen = {name: tensor for name, tensor in whole.items() if not name.startswith(prefix)}
+        else:
+            tower = self.family.from_hf(found, settings or self.tower)
         check_rows(tower, self.family, self.tower.rows or 0, str(self.place))
         for name in _EMBEDDINGS:
             if name in tower and rows is not None:
                 tower[name] = with_rows(tower[name], rows)
-        state = {f"{self.part}.{name}": tensor for name, tensor in tower.items()}
+        state = {**seen, **{f"{self.part}.{name}": tensor for name, tensor in tower.items()}}
         if self.family.name == "bert":
             head = {f"heads.mlm.{name}": tensor for name, tensor in bert.head_from_hf(found).items()}
             if "heads.mlm.bias" in head and rows is not None:
@@ -119,11 +134,20 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         return _gguf(place)
     if is_hub_id(path):
         tell(f"{path}: not a folder here, so looked for on the hub")
-        place = Path(_fetched(str(path)))
+        place = Path(fetched(str(path)))
     if is_adapter(place) and not (place / "config.json").is_file():
         return _adapted(place, tell)
     config = load_config(place)
-    family, tower = _described(config, str(place / "config.json"))
+    sight: Sight | BothSides | None = None
+    if config.get("model_type") in DUALS:
+        sight = both_sides(place, config)
+    elif config.get("model_type") in LAYOUTS:
+        sight = sight_of(place, config, tell)
+    if sight is None:
+        family, tower = _described(config, str(place / "config.json"))
+    else:
+        family = sight.family if isinstance(sight, BothSides) else sight.found.family
+        tower = sight.found.text.model_copy(update={"rows": sight.found.rows})
     return Checkpoint(
         place,
         config,
@@ -131,6 +155,7 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         tower,
         lambda: load_weights(place),
         lambda extend: Tokenizer.load(place, extend=extend),
+        sight,
     )
 
 
@@ -141,6 +166,8 @@ def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambd
     made.model.picture.kind = made.model.fusion.kind = "none"
     made.model.text = found.tower.model_copy(deep=True)
     made.text.max_length = max(4, found.tower.context or made.text.max_length)
+    if found.sight is not None:
+        found.sight.settle(made)
     return made
 
 
@@ -149,7 +176,8 @@ def open_checkpoint(
 ) -> tuple[VisionLanguageModel, Recipe, dict[str, Task], Codec]:
     """A checkpoint as a model that is ready to answer: it converses where it has a chat template, else goes on a text.
 
-    An encoder guesses masked words where it has the head for it, else gives sentence vectors.
+    An encoder guesses masked words where it has the head for it, else gives sentence vectors. CLIP and SigLIP give
+    pictures and texts vectors of one space.
 
     Args:
         path: see ``read_checkpoint``.
@@ -161,7 +189,15 @@ def open_checkpoint(
     """
     found = read_checkpoint(path, tell)
     settings = recipe_of(found)
-    tokenizer = found.load_tokenizer(False)
+    codec = codec_of(settings, found.load_tokenizer(False), None)
+    tokenizer = codec.tokenizer
+    if isinstance(found.sight, BothSides):
+        found.sight.check(tokenizer, found.place)
+        found.sight.fill(settings.model.text, tokenizer)
+    elif found.sight is not None and codec.picture_id != found.sight.found.picture_id:
+        expected = f"{found.sight.found.picture_id}, as config.json says, for '{tokenizer.picture_mark}'"
+        do = "use the tokenizer that came with the weights"
+        raise WeightsError(f"{path}, the tokenizer", expected, str(codec.picture_id), do)
     rows = found.tower.rows or 0
     if tokenizer.vocab_size > rows:
         more = tokenizer.vocab_size - rows
@@ -170,8 +206,7 @@ def open_checkpoint(
     state = found.state(rows=settings.model.text.rows)
     settings.tasks = [_task(found, state, tokenizer)]
     tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
-    codec = codec_of(settings, tokenizer, None)
-    used = {name: tensor for name, tensor in state.items() if "mlm" in tasks or not name.startswith("heads.")}
+    used = {name: one for name, one in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
     return filled_model(settings, tasks, codec, lambda: used, dtype), settings, tasks, codec
 
 
@@ -185,6 +220,13 @@ def with_rows(tensor: Tensor, rows: int) -> Tensor:
 
 
 def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings:
+    if isinstance(found.sight, BothSides):
+        return found.sight.task()
+    if found.sight is not None:
+        if tokenizer.has_chat:
+            return TaskSettings(name="converse", columns={"messages": "messages", "picture": "picture"})
+        asked = {"question": "question", "picture": "picture", "answer": "answer"}
+        return TaskSettings(name="answer", columns=asked, layout="plain")
     if found.part == "decoder":
         if tokenizer.has_chat:
             return TaskSettings(name="converse", columns={"messages": "messages"})
@@ -240,7 +282,7 @@ def _is_rebus(folder: Path) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _fetched(name: str) -> str:
+def fetched(name: str) -> str:
     """A repository of the hub as a folder here: weights, configuration and tokenizer alone."""
     try:
         from huggingface_hub import snapshot_download

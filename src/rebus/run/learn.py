@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,36 +13,48 @@ import torch
 from torch import Tensor, nn
 
 from rebus import atomic, recipe
+from rebus.data.jpeg import decoder
 from rebus.errors import RunError
 from rebus.models.vlm import VisionLanguageModel
 from rebus.run.build import build_model, make_codec, save_codec, save_model, saved_codec
+from rebus.run.contrast import cached_plan, check_batches, summed_loss
 from rebus.run.corpus import FOLDER as SHARDS
+from rebus.run.elsewhere import refuse_raw_text, settle_towers
 from rebus.run.evaluate import Evaluation, Rows, judge, store_for
 from rebus.run.folder import Run
 from rebus.run.frozen import frozen_features
+from rebus.run.pictures import PictureWatch
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import Prepared, Tell, prepare
 from rebus.run.pretrain import Pretraining, assemble_corpus, goes_by_corpus
+from rebus.run.stages import Gains, Staging, begin_tuning
 from rebus.run.start import base_codec, settle_base, start_from
-from rebus.run.tune import apply_tuning
+from rebus.run.watch import AnswerWatch, LossWatch, Watchers, remarks_of, watches
 from rebus.run.words import start_words
 from rebus.run.workers import FeedPool
-from rebus.tasks import Codec, Task
+from rebus.tasks import Codec, Pictures, Task
 from rebus.tasks.feed import Feed, group_rows
 from rebus.tasks.writing import WritingTask
 from rebus.training import parallel
+from rebus.training.checkpoint import steps_saved
+from rebus.training.events import read_metrics
 from rebus.training.loop import FitResult, Plan, fit
+
+SOME = 256  # training rows that watchers look at
 
 
 @dataclass
 class Assembled:
-    """Everything a run needs before its first step."""
+    """Everything a run needs before its first step; ``folder`` is its Run, once there is one."""
 
     prepared: Prepared
     codec: Codec
     model: VisionLanguageModel
     feed: Feed
     predictor: Predictor
+    staging: Staging | None = None
+    folder: Path | None = None
+    answers: AnswerWatch | None = None
 
     @property
     def recipe(self) -> recipe.Recipe:
@@ -75,7 +88,7 @@ class Assembled:
         cached = 0.0
         if pictures is not None:
             cached = min(float(self.recipe.data.cache_mb), len(self.feed.groups) * pictures.size**2 * 3 / 2**20)
-        return cached + train.batch_size / train.accumulate * side**2 * 200 / 2**20
+        return cached + (train.grad_cache or train.batch_size / train.accumulate) * side**2 * 200 / 2**20
 
     def check(self) -> dict[str, Any]:
         """What was found out about the data, for check.json."""
@@ -92,9 +105,10 @@ class Assembled:
         for task in prepared.tasks.values():
             rows, known = self.rows_of(task), prepared.values[task.name]
             training = prepared.rows("train", task)
-            judge(found, self.predictor, rows, prepared.rows(split), known, training, prepared.table)
+            judge(found, self.predictor, rows, prepared.rows(split), known, training, prepared.table, memory=rows)
         counts = {name: prepared.splits.count(name) for name in dict.fromkeys(prepared.splits)}
-        return found, {"rows": counts, "judged_on": split}
+        facts = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.picture_column is not None else {}
+        return found, {"rows": counts, "judged_on": split, **facts}
 
     def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
         """What the loop needs to know, as plain callables."""
@@ -106,17 +120,28 @@ class Assembled:
             values = prepared.values[watched.name]
             rows = [row for row in held_out if watched.judgeable(values, row)][: prepared.recipe.train.valid_rows]
 
+        pictures = PictureWatch(watched) if isinstance(watched, Pictures) else None
+        losses, gains = self.watch_losses(), self.watch_stages(watched, rows)
+        self.answers = None if watched is None or not watches(watched) else self.watch_answers(watched, rows)
+
         def loss_of(model: nn.Module, batch: Any, progress: float) -> tuple[Tensor, dict[str, float | Tensor]]:
+            losses.batch(batch)
             return summed_loss(tasks, model(batch, list(batch["tasks"])), batch)
 
         def validate(model: nn.Module) -> dict[str, float]:
             assert watched is not None  # noqa: S101 - given to the loop only then
             told = self.rows_of(watched).predict(self.predictor, rows)
+            if pictures is not None:
+                pictures.note(prepared.values[watched.name], rows, told)
+            if gains is not None:
+                gains.told = told
             found = watched.quick_score(prepared.values[watched.name], rows, told)
             return {f"{watched.name}/{name}": value for name, value in found.items()}
 
         def sample(model: nn.Module) -> str:
             assert watched is not None  # noqa: S101
+            if pictures is not None:
+                return pictures.sample()
             values, row = prepared.values[watched.name], rows[0]
             told = self.rows_of(watched).predict(self.predictor, [row])[0]
             asked = watched.prompt(values, row) if isinstance(watched, WritingTask) else ""
@@ -132,7 +157,48 @@ class Assembled:
             higher_is_better=watched.higher_is_better if watched is not None else False,
             sample=sample if rows else None,
             split=self.feed.split,
+            cached=cached_plan(tasks, prepared.recipe.train),
+            stages=self.staging.plan() if self.staging is not None else None,
+            observer=Watchers(one for one in (losses, self.answers, pictures) if one is not None),
         )
+
+    def watch_losses(self) -> LossWatch:
+        """What looks at losses; it knows those from before where the run goes on."""
+        watch = LossWatch(self.tasks, self.prepared.values, self.prepared.training_rows()[:SOME])
+        if self.folder is not None:
+            watch.recall(read_metrics(self.folder))
+        return watch
+
+    def watch_stages(self, task: Task | None, rows: list[int]) -> Gains | None:
+        """What keeps count of what each stage gains; None where there is nothing to count."""
+        if self.staging is None or self.folder is None or task is None or not rows:
+            return None
+        stages, tell = self.recipe.train.stages, self.staging.tell
+        self.staging.gains = Gains(self.folder, task, self.prepared.values[task.name], rows, stages, tell)
+        return self.staging.gains
+
+    def watch_answers(self, task: Task, rows: list[int]) -> AnswerWatch:
+        """What looks at the answers to validation rows."""
+        source, values, model = self.rows_of(task), self.prepared.values[task.name], self.predictor
+        training = self.prepared.rows("train", task)
+        picture_of = source.picture if source.store is not None else None
+        return AnswerWatch(
+            task, values, rows, training, lambda rows, of: model.run_task(task, values, rows, of), picture_of
+        )
+
+    def ended(self, step: int, tell: Tell) -> dict[str, Any]:
+        """What a finished run has to tell of its course, for evaluation.json; what is wrong at its end is printed."""
+        told: dict[str, Any] = {}
+        if self.staging is not None and self.staging.gains is not None:
+            told["stages"] = self.staging.gains.found()
+        records = read_metrics(self.folder) if self.folder is not None else []
+        now = self.answers.look() if self.answers is not None else []
+        if self.staging is not None:
+            now += self.staging.unreached()
+        for _, text in now:
+            tell(text)
+        remarks = remarks_of(records, now, self.answers is not None, step)
+        return told | ({"remarks": remarks} if remarks else {})
 
 
 Ready = Assembled | Pretraining
@@ -155,11 +221,13 @@ def make_ready(
     """
     settings = _with_base(settings, base)
     if goes_by_corpus(settings):
+        refuse_raw_text(settings)
         return assemble_corpus(settings, tell, shards, codec=codec)
     prepared = _prepared(settings, tell, codec)
     found = prepared.recipe
     if settings.tasks or not goes_by_corpus(found):
         return _built(prepared, tell, codec)
+    refuse_raw_text(settings)
     made = settings.model_copy(deep=True)  # a table of nothing but text
     made.tasks = [recipe.TaskSettings(name=found.tasks[0].name)]
     made.corpus.column = made.corpus.column or found.tasks[0].columns["text"]
@@ -171,31 +239,39 @@ def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None,
     return _built(_prepared(_with_base(settings, base), tell, codec), tell, codec)
 
 
+def assemble_prepared(prepared: Prepared, tell: Tell) -> Assembled:
+    """The rest of ``assemble``, for a table that has been met already."""
+    return _built(prepared, tell, None)
+
+
 def _with_base(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
     return settings if base is None else settings.model_copy(update={"base": str(base)})
 
 
 def _prepared(settings: recipe.Recipe, tell: Tell, codec: Codec | None) -> Prepared:
     # a run that goes on has its tokenizer, and checkpoints that hold all weights
-    return prepare(settle_base(settings, tell) if codec is None else settings, tell)
+    return prepare(settle_towers(settle_base(settings, tell), tell) if codec is None else settings, tell)
 
 
 def _built(prepared: Prepared, tell: Tell, codec: Codec | None) -> Assembled:
     settings, fresh = prepared.recipe, codec is None
+    check_batches(settings.train, prepared.tasks)
     if codec is None:
         codec = base_codec(settings, tell) or make_codec(settings, prepared.texts(), prepared.words())
     for task in prepared.tasks.values():
         for note in task.notes(prepared.values[task.name], prepared.rows("train", task), codec):
             tell(note)
     model = build_model(settings, prepared.tasks, codec)
-    start_from(model, settings, codec, settings.base if fresh else None, tell)
+    start_from(model, settings, codec, settings.base if fresh else None, tell, fresh=fresh)
     if fresh:
         start_words(model, settings, codec, prepared.texts, tell)
-    apply_tuning(model, settings, tell)
-    column = prepared.picture_column
-    pictures = prepared.table.column(column) if column is not None else None
+    staging = begin_tuning(model, settings, tell)
+    still = None if staging is None else staging.still
+    pictures = prepared.shared()
     # Only tasks that write pack several rows of one picture; without them every row is an example of its own.
-    packs = any(isinstance(task, WritingTask) or not task.predicts for task in prepared.tasks.values())
+    packs = any(
+        isinstance(task, WritingTask | Pictures) or task.packs or not task.predicts for task in prepared.tasks.values()
+    )
     groups = group_rows(prepared.training_rows(), pictures if packs else None)
     store = prepared.pictures()
     feed = Feed(
@@ -206,10 +282,11 @@ def _built(prepared: Prepared, tell: Tell, codec: Codec | None) -> Assembled:
         pictures,
         codec,
         settings,
-        features=frozen_features(model, settings, groups, store),
+        features=frozen_features(model, settings, groups, store, still=None if still is None else still > 0),
+        still=math.inf if still is None else still,
         share=parallel.rank_slice,
     )
-    return Assembled(prepared, codec, model, feed, Predictor(model, settings, prepared.tasks, codec))
+    return Assembled(prepared, codec, model, feed, Predictor(model, settings, prepared.tasks, codec), staging)
 
 
 def learn(
@@ -242,9 +319,11 @@ def learn(
         do = f"choose another --out, or go on with: rebus train --resume {folder}"
         raise RunError(folder, "a new or empty folder", "a Run", do)
     started = time.time()
-    begun = saved_codec(run) if resume and (folder / "tokenizer.json").exists() else None
+    begun = saved_codec(run) if resume and _goes_on(run) else None
     ready = make_ready(settings, tell if first else _silent, folder / SHARDS, codec=begun, base=base)
     settings = ready.recipe
+    if isinstance(ready, Assembled):
+        ready.folder = folder
     if first and not resume:
         save_codec(folder, ready.codec)
         run.write_json("check.json", ready.check())
@@ -266,11 +345,18 @@ def learn(
         if pool:
             pool.close()
     if first and result.stopped_because != "interrupted":
-        finish(run, ready, result, time.time() - started, evaluate)
+        finish(run, ready, result, time.time() - started, evaluate, tell)
     return run
 
 
-def finish(run: Run, ready: Ready, result: FitResult, seconds: float, evaluate: bool) -> None:
+def _goes_on(run: Run) -> bool:
+    """Whether there is something to go on from: killed before its first checkpoint, a run takes weights over again."""
+    settings = run.recipe
+    takes = settings.base or settings.model.picture.weights or settings.model.text.weights
+    return (run.folder / "tokenizer.json").exists() and (takes is None or bool(steps_saved(run.folder)))
+
+
+def finish(run: Run, ready: Ready, result: FitResult, seconds: float, evaluate: bool, tell: Tell) -> None:
     """Save the model, then measure it on what was held out."""
     save_model(run.folder, ready.model, ready.recipe, ready.tasks, ready.codec)
     found, facts = ready.judge() if evaluate else (Evaluation(), {})
@@ -285,20 +371,8 @@ def finish(run: Run, ready: Ready, result: FitResult, seconds: float, evaluate: 
         **({"peak_flops": result.peak} if result.peak else {}),
         **facts,
     }
-    run.write_json("evaluation.json", found.as_dict() | {"training": trained})
-
-
-def summed_loss(
-    tasks: dict[str, Task], outputs: dict[str, Tensor], batch: dict[str, Any]
-) -> tuple[Tensor, dict[str, float | Tensor]]:
-    """The weighted sum of the tasks' losses, and each by its name."""
-    parts: dict[str, float | Tensor] = {}
-    losses = []
-    for name, output in outputs.items():
-        loss = tasks[name].loss(output, batch["tasks"][name])
-        parts[f"loss/{name}"] = loss.detach()
-        losses.append(loss * tasks[name].settings.weight)
-    return torch.stack(losses).sum(), parts
+    told = ready.ended(result.steps, tell) if evaluate and isinstance(ready, Assembled) else {}
+    run.write_json("evaluation.json", found.as_dict() | {"training": trained} | told)
 
 
 def _silent(_: str) -> None:

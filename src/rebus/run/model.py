@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from rebus.generation.sampling import Sampling
 from rebus.run.evaluate import Evaluation, evaluate_run
 from rebus.run.folder import Run
 from rebus.run.predictor import LONG, Predictor
+from rebus.run.prompts import classify_by_names
 from rebus.run.reading import plainly
 from rebus.run.writing import last_picture, plain_turn
 from rebus.tasks import Prediction
@@ -88,6 +89,27 @@ class Model:
         """
         found = self.predictor.embed([texts] if isinstance(texts, str) else texts)
         return found[0] if isinstance(texts, str) else found
+
+    def zero_shot(
+        self,
+        pictures: Any,
+        labels: Sequence[str],
+        *,
+        lang: Literal["en", "zh"] | None = None,
+        templates: Sequence[str] | None = None,
+    ) -> list[Prediction]:
+        """The likeliest of some names for each picture, by a model trained to ``retrieve``.
+
+        Args:
+            pictures: several, each a path, the bytes of a picture file or an array (H, W, 3) of uint8.
+            labels: the names.
+            lang: of the sentences that they are put into; None: that of each name.
+            templates: other sentences, each with ``{}`` where the name goes.
+
+        Raises:
+            DataError: the model has no space that pictures and texts share. PictureError: a picture cannot be read.
+        """
+        return classify_by_names(self.predictor, pictures, labels, lang=lang, templates=templates)
 
     def chat(self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Any) -> Any:
         """Answer the last message of a conversation; the picture shown last is the one it is about.

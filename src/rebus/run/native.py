@@ -21,6 +21,9 @@ from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Tower
+from rebus.run.dual import LAYOUTS as DUALS
+from rebus.run.dual import dual_state
+from rebus.run.native_vision import LAYOUTS, vision_state
 from rebus.text.tokenizer import Tokenizer
 
 KEY, HEADS_FILE = "rebus", "heads.safetensors"
@@ -94,6 +97,12 @@ def run_state(folder: Path, config: Mapping[str, Any], settings: Tower) -> State
     Raises:
         WeightsError: a file is missing or damaged, or a tensor has a name that the family has not.
     """
+    if KEY in config and config.get("model_type") in LAYOUTS:
+        found = vision_state(folder, config, settings)
+        return found | (load_weights(folder / HEADS_FILE) if (folder / HEADS_FILE).is_file() else {})
+    if KEY in config and config.get("model_type") in DUALS:
+        found = dual_state(folder, config)
+        return found | (load_weights(folder / HEADS_FILE) if (folder / HEADS_FILE).is_file() else {})
     state = load_weights(folder)
     if KEY not in config or config.get("model_type") not in FAMILIES:
         return state

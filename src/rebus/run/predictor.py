@@ -5,7 +5,7 @@ Letters: B pictures, R texts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,30 @@ from rebus.data.store import fitted_picture
 from rebus.data.transforms import fit_picture
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
-from rebus.generation.write import is_empty, write
+from rebus.generation.write import is_empty, only_inside, write
 from rebus.models.vlm import VisionLanguageModel
+from rebus.run.embedding import embed_pictures, embed_texts
 from rebus.run.likelihood import foresee_rows, guess_rows
-from rebus.run.reading import embed, read_words
+from rebus.run.matching import match_rows, retrieve_rows
+from rebus.run.pictures import look_at_pictures
+from rebus.run.reading import read_words
 from rebus.run.scoring import choose, condition_of, with_likelihoods
-from rebus.run.writing import Writing, last_picture, plain_turn
-from rebus.tasks import Choose, Codec, Converse, Lm, Mlm, Patches, Prediction, Similar, Task, VectorTask
+from rebus.run.writing import Writing, last_picture, shown_turns
+from rebus.tasks import (
+    Choose,
+    Codec,
+    Converse,
+    Lm,
+    Match,
+    Mlm,
+    Patches,
+    Pictures,
+    Prediction,
+    Retrieve,
+    Similar,
+    Task,
+    VectorTask,
+)
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
 from rebus.tasks.feed import group_rows
@@ -179,7 +196,7 @@ class Predictor:
         """The next answer of a conversation, about the picture that was shown last if one was."""
         chosen = self.task("converse")
         sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
-        values: Values = {"messages": [[plain_turn(message) for message in messages]]}
+        values: Values = {"messages": [shown_turns(messages)]}
         return self._about(chosen, values, last_picture(messages), sampling)
 
     def _about(self, task: Task, values: Values, picture: Any, sampling: Sampling | None) -> Prediction:
@@ -191,7 +208,11 @@ class Predictor:
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text."""
-        return embed(self, list(texts))
+        return embed_texts(self, list(texts))
+
+    def embed_pictures(self, pictures: Iterable[Any], root: str | Path = ".") -> NDArray[np.float32]:
+        """(N, D) vectors of length one of paths, bytes or (H, W, 3) arrays; see ``rebus.run.embedding``."""
+        return embed_pictures(self, pictures, root)
 
     def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
@@ -203,13 +224,17 @@ class Predictor:
         for role, column in task.settings.columns.items():
             if column in columns:
                 found[role] = columns[column]
-            elif role in task.inputs:
+            elif role in task.inputs and role not in task.either:
                 raise DataError(
                     where=f"task '{task.name}'",
                     expected=f"a column '{column}', which the model was trained on as its {role}",
                     found=", ".join(columns) or "no column",
                     do="rename the column",
                 )
+        if task.either and not set(task.either) & set(found):
+            named = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
+            do = "rename the column"
+            raise DataError(f"task '{task.name}'", f"a column {named}", ", ".join(columns) or "no column", do)
         return found
 
     def open_picture(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
@@ -218,7 +243,7 @@ class Predictor:
         if isinstance(value, np.ndarray):
             if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
                 raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
-            return fit_picture(value, picture.size, picture.fit, data.background)
+            return fit_picture(value, picture.size, picture.fit, data.background, picture.resample, picture.edge)
         return fitted_picture(
             str(value) if isinstance(value, Path) else value,
             root,
@@ -227,6 +252,9 @@ class Predictor:
             background=data.background,
             pixel_budget=data.pixel_budget,
             where=where,
+            resample=picture.resample,
+            edge=picture.edge,
+            jpeg=data.jpeg,
         )
 
     @torch.inference_mode()
@@ -260,6 +288,12 @@ class Predictor:
                     told = read_words(self, task, values, flat, batch, owner)
                 elif isinstance(task, Similar):
                     told = task.predict_pairs(values, flat, self.embed)
+                elif isinstance(task, Retrieve):
+                    told = retrieve_rows(self, task, values, flat, batch, owner)
+                elif isinstance(task, Match):
+                    told = match_rows(self, task, values, flat, batch, owner)
+                elif isinstance(task, Pictures):
+                    told = look_at_pictures(self, task, flat, batch, owner)
                 elif isinstance(task, Patches):
                     told = self._shares(task, values, flat, batch, owner)
                 else:
@@ -340,7 +374,8 @@ class Predictor:
             texts = self.writing.engine.write(prompts, sampling)
         else:
             ends, size = tokenizer.eos_ids, tokenizer.vocab_size
-            texts = write(self.model, condition, prompts, sampling, eos_id=ends, vocab_size=size)
+            writer = self.writing.engine.writer if self.settled and only_inside(condition) else None
+            texts = write(self.model, condition, prompts, sampling, eos_id=ends, vocab_size=size, writer=writer)
         told = [Prediction(task.said(tokenizer.decode(text.ids)), float(np.exp(text.logprob))) for text in texts]
         return with_likelihoods(self, task, values, rows, condition, told) if task.judges_likelihood else told
 

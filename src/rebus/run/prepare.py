@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rebus import recipe as settings
+from rebus.data import jpeg
 from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import Inference, infer
 from rebus.data.readers import read_table
@@ -16,10 +17,15 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
 from rebus.models.fusion import FUSIONS
 from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.run.augmenting import settle_changes
+from rebus.run.dual import settle_like
+from rebus.run.inline import settle_inline
+from rebus.run.pictures import settle_pictures
 from rebus.run.tune import usual_epochs
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values, VectorTask
 from rebus.tasks.reading import WordsTask
+from rebus.tasks.retrieve import PairTask
 
 Tell = Callable[[str], None]
 ENOUGH_TEXTS = 40_000  # texts seen, some again and again, after which learning to classify them gains no more
@@ -75,6 +81,11 @@ class Prepared:
         column = self.picture_column
         return None if column is None else open_store(self.table, column, self.recipe)
 
+    def shared(self) -> Sequence[object] | None:
+        """The picture column, by which rows are gathered for one pass; None where the model sees no pictures."""
+        column = self.picture_column
+        return None if column is None else self.table.values(column)
+
     def texts(self) -> list[str]:
         """All text of the training rows, to train a tokenizer on."""
         rows = self.rows("train")
@@ -109,7 +120,7 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
     report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits)
     left_out = refuse_or_count(report, recipe.data, tell)
     splits = ["left out" if row in left_out else name for row, name in enumerate(splits)]
-    columns = {name: table.column(name) for name in table.columns}
+    columns = {name: table.values(name) for name in table.columns}
     tasks: dict[str, Task] = {}
     values: dict[str, Values] = {}
     training = [row for row, name in enumerate(splits) if name == "train"]
@@ -122,7 +133,12 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
             )
         task.fit(values[task.name], training)
         tasks[task.name] = task
-    resolve_model(recipe, len(training))
+    settle_like(recipe)
+    settle_pictures(recipe, len(training), tell)
+    resolve_model(recipe, len(training), tell)
+    settle_changes(recipe, tasks, values, training, tell)
+    if shared_picture_column(recipe.tasks) is not None:
+        recipe.data.jpeg = jpeg.settled(recipe.data.jpeg)  # decoders may differ by a level: a resume keeps its own
     prepared = Prepared(recipe, table, inference, report, splits, tasks, values)
     if not prepared.training_rows():
         raise DataError(recipe.data.path, "training rows that a task can use", "none", "run: rebus data check")
@@ -182,7 +198,10 @@ def open_store(table: Table, column: str, recipe: settings.Recipe) -> PictureSto
         fit=picture.fit,
         background=data.background,
         pixel_budget=data.pixel_budget,
-        cache_mb=data.cache_mb,
+        cache_mb=data.cache_mb // (data.workers + 1) if data.workers else data.cache_mb,  # each process keeps its own
+        resample=picture.resample,
+        edge=picture.edge,
+        jpeg=data.jpeg,
     )
 
 
@@ -198,12 +217,13 @@ def shared_picture_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
     return next(iter(found), None)
 
 
-def resolve_model(recipe: settings.Recipe, rows: int) -> None:
+def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: None) -> None:
     """Choose what the recipe leaves at ``auto``, in place.
 
     Args:
         recipe: met with its columns.
         rows: to train on.
+        tell: prints a line for people.
 
     Raises:
         RecipeError: the model reads nothing that the tasks have.
@@ -214,6 +234,7 @@ def resolve_model(recipe: settings.Recipe, rows: int) -> None:
         raise RecipeError(
             "model.picture.kind", "a picture tower, which the task 'patches' is for", "'none'", "set convnet or vit"
         )
+    check_pairs(model, [TASKS.get(entry.name) for entry in recipe.tasks])
     sees = shared_picture_column(recipe.tasks) is not None
     if model.picture.kind == "auto":
         model.picture.kind = "convnet" if sees else "none"
@@ -234,9 +255,10 @@ def resolve_model(recipe: settings.Recipe, rows: int) -> None:
             raise RecipeError("model.text.kind", expected, f"'{model.text.kind}'", "set it so, or train them apart")
     if model.fusion.kind != "none":
         FUSIONS.get(model.fusion.kind)
-    if reads and not writes and not sees:  # one modality: there is nothing to join
+    if (reads and not writes and not sees) or not any(kind.joins for kind in kinds):  # there is nothing to join
         model.fusion.kind = "none"
     check_towers(model)
+    settle_inline(recipe, tell)
     if model.picture.kind == "none" and not reads and not writes:
         raise RecipeError(
             "model.picture.kind",
@@ -267,6 +289,17 @@ def choose_text_tower(text: settings.Tower, kinds: Sequence[type[Task]], *, writ
         text.dropout = 0.1
     if text.kind == "recurrent" and "depth" not in said:
         text.depth = 2
+
+
+def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
+    """Refuse to do without a tower that a task on pictures with texts reads. Raises RecipeError."""
+    task = next((kind.name for kind in kinds if issubclass(kind, PairTask)), None)
+    for name, kind, do in (
+        ("picture", model.picture.kind, "set it to convnet or vit"),
+        ("text", model.text.kind, "set it to decoder, encoder, recurrent or wordvectors"),
+    ):
+        if task is not None and kind == "none":
+            raise RecipeError(f"model.{name}.kind", f"a {name} tower, which the task '{task}' is for", "'none'", do)
 
 
 def check_towers(model: settings.Model) -> None:

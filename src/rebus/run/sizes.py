@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from rebus.recipe import Recipe, Section
-from rebus.recipe.tree import Size
+from rebus.recipe.model import Size
 
 SHAPES: dict[Size, tuple[int, int]] = {  # width, depth
     "nano": (128, 4),

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 
 from rebus import recipe
 from rebus.errors import RecipeError, WeightsError
-from rebus.formats.config import load_config
-from rebus.formats.families import PICTURE_FAMILIES
-from rebus.formats.weights import load_weights
+from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
 from rebus.run.build import codec_of, saved_codec
+from rebus.run.dual import TASK as DUAL_TASK
+from rebus.run.dual import BothSides
 from rebus.run.folder import Run
 from rebus.run.foreign import Checkpoint, is_checkpoint, is_hub_id, read_checkpoint
+from rebus.run.foreign_pictures import picture_checkpoint
 from rebus.run.native import run_state
 from rebus.run.prepare import Tell
 from rebus.tasks import Codec
@@ -30,10 +31,11 @@ from rebus.tasks import Codec
 SHAPE = (
     *("kind", "width", "depth", "heads", "kv_heads", "hidden", "head_dim", "qk_norm", "tied", "rope_theta"),
     *("rope_scaling", "eps", "bias", "norm", "feedforward", "activation", "positions", "context", "rows", "segments"),
-    *("patch", "cell"),
+    *("patch", "cell", "norm_first", "causal", "filler", "class_token", "patch_bias", "pre_norm", "last_norm"),
+    *("layer_scale", "block", "stages", "channels"),
 )
-SEEN = ("size", "fit", "mean", "std")  # of the recipe's picture
-JOINED = ("kind", "how", "depth", "heads")  # of the recipe's fusion
+SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's picture
+JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
 TURNS = ("caption", "answer", "generate", "translate", "converse")  # tasks that may lay their texts out as turns
 
 
@@ -79,7 +81,8 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
     base = open_base(settings.base, tell)
     settled = settings.model_copy(deep=True)
     settled.base = base.name
-    if settings.text.tokenizer is not None:
+    wordless = base.run is not None and base.run.recipe.model.text.kind == "none"
+    if settings.text.tokenizer is not None and not wordless:
         do = "leave text.tokenizer out, or train without a base"
         raise RecipeError("text.tokenizer", f"nothing, as the base {base.name} brings its own", "a tokenizer", do)
     size = settings.model.size
@@ -87,33 +90,44 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         expected = f"nothing, as the base {base.name} has its shape"
         raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
     if base.checkpoint is not None:
-        _adopt("model.text", settled.model.text, base.checkpoint.tower, SHAPE, base.name)
+        adopt("model.text", settled.model.text, base.checkpoint.tower, SHAPE, base.name)
+        seen = base.checkpoint.sight
+        if isinstance(seen, BothSides):
+            _adopt_both(settled, seen, base.name)
+        elif seen is not None and settled.model.picture.kind != "none":
+            adopt("model.picture", settled.model.picture, seen.found.tower, (*SHAPE, "pool"), base.name)
+            fill(settled.picture, seen.picture, SEEN)
+            fill(settled.model.fusion, seen.found.fusion, JOINED)
     elif base.run is not None:
         theirs = base.run.recipe
         if theirs.model.text.kind != "none":
-            _adopt("model.text", settled.model.text, theirs.model.text, (*SHAPE, "pool"), base.name, deeper=True)
+            adopt("model.text", settled.model.text, theirs.model.text, (*SHAPE, "pool"), base.name, deeper=True)
         if theirs.model.picture.kind not in ("none", "auto") and settled.model.picture.kind != "none":
-            _adopt("model.picture", settled.model.picture, theirs.model.picture, SHAPE, base.name, deeper=True)
-            _fill(settled.picture, theirs.picture, SEEN)
+            adopt("model.picture", settled.model.picture, theirs.model.picture, SHAPE, base.name, deeper=True)
+            fill(settled.model.picture, theirs.model.picture, ("tokens",))
+            fill(settled.picture, theirs.picture, SEEN)
         if theirs.model.fusion.kind != "none":
-            _fill(settled.model.fusion, theirs.model.fusion, JOINED)
-        _fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
-    _settle_length(settings, settled, tell)
+            fill(settled.model.fusion, theirs.model.fusion, JOINED)
+        fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
+    settle_length(settings, settled, tell)
     return settled
 
 
 def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | None:
-    """The tokenizers of the recipe's base; None where it names none.
+    """The tokenizers of the recipe's base, or of what its text tower starts from; None where these bring none.
 
     A foreign tokenizer without a chat template is given Rebus' special tokens where a task lays its texts out as turns.
 
     Raises:
         RunError: a tokenizer is missing or damaged. Else as ``open_base``.
     """
-    if settings.base is None:
+    source = settings.base or settings.model.text.weights
+    if source is None:
         return None
-    base = open_base(settings.base, tell)
+    base = open_base(source, tell)
     if base.run is not None:
+        if base.run.recipe.model.text.kind == "none":  # a picture tower alone: its tokenizer has seen no text
+            return None
         theirs = saved_codec(base.run)
         return codec_of(settings, theirs.tokenizer, theirs.reader)
     assert base.checkpoint is not None  # noqa: S101 - one of the two is there
@@ -124,7 +138,13 @@ def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | 
 
 
 def start_from(
-    model: VisionLanguageModel, settings: recipe.Recipe, codec: Codec, base: str | Path | None, tell: Tell
+    model: VisionLanguageModel,
+    settings: recipe.Recipe,
+    codec: Codec,
+    base: str | Path | None,
+    tell: Tell,
+    *,
+    fresh: bool = True,
 ) -> None:
     """Take over weights where names and shapes agree, and say how many; freeze what the recipe says is frozen.
 
@@ -134,8 +154,10 @@ def start_from(
         codec: of the model.
         base: ``settings.base``; None when resuming, or where there is none.
         tell: prints a line for people.
+        fresh: False when resuming: checkpoints hold all weights, so that towers need not be read again either.
 
     Raises:
+        RecipeError: a tower is to be taken over that the model has not.
         WeightsError: nothing fits, a checkpoint lacks a tensor of its tower, or it is of another shape.
     """
     if base is not None:
@@ -146,9 +168,17 @@ def start_from(
     }
     for name, (tower, module) in towers.items():
         if module is None:
+            if tower.weights is not None:
+                needed = "a picture column" if name == "picture" else "a task that reads or writes text"
+                found, do = f"none, though {tower.weights} is given for it", f"leave out model.{name}.weights, or "
+                do += "name the column with --kind COLUMN=picture" if name == "picture" else "choose another --task"
+                raise RecipeError(f"model.{name}.weights", needed, found, do)
             continue
-        if tower.weights is not None:
-            state = tower_weights(Path(tower.weights), name, tower, tell)
+        if tower.weights is not None and fresh:
+            rows = getattr(module, "vocab_size", None) if name == "text" else None
+            state = tower_weights(Path(tower.weights), name, tower, tell, rows)
+            if "position" in state and isinstance(module, ViT):
+                state["position"] = resized_positions(state["position"], module.grid)
             expected = module.state_dict()
             wrong = [key for key, tensor in state.items() if key in expected and expected[key].shape != tensor.shape]
             if wrong:
@@ -166,7 +196,9 @@ def start_from(
             module.requires_grad_(False)
 
 
-def tower_weights(place: Path, name: str, tower: recipe.Tower, tell: Tell = lambda _: None) -> dict[str, Tensor]:
+def tower_weights(
+    place: Path, name: str, tower: recipe.Tower, tell: Tell = lambda _: None, rows: int | None = None
+) -> dict[str, Tensor]:
     """One tower's tensors out of a Run or a checkpoint, under the names that Rebus gives them.
 
     Args:
@@ -174,6 +206,7 @@ def tower_weights(place: Path, name: str, tower: recipe.Tower, tell: Tell = lamb
         name: ``picture`` or ``text``.
         tower: the settings of the tower that takes them.
         tell: prints a line for people.
+        rows: that a checkpoint's embeddings should have; None: as they are.
 
     Raises:
         WeightsError: there are no weights, or they are of a family that is not read.
@@ -183,15 +216,10 @@ def tower_weights(place: Path, name: str, tower: recipe.Tower, tell: Tell = lamb
         run = Run.open(place)
         state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
     elif name == "picture":
-        family = str(load_config(place).get("model_type"))
-        if family not in PICTURE_FAMILIES:
-            known = f"a checkpoint of a known family ({', '.join(PICTURE_FAMILIES)})"
-            raise WeightsError(place, known, f"'{family}'", "convert it to one of these")
-        found: dict[str, Tensor] = PICTURE_FAMILIES[family].from_hf(load_weights(place))
-        return found
+        return picture_checkpoint(place, tell).state()
     else:
         text = read_checkpoint(place, tell)
-        state = text.state(text.tower.model_copy(update={"pool": tower.pool}))
+        state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
     return {key.removeprefix(p): tensor for key, tensor in state.items() for p in prefixes if key.startswith(p)}
 
 
@@ -214,11 +242,27 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
         tower = model.text if model.text is not None else model.decoder
         state = base.checkpoint.state(settings.model.text, getattr(tower, "vocab_size", None))
         _check_tower(model, base.checkpoint, state)
+    if "picture.position" in state and isinstance(model.picture, ViT):
+        state["picture.position"] = resized_positions(state["picture.position"], model.picture.grid)
     taken, left = take_fitting(model, state)
     if not taken:
         expected, found = "weights that fit this model", "none of the same name and shape"
         raise WeightsError(base.name, expected, found, "use the base's recipe")
     tell(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
+
+
+def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
+    """What CLIP or SigLIP is beside its text tower, in place. Raises RecipeError for a setting that says otherwise."""
+    model, found = settled.model, sides.found
+    model.text.pool = found.text.pool
+    if model.picture.kind != "none":
+        adopt("model.picture", model.picture, found.tower, (*SHAPE, "pool"), base)
+        fill(settled.picture, sides.picture, SEEN)
+    for task in settled.tasks:
+        if task.name == DUAL_TASK and "loss" not in task.model_fields_set:
+            task.loss = found.loss
+    if model.embed in (None, found.embed):
+        model.embed, model.maps = found.embed, found.maps
 
 
 def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str, Tensor]) -> None:
@@ -236,7 +280,7 @@ def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str,
     raise WeightsError(found.place, shapes, told, "use the config.json that came with the weights")
 
 
-def _adopt(
+def adopt(
     where: str, ours: recipe.Tower, theirs: recipe.Tower, names: Iterable[str], base: str, *, deeper: bool = False
 ) -> None:
     """Fill a tower's settings from the base's. Raises RecipeError for one that says something else."""
@@ -251,7 +295,7 @@ def _adopt(
         setattr(ours, name, wanted)
 
 
-def _fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
+def fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
     """Give settings that are at their default the base's values."""
     defaults = type(ours)()
     for name in names:
@@ -259,7 +303,7 @@ def _fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
             setattr(ours, name, getattr(theirs, name))
 
 
-def _settle_length(given: recipe.Recipe, settled: recipe.Recipe, tell: Tell) -> None:
+def settle_length(given: recipe.Recipe, settled: recipe.Recipe, tell: Tell) -> None:
     """Texts no longer than a tower with learned positions can read. Raises RecipeError where the recipe says more."""
     tower = settled.model.text
     if tower.context is None or (tower.kind != "encoder" and tower.positions != "learned"):

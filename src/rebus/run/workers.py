@@ -12,10 +12,10 @@ from rebus.errors import RecipeError
 
 
 class Feeding(Protocol):
-    """What makes batches: a function of the step and of the tasks that are trained then."""
+    """What makes batches: a function of the step and of what is trained then."""
 
-    def active(self, progress: float) -> dict[str, Any]:
-        """The tasks that are trained at this point of the run."""
+    def kind(self, progress: float) -> tuple[Any, ...]:
+        """What of the batch depends on this point of the run: the tasks that are trained, for one."""
         ...
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
@@ -29,8 +29,8 @@ _feed: Feeding | None = None  # in a worker: what it was forked with
 class FeedPool:
     """Calls ``feed.batch_at`` ahead of time in forked processes.
 
-    A batch is a pure function of the step and of the tasks that are trained then, so which process makes it does not
-    matter. Tasks that begin or end between the asking and the using are made anew.
+    A batch is a pure function of the step and of what is trained then, so which process makes it does not
+    matter. Where a task or a stage begins or ends between the asking and the using, the batch is made anew.
 
     Args:
         feed: what makes batches.
@@ -47,15 +47,15 @@ class FeedPool:
         self._pool = ProcessPoolExecutor(
             workers, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(feed,)
         )
-        self._ahead: dict[tuple[int, tuple[str, ...]], Future[Any]] = {}
+        self._ahead: dict[tuple[int, tuple[Any, ...]], Future[Any]] = {}
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
         """As ``Feed.batch_at``; the next steps' batches are asked for on the way."""
-        names = tuple(self.feed.active(progress))
+        kind = self.feed.kind(progress)
         for later in range(step, step + self.workers + 1):
-            if (later, names) not in self._ahead:
-                self._ahead[later, names] = self._pool.submit(_make, later, progress)
-        batch: dict[str, Any] = self._ahead.pop((step, names)).result()
+            if (later, kind) not in self._ahead:
+                self._ahead[later, kind] = self._pool.submit(_make, later, progress)
+        batch: dict[str, Any] = self._ahead.pop((step, kind)).result()
         self._ahead = {key: made for key, made in self._ahead.items() if key[0] > step}
         return batch
 

@@ -157,6 +157,20 @@ def plain_turn(message: Mapping[str, Any]) -> dict[str, str]:
     return {"role": role, "content": "\n".join(part["text"] for part in parts if part["type"] == "text")}
 
 
+def shown_turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as plain turns; the one that shows the picture which was shown last says so. Raises DataError."""
+    turns: list[dict[str, Any]] = [dict(plain_turn(message)) for message in messages]
+    holds = [
+        place
+        for place, message in enumerate(messages)
+        if not isinstance(message.get("content", ""), str)
+        and any(part["type"] == "image" for part in message["content"])
+    ]
+    if holds:
+        turns[holds[-1]]["shown"] = True
+    return turns
+
+
 def last_picture(messages: Sequence[Mapping[str, Any]]) -> Any:
     """The picture that was shown last; None where there is none."""
     shown = [

@@ -1,6 +1,7 @@
 """Tasks that a model was not trained for, built from a table's columns: what a decoder can write or find likely.
 
-A language model then goes on from plain text; one that converses is spoken to in turns.
+A language model then goes on from plain text; one that converses is spoken to in turns. Classes of pictures, which a
+model with a shared space tells by their names, are in ``rebus.run.prompts``.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ def settings_for(table: Table, name: str | None = None, kinds: Mapping[str, Kind
     entry = found.tasks[0]
     if entry.name not in ABLE:
         do = f"name one with --task, or train: rebus train {table.name} --task {entry.name}"
+        if entry.name == "classify":
+            do += "; a model trained to `retrieve` tells classes by name with --zero-shot"
         raise DataError("the model", f"a task that needs no training: {', '.join(ABLE)}", f"'{entry.name}'", do)
     errors = missing_columns(table, [entry])
     if errors:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rebus import atomic
+from rebus.errors import RecipeError
 from rebus.training.batches import AHEAD
 from rebus.training.lines import append_line
 
@@ -170,6 +171,28 @@ class TimeClock:
     def _write(self, line: Line) -> Line:
         append_line(self.path, json.dumps(asdict(line)), sync=True)
         return line
+
+
+def make_clock(
+    total: int | None, minutes: float | None, path: Path, *, used: float, writes: bool
+) -> StepClock | TimeClock:
+    """The clock of a run of ``total`` steps, or of so many minutes.
+
+    Raises:
+        RecipeError: neither is known.
+    """
+    if total is not None:
+        return StepClock(total)
+    if minutes is None:
+        raise RecipeError("train", "steps, epochs or time_limit", "none of them", "set one, e.g. --set train.epochs=10")
+    return TimeClock(60 * minutes, path, used=used, writes=writes)
+
+
+def due(step: int, every: int, clock: StepClock | TimeClock, finished: bool) -> bool:
+    """Whether something that happens every so many steps happens before ``step``; 0: ten times a run."""
+    if step == 0:
+        return False
+    return finished or (step % every == 0 if every else clock.tenth(step))
 
 
 def _read(path: Path, repair: bool) -> list[Line]:

@@ -7,6 +7,7 @@ Lines of metrics.jsonl, by ``kind``:
     valid   step, progress, seconds, metrics {name: value}, best (bool)
     sample  step, text
     skip    step, reason
+    remark  step, name, text: something that goes wrong, with advice
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -17,11 +18,11 @@ import torch
 from rich.console import Console
 from torch import nn
 
-from rebus.errors import RecipeError, RunError, TrainingError
+from rebus.errors import RunError, TrainingError
 from rebus.recipe import Train
 from rebus.training import checkpoint, parallel
 from rebus.training.batches import Prefetcher
-from rebus.training.clock import Line, StepClock, TimeClock
+from rebus.training.clock import Line, due, make_clock
 from rebus.training.ema import WeightAverage
 from rebus.training.events import Events
 from rebus.training.facts import settle
@@ -32,7 +33,8 @@ from rebus.training.plan import FitResult, Plan, State
 from rebus.training.progress import Status, choose_display
 from rebus.training.schedule import rate_factor
 from rebus.training.signals import stop_requested
-from rebus.training.update import Outcome, Updater, seed_step
+from rebus.training.update import Outcome, Updater, not_finite, seed_step
+from rebus.training.window import Window
 
 __all__ = ["FitResult", "Plan", "fit"]
 
@@ -118,31 +120,22 @@ class _Session:
             (folder / "plan.jsonl").unlink(missing_ok=True)
             (folder / "metrics.jsonl").unlink(missing_ok=True)
         facts = settle(folder, settings, device, resume=resume, note=self.display.note, peak=plan.work is not None)
-        self.precision, self.peak = facts.precision, facts.peak
-        self.optimizers = build_optimizers(model, settings, facts.muon_dtype)
-        self.average = WeightAverage(model, settings.ema) if settings.ema > 0 else None
-        self.state = State()
-        if resume:
-            self._restore()
+        self.precision, self.peak, self.muon_dtype = facts.precision, facts.peak, facts.muon_dtype
+        found = self._newest() if resume else None
+        self.state = State(**found.state) if found is not None else State()
+        self._begin_stage(self.state.stage)
+        if found is not None:
+            self._restore(found)
         self.started = time.monotonic() - self.state.seconds
         self.saved = self.state.step if resume else -1
         self.saved_at = time.monotonic()
         self.agreed_to_stop = False
-        self.clock = self._clock()
-        self.events = Events(folder, self.state.step, active=self.first)
-        self.updater = Updater(
-            model,
-            parallel.wrapped(model, device),
-            self.optimizers,
-            self.average,
-            plan.loss_of,
-            clip=settings.clip,
-            precision=self.precision,
-            device=device,
-            seed=seed,
+        self.clock = make_clock(
+            plan.total_steps, settings.time_limit, folder / "plan.jsonl", used=self.state.seconds, writes=self.first
         )
+        self.events = Events(folder, self.state.step, active=self.first)
         self.status = Status(step=self.state.step)
-        self.window: list[tuple[float, float]] = []  # (loss, seconds) since the last line of the log
+        self.window = Window(plan.batch_rows, plan.unit, plan.work, self.peak)
 
     def run(self) -> FitResult:
         state, clock = self.state, self.clock
@@ -151,6 +144,9 @@ class _Session:
         )
         reason = state.stopped
         try:
+            if self.plan.stages is not None and state.step == 0:
+                self._validate()  # what the first stage's gain is measured from
+                self._left(-1)
             train_mode(self.model)
             while not reason:
                 reason = self._boundary()
@@ -168,6 +164,8 @@ class _Session:
         if reason == "interrupted":
             self.display.note(f"stopped at step {state.step}; go on with: rebus train --resume {self.folder}")
         self._final_weights()
+        if self.plan.stages is not None and reason != "interrupted":
+            self._left(state.stage)
         return FitResult(
             steps=state.step,
             seconds=time.monotonic() - self.started,
@@ -184,21 +182,61 @@ class _Session:
         step, settings = self.state.step, self.settings
         finished = self.clock.finished(step)
         start = time.monotonic()
-        validating = _due(step, settings.validate_every, self.clock, finished)
+        stage = self.state.stage
+        if self.plan.stages is not None and not finished:
+            stage = self.plan.stages.at(self.clock.progress(step))
+        changing = stage != self.state.stage
+        validating = changing or due(step, settings.validate_every, self.clock, finished)
         improved = False
         if validating and self.state.validated != step:
             improved = self._validate()
             self.state.validated = step
-        if settings.patience and self.state.stale >= settings.patience:
+        if changing:
+            self._next_stage(stage)
+        last = self.plan.stages is None or stage == len(self.plan.stages.shares) - 1
+        if settings.patience and self.state.stale >= settings.patience and last:
             self.state.stopped = "early"
         ending = finished or bool(self.state.stopped)
         late = self.first and time.monotonic() - self.saved_at > _SAVE_SECONDS
-        saving = validating if settings.save_every == 0 else _due(step, settings.save_every, self.clock, finished)
-        if step > 0 and self.saved != step and (saving or improved or ending or late):
+        saving = validating if settings.save_every == 0 else due(step, settings.save_every, self.clock, finished)
+        if step > 0 and self.saved != step and (saving or changing or improved or ending or late):
             self._save()
         if validating:
             self.clock.note_event(time.monotonic() - start)
         return self.state.stopped or ("finished" if finished else "")
+
+    def _begin_stage(self, stage: int) -> None:
+        """Optimizers and averages for what learns now, all of them new; without stages, for the whole run."""
+        self.state.stage, settings = stage, self.settings
+        learning = settings if self.plan.stages is None else self.plan.stages.enter(stage)
+        self.model.to(self.device)
+        self.optimizers = build_optimizers(self.model, learning, self.muon_dtype)
+        self.average = WeightAverage(self.model, settings.ema) if settings.ema > 0 else None
+        self.updater = Updater(
+            self.model,
+            parallel.wrapped(self.model, self.device),
+            self.optimizers,
+            self.average,
+            self.plan.cached or self.plan.loss_of,
+            clip=settings.clip,
+            precision=self.precision,
+            device=self.device,
+            seed=self.seed,
+        )
+
+    def _next_stage(self, stage: int) -> None:
+        """Go from one stage to the next; what the next is compared with is what this one ended with."""
+        state = self.state
+        self._left(state.stage)
+        if self.average is not None:
+            self.average.copy_to_model()
+        self._begin_stage(stage)
+        train_mode(self.model)
+        state.begin_anew(self.plan.watch)
+
+    def _left(self, stage: int) -> None:
+        if self.first and self.plan.stages is not None:
+            self.plan.stages.left(stage)
 
     def _stopping(self) -> bool:
         """Whether a signal ends the run here; with several processes, once all of them know."""
@@ -210,7 +248,7 @@ class _Session:
         line = self.clock.propose(step) if self.first else None
         factor = self._factor(step)
         set_rates(self.optimizers, factor)
-        batch, pieces = prefetch.get(step), self.settings.accumulate
+        batch, pieces = prefetch.get(step), self.plan.pieces(self.settings.accumulate)
         parts = self.plan.split(batch, pieces) if pieces > 1 else [batch]
         said = [
             float(line is not None),
@@ -226,13 +264,14 @@ class _Session:
         self.clock.note_step(seconds)
         self._judge(step, outcome)
         self._log(outcome, progress, factor, seconds)
+        if self.plan.observer is not None and self.first:
+            self._remark(self.plan.observer.stepped(step, progress, outcome.parts))
 
     def _factor(self, step: int) -> float:
-        settings = self.settings
-        middle = self.clock.middle(step)
-        return rate_factor(
-            middle, settings.schedule, warmup=settings.warmup, decay=settings.decay, final=settings.final
-        )
+        one, stages, middle = self.settings, self.plan.stages, self.clock.middle(step)
+        if stages is not None:
+            middle = stages.within(middle, self.state.stage)
+        return rate_factor(middle, one.schedule, warmup=one.warmup, decay=one.decay, final=one.final)
 
     def _judge(self, step: int, outcome: Outcome) -> None:
         """Count a skipped step; three in a row end the run."""
@@ -244,23 +283,16 @@ class _Session:
         self.events.write("skip", step + 1, reason=outcome.bad)
         self.display.note(f"step {step} skipped: {outcome.bad}")
         if self.state.bad_in_a_row >= _BAD_IN_A_ROW:
-            raise TrainingError(
-                where=f"training, step {step}",
-                expected="a finite loss and finite gradients",
-                found=f"{_BAD_IN_A_ROW} steps in a row without; in the last, {outcome.bad}",
-                do="lower train.lr and train.muon_lr, or set train.precision=fp32 or train.clip=1, and start anew; "
-                "`rebus data check` looks for numbers that are not finite in the data",
-            )
+            raise not_finite(step, _BAD_IN_A_ROW, outcome)
 
     def _log(self, outcome: Outcome, progress: float, factor: float, seconds: float) -> None:
         step = self.state.step
-        self.window.append((outcome.loss, seconds))
-        rate = self.plan.batch_rows * len(self.window) / max(sum(spent for _, spent in self.window), 1e-9)
+        self.window.add(outcome.loss, seconds)
         self.status = Status(
             step=step,
             progress=self.clock.progress(step),
-            loss=sum(loss for loss, _ in self.window) / len(self.window),
-            rate=rate,
+            loss=self.window.loss,
+            rate=self.window.rate,
             unit=self.plan.unit,
             left=self.clock.seconds_left(step, seconds),
             watched=self.status.watched,
@@ -269,19 +301,8 @@ class _Session:
         self.display.update(self.status)
         if step % _LOG_EVERY and step > 3 and not self.clock.finished(step):
             return
-        self.events.write(
-            "train",
-            step,
-            progress=progress,
-            loss=self.status.loss,
-            lr=factor,
-            grad_norm=outcome.norm,
-            **{f"{self.plan.unit}_per_second": rate},
-            **({"share_of_peak": self.plan.work * rate / self.peak} if self.plan.work and self.peak else {}),
-            seconds=time.monotonic() - self.started,
-            parts=outcome.parts,
-        )
-        self.window.clear()
+        spent = time.monotonic() - self.started
+        self.events.write("train", step, **self.window.line(outcome, progress=progress, lr=factor, seconds=spent))
 
     def _validate(self) -> bool:
         """Measure, in the first process and with the averaged weights where kept; whether this is the best so far."""
@@ -292,6 +313,8 @@ class _Session:
             with torch.no_grad(), self.updater.autocast(), self.average.applied() if self.average else nullcontext():
                 metrics = self.plan.validate(self.model) if self.plan.validate else {}
                 text = self.plan.sample(self.model) if self.plan.sample else ""
+                if self.plan.observer is not None:
+                    self._remark(self.plan.observer.validated(self.clock.progress(self.state.step)))
             train_mode(self.model)
             if metrics:
                 improved = self._take(metrics)
@@ -301,6 +324,11 @@ class _Session:
         flags = parallel.summed([float(improved), float(self.state.stale if self.first else 0)], self.device)
         self.state.stale = int(flags[1])
         return flags[0] > 0
+
+    def _remark(self, remarks: Sequence[tuple[str, str]]) -> None:
+        for name, text in remarks:
+            self.events.write("remark", self.state.step, name=name, text=text)
+            self.display.note(text)
 
     def _take(self, metrics: dict[str, float]) -> bool:
         state, watch = self.state, self.plan.watch
@@ -340,28 +368,19 @@ class _Session:
         best = self.state.best["step"] if self.state.best else None
         checkpoint.prune(self.folder, self.state.step, self.settings.keep, best)
 
-    def _restore(self) -> None:
+    def _newest(self) -> checkpoint.Checkpoint | None:
         if self.first:
             checkpoint.sweep(self.folder)
         found = checkpoint.load_newest(self.folder, self.display.note)
         if found is None:
             self.display.note("no checkpoint yet: starting from the first step")
-            return
+        return found
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
         checkpoint.restore(self.model, self.optimizers, found)
-        self.state = State(**found.state)
         if self.average is not None:
             self.average.load(found.ema, self.state.ema_updates)
         self.display.note(f"resumed from step {found.step}")
-
-    def _clock(self) -> StepClock | TimeClock:
-        if self.plan.total_steps is not None:
-            return StepClock(self.plan.total_steps)
-        if self.settings.time_limit is None:
-            raise RecipeError(
-                "train", "steps, epochs or time_limit", "none of them", "set one, e.g. --set train.epochs=10"
-            )
-        path = self.folder / "plan.jsonl"
-        return TimeClock(60 * self.settings.time_limit, path, used=self.state.seconds, writes=self.first)
 
     def _final_weights(self) -> None:
         """Those of the best validation where the run may stop early, averaged where averages are kept."""
@@ -379,9 +398,3 @@ class _Session:
         if self.average is not None:
             self.average.copy_to_model()
         self.model.eval()
-
-
-def _due(step: int, every: int, clock: StepClock | TimeClock, finished: bool) -> bool:
-    if step == 0:
-        return False
-    return finished or (step % every == 0 if every else clock.tenth(step))

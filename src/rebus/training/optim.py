@@ -46,12 +46,17 @@ def freeze(model: nn.Module, rates: dict[str, float]) -> None:
 
 
 def train_mode(model: nn.Module) -> None:
-    """Training mode, except modules whose every parameter is frozen: those keep their statistics and drop nothing."""
-    model.train()
-    for module in model.modules():
-        parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
-            module.eval()
+    """Training mode, except modules whose every parameter is frozen: those keep their statistics and drop nothing.
+
+    A frozen module is never in training mode, not even on the way: another thread may be using it.
+    """
+    parameters = list(model.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        model.eval()
+        return
+    model.training = True
+    for child in model.children():
+        train_mode(child)
 
 
 def factor_of(name: str, rates: dict[str, float]) -> float:

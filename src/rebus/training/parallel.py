@@ -10,11 +10,11 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from rebus.errors import RecipeError
@@ -99,3 +99,48 @@ def summed(values: list[float], device: torch.device) -> list[float]:
     tensor = torch.tensor(values, dtype=torch.float64, device=device)
     dist.all_reduce(tensor)
     return [float(value) for value in tensor.tolist()]
+
+
+def agreed(values: list[float]) -> list[float]:
+    """``summed`` on whatever device the processes talk through."""
+    return summed(values, _talking())
+
+
+def gathered(tensor: Tensor) -> list[Tensor]:
+    """What each process holds of a batch, in the order of the processes: (n, ...) each, of any length n.
+
+    For a loss that every process computes from all of it: this process's own piece carries gradients, and carries them
+    as many times as there are processes, since averaging over them divides them by that. So the averaged gradients are
+    those of one process with the whole batch. (Each process's loss must be the same function of the pieces.)
+    """
+    if world() == 1:
+        return [tensor]
+    device = _talking()
+    lengths = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world())]
+    dist.all_gather(lengths, torch.tensor([len(tensor)], device=device))
+    counts = [int(length) for length in lengths]
+    padded = torch.zeros(max(counts), *tensor.shape[1:], dtype=tensor.dtype, device=device)
+    padded[: len(tensor)] = tensor.detach()
+    pieces = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(pieces, padded)
+    found = [piece[:count].to(tensor.device) for piece, count in zip(pieces, counts, strict=True)]
+    found[rank()] = _Shared.apply(tensor)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Shared(torch.autograd.Function):
+    """The same tensor; its gradient times the number of processes."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        return tensor.view_as(tensor)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0] * world()
+
+
+def _talking() -> torch.device:
+    if world() > 1 and dist.get_backend() == "nccl":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
 from rebus.training.batches import split_batch
+from rebus.training.gradcache import Cached
 from rebus.training.probe import Precision
+from rebus.training.stages import Stages
+
+
+class Observer(Protocol):
+    """Is told how a run goes, in the first process; what it says is printed and kept in metrics.jsonl."""
+
+    def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """After a step whose named losses were these: (name, sentence) of what there is to say."""
+        ...
+
+    def validated(self, progress: float) -> Sequence[tuple[str, str]]:
+        """After a validation, the model still in eval mode and without gradients."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,10 @@ class Plan:
         higher_is_better: whether that figure grows with quality.
         sample: (model) -> a sample answer, shown after each validation.
         split: (batch, parts) -> equal parts, for ``settings.accumulate``; by default every tensor's rows are cut.
+        stages: what learns when; None: the same all along. A run in stages is validated before its first step, and
+            ``patience`` counts in the last stage only.
+        observer: looks for what goes wrong and says so.
+        cached: a loss that compares the rows of a whole batch, in portions; None: parts of a batch stand alone.
     """
 
     batch_at: Callable[[int, float], Any]
@@ -44,6 +62,13 @@ class Plan:
     higher_is_better: bool = False
     sample: Callable[[nn.Module], str] | None = None
     split: Callable[[Any, int], list[Any]] = split_batch
+    stages: Stages | None = None
+    observer: Observer | None = None
+    cached: Cached | None = None
+
+    def pieces(self, accumulate: int) -> int:
+        """Into how many parts a batch is cut."""
+        return accumulate if self.cached is None else self.cached.portions
 
 
 @dataclass(frozen=True)
@@ -86,6 +111,7 @@ class State:
         stopped: ``early`` where the run has ended so.
         history: as in FitResult.
         skipped: as ``skipped_steps`` in FitResult.
+        stage: the stage that the next step is in.
     """
 
     step: int = 0
@@ -98,3 +124,11 @@ class State:
     stopped: str = ""
     history: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
+    stage: int = 0
+
+    def begin_anew(self, watch: str) -> None:
+        """What comes is judged by itself: the last validation, if it was just now, is what it has to beat."""
+        self.stale, self.best = 0, None
+        if self.history and self.history[-1]["step"] == self.step:
+            metrics = self.history[-1]["metrics"]
+            self.best = {"step": self.step, "value": float(metrics[watch]), "metrics": metrics}

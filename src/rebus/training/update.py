@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rebus.errors import TrainingError
 from rebus.training import parallel
 from rebus.training.batches import to_device
 from rebus.training.ema import WeightAverage
+from rebus.training.gradcache import Cached, cached_backward
 from rebus.training.probe import Precision
 
 LossOf = Callable[[nn.Module, Any, float], tuple[Tensor, dict[str, "float | Tensor"]]]
@@ -45,7 +47,8 @@ class Updater:
         wrapped: the same, perhaps wrapped to average gradients over processes; this one is called.
         optimizers: all stepped at every update.
         average: of the weights; None: none kept.
-        loss_of: (model, batch, progress) -> mean loss over the batch, named parts.
+        loss_of: (model, batch, progress) -> mean loss over the batch, named parts; or what makes one loss of all
+            parts, whose rows are compared.
         clip: largest norm of the gradient; 0: no limit.
         precision: bf16 runs the forward pass under autocast.
         device: where batches go.
@@ -58,7 +61,7 @@ class Updater:
         wrapped: nn.Module,
         optimizers: list[torch.optim.Optimizer],
         average: WeightAverage | None,
-        loss_of: LossOf,
+        loss_of: LossOf | Cached,
         *,
         clip: float,
         precision: Precision,
@@ -108,6 +111,8 @@ class Updater:
         return Outcome(loss, logged, float(norm), bad, messages)
 
     def _backward(self, parts: list[Any], progress: float) -> tuple[float, dict[str, float]]:
+        if isinstance(self.loss_of, Cached):
+            return self._cached_backward(self.loss_of, parts, progress)
         total = 0.0
         sums: dict[str, float] = {}
         for number, part in enumerate(parts):
@@ -121,6 +126,18 @@ class Updater:
                 sums[name] = sums.get(name, 0.0) + float(value) / len(parts)
         return total, sums
 
+    def _cached_backward(self, cached: Cached, parts: list[Any], progress: float) -> tuple[float, dict[str, float]]:
+        loss, named = cached_backward(
+            self.model,
+            self.wrapped,
+            cached,
+            [to_device(part, self.device) for part in parts],
+            progress,
+            scope=lambda last: nullcontext() if last else parallel.without_averaging(self.wrapped),
+            autocast=self.autocast,
+        )
+        return float(loss), {name: float(value) for name, value in named.items()}
+
     def _what_is_bad(self, loss: float, norm: Tensor) -> str | None:
         if bool(torch.isfinite(norm)) and torch.isfinite(torch.tensor(loss)):
             return None
@@ -128,6 +145,17 @@ class Updater:
             if weight.grad is not None and not bool(torch.isfinite(weight.grad).all()):
                 return f"the gradient of '{name}' is not finite (loss {loss:.4g})"
         return f"the loss is {loss:.4g}, the norm of the gradient {float(norm):.4g}"
+
+
+def not_finite(step: int, many: int, outcome: Outcome) -> TrainingError:
+    """That so many updates in a row were not made."""
+    return TrainingError(
+        where=f"training, step {step}",
+        expected="a finite loss and finite gradients",
+        found=f"{many} steps in a row without; in the last, {outcome.bad}",
+        do="lower train.lr and train.muon_lr, or set train.precision=fp32 or train.clip=1, and start anew; "
+        "`rebus data check` looks for numbers that are not finite in the data",
+    )
 
 
 def seed_step(seed: int, step: int) -> None:
