@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 from rebus._version import __version__
 
 if TYPE_CHECKING:
-    from rebus.api import Model, load, train
+    from rebus.api import Comparison, Model, compare, load, train
     from rebus.errors import RebusError
     from rebus.recipe import Recipe
     from rebus.run import Run
 
 _HOMES = {
+    "Comparison": "rebus.api",
     "Model": "rebus.api",
     "Recipe": "rebus.recipe",
     "RebusError": "rebus.errors",
     "Run": "rebus.run",
+    "compare": "rebus.api",
     "load": "rebus.api",
     "train": "rebus.api",
 }
 
-__all__ = ["Model", "RebusError", "Recipe", "Run", "__version__", "load", "train"]
+__all__ = ["Comparison", "Model", "RebusError", "Recipe", "Run", "__version__", "compare", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

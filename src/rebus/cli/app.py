@@ -14,12 +14,15 @@ from rebus.cli import (
     ask,
     chat,
     check,
+    compare,
     corpus,
     demo,
     doctor,
     evaluate,
     export,
+    find,
     generate,
+    index,
     predict,
     recipe,
     report,
@@ -59,11 +62,14 @@ def _top(
 app.command("train")(told(train.train))
 app.command("predict")(told(predict.predict))
 app.command("evaluate")(told(evaluate.evaluate))
+app.command("compare")(told(compare.compare))
+app.command("index")(told(index.index))
+app.command("find")(told(find.find))
 app.command("ask")(told(ask.ask))
 app.command("chat")(told(chat.chat))
 app.command("generate")(told(generate.generate))
 data.command("check")(told(check.check))
-data.command("shards")(told(corpus.shards))
+data.command("shard")(told(corpus.shard))
 data.command("clean")(told(corpus.clean))
 app.add_typer(data, name="data")
 pieces.command("train")(told(tokenizer.train))

@@ -18,6 +18,10 @@ def ask(
             metavar="[PICTURE] QUESTION...", help="A picture file, where the model sees pictures; questions."
         ),
     ],
+    image: Annotated[
+        Path | None,
+        typer.Option("--image", metavar="PICTURE", help="The picture to ask about, instead of the first word."),
+    ] = None,
     system: System = None,
     max_new_tokens: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Longest answer, in tokens, of a model that writes.")
@@ -26,9 +30,12 @@ def ask(
 ) -> None:
     """Ask a trained model; one line an answer. Models that see pictures are asked about one."""
     from rebus import api
+    from rebus.errors import DataError
 
     model = api.load(run, precision=precision)
-    picture, questions = _parted(words, model.sees)
+    if image is not None and not model.sees:
+        raise DataError("the model", "one that sees pictures", "one of text alone", "leave --image out")
+    picture, questions = (image, words) if image is not None else _parted(words, model.sees)
     for question in questions:
         say(model.ask(picture, question, system=system, max_new_tokens=max_new_tokens))
 

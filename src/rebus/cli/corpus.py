@@ -1,13 +1,13 @@
-"""``rebus data shards`` and ``rebus data clean``: raw text made ready for training, or only looked at."""
+"""``rebus data shard`` and ``rebus data clean``: pictures or raw text made ready for training, or only looked at."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from rebus.cli.shared import RecipeFile, Settings, given, say, show_table
+from rebus.cli.shared import Kinds, RecipeFile, Settings, given, kind_settings, say, show_table
 
 if TYPE_CHECKING:
     from rebus.recipe import Recipe
@@ -21,33 +21,107 @@ Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Pro
 JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")]
 
 
-def shards(
-    data: TextPath,
-    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the shards go.")],
+def shard(
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="A table with pictures, tar shards, or text; or a folder of them.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder where the shards go.")],
+    shard_mb: Annotated[
+        float | None,
+        typer.Option("--shard-mb", metavar="N", min=0.001, help="Pictures: size of a shard; 256 unless said."),
+    ] = None,
+    recode: Annotated[
+        Literal["jpeg", "png", "webp"] | None,
+        typer.Option("--recode", help="Pictures: write them anew; their own bytes unless said."),
+    ] = None,
+    side: Annotated[
+        int | None,
+        typer.Option("--side", metavar="N", min=8, help="Pictures, with --recode: longer side at most, in pixels."),
+    ] = None,
+    quality: Annotated[
+        int, typer.Option("--quality", metavar="N", min=1, max=100, help="Pictures: of --recode jpeg and webp.")
+    ] = 90,
+    shuffle: Annotated[
+        bool,
+        typer.Option(
+            "--shuffle", help="Pictures: in an order that the recipe's seed decides, for readers that stream."
+        ),
+    ] = False,
     tokenizer: Annotated[
         Path | None,
-        typer.Option("--tokenizer", metavar="PATH", help="A Run or a tokenizer.json; one is trained unless named."),
+        typer.Option(
+            "--tokenizer", metavar="PATH", help="Text: a Run or a tokenizer.json; one is trained unless named."
+        ),
     ] = None,
     words: Annotated[
-        bool, typer.Option("--words", help="Also store where words start, for masked models (task mlm).")
+        bool, typer.Option("--words", help="Text: also store where words start, for masked models (task mlm).")
     ] = False,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Throw away shards of another source, tokenizer or settings.")
     ] = False,
+    kinds: Kinds = None,
     column: Column = None,
     workers: Workers = None,
     json_file: JsonFile = None,
     recipe: RecipeFile = None,
     sets: Settings = None,
 ) -> None:
-    """Clean text, cut it into tokens and write them to shards, once. Killed and started again, it goes on."""
+    """Write shards to train from: tar files of pictures (WebDataset), or tokens of text. Stopped, it can go on."""
+    from rebus.data.tars.making import holds_pictures
+
+    made = _recipe(source, recipe, column, workers, [*kind_settings(kinds), *(sets or [])])
+    of_text = words or tokenizer is not None or made.corpus.column is not None
+    if shard_mb is not None or recode is not None or (not of_text and holds_pictures(made)):
+        _shard_pictures(made, out, shard_mb or 256.0, (recode, side, quality), shuffle, rebuild, json_file)
+    else:
+        _shard_text(made, out, tokenizer, words, rebuild, json_file)
+
+
+def _shard_pictures(
+    made: Recipe,
+    out: Path,
+    shard_mb: float,
+    recode: tuple[Literal["jpeg", "png", "webp"] | None, int | None, int],
+    shuffle: bool,
+    rebuild: bool,
+    json_file: Path | None,
+) -> None:
+    import dataclasses
+
+    from rebus.atomic import write_json
+    from rebus.data.tars.making import make_tars
+    from rebus.data.tars.writing import Recode
+
+    def tell(line: str) -> None:
+        say(line, err=True)
+
+    manifest = make_tars(
+        made, out, shard_mb=shard_mb, recode=Recode(*recode), shuffle=shuffle, rebuild=rebuild, tell=tell
+    )
+    rows = [
+        [shard.url, f"{shard.nsamples:,}", f"{shard.rows:,}", f"{shard.filesize:,}", shard.sha256[:12]]
+        for shard in manifest.shards
+    ]
+    show_table(["shard", "samples", "rows", "bytes", "sha256"], rows)
+    left_out = manifest.left_out
+    if left_out["count"]:
+        say(f"left out {left_out['count']:,} rows of broken pictures; the first: {left_out['first'][0]}")
+    samples, total = sum(one.nsamples for one in manifest.shards), sum(one.filesize for one in manifest.shards)
+    say(f"{samples:,} samples, {total:,} bytes in {len(manifest.shards)} shards: {out}")
+    if json_file is not None:
+        write_json(json_file, dataclasses.asdict(manifest))
+        say(f"Written: {json_file}")
+
+
+def _shard_text(
+    made: Recipe, out: Path, tokenizer: Path | None, words: bool, rebuild: bool, json_file: Path | None
+) -> None:
     import dataclasses
 
     from rebus.atomic import write_json
     from rebus.data.corpus import PackedRows, Shards
     from rebus.data.corpus.prepare import make_shards
 
-    made = _recipe(data, recipe, column, workers, sets)
     manifest = make_shards(
         made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, tell=lambda line: say(line, err=True)
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say
+from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say, show_table
 
 if TYPE_CHECKING:
     from rebus.recipe import Kind
@@ -32,17 +32,49 @@ def evaluate(
             "which a language model does untrained. May be repeated.",
         ),
     ] = None,
+    probe: Annotated[
+        Literal["linear", "knn"] | None,
+        typer.Option("--probe", help="Judge frozen features: a linear classifier or nearest neighbours on the labels."),
+    ] = None,
+    zero_shot: Annotated[
+        bool,
+        typer.Option("--zero-shot", help="Judge a model trained to `retrieve` on classes it is told by name only."),
+    ] = False,
+    labels: Annotated[
+        str | None, typer.Option("--labels", metavar="A,B,C", help="With --zero-shot: the classes; else the table's.")
+    ] = None,
+    lang: Annotated[
+        Literal["en", "zh"] | None,
+        typer.Option("--lang", help="With --zero-shot: the sentences around the names. With --ablate: of the verdict."),
+    ] = None,
+    ablate: Annotated[
+        bool,
+        typer.Option("--ablate", help="Also what it loses with pictures or text shuffled, blank or gone."),
+    ] = False,
     kinds: Kinds = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the figures as JSON.")] = None,
 ) -> None:
     """Measure a Run, or a checkpoint of another project, on rows it was not trained on, beside a naive baseline."""
     from rebus import api
     from rebus.atomic import write_json
+    from rebus.report.ablation import ablation_tables
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
     known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
-    evaluation = api.evaluate_run(run, data, split=split, by=by, task=task, kinds=known)
+    frozen = {"probe": probe, "zero_shot": zero_shot, "labels": split_names(labels), "lang": lang}
+    evaluation = api.evaluate_run(run, data, split=split, by=by, task=task, kinds=known, ablate=ablate, **frozen)  # type: ignore[arg-type]
     evaluation.render(console())
+    for table in ablation_tables({name: one.as_dict() for name, one in evaluation.ablation.items()}, lang or "en"):
+        say(table.title)
+        show_table(list(table.columns), [["" if cell is None else str(cell) for cell in row] for row in table.rows])
+        say(table.note)
     if out is not None:
         write_json(out, evaluation.as_dict())
         say(f"Written: {out}")
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """``cat, dog`` or ``猫，狗`` -> its parts; None: nothing was said."""
+    if text is None:
+        return None
+    return [part.strip() for part in text.replace("，", ",").split(",") if part.strip()]

@@ -30,7 +30,9 @@ System = Annotated[
 Precision = Annotated[
     Literal["fp32", "bf16"], typer.Option("--precision", help="Of the weights; bf16 writes about twice as fast.")
 ]
-DataPath = Annotated[Path, typer.Argument(metavar="DATA", help="A table (CSV, TSV, JSON, JSONL, Parquet) or a folder.")]
+DataPath = Annotated[
+    Path, typer.Argument(metavar="DATA", help="A table (CSV, JSON, Parquet, ...), tar shards, or a folder.")
+]
 Kinds = Annotated[
     list[str] | None,
     typer.Option("--kind", metavar="COLUMN=KIND", help="Say what a column holds: picture, text, category, number, ..."),

@@ -46,17 +46,32 @@ def train(
     ] = None,
     fusion: Annotated[str | None, typer.Option("--fusion", metavar="NAME", help="joint, unified or cross.")] = None,
     picture: Annotated[
-        str | None, typer.Option("--picture", metavar="TOWER", help="The picture tower: convnet, vit or none.")
+        str | None,
+        typer.Option(
+            "--picture", metavar="TOWER", help="The picture tower: convnet, vit, resnet, efficientnet or none."
+        ),
+    ] = None,
+    vision: Annotated[
+        str | None,
+        typer.Option("--vision", metavar="MODEL", help="A Run or checkpoint whose picture tower to start from."),
     ] = None,
     text: Annotated[
         str | None,
         typer.Option(
-            "--text", metavar="TOWER", help="The text tower: decoder, encoder, recurrent, wordvectors or none."
+            "--text",
+            metavar="TOWER",
+            help="The text tower: decoder, encoder, recurrent, wordvectors or none; "
+            "or a Run or checkpoint to take it from, with its tokenizer.",
         ),
     ] = None,
     tune: Annotated[
         str | None,
-        typer.Option("--tune", metavar="WHAT", help="With --from, what learns: full, lora (adapters) or head."),
+        typer.Option(
+            "--tune",
+            metavar="WHAT",
+            help="With --from, what learns: full, lora (adapters) or head. With --vision and --text, in the second "
+            "stage: lora unless you say full; head makes it one stage.",
+        ),
     ] = None,
     size: Annotated[
         Literal["nano", "micro", "mini", "small", "base"] | None,
@@ -79,7 +94,6 @@ def train(
             train__time_limit=time_limit,
             model__fusion__kind=fusion,
             model__picture__kind=picture,
-            model__text__kind=text,
             train__tune=tune,
             model__size=size,
             data__split__column=split_column,
@@ -89,7 +103,7 @@ def train(
         *(sets or []),
     ]
     if resume is not None:
-        if data is not None or settings or task or recipe or out or base or dry_run:
+        if data is not None or settings or task or recipe or out or base or vision or text or dry_run:
             raise RecipeError(
                 "--resume",
                 "no other setting: a Run goes on with its own recipe",
@@ -106,13 +120,23 @@ def train(
     from rebus import api
 
     if dry_run:
-        plan = api.dry_run(data, task=task, recipe=recipe, settings=settings, base=base)
+        plan = api.dry_run(data, task=task, recipe=recipe, settings=settings, base=base, vision=vision, text=text)
         say(plan.recipe_text)
         seconds = "not known" if plan.seconds is None else f"{plan.seconds / 60:.1f} minutes"
         rows = [["parameters", f"{plan.parameters:,}"], ["memory", f"{plan.memory_mb:,.0f} MiB"], ["time", seconds]]
         show_table(["estimate", ""], rows)
         return
-    run = api.train(data, task=task, recipe=recipe, out=out, settings=settings, base=base, quiet=quiet)
+    run = api.train(
+        data,
+        task=task,
+        recipe=recipe,
+        out=out,
+        settings=settings,
+        base=base,
+        vision=vision,
+        text=text,
+        quiet=quiet,
+    )
     _tell(run, quiet)
 
 

@@ -106,7 +106,7 @@ def _results(data: ReportData, language: str) -> str:
             labels.difference(one, language),
         ]
         rows.append([one.task, *cells] if several else cells)
-    table = _grid([words["task"], *head] if several else head, rows)
+    table = markdown_grid([words["task"], *head] if several else head, rows)
     return f"{_plain(data.judged_on)}\n\n{table}" if data.judged_on else table
 
 
@@ -118,11 +118,12 @@ def _table(table: Table) -> str:
             return f"{100 * value:.1f}%" if table.shares else labels.number(value)
         return str(value)
 
-    grid = _grid(list(table.columns), [[cell(value) for value in row] for row in table.rows])
+    grid = markdown_grid(list(table.columns), [[cell(value) for value in row] for row in table.rows])
     return f"{grid}\n\n{_plain(table.note)}" if table.note else grid
 
 
-def _grid(head: list[str], rows: list[list[str]]) -> str:
+def markdown_grid(head: list[str], rows: list[list[str]]) -> str:
+    """A table in Markdown, every cell shown as it is."""
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
 

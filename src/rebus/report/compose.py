@@ -13,11 +13,16 @@ import numpy as np
 import torch
 
 from rebus._version import __version__
+from rebus.data.tars.finding import folder_of
 from rebus.errors import RebusError
+from rebus.report.ablation import ablation_tables, ablation_verdicts
 from rebus.report.card import write_card
 from rebus.report.contents import Example, Plot, ReportData, Result, Table, results_of
+from rebus.report.course import course_tables, remark_lines
 from rebus.report.html import write_report
+from rebus.report.labels import labels
 from rebus.report.language import describe_language_run, is_language_run
+from rebus.report.neighbours import picture_commands, plot_neighbours
 from rebus.report.plots import (
     plot_calibration,
     plot_confusion,
@@ -26,10 +31,10 @@ from rebus.report.plots import (
     plot_scatter,
     plot_types,
 )
-from rebus.run.evaluate import Rows, chosen_rows, read_own, rows_of
+from rebus.run.evaluate import Evaluation, Rows, chosen_rows, read_own, rows_of
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
-from rebus.tasks import Classify, Prediction, Regress, Task
+from rebus.tasks import Caption, Classify, Pictures, Prediction, Regress, Task
 from rebus.tasks.cells import as_text
 from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.classification import confusion_matrix
@@ -38,6 +43,7 @@ from rebus.tasks.writing import WritingTask
 
 LOOKED_AT = 256  # rows that examples are chosen from
 SHOWN = 6  # examples of each group
+DRAWN = 12  # captions shown
 SAID: dict[str, dict[str, Any]] = {
     "en": {
         "title": "{name}: {tasks}",
@@ -46,6 +52,7 @@ SAID: dict[str, dict[str, Any]] = {
         "right": "right",
         "wrong": "most confident mistakes",
         "close": "closest",
+        "drawn": "drawn evenly",
         "far": "furthest off",
         "limits": [
             "Figures hold for data like the held-out rows; other data may fare worse.",
@@ -65,6 +72,7 @@ SAID: dict[str, dict[str, Any]] = {
         "right": "答对的",
         "wrong": "最自信的错误",
         "close": "最接近的",
+        "drawn": "均匀抽取的",
         "far": "偏差最大的",
         "limits": [
             "这些数字只适用于与留出数据相似的数据，换了别的数据可能更差。",
@@ -101,6 +109,25 @@ def write_outputs(run: Run, *, lang: str = "en", extra: ReportData | None = None
         data.limits = [*extra.limits, *data.limits]
     write_card(run.folder / "README.md", data, lang)
     return write_report(run.report_path, data, lang)
+
+
+def keep_ablation(run: Run, found: Evaluation, lang: str | None, *, own: bool) -> None:
+    """Put what a model loses into words; of its own held-out rows also into the Run, its report and its card."""
+    language = lang or language_of(run)
+    labels(language)  # refuses any other
+    for one in found.ablation.values():
+        one.verdict = ablation_verdicts(one.as_dict(), language)
+    if own and run.weights_path.exists() and run.evaluation:
+        run.write_json("evaluation.json", run.evaluation | {"ablation": found.as_dict()["ablation"]})
+        write_outputs(run, lang=language)
+
+
+def language_of(run: Run) -> str:
+    """The language that a Run's report is in; English where there is none yet."""
+    if not run.report_path.exists():
+        return "en"
+    with open(run.report_path, encoding="utf-8", errors="replace") as page:
+        return "zh" if 'lang="zh' in page.read(200) else "en"
 
 
 def describe_run(run: Run, lang: str) -> ReportData:
@@ -172,7 +199,12 @@ def describe_run(run: Run, lang: str) -> ReportData:
             columns = list(next(iter(score["by_type"].values())))
             cells = [[kind, *(figures.get(column) for column in columns)] for kind, figures in score["by_type"].items()]
             data.tables.append(Table(f"{name}: {said['by_type']}", ["", *columns], cells))
+    lost = ablation_tables(evaluation.get("ablation", {}), lang)
+    data.tables = [*course_tables(evaluation, lang), *lost, *data.tables]
+    data.warnings += remark_lines(evaluation, lang)
     data.plots = plots_of(run, data, evaluation, lang)
+    if "pictures" in predictor.tasks:
+        data.commands = picture_commands(run.folder, Path(recipe.data.path).name, lang)
     add_examples(data, run, predictor, str(trained.get("judged_on", "test")), lang)
     return data
 
@@ -231,6 +263,10 @@ def add_examples(data: ReportData, run: Run, predictor: Predictor, split: str, l
         if not usable:
             continue
         told = source.predict(predictor, usable)
+        if isinstance(task, Pictures):
+            alike = plot_neighbours(run.folder / "plots" / "neighbours.png", source, usable, told, lang)
+            data.plots += [alike] if alike is not None else []
+            continue
         data.examples += examples_of(task, source, usable, told, lang)
         data.plots += plots_of_predictions(run, task, source, usable, told, lang)
 
@@ -251,13 +287,16 @@ def readable(source: Rows, rows: list[int]) -> list[int]:
 
 
 def examples_of(task: Task, source: Rows, rows: list[int], told: list[Prediction], lang: str) -> list[Example]:
-    """Some right answers and the most confident mistakes; for numbers the closest and the furthest off."""
+    """Some right answers and confident mistakes; of numbers the closest and furthest off; of captions a drawn few."""
     said, marks = SAID[lang], task.right(source.values, rows, told)
-    numbers = isinstance(task, Regress)
+    numbers, captions = isinstance(task, Regress), isinstance(task, Caption)
     groups: dict[str, list[int]]
     if numbers:
         order = np.argsort(marks, kind="stable")
         groups = {said["close"]: order[:SHOWN].tolist(), said["far"]: order[::-1][:SHOWN].tolist()}
+    elif captions:  # word for word right is not what a caption has to be
+        spread = np.linspace(0, len(rows) - 1, min(DRAWN, len(rows)))
+        groups = {said["drawn"]: spread.round().astype(int).tolist()}
     else:
         sure = np.argsort([-prediction.confidence for prediction in told], kind="stable")
         groups = {
@@ -278,7 +317,7 @@ def examples_of(task: Task, source: Rows, rows: list[int], told: list[Prediction
                     truth=shown(truth),
                     question=question,
                     picture=source.picture(row),
-                    right=None if numbers else bool(marks[int(place)] >= 1.0),
+                    right=None if numbers or captions else bool(marks[int(place)] >= 1.0),
                     group=f"{task.name}: {group}",
                     confidence=None if numbers else prediction.confidence,
                 )
@@ -330,4 +369,4 @@ def plots_of_predictions(
 def table_root(path: str) -> Path:
     """The folder that a table's relative paths start from."""
     place = Path(path)
-    return place if place.is_dir() else place.parent
+    return place if place.is_dir() else folder_of(path)

@@ -59,6 +59,7 @@ _WORDS: dict[str, tuple[str, str]] = {
 _METRICS: dict[str, tuple[str, str]] = {
     "accuracy": ("Accuracy", "准确率"),
     "accuracy_norm": ("Accuracy, by byte", "准确率（按字节归一）"),
+    "alignment": ("Alignment of two views", "两视图对齐度"),
     "auroc": ("AUROC", "AUROC"),
     "bits_per_byte": ("Bits per byte", "每字节比特数"),
     "bleu": ("BLEU", "BLEU"),
@@ -69,16 +70,28 @@ _METRICS: dict[str, tuple[str, str]] = {
     "exact_match": ("Exact match", "完全一致"),
     "exact_match_over_types": ("Exact match, mean over types", "完全一致（各类型平均）"),
     "f1": ("F1", "F1"),
+    "hidden_explained": ("Hidden pixels explained", "被遮像素的解释率"),
+    "knn_accuracy": ("Nearest neighbours' label", "近邻标签准确率"),
     "macro_f1": ("Macro F1", "宏平均 F1"),
     "macro_precision": ("Macro precision", "宏平均精确率"),
     "macro_recall": ("Macro recall", "宏平均召回率"),
     "mae": ("Mean absolute error", "平均绝对误差"),
     "map": ("Mean average precision", "平均精度均值"),
     "masked_accuracy": ("Hidden tokens guessed", "掩码词元猜中率"),
+    "mean_recall": ("Mean of all recalls", "平均召回率"),
     "micro_f1": ("Micro F1", "微平均 F1"),
     "mrr": ("Mean reciprocal rank", "平均倒数排名"),
     "nearer_than_negative": ("Nearer than the negative", "比反例更近"),
     "perplexity": ("Perplexity", "困惑度"),
+    **{
+        f"{way}_recall_at_{k}": (f"{said[0]}: recall at {k}", f"{said[1]}：前 {k} 位召回率")
+        for way, said in (
+            ("picture_to_text", ("Picture to text", "以图找文")),
+            ("text_to_picture", ("Text to picture", "以文找图")),
+        )
+        for k in (1, 5, 10)
+    },
+    "picture_to_text_median_rank": ("Picture to text: median rank", "以图找文：排名中位数"),
     "precision": ("Precision", "精确率"),
     "r2": ("R²", "R²"),
     "recall": ("Recall", "召回率"),
@@ -87,7 +100,10 @@ _METRICS: dict[str, tuple[str, str]] = {
     "rmse": ("Root mean squared error", "均方根误差"),
     "rouge_l": ("ROUGE-L", "ROUGE-L"),
     "spearman": ("Spearman's rank correlation", "斯皮尔曼等级相关"),
+    "text_to_picture_median_rank": ("Text to picture: median rank", "以文找图：排名中位数"),
     "top5": ("Top-5 accuracy", "前五准确率"),
+    "uniformity": ("Uniformity", "均匀度"),
+    "view_recall": ("Finds its other view", "找回另一视图"),
     "vqa_accuracy": ("VQA soft accuracy", "VQA 软准确率"),
     "word_accuracy": ("Words with the right tag", "词标注准确率"),
     "vqa_accuracy_over_types": ("VQA soft accuracy, mean over types", "VQA 软准确率（各类型平均）"),
@@ -95,7 +111,9 @@ _METRICS: dict[str, tuple[str, str]] = {
 # full marks of what is not a share
 _SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman": 1.0}
 _THREE_PLACES = frozenset({"bits_per_byte"})  # where differences of a hundredth matter
-_UNITS = frozenset({"bits_per_byte", "mae", "perplexity", "rmse"})  # in a unit of their own: no full marks
+_UNITS = frozenset(
+    {"alignment", "bits_per_byte", "mae", "perplexity", "rmse", "uniformity"}
+)  # in a unit of their own: no full marks
 
 
 def labels(language: str) -> dict[str, str]:

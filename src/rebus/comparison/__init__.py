@@ -1,0 +1,6 @@
+"""Strategies and baselines side by side: which way of joining pictures and text helps on your data, if any."""
+
+from rebus.comparison.result import ArmResult, Comparison
+from rebus.comparison.road import compare
+
+__all__ = ["ArmResult", "Comparison", "compare"]

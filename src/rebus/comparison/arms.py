@@ -1,0 +1,106 @@
+"""The strategies that are compared, and what each changes of a recipe. Everything else is the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from rebus import recipe
+from rebus.errors import DataError, RecipeError, nearest
+from rebus.models.fusion import FUSIONS
+from rebus.tasks import TASKS, Task, VectorTask
+
+TEXT, PICTURE = "text", "picture"
+OWN = ("joint", "unified", "cross")  # shown in this order, then those of plug-ins
+READS = ("text", "question", "prompt", "messages", "tokens", "passage")  # roles that are a text to read
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One strategy.
+
+    Attributes:
+        name: ``text``, ``picture``, ``joint-concat``, ``unified``, ...
+        fusion: the fusion's name; empty for a single modality.
+        how: joint: how features are fused.
+    """
+
+    name: str
+    fusion: str = ""
+    how: str = ""
+
+    @property
+    def single(self) -> bool:
+        """Whether it sees one modality only."""
+        return not self.fusion
+
+    def recipe(self, settings: recipe.Recipe) -> recipe.Recipe:
+        """The recipe of this arm, from one that both modalities are read by."""
+        made = settings.model_copy(deep=True)
+        task = TASKS.get(made.tasks[0].name)
+        if not self.single:
+            said = {"kind": self.fusion, **({"how": self.how} if self.how else {})}
+            made.model.fusion = made.model.fusion.model_copy(update=said)
+        elif self.name == TEXT:
+            made.model.picture.kind = "none"
+            if not task.writes or made.model.text.kind == "decoder":
+                made.model.fusion.kind = "none"
+        elif issubclass(task, VectorTask):
+            made.model.text.kind = made.model.fusion.kind = "none"
+        else:  # the decoder must still write
+            made.tasks[0].unseen = ["question"]
+        return made
+
+
+def arms_of(task: Task, settings: recipe.Recipe, only: Sequence[str] = ()) -> list[Arm]:
+    """The strategies that suit a task, or those of them that are named.
+
+    Raises:
+        DataError: the task does not read a picture and a text, which is told with what is missing.
+        RecipeError: a name that is none of them.
+    """
+    check_inputs(task)
+    hows = get_args(recipe.Fusion.model_fields["how"].annotation)
+    arms = [Arm(TEXT)]
+    if issubclass(type(task), VectorTask) or task.name == "answer":
+        arms.append(Arm(PICTURE))
+    for name in [*OWN, *(name for name in FUSIONS.names() if name not in OWN)]:
+        arms += [Arm(f"{name}-{how}", name, how) for how in hows] if name == "joint" else [Arm(name, name)]
+    known = {arm.name: arm for arm in arms}
+    wanted = [arm for name in only for arm in (["joint-" + how for how in hows] if name == "joint" else [name])]
+    for name in wanted:
+        if name not in known:
+            raise RecipeError("--only", f"strategies among {', '.join(known)}", f"'{name}'", nearest(name, known))
+    return [arm for arm in arms if not wanted or arm.name in wanted]
+
+
+def check_inputs(task: Task) -> None:
+    """Refuse a task that has not both modalities. Raises DataError with what is missing."""
+    columns, where = task.settings.columns, f"rebus compare, task '{task.name}'"
+    reads = [role for role in READS if role in task.inputs]
+    if not _may_read_both(type(task)):
+        able = [name for name in TASKS.names() if _may_read_both(TASKS.get(name))]
+        raise DataError(
+            where,
+            f"a task that reads a picture and a text: {', '.join(able)}",
+            f"one that reads {' and '.join(task.inputs) or 'raw text'}",
+            "name another with --task",
+        )
+    if "picture" not in columns:
+        do = "name one with --set tasks.0.columns.picture=COLUMN, or say what a column holds: --kind COLUMN=picture"
+        raise DataError(where, "a picture column", _listed(columns), do)
+    if reads and not any(role in columns for role in reads):
+        do = f"name one with --set tasks.0.columns.{reads[0]}=COLUMN, or say what it holds: --kind COLUMN=text"
+        raise DataError(where, "a text column beside the picture", _listed(columns), do)
+
+
+def _may_read_both(kind: type[Task]) -> bool:
+    """A caption is written from the picture alone; without pictures it is what can be said without looking."""
+    if kind.name == "caption":
+        return True
+    return "picture" in kind.inputs and not kind.roles["picture"].required and any(r in kind.inputs for r in READS)
+
+
+def _listed(columns: dict[str, str]) -> str:
+    return "only " + ", ".join(f"{role} '{column}'" for role, column in columns.items()) if columns else "no column"

@@ -1,0 +1,234 @@
+"""From what every run said to the figures of a comparison: the same rows for all, paired, all splits pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.comparison.arms import PICTURE, TEXT
+from rebus.comparison.figures import Difference, chance_of_zero, corrected_t, drawn, holm, interval_of, over_splits
+from rebus.comparison.result import ArmResult, Comparison
+from rebus.comparison.setup import Setup
+from rebus.comparison.trial import Trial, has_both
+from rebus.errors import DataError
+from rebus.tasks import TASKS, Prediction, Task
+from rebus.tasks.base import Values
+from rebus.tasks.cells import missing
+from rebus.tasks.metrics import LOWER_IS_BETTER
+from rebus.tasks.metrics.intervals import Interval, Statistic, figures
+
+Floats = NDArray[np.float64]
+Told = Mapping[int, Mapping[int, Prediction]]  # split: row: what was said
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A figure and its values in the resamples."""
+
+    value: float
+    drawn: Floats
+
+    def interval(self) -> Interval:
+        """95%."""
+        return interval_of(self.value, self.drawn)
+
+
+class Pool:
+    """Test items of all splits: an item is a row in a split.
+
+    Args:
+        setup: the comparison.
+        rows: split: the rows that every strategy was judged on.
+    """
+
+    def __init__(self, setup: Setup, rows: Mapping[int, Sequence[int]]) -> None:
+        self.setup, self.rows, self.values = setup, dict(rows), setup.values
+        self.tasks = {split: _fitted(setup, split) for split in rows}
+        self.groups = setup.groups()
+        self.metric = setup.task.watch
+        self.sign = -1.0 if self.metric in LOWER_IS_BETTER else 1.0
+        if not any(self.rows.values()):
+            raise DataError(setup.whole.table.name, "test rows that can be judged", "none", "give more rows")
+
+    def spread(self, told: Told, keep: Callable[[int], bool] = lambda row: True) -> Spread | None:
+        """The compared figure of predictions, on the rows that ``keep`` says; None where there is none."""
+        parts: list[tuple[Statistic, list[int]]] = []
+        keys: list[bytes] = []
+        for split, rows in self.rows.items():
+            kept = [row for row in rows if keep(row) and row in told[split]]
+            if kept:
+                place = range(len(keys), len(keys) + len(kept))
+                parts.append((self._statistic(split, kept, told[split]), list(place)))
+                keys += [self.groups[row] for row in kept]
+        if not keys:
+            return None
+        return Spread(*drawn(over_splits(parts), len(keys), keys))
+
+    def by_split(self, told: Told) -> list[float]:
+        """The compared figure in each split."""
+        found = []
+        for split, rows in self.rows.items():
+            with np.errstate(invalid="ignore", divide="ignore"):
+                found.append(float(self._statistic(split, rows, told[split])(np.ones((1, len(rows))))[0]))
+        return found
+
+    def figures(self, told: Told) -> dict[str, float]:
+        """Every figure of the task, the mean over splits."""
+        each = []
+        for split, rows in self.rows.items():
+            own = self.tasks[split].statistics(self.values, rows, [told[split][row] for row in rows])
+            each.append((figures(own, len(rows)), len(rows)))
+        names = [name for name in each[0][0] if all(name in found for found, _ in each)]
+        size = sum(count for _, count in each)
+        return {name: sum(found[name] * count for found, count in each) / size for name in names}
+
+    def naive(self) -> tuple[Told, str]:
+        """What a predictor that never looks would say."""
+        told, name = {}, ""
+        for split, rows in self.rows.items():
+            task = self.tasks[split]
+            training = [row for row, dealt in enumerate(self.setup.names(split)) if dealt == "train"]
+            known = [row for row in training if task.usable(self.values, row)]
+            said, name = task.naive(self.values, rows, self.values, known)
+            told[split] = dict(zip(rows, said, strict=True))
+        return told, name
+
+    def difference(self, one: Spread, other: Spread) -> Difference:
+        """How much better ``one`` is, paired over the same resamples; p not corrected yet."""
+        value = self.sign * (one.value - other.value)
+        spread = self.sign * (one.drawn - other.drawn)
+        low, high = interval_of(value, spread)[1:]
+        p = chance_of_zero(spread)
+        return Difference(value, low, high, p, p)
+
+    def tested(self, found: Difference, one: Sequence[float], other: Sequence[float], ratio: float) -> Difference:
+        """The same with the corrected resampled t-test over splits; not where all splits test the same rows."""
+        if self.setup.how == "given":
+            return found
+        told = corrected_t([self.sign * (a - b) for a, b in zip(one, other, strict=True)], ratio)
+        return found if told is None else replace(found, t=told[0], t_low=told[1], t_high=told[2])
+
+    def _statistic(self, split: int, rows: Sequence[int], told: Mapping[int, Prediction]) -> Statistic:
+        task = self.tasks[split]
+        return task.statistics(self.values, rows, [told[row] for row in rows])[self.metric]
+
+
+def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
+    """The comparison of finished runs.
+
+    Raises:
+        DataError: no row was judged.
+    """
+    rows = {
+        split: sorted(set.intersection(*(set(trial.rows) for trial in trials if trial.split == split)))
+        for split in sorted({trial.split for trial in trials})
+    }
+    pool = Pool(setup, {split: kept for split, kept in rows.items() if kept})
+    by_arm = {
+        arm.name: {trial.split: trial for trial in trials if trial.arm == arm.name and trial.split in pool.rows}
+        for arm in setup.arms
+    }
+    told = {name: {split: trial.predictions() for split, trial in own.items()} for name, own in by_arm.items()}
+    spreads = {name: spread for name, said in told.items() if (spread := pool.spread(said)) is not None}
+    naive, baseline_name = pool.naive()
+    base = pool.spread(naive)
+    by_split = {name: pool.by_split(said) for name, said in told.items()}
+    trained = [trial.trained_on for trial in trials]
+    ratio = np.mean([len(kept) for kept in pool.rows.values()]) / max(float(np.mean(trained)), 1.0)
+
+    singles = [arm.name for arm in setup.arms if arm.single]
+    fused = [arm.name for arm in setup.arms if not arm.single]
+    best_single = max(singles, key=lambda name: pool.sign * spreads[name].value, default="")
+    best = max(fused, key=lambda name: pool.sign * spreads[name].value, default="")
+
+    def against(names: Sequence[str], other: str) -> dict[str, Difference]:
+        """Each of the strategies against another one, corrected for their number."""
+        found = {name: pool.difference(spreads[name], spreads[other]) for name in names}
+        level = holm({name: one.p for name, one in found.items()})
+        return {
+            name: pool.tested(replace(one, holm=level[name]), by_split[name], by_split[other], float(ratio))
+            for name, one in found.items()
+        }
+
+    gains = {other: against(fused, other) for other in singles}
+    behind = against([name for name in fused if name != best], best) if best else {}
+    over = {} if base is None else {name: pool.difference(spread, base) for name, spread in spreads.items()}
+    level = holm({name: one.p for name, one in over.items()})
+    results = []
+    for arm in setup.arms:
+        own = list(by_arm[arm.name].values())
+        results.append(
+            ArmResult(
+                arm.name,
+                arm.single,
+                spreads[arm.name].interval(),
+                by_split[arm.name],
+                pool.figures(told[arm.name]),
+                {other: found[arm.name] for other, found in gains.items() if arm.name in found},
+                _turned(behind[arm.name]) if arm.name in behind else None,
+                _without(pool, by_arm[arm.name]),
+                round(float(np.mean([trial.parameters for trial in own]))),
+                float(np.mean([trial.seconds for trial in own])),
+                float(np.mean([trial.steps for trial in own])),
+                float(np.mean([trial.rate for trial in own])),
+            )
+        )
+    kept = [(split, row) for split, rows_of in pool.rows.items() for row in rows_of]
+    return Comparison(
+        task=setup.task.name,
+        metric=pool.metric,
+        lower_is_better=pool.sign < 0,
+        arms=results,
+        best_single=best_single,
+        best=best,
+        baseline=None if base is None else base.value,
+        baseline_name=baseline_name,
+        beats_baseline={name: replace(one, holm=level[name]) for name, one in over.items()},
+        rows=len(kept),
+        pictures=len({pool.groups[row] for _, row in kept}),
+        splits=len(pool.rows),
+        how=setup.how,
+        dropout=setup.whole.recipe.model.fusion.modality_dropout,
+        skipped=sorted({line for trial in trials for line in trial.skipped}),
+        table=setup.whole.table.name,
+    )
+
+
+def _turned(found: Difference) -> Difference:
+    """The best's lead over another, from the other's over the best."""
+    t = (None, None) if found.t_low is None or found.t_high is None else (-found.t_high, -found.t_low)
+    return replace(found, value=-found.value, low=-found.high, high=-found.low, t_low=t[0], t_high=t[1])
+
+
+def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:
+    """The figure on rows that have both modalities, on the same with one hidden, and on rows that lack one."""
+    task, values = pool.setup.task, pool.values
+    said: dict[str, Told] = {"complete": {split: trial.predictions() for split, trial in trials.items()}}
+    for name in (PICTURE, TEXT):
+        if all(name in trial.without or not trial.complete for trial in trials.values()) and any(
+            name in trial.without for trial in trials.values()
+        ):
+            said[name] = {
+                split: dict(zip(trial.complete, trial.without.get(name, []), strict=True))
+                for split, trial in trials.items()
+            }
+    found = {name: pool.spread(told, lambda row: has_both(task, values, row)) for name, told in said.items()}
+    for name, keep in _lacking(task, values).items():
+        found[name] = pool.spread(said["complete"], keep)
+    return {name: spread.interval() for name, spread in found.items() if spread is not None}
+
+
+def _lacking(task: Task, values: Values) -> dict[str, Callable[[int], bool]]:
+    found: dict[str, Callable[[int], bool]] = {"lacking_picture": lambda row: missing(values[PICTURE][row])}
+    if TEXT in values and TEXT in task.inputs:
+        found["lacking_text"] = lambda row: missing(values[TEXT][row])
+    return found
+
+
+def _fitted(setup: Setup, split: int) -> Task:
+    task = TASKS.get(setup.task.name)(setup.task.settings)
+    task.fit(setup.values, [row for row, name in enumerate(setup.names(split)) if name == "train"])
+    return task

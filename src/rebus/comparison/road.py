@@ -1,0 +1,191 @@
+"""The road of a comparison: settle it, make the runs that are not made yet, pool them, write what came out.
+
+compare/
+    plan.json          what decides every run; a comparison goes on only by the same plan
+    trials/            one file a finished run (what it said of its test rows), and the recipe that repeats it
+    work/              checkpoints of the run in hand
+    compare.json, compare.md, compare.html, compare.png
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rebus import atomic, recipe
+from rebus.comparison.arms import Arm
+from rebus.comparison.outputs import write_all
+from rebus.comparison.pool import pooled
+from rebus.comparison.result import Comparison
+from rebus.comparison.setup import Setup, set_up
+from rebus.comparison.trial import Trial, run_trial
+from rebus.comparison.verdict import verdict
+from rebus.errors import RecipeError, RunError
+from rebus.report import labels
+from rebus.run.prepare import Tell
+from rebus.training import parallel
+
+SAID: dict[str, dict[str, str]] = {
+    "en": {
+        "begin": "{runs} runs: {arms} strategies, {splits} splits each; {budget}; {done} are done already",
+        "done": "[{number}/{runs}] {arm}, split {split}: {metric} {figure}, {seconds:.0f} s, about {left} left",
+        "minutes": "{minutes:g} minutes of training each",
+        "steps": "{steps:,} updates each",
+        "epochs": "{epochs:g} passes over the training rows each",
+        "stopped": "stopped; the same command goes on where it was, {done} of {runs} runs are done",
+        "unequal": "with a time limit a slower strategy makes fewer updates: that is part of what is compared",
+    },
+    "zh": {
+        "begin": "共 {runs} 次训练：{arms} 种方式，各 {splits} 次划分；{budget}；已完成 {done} 次",
+        "done": "[{number}/{runs}] {arm}，第 {split} 次划分：{metric} {figure}，{seconds:.0f} 秒，大约还需 {left}",
+        "minutes": "每次训练 {minutes:g} 分钟",
+        "steps": "每次 {steps:,} 次更新",
+        "epochs": "每次过训练数据 {epochs:g} 遍",
+        "stopped": "已停止；用同样的命令可以接着做，{runs} 次中已完成 {done} 次",
+        "unequal": "限定时间时，较慢的方式更新次数较少：这也是对比的一部分",
+    },
+}
+
+
+def compare(
+    settings: recipe.Recipe,
+    folder: Path,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    only: Sequence[str] = (),
+    language: str = "en",
+    command: str = "rebus compare",
+    tell: Tell = print,
+) -> Comparison:
+    """Train every strategy on every split and say which one helps.
+
+    Args:
+        settings: the recipe, with the data's path.
+        folder: where everything goes; a comparison that was begun there goes on.
+        folds: K of the cross-validation.
+        repeats: deal rows anew so many times instead.
+        only: names of strategies; empty: all that suit the task.
+        language: of the verdict and the report, en or zh.
+        command: shown in the report.
+        tell: prints a line for people.
+
+    Raises:
+        DataError, RecipeError: before any work. RunError: the folder holds another comparison or cannot be written.
+        KeyboardInterrupt: a signal; what is done stays.
+    """
+    labels.labels(language)
+    if parallel.world() > 1:
+        found = f"{parallel.world()} processes"
+        raise RecipeError("rebus compare", "one process", found, "start it without torchrun")
+    setup = set_up(settings, tell, folds=folds, repeats=repeats, only=only)
+    _agree(folder, setup)
+    said, budget = SAID[language], _budget(setup.whole.recipe, language)
+    runs = [(arm, split) for split in range(len(setup.splits)) for arm in setup.arms]
+    known = {(arm.name, split): Trial.load(path) for arm, split in runs if (path := _path(folder, arm, split)).exists()}
+    words = {"runs": len(runs), "arms": len(setup.arms), "splits": len(setup.splits), "done": len(known)}
+    tell(said["begin"].format(**words, budget=budget))
+    spent: list[float] = []
+    for number, (arm, split) in enumerate(runs, 1):
+        if (arm.name, split) in known:
+            continue
+        started, path = time.monotonic(), _path(folder, arm, split)
+        atomic.write_text(path.with_suffix(".yaml"), setup.recipe(arm, split).save_text())
+        try:
+            trial = run_trial(setup, arm, split, folder / "work" / path.stem)
+        except KeyboardInterrupt:
+            tell(said["stopped"].format(done=len(known), runs=len(runs)))
+            raise
+        trial.save(path)
+        known[arm.name, split] = trial
+        spent.append(time.monotonic() - started)
+        left = _time(sum(spent) / len(spent) * (len(runs) - len(known)))
+        metric = labels.metric_name(setup.task.watch, language)
+        figure = _quick(setup, trial)
+        shown = {"arm": arm.name, "split": split + 1, "metric": metric, "figure": figure, "seconds": trial.seconds}
+        tell(said["done"].format(number=number, runs=len(runs), left=left, **shown))
+    if (folder / "work").is_dir() and not any((folder / "work").iterdir()):
+        (folder / "work").rmdir()
+    result = pooled(setup, list(known.values()))
+    result.folder, result.language, result.budget = folder, language, budget
+    if setup.whole.recipe.train.time_limit is not None:
+        result.notes.append(said["unequal"])
+    result.verdict = verdict(result, language)
+    write_all(result, setup.whole.recipe.save_text(), command)
+    return result
+
+
+def _path(folder: Path, arm: Arm, split: int) -> Path:
+    return folder / "trials" / f"{arm.name}-{split}.json"
+
+
+def _agree(folder: Path, setup: Setup) -> None:
+    """Note the plan, or hold a comparison that goes on to it."""
+    path, plan = folder / "plan.json", json.loads(json.dumps(setup.plan()))
+    if not path.exists():
+        if folder.is_dir() and any(folder.iterdir()):
+            do = "choose another --out, or empty the folder"
+            raise RunError(folder, "a new folder, an empty one or one of a comparison", "other files", do)
+        atomic.write_json(path, plan)
+        return
+    try:
+        begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        # what a later version can set besides was at its default
+        begun["recipe"] = recipe.Recipe.model_validate(begun["recipe"]).model_dump(mode="json")
+        begun["splits"] = [recipe.Split.model_validate(one).model_dump(mode="json") for one in begun["splits"]]
+    except (ValueError, KeyError) as error:  # pydantic's errors are ValueErrors
+        do = "delete the folder and compare anew"
+        raise RunError(path, "the plan of a comparison", f"'{str(error)[:200]}'", do) from error
+    # Which precision is faster may be measured otherwise another day; what was begun is gone on with.
+    plan["recipe"]["train"]["precision"] = begun["recipe"]["train"]["precision"]
+    setup.whole.recipe.train.precision = plan["recipe"]["train"]["precision"]
+    other = _different(begun, plan)
+    if other:
+        where, was, now = other
+        raise RunError(
+            folder,
+            f"the comparison that was begun there, with {where} {was}",
+            f"{where} {now}",
+            "choose another --out, or give the same data and settings as before",
+        )
+
+
+def _different(begun: Any, plan: Any, name: str = "") -> tuple[str, str, str] | None:
+    """The first place where two plans differ: its name and both values."""
+    if isinstance(begun, dict) and isinstance(plan, dict):
+        for key in {**begun, **plan}:
+            found = _different(begun.get(key), plan.get(key), f"{name}.{key}" if name else str(key))
+            if found:
+                return found
+        return None
+    if isinstance(begun, list) and isinstance(plan, list) and len(begun) == len(plan):
+        each = (_different(one, other, f"{name}.{at}") for at, (one, other) in enumerate(zip(begun, plan, strict=True)))
+        return next((found for found in each if found), None)
+    if begun == plan:
+        return None
+    return name.removeprefix("recipe."), str(begun)[:60], str(plan)[:60]
+
+
+def _budget(settings: recipe.Recipe, language: str) -> str:
+    said, train = SAID[language], settings.train
+    if train.time_limit is not None:
+        return said["minutes"].format(minutes=train.time_limit)
+    if train.steps is not None:
+        return said["steps"].format(steps=train.steps)
+    return said["epochs"].format(epochs=train.epochs)
+
+
+def _quick(setup: Setup, trial: Trial) -> str:
+    if not trial.rows:
+        return "–"
+    task = next(iter(setup.prepared(Arm(trial.arm), trial.split).tasks.values()))
+    found = task.quick_score(setup.values, trial.rows, trial.told)
+    return labels.figure(found.get(task.watch), task.watch)
+
+
+def _time(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{max(minutes, 1)} min"

@@ -1,0 +1,213 @@
+"""What a comparison is made of: table, task, strategies, splits and budget, settled before any work.
+
+Every run of a comparison sees the same test rows, has the same budget and differs in its strategy alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from rebus import recipe
+from rebus.comparison.arms import Arm, arms_of
+from rebus.data.splits import assign_splits, group_keys, row_keys
+from rebus.data.store import PictureStore
+from rebus.errors import DataError, RecipeError
+from rebus.run.prepare import Prepared, Tell, open_store, prepare
+from rebus.tasks import TASKS, Task
+from rebus.tasks.base import Values
+from rebus.training.probe import probe_precision
+
+How = Literal["folds", "repeats", "given"]
+FOLDS = 3  # where nobody says
+_LANGUAGE_MODELS = ("lm", "mlm")
+
+
+@dataclass
+class Shared(Prepared):
+    """A table met once and dealt anew for each split; decoded pictures are kept for all runs."""
+
+    store: PictureStore | None = None
+
+    def pictures(self) -> PictureStore | None:
+        """The one store, where the strategy sees pictures."""
+        return None if self.picture_column is None else self.store
+
+    def shared(self) -> Sequence[object] | None:
+        """The picture column even for a strategy that sees none, so that a step holds the same rows in all."""
+        column = self.recipe.tasks[0].columns.get("picture")
+        return None if column is None else self.table.column(column)
+
+
+@dataclass
+class Setup:
+    """A comparison before its first step.
+
+    Attributes:
+        whole: the table met with the recipe that reads both modalities.
+        arms: the strategies, in the order in which they are shown.
+        splits: how rows are dealt, one for each time that every strategy is trained.
+        how: ``folds`` (every row is judged once), ``repeats`` (dealt anew each time) or ``given`` (the table says which
+            rows test; only the seed differs).
+        store: decoded pictures.
+    """
+
+    whole: Prepared
+    arms: list[Arm]
+    splits: list[recipe.Split]
+    how: How
+    store: PictureStore
+    dealt: dict[int, list[str]] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Task:
+        """The task, fitted on the first split."""
+        return next(iter(self.whole.tasks.values()))
+
+    @property
+    def values(self) -> Values:
+        """The task's columns."""
+        return self.whole.values[self.task.name]
+
+    def names(self, split: int) -> list[str]:
+        """train, valid, test or left out for each row, in a split."""
+        if split not in self.dealt:
+            kinds = self.whole.recipe.data.kinds
+            pictures = [column for column, kind in kinds.items() if kind == "picture"]
+            dealt = assign_splits(self.whole.table, self.splits[split], pictures, seed=0)
+            both = zip(dealt, self.whole.splits, strict=True)
+            self.dealt[split] = ["left out" if kept == "left out" else name for name, kept in both]
+        return self.dealt[split]
+
+    def recipe(self, arm: Arm, split: int) -> recipe.Recipe:
+        """The recipe of one run, complete: ``rebus train --recipe`` repeats it."""
+        made = arm.recipe(self.whole.recipe)
+        made.data.split = self.splits[split].model_copy()
+        made.seed += split
+        return made
+
+    def prepared(self, arm: Arm, split: int) -> Shared:
+        """The table as one run sees it, the task fitted on its own training rows.
+
+        Raises:
+            DataError: a split has no rows to train on or to judge.
+        """
+        settings, names = self.recipe(arm, split), self.names(split)
+        task = TASKS.get(self.task.name)(settings.tasks[0])
+        training = [row for row, name in enumerate(names) if name == "train"]
+        if not training or "test" not in names:
+            raise DataError(
+                f"{self.whole.table.name}, split {split + 1} of {len(self.splits)}",
+                "rows to train on and rows to judge",
+                f"{len(training)} and {names.count('test')}",
+                "give more rows, or fewer --folds",
+            )
+        task.fit(self.values, training)
+        whole = self.whole
+        return Shared(
+            settings, whole.table, whole.inference, whole.report, names, {task.name: task}, whole.values, self.store
+        )
+
+    def groups(self) -> list[bytes]:
+        """What keeps rows together, one key a row: rows of one picture are no two witnesses."""
+        said = self.whole.recipe.data
+        pictures = [column for column, kind in said.kinds.items() if kind == "picture"]
+        return group_keys(self.whole.table, said.split, pictures)
+
+    def plan(self) -> dict[str, Any]:
+        """What decides every run's result, for a comparison that goes on to be held to. JSON values."""
+        table = self.whole.table
+        content = hashlib.blake2b(b"".join(row_keys(table)), digest_size=16).hexdigest()
+        return {
+            "recipe": self.whole.recipe.model_dump(mode="json"),
+            "splits": [split.model_dump(mode="json") for split in self.splits],
+            "how": self.how,
+            "rows": len(table),
+            "content": content,
+        }
+
+
+def set_up(
+    settings: recipe.Recipe,
+    tell: Tell,
+    *,
+    folds: int | None = None,
+    repeats: int | None = None,
+    only: Sequence[str] = (),
+) -> Setup:
+    """Read the table, find the task, settle strategies, splits and budget.
+
+    Args:
+        settings: the recipe; what it says of the fusion each strategy replaces.
+        tell: prints a line for people.
+        folds: K of the cross-validation.
+        repeats: deal rows anew so many times instead; where the table says which rows test, train so often.
+        only: names of strategies; empty: all.
+
+    Raises:
+        DataError: the data cannot be trained on, or has not both modalities. RecipeError: settings that do not fit.
+    """
+    _refuse(settings, folds, repeats)
+    settings = settings.model_copy(deep=True)
+    if settings.train.precision == "auto":  # the same for all runs, now and when the comparison goes on
+        settings.train.precision = probe_precision(
+            torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        ).precision
+    prepared = prepare(settings, tell)
+    if len(prepared.tasks) > 1:
+        found = ", ".join(prepared.tasks)
+        raise RecipeError("rebus compare", "one task, which every strategy is trained for", found, "name one: --task")
+    task = next(iter(prepared.tasks.values()))
+    arms = arms_of(task, prepared.recipe, only)
+    splits, how = _splits(prepared, folds, repeats)
+    if not prepared.recipe.train.patience:  # nothing is chosen by what would be held out to watch
+        splits = [split.model_copy(update={"valid": 0.0}) for split in splits]
+    column = prepared.recipe.tasks[0].columns["picture"]
+    return Setup(prepared, arms, splits, how, open_store(prepared.table, column, prepared.recipe))
+
+
+def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> None:
+    if folds is not None and repeats is not None:
+        raise RecipeError("--folds and --repeats", "one of the two", "both", "leave one out")
+    if folds is not None and folds < 2:
+        raise RecipeError("--folds", "at least 2", f"{folds}", "write --folds 3, or --repeats 1 for a single split")
+    if repeats is not None and repeats < 1:
+        raise RecipeError("--repeats", "at least 1", f"{repeats}", "write --repeats 3")
+    if settings.base is not None:
+        raise RecipeError(
+            "base",
+            "towers that every strategy shares",
+            f"a whole model, '{settings.base}'",
+            "leave it out; one tower may start from a checkpoint: --set model.text.weights=FOLDER",
+        )
+    for name, tower in (("picture", settings.model.picture), ("text", settings.model.text)):
+        if tower.kind == "none":
+            do = "leave it to Rebus, or name a tower; --only says which strategies are trained"
+            raise RecipeError(f"model.{name}.kind", f"a tower that reads the {name}", "'none'", do)
+    raw = [entry.name for entry in settings.tasks if entry.name in _LANGUAGE_MODELS]
+    if raw:
+        found = f"'{raw[0]}', which reads raw text alone"
+        raise DataError("rebus compare", "a task that reads a picture and a text", found, "name another with --task")
+
+
+def _splits(prepared: Prepared, folds: int | None, repeats: int | None) -> tuple[list[recipe.Split], How]:
+    said = prepared.recipe.data.split
+    if folds is None:
+        pictures = [column for column, kind in prepared.recipe.data.kinds.items() if kind == "picture"]
+        deals = [said.model_copy(update={"deal": said.deal + number}) for number in range(2)]
+        first, second = (
+            {row for row, name in enumerate(assign_splits(prepared.table, deal, pictures, seed=0)) if name == "test"}
+            for deal in deals
+        )
+        given = said.folds is None and first == second and bool(first)
+        if given:
+            return [said.model_copy() for _ in range(repeats or 1)], "given"
+        if repeats is not None:
+            deals = [said.model_copy(update={"deal": said.deal + number}) for number in range(repeats)]
+            return deals, "repeats"
+    count = folds or FOLDS
+    return [said.model_copy(update={"folds": count, "fold": number}) for number in range(count)], "folds"

@@ -1,0 +1,64 @@
+"""What a report shows of a picture tower that learned without labels: which pictures it finds alike, and its uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rebus.report.contents import Plot
+from rebus.report.sheet import COLUMNS, Cell, write_sheet
+from rebus.run.evaluate import Rows
+from rebus.run.pictures import shown_name
+from rebus.tasks import Prediction
+
+ASKED = 6  # pictures, each with its nearest ones beside it
+_WORDS = {
+    "en": {
+        "title": "pictures and those nearest to them",
+        "heading": "left: a held-out picture; beside it the nearest other ones, with their cosines",
+        "transfer": "let another task start from this tower",
+        "probe": "see what its features know of labels",
+        "search": "search a folder by picture",
+        "again": "train it again",
+    },
+    "zh": {
+        "title": "图片与其近邻",
+        "heading": "左：一张留出的图片；右：与它最近的其他图片及余弦值",
+        "transfer": "让其他任务从这个图像塔开始训练",
+        "probe": "检验其特征对标签的了解",
+        "search": "以图搜图",
+        "again": "重新训练",
+    },
+}
+
+
+def plot_neighbours(
+    path: Path, source: Rows, rows: Sequence[int], told: Sequence[Prediction], lang: str
+) -> Plot | None:
+    """Some pictures, each with the four nearest to it; None where there are too few. Raises RunError."""
+    if len(rows) < COLUMNS:
+        return None
+    vectors = np.stack([prediction.extra["vector"] for prediction in told])
+    cells = []
+    for place in np.linspace(0, len(rows) - 1, ASKED).astype(int).tolist():
+        cosines = vectors @ vectors[place]
+        cosines[place] = np.inf
+        for near in np.argsort(-cosines, kind="stable")[:COLUMNS].tolist():
+            name = shown_name(source.values["picture"][rows[near]], rows[near])
+            cells.append(Cell(name, "" if near == place else f"{cosines[near]:.3f}", source.picture(rows[near])))
+    words = _WORDS[lang]
+    write_sheet(path, cells, heading=words["heading"])
+    return Plot(words["title"], path)
+
+
+def picture_commands(folder: Path, data: str, lang: str) -> list[tuple[str, str]]:
+    """How to use such a tower: (what for, command)."""
+    words = _WORDS[lang]
+    return [
+        (words["transfer"], f"rebus train LABELLED --from {folder}"),
+        (words["probe"], f"rebus evaluate {folder} LABELLED --probe linear"),
+        (words["search"], f"rebus index {folder} FOLDER\nrebus find {folder} PICTURE --sheet found.png"),
+        (words["again"], f"rebus train {data} --recipe {folder}/recipe.yaml --out again"),
+    ]
