@@ -78,9 +78,9 @@ WRITER = {
     "model.text.width": 192,
     "model.text.depth": 4,
     "model.text.dropout": 0.1,
-    "text.vocab_size": 6000,
+    "text.vocab_size": 3000,
     "text.max_length": 96,
-    "train.batch_size": 64,
+    "train.batch_size": 16,
 }
 
 CASES: dict[str, Case] = {

@@ -25,12 +25,22 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_public_names_are_pinned() -> None:
-    assert rebus.__all__ == ["Model", "RebusError", "Recipe", "Run", "__version__", "load", "train"]
+    assert rebus.__all__ == [
+        "Comparison",
+        "Model",
+        "RebusError",
+        "Recipe",
+        "Run",
+        "__version__",
+        "compare",
+        "load",
+        "train",
+    ]
     assert rebus.__all__ == sorted(rebus.__all__)
     assert dir(rebus) == rebus.__all__
 
 
-@pytest.mark.parametrize("name", ["Model", "RebusError", "Recipe", "Run", "__version__", "load", "train"])
+@pytest.mark.parametrize("name", rebus.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(rebus, name) is not None
 
