@@ -75,8 +75,9 @@ def test_what_the_shorthands_write_the_recipe_reads(door: SimpleNamespace) -> No
 
     words = "train x.csv --seed 3 --text recurrent --group-column yes --kind 1=text --tune lora"
     rebus(*words.split())
-    recipe = override(Recipe(), door.train.call_args.kwargs["settings"])
-    assert (recipe.seed, recipe.model.text.kind, recipe.data.split.group) == (3, "recurrent", "yes")
+    given = door.train.call_args.kwargs
+    recipe = override(Recipe(), given["settings"])
+    assert (recipe.seed, given["text"], recipe.data.split.group) == (3, "recurrent", "yes")
     assert recipe.train.tune == "lora"
     assert recipe.data.kinds == {"1": "text"}
 

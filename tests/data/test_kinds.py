@@ -133,7 +133,7 @@ def table(*names: str) -> Table:
         ("picture score caption", "regress", "picture text=caption target=score"),
         ("picture weight", "regress", "picture target=weight"),
         ("text weight", "regress", "text target=weight"),
-        ("picture type language", "", ""),
+        ("picture type language", "pictures", "picture"),
         ("label", "", ""),
     ],
 )

@@ -85,6 +85,7 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
         return f"{table.where(survey.rows[at][0])}, column '{column}'"
 
     lengths: list[int | None] = []
+    alike: dict[Header, Header] = {}  # a million pictures of one size need one
     cut: list[int] = []
     for at, value in enumerate(values):
         try:
@@ -95,7 +96,7 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
             survey.headers.append(None)
             lengths.append(None)
             continue
-        survey.headers.append(header)
+        survey.headers.append(alike.setdefault(header, header))
         lengths.append(length)
         if not whole:
             cut.append(at)

@@ -213,9 +213,9 @@ def _as_it_was_made(model: VisionLanguageModel, state: dict[str, Tensor]) -> Non
     """What fusions got since a Run was made: its absent vectors are zeros, its joint fusion is not deepened."""
     if isinstance(model.fusion, Joint) and not any(name.startswith("fusion.deepen.") for name in state):
         model.fusion.deepen = None
-    for name, tensor in model.state_dict().items():
-        if name not in state and name.startswith("fusion.") and "absent" in name.split("."):
-            state[name] = torch.zeros_like(tensor)
+    absent = [name for name in model.state_dict() if name.startswith("fusion.") and "absent" in name.split(".")]
+    if not any(name in state for name in absent):  # some but not all: a damaged Run, not an old one
+        state.update({name: torch.zeros_like(model.state_dict()[name]) for name in absent})
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def tar_paths(text: str) -> list[Path] | None:
 
 def folder_of(text: str) -> Path:
     """The folder that values in archives of a path or a pattern start from: the deepest that has no pattern in it."""
-    place = Path(text).expanduser().resolve().parent
+    place = Path(text).expanduser().absolute().parent
     while not place.is_dir():
         place = place.parent
     return place

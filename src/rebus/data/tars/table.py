@@ -6,7 +6,6 @@ The table is built once and kept (see ``cache``) until an archive changes. It do
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
@@ -57,9 +56,9 @@ def read_tars(paths: Sequence[Path], data: Data, root: Path, *, whole: bool = Fa
         DataError: an archive is missing, damaged or holds what is not read; the archive and the sample are named.
         RunError: index.json is damaged, or says that the archives are not all written.
     """
-    root = root.resolve()
+    root = root.absolute()
     manifest = TarManifest.load(root)
-    names = [Path(os.path.relpath(path.absolute(), root)).as_posix() for path in paths]
+    names = [path.absolute().relative_to(root).as_posix() for path in paths]
     sizes = [_stat(path) for path in paths]
     if manifest is not None:
         _check_listed(root, manifest, {name: size for name, (size, _) in zip(names, sizes, strict=True)}, whole)
