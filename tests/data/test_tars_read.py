@@ -148,7 +148,7 @@ def test_folders_patterns_and_splits(tmp_path: Path) -> None:
     assert shade(deep, 1) == 80
     (tmp_path / "linked").symlink_to(tmp_path / "deep" / "x")
     assert shade(read_table(tmp_path / "linked"), 2) == 160
-    with pytest.raises(DataError, match="did you mean 'val-000.tar'"):
+    with pytest.raises(DataError, match=r"did you mean 'val-000\.tar'"):
         read_table(str(tmp_path / "vall-000.tar"))
     with pytest.raises(DataError, match=r"1 of 3 missing, the first 'train-002\.tar'"):
         read_table(str(tmp_path / "train-{000..002}.tar"))
