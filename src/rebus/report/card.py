@@ -124,6 +124,7 @@ def _table(table: Table) -> str:
 
 def markdown_grid(head: list[str], rows: list[list[str]]) -> str:
     """A table in Markdown, every cell shown as it is."""
+
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(_plain(cell) for cell in cells) + " |"
 
