@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section, side
+from rebus.formats.config import decimal, demand, number, section, side
 from rebus.formats.names import NameMap, State
 from rebus.formats.siglip import BASE, LAYER_ROWS
+from rebus.formats.vision import shape_from_hf, shape_to_hf
 from rebus.recipe import Tower
 
 ROWS = (
@@ -52,15 +53,8 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
     return {
         "model_type": "clip_vision_model",
         "architectures": ["CLIPVisionModel"],
-        "hidden_size": settings.width,
+        **shape_to_hf(settings, size),
         "intermediate_size": settings.hidden or 4 * settings.width,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "num_channels": 3,
-        "image_size": size,
-        "patch_size": settings.patch,
-        "layer_norm_eps": settings.eps or 1e-6,
-        "hidden_act": activation_to_hf(settings.activation or "gelu_tanh"),
         "attention_dropout": settings.dropout,
     }
 
@@ -76,17 +70,12 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     """
     demand(config, "clip", "model_type", ("clip", "clip_vision_model"))
     vision = {**_BASE, **(section(config, "vision") if config["model_type"] == "clip" else config)}
-    demand(vision, "clip", "num_channels", (3,), 3)
-    activation = demand(vision, "clip", "hidden_act", tuple(ACTIVATIONS), "quick_gelu")
-    settings = Tower(
-        kind="vit",
-        width=number(vision, "clip", "hidden_size"),
-        depth=number(vision, "clip", "num_hidden_layers"),
-        heads=number(vision, "clip", "num_attention_heads"),
+    settings = shape_from_hf(
+        vision,
+        "clip",
+        activation="quick_gelu",
+        eps=1e-5,
         hidden=number(vision, "clip", "intermediate_size"),
-        patch=side(vision, "clip", "patch_size"),
-        eps=decimal(vision, "clip", "layer_norm_eps", 1e-5),
-        activation=ACTIVATIONS[activation],
         class_token=True,
         patch_bias=False,
         pre_norm=True,

@@ -8,9 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from rebus.errors import WeightsError
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, side
+from rebus.formats.config import decimal, demand, number, side
 from rebus.formats.names import NameMap, State
 from rebus.formats.siglip import BASE
+from rebus.formats.vision import shape_from_hf, shape_to_hf
 from rebus.formats.vit import EMBEDDING_ROWS, with_batch, without_batch
 from rebus.recipe import Tower
 
@@ -61,15 +62,8 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
     return {
         "model_type": "dinov2",
         "architectures": ["Dinov2Model"],
-        "hidden_size": settings.width,
+        **shape_to_hf(settings, size),
         "mlp_ratio": ratio,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "num_channels": 3,
-        "image_size": size,
-        "patch_size": settings.patch,
-        "layer_norm_eps": settings.eps or 1e-6,
-        "hidden_act": activation_to_hf(settings.activation or "gelu_tanh"),
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
         "layerscale_value": settings.layer_scale,
@@ -86,21 +80,16 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
         WeightsError: the configuration asks for something that the tower does not do.
     """
     demand(config, "dinov2", "model_type", ("dinov2",))
-    demand(config, "dinov2", "num_channels", (3,), 3)
     demand(config, "dinov2", "qkv_bias", (True,), True)
     demand(config, "dinov2", "use_swiglu_ffn", (False,), False)
     full = {**_BASE, **config}
-    activation = demand(full, "dinov2", "hidden_act", tuple(ACTIVATIONS), "gelu")
     width = number(full, "dinov2", "hidden_size")
-    settings = Tower(
-        kind="vit",
-        width=width,
-        depth=number(full, "dinov2", "num_hidden_layers"),
-        heads=number(full, "dinov2", "num_attention_heads"),
+    settings = shape_from_hf(
+        full,
+        "dinov2",
+        activation="gelu",
+        eps=1e-6,
         hidden=number(full, "dinov2", "mlp_ratio") * width,
-        patch=side(full, "dinov2", "patch_size"),
-        eps=decimal(full, "dinov2", "layer_norm_eps", 1e-6),
-        activation=ACTIVATIONS[activation],
         class_token=True,
         pool="cls",
         layer_scale=decimal(full, "dinov2", "layerscale_value", 1.0)

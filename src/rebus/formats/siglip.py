@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section, side
+from rebus.formats.config import decimal, demand, number, section, side
 from rebus.formats.names import NameMap, State
+from rebus.formats.vision import shape_from_hf, shape_to_hf
 from rebus.recipe import Tower
 
 _LAYER = "vision_model.encoder.layers.{n}"
@@ -82,15 +83,8 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
     return {
         "model_type": "siglip_vision_model",
         "architectures": ["SiglipVisionModel"],
-        "hidden_size": settings.width,
+        **shape_to_hf(settings, size),
         "intermediate_size": settings.hidden or 4 * settings.width,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "num_channels": 3,
-        "image_size": size,
-        "patch_size": settings.patch,
-        "layer_norm_eps": settings.eps or 1e-6,
-        "hidden_act": activation_to_hf(settings.activation or "gelu_tanh"),
         "attention_dropout": settings.dropout,
         "vision_use_head": settings.pool == "probe",
     }
@@ -107,17 +101,12 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     """
     demand(config, "siglip", "model_type", ("siglip", "siglip_vision_model"))
     vision = {**_BASE, **(section(config, "vision") if config["model_type"] == "siglip" else config)}
-    demand(vision, "siglip", "num_channels", (3,), 3)
-    activation = demand(vision, "siglip", "hidden_act", tuple(ACTIVATIONS), "gelu_pytorch_tanh")
-    settings = Tower(
-        kind="vit",
-        width=number(vision, "siglip", "hidden_size"),
-        depth=number(vision, "siglip", "num_hidden_layers"),
-        heads=number(vision, "siglip", "num_attention_heads"),
+    settings = shape_from_hf(
+        vision,
+        "siglip",
+        activation="gelu_pytorch_tanh",
+        eps=1e-6,
         hidden=number(vision, "siglip", "intermediate_size"),
-        patch=side(vision, "siglip", "patch_size"),
-        eps=decimal(vision, "siglip", "layer_norm_eps", 1e-6),
-        activation=ACTIVATIONS[activation],
         pool="probe" if demand(vision, "siglip", "vision_use_head", (True, False), True) else "mean",
         dropout=decimal(vision, "siglip", "attention_dropout", 0.0),
     )

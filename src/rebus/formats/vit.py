@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, side
+from rebus.formats.config import decimal, demand, number, side
 from rebus.formats.names import NameMap, State
 from rebus.formats.siglip import BASE
+from rebus.formats.vision import shape_from_hf, shape_to_hf
 from rebus.recipe import Tower
 
 _LAYER = "vit.encoder.layer.{n}"
@@ -59,15 +60,8 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
     return {
         "model_type": "vit",
         "architectures": ["ViTModel"],
-        "hidden_size": settings.width,
+        **shape_to_hf(settings, size),
         "intermediate_size": settings.hidden or 4 * settings.width,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "num_channels": 3,
-        "image_size": size,
-        "patch_size": settings.patch,
-        "layer_norm_eps": settings.eps or 1e-6,
-        "hidden_act": activation_to_hf(settings.activation or "gelu_tanh"),
         "hidden_dropout_prob": settings.dropout,
         "attention_probs_dropout_prob": settings.dropout,
         "qkv_bias": True,
@@ -86,23 +80,18 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
         WeightsError: the configuration asks for something that the tower does not do.
     """
     demand(config, "vit", "model_type", ("vit",))
-    demand(config, "vit", "num_channels", (3,), 3)
     demand(config, "vit", "qkv_bias", (True,), True)
     demand(config, "vit", "pooler_act", ("tanh",), "tanh")
     full = {**_BASE, **config}
     width = number(full, "vit", "hidden_size")
     demand(config, "vit", "pooler_output_size", (width, None))
-    activation = demand(full, "vit", "hidden_act", tuple(ACTIVATIONS), "gelu")
     whole = "ViTModel" in (config.get("architectures") or ["ViTModel"])
-    settings = Tower(
-        kind="vit",
-        width=width,
-        depth=number(full, "vit", "num_hidden_layers"),
-        heads=number(full, "vit", "num_attention_heads"),
+    settings = shape_from_hf(
+        full,
+        "vit",
+        activation="gelu",
+        eps=1e-12,
         hidden=number(full, "vit", "intermediate_size"),
-        patch=side(full, "vit", "patch_size"),
-        eps=decimal(full, "vit", "layer_norm_eps", 1e-12),
-        activation=ACTIVATIONS[activation],
         class_token=True,
         pool="pooler" if whole else "cls",
         dropout=decimal(full, "vit", "hidden_dropout_prob", 0.0),
