@@ -1,9 +1,11 @@
-"""The fast path on a CPU: one token of a few texts through the decoder in compiled code (native.c beside this file).
+"""The fast path on a CPU: tokens of texts through the decoder in compiled code (native.c beside this file).
 
-It is compiled when it is first wanted, by the C compiler of the machine, in less than a second, and kept in the user's
-cache folder. Where there is no compiler, or another system than Linux, ``fast`` gives what PyTorch alone can do
-(``rebus.generation.prepared``). Weights are used where they lie, in float32 or bfloat16; what is between them is always
-float32. Letters: R texts, L tokens, D width, H heads, G key-value heads, K size of a head, V vocabulary.
+It is compiled when it is first wanted, by the C compiler of the machine, in a few seconds, and kept in the user's cache
+folder. Where there is no compiler, or another system than Linux, ``fast`` gives what PyTorch alone can do
+(``rebus.generation.prepared``). Weights are copied once into the order in which they are read, in float32 or bfloat16;
+what is between them is always float32. What a text is given does not depend on the texts beside it, to the last bit.
+Letters: B items, R rows (tokens of any texts), L tokens, D width, H heads, G key-value heads, K size of a head,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,16 +28,17 @@ from torch.nn import functional as F
 
 from rebus.generation.prepared import Prepared
 from rebus.generation.reading import Writer
+from rebus.generation.tiles import Tiled, Tiles
 from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder, DecoderLayer
+from rebus.nn.attention import causal_mask
 from rebus.nn.cache import Cache, KVCache
 from rebus.nn.feedforward import MLP, SwiGLU
-from rebus.nn.lora import folded
 from rebus.nn.rotary import rotary_tables
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = [Path(__file__).with_name(name) for name in ("native.c", "products.h", "vectors.h")]
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
-FEW = 8  # texts up to which it is faster than a matrix product; measured
+SHORT = 512  # tokens of a prompt up to which its attention is compiled code's too; measured
 ACTS = {"swiglu": 0, "gelu": 1, "gelu_tanh": 2, "quick_gelu": 3, "relu": 4, "silu": 5}
 
 
@@ -47,7 +51,7 @@ def fast(decoder: Decoder) -> Writer:
 
 
 class Native:
-    """A ``Writer`` over a decoder's own weights: steps of one token in compiled code, whole prompts in PyTorch.
+    """A ``Writer`` in compiled code; long prompts and prompts with a mask of their own attend in PyTorch.
 
     Args:
         decoder: on the CPU; stays as it is, and must not change.
@@ -55,17 +59,28 @@ class Native:
     """
 
     def __init__(self, decoder: Decoder, library: Any) -> None:
-        self._decoder, self._library, self._rest = decoder, library, Prepared(decoder)
-        self.max_length, self.vocab_size, self.bounded = decoder.max_length, decoder.vocab_size, self._rest.bounded
+        self._decoder, self._library = decoder, library
         weight = decoder.embed_tokens.weight.detach()
         self.device, self.dtype, self._half = weight.device, weight.dtype, int(weight.dtype == torch.bfloat16)
-        self._layers = [_Layer(layer, self._half) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+        made: dict[int, Tiles] = {}
+
+        def tiles(layer: nn.Module) -> Tiles:
+            if id(layer) not in made:
+                made[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
+            return made[id(layer)]
+
+        def product(layers: Sequence[nn.Module], dtype: torch.dtype) -> Tiled:
+            return Tiled([tiles(layer) for layer in layers], library)
+
+        self._rest = Prepared(decoder, product)
+        self.max_length, self.vocab_size, self.bounded = decoder.max_length, decoder.vocab_size, self._rest.bounded
+        self._layers = [_Layer(layer, tiles) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
         self._norm = _Norm(decoder.norm)
-        self._head = (weight if decoder.lm_head is None else decoder.lm_head.weight.detach()).contiguous()
+        self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
         self._cos = self._sin = torch.empty(0)
 
     def embed(self, input_ids: Tensor) -> Tensor:
-        """(R, L) long -> (R, L, D)."""
+        """(B, L) long -> (B, L, D)."""
         return self._rest.embed(input_ids)
 
     def new_cache(self, room: int = 64) -> Cache:
@@ -80,63 +95,101 @@ class Native:
         memory: Features | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """As ``Prepared.forward_embeds``; one token a text is given back in float32."""
-        rows = x.shape[0]
-        if x.shape[1] > 1 or rows > FEW or not isinstance(cache, KVCache):
+        """As ``Prepared.forward_embeds``; what compiled code does is given back in float32, zeros where padding is."""
+        items, length = x.shape[:2]
+        seen = None if mask is None else mask[:, 0, -1]  # (B, Lk): by the last token, hence by all up to themselves
+        if length > SHORT or not isinstance(cache, KVCache) or not _looks_back(mask, length):
             return self._rest.forward_embeds(x, positions, mask, memory, cache)
-        flat = x[:, 0].float().contiguous()
+        start = cache.length
+        text = torch.arange(items, dtype=torch.int32).repeat_interleave(length)
+        at = torch.arange(start, start + length, dtype=torch.int32).repeat(items)
+        real = None
+        if seen is not None and length > 1 and not bool(seen[:, start:].all()):
+            real = seen[:, start:].reshape(-1).nonzero()[:, 0]
+            text, at = text[real], at[real]
+        flat, places = x.reshape(items * length, -1), positions.expand(items, length).reshape(-1)
+        if real is not None:
+            flat, places = flat[real], places[real]
+
+        def kept(index: int) -> tuple[Tensor, Tensor]:
+            layer = self._layers[index]
+            return cache[index].claim(items, layer.groups, length, layer.size, self.dtype)
+
+        told = self.rows(flat, places, text, at, kept, torch.arange(items, dtype=torch.int32)[:, None], seen=seen)
+        if real is not None:
+            told = told.new_zeros(items * length, told.shape[1]).index_copy_(0, real, told)
+        return told.view(items, length, -1)
+
+    def rows(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        text: Tensor,
+        at: Tensor,
+        kept: Callable[[int], tuple[Tensor, Tensor]],
+        tables: Tensor,
+        *,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens of any texts through all layers and the last norm; their keys and values are kept.
+
+        Args:
+            x: (R, D) embedded tokens. A text's own tokens see each other: each sees all up to itself.
+            positions: (R,) long, what rotary or learned positions are taken of.
+            text: (R,) int32, which text each is of: its row of ``tables``.
+            at: (R,) int32, its place in the text's blocks.
+            kept: a layer's number to its keys and values (blocks, G, size, K) each, contiguous, of the writer's dtype.
+            tables: (texts, blocks of one) int32: place t of a text is in its block t // size.
+            seen: (texts, places) bool: places that nobody sees are False; None: all are seen.
+
+        Returns:
+            (R, D) float32.
+        """
+        flat = x.float().contiguous()
+        if flat.data_ptr() == x.data_ptr():
+            flat = flat.clone()  # it is worked on in place
         cos = sin = None
         if self._decoder.embed_positions is not None:
-            flat = flat + F.embedding(positions[:, 0], self._decoder.embed_positions.weight).float()
+            flat += F.embedding(positions, self._decoder.embed_positions.weight).float()
         else:
-            cos, sin = self._rotary(positions[:, 0])
-        seen = None if mask is None else mask.view(rows, -1)
-        work = torch.empty(rows * max(layer.work + layer.heads * (cache.length + 1) for layer in self._layers))
-        threads = ctypes.c_int32(torch.get_num_threads())
+            cos, sin = self._rotary(positions)
+        count, most = len(flat), int(at.max())
+        threads = torch.get_num_threads()
+        each = max(layer.heads // layer.groups for layer in self._layers)
+        work = torch.empty(max(layer.work for layer in self._layers) * count + threads * each * (most + 1))
+        seen = None if seen is None else seen.contiguous()
+        rows = _CRows(
+            count=count,
+            text=text.data_ptr(),
+            at=at.data_ptr(),
+            seen=None if seen is None else seen.data_ptr(),
+            step=0 if seen is None else seen.stride(0),
+            cos=None if cos is None else cos.data_ptr(),
+            sin=None if sin is None else sin.data_ptr(),
+        )
+        tables = tables.contiguous()
         for index, layer in enumerate(self._layers):
-            keys, values, at = cache[index].claim(rows, layer.groups, layer.size, self.dtype)
+            keys, values = kept(index)
+            cache = _CCache(keys.data_ptr(), values.data_ptr(), keys.shape[2], tables.data_ptr(), tables.shape[1])
             self._library.rebus_layer(
                 layer.address,
-                rows,
+                ctypes.addressof(cache),
+                ctypes.addressof(rows),
                 flat.data_ptr(),
                 work.data_ptr(),
-                keys.data_ptr(),
-                values.data_ptr(),
-                keys.shape[2],
-                at,
-                None if seen is None else seen.data_ptr(),
-                0 if seen is None else seen.stride(0),
-                None if cos is None else cos.data_ptr(),
-                None if sin is None else sin.data_ptr(),
-                threads,
+                most,
+                ctypes.c_int32(threads),
             )
         out = torch.empty_like(flat)
         norm = self._norm
         self._library.rebus_norm(
-            norm.kind, rows, flat.data_ptr(), out.data_ptr(), flat.shape[1], norm.scale, norm.shift, norm.eps
-        )
-        return out[:, None]
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(R, D) -> (R, V)."""
-        rows = hidden.numel() // hidden.shape[-1]
-        if rows > FEW:
-            return self._rest.logits(hidden.to(self.dtype))
-        hidden = hidden.float().contiguous()
-        out, work = torch.empty(*hidden.shape[:-1], len(self._head)), torch.empty_like(hidden)
-        width, threads = hidden.shape[-1], ctypes.c_int32(torch.get_num_threads())
-        self._library.rebus_product(
-            self._half,
-            rows,
-            hidden.data_ptr(),
-            self._head.data_ptr(),
-            len(self._head),
-            width,
-            out.data_ptr(),
-            work.data_ptr(),
-            threads,
+            norm.kind, count, flat.data_ptr(), out.data_ptr(), flat.shape[1], norm.scale, norm.shift, norm.eps
         )
         return out
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., D) -> (..., V) float32."""
+        return self._head.exact(hidden)
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, K/2), looked up in tables that grow as texts do."""
@@ -146,6 +199,14 @@ class Native:
             cos, sin = rotary_tables(every, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)
             self._cos, self._sin = cos[0, 0].contiguous(), sin[0, 0].contiguous()
         return self._cos[positions], self._sin[positions]
+
+
+def _looks_back(mask: Tensor | None, length: int) -> bool:
+    """Whether each token sees what the last one sees, up to itself: mask (B, 1, L, Lk) bool, or none."""
+    if mask is None or length == 1:
+        return True
+    seen = mask[:, 0, -1:]  # (B, 1, Lk)
+    return bool(torch.equal(mask[:, 0], seen & causal_mask(length, mask.shape[-1], mask.device)))
 
 
 _FIELDS: list[tuple[str, Any]] = [
@@ -163,17 +224,42 @@ class _CLayer(ctypes.Structure):
     _fields_ = _FIELDS
 
 
+class _CCache(ctypes.Structure):
+    """``Cache`` of native.c."""
+
+    _fields_ = (
+        ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p),
+        ("size", ctypes.c_int64),
+        ("tables", ctypes.c_void_p),
+        ("step", ctypes.c_int64),
+    )
+
+
+class _CRows(ctypes.Structure):
+    """``Rows`` of native.c."""
+
+    _fields_ = (
+        ("count", ctypes.c_int64),
+        ("text", ctypes.c_void_p),
+        ("at", ctypes.c_void_p),
+        ("seen", ctypes.c_void_p),
+        ("step", ctypes.c_int64),
+        ("cos", ctypes.c_void_p),
+        ("sin", ctypes.c_void_p),
+    )
+
+
 class _Layer:
     """One layer's sizes and the addresses of its weights; keeps what it points to."""
 
-    def __init__(self, layer: DecoderLayer, half: int) -> None:
+    def __init__(self, layer: DecoderLayer, tiles: Callable[[nn.Module], Tiles]) -> None:
         attention = layer.self_attn
         self.heads, self.groups, self.size = attention.heads, attention.kv_heads, attention.head_dim
         self._kept: list[Any] = [*layer.parameters()]
         up, gate, down, act = _feedforward(layer.mlp)
         width, hidden, inside = attention.q_proj.in_features, up.out_features, attention.heads * attention.head_dim
-        widest = max(width, inside)
-        self.work = 2 * widest + inside + 2 * self.groups * self.size + 3 * hidden
+        self.work = 2 * max(width, inside) + inside + 2 * self.groups * self.size + 3 * hidden + 6
         first, second = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
         self._kept += [first, second]
         linears = {
@@ -193,7 +279,7 @@ class _Layer:
             hidden=hidden,
             norm=first.kind,
             act=act,
-            half=half,
+            half=tiles(up).half,
             eps=first.eps,
             n1=first.scale,
             n1b=first.shift,
@@ -204,10 +290,11 @@ class _Layer:
         )
         for name, linear in linears.items():
             if linear is not None:
-                weight = folded(linear).detach().contiguous()
-                self._kept.append(weight)
-                setattr(self._made, f"w{name}", weight.data_ptr())
-                setattr(self._made, f"b{name}", None if linear.bias is None else self._vector(linear.bias))
+                made = tiles(linear)
+                self._kept.append(made)
+                weight, bias = made.addresses
+                setattr(self._made, f"w{name}", weight)
+                setattr(self._made, f"b{name}", bias)
         self.address = ctypes.addressof(self._made)
 
     def _vector(self, tensor: Tensor) -> int:
@@ -239,7 +326,8 @@ def library() -> Any:
     if platform.system() != "Linux" or compiler is None:
         return None
     words = [compiler, *FLAGS]
-    made = hashlib.sha256(SOURCE.read_bytes() + repr((words, _processor())).encode()).hexdigest()[:20]
+    source = b"".join(file.read_bytes() for file in SOURCES)
+    made = hashlib.sha256(source + repr((words, _processor())).encode()).hexdigest()[:20]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rebus"
     file = folder / f"native-{made}.so"
     try:
@@ -247,7 +335,7 @@ def library() -> Any:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=folder) as beside:
                 new = Path(beside) / "native.so"
-                words += ["-o", str(new), str(SOURCE), "-lm"]
+                words += ["-o", str(new), str(SOURCES[0]), "-lm"]
                 subprocess.run(words, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own source
                 new.replace(file)
         return _declared(ctypes.CDLL(str(file)))
@@ -258,10 +346,11 @@ def library() -> Any:
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     """With the types of its functions' arguments."""
     pointer, whole, count = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
-    layer: list[Any] = [pointer, whole, *[pointer] * 4, whole, whole, pointer, whole, pointer, pointer, count]
-    library.rebus_layer.argtypes = layer
+    library.rebus_layer.argtypes = [*[pointer] * 5, whole, count]
     library.rebus_norm.argtypes = [whole, whole, pointer, pointer, whole, pointer, pointer, ctypes.c_double]
-    library.rebus_product.argtypes = [whole, whole, pointer, pointer, whole, whole, pointer, pointer, count]
+    product: list[Any] = [whole, whole, *[pointer] * 3, whole, whole, pointer, whole, pointer, count]
+    library.rebus_product.argtypes = product
+    library.rebus_lanes.restype = whole
     for function in (library.rebus_layer, library.rebus_norm, library.rebus_product):
         function.restype = None
     return library

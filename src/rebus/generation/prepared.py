@@ -14,7 +14,8 @@ decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,27 +33,32 @@ from rebus.nn.rotary import rotary_tables
 PACKED_FOR = 8  # rows of the product that the packed layout is chosen for; measured best for 1 to 64 rows alike
 
 
+MakeProduct = Callable[[Sequence[nn.Module], torch.dtype], "Product"]
+
+
 class Prepared:
     """A ``Writer`` made of a decoder's weights.
 
     Args:
         decoder: stays as it is; float32 or bfloat16.
+        product: makes one product of several linear layers; unless given, as PyTorch has it.
     """
 
-    def __init__(self, decoder: Decoder) -> None:
+    def __init__(self, decoder: Decoder, product: MakeProduct | None = None) -> None:
         weight = decoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size
         self.bounded = decoder.embed_positions is not None
         self._decoder, self._tables = decoder, (torch.empty(0), torch.empty(0))
+        product = product or Packed
         with torch.inference_mode():
             self._embeddings = weight.detach().to(self.dtype)
             places = decoder.embed_positions
             self._places = None if places is None else places.weight.detach().to(self.dtype)
-            self._layers = [_Layer(layer, self.dtype) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+            layers = [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+            self._layers = [_Layer(layer, self.dtype, product) for layer in layers]
             self._norm = _norm(decoder.norm, self.dtype)
-            head = weight if decoder.lm_head is None else decoder.lm_head.weight
-            self._head = _Linear([head], [None], self.dtype)
+            self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, L) long -> (B, L, D)."""
@@ -135,24 +141,21 @@ class _Rows:
 class _Layer:
     """One decoder layer over rows: (N, D) -> (N, D)."""
 
-    def __init__(self, layer: DecoderLayer, dtype: torch.dtype) -> None:
+    def __init__(self, layer: DecoderLayer, dtype: torch.dtype, product: MakeProduct) -> None:
         one = layer.self_attn
         self.heads, self.kv_heads, self.head_dim = one.heads, one.kv_heads, one.head_dim
         self.before = _norm(layer.input_layernorm, dtype)
-        self.qkv = _Linear(*_parts(one.q_proj, one.k_proj, one.v_proj), dtype)
+        self.qkv = product([one.q_proj, one.k_proj, one.v_proj], dtype)
         self.q_norm = None if one.q_norm is None else _norm(one.q_norm, dtype)
         self.k_norm = None if one.k_norm is None else _norm(one.k_norm, dtype)
-        self.out = _Linear(*_parts(one.o_proj), dtype)
+        self.out = product([one.o_proj], dtype)
         self.between = _norm(layer.post_attention_layernorm, dtype)
         mlp = layer.mlp
         self.act: Callable[[Tensor], Tensor] | None = None
         if isinstance(mlp, SwiGLU):
-            self.up, self.down = (
-                _Linear(*_parts(mlp.gate_proj, mlp.up_proj), dtype),
-                _Linear(*_parts(mlp.down_proj), dtype),
-            )
+            self.up, self.down = product([mlp.gate_proj, mlp.up_proj], dtype), product([mlp.down_proj], dtype)
         elif isinstance(mlp, MLP):
-            self.up, self.down = _Linear(*_parts(mlp.fc1), dtype), _Linear(*_parts(mlp.fc2), dtype)
+            self.up, self.down = product([mlp.fc1], dtype), product([mlp.fc2], dtype)
             self.act = ACTIVATIONS[mlp.activation]
 
     def __call__(
@@ -191,14 +194,32 @@ class _Layer:
         return mixed.transpose(1, 2).reshape(items * length, heads * size)
 
 
-class _Linear:
-    """Several linear layers of one input as one product, packed where oneDNN is there for it."""
+class Product(Protocol):
+    """Linear layers of one input, their outputs one after the other."""
 
-    def __init__(self, weights: list[Tensor], biases: list[Tensor | None], dtype: torch.dtype) -> None:
-        weight = torch.cat([one.detach() for one in weights]).to(dtype).contiguous()
-        known = [one.detach() for one in biases if one is not None]
+    def __call__(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out)."""
+        ...
+
+    def add(self, x: Tensor, to: Tensor) -> Tensor:
+        """The product, added to ``to``."""
+        ...
+
+
+class Packed:
+    """Several linear layers of one input as one product, packed where oneDNN is there for it.
+
+    Args:
+        layers: linear layers, or the embedding that is tied to what is predicted.
+        dtype: of the copy.
+    """
+
+    def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
+        weights, biases = zip(*(weight_and_bias(layer) for layer in layers), strict=True)
+        weight = torch.cat(weights).to(dtype).contiguous()
+        known = [one for one in biases if one is not None]
         if known and len(known) < len(biases):
-            known = [w.new_zeros(len(w)) if b is None else b.detach() for w, b in zip(weights, biases, strict=True)]
+            known = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
         self.bias = torch.cat(known).to(dtype) if known else None
         able = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
         self.packed = able and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -219,8 +240,12 @@ class _Linear:
         return made
 
 
-def _parts(*layers: nn.Linear) -> tuple[list[Tensor], list[Tensor | None]]:
-    return [folded(layer) for layer in layers], [layer.bias for layer in layers]
+def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
+    """(out, in) and (out,), adapters folded in."""
+    if isinstance(layer, nn.Embedding):
+        return layer.weight.detach(), None
+    assert isinstance(layer, nn.Linear)  # noqa: S101 - a decoder has no others
+    return folded(layer).detach(), None if layer.bias is None else layer.bias.detach()
 
 
 def _norm(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:

@@ -66,19 +66,15 @@ class LayerCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
-    def claim(self, items: int, heads: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, int]:
-        """Room for one more token, for code that writes it there itself.
-
-        Returns:
-            Both whole buffers (B, G, room, K), and the place of the token in them.
-        """
-        if self._keys is None or self._values is None or self.length == self._keys.shape[2]:
-            blank = torch.zeros((), dtype=dtype).expand(items, heads, 1, size)
+    def claim(self, items: int, heads: int, tokens: int, size: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Room for more tokens, for code that writes them there itself: both whole buffers (B, G, room, K)."""
+        if self._keys is None or self._values is None or self.length + tokens > self._keys.shape[2]:
+            blank = torch.zeros((), dtype=dtype).expand(items, heads, tokens, size)
             self.append(blank, blank)
         else:
-            self.length += 1
+            self.length += tokens
         assert self._keys is not None and self._values is not None  # noqa: S101, PT018 - made above
-        return self._keys, self._values, self.length - 1
+        return self._keys, self._values
 
     def select(self, items: Tensor) -> None:
         """Keep, repeat or reorder items; see ``KVCache.select``."""
