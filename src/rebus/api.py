@@ -12,12 +12,12 @@ from typing import Any, Literal
 
 from rebus.comparison import Comparison
 from rebus.comparison import compare as compare_strategies
-from rebus.data.check import CheckReport, check_table
-from rebus.data.kinds import infer
-from rebus.data.readers import read_table
-from rebus.data.splits import assign_splits
+from rebus.data.check import CheckReport
 from rebus.errors import RecipeError
+from rebus.explain.honesty import Honesty
+from rebus.explain.model import Model, load
 from rebus.recipe import Kind, Recipe, TaskSettings, as_yaml, load_recipe, override
+from rebus.report.checked import check_maps
 from rebus.report.compose import keep_ablation, write_outputs
 from rebus.run.contrast import summed_loss
 from rebus.run.elsewhere import name_towers
@@ -26,10 +26,9 @@ from rebus.run.evaluate import evaluate_run as evaluate_folder
 from rebus.run.folder import Run
 from rebus.run.indexing import IndexSummary, index_run
 from rebus.run.learn import learn, make_ready
-from rebus.run.model import Model, load
+from rebus.run.looking import look_at
 from rebus.run.predict import PredictSummary
 from rebus.run.predict import predict_table as predict_folder
-from rebus.run.prepare import filled
 from rebus.run.prompts import judge_frozen
 from rebus.run.search import Hit, find_run
 from rebus.run.sizes import unsay
@@ -286,13 +285,7 @@ def check(
     Raises:
         DataError: the table cannot be read at all.
     """
-    made = make_recipe(data, task, recipe, settings)
-    table = read_table(made.data)
-    inference = infer(table, made.data.kinds, [entry.name for entry in made.tasks])
-    tasks = filled(made.tasks, inference) if made.tasks or inference.tasks else []
-    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
-    splits = assign_splits(table, made.data.split, pictures, seed=0)
-    return check_table(table, made.data, inference.kinds, tasks, splits)
+    return look_at(make_recipe(data, task, recipe, settings)).report
 
 
 def write_report(run: str | Path, *, lang: str = "en") -> Path:
@@ -377,9 +370,11 @@ __all__ = [
     "Comparison",
     "DryRun",
     "Hit",
+    "Honesty",
     "IndexSummary",
     "Model",
     "check",
+    "check_maps",
     "compare",
     "demo",
     "dry_run",

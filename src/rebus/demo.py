@@ -19,6 +19,8 @@ from rich.table import Table as Grid
 
 from rebus.data.demo.write import write_scenes
 from rebus.errors import RunError
+from rebus.explain.honesty import Effort, Honesty, measure_rows
+from rebus.explain.honesty.store import keep_honesty
 from rebus.recipe import Recipe, load_recipe
 from rebus.report.compose import write_outputs
 from rebus.report.contents import Example, Plot, ReportData, Table
@@ -32,6 +34,8 @@ from rebus.tasks import Prediction
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 TEST_SCENES = 200  # by seen artists, and again as many by unseen ones
 BLIND_SHARE = 0.08  # of the minutes go to the model that never sees a picture
+MAPPED = Effort(points=48, curves=6, sanity=3, steps=9, cascade=False)  # about ten seconds
+METHODS = ("saliency", "rollout", "relevance", "attention")  # those that cost one pass
 SAID: dict[str, dict[str, Any]] = {
     "en": {
         "scenes": "Writing scenes from pictures by eight artists; two of them are kept for the test.",
@@ -41,6 +45,8 @@ SAID: dict[str, dict[str, Any]] = {
         "columns": ["question", "unseen artists", "seen artists", "most frequent answer", "question only"],
         "mean": "mean over types",
         "languages": "English {en:.1%}, Chinese {zh:.1%} of questions right (unseen artists).",
+        "maps": "Asked where a thing is, its maps point at that thing {rate:.0%} of the time ({low:.0%} to {high:.0%}; "
+        "a random point: {chance:.0%}).",
         "asked": "Six questions about six pictures by artists it never saw:",
         "true": "true",
         "next": "Type next:",
@@ -59,6 +65,7 @@ SAID: dict[str, dict[str, Any]] = {
         "columns": ["问题", "没见过的画家", "见过的画家", "最常见的答案", "只看问题"],
         "mean": "各类平均",
         "languages": "答对的比例：英文 {en:.1%}，中文 {zh:.1%}（没见过的画家）。",
+        "maps": "问某物在哪里时，解释图有 {rate:.0%} 指着该物（{low:.0%} 到 {high:.0%}；随机一点：{chance:.0%}）。",
         "asked": "关于六张没见过的画家的图，问六个问题：",
         "true": "正确答案",
         "next": "接下来可以输入：",
@@ -126,6 +133,8 @@ def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train
     console.print(said["judge"])
     figures, source, rows, told = judge_both(run, blind_run)
     print_figures(console, figures, lang)
+    honesty = measure_maps(run, source, rows)
+    print_maps(console, honesty, lang)
     examples = six(source, rows, told, said["group"])
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
@@ -178,6 +187,20 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     )
     unseen = [place for place in range(len(rows)) if new[place]]
     return figures, source, [rows[i] for i in unseen], [told[i] for i in unseen]
+
+
+def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Honesty | None:
+    """Whether the maps of answers to "where is the ..." can be believed; kept in the Run. None where none is asked."""
+    asked = [row for row in rows if source.values["type"][row] == "where"]
+    if not asked or source.store is None:
+        return None
+    predictor = Predictor.open(run.folder)
+    task, table = predictor.task("answer"), source.store.table
+    found = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
+    found.table, found.split = table.name, "test"
+    found.settings["only"] = {"type": "where", "seen": "false"}
+    keep_honesty(run.folder, task.name, found.as_dict())
+    return found
 
 
 def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
@@ -254,6 +277,14 @@ def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
     console.print(said["languages"].format(**figures.languages))
 
 
+def print_maps(console: Console, found: Honesty | None, lang: str) -> None:
+    """How often the maps point at what was asked about, beside a random point."""
+    if found is not None and "pointing" in found.random:
+        rate, low, high = found.methods[found.method].figures["pointing"]
+        chance = found.random["pointing"].value
+        console.print(SAID[lang]["maps"].format(rate=rate, low=low, high=high, chance=chance))
+
+
 def print_examples(console: Console, examples: list[Example], lang: str) -> None:
     """Question, answer and truth, one line each."""
     said = SAID[lang]
@@ -273,6 +304,7 @@ def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
         f"open {run.report_path}",
         f"rebus chat {run.folder} --image {picture}",
         f'rebus ask {run.folder} {picture} "What is in the picture?" "图里有什么？"',
+        f'rebus explain {run.folder} --image {picture} --text "How many things are there?"',
         f"rebus evaluate {run.folder} --by artist",
         "rebus train YOUR-TABLE.csv",
     ):

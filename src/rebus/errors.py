@@ -7,6 +7,8 @@
     ├── RunError               a Run folder that is missing, half written, full or locked
     │   └── WeightsError       weights of another shape, missing or extra tensors
     ├── TrainingError          a run that cannot go on (the loss is not finite, no step fits)
+    ├── EngineClosedError      a request to an engine that writes no more
+    ├── QueueFullError         a request too many; says after how many seconds to ask again
     └── MissingPackageError    an optional library that is not installed; says the exact pip line
 
 Every error has the same four parts, so that a message can be acted on without reading any code:
@@ -63,6 +65,22 @@ class WeightsError(RunError):
 
 class TrainingError(RebusError):
     """A run cannot go on."""
+
+
+class EngineClosedError(RebusError):
+    """The engine is being stopped: it takes no more requests, and could not finish this one."""
+
+
+class QueueFullError(RebusError):
+    """There are too many requests already.
+
+    Args:
+        retry_after: seconds after which there is probably room.
+    """
+
+    def __init__(self, where: str | Path, expected: str, found: str, do: str, retry_after: float = 1.0) -> None:
+        super().__init__(where, expected, found, do)
+        self.retry_after = retry_after
 
 
 class MissingPackageError(RebusError):

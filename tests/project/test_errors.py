@@ -15,6 +15,8 @@ TREE = {
     "RunError": "RebusError",
     "WeightsError": "RunError",
     "TrainingError": "RebusError",
+    "EngineClosedError": "RebusError",
+    "QueueFullError": "RebusError",
     "MissingPackageError": "RebusError",
 }
 

@@ -19,13 +19,17 @@ from rebus.cli import (
     demo,
     doctor,
     evaluate,
+    explain,
     export,
     find,
+    flow,
     generate,
     index,
     predict,
     recipe,
     report,
+    serve,
+    studio,
     tokenizer,
     train,
 )
@@ -75,8 +79,12 @@ app.add_typer(data, name="data")
 pieces.command("train")(told(tokenizer.train))
 pieces.command("inspect")(told(tokenizer.inspect))
 app.add_typer(pieces, name="tokenizer")
+app.command("serve")(told(serve.serve))
+app.command("studio")(told(studio.studio))
 app.command("export")(told(export.export))
 app.command("demo")(told(demo.demo))
+app.command("explain")(told(explain.explain))
+app.command("flow")(told(flow.flow))
 app.command("report")(told(report.report))
 app.command("recipe")(told(recipe.recipe))
 app.command("doctor")(told(doctor.doctor))

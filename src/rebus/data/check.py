@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rebus.data import measures
 from rebus.data.column_kind import split_labels
-from rebus.data.duplicates import duplicate_rows, shared_texts
+from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.table import Table
@@ -44,6 +44,7 @@ class CheckReport:
         warnings: what a person should know.
         skipped: rows that the reader already left out.
         places: a row's file and line, for the rows named here.
+        fingerprint: of the table's content; see ``rebus.data.duplicates.fingerprint``.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CheckReport:
     warnings: list[str] = field(default_factory=list)
     skipped: list[DataError] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @property
     def good(self) -> bool:
@@ -72,6 +74,7 @@ class CheckReport:
         return {
             "name": self.name,
             "rows": self.rows,
+            "fingerprint": self.fingerprint,
             "kinds": dict(self.kinds),
             "tasks": self.tasks,
             "splits": self.splits,
@@ -131,7 +134,7 @@ def check_table(
         _rows(report, table, tasks, values)
         for task in tasks:
             _targets(report, table, task, values, splits)
-    report.duplicates = duplicate_rows(table)
+    report.duplicates, report.fingerprint = duplicate_rows(table), fingerprint(table)
     if splits and not report.pictures:
         texts = [name for name, kind in kinds.items() if kind == "text"]
         joined = [" ".join(str(values[name][row]) for name in texts) for row in range(len(table))] if texts else []

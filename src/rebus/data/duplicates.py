@@ -38,6 +38,18 @@ def duplicate_rows(table: Table) -> list[tuple[int, int]]:
     return twice
 
 
+def fingerprint(table: Table) -> str:
+    """A table's content as 32 hexadecimal digits: its columns' names and every cell, in the order of the rows.
+
+    A picture that is named by its path counts by that name; one inside the table counts by its bytes.
+    """
+    digest = hashlib.sha256("\0".join(table.columns).encode("utf-8", "surrogatepass"))
+    listed = [[_hashable(value) for value in table.column(name)] for name in table.columns]
+    for row in zip(*listed, strict=True):
+        digest.update(repr(row).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
+
+
 def shared_texts(texts: Sequence[str], splits: Sequence[str]) -> list[tuple[int, int]]:
     """(held-out row, training row) with the same text but for case, space and punctuation; one pair a held-out row.
 

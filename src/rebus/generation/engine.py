@@ -216,7 +216,7 @@ class Engine:
         reading = self.read(prompts, source, room=sampling.max_new_tokens, prefix=prefix)
         reading.select([row for row in range(len(prompts)) for _ in range(each)])
         texts = [
-            _Text(number * each + sample, sampling, constraint.fork() if constraint is not None else None)
+            Holding(number * each + sample, sampling, constraint.fork() if constraint is not None else None)
             for number in numbers
             for sample in range(each)
         ]
@@ -230,7 +230,7 @@ class Engine:
                 chooser.note(chosen)
                 full = made == sampling.max_new_tokens
                 alive = []
-                for row, (text, token) in enumerate(zip(texts, _tokens(logits, chosen, sampling), strict=True)):
+                for row, (text, token) in enumerate(zip(texts, tokens_of(logits, chosen, sampling), strict=True)):
                     cut = full or len(repeated[row]) + made > reading.limit
                     step = text.take(token, self.eos_ids, cut)
                     if step.end is None:
@@ -267,14 +267,21 @@ class Engine:
         ]
 
 
-class _Text:
-    """One text while it is being written: the tokens that may yet turn out to be a stop sequence are held back."""
+class Holding:
+    """One text while it is being written: the tokens that may yet turn out to be a stop sequence are held back.
+
+    Args:
+        number: of the text in its call.
+        sampling: says which sequences stop it.
+        constraint: its own, or none.
+    """
 
     def __init__(self, number: int, sampling: Sampling, constraint: Constraint | None) -> None:
         self.number, self.stop, self.constraint = number, sampling.stop, constraint
         self.held: list[Token] = []
 
     def take(self, token: Token, eos_ids: frozenset[int], cut: bool) -> Step:
+        """Go on with a token; ``cut``: there is no room for another."""
         if token.id in eos_ids:
             return self._step(self.held, "eos", token)
         if self.constraint is not None:
@@ -300,13 +307,13 @@ def _begun(ids: tuple[int, ...], stop: tuple[int, ...]) -> int:
     return next((size for size in range(longest, 0, -1) if ids[-size:] == stop[:size]), 0)
 
 
-def _allowed(texts: Sequence[_Text]) -> Tensor | None:
+def _allowed(texts: Sequence[Holding]) -> Tensor | None:
     """(R, V) bool; None where nothing is constrained."""
     masks = [text.constraint.allowed() for text in texts if text.constraint is not None]
     return torch.stack(masks) if masks else None
 
 
-def _tokens(logits: Tensor, chosen: Tensor, sampling: Sampling) -> list[Token]:
+def tokens_of(logits: Tensor, chosen: Tensor, sampling: Sampling) -> list[Token]:
     """The chosen tokens with their log-probabilities."""
     total = logits.logsumexp(-1, keepdim=True)
     scores = (logits.gather(1, chosen[:, None]) - total)[:, 0].tolist()

@@ -191,6 +191,10 @@ class Native:
         """(..., D) -> (..., V) float32."""
         return self._head.exact(hidden)
 
+    def heads(self, index: int) -> tuple[int, int]:
+        """A layer's G and K: the shape of what it keeps."""
+        return self._layers[index].groups, self._layers[index].size
+
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, K/2), looked up in tables that grow as texts do."""
         if (last := int(positions.max())) >= len(self._cos):

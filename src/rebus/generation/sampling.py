@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rebus.errors import RecipeError
 
 NEVER = float("-inf")
+_BLOCK = 256  # ids whose probabilities are summed up together before one is looked for among them
 _FEW = 1024  # a nucleus is looked for among so many likeliest tokens before all are sorted
 
 
@@ -117,12 +119,21 @@ def keep_min_p(logits: Tensor, share: float) -> None:
 def draw(logits: Tensor, dice: Sequence[torch.Generator]) -> Tensor:
     """(R, V) -> (R,) ids: one uniform number a text, looked up in the cumulative probabilities in the ids' order.
 
-    That order, unlike one by probability, does not change where rounding does.
+    That order, unlike one by probability, does not change where rounding does. Sums of blocks of ids are looked up
+    first, then the ids of one block.
     """
-    reached = logits.softmax(-1).double().cumsum(-1)
+    chance = logits.softmax(-1)
+    parts = functional.pad(chance, (0, -chance.shape[-1] % _BLOCK)).view(len(logits), -1, _BLOCK)
+    sums = parts.sum(-1, dtype=torch.float64)
+    reached = sums.cumsum(-1)
     thrown = torch.stack([torch.rand(1, generator=die, dtype=torch.float64) for die in dice])
-    found = torch.searchsorted(reached, thrown * reached[:, -1:], right=True)
-    return found.clamp(max=logits.shape[-1] - 1)[:, 0]
+    aim = thrown * reached[:, -1:]
+    # the first that reaches further, hence holds something; the bound is for a model that gives no numbers
+    block = torch.searchsorted(reached, aim, right=True).clamp(max=reached.shape[-1] - 1)
+    inside = parts.gather(1, block[..., None].expand(-1, -1, _BLOCK))[:, 0].double().cumsum(-1)
+    rest = aim - (reached.gather(1, block) - sums.gather(1, block))
+    rest = torch.minimum(rest, torch.nextafter(inside[:, -1:], inside.new_zeros(()))).clamp(min=0.0)
+    return (block * _BLOCK + torch.searchsorted(inside, rest, right=True)).clamp(max=logits.shape[-1] - 1)[:, 0]
 
 
 class Chooser:
@@ -148,6 +159,17 @@ class Chooser:
                 self._seen[row, list(prompt)] = True
         if sampling.frequency_penalty or sampling.presence_penalty:
             self._counts = torch.zeros(len(prompts), vocab_size)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Chooser]) -> Chooser:
+        """One for the texts of all, whose settings differ at most in seeds. It throws their own dice; what it notes is
+        lost on them.
+        """
+        made = cls(parts[0].sampling, [], [], 0)
+        made.dice = [die for part in parts for die in part.dice]
+        made._seen = _stacked([part._seen for part in parts])
+        made._counts = _stacked([part._counts for part in parts])
+        return made
 
     def scores(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
         """Logits after penalties, (R, V); minus infinity where ``allowed`` is False."""
@@ -190,6 +212,11 @@ class Chooser:
             self._seen = self._seen[list(rows)]
         if self._counts is not None:
             self._counts = self._counts[list(rows)]
+
+
+def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 def _mixed(seed: int, number: int) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.models.features import Features, masked_mean
+from rebus.nn.attention import record
 
 Names = tuple[tuple[tuple[int, ...], ...], ...]  # label: its names: their token ids
 
@@ -86,5 +87,7 @@ class NamingHead(nn.Module):
         alike = alike.masked_fill(~shown.mask[:, None, :], -1.0)
         alike = torch.cat([alike, self.absent.expand(*alike.shape[:2], 1)], dim=-1)
         share = (alike * self.scale).softmax(-1)[..., :-1]  # (R, L, P)
-        found: Tensor = share.to(shown.tokens.dtype) @ self.look_up(shown.tokens)
+        weights, values = share.to(shown.tokens.dtype)[:, None], self.look_up(shown.tokens)[:, None]  # of one head
+        record(self, weights, values, cross=True)
+        found: Tensor = (weights @ values)[:, 0]
         return words + found

@@ -39,13 +39,13 @@ class Recorded:
     """One call of one attention.
 
     Attributes:
-        module: which attention.
+        module: which attention; whatever else looks something up by weights may record itself with ``record``.
         weights: (B, H, Lq, Lk), still attached to the graph, so that gradients with respect to them can be taken.
         values: (B, H, Lk, K); ``weights @ values`` is what goes into the output projection.
         cross: whether keys and values came from a memory.
     """
 
-    module: Attention
+    module: nn.Module
     weights: Tensor
     values: Tensor
     cross: bool
@@ -66,6 +66,13 @@ def recording() -> Iterator[list[Recorded]]:
         yield kept
     finally:
         _recorder.reset(token)
+
+
+def record(module: nn.Module, weights: Tensor, values: Tensor, *, cross: bool) -> None:
+    """Keep one call's weights, where somebody is recording; free otherwise. See ``Recorded``."""
+    kept = _recorder.get()
+    if kept is not None:
+        kept.append(Recorded(module, weights, values, cross))
 
 
 class Attention(nn.Module):

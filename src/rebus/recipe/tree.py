@@ -261,6 +261,18 @@ class Train(Section):
     keep: int = Field(2, ge=1, description="checkpoints kept")
 
 
+class Report(Section):
+    """What the report of a run tells beside its figures."""
+
+    groups: list[str] | None = Field(
+        None, description="columns whose values are judged apart; None: those of few values that are not learned from"
+    )
+    explained: int = Field(4, ge=0, description="test examples whose answers are explained; 0: none")
+    watts_per_core: float = Field(
+        5.0, gt=0, description="power of a busy processor core, for the estimate where counters cannot be read"
+    )
+
+
 class Recipe(Section):
     """Everything that decides a run."""
 
@@ -277,6 +289,7 @@ class Recipe(Section):
         default_factory=list, description="what is learned; empty: found from the columns"
     )
     train: Train = Field(default_factory=Train, description="the loop")
+    report: Report = Field(default_factory=Report, description="what the report tells")
 
     def save_text(self) -> str:
         """The recipe as YAML, every setting present."""

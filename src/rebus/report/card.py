@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from rebus import atomic
 from rebus.report import labels
-from rebus.report.contents import ReportData, Result, Table
+from rebus.report.contents import Example, ReportData, Result, Table
 
 _SPECIAL = re.compile(r"([\\`*_\[\]|#~])")
 
@@ -33,17 +34,24 @@ def render_card(data: ReportData, language: str = "en") -> str:
     if data.summary:
         parts.append(_plain(data.summary))
     parts += [f"## {words['results']}", _results(data, language)]
+    parts += _sections(data, "results")
     parts += [f"### {_plain(table.title)}\n\n{_table(table)}" for table in data.tables]
+    parts += _sections(data, "tables", "examples", "plots")
     parts += _listed(words["about"], data.facts)
+    parts += _sections(data, "about")
     parts += _listed(words["data"], [*data.data, *_splits(data, words)])
     if data.warnings:
         parts += [f"### {words['warnings']}", _bullets(data.warnings)]
+    parts += _sections(data, "data")
     if data.commands:
         parts.append(f"## {words['usage']}")
         parts += [f"{_plain(what)}\n\n{_code(command)}" for what, command in data.commands]
+    parts += _sections(data, "commands")
     parts += _listed(words["machine"], data.hardware)
+    parts += _sections(data, "machine")
     if data.limits:
         parts += [f"## {words['limits']}", _bullets(data.limits)]
+    parts += _sections(data, "limits")
     parts.append(f"{words['made_by']} {_plain(data.version)}".strip())
     return "\n\n".join(parts) + "\n"
 
@@ -131,6 +139,42 @@ def markdown_grid(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([line(head), "|" + "---|" * len(head), *(line(row) for row in rows)])
 
 
+def _sections(data: ReportData, *after: str) -> list[str]:
+    """The sections that follow some parts of the page; examples are told in words, plots are left to the report."""
+    parts: list[str] = []
+    for section in data.sections:
+        if section.after not in after:
+            continue
+        parts += [f"## {_plain(section.title)}", *(_prose(paragraph) for paragraph in section.text)]
+        if section.points:
+            parts.append(_bullets(list(section.points)))
+        if section.facts:
+            parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in section.facts))
+        parts += [f"### {_plain(table.title)}\n\n{_table(table)}" for table in section.tables]
+        told = [_told(one) for one in section.examples]
+        if told:
+            parts.append("\n".join(f"- {line}" for line in told))
+    return parts
+
+
+def _told(example: Example) -> str:
+    text = "".join(f"**{_plain(piece)}**" if strong else _spaced(piece) for piece, strong in _strongest(example.marked))
+    sign = {True: "✓ ", False: "✗ ", None: ""}[example.right]
+    said = [text or _plain(example.question), f"{sign}{_plain(example.answer)}", _plain(example.note)]
+    return " · ".join(part for part in said if part)
+
+
+def _strongest(marked: Sequence[tuple[str, float]]) -> list[tuple[str, bool]]:
+    """Pieces of a text, and whether each is at least half as strong as the strongest."""
+    most = max((abs(score) for _, score in marked), default=0.0)
+    return [(piece, most > 0 and abs(score) >= most / 2 and bool(piece.strip())) for piece, score in marked]
+
+
+def _spaced(piece: str) -> str:
+    """Plain text that keeps a space at its ends."""
+    return f"{' ' * piece[:1].isspace()}{_plain(piece)}{' ' * (len(piece) > 1 and piece[-1:].isspace())}"
+
+
 def _listed(title: str, items: list[tuple[str, str]]) -> list[str]:
     return [f"## {title}", "\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in items)] if items else []
 
@@ -147,6 +191,12 @@ def _code(command: str) -> str:
     longest = max((len(ticks) for ticks in re.findall("`+", command)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}sh\n{command}\n{fence}"
+
+
+def _prose(text: str) -> str:
+    """A paragraph whose code, between backticks, stays code."""
+    pieces = text.split("`")
+    return "".join(f"`{piece}`" if at % 2 else _spaced(piece) for at, piece in enumerate(pieces))
 
 
 def _plain(text: str) -> str:

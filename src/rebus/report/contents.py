@@ -18,6 +18,7 @@ from rebus.tasks.metrics import COUNTS, LOWER_IS_BETTER, Comparison
 Picture = str | Path | bytes | NDArray[np.uint8]  # a path, a file's bytes, or pixels (H, W, 3)
 Cell = str | int | float | None
 Bounds = tuple[float, float]
+AFTER = ("results", "tables", "examples", "plots", "about", "data", "machine", "commands", "limits")
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Example:
         group: heading under which it is shown, e.g. ``most confident mistakes``.
         confidence: the model's own, 0 to 1.
         note: anything else.
+        marked: the pieces of a text with how much each mattered (any scale, signed), shown as colours behind them.
     """
 
     answer: str
@@ -104,6 +106,32 @@ class Example:
     group: str = ""
     confidence: float | None = None
     note: str = ""
+    marked: Sequence[tuple[str, float]] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report with a heading of its own; what it does not have is left out.
+
+    Attributes:
+        name: its anchor on the page: lower-case letters and hyphens.
+        title: its heading.
+        text: paragraphs.
+        facts: (name, value) pairs.
+        tables, plots, examples: shown in this order.
+        points: sentences, one a line.
+        after: the part of the page that it follows, one of ``AFTER``.
+    """
+
+    name: str
+    title: str
+    text: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    tables: Sequence[Table] = ()
+    plots: Sequence[Plot] = ()
+    examples: Sequence[Example] = ()
+    points: Sequence[str] = ()
+    after: str = "examples"
 
 
 @dataclass
@@ -124,6 +152,7 @@ class ReportData:
         tables: per-type figures, languages and the like.
         plots: curves and the like.
         examples: shown in their order, gathered by group.
+        sections: parts with headings of their own, in their order; see ``rebus.report.sections``.
         hardware: time and machine: (name, value) pairs.
         commands: how to do it again and how to use it: (what for, command) pairs.
         limits: what the model is not good for, one sentence each.
@@ -147,6 +176,7 @@ class ReportData:
     tables: list[Table] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     examples: list[Example] = field(default_factory=list)
+    sections: list[Section] = field(default_factory=list)
     hardware: list[tuple[str, str]] = field(default_factory=list)
     commands: list[tuple[str, str]] = field(default_factory=list)
     limits: list[str] = field(default_factory=list)

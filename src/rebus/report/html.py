@@ -5,17 +5,22 @@ Knows no model and no Run folder: ReportData in, a page out.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rebus import atomic
 from rebus.errors import PictureError
 from rebus.report import labels
-from rebus.report.contents import Cell, Example, ReportData, Result, Table, grouped
+from rebus.report.contents import AFTER, Cell, Example, ReportData, Result, Section, Table, grouped
 from rebus.report.pictures import png_address, thumbnail
 
 _TEMPLATE = "template.html.j2"
+_FIGURES = re.compile(r"[-+\u2212]?\d[\d.,]*%?(?: \u2013 [-\u2212]?\d[\d.,]*%?)?")  # a figure, or an interval
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,14 @@ def render_report(data: ReportData, language: str = "en") -> str:
         words=words,
         data=data,
         sections=[name for name in _SECTIONS if _has(data, name)],
+        contents=_contents(data, words),
+        parts={after: [_section(data, one) for one in data.sections if one.after == after] for after in AFTER},
         results=_by_task(shown),
         has_tasks=len({result.task for result in data.results}) > 1,
         tiles=_tiles(shown),
         tables=[_table(table) for table in data.tables],
         plots=[(plot.title, _plot(plot.picture)) for plot in data.plots],
-        examples={group: [_example(data, one) for one in some] for group, some in grouped(data.examples).items()},
+        examples=_examples(data, data.examples),
     )
     return page
 
@@ -83,6 +90,33 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
     "commands": ("commands",),
     "limits": ("limits",),
 }
+
+
+def _contents(data: ReportData, words: dict[str, str]) -> list[tuple[str, str]]:
+    """(anchor, heading) of everything on the page, in its order."""
+    found: list[tuple[str, str]] = []
+    for name in _SECTIONS:
+        if _has(data, name):
+            found.append((name, words[name]))
+        found += [(one.name, one.title) for one in data.sections if one.after == name]
+    return found
+
+
+def _section(data: ReportData, section: Section) -> dict[str, Any]:
+    return {
+        "name": section.name,
+        "title": section.title,
+        "text": section.text,
+        "facts": section.facts,
+        "points": section.points,
+        "tables": [_table(table) for table in section.tables],
+        "plots": [(plot.title, _plot(plot.picture)) for plot in section.plots],
+        "examples": _examples(data, section.examples),
+    }
+
+
+def _examples(data: ReportData, examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
+    return {group: [_example(data, one) for one in some] for group, some in grouped(examples).items()}
 
 
 def _has(data: ReportData, section: str) -> bool:
@@ -145,7 +179,7 @@ def _cell(cell: Cell, shares: bool) -> dict[str, Any]:
     if cell is None:
         return {"text": "–", "bar": None, "numeric": True}
     if isinstance(cell, str):
-        return {"text": cell, "bar": None, "numeric": False}
+        return {"text": cell, "bar": None, "numeric": bool(_FIGURES.fullmatch(cell))}
     if isinstance(cell, int):
         return {"text": f"{cell:,}", "bar": None, "numeric": True}
     if shares:
@@ -175,5 +209,18 @@ def _example(data: ReportData, example: Example) -> dict[str, Any]:
         "truth": example.truth,
         "right": example.right,
         "note": example.note,
+        "wide": _is_wide(example.picture),
+        "marked": _marked(example.marked),
         "confidence": "" if example.confidence is None else f"{100 * example.confidence:.0f}%",
     }
+
+
+def _is_wide(picture: Any) -> bool:
+    """Whether it is wider than high by half: two pictures side by side."""
+    return isinstance(picture, np.ndarray) and picture.shape[1] > 1.5 * picture.shape[0]
+
+
+def _marked(marked: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:
+    """Pieces of a text with how deep the colour behind each is, 0 to 100, and whether it spoke against the answer."""
+    largest = max((abs(score) for _, score in marked), default=0.0) or 1.0
+    return [{"text": text, "depth": round(100 * abs(score) / largest), "against": score < 0} for text, score in marked]

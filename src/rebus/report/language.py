@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
-import platform
+import shlex
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from rebus._version import __version__
+from rebus.errors import RunError
 from rebus.report.contents import Plot, ReportData, Result, Table
 from rebus.report.labels import figure
 from rebus.report.plots import plot_curves
-from rebus.run.folder import Run
+from rebus.report.sections.charts import SAID as CHARTS
+from rebus.report.sections.machine import machine_rows
+from rebus.report.sections.subject import Subject
+from rebus.report.sentences import end_name, kind_name, sentence
 
 SAMPLES = 12  # shown at most
 SAID: dict[str, dict[str, Any]] = {
@@ -32,7 +34,7 @@ SAID: dict[str, dict[str, Any]] = {
         "data": ("text", "documents", "training tokens", "bytes a token", "times read", "padding"),
         "left": "left out ({})",
         "judged": "{documents:,} of {of:,} held-out documents, {kilobytes:,.0f} kB",
-        "speed": ("training", "tokens a second", "of a large product's speed", "CPU cores", "machine", "torch"),
+        "speed": ("tokens a second", "of a large product's speed"),
         "packers": "Bits a byte, beside compressors",
         "packers_note": "Compressors know nothing of the text beforehand; the model and the token frequencies were "
         "made from the training text.",
@@ -46,6 +48,8 @@ SAID: dict[str, dict[str, Any]] = {
         "commands": {
             "write": "let it write",
             "judge": "judge it on any text",
+            "explain": "see which words mattered",
+            "flow": "follow one text through the model",
             "again": "train it again",
             "tune": "fine-tune it",
         },
@@ -67,7 +71,7 @@ SAID: dict[str, dict[str, Any]] = {
         "data": ("文本", "文档数", "训练词元数", "每词元字节数", "读过的遍数", "填充占比"),
         "left": "剔除（{}）",
         "judged": "{of:,} 篇留出文档中的 {documents:,} 篇，{kilobytes:,.0f} kB",
-        "speed": ("训练", "每秒词元数", "相对大矩阵乘法的速度", "CPU 核数", "机器", "torch"),
+        "speed": ("每秒词元数", "相对大矩阵乘法的速度"),
         "packers": "每字节比特数，与压缩程序相比",
         "packers_note": "压缩程序事先对文本一无所知；模型和词元频率来自训练文本。",
         "how": "方法",
@@ -80,6 +84,8 @@ SAID: dict[str, dict[str, Any]] = {
         "commands": {
             "write": "让它写作",
             "judge": "用任意文本评测",
+            "explain": "看看哪些词起了作用",
+            "flow": "跟随一段文字走过模型",
             "again": "重新训练",
             "tune": "微调",
         },
@@ -92,28 +98,25 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def is_language_run(evaluation: dict[str, Any]) -> bool:
-    """Whether a Run was made from raw text."""
-    return "text" in evaluation.get("training", {})
-
-
-def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportData:
+def describe_language_run(subject: Subject, results: list[Result]) -> ReportData:
     """Everything that a Run on raw text can tell of itself.
 
     Args:
-        run: a finished Run.
+        subject: a finished Run.
         results: its figures beside their baselines.
-        lang: en or zh.
+
+    Raises:
+        RunError: a file of it is damaged.
     """
-    said, recipe, evaluation = SAID[lang], run.recipe, run.evaluation
-    trained, records = evaluation["training"], run.metrics()
+    run, lang, recipe = subject.run, subject.lang, subject.recipe
+    said, trained, records = SAID[lang], subject.trained, run.metrics()
     task, name = recipe.tasks[0].name, Path(recipe.data.path).stem
     text, judged = trained["text"]["train"], trained.get("judged")
-    check = run.read_json("check.json")
+    check = _checked(subject)
     tower, block = recipe.model.text, recipe.corpus.block
     rows = recipe.train.batch_size
     read = trained["steps"] * rows * block * (1 - check["waste"]) / max(text["tokens"], 1)
-    where = Path(recipe.data.path).name
+    where, folder = Path(recipe.data.path).name, shlex.quote(str(run.folder))
     data = ReportData(
         title=said["title"].format(name=name, kind=said[task]),
         summary=said["summary"].format(
@@ -122,7 +125,7 @@ def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportD
             megabytes=text["bytes"] / 1e6,
             tokens=text["tokens"],
             minutes=trained["seconds"] / 60,
-            cores=os.cpu_count() or 1,
+            cores=trained.get("machine", {}).get("cores", os.cpu_count() or 1),
         ),
         facts=[
             *_paired(
@@ -134,7 +137,7 @@ def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportD
                 f"{tower.rows or recipe.text.vocab_size:,}",
                 f"{trained['parameters']:,}",
                 recipe.model.size or "",
-                f"{trained['steps']:,} ({trained['stopped_because']})",
+                f"{trained['steps']:,} ({end_name(trained['stopped_because'], lang)})",
                 f"{rows} x {block}",
             ),
             (said["skipped"], str(len(trained["skipped_steps"]))),
@@ -151,16 +154,18 @@ def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportD
             ),
             *((said["left"].format(why), f"{count:,}") for why, count in _left_out(check).items()),
         ],
-        splits={split: counts["documents"] for split, counts in trained["text"].items()},
-        notes=list(run.read_json("inference.json").get("notes", [])),
+        splits={kind_name(split, lang): counts["documents"] for split, counts in trained["text"].items()},
+        notes=[sentence(note, lang) for note in subject.inference.get("notes", [])],
         results=results,
         judged_on=said["judged"].format(**judged, kilobytes=judged["bytes"] / 1e3) if judged else trained["judged_on"],
-        hardware=_paired(said["speed"], *_speed(trained, records)),
+        hardware=[*_paired(said["speed"], *_speed(trained, records)), *machine_rows(subject)],
         commands=[
-            (said["commands"]["write"], f'rebus generate {run.folder} "..."'),
-            (said["commands"]["judge"], f"rebus evaluate {run.folder} TEXT"),
-            (said["commands"]["again"], f"rebus train {where} --recipe {run.folder}/recipe.yaml --out again"),
-            (said["commands"]["tune"], f"rebus train TABLE --from {run.folder}"),
+            (said["commands"]["write"], f'rebus generate {folder} "..."'),
+            (said["commands"]["judge"], f"rebus evaluate {folder} TEXT"),
+            (said["commands"]["explain"], f'rebus explain {folder} --text "..."'),
+            (said["commands"]["flow"], f'rebus flow {folder} --text "..."'),
+            (said["commands"]["again"], f"rebus train {shlex.quote(where)} --recipe {folder}/recipe.yaml --out again"),
+            (said["commands"]["tune"], f"rebus train TABLE --from {folder}"),
         ],
         limits=[limit.format(block=block) for limit in said["limits"]],
         recipe=recipe.save_text(),
@@ -171,12 +176,24 @@ def describe_language_run(run: Run, results: list[Result], lang: str) -> ReportD
         pipeline_tag="text-generation" if task == "lm" else "fill-mask",
     )
     if task == "mlm":
-        data.commands = data.commands[2:]
+        data.commands = [
+            one for one in data.commands if one[0] not in (said["commands"]["write"], said["commands"]["judge"])
+        ]
     data.tables = [table for table in (_packers(trained, results, said), _samples(records, task, said)) if table]
     if records:
         plain = [_without_perplexity(line) for line in records]
-        data.plots = [Plot("curves", plot_curves(run.folder / "plots" / "curves.png", plain, lang))]
+        data.plots = [Plot(CHARTS[lang]["curves"], plot_curves(run.folder / "plots" / "curves.png", plain, lang))]
     return data
+
+
+def _checked(subject: Subject) -> dict[str, Any]:
+    """check.json. Raises RunError: it is missing, or not what training on raw text wrote."""
+    run = subject.run
+    found: dict[str, Any] = run.read_json("check.json")
+    if not {"rows", "waste", "cleaning"} <= set(found):
+        do = "restore the file from a copy; `rebus train` writes it once"
+        raise RunError(run.folder / "check.json", "rows, waste and cleaning, as training wrote", "none of them", do)
+    return found
 
 
 def _paired(names: tuple[str, ...], *values: str) -> list[tuple[str, str]]:
@@ -188,18 +205,14 @@ def _left_out(check: dict[str, Any]) -> dict[str, int]:
 
 
 def _speed(trained: dict[str, Any], records: list[dict[str, Any]]) -> list[str]:
-    """Time, median tokens a second and the share of the machine's peak, and what machine it was."""
+    """Median tokens a second and the share of the machine's peak."""
     lines = [line for line in records if line.get("kind") == "train" and line.get("tokens_per_second")]
     rate = statistics.median(line["tokens_per_second"] for line in lines) if lines else 0.0
     shares = [line["share_of_peak"] for line in lines if line.get("share_of_peak")]
     peak = trained.get("peak_flops", 0.0)
     return [
-        f"{trained['seconds']:.0f} s, {trained['precision']}",
         f"{rate:,.0f}" if rate else "",
         f"{statistics.median(shares):.0%} ({peak / 1e9:,.0f} GFLOP/s)" if shares else "",
-        str(os.cpu_count()),
-        platform.machine(),
-        torch.__version__,
     ]
 
 

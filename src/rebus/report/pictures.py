@@ -30,7 +30,7 @@ def thumbnail(picture: Picture, root: str | Path = ".", side: int = _SIDE) -> st
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=88, method=4)
-    return _address("image/webp", buffer.getvalue())
+    return address("image/webp", buffer.getvalue())
 
 
 def png_address(plot: str | Path | bytes) -> str:
@@ -47,7 +47,7 @@ def png_address(plot: str | Path | bytes) -> str:
     if not content.startswith(_PNG):
         where = "a plot" if isinstance(plot, bytes) else str(plot)
         raise PictureError(where, "a PNG file", "something else", "write the plots again")
-    return _address("image/png", content)
+    return address("image/png", content)
 
 
 def _pixels(picture: Picture, root: str | Path) -> NDArray[np.uint8]:
@@ -58,5 +58,6 @@ def _pixels(picture: Picture, root: str | Path) -> NDArray[np.uint8]:
     return decode_picture(picture if isinstance(picture, bytes) else str(picture), Path(root))
 
 
-def _address(kind: str, content: bytes) -> str:
+def address(kind: str, content: bytes) -> str:
+    """A file's bytes as a ``data:`` address."""
     return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"

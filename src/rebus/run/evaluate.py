@@ -22,6 +22,7 @@ from rebus.errors import DataError, RebusError, nearest
 from rebus.run.ablate import Ablation, ablate
 from rebus.run.corpus import saved_shards
 from rebus.run.folder import Run
+from rebus.run.groups import Groups, group_figures
 from rebus.run.held_out import judge_held_out, judge_texts
 from rebus.run.nearest import NAME as NEAREST
 from rebus.run.nearest import applies, nearest_captions
@@ -78,6 +79,7 @@ class Evaluation:
         skipped: rows left out, with the reason of each.
         notes: how the figures came about, where that is not plain.
         ablation: task: what it loses without its pictures or its text, where that was asked.
+        groups: task: its main figure for groups of rows; see ``rebus.run.groups``.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -87,6 +89,7 @@ class Evaluation:
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ablation: dict[str, Ablation] = field(default_factory=dict)
+    groups: dict[str, Groups] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the row-by-row marks."""
@@ -96,6 +99,8 @@ class Evaluation:
         said: dict[str, Any] = {"skipped": self.skipped, **({"notes": self.notes} if self.notes else {})}
         if self.ablation:
             said["ablation"] = {name: one.as_dict() for name, one in self.ablation.items()}
+        if self.groups:
+            said["groups"] = self.groups
         return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **said}
 
     def render(self, console: Console) -> None:
@@ -339,6 +344,8 @@ def judge(
     told = source.predict(predictor, usable)
     found.rows[task.name] = len(usable)
     found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)
+    if task.predicts and (apart := group_figures(predictor.recipe, task, values, usable, told, table)):
+        found.groups[task.name] = apart
     if memory is not None and training and applies(task, predictor):
         naive = nearest_captions(predictor, source, usable, memory, training)
         if naive:

@@ -125,11 +125,25 @@ class Run:
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl, [] before training begins."""
+        """The lines of metrics.jsonl, [] before training begins; a last line cut short by a kill is left out.
+
+        Raises:
+            RunError: another line is damaged.
+        """
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        found: list[dict[str, Any]] = []
+        for number, line in enumerate(lines, 1):
+            try:
+                found.append(dict(json.loads(line)))
+            except (ValueError, TypeError) as error:
+                if number == len(lines):
+                    break
+                do = "restore the file, or remove that line"
+                raise RunError(f"{path}, line {number}", "a JSON object", f"'{line[:60]}'", do) from error
+        return found
 
     def load(self) -> Any:
         """The model, ready to answer: a ``Predictor``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from rebus.run.elsewhere import refuse_raw_text, settle_towers
 from rebus.run.evaluate import Evaluation, Rows, judge, store_for
 from rebus.run.folder import Run
 from rebus.run.frozen import frozen_features
+from rebus.run.machine import Meter, machine_facts
 from rebus.run.pictures import PictureWatch
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import Prepared, Tell, prepare
@@ -330,6 +331,7 @@ def learn(
         run.write_json("inference.json", ready.inference())
         atomic.write_text(run.recipe_path, settings.save_text())
     pool = FeedPool(ready.feed, settings.data.workers) if settings.data.workers else None
+    meter = Meter()
     try:
         result = fit(
             ready.model,
@@ -344,8 +346,9 @@ def learn(
     finally:
         if pool:
             pool.close()
+        used = meter.read()
     if first and result.stopped_because != "interrupted":
-        finish(run, ready, result, time.time() - started, evaluate, tell)
+        finish(run, ready, result, time.time() - started, evaluate, tell, used)
     return run
 
 
@@ -356,8 +359,16 @@ def _goes_on(run: Run) -> bool:
     return (run.folder / "tokenizer.json").exists() and (takes is None or bool(steps_saved(run.folder)))
 
 
-def finish(run: Run, ready: Ready, result: FitResult, seconds: float, evaluate: bool, tell: Tell) -> None:
-    """Save the model, then measure it on what was held out."""
+def finish(
+    run: Run,
+    ready: Ready,
+    result: FitResult,
+    seconds: float,
+    evaluate: bool,
+    tell: Tell,
+    used: Mapping[str, Any] | None = None,
+) -> None:
+    """Save the model, then measure it on what was held out; ``used`` is what a Meter read of the training."""
     save_model(run.folder, ready.model, ready.recipe, ready.tasks, ready.codec)
     found, facts = ready.judge() if evaluate else (Evaluation(), {})
     trained = {
@@ -369,6 +380,9 @@ def finish(run: Run, ready: Ready, result: FitResult, seconds: float, evaluate: 
         "precision": result.precision,
         "parameters": ready.model.count_parameters(),
         **({"peak_flops": result.peak} if result.peak else {}),
+        "processes": parallel.world(),
+        "machine": machine_facts(),
+        **(used or {}),
         **facts,
     }
     told = ready.ended(result.steps, tell) if evaluate and isinstance(ready, Assembled) else {}

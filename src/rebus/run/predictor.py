@@ -65,7 +65,12 @@ class Predictor:
         codec: text to ids.
         batch_size: pictures (or rows without one) a pass.
         settled: the weights no longer change, so that they may be copied into a faster layout.
+
+    Attributes:
+        folder: the Run it was opened from, if it was one.
     """
+
+    folder: Path | None = None
 
     def __init__(
         self,
@@ -102,9 +107,10 @@ class Predictor:
         dtype = PRECISIONS[precision]
         if is_checkpoint(path):
             opened = open_checkpoint(path, tell or (lambda _: None), dtype)
-        else:
-            opened = load_model(Run.open(path), dtype)
-        return cls(*opened, settled=True)
+            return cls(*opened, settled=True)
+        made = cls(*load_model(Run.open(path), dtype), settled=True)
+        made.folder = Path(path)
+        return made
 
     @cached_property
     def writing(self) -> Writing:

@@ -1,0 +1,207 @@
+"""``/v1/chat/completions``: a conversation, perhaps with a picture, and its next turn.
+
+A model that converses is given the conversation by its template. One that answers or captions is given the last text of
+the user's. Either sees the picture that was shown last, as ``rebus chat`` and ``rebus ask`` do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from rebus.generation import batching
+from rebus.run.model import SILENCE
+from rebus.run.predictor import LONG
+from rebus.run.writing import shown_turns
+from rebus.serve import grammars, pictures
+from rebus.serve.context import Context, unless_gone, user_of
+from rebus.serve.errors import invalid
+from rebus.serve.loading import Served
+from rebus.serve.schemas import ChatReply, ChatRequest, Message, PicturePart
+from rebus.serve.sse import streamed
+from rebus.serve.texts import Json, Meter, fits, gather, identifier, reason, sampling_of, stops_of, token_names
+from rebus.serve.writer import Order, Scribe, Stream
+from rebus.tasks.base import Values
+from rebus.tasks.writing import WritingTask
+
+ROUTE = "/v1/chat/completions"
+
+
+def router(context: Context) -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+
+    @routes.post(
+        ROUTE,
+        tags=["OpenAI"],
+        response_model=ChatReply,
+        responses={200: {"description": "The next turn.", "content": {"text/event-stream": {}}}},
+    )
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        """Go on with a conversation."""
+        served, scribe = context.writing(body.model)
+        context.note(ROUTE, body)
+        order = await context.by_aide(plan, body, context, served, scribe, user_of(request, body.user))
+        stream, meter = context.begin(scribe, order), Meter(context, len(order.request.ids))
+        head = {"id": identifier("chatcmpl"), "created": int(time.time()), "model": served.name}
+        if body.stream:
+            return streamed(_chunks(body, head, scribe, stream, meter), stream.close)
+        try:
+            return JSONResponse(await unless_gone(request, _whole(body, head, scribe, stream, meter)))
+        finally:
+            stream.close()
+
+    return routes
+
+
+def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, user: str) -> Order:
+    """A request as an order to the engine. Raises ApiError where it asks for what cannot be."""
+    limits = context.limits
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    if body.top_logprobs and not body.logprobs:
+        raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
+    stops = stops_of(body, context)
+    turns, last = _turns(body.messages, context)
+    if scribe.has_persona and turns[0]["role"] != "system":
+        turns = [*SILENCE, *turns]
+    task = _task_of(served, turns)
+    default = task.settings.max_new_tokens
+    if task.name == "converse":
+        default = max(default, LONG)
+    sampling = sampling_of(
+        body, context, tokens=asked, default=default, alternatives=body.top_logprobs or 0, param=field
+    )
+    values = _values(task, turns)
+    picture = None
+    if last is not None:
+        if not task.uses_picture:
+            raise invalid("the model sees no pictures; send text", "messages", "no_pictures")
+        picture = pictures.opened(served.predictor, last, limits, "messages")
+    if task.uses_picture:
+        values["picture"] = [None if picture is None else picture.content]
+    ids = task.ask(values, 0, served.predictor.codec)
+    fits(ids, scribe, context, "messages")
+    source = scribe.source(task, values, picture)
+    constraint = None
+    if body.response_format is not None and body.response_format.type != "text":
+        schema: Json = {"type": "object"}
+        if body.response_format.type == "json_schema":
+            schema = dict(body.response_format.json_schema.schema_ or schema)
+            grammars.check_schema(schema, limits)
+        constraint = scribe.constraint(schema)
+    request = batching.Request(ids, sampling, source, constraint, user)
+    return Order(request, stops, "line" if task.settings.layout == "plain" else "strip")
+
+
+def _turns(messages: list[Message], context: Context) -> tuple[list[Json], str | None]:
+    """The messages as the toolkit writes them, and the address of the picture shown last. Raises ApiError."""
+    limits = context.limits
+    if len(messages) > limits.messages:
+        raise invalid(f"a conversation has at most {limits.messages} messages", "messages")
+    turns: list[Json] = []
+    shown: list[str] = []
+    for number, message in enumerate(messages):
+        role = "system" if message.role == "developer" else message.role
+        if message.content is None and role != "assistant":
+            raise invalid("a message needs a content", f"messages[{number}].content")
+        parts: list[Json] = []
+        if isinstance(message.content, str) or message.content is None:
+            content: Any = message.content or ""
+            size = len(content)
+        else:
+            for part in message.content:
+                if isinstance(part, PicturePart):
+                    pictures.check_address(part.image_url.url, f"messages[{number}].content")
+                    shown.append(part.image_url.url)
+                    parts.append({"type": "image"})
+                else:
+                    parts.append({"type": "text", "text": part.text})
+            content, size = parts, sum(len(part.get("text", "")) for part in parts)
+        if size > limits.text_length:
+            raise invalid(f"a text has at most {limits.text_length:,} characters", f"messages[{number}].content")
+        turns.append({"role": role, "content": content})
+    if len(shown) > limits.pictures:
+        raise invalid(f"at most {limits.pictures} pictures may be sent; there are {len(shown)}", "messages")
+    return turns, shown[-1] if shown else None
+
+
+def _task_of(served: Served, turns: list[Json]) -> WritingTask:
+    """The task that goes on with a conversation. Raises ApiError where the model has none."""
+    tasks = served.predictor.tasks
+    question = _question(turns)
+    names = [name for name in ("converse", "answer", "caption") if name in tasks]
+    if not names:
+        told = ", ".join(tasks)
+        do = "/v1/completions goes on from a prompt" if served.predictor.model.decoder else "use /v1/predict"
+        raise invalid(f"the model holds no conversations, it has the tasks {told}; {do}", "model", "no_chat")
+    if names[0] != "converse" and question is None:
+        raise invalid("a conversation needs a message of the user's", "messages")
+    if names == ["caption"] and question:
+        raise invalid("the model captions pictures and reads no question: send the picture alone", "messages")
+    name = names[0] if names[0] == "converse" else ("answer" if question or "caption" not in names else "caption")
+    task = tasks[name]
+    assert isinstance(task, WritingTask)  # noqa: S101 - these three are
+    return task
+
+
+def _values(task: WritingTask, turns: list[Json]) -> Values:
+    """The columns of one row that the task reads."""
+    if task.name == "converse":
+        return {"messages": [shown_turns(turns)]}
+    return {"question": [_question(turns) or ""]} if task.name == "answer" else {}
+
+
+def _question(turns: list[Json]) -> str | None:
+    """The last text of the user's; None: the user said nothing."""
+    said = [turn["content"] for turn in turns if turn["role"] == "user"]
+    if not said:
+        return None
+    last = said[-1]
+    return last if isinstance(last, str) else "\n".join(part["text"] for part in last if part["type"] == "text")
+
+
+async def _whole(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, meter: Meter) -> Json:
+    found = await gather(stream, meter)
+    choices = [
+        {
+            "index": index,
+            "message": {"role": "assistant", "content": one.text, "refusal": None},
+            "logprobs": _logprobs(body, scribe, one.tokens),
+            "finish_reason": reason(one.end),
+        }
+        for index, one in enumerate(found)
+    ]
+    return {**head, "object": "chat.completion", "choices": choices, "usage": meter.usage()}
+
+
+async def _chunks(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, meter: Meter) -> AsyncIterator[Json]:
+    counted = bool(body.stream_options and body.stream_options.include_usage)
+    head = {**head, "object": "chat.completion.chunk"}
+    more: Json = {"usage": None} if counted else {}
+
+    def chunk(index: int, delta: Json, logprobs: Json | None = None, end: str | None = None) -> Json:
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": end}
+        return {**head, "choices": [choice], **more}
+
+    for index in range(stream.count):
+        yield chunk(index, {"role": "assistant", "content": ""})
+    async for piece in meter.watched(stream):
+        told = _logprobs(body, scribe, piece.tokens)
+        if piece.text or (told and told["content"]):
+            yield chunk(piece.index, {"content": piece.text}, told)
+        if piece.end is not None:
+            yield chunk(piece.index, {}, None, reason(piece.end))
+    if counted:
+        yield {**head, "choices": [], "usage": meter.usage()}
+
+
+def _logprobs(body: ChatRequest, scribe: Scribe, tokens: Any) -> Json | None:
+    if not body.logprobs:
+        return None
+    names = token_names(scribe.predictor.codec.tokenizer, tokens, body.top_logprobs or 0)
+    return {"content": names, "refusal": None}

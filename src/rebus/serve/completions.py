@@ -1,0 +1,207 @@
+"""``/v1/completions``: prompts, gone on from."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from rebus.errors import DataError
+from rebus.generation import batching
+from rebus.generation.engine import Token
+from rebus.run.writing import Writing
+from rebus.serve.context import Context, unless_gone, user_of
+from rebus.serve.errors import invalid
+from rebus.serve.schemas import CompletionReply, CompletionRequest
+from rebus.serve.sse import streamed
+from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of
+from rebus.serve.writer import Order, Piece, Scribe, Stream
+from rebus.text.tokenizer import Tokenizer
+
+ROUTE = "/v1/completions"
+SHORT = 16  # tokens of a text where nobody says, as the protocol has it
+
+
+def router(context: Context) -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+
+    @routes.post(
+        ROUTE,
+        tags=["OpenAI"],
+        response_model=CompletionReply,
+        responses={200: {"description": "The texts.", "content": {"text/event-stream": {}}}},
+    )
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        """Go on from one prompt or several."""
+        served, scribe = context.writing(body.model)
+        context.note(ROUTE, body)
+        orders = await context.by_aide(plan, body, context, scribe, user_of(request, body.user))
+        streams: list[Stream] = []
+
+        def close() -> None:
+            for stream in streams:
+                stream.close()
+
+        try:
+            for order, _ in orders:
+                streams.append(context.begin(scribe, order))
+        except BaseException:
+            close()
+            raise
+        told = _Telling(body, scribe, streams, [before for _, before in orders], Meter(context, _length(streams)))
+        head = {
+            "id": identifier("cmpl"),
+            "object": "text_completion",
+            "created": int(time.time()),
+            "model": served.name,
+        }
+        if body.stream:
+            return streamed(told.chunks(head), close)
+        try:
+            return JSONResponse(await unless_gone(request, told.whole(head)))
+        finally:
+            close()
+
+    return routes
+
+
+def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -> list[tuple[Order, str]]:
+    """A request as orders to the engine, each with what is told before its text. Raises ApiError."""
+    limits, predictor = context.limits, scribe.predictor
+    tokenizer = predictor.codec.tokenizer
+    count = body.n or 1
+    if body.best_of is not None and body.best_of != count:
+        raise invalid("best_of is not supported beyond n; ask for n texts with logprobs and choose", "best_of")
+    if body.echo and body.logprobs is not None:
+        raise invalid("echo together with logprobs is not supported", "echo")
+    given: list[Any] = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
+    if len(given) > limits.prompts:
+        raise invalid(f"at most {limits.prompts} prompts may be sent; there are {len(given)}", "prompt")
+    if len(given) * count > limits.prompts * limits.n:
+        raise invalid("too many texts are asked for: prompts times n", "n")
+    stops = stops_of(body, context)
+    sampling = sampling_of(
+        body, context, tokens=body.max_tokens, default=SHORT, alternatives=body.logprobs or 0, param="max_tokens"
+    )
+    try:
+        writing = Writing(predictor.model, predictor.tasks, predictor.codec)
+    except DataError as error:
+        raise invalid(str(error), "model", "no_text") from None
+    orders = []
+    for prompt in given:
+        ids = _ids(prompt, writing, tokenizer, limits.text_length)
+        fits(ids, scribe, context, "prompt")
+        before = "" if not body.echo else prompt if isinstance(prompt, str) else tokenizer.decode(ids)
+        orders.append((Order(batching.Request(ids, sampling, user=user), stops), before))
+    return orders
+
+
+def _ids(prompt: str | list[int], writing: Writing, tokenizer: Tokenizer, longest: int) -> list[int]:
+    if isinstance(prompt, str):
+        if len(prompt) > longest:
+            raise invalid(f"a prompt has at most {longest:,} characters", "prompt")
+        return writing.prompt(prompt)
+    if max(prompt) >= tokenizer.vocab_size:
+        raise invalid(f"token ids are below {tokenizer.vocab_size}", "prompt")
+    return list(prompt)
+
+
+def _length(streams: Sequence[Stream]) -> int:
+    return sum(len(stream.ids) for stream in streams)
+
+
+class _Telling:
+    """The answer to one request, whole or in pieces.
+
+    Args:
+        body: the request.
+        scribe: what writes.
+        streams: one a prompt.
+        before: what is told before the texts of each.
+        meter: counts.
+    """
+
+    def __init__(
+        self, body: CompletionRequest, scribe: Scribe, streams: list[Stream], before: list[str], meter: Meter
+    ) -> None:
+        self.body, self.scribe, self.streams, self.before, self.meter = body, scribe, streams, before, meter
+        self.each = streams[0].count
+        self._lengths = [len(before[number // self.each]) for number in range(len(streams) * self.each)]
+
+    async def whole(self, head: Json) -> Json:
+        """Everything at once."""
+        found = await asyncio.gather(*(gather(stream, self.meter) for stream in self.streams))
+        texts = [(place, one) for place, several in enumerate(found) for one in several]
+        choices = [self._choice(index, self.before[place], one) for index, (place, one) in enumerate(texts)]
+        return {**head, "choices": choices, "usage": self.meter.usage()}
+
+    async def chunks(self, head: Json) -> AsyncIterator[Json]:
+        """As it is written; the texts of all prompts side by side."""
+        counted = bool(self.body.stream_options and self.body.stream_options.include_usage)
+        more: Json = {"usage": None} if counted else {}
+        for number in range(len(self.streams) * self.each):
+            if self.before[number // self.each]:
+                told = {"index": number, "text": self.before[number // self.each], "logprobs": None}
+                yield {**head, "choices": [{**told, "finish_reason": None}], **more}
+        async for number, piece in self._side_by_side():
+            if piece.text or piece.end is not None or self.body.logprobs is not None:
+                logprobs = self._logprobs(piece.tokens, number)
+                end = None if piece.end is None else reason(piece.end)
+                choice = {"index": number, "text": piece.text, "logprobs": logprobs, "finish_reason": end}
+                yield {**head, "choices": [choice], **more}
+        if counted:
+            yield {**head, "choices": [], "usage": self.meter.usage()}
+
+    async def _side_by_side(self) -> AsyncIterator[tuple[int, Piece]]:
+        """(number of the text, piece) of all streams, in the order in which they come."""
+        come: asyncio.Queue[tuple[int, Piece] | BaseException | None] = asyncio.Queue()
+
+        async def follow(place: int, stream: Stream) -> None:
+            try:
+                async for piece in self.meter.watched(stream):
+                    come.put_nowait((place * self.each + piece.index, piece))
+                come.put_nowait(None)
+            except Exception as error:
+                come.put_nowait(error)
+
+        tasks = [asyncio.create_task(follow(place, stream)) for place, stream in enumerate(self.streams)]
+        try:
+            left = len(tasks)
+            while left:
+                one = await come.get()
+                if isinstance(one, BaseException):
+                    raise one
+                if one is None:
+                    left -= 1
+                else:
+                    yield one
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _choice(self, index: int, before: str, one: Whole) -> Json:
+        logprobs = self._logprobs(one.tokens, index)
+        return {"index": index, "text": before + one.text, "logprobs": logprobs, "finish_reason": reason(one.end)}
+
+    def _logprobs(self, tokens: Sequence[Token], number: int) -> Json | None:
+        if self.body.logprobs is None:
+            return None
+        tokenizer, offsets = self.scribe.predictor.codec.tokenizer, []
+        pieces = [tokenizer.piece(token.id) for token in tokens]
+        for piece in pieces:
+            offsets.append(self._lengths[number])
+            self._lengths[number] += len(piece)
+        return {
+            "tokens": pieces,
+            "token_logprobs": [max(token.logprob, -9999.0) for token in tokens],
+            "top_logprobs": [
+                {tokenizer.piece(one): max(value, -9999.0) for one, value in token.alternatives} for token in tokens
+            ],
+            "text_offset": offsets,
+        }

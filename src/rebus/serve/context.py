@@ -1,0 +1,155 @@
+"""What every route is given: the settings, the model, the metrics; and how a route waits for the model.
+
+Nothing here knows a protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+from starlette.requests import Request
+
+from rebus.errors import RebusError
+from rebus.serve.errors import ApiError, BusyError, NotReadyError, of_rebus
+from rebus.serve.loading import Served
+from rebus.serve.metrics import Metrics
+from rebus.serve.settings import Limits, ServeSettings
+from rebus.serve.writer import Order, Scribe, Stream
+
+T = TypeVar("T")
+log = logging.getLogger("rebus.serve")
+NOTED = 4000  # characters of a request in the log
+_PICTURE = re.compile(r"(?<=;base64,)[A-Za-z0-9+/=]{40,}")
+
+
+class GoneError(ApiError):
+    """The client left before its answer was ready; nobody reads this."""
+
+    def __init__(self) -> None:
+        super().__init__(499, "the client left", "client_gone")
+
+
+class Context:
+    """One server's.
+
+    Args:
+        settings: its settings.
+        served: its model; None: none.
+        metrics: where everything is counted.
+    """
+
+    def __init__(self, settings: ServeSettings, served: Served | None, metrics: Metrics) -> None:
+        self.settings, self.served, self.metrics = settings, served, metrics
+        self.connections: Callable[[], int] = lambda: 0  # how many are open; whoever runs the server says
+        self._waiting = 0
+
+    @property
+    def limits(self) -> Limits:
+        """The settings' limits."""
+        return self.settings.limits
+
+    def model(self, name: str | None = None) -> Served:
+        """The model, when it can be asked.
+
+        Args:
+            name: what the client calls it; None: it does not say. It is compared, and nothing else is done with it.
+
+        Raises:
+            NotReadyError: it is loading, or the server stops. ApiError: there is none of that name.
+        """
+        if self.served is None:
+            raise NotReadyError("none")
+        if self.served.state == "draining":
+            raise NotReadyError("draining")
+        _ = self.served.predictor
+        if name is not None and name != self.served.name:
+            raise ApiError(
+                404, f"there is no such model here; there is '{self.served.name}'", "model_not_found", "model"
+            )
+        return self.served
+
+    def writing(self, name: str) -> tuple[Served, Scribe]:
+        """The model and its writing. Raises as ``model``, and ApiError where it writes nothing."""
+        served = self.model(name)
+        if served.scribe is None:
+            told = f"the model writes no text; it has the tasks {', '.join(served.predictor.tasks)}: use /v1/predict"
+            raise ApiError(400, told, "no_text", "model")
+        return served, served.scribe
+
+    def begin(self, scribe: Scribe, order: Order) -> Stream:
+        """Hand an order to the engine. Raises ApiError where it is refused."""
+        try:
+            return scribe.begin(order)
+        except RebusError as error:
+            raise of_rebus(error) from error
+
+    async def at_desk(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Let the model's own thread do something, one thing after the other.
+
+        Raises:
+            BusyError: too many wait for it. ApiError: the request is wrong.
+        """
+        if self._waiting >= self.limits.queue:
+            raise BusyError()
+        self._waiting += 1
+        try:
+            return await self._by(self.model().desk, work, *given, **named)
+        finally:
+            self._waiting -= 1
+
+    async def by_aide(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Let a helper's thread do something short, such as cutting text into tokens. Raises as ``at_desk``."""
+        return await self._by(self.model().aides, work, *given, **named)
+
+    async def _by(self, pool: Executor, work: Callable[..., T], *given: Any, **named: Any) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(work, *given, **named))
+        except RebusError as error:
+            raise of_rebus(error) from error
+
+    def note(self, route: str, body: BaseModel) -> None:
+        """Write what was asked into the log, where that is wanted; pictures by their length."""
+        if self.settings.log_prompts:
+            said = _PICTURE.sub(lambda found: f"({len(found[0])} characters)", body.model_dump_json(exclude_none=True))
+            log.info("%s asked: %s", route, said[:NOTED])
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the model's own thread, or are there."""
+        return self._waiting
+
+
+async def unless_gone(request: Request, work: Awaitable[T]) -> T:
+    """What ``work`` gives; it is cancelled when the client leaves. Raises GoneError then."""
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise GoneError
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await gone
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def user_of(request: Request, named: str | None) -> str:
+    """Whose turn a request takes: the name that it gives, and where it came from. Neither is kept as it is."""
+    client = request.client.host if request.client else ""
+    key = request.headers.get("authorization", "")
+    return hashlib.blake2b(f"{client}\n{key}\n{named or ''}".encode("utf-8", "replace"), digest_size=8).hexdigest()

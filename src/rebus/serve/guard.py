@@ -1,0 +1,251 @@
+"""What stands before every route: who may ask, how much, how long; and what is counted and logged of each request.
+
+It is plain ASGI, so that it holds for whatever is mounted on the application too. A request that it refuses has cost
+nothing but its own bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import logging
+import re
+import time
+import traceback
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rebus.serve.context import Context, GoneError
+from rebus.serve.errors import ApiError, NotReadyError, late
+from rebus.serve.settings import Limits, is_loopback
+
+log = logging.getLogger("rebus.serve")
+OPEN = "/health"  # the one path that needs no key
+PAGES = "/studio"  # where browsers may show the key as a password
+GRACE = 5.0  # seconds that a route gets to tell a timeout by itself
+_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_HALF = re.compile(  # of a character of two escapes; a backslash that is escaped itself looks like one
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
+)
+_NO_NUMBER = re.compile(rb"NaN|Infinity")
+
+
+class Guard:
+    """Refuses what may not pass.
+
+    Args:
+        app: what is guarded.
+        context: the server's.
+    """
+
+    def __init__(self, app: ASGIApp, context: Context) -> None:
+        self.app, self.context = app, context
+        settings = context.settings
+        self._key = None if settings.api_key is None else _digest(settings.api_key.encode())
+        self._answering = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection's request."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        else:  # web sockets: nothing here speaks over them
+            await send({"type": "websocket.close", "code": 1008})
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        answer, start = _Answer(send), time.perf_counter()
+        metrics, counted = self.context.metrics, scope["path"].startswith("/v1/")
+        metrics.answering.inc()
+        self._answering += counted
+        try:
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            if self.context.connections() > self.context.limits.connections:
+                raise ApiError(503, "the server is busy: too many connections", "too_many_connections", retry=1)
+            self._may(scope, headers)
+            if counted and self._answering > self.context.limits.requests:
+                raise ApiError(503, "the server is busy: too many requests at once", "too_many_requests", retry=1)
+            body = await self._body(scope, headers, receive)
+            start = time.perf_counter()
+            if counted:
+                async with asyncio.timeout(self.context.limits.seconds + GRACE):
+                    await self.app(scope, _replay(body, receive), answer.send)
+            else:
+                await self.app(scope, _replay(body, receive), answer.send)
+        except GoneError:
+            answer.status = 499
+        except ApiError as error:
+            await answer.refuse(error)
+        except TimeoutError:
+            await answer.refuse(late())
+        except Exception as error:
+            log.error("%s\n%s", type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+            await answer.refuse(ApiError(500, "something went wrong on the server", "internal_error"))
+        finally:
+            self._answering -= counted
+            metrics.answering.dec()
+            self._count(scope, answer.status, time.perf_counter() - start)
+
+    def _may(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Raises ApiError where a request comes from somewhere, or to somewhere, that it may not."""
+        length = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        length += sum(len(name) + len(value) for name, value in scope["headers"])
+        if length > self.context.limits.header_kb * 1024:
+            raise ApiError(431, f"headers have at most {self.context.limits.header_kb} KiB", "headers_too_large")
+        host = headers.get("host", "")
+        if self._key is None and not self._known_host(host):
+            told = "requests must come to this machine's own name (localhost) or to one given by --allow-host"
+            raise ApiError(403, told, "host_not_allowed")
+        origin = headers.get("origin")
+        if origin is not None and not self._known_origin(origin, host):
+            raise ApiError(403, "web pages of other origins may not use this server", "origin_not_allowed")
+        if self._key is not None and scope["path"] != OPEN and not self._shows_key(scope, headers):
+            log.info("%s %s: no valid key", scope["method"], _route(scope))
+            raise ApiError(401, "give the server's key: Authorization: Bearer KEY", "invalid_api_key")
+        served = self.context.served
+        if served is not None and served.state == "draining" and scope["path"] not in (OPEN, "/metrics"):
+            raise NotReadyError("draining")
+
+    def _known_host(self, host: str) -> bool:
+        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+        name = name.strip("[]").lower()
+        return bool(name) and (is_loopback(name) or name in self.context.settings.hosts)
+
+    def _known_origin(self, origin: str, host: str) -> bool:
+        allowed = self.context.settings.cors
+        return origin in allowed or "*" in allowed or origin.split("://", 1)[-1].lower() == host.lower()
+
+    def _shows_key(self, scope: Scope, headers: dict[str, str]) -> bool:
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "basic" and (scope["path"] + "/").startswith(PAGES + "/"):
+            try:
+                given = base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
+            except (ValueError, binascii.Error):
+                given = ""
+        elif scheme.lower() != "bearer":
+            given = ""
+        return hmac.compare_digest(_digest(given.strip().encode("utf-8", "replace")), self._key or b"")
+
+    async def _body(self, scope: Scope, headers: dict[str, str], receive: Receive) -> bytes:
+        """All of the body, in time. Raises ApiError where it is too long, too slow, or JSON that is too deep."""
+        limits = self.context.limits
+        most = int(limits.body_mb * 2**20)
+        told = headers.get("content-length", "0")
+        if headers.get("content-encoding", "identity") != "identity":
+            raise ApiError(415, "bodies may not be compressed", "unsupported_encoding")
+        if not told.isdigit() or int(told) > most:
+            raise _too_long(limits)
+        found = bytearray()
+        try:
+            async with asyncio.timeout(limits.body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise GoneError
+                    found += message.get("body", b"")
+                    if len(found) > most:
+                        raise _too_long(limits)
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            told = f"the body did not come within {limits.body_seconds:g} seconds"
+            raise ApiError(408, told, "slow_client") from None
+        if scope["path"].startswith("/v1/") and scope["method"] == "POST":
+            kind = headers.get("content-type", "").split(";")[0].strip().lower()
+            if kind != "application/json":
+                raise ApiError(415, "send the body as application/json", "unsupported_media_type")
+            check_json(bytes(found), limits)
+        return bytes(found)
+
+    def _count(self, scope: Scope, status: int, seconds: float) -> None:
+        route, metrics = _route(scope), self.context.metrics
+        metrics.requests.labels(route, str(status)).inc()
+        metrics.seconds.labels(route).observe(seconds)
+        if route != OPEN and not route.startswith(PAGES):
+            log.info("%s %s %s %.3f s", scope["method"], route, status, seconds)
+
+
+class _Answer:
+    """What is sent: its status, and whether it began."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.status, self.begun = send, 0, False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status, self.begun = message["status"], True
+            message.setdefault("headers", []).append((b"x-content-type-options", b"nosniff"))
+        await self._send(message)
+
+    async def refuse(self, error: ApiError) -> None:
+        """Tell an error, where the answer has not begun."""
+        if self.begun:
+            return
+        headers = {"content-type": "application/json", "connection": "close", **error.headers}
+        if error.status in (400, 404):
+            del headers["connection"]
+        body = error.encoded()
+        sent = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        sent.append((b"content-length", str(len(body)).encode()))
+        await self.send({"type": "http.response.start", "status": error.status, "headers": sent})
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def check_json(body: bytes, limits: Limits) -> None:
+    """Look at JSON before it is read. Raises ApiError where it is too deep, has too many values, or NaN."""
+    bare = _STRINGS.sub(b"", body)
+    if bare.count(b",") + bare.count(b":") > limits.json_values:
+        raise ApiError(400, f"the body holds more than {limits.json_values:,} values", "json_too_large")
+    depth = 0
+    for seen, found in enumerate(_BRACKETS.finditer(bare)):
+        depth += 1 if found[0] in b"[{" else -1
+        if depth > limits.json_depth:
+            raise ApiError(400, f"the body has lists in lists deeper than {limits.json_depth}", "json_too_deep")
+        if seen > 2 * limits.json_values:
+            raise ApiError(400, f"the body holds more than {limits.json_values:,} values", "json_too_large")
+    if _NO_NUMBER.search(bare):
+        raise ApiError(400, "NaN and Infinity are no JSON", "invalid_json")
+    if _HALF.search(body):
+        try:
+            json.dumps(json.loads(body), ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ApiError(400, "the body holds half a character (a lone surrogate)", "invalid_json") from None
+        except ValueError:
+            return  # it is no JSON, which is told where it is read
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    told = False
+
+    async def again() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+def _route(scope: Scope) -> str:
+    """The route as the application names it: what clients make up does not become a label."""
+    route: Any = scope.get("route")
+    found = getattr(route, "path", None)
+    if found:
+        return str(found)
+    path = scope["path"]
+    return PAGES if (path + "/").startswith(PAGES + "/") else path if path == OPEN else "other"
+
+
+def _digest(key: bytes) -> bytes:
+    return hashlib.sha256(key).digest()
+
+
+def _too_long(limits: Limits) -> ApiError:
+    return ApiError(413, f"a body has at most {limits.body_mb} MiB", "body_too_large")

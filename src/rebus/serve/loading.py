@@ -1,0 +1,148 @@
+"""The model that a server answers with: loaded in the background, asked from any thread, put away at the end.
+
+It knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from rebus.errors import RebusError
+from rebus.serve.errors import NotReadyError
+from rebus.serve.settings import ServeSettings
+
+if TYPE_CHECKING:
+    from rebus.run.predictor import Predictor
+    from rebus.serve.writer import Scribe
+
+State = Literal["loading", "ready", "failed", "draining"]
+T = TypeVar("T")
+
+
+class Served:
+    """One model and what asks it.
+
+    Args:
+        source: a Run, a Hugging Face folder, a .gguf file, a hub id, or a model that is loaded already.
+        settings: the server's.
+        tell: prints a line for people.
+
+    Attributes:
+        name: as clients call the model.
+        path: where it came from; None: it was given loaded.
+        state: ``loading`` until it can answer; ``failed``: it cannot be loaded; ``draining``: the server stops.
+        error: why it failed.
+        since: when it began to load, in seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Predictor,
+        settings: ServeSettings | None = None,
+        *,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
+        self.settings = settings or ServeSettings()
+        self._tell = tell or (lambda _: None)
+        self.path: str | None = str(source) if isinstance(source, str | Path) else None
+        self.name = self.settings.name or (Path(self.path).resolve().name if self.path else "rebus") or "rebus"
+        self.state: State = "loading"
+        self.error: Exception | None = None
+        self.since = int(time.time())
+        self._on_disk = self.path is not None and Path(self.path).exists()
+        self._predictor: Predictor | None = None
+        self._scribe: Scribe | None = None
+        self._given: Predictor | None = None if isinstance(source, str | Path) else source
+        self._thread: threading.Thread | None = None
+        self.desk = ThreadPoolExecutor(1, thread_name_prefix="rebus-desk")  # predictions, vectors, explanations
+        self.aides = ThreadPoolExecutor(2, thread_name_prefix="rebus-aide")  # tokens, pictures, grammars
+
+    def load(self) -> None:
+        """Load the model; gives when it is ready.
+
+        Raises:
+            RebusError: it cannot be loaded; ``state`` is ``failed`` then.
+        """
+        from rebus.run.predictor import Predictor
+        from rebus.serve.writer import Scribe
+
+        try:
+            predictor = self._given
+            if predictor is None:
+                predictor = Predictor.open(str(self.path), precision=self.settings.precision, tell=self._tell)
+            predictor.model.eval()
+            scribe = Scribe.of(predictor, self.settings)
+            if scribe is not None:
+                scribe.start()
+        except Exception as error:
+            self.error, self.state = error, "failed"
+            raise
+        self._predictor, self._scribe = predictor, scribe
+        if self.state == "loading":
+            self.state = "ready"
+
+    def start(self, after: Callable[[Exception | None], None] | None = None) -> None:
+        """Load in the background; ``after`` is then called with None, or with why it failed."""
+
+        def work() -> None:
+            try:
+                self.load()
+            except Exception as error:
+                if after is not None:
+                    after(error)
+                return
+            if after is not None:
+                after(None)
+
+        self._thread = threading.Thread(target=work, name="rebus-load", daemon=True)
+        self._thread.start()
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers new requests."""
+        return self.state == "ready"
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the model is in memory, whether or not it still takes requests."""
+        return self._predictor is not None
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model. Raises NotReadyError while it is loading, or when it could not be loaded."""
+        if self._predictor is None:
+            told = str(self.error) if isinstance(self.error, RebusError) else ""
+            raise NotReadyError("failed" if self.state == "failed" else "loading", told)
+        return self._predictor
+
+    @property
+    def scribe(self) -> Scribe | None:
+        """What writes texts; None: the model writes none. Raises NotReadyError as ``predictor``."""
+        _ = self.predictor
+        return self._scribe
+
+    @property
+    def still_there(self) -> bool:
+        """Whether the folder or file it was loaded from is; without, it goes on answering from memory."""
+        return not self._on_disk or Path(str(self.path)).exists()
+
+    def ask(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
+        """Do something with the model in its own thread, and wait: for callers without an event loop."""
+        return self.desk.submit(work, *given, **named).result()
+
+    def drain(self) -> None:
+        """Take no new requests."""
+        self.state = "draining"
+
+    def close(self) -> None:
+        """Stop what runs in the background. Texts that are being written end."""
+        self.drain()
+        if self._scribe is not None:
+            self._scribe.stop()
+        for pool in (self.desk, self.aides):
+            pool.shutdown(wait=False, cancel_futures=True)

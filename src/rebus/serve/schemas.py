@@ -1,0 +1,349 @@
+"""Requests and answers as OpenAI's protocol writes them, and those of our own routes: their shape, not what they mean.
+
+Every number's upper bound is a setting (``settings.Limits``) and is looked at where the request is understood. Unknown
+fields are refused, so that nothing a client asks for is left out in silence; those that ask for nothing are taken.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+Stops = str | list[str] | None
+
+
+class Body(BaseModel):
+    """A request."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Open(BaseModel):
+    """An answer."""
+
+    model_config = ConfigDict(protected_namespaces=())
+
+
+class ImageUrl(Body):
+    """Where a picture is: in the request itself."""
+
+    url: str = Field(description="A data URL: data:image/png;base64,... Addresses are never fetched.")
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class TextPart(Body):
+    """A part of a message."""
+
+    type: Literal["text"]
+    text: str
+
+
+class PicturePart(Body):
+    """A part of a message."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrl
+
+
+Part = Annotated[TextPart | PicturePart, Field(discriminator="type")]
+
+
+class Message(Body):
+    """A turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | Annotated[list[Part], Field(min_length=1)] | None = None
+    name: str | None = None
+    refusal: str | None = None  # what clients send back of an earlier answer
+    audio: None = None
+    annotations: None = None
+    function_call: None = None
+    tool_calls: None = None
+
+
+class JsonSchema(Body):
+    """A schema that the answer is to follow."""
+
+    name: str = Field(max_length=256)
+    schema_: dict[str, JsonValue] | None = Field(default=None, alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class TextFormat(Body):
+    """Any text."""
+
+    type: Literal["text"]
+
+
+class ObjectFormat(Body):
+    """A JSON object."""
+
+    type: Literal["json_object"]
+
+
+class SchemaFormat(Body):
+    """JSON of a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+Format = Annotated[TextFormat | ObjectFormat | SchemaFormat, Field(discriminator="type")]
+
+
+class StreamOptions(Body):
+    """What a stream holds beside the text."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class Written(Body):
+    """What all requests for text share."""
+
+    model: str = Field(max_length=1024)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Count | None = None
+    stop: Stops = None
+    seed: Seed | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Probability | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    max_tokens: Count | None = None
+    user: str | None = Field(default=None, max_length=1024, description="Users take turns when many requests wait.")
+    top_k: Annotated[int, Field(ge=0, lt=2**31)] | None = Field(default=None, description="Not in OpenAI's protocol.")
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="Not in OpenAI's protocol.")
+    repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = Field(
+        default=None, description="Not in OpenAI's protocol."
+    )
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(
+        default=None, description="Must be empty: it is not supported."
+    )
+
+
+class ChatRequest(Written):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: Count | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0)] | None = None
+    response_format: Format | None = None
+    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = Field(
+        default=None, description="Must be empty: the model calls no tools."
+    )
+    tool_choice: Literal["none", "auto"] | None = None
+    parallel_tool_calls: bool | None = None
+    modalities: list[Literal["text"]] | None = None
+    metadata: dict[str, str] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+
+
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+
+
+class CompletionRequest(Written):
+    """``POST /v1/completions``."""
+
+    prompt: str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+    echo: bool | None = Field(default=None, description="Give the prompt before its text; not with logprobs.")
+    logprobs: Annotated[int, Field(ge=0)] | None = None
+    best_of: Count | None = Field(default=None, description="Only the same number as n.")
+    suffix: None = Field(default=None, description="Not supported: the models go on from a prompt.")
+
+
+EmbeddingPart = Annotated[TextPart | PicturePart, Field(discriminator="type")]
+
+
+class EmbeddingRequest(Body):
+    """``POST /v1/embeddings``."""
+
+    model: str = Field(max_length=1024)
+    input: (
+        str
+        | Ids
+        | Annotated[list[str | EmbeddingPart], Field(min_length=1)]
+        | Annotated[list[Ids], Field(min_length=1)]
+    )
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Count | None = Field(default=None, description="Only the model's own number.")
+    user: str | None = None
+
+
+class PredictRequest(Body):
+    """``POST /v1/predict``: rows of a table, with the columns that the model was trained on."""
+
+    model: str | None = Field(default=None, max_length=1024)
+    task: str | None = Field(default=None, max_length=256, description="One of the model's; none: its first.")
+    rows: Annotated[list[dict[str, JsonValue]], Field(min_length=1)] = Field(
+        description="Column: value. Pictures are data URLs.",
+        examples=[[{"question": "What is this?", "picture": "data:image/png;base64,..."}]],
+    )
+    explain: bool | None = Field(default=None, description="Also say which parts of the picture and text mattered.")
+    target: str | int | None = Field(default=None, description="What to explain; none: what the model says.")
+    method: str | None = Field(default=None, max_length=64, description="Of explaining; none: the model's best.")
+
+
+# ---------------------------------------------------------------- answers
+
+
+class ErrorObject(Open):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorReply(Open):
+    """Every answer that is no success."""
+
+    error: ErrorObject
+
+
+class PromptDetails(Open):
+    """Of the prompt's tokens."""
+
+    cached_tokens: int
+
+
+class Usage(Open):
+    """How many tokens were read and written."""
+
+    prompt_tokens: int
+    total_tokens: int
+    completion_tokens: int | None = None
+    prompt_tokens_details: PromptDetails | None = None
+
+
+class Answer(Open):
+    """What the model says."""
+
+    role: Literal["assistant"]
+    content: str | None
+    refusal: str | None = None
+
+
+class ChatChoice(Open):
+    """One of the texts asked for."""
+
+    index: int
+    message: Answer
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+
+
+class ChatReply(Open):
+    """The answer of ``/v1/chat/completions`` when it does not stream."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    system_fingerprint: str | None = None
+
+
+class CompletionChoice(Open):
+    """One of the texts asked for."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+
+
+class CompletionReply(Open):
+    """The answer of ``/v1/completions`` when it does not stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    system_fingerprint: str | None = None
+
+
+class Vector(Open):
+    """One input's."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingReply(Open):
+    """The answer of ``/v1/embeddings``."""
+
+    object: Literal["list"]
+    model: str
+    data: list[Vector]
+    usage: Usage
+
+
+class TaskCard(Open):
+    """A task of a model."""
+
+    name: str
+    columns: dict[str, str]
+
+
+class ModelCard(Open):
+    """A model."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    tasks: list[TaskCard]
+    sees_pictures: bool
+    context: int | None
+
+
+class ModelList(Open):
+    """The answer of ``/v1/models``."""
+
+    object: Literal["list"]
+    data: list[ModelCard]
+
+
+class RowPrediction(Open):
+    """One row's."""
+
+    index: int
+    value: JsonValue
+    confidence: float | None
+    scores: dict[str, float]
+    explanation: dict[str, Any] | None = None
+
+
+class PredictReply(Open):
+    """The answer of ``/v1/predict``."""
+
+    object: Literal["list"]
+    model: str
+    task: str
+    data: list[RowPrediction]
+
+
+class Health(Open):
+    """The answer of ``/health``."""
+
+    status: Literal["ready", "loading", "failed", "draining", "no model"]
+    details: list[str]

@@ -1,0 +1,351 @@
+"""Texts written for many clients at once: the engine with the model's tokenizer, asked from an event loop.
+
+It knows no protocol: prompts go in, pieces of text come out, each as soon as it is certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict, deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from rebus.errors import RebusError
+from rebus.generation.batching import ContinuousEngine, Done, EngineStats, EngineThread, Event, PictureSource, Request
+from rebus.generation.constraint import Guide, Guided
+from rebus.generation.engine import End, Step, Token
+from rebus.generation.native import fast
+from rebus.generation.texts import StopStrings
+from rebus.generation.write import decoder_of
+from rebus.models.features import Features
+from rebus.models.fusion import Condition, attends_memory
+from rebus.run.model import SILENCE
+from rebus.run.scoring import condition_of
+from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
+from rebus.serve.pictures import Picture
+from rebus.serve.settings import ServeSettings
+from rebus.tasks.base import Values
+from rebus.tasks.writing import WritingTask
+
+if TYPE_CHECKING:
+    from rebus.run.predictor import Predictor
+
+Tidy = Literal["whole", "strip", "line"]
+BLOCK = 16  # tokens of a cache block
+SEEN = 64  # pictures whose Features are kept for the next question
+
+
+@dataclass(frozen=True)
+class Order:
+    """Texts that are wanted.
+
+    Attributes:
+        request: for the engine.
+        stop: strings before which a text ends.
+        tidy: ``whole``: as written; ``strip``: without the space around it; ``line``: its first line only.
+    """
+
+    request: Request
+    stop: tuple[str, ...] = ()
+    tidy: Tidy = "whole"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is added to one text.
+
+    Attributes:
+        index: the text's number, 0 to n - 1.
+        text: what is now certain, perhaps empty.
+        tokens: of this step.
+        end: why the text ends here; None: it goes on.
+    """
+
+    index: int
+    text: str
+    tokens: tuple[Token, ...]
+    end: End | None
+
+
+class Scribe:
+    """A model's writing.
+
+    Args:
+        predictor: with a task that writes.
+        engine: a thread that writes tokens.
+        seconds: after which a text is given up.
+    """
+
+    def __init__(self, predictor: Predictor, engine: EngineThread, seconds: float) -> None:
+        self.predictor, self.engine, self.seconds = predictor, engine, seconds
+        self.context = decoder_of(predictor.model).max_length
+        self.active: set[Stream] = set()  # of the event loop's thread
+        self._seen: OrderedDict[str, Features] = OrderedDict()  # of the engine's thread
+        self._guiding = threading.Lock()
+
+    @classmethod
+    def of(cls, predictor: Predictor, settings: ServeSettings) -> Scribe | None:
+        """What writes with a model; None where it writes nothing."""
+        model, tokenizer = predictor.model, predictor.codec.tokenizer
+        if model.decoder is None or not any(task.writes for task in predictor.tasks.values()):
+            return None
+        decoder = decoder_of(model)
+        engine = ContinuousEngine(
+            decoder if attends_memory(predictor.recipe.model.fusion) else fast(decoder),
+            tokenizer.eos_ids,
+            vocab_size=min(tokenizer.vocab_size, decoder.vocab_size),
+            blocks=blocks_for(predictor, settings.cache_mb),
+            block_size=BLOCK,
+            max_running=settings.running,
+            chunk=settings.chunk,
+            max_queue=settings.limits.queue,
+        )
+        return cls(predictor, EngineThread(engine), settings.limits.seconds)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self.engine.start()
+
+    def stop(self) -> None:
+        """End whatever is being written."""
+        self.engine.stop()
+
+    def stats(self) -> EngineStats:
+        """The engine's figures."""
+        return self.engine.engine.stats()
+
+    def begin(self, order: Order) -> Stream:
+        """Hand an order to the engine; from an event loop.
+
+        Raises:
+            DataError: the prompt is empty or too long. QueueFullError: too many wait. ApiError: the server is stopping.
+        """
+        return Stream(self, order)
+
+    @cached_property
+    def _guide(self) -> Guide:
+        tokenizer = self.predictor.codec.tokenizer
+        size = min(tokenizer.vocab_size, decoder_of(self.predictor.model).vocab_size)
+        return Guide(tokenizer.to_json(), tokenizer.eos_ids, size)
+
+    def constraint(self, schema: Mapping[str, Any]) -> Guided:
+        """JSON of a schema. Raises RecipeError, MissingPackageError; from any thread."""
+        with self._guiding:  # the library's tokenizer is made once
+            guide = self._guide
+        return guide.json_schema(schema)
+
+    @cached_property
+    def has_persona(self) -> bool:
+        """Whether the chat template puts words of its makers before the user's, which ``rebus chat`` leaves out too."""
+        chat, asked = self.predictor.codec.tokenizer.chat, [{"role": "user", "content": "?"}]
+        if not self.predictor.codec.tokenizer.is_foreign or "converse" not in self.predictor.tasks:
+            return False
+        try:
+            return len(chat(asked)) > len(chat([*SILENCE, *asked]))
+        except RebusError:  # a template without a place for system texts
+            return False
+
+    def source(self, task: WritingTask, values: Values, picture: Picture | None) -> PictureSource | None:
+        """What the text of row 0 is written from beside its prompt; None: nothing.
+
+        Args:
+            task: which writes it.
+            values: one row.
+            picture: that is shown; None: none is.
+        """
+        model, codec = self.predictor.model, self.predictor.codec
+        if (model.fusion is None and model.inline is None) or not (task.uses_picture or codec.text_tower):
+            return None
+        if picture is None and model.inline is not None and not codec.text_tower:
+            return None
+        question = task.prompt(values, 0) if codec.text_tower else ""
+        key = f"{task.name} {picture.digest if picture else ''} {question}"
+
+        def make() -> Condition:
+            batch: dict[str, Any] = {"tasks": {}, **self._look(picture)}
+            owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
+            return condition_of(self.predictor, task, values, [0], batch, owner)
+
+        return PictureSource(key, model, make)
+
+    def _look(self, picture: Picture | None) -> dict[str, Any]:
+        """A batch of one picture, which the tower saw, once for all questions about it."""
+        model = self.predictor.model
+        if model.picture is None:
+            return {}
+        device = model.mean.device
+        if picture is None:
+            side = self.predictor.recipe.picture.size
+            blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
+            return {"picture": blank, "has_picture": torch.zeros(1, dtype=torch.bool, device=device)}
+        there = torch.ones(1, dtype=torch.bool, device=device)
+        seen = self._seen.get(picture.digest)
+        if seen is None:
+            pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].to(device)
+            found = model.see({"picture": pixels, "has_picture": there})
+            assert found is not None  # noqa: S101 - the model has a picture tower
+            seen = self._seen[picture.digest] = found
+            while len(self._seen) > SEEN:
+                self._seen.popitem(last=False)
+        else:
+            self._seen.move_to_end(picture.digest)
+        return {"picture_tokens": seen.tokens, "picture_pooled": seen.pooled, "has_picture": there}
+
+
+class Stream:
+    """The texts of one order as they come; made by ``Scribe.begin``.
+
+    Attributes:
+        count: texts.
+        ids: the prompt's.
+        done: figures, once all is told; None before.
+        new_tokens: written so far, of all texts.
+    """
+
+    def __init__(self, scribe: Scribe, order: Order) -> None:
+        self._scribe, self._order = scribe, order
+        self._loop = asyncio.get_running_loop()
+        self._events: deque[Event] = deque()
+        self._come = asyncio.Event()
+        self._called = False  # whether the loop was asked already to look at what came
+        self._failed: ApiError | None = None
+        self._deadline = self._loop.time() + scribe.seconds
+        self.done: Done | None = None
+        self.count, self.ids, codec = order.request.sampling.n, order.request.ids, scribe.predictor.codec
+        self._texts = [_Text(codec.tokenizer.stream(), order.stop, order.tidy) for _ in range(self.count)]
+        self._open = self.count
+        self.new_tokens = 0
+        scribe.active.add(self)
+        try:
+            self.ticket = scribe.engine.submit(order.request, self._tell)
+        except BaseException:
+            scribe.active.discard(self)
+            raise
+
+    def _tell(self, event: Event) -> None:
+        """Take an event in the engine's thread; raises once the event loop is gone."""
+        self._events.append(event)
+        if not self._called:
+            self._called = True
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._called = False
+        self._come.set()
+
+    def fail(self, error: ApiError) -> None:
+        """End it with an error; from the event loop."""
+        self._failed = error
+        self._come.set()
+
+    def close(self) -> None:
+        """Nobody reads on: what is not written yet will not be."""
+        self._scribe.active.discard(self)
+        if self.done is None:
+            self.ticket.cancel()
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Each piece as it comes; must be read to its end, or closed.
+
+        Raises:
+            ApiError: the request failed, or the server stops.
+        """
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout_at(self._deadline):
+                        await self._come.wait()
+                except TimeoutError:
+                    raise late() from None
+                self._come.clear()
+                while self._events:
+                    event = self._events.popleft()
+                    if isinstance(event, Done):
+                        self.done = event
+                        self._check(event)
+                        return
+                    piece = self._take(event)
+                    if piece is not None:
+                        yield piece
+                if self._failed is not None:
+                    raise self._failed
+        finally:
+            self.close()
+
+    def _take(self, step: Step) -> Piece | None:
+        text = self._texts[step.text]
+        if text.ended:
+            return None
+        self.new_tokens += len(step.tokens)
+        said, end = text.take(step)
+        if end is not None:
+            self._open -= 1
+            if step.end is None:  # at a string that the engine does not know
+                self.ticket.cancel(step.text)
+        return Piece(step.text, said, step.tokens, end)
+
+    def _check(self, done: Done) -> None:
+        """Raises where a request ended before its texts."""
+        if isinstance(done.error, ApiError):
+            raise done.error
+        if isinstance(done.error, RebusError):
+            raise of_rebus(done.error)
+        if done.error is not None:
+            raise done.error
+        if self._open:
+            raise NotReadyError("draining")
+
+
+class _Text:
+    """One text: its characters, where it stops, and what of it counts."""
+
+    def __init__(self, decoder: Any, stop: Sequence[str], tidy: Tidy) -> None:
+        self._decoder, self._stops, self._tidy = decoder, StopStrings(stop), tidy
+        self._begun, self._space = False, ""  # whether anything but space was said, and space that may end the text
+        self.ended = False
+
+    def take(self, step: Step) -> tuple[str, End | None]:
+        """What a step adds, and why the text ends."""
+        fresh, end = "".join(self._decoder.push(token.id) for token in step.tokens), step.end
+        if end is not None:
+            fresh += self._decoder.finish()
+        said, met = self._stops.push(fresh)
+        if met:
+            end = "stop"
+        elif end is not None:
+            said += self._stops.finish()
+        if self._tidy != "whole":
+            said, cut = self._tidied(said)
+            end = "stop" if cut else end
+        self.ended = end is not None
+        return said, end
+
+    def _tidied(self, said: str) -> tuple[str, bool]:
+        """Text without space at the start, space at the end held back; and whether its first line is whole."""
+        if not self._begun:
+            said = said.lstrip()
+            self._begun = bool(said)
+        cut = False
+        if self._tidy == "line" and "\n" in said:
+            said, cut = said.split("\n", 1)[0], True
+        kept = said.rstrip()
+        if not kept:
+            self._space += said
+            return "", cut
+        whole, self._space = self._space + kept, said[len(kept) :]
+        return whole, cut
+
+
+def blocks_for(predictor: Predictor, cache_mb: int) -> int:
+    """How many cache blocks of ``BLOCK`` tokens fit into so many MiB, at least enough for one whole text."""
+    decoder = decoder_of(predictor.model)
+    shape = decoder.settings
+    head = shape.head_dim or shape.width // shape.heads
+    size = torch.tensor([], dtype=decoder.embed_tokens.weight.dtype).element_size()
+    token = 2 * shape.depth * (shape.kv_heads or shape.heads) * head * size
+    return max(cache_mb * 2**20 // (token * BLOCK), -(-2 * decoder.max_length // BLOCK) + 2)

@@ -1,0 +1,114 @@
+"""Requests drawn at random, and what the engine for one call at a time writes for each of them alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rebus.generation.batching import ContinuousEngine, Request, Ticket
+from rebus.generation.engine import Engine, Written
+from rebus.generation.sampling import Sampling
+
+VOCAB, EOS = 61, 1
+
+
+@dataclass
+class Told:
+    """What a ticket said."""
+
+    ids: list[list[int]] = field(default_factory=list)
+    logprobs: list[list[float]] = field(default_factory=list)
+    ends: dict[int, str] = field(default_factory=dict)
+
+
+def gather(ticket: Ticket) -> Told:
+    count = ticket.request.sampling.n
+    told = Told([[] for _ in range(count)], [[] for _ in range(count)])
+    for step in ticket:
+        assert step.text not in told.ends  # nothing follows an end
+        told.ids[step.text] += [token.id for token in step.tokens]
+        told.logprobs[step.text] += [token.logprob for token in step.tokens]
+        if step.end is not None:
+            told.ends[step.text] = step.end
+    return told
+
+
+def expect(told: Told, known: Sequence[Written], *, exact: bool = False) -> None:
+    assert told.ids == [text.ids for text in known]
+    assert told.ends == {number: text.end for number, text in enumerate(known)}
+    for ours, text in zip(told.logprobs, known, strict=True):
+        theirs = [token.logprob for token in text.tokens]
+        assert ours == theirs if exact else ours == pytest.approx(theirs, abs=2e-4)
+
+
+def draw_request(dice: random.Random, common: list[int], **more: Any) -> Request:
+    ids = common[: dice.choice([0, 0, 5, 11, 20])] + [dice.randrange(2, 60) for _ in range(dice.randrange(1, 16))]
+    sampling = Sampling(
+        dice.randrange(1, 24),
+        temperature=dice.choice([0.0, 0.0, 1.0, 1.6]),
+        top_p=dice.choice([1.0, 0.8]),
+        top_k=dice.choice([0, 7]),
+        seed=dice.randrange(1000),
+        n=dice.choice([1, 1, 1, 3]),
+        stop=((5, 6), (9,)) if dice.random() < 0.3 else (),
+        repetition_penalty=dice.choice([1.0, 1.0, 1.3]),
+        frequency_penalty=dice.choice([0.0, 0.0, 0.4]),
+        alternatives=dice.choice([0, 2]),
+    )
+    return Request(ids, sampling, user=dice.choice("abc"), **more)
+
+
+def settle(engine: ContinuousEngine, most: int = 3000) -> int:
+    """Steps until nothing is left; an engine that makes none is stuck."""
+    for count in range(most):
+        if not engine.run_once():
+            assert engine.idle
+            return count
+    raise AssertionError("it never ends")
+
+
+def no_leak(engine: ContinuousEngine) -> None:
+    """Every block is free, and what is known of it is consistent."""
+    stats, blocks = engine.stats(), engine._scheduler.blocks
+    assert (stats.blocks_used, stats.running, stats.queued) == (0, 0, 0)
+    assert set(blocks._holders) == {0}
+    assert sorted([*blocks._blank, *blocks._left]) == list(range(1, blocks.count + 1))
+    assert {blocks._names[block] for block in blocks._left} == set(blocks._known)
+    assert not engine._scheduler._pending
+
+
+@pytest.fixture
+def requested() -> Callable[..., Request]:
+    return draw_request
+
+
+@pytest.fixture
+def told_by() -> Callable[[Ticket], Told]:
+    return gather
+
+
+@pytest.fixture
+def expects() -> Callable[..., None]:
+    return expect
+
+
+@pytest.fixture
+def settled() -> Callable[..., int]:
+    return settle
+
+
+@pytest.fixture
+def leaks_nothing() -> Callable[[ContinuousEngine], None]:
+    return no_leak
+
+
+@pytest.fixture
+def offline() -> Callable[..., list[Written]]:
+    def write(writer: Any, request: Request, **more: Any) -> list[Written]:
+        return Engine(writer, [EOS]).write([request.ids], request.sampling, constraint=request.constraint, **more)
+
+    return write

@@ -1,0 +1,149 @@
+"""``/v1/predict`` and what chats do with models that answer or caption: the same as in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rebus.generation.sampling import Sampling
+from rebus.run.predictor import Predictor
+from tiny_checkpoints import write_bert, write_checkpoint
+from tiny_server import COLOURS, Running, as_url, running, square, write_run
+
+
+@pytest.fixture(scope="module")
+def offline(asked: Path) -> Predictor:
+    return Predictor.open(asked)
+
+
+@pytest.mark.parametrize("task", ["answer", "caption", "classify", "regress"])
+def test_every_task_says_of_rows_what_it_says_offline(answering: Running, offline: Predictor, task: str) -> None:
+    rows = [{"picture": square(colour), "question": "What colour is the square?"} for colour in COLOURS]
+    rows.append({"picture": None, "question": "方块是什么颜色？"})
+    expected = offline.predict(rows, task=task)
+    sent = [{**row, "picture": row["picture"] and as_url(row["picture"])} for row in rows]  # type: ignore[arg-type]
+    told = answering.http.post("/v1/predict", json={"rows": sent, "task": task}).json()
+    assert (told["object"], told["model"], told["task"]) == ("list", "run", task)
+    assert [one["index"] for one in told["data"]] == list(range(len(rows)))
+    for one, known in zip(told["data"], expected, strict=True):
+        assert one["value"] == (pytest.approx(known.value, rel=1e-4) if task == "regress" else known.value)
+        assert one["confidence"] == pytest.approx(known.confidence, rel=1e-4)
+        assert one["scores"] == pytest.approx(known.scores, rel=1e-4)
+        assert one["explanation"] is None
+
+
+def test_a_task_that_nobody_named_is_the_first(answering: Running) -> None:
+    told = answering.http.post("/v1/predict", json={"rows": [{"picture": as_url(square()), "question": "What?"}]})
+    assert told.json()["task"] == "answer"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"rows": [{"question": "What?"}], "task": "answers"},
+        {"rows": [{"picture": None}], "task": "answer"},
+        {"rows": []},
+        {"rows": "x"},
+        {"rows": [{"question": "What?", "picture": None}], "model": "other"},
+        {"rows": [{"question": "What?", "picture": None}], "target": "red"},
+        {"rows": [{"question": "What?", "picture": None}], "method": "occlusion"},
+        {"rows": [{"question": "W" * 300_000, "picture": None}]},
+        {"rows": [{"question": ["a", {"b": None}], "picture": None}], "task": "classify", "x": 1},
+    ],
+)
+def test_rows_that_cannot_be_predicted_are_told(answering: Running, body: dict[str, Any]) -> None:
+    told = answering.http.post("/v1/predict", json=body)
+    assert told.status_code in (400, 404)
+    assert told.json()["error"]["message"]
+
+
+def test_cells_of_odd_kinds_are_no_defect_of_the_server(answering: Running) -> None:
+    for cell in (7, 1.5, True, None, [1], {"a": 1}, ""):
+        for task in ("answer", "classify"):
+            body = {"rows": [{"question": cell, "picture": None}], "task": task}
+            assert answering.http.post("/v1/predict", json=body).status_code in (200, 400)
+
+
+def test_an_explanation_says_what_mattered(answering: Running) -> None:
+    row = {"picture": as_url(square()), "question": "What colour?"}
+    body = {"rows": [row], "task": "classify", "explain": True, "method": "occlusion"}
+    told = answering.http.post("/v1/predict", json=body)
+    assert told.status_code == 200, told.text
+    why = told.json()["data"][0]["explanation"]
+    assert why["method"] == "occlusion"
+    assert len(why["picture"]) == len(why["picture"][0])
+    assert [one["text"] for one in why["tokens"]]
+    wrong = answering.http.post("/v1/predict", json={**body, "method": "guessing"})
+    assert wrong.status_code == 400
+
+
+@pytest.mark.parametrize("fusion", ["joint", "unified", "cross"])
+def test_a_chat_with_a_model_that_answers_is_a_question(tmp_path: Path, fusion: str) -> None:
+    run = write_run(tmp_path, "answer", fusion=fusion)
+    offline = Predictor.open(run)
+    with running(run) as made:
+        for colour in ("red", "white"):
+            for sampling in (Sampling(5), Sampling(5, temperature=1.0, seed=4)):
+                expected = offline.ask(square(colour), "What colour is the square?", sampling=sampling).value
+                how = {"max_tokens": 5, "temperature": sampling.temperature, "seed": sampling.seed}
+                told = made.chat("What colour is the square?", as_url(square(colour)), **how).json()
+                assert told["choices"][0]["message"]["content"] == expected
+        blind = offline.ask(None, "What colour is the square?").value
+        assert made.chat("What colour is the square?").json()["choices"][0]["message"]["content"] == blind
+
+
+def test_the_last_text_and_the_last_picture_count(answering: Running, offline: Predictor) -> None:
+    first, last = as_url(square("red")), as_url(square("blue"))
+    parts = [{"type": "image_url", "image_url": {"url": url}} for url in (first, last)]
+    messages = [
+        {"role": "system", "content": "Be short."},
+        {"role": "user", "content": [{"type": "text", "text": "Something else."}, *parts]},
+        {"role": "assistant", "content": "red"},
+        {"role": "user", "content": "What colour is the square?"},
+    ]
+    told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages}).json()
+    expected = offline.ask(square("blue"), "What colour is the square?").value
+    assert told["choices"][0]["message"]["content"] == expected
+
+
+def test_a_picture_alone_is_captioned(answering: Running, offline: Predictor) -> None:
+    messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": as_url(square())}}]}]
+    told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages}).json()
+    assert told["choices"][0]["message"]["content"] == offline.ask(square()).value
+
+
+def test_models_that_do_not_do_a_thing_say_what_they_do(tmp_path: Path, matched: Path) -> None:
+    write_checkpoint(tmp_path / "lm", "gpt2")
+    with running(tmp_path / "lm") as made:
+        told = made.chat("Hello")
+        assert told.status_code == 400
+        assert "/v1/completions" in told.json()["error"]["message"]
+        body = {"model": "lm", "prompt": "the cat", "max_tokens": 3}
+        assert made.http.post("/v1/completions", json=body).status_code == 200
+        picture = {"model": "lm", "input": [{"type": "image_url", "image_url": {"url": as_url(square())}}]}
+        assert made.http.post("/v1/embeddings", json=picture).status_code == 400
+    write_bert(tmp_path / "bert")
+    for source in (matched, tmp_path / "bert"):
+        with running(source) as made:
+            for path, body in (
+                ("chat/completions", {"messages": [{"role": "user", "content": "a"}]}),
+                ("completions", {"prompt": "a"}),
+            ):
+                told = made.http.post(f"/v1/{path}", json={"model": made.name, **body})
+                assert told.status_code == 400
+                assert told.json()["error"]["code"] == "no_text"
+    write_checkpoint(tmp_path / "talker", chat=True)
+    with running(tmp_path / "talker") as made:
+        assert made.chat("the cat").status_code == 200
+        told = made.chat("the cat", as_url(square()))
+        assert told.json()["error"]["code"] == "no_pictures"
+        schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+        assert made.chat("the cat", response_format=schema).status_code in (400, 501)  # words cannot spell JSON
+
+
+def test_the_list_of_models_tells_tasks_and_columns(answering: Running) -> None:
+    card = answering.http.get("/v1/models").json()["data"][0]
+    assert card["sees_pictures"] is True
+    assert {one["name"]: one["columns"] for one in card["tasks"]}["answer"]["question"] == "question"
