@@ -1,0 +1,134 @@
+"""``rebus explain``: where a model looked and which words mattered, from the shell."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rebus.cli.honesty import check_maps
+from rebus.cli.shared import AnyModel, Language, say, show_table
+
+if TYPE_CHECKING:
+    from rebus.explain import Explanation
+
+FOLDER = "explanations"
+
+
+def explain(
+    run: AnyModel,
+    image: Annotated[Path | None, typer.Option("--image", metavar="PICTURE", help="The picture to look at.")] = None,
+    text: Annotated[str, typer.Option("--text", metavar="TEXT", help="The question, the prompt, or the text.")] = "",
+    task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Which of the model's tasks.")] = None,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="OUTPUT", help="A label, a tag, a word of the answer or its number from 1."),
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            "--method", help="relevance, rollout, attention, saliency, gradients, occlusion or gradcam; auto: the best."
+        ),
+    ] = "auto",
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--column", metavar="NAME=VALUE", help="What else the task reads: text, or JSON. May be repeated."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Where page and pictures go; explanations/N unless said."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write files only with --out.")] = False,
+    lang: Language = "en",
+    check: Annotated[
+        Path | None,
+        typer.Option("--check", metavar="DATA", help="Measure how honest the maps are on a table; choose the default."),
+    ] = None,
+    rows: Annotated[int, typer.Option("--rows", metavar="N", help="With --check: most rows.")] = 200,
+    methods: Annotated[
+        str | None, typer.Option("--methods", metavar="A,B,C", help="With --check: which methods; else all that fit.")
+    ] = None,
+    split: Annotated[str | None, typer.Option("--split", help="With --check: train, valid, test or all.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="COLUMN=VALUE", help="With --check: rows with this value. May be repeated."),
+    ] = None,
+    tolerance: Annotated[
+        float,
+        typer.Option("--tolerance", metavar="SHARE", help="With --check: how far beside a box counts as on it."),
+    ] = 0.0,
+) -> None:
+    """Show why a model says what it says: where in the picture it looked, and which words mattered.
+
+    With --check: measure whether that can be believed.
+    """
+    if check is not None:
+        check_maps(
+            run, check, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, lang=lang
+        )
+        return
+    from rebus import api
+    from rebus.explain.files import write_explanation
+    from rebus.explain.fonts import lacking
+
+    model = api.load(run)
+    found = model.explain(image, text, columns=columns_of(column), task=task, target=target, method=method)
+    if as_json:
+        say(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
+    else:
+        _show(found, lang)
+    if out is None and as_json:
+        return
+    for file in write_explanation(out or _new_folder(), found, lang):
+        say(f"Written: {file}", err=as_json)
+    if found.picture is not None and (note := lacking(f"{found.answer} {found.text if lang == 'en' else '汉'}")):
+        say(note, style="yellow", err=True)
+
+
+def columns_of(words: list[str] | None) -> dict[str, Any]:
+    """``["passage=A text.", "count=3"]`` as a row: a value that is JSON is read as that, any other is text.
+
+    Raises:
+        RecipeError: a word without a name and '='.
+    """
+    from rebus.errors import RecipeError
+
+    row: dict[str, Any] = {}
+    for word in words or []:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise RecipeError(f"--column {word}", "NAME=VALUE", f"'{word}'", "write it like --column passage='A text.'")
+        try:
+            row[name] = json.loads(value)
+        except ValueError:
+            row[name] = value
+    return row
+
+
+def _show(found: Explanation, lang: Any) -> None:
+    from rebus.explain.wording import method_name, said, words
+
+    told = words(lang)
+    say(f"{told['answer']}: {found.answer or told['silent']}")
+    say(f"{told['explained']}: {said(found.target, lang)} ({found.score:.4g}); {method_name(found.method, lang)}")
+    for one in found.words or (found,):
+        peak = one.peak()
+        if peak is not None:
+            say(f"{told['picture']}: {said(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
+    if found.tokens:
+        show_table([told["text"], told["score"]], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
+    if found.weights:
+        say(f"{told['weights']}: " + ", ".join(f"{name} {share:.0%}" for name, share in found.weights.items()))
+    for remark in found.remarks:
+        say(said(remark, lang), style="dim")
+
+
+def _new_folder() -> Path:
+    number = 1
+    while (folder := Path(FOLDER) / str(number)).exists():
+        number += 1
+    return folder

@@ -1,0 +1,229 @@
+"""From a question about a model's output to its explanation: the task, the output, the method, the readable pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from rebus.errors import DataError, nearest
+from rebus.explain.inputs import explained_task, picture_of, row_of
+from rebus.explain.pieces import units_of_text
+from rebus.explain.registry import METHODS, Floats, Method, Scores
+from rebus.explain.result import Explanation, TokenScore
+from rebus.explain.subject import Goal, Subject, quiet
+from rebus.explain.targets import Target, aim
+from rebus.explain.trace import trace
+from rebus.explain.written import aim_masked, aim_written
+from rebus.models.fusion.joint import Joint
+from rebus.run.predictor import Predictor
+from rebus.tasks import Mlm, Task
+from rebus.tasks.writing import WritingTask
+
+ORDER = ("relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
+
+
+def explain(
+    predictor: Predictor,
+    *,
+    picture: Any = None,
+    text: str = "",
+    columns: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    target: str | int | None = None,
+    method: str = "auto",
+) -> Explanation:
+    """Why a model says what it says of one picture and one text.
+
+    Args:
+        predictor: the model.
+        picture: a path, the bytes of a picture file or an array (H, W, 3) of uint8; None: none, or the columns'.
+        text: the question, the prompt, or what else the task reads.
+        columns: what else the task reads, by the table's names of columns or by role: ``{"passage": "..."}``.
+        task: which task; None: the one that ``ask`` would take.
+        target: which output; None: the model's own answer. A label or a tag; of a written answer, a word or its number
+            from 1; of ``similar``, the text to compare with; of ``ner`` and ``extract``, words of the text.
+        method: one of ``METHODS``; ``auto``: the one that was measured to be the best for this Run, else the first of
+            those that fit.
+
+    Returns:
+        Relevance of the picture's parts and of the text's pieces. For a model that writes, ``words`` has one
+        explanation for each word of the answer, and what is said of the whole is their sum, or their mean.
+
+    Raises:
+        DataError: the task, the target or the method does not exist or does not fit; what is right is named.
+        PictureError: the picture cannot be read. MissingPackageError: a library of the extra ``explain`` is missing.
+    """
+    columns = columns or {}
+    asked = bool(text) or any(name in columns for name in _questions(predictor))
+    chosen = explained_task(predictor, task, asked=asked)
+    how = method_for(predictor, chosen, method)
+    return explain_with(subject_of(predictor, chosen, picture, text, columns, target), how)
+
+
+def subject_of(
+    predictor: Predictor, task: Task, picture: Any, text: str, columns: Mapping[str, Any], target: Target = None
+) -> Subject:
+    """One example with its goals, ready for any method; arguments and errors as for ``explain``."""
+    values = row_of(task, text, columns)
+    shown = picture_of(predictor, task, picture, values)
+    subject = Subject(predictor, task, values, shown)
+    with quiet(predictor.model):
+        if isinstance(task, WritingTask):
+            aim_written(subject, task, target)
+        elif isinstance(task, Mlm):
+            aim_masked(subject, task, target)
+        else:
+            aim(subject, target)
+    return subject
+
+
+def explain_with(subject: Subject, name: str) -> Explanation:
+    """The explanation of a subject whose goals are known, by a method that fits."""
+    how = METHODS.get(name)
+    found = how(subject)
+    weights = joint_weights(subject)
+    remarks = tuple(dict.fromkeys([*([how.remark] if how.remark else []), *subject.remarks]))
+    made = [
+        _made(subject, name, goal, one, weights[number], remarks)
+        for number, (goal, one) in enumerate(zip(subject.goals, found, strict=True))
+    ]
+    if subject.whole is None:
+        return made[0]
+    mean = _mean_weights(weights)
+    whole = _made(subject, name, subject.whole, together(found, how), mean, remarks)
+    return replace(whole, words=tuple(made))
+
+
+def methods_for(predictor: Predictor, task: str | None = None) -> list[str]:
+    """The methods that fit a task of a model, those that say most first.
+
+    Raises:
+        DataError: there is no such task, or nothing about it can be explained.
+    """
+    chosen = explained_task(predictor, task)
+    names = [*ORDER, *(name for name in METHODS.names() if name not in ORDER)]
+    return [name for name in names if METHODS.get(name).fits(predictor.model, predictor.model.specs[chosen.name])]
+
+
+def method_for(predictor: Predictor, task: Task, name: str) -> str:
+    """The method to use. Raises DataError: there is none of this name, or it does not fit."""
+    able = methods_for(predictor, task.name)
+    if name == "auto":
+        measured = best_method(predictor, task.name)
+        if measured in able:
+            return str(measured)
+        reads = "text" in predictor.model.specs[task.name].reads
+        alone = [one for one in able if one in ("relevance", "occlusion") or (one == "gradcam" and not reads)]
+        return alone[0]
+    if name not in METHODS.names():
+        raise DataError("the method", "a method of explanation, or auto", f"'{name}'", nearest(name, METHODS.names()))
+    if name not in able:
+        raise DataError(
+            "the method", f"one that fits this model's task '{task.name}'", f"'{name}'", f"use {' or '.join(able)}"
+        )
+    return name
+
+
+def best_method(predictor: Predictor, task: str) -> str | None:
+    """The method that was measured to be the best for a Run's task; None where none was measured.
+
+    Raises:
+        RunError: the Run's explain.json is damaged.
+    """
+    from rebus.explain.honesty.store import kept_method  # it measures what is made here
+
+    return None if predictor.folder is None else kept_method(predictor.folder, task)
+
+
+def joint_weights(subject: Subject) -> list[dict[str, float] | None]:
+    """For each goal, the share of each modality in what a joint fusion gave; None where nothing is fused so."""
+    model = subject.model
+    none: list[dict[str, float] | None] = [None] * len(subject.goals)
+    if (
+        not isinstance(model.fusion, Joint)
+        or subject.outputs is not None
+        or subject.kind not in ("write", "vector", "words")
+    ):
+        return none
+    blends = trace(subject).blends
+    if "fusion.blend" not in blends:
+        return none
+    shares = [float(x) for x in blends["fusion.blend"][0]]
+    first = dict(zip(model.fusion.modalities, shares, strict=True))
+    if "fusion.enter_blend" not in blends:
+        return [first] * len(subject.goals)
+    told: list[dict[str, float] | None] = []
+    for goal in subject.goals:
+        vector, own = (float(x) for x in blends["fusion.enter_blend"][list(goal.at)].mean(0))
+        one = {name: share * vector for name, share in first.items()}
+        told.append({**one, "text": one.get("text", 0.0) + own})
+    return told
+
+
+def together(found: Sequence[Scores], how: Method) -> Scores:
+    """What is said of several words at once: the sum where a method's parts add up, else the mean."""
+    share = 1.0 if how.adds_up else 1.0 / len(found)
+    maps = [one.picture for one in found if one.picture is not None]
+    picture: Floats | None = np.asarray(np.sum(maps, axis=0) * share, dtype=np.float32) if maps else None
+    names = found[0].streams
+    streams = {n: np.asarray(np.sum([one.streams[n] for one in found], axis=0) * share, np.float32) for n in names}
+    return Scores(picture, streams)
+
+
+def _made(
+    subject: Subject,
+    name: str,
+    goal: Goal,
+    scores: Scores,
+    weights: dict[str, float] | None,
+    remarks: tuple[str, ...],
+) -> Explanation:
+    tokens = []
+    if scores.streams:
+        for unit in units_of_text(subject.text, subject.places):
+            total = sum(
+                float(scores.streams[stream][list(members)].sum())
+                for stream, members in unit.members.items()
+                if stream in scores.streams
+            )
+            tokens.append(TokenScore(subject.text[unit.start : unit.end], total, unit.start, unit.end))
+    picture = None if scores.picture is None else np.asarray(scores.picture, dtype=np.float32)
+    return Explanation(
+        method=name,
+        target=goal.target,
+        score=goal.score,
+        picture=picture,
+        tokens=tuple(tokens),
+        weights=weights,
+        shown=subject.shown,
+        text=subject.text,
+        answer=subject.answer,
+        remarks=remarks,
+        span=goal.span,
+    )
+
+
+def _mean_weights(weights: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
+    known = [one for one in weights if one is not None]
+    return {name: float(np.mean([one[name] for one in known])) for name in known[0]} if known else None
+
+
+def _questions(predictor: Predictor) -> set[str]:
+    """Names under which a question may stand among the columns."""
+    task = predictor.tasks.get("answer")
+    return {"question"} | ({task.settings.columns.get("question", "")} if task is not None else set())
+
+
+__all__ = [
+    "ORDER",
+    "Target",
+    "best_method",
+    "explain",
+    "explain_with",
+    "method_for",
+    "methods_for",
+    "subject_of",
+]

@@ -1,0 +1,125 @@
+"""Which rows of a table ask about a thing whose box is known, and where that box is in the square that a model sees.
+
+It knows no model's answer and no method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rebus.data.names import BOXES
+from rebus.data.pictures import decode_picture
+from rebus.data.table import Table
+from rebus.errors import DataError
+from rebus.explain.honesty.pointing import Named, named_in
+from rebus.recipe import Recipe
+from rebus.tasks import Task
+from rebus.tasks.base import Values
+from rebus.tasks.cells import as_text, missing
+
+ASKING = ("question", "text", "prompt")  # roles that may name a thing
+
+
+def boxes_column(table: Table, settings: Recipe) -> str | None:
+    """The column that holds boxes: the one of the recipe, or one with a usual name; None: there is none."""
+    known = [name for name, kind in settings.data.kinds.items() if kind == "boxes"]
+    known += [task.columns["boxes"] for task in settings.tasks if "boxes" in task.columns]
+    return next((name for name in (*known, *BOXES) if name in table.columns), None)
+
+
+def boxes_of(table: Table, column: str, pictures: Sequence[Any]) -> dict[Any, list[dict[str, Any]]]:
+    """picture: its boxes, from the first of its rows that has any.
+
+    Raises:
+        DataError: a cell holds something else.
+    """
+    found: dict[Any, list[dict[str, Any]]] = {}
+    for row, value in enumerate(table.column(column)):
+        if missing(value) or missing(pictures[row]) or pictures[row] in found:
+            continue
+        if not isinstance(value, (list, tuple)) or not all(_is_box(one) for one in value):
+            raise DataError(
+                f"{table.where(row)}, column '{column}'",
+                'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the picture',
+                repr(value)[:60],
+                "correct the cell or leave it empty",
+            )
+        found[pictures[row]] = list(value)
+    return found
+
+
+def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], settings: Recipe) -> dict[int, Named]:
+    """row: the thing that it is about, for the rows that are about one thing with a box, in fractions of its picture.
+
+    It is the thing that the question names; where it names none, that of the true answer. A row that names several is
+    left out, as is one whose question and answer name different things: nobody could say which of them to look at.
+    """
+    column = boxes_column(table, settings)
+    if column is None or "picture" not in values:
+        return {}
+    known = boxes_of(table, column, values["picture"])
+    found: dict[int, Named] = {}
+    for row in rows:
+        picture = values["picture"][row]
+        boxes = [] if missing(picture) else known.get(picture, [])
+        if not boxes:
+            continue
+        asked = " ".join(as_text(values[role][row]) for role in ASKING if role in values)
+        answer = as_text(task.truth(values, row)) if task.judgeable(values, row) else ""
+        about = [one for one in (named_in(asked, boxes), named_in(answer, boxes)) if one is not None]
+        several = sum(bool(named_in(text, [one])) for one in boxes for text in (asked, answer))
+        if about and len({one.box for one in about}) == 1 and several == len(about):
+            found[row] = about[0]
+    return found
+
+
+def placed(things: Mapping[int, Named], values: Values, settings: Recipe, root: str | Path) -> dict[int, Named]:
+    """The same things with their boxes in fractions of the square that the model sees; those cut off are left out."""
+    found = {row: _fitted(one, values["picture"][row], settings, root) for row, one in things.items()}
+    return {row: one for row, one in found.items() if one is not None}
+
+
+def _fitted(one: Named, picture: Any, settings: Recipe, root: str | Path) -> Named | None:
+    """The box in the square that the picture was fitted to; None where too little of it is left to point at."""
+    data = settings.data
+    if settings.picture.fit not in ("pad", "crop"):
+        return one
+    shape = decode_picture(picture, root, pixel_budget=data.pixel_budget, near=settings.picture.size).shape
+    box = fitted_box(one.box, shape[1], shape[0], settings.picture.fit)
+    return None if box is None else Named(one.name, box)
+
+
+def fitted_box(box: Sequence[float], wide: int, high: int, fit: str) -> tuple[float, float, float, float] | None:
+    """A box in fractions of a picture, as fractions of the square that the picture was fitted to.
+
+    Args:
+        box: x0, y0, x1, y1.
+        wide: of the picture, in any unit.
+        high: likewise.
+        fit: ``pad``: all of it in the middle; ``crop``: its middle; any other: stretched.
+
+    Returns:
+        None where less than half of the box is still seen.
+    """
+    x0, y0, x1, y1 = (float(side) for side in box)
+    if fit not in ("pad", "crop"):
+        return x0, y0, x1, y1
+    side = max(wide, high) if fit == "pad" else min(wide, high)
+    across, down = wide / side, high / side
+    moved = [
+        (x0 - 0.5) * across + 0.5, (y0 - 0.5) * down + 0.5,
+        (x1 - 0.5) * across + 0.5, (y1 - 0.5) * down + 0.5,
+    ]  # fmt: skip
+    seen = [min(1.0, max(0.0, place)) for place in moved]
+    before = (moved[2] - moved[0]) * (moved[3] - moved[1])
+    after = (seen[2] - seen[0]) * (seen[3] - seen[1])
+    return (seen[0], seen[1], seen[2], seen[3]) if after * 2 >= before > 0 else None
+
+
+def _is_box(one: Any) -> bool:
+    if not isinstance(one, Mapping) or "label" not in one or not isinstance(one.get("box"), (list, tuple)):
+        return False
+    box = one["box"]
+    return len(box) == 4 and all(isinstance(side, (int, float)) and side == side for side in box)

@@ -1,0 +1,115 @@
+"""What is asked of a model, as one row of its task: a picture and a text, or the columns of its table.
+
+It knows no methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.errors import DataError, nearest
+from rebus.run.predictor import Predictor, missing_picture
+from rebus.tasks import Caption, Converse, Lm, Mlm, Pictures, Task
+from rebus.tasks.base import Values
+
+# the role that a text alone is given as
+ASKED = {
+    "answer": "question",
+    "choose": "question",
+    "extract": "question",
+    "generate": "prompt",
+    "translate": "source",
+    "ner": "tokens",
+    "similar": "anchor",
+    "converse": "messages",
+}
+
+
+def explained_task(predictor: Predictor, name: str | None, *, asked: bool = False) -> Task:
+    """The task that is explained; without a name the one that ``ask`` would take.
+
+    Args:
+        predictor: the model.
+        name: of the task.
+        asked: whether a question is given.
+
+    Raises:
+        DataError: there is no such task, or it says nothing that could be explained.
+    """
+    able = {key: task for key, task in predictor.tasks.items() if not isinstance(task, Pictures)}
+    if name is None:
+        writes = [key for key in ("answer", "caption") if key in able]
+        name = ("answer" if asked and "answer" in able else writes[-1]) if writes else next(iter(able), None)
+        firsts = [key for key, task in able.items() if task.predicts]
+        if not writes and firsts:
+            name = firsts[0]
+    if name is None or name not in able:
+        found = ", ".join(able) or "none that gives an output for a picture or a text"
+        raise DataError(
+            "the model", f"a task '{name}' to explain" if name else "a task to explain", found, nearest(str(name), able)
+        )
+    return able[name]
+
+
+def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
+    """The task's roles for one row.
+
+    Args:
+        task: what is asked.
+        text: the question, the prompt or whatever else the task reads; it goes before the columns.
+        columns: of the table, by their names or by their roles.
+
+    Raises:
+        DataError: the task reads no text but there is one, or it lacks something that it reads.
+    """
+    given, named = dict(columns or {}), task.settings.columns
+    values: Values = {}
+    for role in (*task.inputs, *(one for one in ("text", "positive") if one in task.roles)):
+        column = named.get(role)
+        if column is not None and column in given:
+            values[role] = [given[column]]
+        elif role in given and role not in named.values():
+            values[role] = [given[role]]
+    if text:
+        role = ASKED.get(task.name, "text")
+        known = role in task.roles and (role in named or isinstance(task, Converse | Lm | Mlm))
+        if not known or isinstance(task, Caption):
+            reads = ", ".join(named.get(one, one) for one in task.inputs) or "nothing"
+            raise DataError(f"task '{task.name}'", f"what it reads: {reads}", "a text", "leave the text out")
+        values[role] = [[{"role": "user", "content": text}] if isinstance(task, Converse) else text]
+    needed = {"extract": ("question", "passage"), "choose": ("question",), "retrieve": ("picture", "text")}
+    wanted = [
+        *(role for role in task.inputs if task.roles[role].required and role in named),
+        *needed.get(task.name, ()),
+    ]
+    lacking = [role for role in dict.fromkeys(wanted) if role != "picture" and role not in values]
+    if lacking:
+        many = " and ".join(lacking)
+        do = "give it as the text, or as columns: --column NAME=VALUE on the command line, columns={...} in Python"
+        raise DataError(f"task '{task.name}'", f"a row with its {many}", "none", do)
+    return values
+
+
+def picture_of(predictor: Predictor, task: Task, picture: Any, values: Values) -> NDArray[np.uint8] | None:
+    """The (S, S, 3) square that the model sees; None where there is no picture.
+
+    Raises:
+        DataError: the task sees no pictures but there is one, or it needs one. PictureError: it cannot be read.
+    """
+    if missing_picture(picture):
+        picture = values["picture"][0] if "picture" in values else None
+    there = not missing_picture(picture)
+    sees = task.uses_picture and predictor.model.picture is not None
+    if there and not sees:
+        raise DataError(f"task '{task.name}'", "what it reads, which is no picture", "a picture", "leave it out")
+    if not there:
+        if sees and task.roles["picture"].required:
+            raise DataError(f"task '{task.name}'", "a picture", "none", "give one")
+        return None
+    values["picture"] = [picture]
+    return predictor.open_picture(picture, Path(), "the picture")

@@ -1,0 +1,117 @@
+"""An explanation as one HTML page that stands alone: no network, styles and script inside.
+
+Its words can be picked: each shows its own map and its own colours of the text.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rebus import atomic
+from rebus.errors import RecipeError
+from rebus.explain.draw import overlay, strengths
+from rebus.explain.result import Explanation
+from rebus.explain.wording import Language, method_name, modality, said, words
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_TEMPLATE = "page.html.j2"
+_SHADE = 0.62  # of the strongest piece's ground
+
+
+def page_html(explanation: Explanation, lang: Language = "en") -> str:
+    """The page as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from PIL import Image
+
+    if lang not in ("en", "zh"):
+        raise RecipeError("--lang", "en or zh", f"'{lang}'", "choose one")
+    told = words(lang)
+    views = [_view(explanation, told["whole"], lang)]
+    views += [_view(one, _word(one) or told["silent"], lang) for one in explanation.words]
+    there = explanation.picture is not None and explanation.shown is not None
+    shown = None if explanation.shown is None else _address(Image.fromarray(explanation.shown))
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page: str = environment.get_template(_TEMPLATE).render(
+        lang="zh-CN" if lang == "zh" else "en",
+        words=told,
+        answer=explanation.answer,
+        method=method_name(explanation.method, lang),
+        picture=shown,
+        overlay=_address(overlay(explanation, side=False)) if there else None,
+        views=views,
+        # what a text holds must not end the script element that carries it
+        views_json=Markup(json.dumps(views, ensure_ascii=False).replace("<", "\\u003c")),  # noqa: S704 - escaped here
+        remarks=[said(remark, lang) for remark in explanation.remarks],
+    )
+    return page
+
+
+def write_page(path: str | Path, explanation: Explanation, lang: Language = "en") -> Path:
+    """Write the page, whole or not at all. Raises RecipeError as ``page_html``, RunError: it cannot be written."""
+    path = Path(path)
+    atomic.write_text(path, page_html(explanation, lang))
+    return path
+
+
+def _view(one: Explanation, name: str, lang: Language) -> dict[str, Any]:
+    """What the page shows of one output."""
+    grid = None if one.picture is None else [[round(float(x), 4) for x in row] for row in strengths(one.picture)]
+    score = f"{one.score:.1%}" if one.target != "the number" and 0 <= one.score <= 1 else f"{one.score:.5g}"
+    shares = [
+        {"name": modality(key, lang), "percent": round(100 * value, 1)} for key, value in (one.weights or {}).items()
+    ]
+    return {
+        "name": name,
+        "target": said(one.target, lang),
+        "score": score,
+        "grid": grid,
+        "pieces": pieces(one),
+        "weights": shares,
+    }
+
+
+def pieces(one: Explanation) -> list[dict[str, Any]]:
+    """The text in pieces, those that have a score with a colour: red speaks for the output, blue against it."""
+    most = max((abs(token.score) for token in one.tokens), default=0.0) or 1.0
+    found: list[dict[str, Any]] = []
+    last = 0
+    for token in one.tokens:
+        if token.start > last:
+            found.append({"text": one.text[last : token.start], "score": None})
+        share = token.score / most
+        colour = "208, 32, 24" if share >= 0 else "24, 72, 200"
+        found.append(
+            {
+                "text": token.text,
+                "score": token.score,
+                "colour": f"rgba({colour}, {abs(share) * _SHADE:.3f})",
+                "title": f"{token.score:.4g}",
+            }
+        )
+        last = token.end
+    if found and last < len(one.text):
+        found.append({"text": one.text[last:], "score": None})
+    return found
+
+
+def _word(one: Explanation) -> str:
+    return one.answer[slice(*one.span)] if one.span is not None else one.target
+
+
+def _address(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

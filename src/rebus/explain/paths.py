@@ -1,0 +1,345 @@
+"""How relevance flows from an output back to patches and words, through every tower, fusion and head there is.
+
+A stream of tokens is a matrix: one row a token, one column for each token of the towers or of the decoder's text, that
+says how much of the one is in the other. Attentions change it, by the rules of ``rollout`` or ``relevance``; what an
+output reads of it is a row, which then goes back through the towers. All else keeps tokens in their places.
+Letters: P picture tokens after averaging, G the tower's grid, T tokens of the text tower, L tokens of the decoder.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isqrt
+
+import torch
+from torch import Tensor
+
+from rebus.explain.registry import Scores
+from rebus.explain.subject import Goal, Subject
+from rebus.explain.trace import Seen, Trace, trace
+from rebus.models.features import Features
+from rebus.models.fusion.cross import Cross
+from rebus.models.fusion.joint import Joint
+from rebus.models.fusion.unified import Unified
+from rebus.models.picture_tokens import averaged, pixel_shuffle
+from rebus.models.towers.convnet import ConvNet
+from rebus.models.towers.decoder import Decoder
+from rebus.models.towers.encoder import Encoder
+from rebus.models.towers.vit import ViT
+from rebus.models.towers.wordvectors import WordVectors
+from rebus.models.vlm import HeadSpec, VisionLanguageModel
+
+
+class Rules(ABC):
+    """What an attention does to relevance. ``gate``: what its result is multiplied with before it is added."""
+
+    @abstractmethod
+    def heads(self, seen: Seen) -> Tensor:
+        """The weights of all heads as one matrix, (Lq, Lk)."""
+
+    @abstractmethod
+    def among(self, rows: Tensor, weights: Tensor, gate: float) -> Tensor:
+        """Tokens (L, N) that attend to one another."""
+
+    @abstractmethod
+    def toward(self, rows: Tensor, memory: Tensor, weights: Tensor, gate: float, own: slice, other: slice) -> Tensor:
+        """Tokens (Lq, N) that attend to a memory (Lk, N); ``own`` and ``other`` are the columns of the two."""
+
+    @abstractmethod
+    def pooled(self, tokens: Tensor, index: int | None, share: Tensor) -> Tensor:
+        """(L,) how much each of the tokens (L, D) is in what was pooled of them, ``share`` (L,) of each."""
+
+    @abstractmethod
+    def from_tower(self, rows: Tensor) -> Tensor:
+        """A tower's rows (L, L) as they count where another stream attends to them."""
+
+    @abstractmethod
+    def read(self, rows: Tensor, place: int, column: int) -> Tensor:
+        """(N,) what an output reads that is made of one token: of ``rows`` (L, N) the one at ``place``.
+
+        ``column`` is the token's own.
+        """
+
+    blends = False  # whether a joint fusion's shares divide what is there, as weights do
+
+
+@dataclass
+class Tower:
+    """One modality: ``tokens`` (L, N), its tokens, and ``pooled`` (N,), its vector, in terms of its inputs."""
+
+    tokens: Tensor
+    pooled: Tensor | None
+
+
+def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
+    """How much each picture cell and each token counts: ``picture`` (G^2,), ``text_ids`` (T,), ``input_ids`` (L,)."""
+    subject, model = trace.subject, trace.subject.model
+    kind, towers = subject.kind, dict[str, Tower]()
+    sees = "picture" in model.specs[subject.task.name].reads if kind == "write" else subject.outputs is None
+    if sees and "picture" in trace.parts:
+        towers["picture"] = _picture(trace, rules)
+    if "text_ids" in subject.part:
+        towers["text"] = _text(trace, rules)
+    if kind == "write":
+        return _written(trace, rules, towers, goal)
+    if kind == "tokens":
+        return {"picture": towers["picture"].tokens[list(goal.at)].sum(0)}
+    fused = model.fusion is not None and kind in ("vector", "words") and subject.outputs is None
+    if fused and isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers):
+        found = _fused(trace, rules, towers, goal)
+    else:
+        found = {name: tower.pooled for name, tower in towers.items() if tower.pooled is not None}
+        if kind in ("words", "mask"):
+            rows = towers["text"].tokens
+            found["text"] = torch.stack([rules.read(rows, place, place) for place in goal.at]).mean(0)
+        if rules.blends and "fusion.blend" in trace.blends:
+            found = _shared(trace, found)
+    names = {"picture": "picture", "text": "text_ids"}
+    return {names[name]: row for name, row in found.items()}
+
+
+def _picture(trace: Trace, rules: Rules) -> Tower:
+    model = trace.subject.model
+    tower, features = model.picture, trace.parts["picture"]
+    count = tower.num_tokens
+    device = features.tokens.device
+    first = 0
+    if isinstance(tower, ViT):
+        first = int(tower.class_token is not None)
+        rows = torch.eye(first + count, device=device)
+        for seen in trace.under("picture.layers."):
+            layer = tower.layers[int(seen.name.split(".")[2])]
+            rows = rules.among(rows, rules.heads(seen), _scale(getattr(layer, "scale1", None)))
+    else:
+        rows = torch.eye(count, device=device)
+        if isinstance(tower, ConvNet):
+            for seen in trace.under("picture.context"):
+                rows = rules.among(rows, rules.heads(seen), 1.0)
+    tokens = rows[first:, first:]
+    if isinstance(tower, ViT) and tower.settings.pool in ("cls", "pooler"):
+        pooled = rows[0, first:]
+    elif isinstance(tower, ViT) and tower.head is not None:
+        pooled = rules.heads(trace.under("picture.head")[0])[0] @ tokens
+    else:
+        pooled = _mean(trace, rules, features, torch.ones(count, device=device)) @ tokens
+    if model.plan.side is not None:
+        tokens = averaged(tokens[None], model.plan.side)[0]  # (P, N): rows are averaged as tokens are
+    return Tower(tokens, pooled)
+
+
+def _text(trace: Trace, rules: Rules) -> Tower:
+    subject, model = trace.subject, trace.subject.model
+    tower = model.text if model.text is not None else model.decoder
+    features = trace.parts["text" if model.text is not None else "decoder"]
+    mask = subject.part["text_mask"][0]
+    length, real = len(mask), mask.float()
+    if isinstance(tower, WordVectors):
+        share = tower.log_weight[subject.part["text_ids"][0]].detach().float().exp() * real
+        rows = torch.eye(length, device=mask.device)
+        return Tower(rows, rules.pooled(*_indexed(trace, features.tokens), share / share.sum().clamp(min=1e-12)))
+    if not isinstance(tower, Encoder | Decoder):
+        return Tower(torch.eye(length, device=mask.device), None)
+    seen = trace.under("text." if model.text is not None else "decoder.")
+    rows = torch.eye(seen[0].weights.shape[-1] if seen else length, device=mask.device)
+    for one in seen:
+        rows = rules.among(rows, rules.heads(one), 1.0)
+    last = int((torch.arange(length, device=mask.device) * mask).max())
+    pool = tower.settings.pool if isinstance(tower, Encoder) else "last"
+    if pool == "mean":
+        pooled = _mean(trace, rules, features, real) @ rows[:length]
+    elif pool == "cls":
+        pooled = rows[0]
+    else:
+        filled = isinstance(tower, Encoder) and tower.settings.filler is not None
+        place = len(rows) - 1 if filled else last
+        pooled = rules.read(rows, place, place)
+    return Tower(rows[:length, :length], pooled[:length])
+
+
+def _indexed(trace: Trace, tokens: Tensor) -> tuple[Tensor, int | None]:
+    """Tokens (1, L, D) as (L, D), and their place among the gradients."""
+    return tokens[0].detach(), trace.index(tokens) if tokens.requires_grad else None
+
+
+def _mean(trace: Trace, rules: Rules, features: Features, real: Tensor) -> Tensor:
+    return rules.pooled(*_indexed(trace, features.tokens), real / real.sum().clamp(min=1.0))
+
+
+def _fused(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> dict[str, Tensor]:
+    """Rows of an output of a fusion of tokens: ``unified`` or ``cross``."""
+    model = trace.subject.model
+    fused: Features = trace.parts["fusion"]
+    real = fused.mask[0].float()
+    text = trace.subject.part["text_ids"].shape[1] if "text" in towers else 0
+    count = len(real) - text  # picture tokens stand first
+    spans = {"picture": slice(0, count), "text": slice(count, count + text)}
+    rows = torch.eye(len(real), device=real.device)
+    if isinstance(model.fusion, Unified):
+        for seen in trace.under("fusion.layers."):
+            layer = model.fusion.layers[int(seen.name.split(".")[2])]
+            rows = rules.among(rows, rules.heads(seen), _scale(layer.attention_gate))  # type: ignore[arg-type]
+    else:
+        rows = _crossed(trace, rules, rows, spans)
+    if trace.subject.kind == "words":
+        out = torch.stack([rules.read(rows, count + place, count + place) for place in goal.at]).mean(0)
+    elif isinstance(model.fusion, Unified):
+        out = _mean(trace, rules, fused, real) @ rows
+    else:
+        there = [(name, span) for name, span in spans.items() if bool(real[span].any())]
+        means = [_cross_mean(trace, rules, name, fused.tokens[:, span], real[span]) for name, span in there]
+        each = [mean @ rows[span] for mean, (_, span) in zip(means, there, strict=True)]
+        out = torch.stack(each).sum(0) * (1 / len(there) if rules.blends else 1)  # as many means as modalities
+    return {name: out[spans[name]] @ tower.tokens for name, tower in towers.items()}
+
+
+def _cross_mean(trace: Trace, rules: Rules, name: str, tokens: Tensor, real: Tensor) -> Tensor:
+    """How much each token of a modality is in the vector of ``cross``, which is made of what its last layer gave."""
+    fusion = trace.subject.model.fusion
+    last = trace.parts.get(f"fusion.layers.{len(fusion.layers) - 1}.{name}")  # type: ignore[union-attr,arg-type]
+    share = real / real.sum().clamp(min=1.0)
+    return rules.pooled(*((tokens[0].detach(), None) if last is None else _indexed(trace, last)), share)
+
+
+def _crossed(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) -> Tensor:
+    """Rows of all tokens after the layers of ``cross``, in which both modalities attend at the same time."""
+    fusion = trace.subject.model.fusion
+    assert isinstance(fusion, Cross)  # noqa: S101 - asked for it
+    for number, layer in enumerate(fusion.layers):
+        after = rows.clone()
+        for name, span in spans.items():
+            for seen in trace.under(f"fusion.layers.{number}.{name}."):
+                other = spans["text" if name == "picture" else "picture"]
+                gate = _scale(layer[name].attention_gate)  # type: ignore[index]
+                after[span] = rules.toward(rows[span], rows[other], rules.heads(seen), gate, span, other)
+        rows = after
+    return rows
+
+
+def _shared(trace: Trace, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rows of a joint fusion, each weighed with its modality's share."""
+    fusion = trace.subject.model.fusion
+    assert isinstance(fusion, Joint)  # noqa: S101 - asked for it
+    shares = trace.blends["fusion.blend"][0]
+    return {name: row * shares[fusion.modalities.index(name)] for name, row in found.items()}
+
+
+def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> dict[str, Tensor]:
+    """Rows of written tokens, at the places from which they were foreseen."""
+    subject, model = trace.subject, trace.subject.model
+    ids = subject.part["input_ids"]
+    length, device = ids.shape[1], ids.device
+    counts = {name: len(tower.tokens) for name, tower in towers.items()}
+    if "picture" in towers and model.inline is not None:
+        towers["picture"] = Tower(_placed(towers["picture"].tokens, model.plan.factor), towers["picture"].pooled)
+        counts["picture"] = len(towers["picture"].tokens)
+    spans, start = {}, 0
+    for name, count in counts.items():
+        spans[name] = slice(start, start + count)
+        start += count
+    own = slice(start, start + length)
+    columns = torch.eye(start + length, device=device)
+    selves = trace.under("decoder.layers.0.self_attn")
+    before = selves[0].weights.shape[-1] - length if selves else 0  # tokens of a prefix
+    prefix = columns[start - before : start] if before else columns[:0]
+    rows = columns[own].clone()
+    if "picture" in towers and model.inline is not None:
+        marks = model.marks(ids)[0].nonzero()[:, 0][: counts["picture"]]
+        rows[marks] = columns[spans["picture"]][: len(marks)]
+    for seen in trace.under("heads."):  # words that were looked up among patches
+        if seen.weights.shape[1] == length and "picture" in spans:
+            memory = columns[spans["picture"]]
+            rows = rules.toward(rows, memory, rules.heads(seen), 1.0, own, spans["picture"])
+    rows = _entered(trace, rules, rows, spans)
+    rows = torch.cat([prefix, rows])
+    memory = columns[:start]
+    for seen in trace.under("decoder.layers."):
+        layer = model.decoder.layers[int(seen.name.split(".")[2])]  # type: ignore[union-attr]
+        if seen.name.endswith("self_attn"):
+            rows = rules.among(rows, rules.heads(seen), 1.0)
+        else:
+            gate = _scale(layer.cross_gate)  # type: ignore[arg-type]
+            rows[before:] = rules.toward(rows[before:], memory, rules.heads(seen), gate, own, slice(0, start))
+    out = torch.stack([rules.read(rows, before + place, start + place) for place in goal.at]).mean(0)
+    crossed = any(seen.name.endswith("cross_attn") for seen in trace.attended)
+    read = {
+        name: out[spans[name]] @ (rules.from_tower(tower.tokens) if crossed else tower.tokens)
+        for name, tower in towers.items()
+    }
+    if isinstance(model.fusion, Joint) and not rules.blends:
+        read = {name: row + towers[name].pooled for name, row in read.items()}  # type: ignore[operator]
+    names = {"picture": "picture", "text": "text_ids"}
+    return {"input_ids": out[own], **{names[name]: row for name, row in read.items()}}
+
+
+def _entered(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) -> Tensor:
+    """Rows after a joint fusion put its vector into every position, by its shares."""
+    fusion = trace.subject.model.fusion
+    if not isinstance(fusion, Joint) or not rules.blends or "fusion.enter_blend" not in trace.blends:
+        return rows
+    vector = trace.blends["fusion.enter_blend"][:, :1]  # (L, 1)
+    shares = trace.blends["fusion.blend"][0]
+    mixed = rows * (1 - vector)
+    for name, span in spans.items():
+        count = span.stop - span.start
+        mixed[:, span] += vector * shares[fusion.modalities.index(name)] / count
+    return mixed
+
+
+def _placed(tokens: Tensor, factor: int) -> Tensor:
+    """(G^2, N) rows of a tower's tokens -> (P, N) of those that stand in a text: the mean of the laid together ones."""
+    if factor == 1:
+        return tokens
+    laid = pixel_shuffle(tokens[None], factor)[0]  # (P, F^2 N)
+    return laid.view(len(laid), factor * factor, -1).mean(1)
+
+
+def _scale(gate: Tensor | None) -> float:
+    """How much of an attention's result is added: all, where there is no gate; at most all."""
+    if gate is None:
+        return 1.0
+    with torch.no_grad():
+        size = gate.tanh().abs() if gate.numel() == 1 else gate.abs()
+        return min(float(size.mean()), 1.0)
+
+
+def flows(model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    """Whether attentions, or poolings with weights of their own, lie on every way from an input to the head."""
+    if spec.kind == "pretext":
+        return False
+    writes = spec.kind == "write"
+    sees = model.picture is not None and (not writes or "picture" in spec.reads)
+    reads = model.text is not None if writes else "text" in spec.reads
+    attends = attends_tokens(model, spec)
+    picture = not sees or attends or isinstance(model.picture, ViT | ConvNet)
+    if spec.kind == "tokens":
+        return isinstance(model.picture, ViT | ConvNet)
+    tower = model.text if model.text is not None else model.decoder
+    text = not reads or attends or isinstance(tower, Encoder | Decoder | WordVectors)
+    return picture and text
+
+
+def attends_tokens(model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    """Whether a fusion, or a decoder beneath it, attends to the towers' tokens one by one."""
+    if spec.kind == "write":
+        return isinstance(model.fusion, Unified | Cross) or (model.inline is not None and model.text is None)
+    mixes = isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers) > 0
+    return mixes and spec.kind in ("vector", "words")
+
+
+def followed(subject: Subject, rules_for: Callable[[Trace, int], Rules]) -> list[Scores]:
+    """What the rules say of each goal of a subject, after one pass.
+
+    Args:
+        subject: what is explained.
+        rules_for: the trace and a goal's number -> the rules.
+    """
+    made, told = trace(subject), []
+    for number, goal in enumerate(subject.goals):
+        found = found_in(made, rules_for(made, number), goal)
+        streams = {name: row.detach().float().cpu().numpy() for name, row in found.items()}
+        cells = streams.pop("picture", None)
+        side = isqrt(len(cells)) if cells is not None else 0
+        told.append(Scores(None if cells is None or subject.shown is None else cells.reshape(side, side), streams))
+    return told

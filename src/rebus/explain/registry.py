@@ -1,0 +1,55 @@
+"""What a method of explanation is, and the names of those there are.
+
+A third party adds one through the entry point ``rebus.methods``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rebus.explain.subject import Subject
+from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.registry import Registry
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a method says of one explained number.
+
+    Attributes:
+        picture: (h, w) for the parts of the picture; None: it says nothing of it.
+        streams: for each stream of ids, a number for each of them, (L,).
+    """
+
+    picture: Floats | None = None
+    streams: Mapping[str, Floats] = field(default_factory=dict)
+
+
+class Method(ABC):
+    """A way to explain.
+
+    Attributes:
+        adds_up: what it says of several words adds up to what it says of their sum.
+        remark: what must be known to read it.
+    """
+
+    adds_up = False
+    remark = ""
+
+    @abstractmethod
+    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+        """Whether it says something of every input that a head of this model reads."""
+
+    @abstractmethod
+    def __call__(self, subject: Subject) -> list[Scores]:
+        """For each goal of the subject."""
+
+
+METHODS: Registry[Method] = Registry("method")

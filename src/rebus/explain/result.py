@@ -1,0 +1,90 @@
+"""What an explanation is: which parts of the picture and of the text one output of a model came from.
+
+It knows no model and no method. Letters: h, w rows and columns of the map, S side of the square picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """One readable piece of the text.
+
+    Attributes:
+        text: as it stands in the text, without the spaces around it.
+        score: how much it mattered; signed where the method is.
+        start, end: where it stands: ``explanation.text[start:end]``, in characters.
+    """
+
+    text: str
+    score: float
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a model said one thing.
+
+    Attributes:
+        method: the name of what made it, one of ``rebus.explain.METHODS``.
+        target: what is explained, in words: ``label 'red'``, ``word 3 'bus'``.
+        score: the explained output: a probability, or the number that a regression gives.
+        picture: (h, w) relevance of the parts of the square picture, as the method gives it: signed where that is, not
+            normalised; None where the model saw no picture, or the method says nothing of it.
+        tokens: relevance of the pieces of the text, in their order; special tokens are left out.
+        weights: the share of each modality in what was fused; only of models that are ``joint``.
+        shown: (S, S, 3) the picture as the model saw it.
+        text: what the model read.
+        answer: what the model says, whatever is explained.
+        words: of a model that writes: the same for each piece of its answer.
+        remarks: what must be known to read it.
+        span: of a written word: where it stands, ``answer[start:end]``.
+    """
+
+    method: str
+    target: str
+    score: float
+    picture: NDArray[np.float32] | None = None
+    tokens: tuple[TokenScore, ...] = ()
+    weights: dict[str, float] | None = None
+    shown: NDArray[np.uint8] | None = field(default=None, repr=False)
+    text: str = ""
+    answer: str = ""
+    words: tuple[Explanation, ...] = ()
+    remarks: tuple[str, ...] = ()
+    span: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values, arrays as nested lists; the picture itself is left out."""
+        return {
+            "method": self.method,
+            "target": self.target,
+            "score": self.score,
+            "answer": self.answer,
+            "text": self.text,
+            "picture": None if self.picture is None else [[float(x) for x in row] for row in self.picture],
+            "tokens": [
+                {"text": one.text, "score": one.score, "start": one.start, "end": one.end} for one in self.tokens
+            ],
+            "weights": self.weights,
+            "span": None if self.span is None else list(self.span),
+            "words": [word.to_json() for word in self.words],
+            "remarks": list(self.remarks),
+        }
+
+    def peak(self) -> tuple[float, float] | None:
+        """The centre of the picture's most relevant part: (x, y), as shares of its width and height from the top left.
+
+        None without a map, and where the map says nothing: all of it is alike.
+        """
+        if self.picture is None or not np.ptp(self.picture):
+            return None
+        row, column = divmod(int(self.picture.argmax()), self.picture.shape[1])
+        return (column + 0.5) / self.picture.shape[1], (row + 0.5) / self.picture.shape[0]

@@ -1,0 +1,157 @@
+"""One example with one model, ready to be explained: what goes in, what comes out, and which numbers are asked about.
+
+Methods change what goes in, or look at what happens on the way, and read the same numbers. What is explained of a
+probability is its log-odds, which neither saturates nor changes when all logits do.
+Letters: N variants of the example, W goals, L tokens, C classes, S side of the picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rebus.explain.pieces import Places
+from rebus.models.vlm import VisionLanguageModel
+from rebus.run.predictor import Predictor
+from rebus.tasks import Prediction, Task
+from rebus.tasks.base import Values
+
+OWNERS = ("owner", "pictures")  # parts that say which picture a row is about
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One number that is explained.
+
+    Attributes:
+        target: what it is, in words.
+        score: a probability, or the number itself.
+        at: the places of the stream (``Subject.stream``) at which it is asked, or of picture tokens; none: it is asked
+            of the whole.
+        word: of a written word, its number and its text.
+        span: of a written word, where it stands in the answer.
+        label: of what a patch shows, its number.
+    """
+
+    target: str
+    score: float
+    at: tuple[int, ...] = ()
+    word: tuple[int, str] | None = None
+    label: int | None = None
+    span: tuple[int, int] | None = None
+
+
+@dataclass
+class Subject:
+    """A model, a task, and one row of it.
+
+    Attributes:
+        predictor: the model.
+        task: the task.
+        values: the row, by role.
+        shown: (S, S, 3) what the model sees; None: no picture.
+        part: the task's tensors for one row.
+        places: where in the text each id of a stream stands: ``text_ids``, ``input_ids``.
+        text: what is read.
+        answer: what the model says.
+        goals: W of them.
+        measure: the model's outputs for N rows -> (N, W).
+        whole: what all goals are together, where they are the words of one answer; None: each stands alone.
+        remarks: what people should know.
+    """
+
+    predictor: Predictor
+    task: Task
+    values: Values
+    shown: NDArray[np.uint8] | None
+    part: dict[str, Tensor] = field(default_factory=dict)
+    places: dict[str, Places] = field(default_factory=dict)
+    text: str = ""
+    answer: str = ""
+    goals: list[Goal] = field(default_factory=list)
+    measure: Callable[[Any], Tensor] = lambda outputs: outputs
+    outputs: Callable[[dict[str, Any]], Any] | None = None
+    whole: Goal | None = None
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def model(self) -> VisionLanguageModel:
+        """The weights."""
+        return self.predictor.model
+
+    @property
+    def kind(self) -> str:
+        """Of the task's head."""
+        return self.model.specs[self.task.name].kind
+
+    @property
+    def stream(self) -> str:
+        """The ids among which goals have places."""
+        return "input_ids" if self.kind == "write" else "text_ids"
+
+    def pixels(self) -> Tensor:
+        """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no picture."""
+        side = self.predictor.recipe.picture.size
+        shown = np.zeros((side, side, 3), dtype=np.uint8) if self.shown is None else self.shown
+        made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
+        return made.to(self.model.mean.device, torch.float32)
+
+    def rows(self, count: int, pictures: int) -> dict[str, Tensor]:
+        """The part for N rows that share one picture, or have one each."""
+        made = {name: one.expand(count, *one.shape[1:]) for name, one in self.part.items() if name not in OWNERS}
+        device = self.model.mean.device
+        own = torch.arange(count, device=device) if pictures == count else torch.zeros(count, device=device).long()
+        return {**made, **{name: own for name in OWNERS if name in self.part}}
+
+    def scores(self, pixels: Tensor | None = None, ids: Mapping[str, Tensor] | None = None) -> Tensor:
+        """The explained numbers of N variants of the example, (N, W).
+
+        Args:
+            pixels: (N or 1, 3, S, S), 0 to 255; None: those of the example.
+            ids: stream: (N, L); None: those of the example.
+        """
+        return self.measure(self.run(pixels, ids))
+
+    def run(self, pixels: Tensor | None = None, ids: Mapping[str, Tensor] | None = None) -> Any:
+        """The model's outputs for N variants; see ``scores``."""
+        pixels = self.pixels() if pixels is None else pixels
+        count = max([len(pixels), *(len(one) for one in (ids or {}).values())])
+        batch: dict[str, Any] = {"tasks": {self.task.name: {**self.rows(count, len(pixels)), **(ids or {})}}}
+        if self.model.picture is not None:
+            batch["picture"] = pixels
+            there = self.shown is not None
+            batch["has_picture"] = torch.full((len(pixels),), there, dtype=torch.bool, device=pixels.device)
+        if self.outputs is not None:
+            return self.outputs(batch)
+        return self.model(batch, [self.task.name])[self.task.name]
+
+    def predicted(self) -> Prediction:
+        """What the predictor says of the row."""
+        return self.predictor.run_task(self.task, self.values, [0], lambda _: self.shown)[0]
+
+
+@contextmanager
+def quiet(model: VisionLanguageModel, *, grad: bool = False) -> Iterator[None]:
+    """The model as in prediction, with gradients or without, whatever the caller's mode is."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode(False), torch.set_grad_enabled(grad):
+            yield
+    finally:
+        model.train(was_training)
+
+
+def log_odds(logits: Tensor, wanted: Tensor) -> Tensor:
+    """(..., C) logits and (...) long -> (...): log p / (1 - p) of the wanted ones."""
+    logits = logits.float()
+    chosen = logits.gather(-1, wanted[..., None])[..., 0]
+    others = logits.scatter(-1, wanted[..., None], float("-inf")).logsumexp(-1)
+    return chosen - others

@@ -1,0 +1,39 @@
+"""Measure how honest a Run's explanations are, and say it in its report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rebus.explain.honesty import Honesty, check_honesty
+from rebus.report.compose import language_of, write_outputs
+from rebus.run.folder import Run
+
+
+def check_maps(
+    run: str | Path,
+    data: str | Path,
+    *,
+    task: str | None = None,
+    rows: int = 200,
+    methods: Sequence[str] = (),
+    split: str | None = None,
+    only: Mapping[str, str] | None = None,
+    tolerance: float = 0.0,
+    lang: str | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Honesty:
+    """Measure a model's explanations on a table; of a Run, explain.json, the report and the card then say it.
+
+    Arguments are those of ``rebus.explain.honesty.check_honesty``; ``lang`` is that of the report, None: as it is now.
+
+    Raises:
+        RebusError: the model, the table or an option cannot be used.
+    """
+    found = check_honesty(
+        run, data, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, tell=tell
+    )
+    folder = Run(run)
+    if folder.weights_path.exists() and folder.recipe_path.exists() and folder.evaluation:
+        write_outputs(folder, lang=lang or language_of(folder))
+    return found

@@ -1,0 +1,135 @@
+"""The plots of a Run: curves, figures beside baselines and by type, and those that need predictions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from rebus.report.contents import Plot, Result
+from rebus.report.neighbours import plot_neighbours
+from rebus.report.plots import (
+    plot_calibration,
+    plot_confusion,
+    plot_curves,
+    plot_metric_bars,
+    plot_scatter,
+    plot_types,
+)
+from rebus.report.sections.examples import shown
+from rebus.report.sections.subject import Looked, Subject
+from rebus.tasks import Classify, Pictures, Regress, Task
+from rebus.tasks.cells import as_text
+from rebus.tasks.metrics.classification import confusion_matrix
+from rebus.tasks.writing import WritingTask
+
+MOST = 40  # classes of a confusion matrix
+FEW = 20  # different true answers beyond which written answers make no confusion matrix
+SAID: dict[str, dict[str, str]] = {
+    "en": {
+        "curves": "loss, validation figures and rate while it trained",
+        "figures": "figures with their 95% intervals beside the baseline",
+        "types": "{task}: figures by type",
+        "calibration": "{task}: is it as often right as it is sure? ({rows:,} rows)",
+        "confusion": "{task}: what is taken for what ({rows:,} rows)",
+        "scatter": "{task}: predicted and true numbers ({rows:,} rows)",
+        "model": "model",
+        "baseline": "baseline",
+        "other": "other",
+    },
+    "zh": {
+        "curves": "训练中的损失、验证指标和学习率",
+        "figures": "各项指标及其 95% 区间，与基线对照",
+        "types": "{task}：各类型的结果",
+        "calibration": "{task}：有把握时真的更常答对吗？（{rows:,} 行）",
+        "confusion": "{task}：把什么当成了什么（{rows:,} 行）",
+        "scatter": "{task}：预测值与真实值（{rows:,} 行）",
+        "model": "模型",
+        "baseline": "基线",
+        "other": "其他",
+    },
+}
+
+
+def plots_of_run(subject: Subject, results: list[Result]) -> list[Plot]:
+    """Curves, figures beside baselines, figures by type. Raises RunError: they cannot be written."""
+    folder, lang, said = subject.run.folder / "plots", subject.lang, SAID[subject.lang]
+    plots = []
+    records = subject.run.metrics()
+    if records:
+        plots.append(Plot(said["curves"], plot_curves(folder / "curves.png", records, lang)))
+    if results:
+        plots.append(Plot(said["figures"], plot_metric_bars(folder / "figures.png", results, lang)))
+    for name, score in subject.evaluation.get("tasks", {}).items():
+        if score["by_type"]:
+            kinds = score["by_type"].items()
+            columns = {said["model"]: {kind: figures["right"] for kind, figures in kinds}}
+            if all("baseline" in figures for _, figures in kinds):
+                columns[said["baseline"]] = {kind: figures["baseline"] for kind, figures in kinds}
+            title = said["types"].format(task=name)
+            plots.append(Plot(title, plot_types(folder / f"{name}-types.png", columns, lang)))
+    return plots
+
+
+def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
+    """Confusion and calibration of labels and short answers, scatter of numbers, neighbours of pictures."""
+    folder, lang, said = subject.run.folder / "plots", subject.lang, SAID[subject.lang]
+    task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
+
+    def title(key: str) -> str:
+        return said[key].format(task=task.name, rows=len(rows))
+
+    if isinstance(task, Pictures):
+        alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, told, lang)
+        return [alike] if alike is not None else []
+    if isinstance(task, Regress):
+        truths = [float(values["target"][row]) for row in rows]
+        guesses = [float(prediction.value) for prediction in told]
+        return [Plot(title("scatter"), plot_scatter(folder / f"{task.name}-scatter.png", truths, guesses, lang))]
+    plots = []
+    if is_sure(task, looked):
+        sure = [prediction.confidence for prediction in told]
+        right = task.right(values, rows, told) >= 1.0
+        path = folder / f"{task.name}-calibration.png"
+        plots.append(Plot(title("calibration"), plot_calibration(path, sure, right, lang)))
+    table = confusion(looked, said["other"])
+    if table is not None:
+        names, counts = table
+        path = folder / f"{task.name}-confusion.png"
+        plots.append(Plot(title("confusion"), plot_confusion(path, counts, names, lang)))
+    return plots
+
+
+def is_sure(task: Task, looked: Looked) -> bool:
+    """Whether its confidence is a probability of being right: of one label or one answer, not the same for all."""
+    if not isinstance(task, Classify | WritingTask):
+        return False
+    return len({round(prediction.confidence, 6) for prediction in looked.told}) > 1
+
+
+def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:
+    """Classes and counts (C, C), row = true; None where classes are too many or there are none."""
+    task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
+    if isinstance(task, Classify):
+        if len(task.labels) > MOST:
+            return None
+        index = task.index
+        labels = [index.get(as_text(values["label"][row]), -1) for row in rows]
+        guesses = [index[prediction.value] for prediction in told]
+        return list(task.labels), confusion_matrix(guesses, labels, len(task.labels))
+    if not isinstance(task, WritingTask):
+        return None
+    truths = [shown(task.truth(values, row)) for row in rows]
+    counts = Counter(truths)
+    if not 2 <= len(counts) <= FEW or len(rows) < 2 * len(counts):
+        return None
+    names = [name for name, _ in counts.most_common()]
+    said = [shown(prediction.value) for prediction in told]
+    strange = any(word not in counts for word in said)
+    names += [other] if strange else []
+    place = {name: at for at, name in enumerate(names)}
+    matrix = np.zeros((len(names), len(names)), dtype=np.int64)
+    for truth, word in zip(truths, said, strict=True):
+        matrix[place[truth], place.get(word, len(names) - 1)] += 1
+    return names, matrix

@@ -1,0 +1,133 @@
+"""Which examples a report shows: the best, the most confident mistakes, the worst; of captions a drawn few."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from rebus.report.contents import Example
+from rebus.report.sections.subject import Looked
+from rebus.tasks import Caption, Prediction, Regress
+from rebus.tasks.cells import as_text
+from rebus.tasks.writing import WritingTask
+
+SHOWN = 6  # examples of each group
+DRAWN = 12  # captions shown
+SAID: dict[str, dict[str, str]] = {
+    "en": {
+        "right": "right, the surest first",
+        "wrong": "most confident mistakes",
+        "worst": "worst: furthest from the true answer",
+        "close": "closest",
+        "far": "furthest off",
+        "best": "nearest to the true text",
+        "poor": "furthest from the true text",
+        "drawn": "drawn evenly",
+        "group": "{task}: {group} (of {rows:,} rows looked at)",
+    },
+    "zh": {
+        "right": "答对的，最有把握的在前",
+        "wrong": "最自信的错误",
+        "worst": "最差的：离正确答案最远",
+        "close": "最接近的",
+        "far": "偏差最大的",
+        "best": "与正确文本最接近的",
+        "poor": "与正确文本相差最远的",
+        "drawn": "均匀抽取的",
+        "group": "{task}：{group}（所看 {rows:,} 行中）",
+    },
+}
+
+
+def examples_of(looked: Looked, lang: str) -> list[Example]:
+    """Examples of one task, group by group; a group that holds none is left out."""
+    said, task, told = SAID[lang], looked.task, looked.told
+    marks = task.right(looked.source.values, looked.rows, told)
+    near = nearness(looked)
+    numbers, captions = isinstance(task, Regress), isinstance(task, Caption)
+    groups: dict[str, list[int]]
+    if numbers:
+        order = np.argsort(marks, kind="stable")
+        groups = {"close": order[:SHOWN].tolist(), "far": order[::-1][:SHOWN].tolist()}
+    elif captions:  # word for word right is not what a caption has to be
+        order = np.argsort(-near, kind="stable")
+        spread = np.linspace(0, len(near) - 1, min(DRAWN, len(near))).round().astype(int).tolist()
+        half = max(1, min(SHOWN, len(near) // 2))
+        groups = {"best": order[:half].tolist(), "poor": order[::-1][:half].tolist(), "drawn": spread}
+    else:
+        sure = [int(i) for i in np.argsort([-prediction.confidence for prediction in told], kind="stable")]
+        mistaken = [i for i in sure if marks[i] < 1.0]
+        wrong = mistaken[:SHOWN]
+        rest = sorted((i for i in mistaken if i not in wrong), key=lambda i: (marks[i], near[i]))
+        right = varied([i for i in sure if marks[i] >= 1.0], told)
+        groups = {"right": right, "wrong": wrong, "worst": rest[:SHOWN]}
+    examples = []
+    for name, places in groups.items():
+        group = said["group"].format(task=task.name, group=said[name], rows=len(looked.rows))
+        examples += [example_at(looked, place, group, marks=None if numbers or captions else marks) for place in places]
+    return examples
+
+
+def example_at(looked: Looked, place: int, group: str, marks: Any = None) -> Example:
+    """One row as it is shown; ``marks`` None: right and wrong are no matter of yes or no."""
+    task, source, row, prediction = looked.task, looked.source, looked.rows[place], looked.told[place]
+    return Example(
+        answer=shown(prediction.value),
+        truth=shown(task.truth(source.values, row)),
+        question=asked(looked, place),
+        picture=source.picture(row),
+        right=None if marks is None else bool(marks[place] >= 1.0),
+        group=group,
+        confidence=None if isinstance(task, Regress) else prediction.confidence,
+    )
+
+
+def asked(looked: Looked, place: int) -> str:
+    """The text that the model was given with a row."""
+    task, values, row = looked.task, looked.source.values, looked.rows[place]
+    question = task.prompt(values, row) if isinstance(task, WritingTask) else ""
+    if not question and "text" in values:
+        question = as_text(values["text"][row])[:300]
+    return question
+
+
+def nearness(looked: Looked) -> Any:
+    """(N,) how near each answer is to the truth, 1 at most: the probability given to the true label, else the share of
+    letters in common (Dice's coefficient of pairs of neighbouring letters).
+    """
+    found = []
+    for row, prediction in zip(looked.rows, looked.told, strict=True):
+        truth = looked.task.truth(looked.source.values, row)
+        if prediction.scores and isinstance(truth, str):
+            found.append(prediction.scores.get(truth, 0.0))
+            continue
+        truths = truth if isinstance(truth, list | tuple) else [truth]
+        found.append(max((_alike(shown(prediction.value), shown(one)) for one in truths), default=0.0))
+    return np.asarray(found, dtype=np.float64)
+
+
+def varied(places: list[int], told: list[Prediction]) -> list[int]:
+    """At most ``SHOWN`` places, no answer shown twice before every answer was shown once."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for place in places:
+        answer = shown(told[place].value)
+        ranked.append((seen[answer], place))
+        seen[answer] += 1
+    return [place for _, place in sorted(ranked, key=lambda pair: pair[0])[:SHOWN]]
+
+
+def shown(value: Any) -> str:
+    """A value as people read it."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict) and "text" in value:
+        return f"{value['text']} ({value['label']})" if "label" in value else str(value["text"])
+    return ", ".join(shown(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _alike(one: str, other: str) -> float:
+    pairs, others = (Counter(text[i : i + 2] for i in range(max(len(text) - 1, 1))) for text in (one, other))
+    return 2 * sum((pairs & others).values()) / max(sum(pairs.values()) + sum(others.values()), 1)

@@ -1,0 +1,151 @@
+"""A few test examples with what their answers came from: the picture's parts and the pieces of the text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rebus.errors import RebusError
+from rebus.explain import Explanation, explain, wording
+from rebus.report.contents import Example, Section
+from rebus.report.sections.examples import asked, shown
+from rebus.report.sections.held_out import explained_texts
+from rebus.report.sections.subject import Looked, Subject
+
+SAID: dict[str, dict[str, str]] = {
+    "en": {
+        "title": "Where it looked, which words mattered",
+        "text": "Some held-out examples, right ones and mistakes. Of a picture: the original beside the map, warm "
+        "where it mattered most. Of the text: the deeper the colour, the more a piece mattered; blue spoke against the "
+        "answer.",
+        "note": "{target}; method: {method}",
+        "failed": "{task}: an answer could not be explained ({where}: {found})",
+        "group": "{task}",
+        "weights": "shares in what was fused: {shares}",
+        "command": "To see more, and other methods: `{command}`",
+    },
+    "zh": {
+        "title": "看了哪里，哪些词起了作用",
+        "text": "几个留出的例子，有答对的也有答错的。图片：左为原图，右图中越暖的地方作用越大。"
+        "文字：颜色越深作用越大，蓝色表示与答案相反。",
+        "note": "{target}；方法：{method}",
+        "failed": "{task}：有一个回答无法解释（{where}：{found}）",
+        "group": "{task}",
+        "weights": "融合中各占：{shares}",
+        "command": "查看更多例子和其他方法：`{command}`",
+    },
+}
+
+
+def explained(subject: Subject) -> Section | None:
+    """Examples with maps and coloured texts; None where none are wanted or none can be explained."""
+    said = SAID[subject.lang]
+    most = subject.recipe.report.explained
+    if not most:
+        return None
+    examples: list[Example] = []
+    if subject.is_language_run:
+        examples = [
+            one for text in explained_texts(subject, most) if (one := _told_text(subject, text, said)) is not None
+        ]
+    for looked, place in _chosen(subject.looked, most):
+        one = _told(subject, looked, place, said)
+        if one is not None:
+            examples.append(one)
+    if not examples:
+        return None
+    command = f"rebus explain {subject.run.folder} --help"
+    text = [said["text"], said["command"].format(command=command)]
+    return Section("explanations", said["title"], text, examples=examples, after="examples")
+
+
+def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
+    """Places, the tasks by turns: of each a mistake that it is sure of, then an answer that is right, and so on."""
+    queues = []
+    for one in looked:
+        marks = one.task.right(one.source.values, one.rows, one.told)
+        sure = [int(i) for i in np.argsort([-prediction.confidence for prediction in one.told], kind="stable")]
+        right, wrong = ([i for i in sure if (marks[i] >= 1.0) == good] for good in (True, False))
+        step = max(1, len(right) // most)  # not only the easiest
+        mixed = [i for pair in zip(wrong, right[::step], strict=False) for i in pair] or right[::step] or wrong
+        queues.append([(one, i) for i in mixed])
+    found: list[tuple[Looked, int]] = []
+    while any(queues) and len(found) < most:
+        for queue in queues:
+            if queue and len(found) < most:
+                found.append(queue.pop(0))
+    return found
+
+
+def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) -> Example | None:
+    task, source, row = looked.task, looked.source, looked.rows[place]
+    columns = {task.settings.columns[role]: values[row] for role, values in source.values.items()}
+    picture = source.picture(row)
+    column = task.settings.columns.get("picture")
+    if column is not None and picture is not None:
+        columns[column] = picture
+    try:
+        found = explain(subject.predictor, picture=picture, text=asked(looked, place), columns=columns, task=task.name)
+    except RebusError as error:
+        told = said["failed"].format(task=task.name, where=error.where, found=error.found)
+        if told not in subject.warnings:
+            subject.warnings.append(told)
+        return None
+    marks = task.right(source.values, [row], [looked.told[place]])
+    return Example(
+        answer=shown(looked.told[place].value),
+        truth=shown(task.truth(source.values, row)),
+        question="" if found.tokens else asked(looked, place),
+        picture=_overlay(found, picture),
+        right=None if task.name == "regress" else bool(marks[0] >= 1.0),
+        group=said["group"].format(task=task.name),
+        note=_note(found, "zh" if subject.lang == "zh" else "en"),
+        marked=_marked(found),
+    )
+
+
+def _told_text(subject: Subject, text: str, said: dict[str, str]) -> Example | None:
+    try:
+        found = explain(subject.predictor, text=text)
+    except RebusError as error:
+        name = next(iter(subject.predictor.tasks))
+        told = said["failed"].format(task=name, where=error.where, found=error.found)
+        if told not in subject.warnings:
+            subject.warnings.append(told)
+        return None
+    return Example(
+        answer=found.answer, note=_note(found, "zh" if subject.lang == "zh" else "en"), marked=_marked(found)
+    )
+
+
+def _overlay(found: Explanation, picture: Any) -> Any:
+    """The map over the picture, the original beside it; the picture alone where there is no map."""
+    if found.picture is None or found.shown is None:
+        return picture
+    from rebus.explain.draw import overlay
+
+    return np.asarray(overlay(found, side=True).convert("RGB"))
+
+
+def _marked(found: Explanation) -> list[tuple[str, float]]:
+    """The text piece by piece with its scores, what stands between them at zero."""
+    pieces: list[tuple[str, float]] = []
+    at = 0
+    for token in found.tokens:
+        if token.start > at:
+            pieces.append((found.text[at : token.start], 0.0))
+        pieces.append((found.text[token.start : token.end], float(token.score)))
+        at = max(at, token.end)
+    if pieces and at < len(found.text):
+        pieces.append((found.text[at:], 0.0))
+    return pieces
+
+
+def _note(found: Explanation, lang: wording.Language) -> str:
+    said = SAID[lang]
+    note = said["note"].format(target=wording.said(found.target, lang), method=wording.method_name(found.method, lang))
+    if found.weights:
+        shares = ", ".join(f"{wording.modality(name, lang)} {share:.0%}" for name, share in found.weights.items())
+        note += " · " + said["weights"].format(shares=shares)
+    return str(note)

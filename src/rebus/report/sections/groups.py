@@ -1,0 +1,93 @@
+"""The main figure for groups of rows apart: values of columns that were not learned from, English and Chinese text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rebus.report import labels
+from rebus.report.contents import Cell, Section, Table
+from rebus.report.sections.subject import Subject
+from rebus.run.groups import LANGUAGE, LEAST, Groups, group_figures
+
+SAID: dict[str, dict[str, Any]] = {
+    "en": {
+        "title": "For groups of rows",
+        "text": "A model that is good on average may be bad for some. Columns of few values that it did not learn from "
+        "make the groups; report.groups in the recipe names others.",
+        "language": "language of the text",
+        "table": "{task}: {column}",
+        "columns": ["group", "{metric}", "95% interval", "rows"],
+        "names": {"en": "not Chinese", "zh": "Chinese"},
+        "few": "Groups of fewer than {least} rows say next to nothing.",
+        "some": "For {rows:,} rows: this Run was judged before groups were kept.",
+        "apart": "{worst} is worse than {best}: the two intervals do not meet.",
+    },
+    "zh": {
+        "title": "分组结果",
+        "text": "平均表现好的模型，对某些行可能很差。这里按没有参与学习、取值很少的列分组；"
+        "其他列可在配置的 report.groups 中指定。",
+        "language": "文字的语言",
+        "table": "{task}：{column}",
+        "columns": ["组", "{metric}", "95% 区间", "行数"],
+        "names": {"en": "非中文", "zh": "中文"},
+        "few": "不足 {least} 行的组几乎说明不了什么。",
+        "some": "仅 {rows:,} 行：这个 Run 评测时还没有记录分组。",
+        "apart": "“{worst}”不如“{best}”：两者的区间没有重叠。",
+    },
+}
+
+
+def groups(subject: Subject) -> Section | None:
+    """A table for each task and column; None where there is nothing to tell apart."""
+    said, tables = SAID[subject.lang], []
+    for task, found in _found(subject).items():
+        note = said["some"].format(rows=found[1]) if found[1] else ""
+        tables += [_table(subject, task, column, figures, note) for column, figures in found[0].items()]
+    return Section("groups", said["title"], [said["text"]], tables=tables, after="tables") if tables else None
+
+
+def _found(subject: Subject) -> dict[str, tuple[Groups, int]]:
+    """Task: figures by column, and of how many rows where not of all that were judged."""
+    kept = subject.evaluation.get("groups")
+    if kept is not None or "machine" in subject.trained:  # a Run that kept what there was
+        return {task: (figures, 0) for task, figures in (kept or {}).items()}
+    found: dict[str, tuple[Groups, int]] = {}
+    for one in subject.looked:
+        assert subject.table is not None  # noqa: S101 - rows were looked at
+        figures = group_figures(subject.recipe, one.task, one.source.values, one.rows, one.told, subject.table)
+        if figures:
+            found[one.task.name] = (figures, len(one.rows))
+    return found
+
+
+def _table(subject: Subject, task: str, column: str, figures: dict[str, dict[str, float]], note: str) -> Table:
+    said, lang = SAID[subject.lang], subject.lang
+    metric = getattr(subject.predictor.tasks.get(task), "watch", "")
+    known = said["names"] if column == LANGUAGE else {}
+    rows: list[list[Cell]] = []
+    for name, one in figures.items():
+        value: Cell = one["value"] if labels.is_share(metric) else labels.figure(one["value"], metric)
+        bounds = labels.interval((one["low"], one["high"]), metric)
+        rows.append([known.get(name, name), value, bounds, int(one["count"])])
+    heads = [head.format(metric=labels.metric_name(metric, lang)) for head in said["columns"]]
+    notes = [note] if note else []
+    if any(one["count"] < LEAST for one in figures.values()):
+        notes.append(said["few"].format(least=LEAST))
+    apart = _apart(figures, metric)
+    if apart:
+        notes.append(said["apart"].format(worst=known.get(apart[0], apart[0]), best=known.get(apart[1], apart[1])))
+    title = said["table"].format(task=task, column=said["language"] if column == LANGUAGE else column)
+    return Table(title, heads, rows, ("" if lang == "zh" else " ").join(notes))
+
+
+def _apart(figures: dict[str, dict[str, float]], metric: str) -> tuple[str, str] | None:
+    """The worst and the best group, where their intervals do not meet."""
+    from rebus.tasks.metrics import LOWER_IS_BETTER
+
+    usable = {name: one for name, one in figures.items() if one["count"] >= LEAST}
+    if len(usable) < 2:
+        return None
+    order = sorted(usable, key=lambda name: usable[name]["value"], reverse=metric in LOWER_IS_BETTER)
+    worst, best = order[0], order[-1]
+    low, high = (worst, best) if metric not in LOWER_IS_BETTER else (best, worst)
+    return (worst, best) if usable[low]["high"] < usable[high]["low"] else None

@@ -1,0 +1,182 @@
+"""What the sections of a report are made from: a Run, its files, its model, and what the model says of some rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from rebus.data.table import Table
+from rebus.errors import RebusError, RunError
+from rebus.recipe import Recipe
+from rebus.run.evaluate import Rows, chosen_rows, read_own, rows_of
+from rebus.run.folder import Run
+from rebus.run.predictor import Predictor
+from rebus.tasks import Prediction, Task
+
+LOOKED_AT = 256  # rows that examples and plots are made from
+SAID = {
+    "en": {
+        "no_table": "no examples: the table that it was trained from cannot be read again ({where}: {found})",
+        "pictures_gone": "{count} of {of} pictures of the rows looked at can no longer be read; the first: {first}",
+    },
+    "zh": {
+        "no_table": "没有示例：训练用的表格无法再次读取（{where}：{found}）",
+        "pictures_gone": "所看的行中，{of} 张图片有 {count} 张已无法读取；第一张：{first}",
+    },
+}
+
+
+@dataclass
+class Looked:
+    """What the model says of some held-out rows.
+
+    Attributes:
+        task: that was asked.
+        source: the table as the task sees it.
+        rows: numbers, at most ``LOOKED_AT``, spread over all.
+        told: a prediction for each.
+        of: how many held-out rows there are.
+    """
+
+    task: Task
+    source: Rows
+    rows: list[int]
+    told: list[Prediction]
+    of: int
+
+
+@dataclass
+class Subject:
+    """A Run about to be told of.
+
+    Attributes:
+        run: finished.
+        lang: en or zh.
+        recipe: resolved.
+        evaluation: of evaluation.json; {} before anything was measured.
+        check, inference: of these files; {} where a Run has none.
+        warnings: sentences that makers add.
+        kept: what one maker found and another uses.
+    """
+
+    run: Run
+    lang: str
+    recipe: Recipe
+    evaluation: dict[str, Any]
+    check: dict[str, Any]
+    inference: dict[str, Any]
+    warnings: list[str] = field(default_factory=list)
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, run: Run, lang: str) -> Subject:
+        """Read a Run's files. Raises RunError: one is damaged."""
+        check, inference = (_optional(run, name) for name in ("check.json", "inference.json"))
+        found = run.evaluation
+        _hold(run, "evaluation.json", found, _is_evaluation(found))
+        return cls(run, lang, run.recipe, found, check, inference)
+
+    @property
+    def trained(self) -> dict[str, Any]:
+        """How the training went; {} where it is not known."""
+        found: dict[str, Any] = self.evaluation.get("training", {})
+        return found
+
+    @property
+    def is_language_run(self) -> bool:
+        """Whether the Run was made from raw text."""
+        return "text" in self.trained
+
+    @property
+    def split(self) -> str:
+        """The rows that the figures are for."""
+        return str(self.trained.get("judged_on", "test"))
+
+    @cached_property
+    def predictor(self) -> Predictor:
+        """The model. Raises RunError, WeightsError: it cannot be read."""
+        return Predictor.open(self.run.folder)
+
+    @cached_property
+    def table(self) -> Table | None:
+        """The table it was trained from; None, with a warning, where that is gone."""
+        try:
+            return read_own(self.recipe.data, required=True)
+        except RebusError as error:
+            self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+            return None
+
+    @cached_property
+    def looked(self) -> list[Looked]:
+        """What each task that predicts says of some held-out rows; a row whose picture is gone is told of."""
+        table = self.table
+        if self.is_language_run or table is None:
+            return []
+        try:
+            rows = chosen_rows(table, self.recipe, self.split)
+        except RebusError as error:  # the column that said the split is gone
+            self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+            return []
+        found = []
+        for task in self.predictor.tasks.values():
+            if not task.predicts:
+                continue
+            try:
+                source = rows_of(self.predictor, table, task)
+            except RebusError as error:
+                self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+                continue
+            usable = self._readable(source, rows)
+            if usable:
+                found.append(Looked(task, source, usable, source.predict(self.predictor, usable), len(rows)))
+        return found
+
+    def _readable(self, source: Rows, rows: list[int]) -> list[int]:
+        """Rows spread over all that can be judged and whose picture can be read."""
+        good: list[int] = []
+        gone: list[RebusError] = []
+        for row in rows[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]:
+            if not source.task.judgeable(source.values, row):
+                continue
+            try:
+                source.picture(row)
+                good.append(row)
+            except RebusError as error:
+                gone.append(error)
+        if gone:
+            counts = {"count": len(gone), "of": len(gone) + len(good)}
+            first = f"{gone[0].where}: {gone[0].found}"
+            told = SAID[self.lang]["pictures_gone"].format(**counts, first=first)
+            if told not in self.warnings:  # once, though several tasks look at the same pictures
+                self.warnings.append(told)
+        return good
+
+
+def _optional(run: Run, name: str) -> dict[str, Any]:
+    if not (run.folder / name).exists():
+        return {}
+    found = run.read_json(name)
+    _hold(run, name, found, isinstance(found, dict))
+    return dict(found)
+
+
+def _hold(run: Run, name: str, found: Any, good: bool) -> None:
+    if not good:
+        do = "restore the file from a copy; `rebus train` writes it once, when training ends"
+        raise RunError(run.folder / name, "what training wrote", f"something else ({str(found)[:60]} ...)", do)
+
+
+def _is_evaluation(found: Any) -> bool:
+    if not isinstance(found, Mapping) or not isinstance(found.get("training", {}), Mapping):
+        return False
+    scores = found.get("tasks", {})
+    return isinstance(scores, Mapping) and all(_is_score(score) for score in scores.values())
+
+
+def _is_score(score: Any) -> bool:
+    parts = ("metrics", "intervals", "baseline", "gains", "by_type")
+    if not isinstance(score, Mapping) or not all(isinstance(score.get(part), Mapping) for part in parts):
+        return False
+    return all(isinstance(value, int | float) for value in score["metrics"].values())

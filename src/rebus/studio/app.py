@@ -1,0 +1,212 @@
+"""The Studio's pages put together and mounted on a server: ``mount(app, settings)``."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from rebus.errors import DataError, RebusError
+from rebus.run.folder import Run
+from rebus.serve.loading import Served
+from rebus.studio import ask, compare, explore, flow, train
+from rebus.studio.door import PATH, Door
+from rebus.studio.look import CSS, PHONE, theme
+from rebus.studio.places import Places
+from rebus.studio.seat import Seats
+from rebus.studio.speaking import OPENED, TAGS, Speaker
+from rebus.studio.words import LANGUAGES, say
+
+PAGES = {"ask": ask.build, "explore": explore.build, "train": train.build, "compare": compare.build, "flow": flow.build}
+
+
+@dataclass
+class StudioSettings:
+    """What the Studio opens with.
+
+    Attributes:
+        run: the model it talks with first; None: the newest finished one below the roots.
+        roots: folders that pages may read and write below; the first is where new Runs go.
+        lang: en or zh.
+        pixels: most pixels of a picture.
+        upload_mb: most MiB of a file that is dropped.
+        api_key: the server's; None: none.
+    """
+
+    run: Path | None = None
+    roots: Sequence[Path] = field(default_factory=lambda: [Path()])
+    lang: str = "en"
+    pixels: int = 25_000_000
+    upload_mb: float = 32
+    api_key: str | None = None
+
+
+class Desk:
+    """What all pages share.
+
+    Args:
+        settings: the Studio's.
+        served: the server's own model, if it has one.
+
+    Attributes:
+        speaker: what speaks both languages.
+        places: which files may be reached.
+        seats: the models.
+        lang: the component that holds the language.
+        run: the component that holds the chosen Run.
+    """
+
+    lang: gr.Radio
+    run: gr.Dropdown
+
+    def __init__(self, settings: StudioSettings, served: Served | None) -> None:
+        own = [settings.run.resolve()] if settings.run is not None else []
+        for run in list(own):  # its table lies elsewhere, more often than not
+            table = explore.own_table(run)
+            own += [table.resolve().parent] if table is not None else []
+        self.speaker = Speaker(settings.lang)
+        self.places = Places([*settings.roots, *own], settings.pixels)
+        self.seats = Seats(served)
+        self._opening: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
+
+    def on_open(self, work: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
+        """What is done when somebody opens the page."""
+        self._opening.append((work, inputs, outputs))
+
+    def open_with(self, blocks: gr.Blocks) -> None:
+        """Do it."""
+        for work, inputs, outputs in self._opening:
+            blocks.load(work, inputs, outputs, show_progress="hidden", api_visibility="private")
+
+    def chosen(self, run: str | None) -> Path | None:
+        """The chosen Run's folder; None where none is. Raises DataError where it may not be reached."""
+        return self.places.inside(run, "the model") if run else None
+
+    def folder(self, run: str | None) -> Path | None:
+        """As ``chosen``; None where it is no Run, for what can do without."""
+        try:
+            folder = self.chosen(run)
+        except RebusError:
+            return None
+        return folder if folder is not None and Run(folder).recipe_path.exists() else None
+
+    def table(self, typed: str) -> Path:
+        """A table as typed. Raises DataError where there is none, or it may not be reached."""
+        path = self.places.inside(typed, "the table")
+        if not path.exists():
+            raise DataError(
+                typed,
+                "a table or a folder",
+                "no such file",
+                "check the path; relative ones begin at " + str(self.places.home),
+            )
+        return path
+
+    def finished(self) -> list[str]:
+        """Runs that can answer, the newest first."""
+        whole = [
+            path for path in self.places.runs() if Run(path).config_path.exists() and Run(path).weights_path.exists()
+        ]
+        return [self.places.shown(path) for path in whole]
+
+    def choices(self, run: str | None) -> Any:
+        """The list of Runs as it is now; the chosen one stays, and where none was, the newest is."""
+        found = self.finished()
+        shown = found if run in found or not run else [run, *found]
+        return gr.update(choices=shown, value=run or (found[0] if found else None))
+
+
+def make_blocks(settings: StudioSettings, served: Served | None = None) -> gr.Blocks:
+    """All pages, not yet mounted."""
+    if settings.lang not in LANGUAGES:
+        raise DataError("--lang", "en or zh", f"'{settings.lang}'", "choose one")
+    _private_uploads()
+    desk = Desk(settings, served)
+    speaker = desk.speaker
+    blocks = gr.Blocks(title=say(settings.lang, "title"), analytics_enabled=False, delete_cache=(3600, 86400))
+    with blocks:
+        with gr.Row(elem_id="rebus-top"):
+            with gr.Column(scale=3, min_width=220):
+                speaker.make(_heading, {"value": "head"}, elem_id="rebus-head")
+            with gr.Column(scale=3, min_width=220):
+                runs = desk.finished()
+                first = desk.places.shown(settings.run) if settings.run is not None else (runs[0] if runs else None)
+                desk.run = speaker.make(
+                    gr.Dropdown,
+                    {"label": "run"},
+                    choices=runs if first in runs or first is None else [first, *runs],
+                    value=first,
+                    allow_custom_value=True,
+                    elem_id="run",
+                )
+            with gr.Column(scale=1, min_width=232):
+                desk.lang = speaker.make(
+                    gr.Radio,
+                    {"label": "language"},
+                    choices=[("English", "en"), ("中文", "zh")],
+                    value=settings.lang,
+                    elem_id="lang",
+                )
+        with gr.Tabs():
+            for name, build in PAGES.items():
+                with speaker.make(gr.Tab, {"label": f"page.{name}"}, id=name, elem_id=f"page-{name}"):
+                    build(desk)
+        desk.on_open(desk.choices, [desk.run], [desk.run])
+        speaker.listen(desk.lang)
+        desk.open_with(blocks)
+    return blocks
+
+
+def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) -> FastAPI:
+    """Put the Studio at ``/studio`` of a server.
+
+    Args:
+        app: the server; its guard holds for the Studio's routes as well.
+        settings: the Studio's.
+        served: the server's model, which is then not loaded twice.
+
+    Raises:
+        DataError: no such language.
+    """
+    blocks = make_blocks(settings, served)
+    blocks.queue(default_concurrency_limit=4, max_size=64, api_open=False)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path=PATH,
+        footer_links=[],
+        run_history=False,
+        allowed_paths=[],
+        max_file_size=int(settings.upload_mb * 2**20),
+        ssr_mode=False,
+        enable_monitoring=False,
+        pwa=False,
+        mcp_server=False,
+        show_error=False,
+        theme=theme(),
+        css=CSS,
+        head=_HEAD + f"<style>{PHONE}</style><script>{OPENED % TAGS[settings.lang]}</script>",
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
+    )
+    if settings.api_key is not None:
+        app.add_middleware(Door, key=settings.api_key, lang=settings.lang)
+    return app
+
+
+_HEAD = '<meta name="referrer" content="no-referrer">'
+
+
+def _heading(value: str, elem_id: str) -> gr.HTML:
+    return gr.HTML(value, elem_id=elem_id, js_on_load=None)
+
+
+def _private_uploads() -> None:
+    """Files that are dropped lie in a folder of this process' own, not in one that all users of the machine share."""
+    if "GRADIO_TEMP_DIR" not in os.environ:
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rebus-studio-")

@@ -1,0 +1,184 @@
+"""The page Compare: Runs side by side, and what a comparison of strategies found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rebus.errors import DataError, RunError
+from rebus.report import labels
+from rebus.report.pictures import png_address
+from rebus.run.folder import Run
+from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
+from rebus.studio.words import say
+
+if TYPE_CHECKING:
+    from rebus.studio.app import Desk
+
+_MOST = 12  # Runs side by side
+_LOWER = frozenset({"mae", "rmse", "perplexity", "bits_per_byte", "ece", "uniformity", "alignment"})
+
+
+@dataclass
+class Side:
+    """What one Run tells of itself.
+
+    Attributes:
+        name: its folder.
+        figures: (task, metric): (value, low, high, baseline).
+        facts: key of a heading: text.
+    """
+
+    name: str
+    figures: dict[tuple[str, str], tuple[float, float | None, float | None, float | None]] = field(default_factory=dict)
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def build(desk: Desk) -> None:
+    """Lay out the page and wire it."""
+    speaker = desk.speaker
+    with gr.Row(elem_classes=["rebus-end"]):
+        folder = speaker.make(
+            gr.Textbox, {"label": "compare.folder", "placeholder": "compare.hint"}, scale=4, elem_id="compare-folder"
+        )
+        look = speaker.make(
+            gr.Button, {"value": "compare.look"}, variant="primary", elem_id="compare-look", min_width=120
+        )
+    chosen = speaker.make(gr.CheckboxGroup, {"label": "compare.runs"}, choices=[], elem_id="compare-runs")
+    shown = panel("compare-shown", note(say(speaker.lang, "compare.empty")))
+
+    def found(typed: str, lang: str) -> tuple[Any, str]:
+        try:
+            root = desk.places.inside(typed, say(lang, "compare.folder")) if (typed or "").strip() else desk.places.home
+            if not root.is_dir():
+                raise DataError(root, "a folder", "no such folder", "check the path")
+            names = [desk.places.shown(path) for path in desk.places.runs() if root == path or root in path.parents]
+        except FAULTS as error:
+            return gr.update(choices=[], value=[]), problem(lang, error)
+        value = names[:4]
+        return gr.update(choices=names, value=value), drawn(desk, lang, typed, value)
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    draw: Any = lambda lang, typed, names: drawn(desk, lang, typed, names)  # noqa: E731
+    gr.on([look.click, folder.submit], found, [folder, desk.lang], [chosen, shown], **quiet)
+    chosen.input(draw, [desk.lang, folder, chosen], shown, **quiet)
+    speaker.redraw(draw, [folder, chosen], shown)
+
+
+def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
+    """The Runs' table, then every comparison of strategies below the folder."""
+    parts = []
+    try:
+        root = desk.places.inside(typed, say(lang, "compare.folder")) if (typed or "").strip() else desk.places.home
+        sides = [side(desk.places.inside(name, "the Run"), desk.places.shown(Path(name))) for name in names[:_MOST]]
+        if sides:
+            parts.append(beside(lang, sides))
+        for path in sorted({root / "compare.json", *root.glob("*/compare.json"), *root.glob("*/*/compare.json")}):
+            if path.is_file():
+                parts.append(strategies(lang, path, desk.places.shown(path.parent)))
+    except FAULTS as error:
+        parts.append(problem(lang, error))
+    return "".join(parts) or note(say(lang, "compare.none"))
+
+
+def side(folder: Path, name: str) -> Side:
+    """A Run's figures and facts; of an unfinished one what is known. Raises RunError."""
+    run = Run.begun(folder)
+    recipe, found = run.recipe, run.evaluation
+    made = Side(name)
+    for task, score in found.get("tasks", {}).items():
+        for metric, value in score.get("metrics", {}).items():
+            low, high = score.get("intervals", {}).get(metric, (None, None))
+            made.figures[task, metric] = (value, low, high, score.get("baseline", {}).get(metric))
+    trained = found.get("training", {})
+    model = recipe.model
+    towers = " + ".join(tower.kind for tower in (model.picture, model.text) if tower.kind != "none")
+    made.facts = {
+        "compare.tasks": ", ".join(task.name for task in recipe.tasks),
+        "compare.fusion": model.fusion.kind + (f" ({model.fusion.how})" if model.fusion.kind == "joint" else ""),
+        "compare.towers": towers,
+        "compare.parameters": f"{trained['parameters']:,}" if "parameters" in trained else "",
+        "compare.minutes": f"{trained['seconds'] / 60:.1f}" if "seconds" in trained else "",
+        "compare.steps": f"{trained['steps']:,}" if "steps" in trained else "",
+        "compare.data": Path(recipe.data.path).name if recipe.data.path else "",
+        "compare.seed": str(recipe.seed),
+    }
+    return made
+
+
+def beside(lang: str, sides: list[Side]) -> str:
+    """One row a figure or fact, one column a Run."""
+    keys = list(dict.fromkeys(key for one in sides for key in one.figures))
+    rows: list[list[object]] = []
+    for task, metric in keys:
+        values = [one.figures.get((task, metric)) for one in sides]
+        known = [value[0] for value in values if value is not None]
+        best = (min if metric in _LOWER else max)(known)
+        cells: list[object] = [f"{task}: {labels.metric_name(metric, lang)}"]
+        for value in values:
+            cells.append(
+                Html(_cell(lang, metric, value, best=len(known) > 1 and value is not None and value[0] == best))
+            )
+        rows.append(cells)
+    for key in sides[0].facts:
+        rows.append([say(lang, key), *(one.facts.get(key, "") or "–" for one in sides)])
+    return f"<h2>{esc(say(lang, 'compare.beside'))}</h2>" + grid(
+        [say(lang, "compare.what"), *(one.name for one in sides)], rows, caption=say(lang, "compare.caption")
+    )
+
+
+def _cell(
+    lang: str, metric: str, value: tuple[float, float | None, float | None, float | None] | None, *, best: bool
+) -> str:
+    if value is None:
+        return "–"
+    at, low, high, base = value
+    text = esc(labels.figure(at, metric))
+    text = f"<strong>{text}</strong>" if best else text
+    if low is not None and high is not None:
+        text += f'<span class="sub">{esc(labels.interval((low, high), metric))}</span>'
+    if base is not None:
+        text += f'<span class="sub">{esc(say(lang, "compare.baseline", figure=labels.figure(base, metric)))}</span>'
+    return text
+
+
+def strategies(lang: str, path: Path, name: str) -> str:
+    """What ``rebus compare`` left in a folder: its verdict, its table and its plot. Raises RunError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        metric = found["metric"]
+        rows: list[list[object]] = []
+        for arm in found["arms"]:
+            value, low, high = arm["figure"]
+            gain = (arm["gains"] or {}).get(found["best_single"])
+            rows.append(
+                [
+                    arm["name"],
+                    labels.figure(value, metric),
+                    labels.interval((low, high), metric),
+                    f"{gain['value']:+.3f} (p {gain['holm']:.3g})" if gain and gain.get("holm") is not None else "–",
+                    f"{arm['parameters']:,}",
+                    f"{arm['seconds']:.0f}",
+                ]
+            )
+        verdict = str(found.get("verdict", ""))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            path, "what `rebus compare` writes", f"'{error}'", "compare again, or delete the file"
+        ) from error
+    headings = [
+        say(lang, "compare.strategy"), labels.metric_name(metric, lang), say(lang, "compare.interval"),
+        say(lang, "compare.gain", single=found["best_single"] or "–"), say(lang, "compare.parameters"),
+        say(lang, "compare.seconds"),
+    ]  # fmt: skip
+    html = f"<h2>{esc(say(lang, 'compare.strategies', name=name))}</h2><p>{esc(verdict)}</p>{grid(headings, rows)}"
+    plot = path.with_suffix(".png")
+    if plot.is_file():
+        html += (
+            f'<img src="{png_address(plot)}" alt="{esc(say(lang, "compare.plot"))}" style="max-width:min(100%,720px)">'
+        )
+    return html

@@ -1,0 +1,274 @@
+"""The page Explore: a table with its pictures, filtered, searched, and the model's worst mistakes on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rebus.data.pictures import read_header
+from rebus.errors import DataError, RebusError
+from rebus.report.pictures import thumbnail
+from rebus.run.folder import Run
+from rebus.studio.book import Book, Mark, alike, judged, open_book, reads_words
+from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, problem
+from rebus.studio.words import say
+from rebus.tasks.cells import as_text, missing
+
+if TYPE_CHECKING:
+    from rebus.studio.app import Desk
+
+PAGE = 24
+_LONG = 400  # characters of a cell in a row's details
+
+
+@dataclass
+class View:
+    """What is shown.
+
+    Attributes:
+        book: the table.
+        rows: in their order.
+        page: from 0.
+        marks: what the model said of rows.
+        told: key of the line above the rows.
+        opened: the row whose details are shown.
+    """
+
+    book: Book
+    rows: list[int]
+    page: int = 0
+    marks: dict[int, Mark] = field(default_factory=dict)
+    told: str = "explore.rows"
+    opened: int | None = None
+
+
+def build(desk: Desk) -> None:
+    """Lay out the page and wire it."""
+    speaker = desk.speaker
+    view = gr.State(None)
+    with gr.Row(elem_classes=["rebus-end"]):
+        path = speaker.make(
+            gr.Textbox, {"label": "explore.path", "placeholder": "explore.path_hint"}, scale=4, elem_id="explore-path"
+        )
+        show = speaker.make(
+            gr.Button, {"value": "explore.open"}, variant="primary", elem_id="explore-open", min_width=120
+        )
+    with gr.Row():
+        split = speaker.make(
+            gr.Dropdown, {"label": "explore.split"}, choices=["all", "train", "valid", "test"], value="all",
+            elem_id="explore-split", min_width=120,
+        )  # fmt: skip
+        column = speaker.make(
+            gr.Dropdown, {"label": "explore.column"}, choices=[], elem_id="explore-column", min_width=150
+        )
+        value = speaker.make(
+            gr.Dropdown,
+            {"label": "explore.value"},
+            choices=[],
+            allow_custom_value=True,
+            elem_id="explore-value",
+            min_width=150,
+        )
+        text = speaker.make(
+            gr.Textbox,
+            {"label": "explore.text", "placeholder": "explore.text_hint"},
+            elem_id="explore-text",
+            min_width=200,
+            max_length=500,
+        )
+    with gr.Row():
+        filters = speaker.make(gr.Button, {"value": "explore.filter"}, elem_id="explore-filter")
+        worst = speaker.make(gr.Button, {"value": "explore.worst"}, elem_id="explore-worst")
+        words = speaker.make(gr.Button, {"value": "explore.search"}, elem_id="explore-search")
+    with speaker.make(gr.Accordion, {"label": "explore.by_picture"}, open=False, elem_id="explore-by-picture"):
+        sample = speaker.make(
+            gr.File, {"label": "explore.sample"}, elem_id="explore-sample", elem_classes=["rebus-drop"]
+        )
+    cards = panel("explore-cards", note(say(speaker.lang, "explore.empty")))
+    with gr.Row():
+        before = speaker.make(gr.Button, {"value": "explore.before"}, elem_id="explore-before")
+        after = speaker.make(gr.Button, {"value": "explore.after"}, elem_id="explore-after")
+
+    def book_of(typed: str, run: str | None) -> Book:
+        folder = desk.folder(run)
+        if not (typed or "").strip():
+            own = own_table(folder)
+            if own is None:
+                raise DataError(say("en", "explore.path"), "a table", "none", "type a path, or choose a Run above")
+            return open_book(own, folder)
+        return open_book(desk.table(typed), folder)
+
+    def opened(typed: str, run: str | None, lang: str) -> tuple[Any, ...]:
+        try:
+            book = book_of(typed, run)
+        except FAULTS as error:
+            return None, problem(lang, error), gr.skip(), gr.skip()
+        columns = gr.update(choices=["", *book.texts], value="")
+        found = View(book, book.rows("all", None, None, ""))
+        return found, draw(desk, lang, found), columns, gr.update(choices=[], value=None)
+
+    def values_of(view: View | None, column: str | None) -> Any:
+        choices = view.book.values(column) if view is not None and column in view.book.texts and column else []
+        return gr.update(choices=choices, value=None)
+
+    def chosen(how: str) -> Any:
+        def work(
+            view: View | None, typed: str, split: str, column: str, value: str, text: str, sample: str | None,
+            run: str | None, lang: str,
+        ) -> Iterator[tuple[Any, str]]:  # fmt: skip
+            try:
+                book = view.book if view is not None else book_of(typed, run)
+                plain = "" if how in ("search", "picture") else (text or "")
+                rows = book.rows(split, column, value, plain)
+                found = View(book, rows)
+                if how == "worst":
+                    yield gr.skip(), note(say(lang, "explore.working"))
+                    seat = desk.seats.seat(desk.chosen(run))
+                    found.marks = seat.ask(lambda model: judged(book, rows, model))
+                    found.rows, found.told = list(found.marks), "explore.judged"
+                elif how in ("search", "picture"):
+                    yield gr.skip(), note(say(lang, "explore.working"))
+                    found.rows, found.told = searched(book, rows, how, text, sample, run)
+                yield found, draw(desk, lang, found)
+            except FAULTS as error:
+                yield gr.skip(), problem(lang, error) + (draw(desk, lang, view) if view else "")
+
+        return work
+
+    def searched(
+        book: Book, rows: list[int], how: str, text: str, sample: str | None, run: str | None
+    ) -> tuple[list[int], str]:
+        allowed = set(rows)
+        if how == "picture":
+            if not sample:
+                raise DataError(say("en", "explore.sample"), "a picture", "none", "drop one first")
+            name = Path(sample).name
+            read_header(sample, pixel_budget=desk.places.pixels, where=name)
+            seat = desk.seats.seat(desk.chosen(run))
+            found = seat.ask(lambda model: alike(book, seat.folder, sample))
+            return [row for row in found if row in allowed], "explore.alike"
+        if not (text or "").strip():
+            raise DataError(say("en", "explore.text"), "words to look for", "nothing", "write some first")
+        folder = desk.folder(run)
+        if folder is not None and book.picture is not None:
+            seat = desk.seats.seat(folder)
+            if reads_words(seat.predictor):
+                found = seat.ask(lambda model: alike(book, seat.folder, text))
+                return [row for row in found if row in allowed], "explore.nearest"
+        both = set(book.rows("all", None, None, text)) & allowed
+        return [row for row in book.rows("all", None, None, text) if row in both], "explore.found"
+
+    def turned(step: int) -> Any:
+        def work(view: View | None, lang: str) -> tuple[Any, Any]:
+            if view is None:
+                return gr.skip(), gr.skip()
+            pages = max(1, -(-len(view.rows) // PAGE))
+            view.page, view.opened = min(max(view.page + step, 0), pages - 1), None
+            return view, draw(desk, lang, view)
+
+        return work
+
+    def detail(view: View | None, lang: str, event: gr.EventData) -> tuple[Any, Any]:
+        kind, _, row = act_of(event).partition(":")
+        if view is None or kind != "row" or not row.isdigit() or int(row) >= len(view.book.table):
+            return gr.skip(), gr.skip()
+        view.opened = None if view.opened == int(row) else int(row)
+        return view, draw(desk, lang, view)
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    inputs = [view, path, split, column, value, text, sample, desk.run, desk.lang]
+    gr.on([show.click, path.submit], opened, [path, desk.run, desk.lang], [view, cards, column, value], **quiet)
+    column.input(values_of, [view, column], value, **quiet)
+    gr.on([filters.click, text.submit], chosen("filter"), inputs, [view, cards], **quiet)
+    gr.on([split.input, value.input], chosen("filter"), inputs, [view, cards], **quiet)
+    worst.click(chosen("worst"), inputs, [view, cards], **quiet)
+    words.click(chosen("search"), inputs, [view, cards], **quiet)
+    sample.upload(chosen("picture"), inputs, [view, cards], **quiet)
+    before.click(turned(-1), [view, desk.lang], [view, cards], **quiet)
+    after.click(turned(1), [view, desk.lang], [view, cards], **quiet)
+    cards.click(detail, [view, desk.lang], [view, cards], **quiet)
+    speaker.redraw(
+        lambda lang, view: draw(desk, lang, view) if view else note(say(lang, "explore.empty")), [view], cards
+    )
+
+
+def own_table(run: Path | None) -> Path | None:
+    """The table a Run was trained from; None where there is none."""
+    if run is None:
+        return None
+    try:
+        path = Run(run).recipe.data.path
+    except RebusError:
+        return None
+    return Path(path) if path and Path(path).is_file() else None
+
+
+def draw(desk: Desk, lang: str, view: View) -> str:
+    """A page of rows, and the one that is opened."""
+    pages = max(1, -(-len(view.rows) // PAGE))
+    shown = view.rows[view.page * PAGE : (view.page + 1) * PAGE]
+    wrong = sum(mark.wrong for mark in view.marks.values())
+    told = say(lang, view.told, count=f"{len(view.rows):,}", wrong=wrong, name=view.book.table.name)
+    head = f'<p class="hint" role="status" data-rows="{len(view.rows)}">{esc(told)} '
+    head += f"{esc(say(lang, 'explore.page', page=view.page + 1, pages=pages))}</p>"
+    cards = "".join(f"<li>{card(desk, lang, view, row)}</li>" for row in shown)
+    opened = details(desk, lang, view, view.opened) if view.opened is not None else ""
+    return f'{head}{opened}<ul class="cards">{cards}</ul>'
+
+
+def card(desk: Desk, lang: str, view: View, row: int) -> str:
+    """One row as a button."""
+    book = view.book
+    lines = [as_text(book.table.value(row, name)) for name in book.telling]
+    words = " · ".join(line for line in lines if line)[:200]
+    picture = image(desk, lang, book, row, 176) if book.picture else ""
+    inside = f'{picture}<span class="line">{esc(words)}</span>'
+    mark = view.marks.get(row)
+    if mark is not None:
+        kind = "wrong" if mark.wrong else "right"
+        said = say(lang, f"explore.{kind}", told=mark.told, truth=mark.truth)
+        inside += f'<span class="line {kind}">{esc(said)}</span>'
+    place = say(lang, "explore.row", row=row + 1, split=say(lang, f"split.{book.splits[row]}"))
+    inside += f'<span class="tag">{esc(place)}</span>'
+    return button(f"row:{row}", inside, pressed=view.opened == row)
+
+
+def image(desk: Desk, lang: str, book: Book, row: int, side: int) -> str:
+    """A row's picture as an ``img``; a mark that says why where it has none."""
+    name = str(book.picture)
+    cell = book.table.value(row, name)
+    if missing(cell):
+        return f'<span class="none" title="{esc(say(lang, "explore.no_picture"))}">–</span>'
+    try:
+        address = _small(desk.places, cell, str(book.table.root), book.table.where(row), side)
+    except FAULTS as error:
+        return f'<span class="none" title="{esc(error)}" role="img" aria-label="{esc(error)}">?</span>'
+    return f'<img src="{address}" alt="{esc(say(lang, "explore.picture_of", row=row + 1))}">'
+
+
+@lru_cache(maxsize=2000)
+def _small(places: Any, cell: Any, root: str, where: str, side: int) -> str:
+    return thumbnail(places.picture(cell, Path(root), where, near=side), side=side)
+
+
+def details(desk: Desk, lang: str, view: View, row: int) -> str:
+    """Everything a row holds."""
+    book = view.book
+    parts = []
+    for name in book.table.columns:
+        if name == book.picture and not isinstance(book.table.value(row, name), str):
+            continue
+        cell = as_text(book.table.value(row, name))
+        shown = cell if len(cell) <= _LONG else cell[:_LONG] + " …"
+        parts.append(f"<dt>{esc(name)}</dt><dd>{esc(shown)}</dd>")
+    mark = view.marks.get(row)
+    if mark is not None:
+        parts.append(f"<dt>{esc(say(lang, 'explore.told'))}</dt><dd>{esc(mark.told)} ({mark.confidence:.0%})</dd>")
+    picture = image(desk, lang, book, row, 320) if book.picture else "<span></span>"
+    title = f'<h3 style="grid-column:1/-1">{esc(book.table.where(row))}</h3>'
+    return f'<section class="detail">{title}<div>{picture}</div><dl>{"".join(parts)}</dl></section>'

@@ -1,0 +1,59 @@
+"""An explanation as a panel shows it: the picture with its map, the words of the question, the shares of modalities."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING
+
+from rebus.studio.panel import bars, esc
+from rebus.studio.words import say
+
+if TYPE_CHECKING:
+    from rebus.explain import Explanation
+
+
+def seen(lang: str, one: Explanation, name: str) -> str:
+    """HTML; ``name`` is the word or label that is explained."""
+    from rebus.explain.draw import overlay
+
+    parts = [f"<h3>{esc(say(lang, 'ask.seen', name=name))}</h3>"]
+    if one.picture is not None and one.shown is not None:
+        buffer = io.BytesIO()
+        overlay(one, side=True).save(buffer, "PNG")
+        address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        told = say(lang, "ask.map_alt", name=name)
+        caption = say(
+            lang,
+            "ask.caption",
+            method=one.method,
+            score=f"{one.score:.1%}" if 0 <= one.score <= 1 else f"{one.score:.4g}",
+        )
+        image = f'<img id="ask-map" src="{address}" alt="{esc(told)}">'
+        parts.append(f"<figure>{image}<figcaption>{esc(caption)}</figcaption></figure>")
+    else:
+        parts.append(f'<p class="note">{esc(say(lang, "ask.no_map"))}</p>')
+    if one.tokens and one.text:
+        parts.append(f'<div class="tokens"><strong>{esc(say(lang, "ask.tokens"))}</strong> {coloured(one)}</div>')
+    if one.weights:
+        parts.append(f"<h3>{esc(say(lang, 'ask.weights'))}</h3>" + bars(lang, one.weights))
+    parts += [f'<p class="hint">{esc(remark)}</p>' for remark in one.remarks]
+    return f'<div class="seen">{"".join(parts)}</div>'
+
+
+def coloured(one: Explanation) -> str:
+    """The text with each piece on a ground as strong as it mattered; blue where it spoke against."""
+    most = max((abs(token.score) for token in one.tokens), default=0.0) or 1.0
+    pieces, last = [], 0
+    for token in sorted(one.tokens, key=lambda token: token.start):
+        if token.start < last:
+            continue
+        share = token.score / most
+        colour = "179,84,30" if share >= 0 else "31,80,160"
+        pieces.append(esc(one.text[last : token.start]))
+        shown = esc(one.text[token.start : token.end])
+        pieces.append(
+            f'<span style="background:rgba({colour},{abs(share) * 0.6:.2f})" title="{token.score:.3g}">{shown}</span>'
+        )
+        last = token.end
+    return "".join(pieces) + esc(one.text[last:])

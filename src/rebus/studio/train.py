@@ -1,0 +1,270 @@
+"""The page Train: a table looked at, a Run started, watched, stopped and gone on with.
+
+The training is a process of its own (``rebus.studio.jobs``): nothing here is needed for it to finish.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from rebus import recipe
+from rebus.errors import DataError, RebusError, RecipeError
+from rebus.run.folder import Run
+from rebus.run.looking import Looked, look_at
+from rebus.studio import jobs
+from rebus.studio.panel import FAULTS, esc, grid, note, panel, problem
+from rebus.studio.watching import watched
+from rebus.studio.words import say
+from rebus.tasks import TASKS
+
+if TYPE_CHECKING:
+    from rebus.studio.app import Desk
+
+EVERY = 1.5  # seconds between looks at a training
+_ESTIMATE = 180  # seconds that an estimate may take
+_SHOWN = 5  # bad rows and warnings
+FUSIONS = ("joint", "unified", "cross")
+
+
+def build(desk: Desk) -> None:
+    """Lay out the page and wire it."""
+    speaker = desk.speaker
+    looked = gr.State(None)
+    with gr.Row(equal_height=False):
+        with gr.Column(scale=3, min_width=280):
+            path = speaker.make(
+                gr.Textbox,
+                {"label": "train.path", "placeholder": "train.path_hint"},
+                elem_id="train-path",
+                max_length=1000,
+            )
+            file = speaker.make(gr.File, {"label": "train.file"}, elem_id="train-file", elem_classes=["rebus-drop"])
+            look = speaker.make(gr.Button, {"value": "train.look"}, elem_id="train-look")
+        with gr.Column(scale=3, min_width=280):
+            with gr.Row():
+                tasks = speaker.make(
+                    gr.Dropdown,
+                    {"label": "train.tasks"},
+                    choices=TASKS.names(),
+                    multiselect=True,
+                    elem_id="train-tasks",
+                    min_width=150,
+                )
+                fusion = speaker.make(
+                    gr.Dropdown,
+                    {"label": "train.fusion"},
+                    choices=["", *FUSIONS],
+                    value="",
+                    elem_id="train-fusion",
+                    min_width=120,
+                )
+            with gr.Row():
+                minutes = speaker.make(
+                    gr.Number,
+                    {"label": "train.minutes"},
+                    value=5,
+                    minimum=0,
+                    maximum=10080,
+                    elem_id="train-minutes",
+                    min_width=120,
+                )
+                out = speaker.make(
+                    gr.Textbox,
+                    {"label": "train.out", "placeholder": "train.out_hint"},
+                    elem_id="train-out",
+                    min_width=150,
+                    max_length=1000,
+                )
+            more = speaker.make(
+                gr.Textbox,
+                {"label": "train.more", "placeholder": "train.more_hint"},
+                lines=2,
+                elem_id="train-more",
+                max_length=4000,
+            )
+    with gr.Row():
+        estimate = speaker.make(gr.Button, {"value": "train.estimate"}, elem_id="train-estimate", min_width=100)
+        start = speaker.make(
+            gr.Button, {"value": "train.start"}, variant="primary", elem_id="train-start", min_width=100
+        )
+        stop = speaker.make(gr.Button, {"value": "train.stop"}, variant="stop", elem_id="train-stop", min_width=100)
+        resume = speaker.make(gr.Button, {"value": "train.resume"}, elem_id="train-resume", min_width=100)
+        watch = speaker.make(gr.Button, {"value": "train.watch"}, elem_id="train-watch", min_width=100)
+    told = panel("train-told")
+    status = panel("train-status")
+    seen = panel("train-seen", note(say(speaker.lang, "train.empty")))
+    clock = gr.Timer(EVERY, active=False)
+
+    def table(typed: str, dropped: str | None) -> tuple[Path, bool]:
+        """The table, and whether it was dropped, so that it has to be kept."""
+        return (Path(dropped), True) if dropped else (desk.table(typed), False)
+
+    def looks(typed: str, dropped: str | None, tasks: list[str], lang: str) -> tuple[Any, str]:
+        try:
+            made = recipe.Recipe(tasks=[recipe.TaskSettings(name=name) for name in tasks or []])
+            made.data.path = str(table(typed, dropped)[0])
+            found = look_at(made)
+            return found, checked(lang, found)
+        except FAULTS as error:
+            return None, problem(lang, error)
+
+    def place(typed: str, data: Path) -> Path:
+        return (
+            desk.places.inside(typed, "the Run's folder")
+            if (typed or "").strip()
+            else _free(desk.places.home, data.stem)
+        )
+
+    def estimates(
+        typed: str, dropped: str | None, tasks: list[str], fusion: str, minutes: float, more: str, lang: str
+    ) -> Any:
+        yield note(say(lang, "train.estimating"))
+        try:
+            words = spelled(tasks, fusion, minutes, more)
+            yield estimated(lang, table(typed, dropped)[0], words)
+        except FAULTS as error:
+            yield problem(lang, error)
+
+    def starts(
+        typed: str,
+        dropped: str | None,
+        tasks: list[str],
+        fusion: str,
+        minutes: float,
+        more: str,
+        folder: str,
+        lang: str,
+    ) -> tuple[Any, ...]:
+        try:
+            data, bring = table(typed, dropped)
+            target, words = place(folder, data), spelled(tasks, fusion, minutes, more)
+            jobs.start(target, data, words, bring=bring)
+            return "", desk.places.shown(target), watched(lang, target), gr.Timer(EVERY, active=True)
+        except FAULTS as error:
+            return problem(lang, error), gr.skip(), gr.skip(), gr.skip()
+
+    def chosen(act: Any) -> Any:
+        def work(folder: str, lang: str) -> tuple[Any, ...]:
+            try:
+                target = desk.places.inside(folder, "the Run's folder")
+                act(target)
+                return "", watched(lang, target), gr.Timer(EVERY, active=True)
+            except FAULTS as error:
+                return problem(lang, error), gr.skip(), gr.skip()
+
+        return work
+
+    def ticks(folder: str, run: str | None, lang: str) -> tuple[Any, ...]:
+        try:
+            target = desk.places.inside(folder, "the Run's folder")
+            job = jobs.look(target)
+            if job.state == "running":
+                return watched(lang, target, job), gr.skip(), gr.skip()
+            return watched(lang, target, job), gr.Timer(EVERY, active=False), desk.choices(run)
+        except FAULTS as error:
+            return problem(lang, error), gr.Timer(EVERY, active=False), gr.skip()
+
+    def running(lang: str) -> tuple[Any, ...]:
+        """A training that runs when the page is opened is shown at once."""
+        for path in desk.places.runs()[:20]:
+            if jobs.trainer(path) is not None:
+                return desk.places.shown(path), watched(lang, path), gr.Timer(EVERY, active=True)
+        return gr.skip(), gr.skip(), gr.skip()
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    options = [path, file, tasks, fusion, minutes, more]
+    gr.on([look.click, path.submit], looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
+    file.upload(looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
+    estimate.click(estimates, [*options, desk.lang], told, **quiet)
+    start.click(starts, [*options, out, desk.lang], [told, out, status, clock], **quiet)
+    for button, act in ((stop, jobs.stop), (resume, jobs.resume), (watch, Run.begun)):
+        button.click(chosen(act), [out, desk.lang], [told, status, clock], **quiet)
+    clock.tick(ticks, [out, desk.run, desk.lang], [status, clock, desk.run], **quiet)
+    desk.on_open(running, [desk.lang], [out, status, clock])
+    speaker.redraw(
+        lambda lang, found: checked(lang, found) if found else note(say(lang, "train.empty")), [looked], seen
+    )
+    speaker.redraw(lambda lang, folder: _again(desk, lang, folder), [out], status)
+
+
+def _again(desk: Desk, lang: str, folder: str) -> str:
+    try:
+        return watched(lang, desk.places.inside(folder, "the Run's folder")) if (folder or "").strip() else ""
+    except RebusError:
+        return ""
+
+
+def _free(home: Path, stem: str) -> Path:
+    number = 1
+    while (folder := home / "runs" / f"{stem}-{number}").exists():
+        number += 1
+    return folder
+
+
+def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, more: str | None) -> list[str]:
+    """The choices as words of the command line. Raises RecipeError for a setting without ``=``."""
+    words = [word for name in tasks or [] for word in ("--task", name)]
+    if fusion:
+        words += ["--fusion", fusion]
+    lines = [line.strip() for line in (more or "").splitlines() if line.strip()]
+    for line in lines:
+        key, equals, _ = line.partition("=")
+        if not equals or not key.strip() or key.startswith("-"):
+            raise RecipeError("more settings", "KEY=VALUE, one a line", f"'{line}'", "write it like train.steps=500")
+        words += ["--set", line]
+    says = any(line.startswith(("train.steps=", "train.epochs=", "train.time_limit=")) for line in lines)
+    if minutes and not says:
+        words += ["--time-limit", f"{float(minutes):g}"]
+    return words
+
+
+def estimated(lang: str, data: Path, words: list[str]) -> str:
+    """Size, memory and time as ``rebus train --dry-run`` finds them. Raises RebusError."""
+    command = [sys.executable, "-m", "rebus", "train", str(data), *words, "--dry-run"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_ESTIMATE, check=False)  # noqa: S603 - our own command, its words given as a list
+    except subprocess.TimeoutExpired as error:
+        expected = f"an estimate within {_ESTIMATE} seconds"
+        raise RecipeError(
+            data.name, expected, "that it takes longer", "start the training, or try fewer rows"
+        ) from error
+    if done.returncode:
+        raise jobs.told(done.stderr) or DataError(data, "an estimate", done.stderr[-300:], "look at the table first")
+    lines = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 1]
+    rows = [[say(lang, f"train.{name}"), value] for name, value in lines if name in ("parameters", "memory", "time")]
+    return grid([say(lang, "train.estimate"), ""], rows)
+
+
+def checked(lang: str, found: Looked) -> str:
+    """The inferred columns and what the check says."""
+    report = found.report
+    head = say(lang, "train.table", name=report.name, rows=f"{report.rows:,}", columns=len(report.kinds))
+    reads = {column: f"{task}: {role}" for task, roles in report.tasks.items() for role, column in roles.items()}
+    rows = []
+    for name, kind in report.kinds.items():
+        figures = report.columns.get(name, {})
+        first = next(
+            (str(value) for value in found.table.select(range(min(3, len(found.table)))).column(name) if value), ""
+        )
+        rows.append([name, say(lang, f"kind.{kind}"), reads.get(name, "–"), figures.get("empty", ""), first[:80]])
+    headings = [say(lang, f"train.{key}") for key in ("column", "kind", "role", "blank", "sample")]
+    parts = [f"<h2>{esc(head)}</h2>"]
+    parts.append(note(say(lang, "train.good"), "good") if report.good else "")
+    parts += [problem(lang, error) for error in report.errors[:_SHOWN]]
+    bad = sorted(report.bad_rows)
+    if bad:
+        parts.append(note(say(lang, "train.bad", count=len(bad)), "warn"))
+        parts += [problem(lang, report.bad_rows[row]) for row in bad[:_SHOWN]]
+    if not report.tasks and not report.errors:
+        parts.append(note(say(lang, "train.no_task"), "warn"))
+    parts.append(grid(headings, rows, caption=say(lang, "train.columns")))
+    if report.splits:
+        split = ", ".join(f"{say(lang, 'split.' + name)} {count:,}" for name, count in report.splits.items())
+        parts.append(f'<p class="small">{esc(say(lang, "train.splits", splits=split))}</p>')
+    parts += [note(warning, "warn") for warning in report.warnings[:_SHOWN]]
+    return "".join(parts)

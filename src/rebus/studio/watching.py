@@ -1,0 +1,100 @@
+"""A training as it is seen from outside: its state, its curves, what it says meanwhile. Reads files, changes none."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from rebus.report import labels
+from rebus.studio import jobs
+from rebus.studio.curves import curve
+from rebus.studio.panel import esc, note, problem
+from rebus.studio.words import say
+
+_SAMPLES, _LINES, _FIGURES = 6, 12, 2
+_SIGNS = {"running": "note", "finished": "good", "stopped": "warn", "failed": "warn", "none": "note"}
+
+
+def watched(lang: str, folder: Path, job: jobs.Job | None = None) -> str:
+    """What there is to see of a Run's training, as HTML."""
+    job = job or jobs.look(folder)
+    records = metrics(folder)
+    told = say(lang, f"train.is_{job.state}", folder=folder.name, owner=job.owner or "")
+    parts = [f'<div data-state="{job.state}">{note(told, _SIGNS[job.state])}</div>']
+    if job.error is not None:
+        parts.append(problem(lang, job.error))
+    train = [one for one in records if one.get("kind") == "train" and _number(one.get("loss"))]
+    if train:
+        last = train[-1]
+        share = 1.0 if job.state == "finished" else min(max(float(last.get("progress", 0.0)), 0.0), 1.0)
+        line = say(
+            lang, "train.step", step=f"{last['step']:,}", share=f"{share:.0%}", seconds=f"{last.get('seconds', 0):.0f}",
+            rate=f"{last.get('examples_per_second', 0):.0f}",
+        )  # fmt: skip
+        parts.append(
+            f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
+            f'aria-valuenow="{100 * share:.0f}" aria-label="{esc(line)}"><span style="width:{100 * share:.1f}%"></span>'
+            f'</div><p class="hint">{esc(line)}</p>'
+        )
+    parts.append(curves(lang, folder, train, records))
+    parts.append(samples(lang, records))
+    if job.log.strip():
+        tail = "\n".join(job.log.strip().splitlines()[-_LINES:])
+        opened = " open" if job.state in ("running", "failed") and not train else ""
+        summary = f"<summary>{esc(say(lang, 'train.log'))}</summary>"
+        parts.append(f'<details{opened}>{summary}<div class="log" tabindex="0">{esc(tail)}</div></details>')
+    return "".join(parts)
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl that are whole."""
+    found = []
+    try:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            one = json.loads(line)
+        except json.JSONDecodeError:  # the line that is being written
+            continue
+        if isinstance(one, dict):
+            found.append(one)
+    return found
+
+
+def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
+    """The loss and the validation's figures, each with its own scale."""
+    step = say(lang, "train.steps")
+    drawn = []
+    if train:
+        drawn.append(curve([(one["step"], one["loss"]) for one in train], say(lang, "train.loss"), step))
+    series: dict[str, list[tuple[float, float]]] = {}
+    for one in records:
+        if one.get("kind") == "valid":
+            for name, value in one.get("metrics", {}).items():
+                if _number(value):
+                    series.setdefault(name, []).append((one["step"], value))
+    for name, points in list(series.items())[:_FIGURES]:
+        task, _, metric = name.rpartition("/")
+        title = f"{task}: {labels.metric_name(metric, lang)}" if task else labels.metric_name(metric, lang)
+        drawn.append(curve(points, say(lang, "train.valid", name=title), step, colour="#b3541e"))
+    return f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
+
+
+def samples(lang: str, records: list[dict[str, Any]]) -> str:
+    """What the model said in between, the latest first."""
+    told = [one for one in records if one.get("kind") == "sample" and one.get("text")][-_SAMPLES:]
+    if not told:
+        return ""
+    rows = "".join(
+        f"<li>{esc(say(lang, 'train.at', step=one['step']))} {esc(str(one['text'])[:300])}</li>"
+        for one in reversed(told)
+    )
+    return f'<h3>{esc(say(lang, "train.samples"))}</h3><ul class="samples">{rows}</ul>'
