@@ -73,6 +73,8 @@ def servers(options: argparse.Namespace, source: Path, folder: Path) -> Iterator
                 threads,
                 "--n_threads_batch",
                 threads,
+                "--interrupt_requests",  # else a new question cuts the answer that is being written
+                "false",
             ]
             yield "llama-cpp-python", "model", command, port
 

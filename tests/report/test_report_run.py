@@ -266,6 +266,10 @@ def test_what_must_be_the_same_is_told_and_a_changed_table_is_noticed(run: Path,
     assert re.match(r"[0-9a-f]{32} ", told()["data fingerprint"])
     assert "torch 2" in told()["versions"]
     assert told()["seed"] == "0"
+    assert "--set" not in dict(describe_run(Run(copied), "en").commands)["train it again"]
+    recipe.train.precision = "auto"  # was measured: another measurement may say otherwise
+    (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
+    assert "--set train.precision=fp32" in dict(describe_run(Run(copied), "en").commands)["train it again"]
     table = elsewhere / old.name
     table.write_text(table.read_text(encoding="utf-8").replace("什么颜色", "哪种颜色", 1), encoding="utf-8")
     assert "CHANGED" in told()["the data now"]

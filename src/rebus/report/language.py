@@ -14,6 +14,7 @@ from rebus.errors import RunError
 from rebus.report.contents import Plot, ReportData, Result, Table
 from rebus.report.labels import figure
 from rebus.report.plots import plot_curves
+from rebus.report.sections.about import settled
 from rebus.report.sections.charts import SAID as CHARTS
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
@@ -164,7 +165,10 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
             (said["commands"]["judge"], f"rebus evaluate {folder} TEXT"),
             (said["commands"]["explain"], f'rebus explain {folder} --text "..."'),
             (said["commands"]["flow"], f'rebus flow {folder} --text "..."'),
-            (said["commands"]["again"], f"rebus train {shlex.quote(where)} --recipe {folder}/recipe.yaml --out again"),
+            (
+                said["commands"]["again"],
+                f"rebus train {shlex.quote(where)} --recipe {folder}/recipe.yaml{settled(subject)} --out again",
+            ),
             (said["commands"]["tune"], f"rebus train TABLE --from {folder}"),
         ],
         limits=[limit.format(block=block) for limit in said["limits"]],

@@ -224,8 +224,15 @@ def _commands(subject: Subject, said: dict[str, Any]) -> list[tuple[str, str]]:
         (said["explain"], f"rebus explain {folder} {shown}"),
         (said["flow"], f"rebus flow {folder} {shown}"),
         (said["predict"], f"rebus predict {folder} DATA --out answers.csv"),
-        (said["again"], f"rebus train {data} --recipe {folder}/recipe.yaml --out again"),
+        (said["again"], f"rebus train {data} --recipe {folder}/recipe.yaml{settled(subject)} --out again"),
     ]
+
+
+def settled(subject: Subject) -> str:
+    """What a command that repeats the run has to add: the precision, where it was measured and not said."""
+    precision = subject.trained.get("precision")
+    said = subject.recipe.train.precision
+    return f" --set train.precision={precision}" if said == "auto" and precision in ("fp32", "bf16") else ""
 
 
 def _languages(check: dict[str, Any]) -> list[str]:

@@ -13,8 +13,9 @@ from rebus.run.corpus import saved_shards
 SAID: dict[str, dict[str, str]] = {
     "en": {
         "title": "What must be the same",
-        "text": "The recipe holds every setting. With the same data, versions, processor type and number of "
-        "processes, training from it gives the same weights; other versions or processors change the last digits.",
+        "text": "The recipe holds every setting but what was measured, which the command above adds. With the "
+        "same data, versions, processor type and number of processes, training from it gives the same weights; other "
+        "versions or processors change the last digits.",
         "seed": "seed",
         "start": "started from",
         "nothing": "random weights of that seed",
@@ -31,7 +32,8 @@ SAID: dict[str, dict[str, str]] = {
     },
     "zh": {
         "title": "哪些必须相同",
-        "text": "配置包含每一项设置。数据、版本、处理器类型和进程数都相同时，按它训练会得到相同的权重；"
+        "text": "配置包含每一项设置；训练时测得的由上面的命令补上。"
+        "数据、版本、处理器类型和进程数都相同时，按它训练会得到相同的权重；"
         "版本或处理器不同，末尾几位数字会不同。",
         "seed": "随机种子",
         "start": "起点",
