@@ -58,14 +58,14 @@ def main() -> None:
     predictor, rows = Predictor.open(given.run), rows_of(given.scenes)
 
     where = first(rows, "where", "en")
-    methods = ["relevance", "gradcam", "occlusion", "gradients"]
+    methods = ["saliency", "relevance", "gradcam", "occlusion", "gradients"]
     found = [explain(predictor, picture=where["picture"], text=where["question"], method=name) for name in methods]
     write_png(given.out / "explain-methods.png", small(beside(found), 900))
     print(f"explain-methods.png: {where['question']} -> {found[0].answer} ({', '.join(methods)})")
 
     caption = first(rows, "caption", "en") if any(row["type"] == "caption" for row in rows) else where
     for name, row, lang in (("explain-words.png", caption, "en"), ("explain-zh.png", first(rows, "where", "zh"), "zh")):
-        told = explain(predictor, picture=row["picture"], text=row["question"], method="occlusion")
+        told = explain(predictor, picture=row["picture"], text=row["question"])
         write_png(given.out / name, small(word_sheet(told, lang), 900 if len(told.words) > 2 else 620))
         print(f"{name}: {row['question']} -> {told.answer}")
 

@@ -54,7 +54,7 @@ def test_words_that_were_not_written(table: Path, answering: Predictor, target: 
 
 def test_gradcam_of_a_vit_names_what_fits(table: Path, answering: Predictor) -> None:
     assert "gradcam" not in methods_for(answering)
-    with pytest.raises(DataError, match=r"'gradcam'.*use relevance or rollout or attention or .*occlusion"):
+    with pytest.raises(DataError, match=r"'gradcam'.*use saliency or relevance or rollout or attention or .*occlusion"):
         explain(answering, picture=shown(table), text=QUESTION, method="gradcam")
 
 
@@ -94,18 +94,18 @@ def test_captum_is_asked_for_by_name(table: Path, naming: Predictor, monkeypatch
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(MissingPackageError, match=r"pip install 'rebus-vlm\[explain\]'"):
         explain(naming, picture=shown(table), text=QUESTION, method="gradients")
-    assert explain(naming, picture=shown(table), text=QUESTION).method == "occlusion"  # needs nothing
+    assert explain(naming, picture=shown(table), text=QUESTION).method == "saliency"  # needs nothing
 
 
 def test_the_measured_method_is_taken(table: Path, tmp_path: Path) -> None:
     predictor = tiny(table, "classify", "unified", "vit", "encoder")
-    assert explain(predictor, picture=shown(table), text=QUESTION).method == "relevance"
+    assert explain(predictor, picture=shown(table), text=QUESTION).method == "saliency"
     predictor.folder = tmp_path
     figures: dict[str, Any] = {"methods": {}}
     for content, method in (
         ({"classify": {"method": "occlusion", **figures}}, "occlusion"),
-        ({"answer": {"method": "occlusion", **figures}}, "relevance"),
-        ({"classify": {"method": "gradcam", **figures}}, "relevance"),  # of another model: it does not fit
+        ({"answer": {"method": "occlusion", **figures}}, "saliency"),
+        ({"classify": {"method": "gradcam", **figures}}, "saliency"),  # of another model: it does not fit
     ):
         (tmp_path / "explain.json").write_text(json.dumps(content), encoding="utf-8")
         assert explain(predictor, picture=shown(table), text=QUESTION).method == method
@@ -128,10 +128,10 @@ def test_a_failure_leaves_no_hooks(table: Path, answering: Predictor, monkeypatc
 
 def test_frozen_weights_and_inference_mode_are_no_hindrance(table: Path) -> None:
     predictor = tiny(table, "classify", "unified", "vit", "encoder")
-    free = explain(predictor, picture=shown(table), text=QUESTION, method="relevance")
+    free = explain(predictor, picture=shown(table), text=QUESTION, method="saliency")
     predictor.model.requires_grad_(False)
     with torch.inference_mode():
-        frozen = explain(predictor, picture=shown(table), text=QUESTION, method="relevance")
+        frozen = explain(predictor, picture=shown(table), text=QUESTION, method="saliency")
     assert free.picture is not None
     assert frozen.picture is not None
     torch.testing.assert_close(torch.tensor(frozen.picture), torch.tensor(free.picture), rtol=1e-4, atol=1e-7)

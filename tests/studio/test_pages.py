@@ -180,6 +180,7 @@ def test_a_bad_table_and_a_path_elsewhere_are_told(seen: Seen, studio: Running) 
     assert "no such file" in page.locator("#train-told").inner_text()
 
 
+@pytest.mark.timeout(900)  # it begins three processes, each of which imports torch
 def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, studio: Running) -> None:
     page, folder = seen.open(studio.address), studio.place / "runs" / "made"
     seen.turn_to("Train")
@@ -197,7 +198,7 @@ def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, stud
     page.fill("#train-more textarea", "\n".join(settings))
     page.click("#train-start")
     page.wait_for_selector("[data-state=running]")
-    page.wait_for_selector("#train-status svg[data-points]")
+    page.wait_for_selector("#train-status svg[data-points]", timeout=300_000)
     before = int(page.locator("#train-status svg").first.get_attribute("data-points"))
     page.wait_for_function(
         "n => +document.querySelector('#train-status svg')?.dataset.points > n + 3 &&"
@@ -222,7 +223,7 @@ def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, stud
     assert list((folder / "checkpoints").glob("step-*"))
     page.click("#train-resume")
     page.wait_for_selector("[data-state=running]")
-    until(lambda: jobs.look(folder).state == "running" and max_step(folder) > max(steps))
+    until(lambda: jobs.look(folder).state == "running" and max_step(folder) > max(steps), 300)
     page.click("#train-stop")
     page.wait_for_selector("[data-state=stopped]")
     assert "Traceback" not in (folder / jobs.LOG).read_text()

@@ -22,7 +22,7 @@ from rebus.run.predictor import Predictor
 from rebus.tasks import Mlm, Task
 from rebus.tasks.writing import WritingTask
 
-ORDER = ("relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
+ORDER = ("saliency", "relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
 
 
 def explain(
@@ -113,11 +113,7 @@ def method_for(predictor: Predictor, task: Task, name: str) -> str:
     able = methods_for(predictor, task.name)
     if name == "auto":
         measured = best_method(predictor, task.name)
-        if measured in able:
-            return str(measured)
-        reads = "text" in predictor.model.specs[task.name].reads
-        alone = [one for one in able if one in ("relevance", "occlusion") or (one == "gradcam" and not reads)]
-        return alone[0]
+        return str(measured) if measured in able else able[0]
     if name not in METHODS.names():
         raise DataError("the method", "a method of explanation, or auto", f"'{name}'", nearest(name, METHODS.names()))
     if name not in able:

@@ -118,8 +118,9 @@ class Desk:
     def choices(self, run: str | None) -> Any:
         """The list of Runs as it is now; the chosen one stays, and where none was, the newest is."""
         found = self.finished()
-        shown = found if run in found or not run else [run, *found]
-        return gr.update(choices=shown, value=run or (found[0] if found else None))
+        if run:  # its value is not sent back: somebody may be choosing another just now
+            return gr.update(choices=found if run in found else [run, *found])
+        return gr.update(choices=found, value=found[0] if found else None)
 
 
 def make_blocks(settings: StudioSettings, served: Served | None = None) -> gr.Blocks:

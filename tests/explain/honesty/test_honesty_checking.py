@@ -96,7 +96,7 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
     found = check_honesty(run, table, rows=6, methods=["saliency", "rollout"], tell=told.append)
     assert (found.split, found.table) == ("test", "table.jsonl")
     assert found.rows["pointing"] == 6
-    assert list(found.methods) == ["rollout", "saliency"]
+    assert list(found.methods) == ["saliency", "rollout"]
     assert set(found.random) >= {"pointing", "deletion", "insertion", "text_deletion", "text_insertion"}
     for one in found.methods.values():
         assert list(one.sanity) == ["heads and decoder", "fusion", "picture tower"]
