@@ -73,6 +73,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
         "data.kinds": {"picture": "picture", "caption": "text", "split": "ignore"},
         "tasks": [{"name": "caption", "layout": options.layout, "max_new_tokens": 16}],
         "model.fusion.kind": options.fusion,
+        "model.picture.tokens": 16,  # of 49: a caption is ten words, so most of a step would be picture tokens
         "text.max_length": 64,
         "train.time_limit": options.minutes,
         "train.batch_size": options.batch,
