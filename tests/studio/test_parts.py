@@ -329,3 +329,14 @@ def test_a_book_filters_searches_judges_and_finds_what_is_alike(sorts: Path, pla
 def test_say_fills_gaps() -> None:
     assert say("en", "explore.page", page=1, pages=2) == "Page 1 of 2."
     assert say("zh", "explore.page", page=1, pages=2) == "第 1 页，共 2 页。"
+
+
+def test_what_is_said_of_a_map_is_said_in_the_page_s_language() -> None:
+    from rebus.explain import Explanation
+    from rebus.studio.seen import seen
+
+    remark = "attention says where the model looked, not what it made of it"
+    one = Explanation("attention", "label 'red'", 0.5, None, (), None, None, "", "red", (), remarks=(remark,))
+    assert remark in seen("en", one, "red")
+    assert remark not in seen("zh", one, "red")
+    assert "注意力只说明模型看了哪里" in seen("zh", one, "red")

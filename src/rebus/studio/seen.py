@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 def seen(lang: str, one: Explanation, name: str) -> str:
     """HTML; ``name`` is the word or label that is explained."""
     from rebus.explain.draw import overlay
+    from rebus.explain.wording import said
 
     parts = [f"<h3>{esc(say(lang, 'ask.seen', name=name))}</h3>"]
     if one.picture is not None and one.shown is not None:
@@ -37,7 +38,7 @@ def seen(lang: str, one: Explanation, name: str) -> str:
         parts.append(f'<div class="tokens"><strong>{esc(say(lang, "ask.tokens"))}</strong> {coloured(one)}</div>')
     if one.weights:
         parts.append(f"<h3>{esc(say(lang, 'ask.weights'))}</h3>" + bars(lang, one.weights))
-    parts += [f'<p class="hint">{esc(remark)}</p>' for remark in one.remarks]
+    parts += [f'<p class="hint">{esc(said(remark, "zh" if lang == "zh" else "en"))}</p>' for remark in one.remarks]
     return f'<div class="seen">{"".join(parts)}</div>'
 
 
