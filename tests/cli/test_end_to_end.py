@@ -27,7 +27,16 @@ SMALL = [
     "--set",
     "text.vocab_size=300",
 ]
-SMALL += ["--set", "train.steps=12", "--set", "train.batch_size=8", "--set", "model.fusion.heads=2"]
+SMALL += [
+    "--set",
+    "train.precision=fp32",
+    "--set",
+    "train.steps=12",
+    "--set",
+    "train.batch_size=8",
+    "--set",
+    "model.fusion.heads=2",
+]
 
 
 def rebus(*words: str, typed: str | None = None) -> Any:
