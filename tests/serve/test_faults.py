@@ -51,13 +51,13 @@ def body_of(made: Running, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_place(seer: Path, stream: bool) -> None:
     with running(seer) as made:
-        slowly(made)
+        slowly(made, 0.1)  # the text must not end by itself before the client leaves
         before = made.scribe.stats()
 
         async def leave() -> None:
             async with httpx.AsyncClient(base_url=made.url) as client:
                 work = asyncio.create_task(client.post("/v1/chat/completions", json=body_of(made, stream=stream)))
-                await asyncio.sleep(0.4)
+                await asyncio.sleep(0.6)
                 work.cancel()
 
         asyncio.run(leave())
