@@ -41,6 +41,7 @@ class CheckReport:
         leaks: (held-out row, training row) that hold the same picture or text.
         errors: what no leaving out of rows cures; training refuses.
         bad_rows: row: what is wrong with it; training refuses or leaves it out and counts it.
+        notes: how the table was read, where that is not plain.
         warnings: what a person should know.
         skipped: rows that the reader already left out.
         places: a row's file and line, for the rows named here.
@@ -58,6 +59,7 @@ class CheckReport:
     leaks: list[tuple[int, int]] = field(default_factory=list)
     errors: list[RebusError] = field(default_factory=list)
     bad_rows: dict[int, RebusError] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     skipped: list[DataError] = field(default_factory=list)
     places: dict[int, str] = field(default_factory=dict)
@@ -88,6 +90,7 @@ class CheckReport:
                 "first": [{"row": row, **self.bad_rows[row].as_dict()} for row in bad[:_SHOWN]],
             },
             "skipped": {"count": len(self.skipped), "first": [error.as_dict() for error in self.skipped[:_SHOWN]]},
+            "notes": self.notes,
             "warnings": self.warnings,
         }
 
@@ -124,6 +127,8 @@ def check_table(
         tasks={task.name: dict(task.columns) for task in tasks},
         splits={name: counts[name] for name in ("train", "valid", "test")} if splits else {},
         skipped=list(table.skipped),
+        notes=list(table.notes),
+        warnings=list(table.warnings),
     )
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
     _measure(report, values)

@@ -35,6 +35,8 @@ def render_report(report: CheckReport, console: Console) -> None:
     for pairs, words in ((report.duplicates, "repeats"), (report.leaks, "also in training as")):
         for first, second in pairs[:_SHOWN]:
             console.print(f"  {escape(report.places[first])} {words} {escape(report.places[second])}", style="dim")
+    for note in report.notes:
+        console.print(f"[blue]note[/] {escape(note)}")
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
     for row in sorted(report.bad_rows)[:_SHOWN]:

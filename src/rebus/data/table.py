@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,8 @@ class Table:
         name: what to call the table in messages.
         skipped: rows a reader left out because ``data.on_bad`` is ``skip``, each as the error it would have been.
         kinds: column: kind, where the files themselves say it.
+        notes: what the reader found out and a person should know, e.g. the encoding; the check prints it.
+        warnings: the same, where the reader may be wrong or left something out; the check and training print it.
     """
 
     stored: pa.Table
@@ -70,6 +72,8 @@ class Table:
     name: str = "table"
     skipped: list[DataError] = field(default_factory=list)
     kinds: dict[str, Kind] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], root: str | Path = ".", name: str = "table") -> Table:
@@ -142,7 +146,7 @@ class Table:
         """The table of these rows, in this order; nothing is copied."""
         wanted = np.fromiter(indices, dtype=np.int64)
         rows = wanted if self.rows is None else self.rows[wanted]
-        return Table(self.stored, self.root, self.places, rows, self.name, self.skipped, self.kinds)
+        return replace(self, rows=rows)
 
     def with_column(self, name: str, values: list[Any]) -> Table:
         """The same rows with one more column, or another content of one that exists.
@@ -161,7 +165,7 @@ class Table:
             numbers = self.rows + 1 if places.numbers is None else places.numbers[self.rows]
             file_of = None if places.file_of is None else places.file_of[self.rows]
             places = Places(places.files, places.word, file_of, numbers)
-        return Table(arrow, self.root, places, None, self.name, self.skipped, self.kinds)
+        return replace(self, stored=arrow, places=places, rows=None)
 
     def _stored_row(self, index: int) -> int:
         if index < 0:

@@ -65,7 +65,11 @@ def read_file(path: Path, data: Data) -> Table:
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
         raise DataError(path.name, _KINDS, f"a file ending in '{path.suffix}'", "convert it, or rename it if it is one")
-    return reader(Source(path, data))
+    source = Source(path, data)
+    table = reader(source)
+    table.notes[:0] = source.notes
+    table.warnings[:0] = source.warnings
+    return table
 
 
 def _read_folder(path: Path, data: Data) -> Table:

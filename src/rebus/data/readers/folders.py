@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     files = tuple(part.places.files[0] for part, _ in parts)
     skipped = [error for part, _ in parts for error in part.skipped]
     places = Places(files, parts[0][0].places.word, file_of, np.concatenate(numbers))
-    return Table(arrow, folder, places, name=folder.name, skipped=skipped)
+    notes, warnings = [[told for part, _ in parts for told in getattr(part, key)] for key in ("notes", "warnings")]
+    return Table(arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings)
 
 
 def _numbers(part: Table) -> Any:
@@ -138,13 +140,8 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
     for path in metadata:
         part = read_file(folder / path, data)
         inner = path.parent.as_posix()
-        part = Table(
-            part.stored,
-            folder,
-            Places((path.as_posix(),), part.places.word, None, part.places.numbers),
-            name=path.name,
-            skipped=part.skipped,
-        )
+        places = Places((path.as_posix(),), part.places.word, None, part.places.numbers)
+        part = replace(part, root=folder, places=places, name=path.name)
         if "file_name" in part.columns:
             names = part.column("file_name")
             if inner != ".":
@@ -152,7 +149,7 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
             arrow = part.stored.drop_columns(["file_name"])
             target = "file_name" if "picture" in arrow.column_names else "picture"
             arrow = arrow.add_column(0, target, pa.array(names, pa.string()))
-            part = Table(arrow, folder, part.places, name=path.name, skipped=part.skipped)
+            part = replace(part, stored=arrow)
         parts.append((part, split_word(inner) or ""))
     table = parts[0][0] if len(parts) == 1 and not parts[0][1] else _stack(folder, parts)
     if "picture" in table.columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rebus.data.encodings import decode_text
@@ -17,10 +17,14 @@ class Source:
     Attributes:
         path: the file.
         data: the recipe's section: delimiter, encoding, what to do with a broken row.
+        notes: what the reader found out, for ``Table.notes``.
+        warnings: where the reader may be wrong or left something out, for ``Table.warnings``.
     """
 
     path: Path
     data: Data
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
