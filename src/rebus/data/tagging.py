@@ -5,12 +5,13 @@ A unit is what carries a tag: a word, or a character of Chinese. It knows no mod
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from rebus.data.lists import parse_list
 
 Span = tuple[int, int, str]  # first unit (or character), one past the last, label
 Offset = tuple[int, int]
@@ -158,16 +159,10 @@ def cut_for(value: Any, count: int) -> Cut | None:
 
 
 def as_list(value: Any) -> list[Any] | None:
-    """A list as it is, a JSON list in a text as a list; None for any other text."""
+    """A list as it is, one written in a text (see ``rebus.data.lists``) as a list; None for any other text."""
     if isinstance(value, (list, tuple)):
         return list(value)
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            found = json.loads(value)
-        except ValueError:
-            return None
-        return found if isinstance(found, list) else None
-    return None
+    return parse_list(value) if isinstance(value, str) else None
 
 
 def as_tags(value: Any, names: Sequence[str] = ()) -> list[str]:

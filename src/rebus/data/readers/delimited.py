@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rebus.data.columns import arrow_table
+from rebus.data.lists import parse_column
 from rebus.data.readers.source import Source
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
@@ -30,7 +30,8 @@ _Row = tuple[int, list[str]]  # the line it begins on, its fields
 def read_delimited(source: Source) -> Table:
     """Read a table whose first line names the columns.
 
-    Columns of numbers become numbers, columns of JSON lists become lists, and an empty field becomes None.
+    Columns of numbers become numbers, columns of lists (JSON's, Python's, NumPy's) become lists, and an empty field
+    becomes None.
 
     Raises:
         DataError: no header, no rows, a row with too many or too few fields, an unclosed quote; the line is named.
@@ -48,7 +49,9 @@ def read_delimited(source: Source) -> Table:
     places = Places((source.name,), "line", numbers=numbers)
     columns = list(zip(*(fields for _, fields in kept), strict=True)) or [() for _ in names]
     arrow = arrow_table(
-        {name: _typed(values) for name, values in zip(names, columns, strict=True)}, places.where, source.name
+        {name: _typed(source, name, values) for name, values in zip(names, columns, strict=True)},
+        places.where,
+        source.name,
     )
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped)
 
@@ -183,17 +186,15 @@ def _rectangular(source: Source, rows: list[_Row], width: int, delimiter: str) -
     return kept, skipped
 
 
-def _typed(values: tuple[str, ...]) -> list[Any]:
+def _typed(source: Source, name: str, values: tuple[str, ...]) -> list[Any]:
     if _all(values, lambda value: _WHOLE.fullmatch(value) is not None):
         return [int(value) if value else None for value in values]
     if _all(values, lambda value: _NUMBER.fullmatch(value) is not None):
         return [float(value) if value else None for value in values]
-    if _all(values, lambda value: value[0] == "[" and value[-1] == "]"):
-        try:
-            return [json.loads(value) if value else None for value in values]
-        except (ValueError, RecursionError):
-            pass
-    return [value or None for value in values]
+    lists, problem = parse_column(values)
+    if problem:
+        source.warnings.append(f"column '{name}': {problem}")
+    return [value or None for value in values] if lists is None else lists
 
 
 def _all(values: tuple[str, ...], test: Callable[[str], bool]) -> bool:
