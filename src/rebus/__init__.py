@@ -11,29 +11,125 @@ from typing import TYPE_CHECKING, Any
 from rebus._version import __version__
 
 if TYPE_CHECKING:
-    from rebus.api import Comparison, Model, compare, load, train
+    from rebus.api import (
+        Comparison,
+        Evaluation,
+        Explanation,
+        Model,
+        ask,
+        chat,
+        check,
+        check_maps,
+        clean,
+        compare,
+        dry_run,
+        evaluate,
+        explain_answer,
+        find,
+        flow,
+        generate,
+        index,
+        load,
+        predict,
+        resume,
+        run_demo,
+        shard,
+        train,
+        write_report,
+    )
+    from rebus.doctor import examine
     from rebus.errors import RebusError
-    from rebus.recipe import Recipe
+    from rebus.recipe import Recipe, describe
     from rebus.run import Run
+    from rebus.run.export import export
+    from rebus.run.tokenizers import inspect_tokenizer, train_tokenizer
+    from rebus.serve.run import serve_model
+    from rebus.studio.start import run_studio
+
+# Each verb of the command line and the function here that does the same. Where a package has the verb's name
+# (rebus.explain, rebus.report, ...), the function's name says what it works on.
+VERBS = {
+    "ask": "ask",
+    "chat": "chat",
+    "compare": "compare",
+    "data check": "check",
+    "data clean": "clean",
+    "data shard": "shard",
+    "demo": "run_demo",
+    "doctor": "examine",
+    "evaluate": "evaluate",
+    "explain": "explain_answer",
+    "export": "export",
+    "find": "find",
+    "flow": "flow",
+    "generate": "generate",
+    "index": "index",
+    "predict": "predict",
+    "recipe": "describe",
+    "report": "write_report",
+    "serve": "serve_model",
+    "studio": "run_studio",
+    "tokenizer inspect": "inspect_tokenizer",
+    "tokenizer train": "train_tokenizer",
+    "train": "train",
+}
 
 _HOMES = {
-    "Comparison": "rebus.api",
-    "Model": "rebus.api",
     "Recipe": "rebus.recipe",
     "RebusError": "rebus.errors",
     "Run": "rebus.run",
-    "compare": "rebus.api",
-    "load": "rebus.api",
-    "train": "rebus.api",
+    "describe": "rebus.recipe",
+    "examine": "rebus.doctor",
+    "export": "rebus.run.export",
+    "inspect_tokenizer": "rebus.run.tokenizers",
+    "run_studio": "rebus.studio.start",
+    "serve_model": "rebus.serve.run",
+    "train_tokenizer": "rebus.run.tokenizers",
 }
 
-__all__ = ["Comparison", "Model", "RebusError", "Recipe", "Run", "__version__", "compare", "load", "train"]
+__all__ = [
+    "Comparison",
+    "Evaluation",
+    "Explanation",
+    "Model",
+    "RebusError",
+    "Recipe",
+    "Run",
+    "__version__",
+    "ask",
+    "chat",
+    "check",
+    "check_maps",
+    "clean",
+    "compare",
+    "describe",
+    "dry_run",
+    "evaluate",
+    "examine",
+    "explain_answer",
+    "export",
+    "find",
+    "flow",
+    "generate",
+    "index",
+    "inspect_tokenizer",
+    "load",
+    "predict",
+    "resume",
+    "run_demo",
+    "run_studio",
+    "serve_model",
+    "shard",
+    "train",
+    "train_tokenizer",
+    "write_report",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'rebus' has no attribute '{name}'")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    value = getattr(importlib.import_module(_HOMES.get(name, "rebus.api")), name)
     globals()[name] = value
     return value
 

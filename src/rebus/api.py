@@ -4,21 +4,33 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, Unpack
 
 from rebus.comparison import Comparison
 from rebus.comparison import compare as compare_strategies
 from rebus.data.check import CheckReport
-from rebus.errors import RecipeError
+from rebus.data.corpus import Manifest
+from rebus.data.corpus.cleaning.cleaner import CleaningReport
+from rebus.data.corpus.prepare import clean_text, make_shards
+from rebus.data.in_memory import Image, TableLike, table_path, usable_image, write_rows
+from rebus.data.tars.making import holds_pictures, make_tars
+from rebus.data.tars.manifest import TarManifest
+from rebus.data.tars.writing import Recode
+from rebus.errors import DataError, RecipeError, RunError
 from rebus.explain.honesty import Honesty
-from rebus.explain.model import Model, load
+from rebus.explain.result import Explanation
+from rebus.generation.sampling import SamplingOptions
+from rebus.model import Model, load
+from rebus.progress import shown
 from rebus.recipe import Kind, Recipe, TaskSettings, as_yaml, load_recipe, override
 from rebus.report.checked import check_maps
 from rebus.report.compose import keep_ablation, write_outputs
+from rebus.report.flow import Flow, write_flow
+from rebus.report.flow import flow as follow
 from rebus.run.contrast import summed_loss
 from rebus.run.elsewhere import name_towers
 from rebus.run.evaluate import Evaluation
@@ -35,10 +47,11 @@ from rebus.run.sizes import unsay
 from rebus.training import parallel
 
 Settings = Sequence[str] | dict[str, Any] | None
+AnyModel: TypeAlias = str | Path | Run | Model  # a Run, another project's checkpoint, or what ``load`` gave
 
 
 def train(
-    data: str | Path,
+    data: TableLike,
     *,
     task: str | Sequence[str] | None = None,
     recipe: Recipe | str | Path | None = None,
@@ -54,7 +67,9 @@ def train(
     """Train a model on a table and leave a Run folder.
 
     Args:
-        data: a table (CSV, TSV, JSON, JSONL, Parquet) or a folder.
+        data: a table (CSV, TSV, JSON, JSONL, Parquet, Excel), a folder, a list of dictionaries, a DataFrame or a
+            pyarrow.Table. What is in memory is kept beside the Run as NAME.parquet, so that the run can be
+            resumed.
         task: one or more tasks; None: found from the columns.
         recipe: settings to start from, or the file that holds them.
         out: the Run folder; None: a new folder under runs/.
@@ -70,10 +85,11 @@ def train(
     Raises:
         RebusError: the data, the recipe or the folder cannot be used; said before any work is done.
     """
-    made = make_recipe(
-        data, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
-    )
     folder = Path(out) if out is not None else _new_folder(data)
+    path = _kept(data, folder)
+    made = make_recipe(
+        path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
+    )
     learn(made, folder, tell=_teller(quiet), quiet=quiet)
     run = Run(folder)
     if parallel.is_first() and run.weights_path.exists():
@@ -114,7 +130,7 @@ class DryRun:
 
 
 def dry_run(
-    data: str | Path,
+    data: TableLike,
     *,
     task: str | Sequence[str] | None = None,
     recipe: Recipe | str | Path | None = None,
@@ -124,8 +140,8 @@ def dry_run(
     text: str | Path | None = None,
 ) -> DryRun:
     """The resolved recipe with estimates, from two steps that are thrown away. Raises as ``train``."""
-    made = make_recipe(data, task, recipe, settings, base=base, vision=vision, text=text)
-    with TemporaryDirectory() as folder:
+    with table_path(data) as path, TemporaryDirectory() as folder:
+        made = make_recipe(path, task, recipe, settings, base=base, vision=vision, text=text)
         ready = make_ready(made, _teller(False), Path(folder) / "shards")
         train = ready.recipe.train
         spent = []
@@ -142,14 +158,18 @@ def dry_run(
     return DryRun(ready.recipe.save_text(), parameters, needed, seconds)
 
 
-def predict_table(run: str | Path, data: str | Path, out: str | Path) -> PredictSummary:
-    """Predict every row of a table into ``out`` (.csv, .jsonl or .parquet); see ``rebus.run.predict``."""
-    return predict_folder(Run.open(run), data, out)
+def predict(run: str | Path | Run, data: TableLike, out: str | Path, *, quiet: bool = False) -> PredictSummary:
+    """Predict every row of a table into ``out`` (.csv, .jsonl or .parquet); see ``rebus.run.predict``.
+
+    For predictions in memory see ``Model.predict``. ``quiet``: show no progress.
+    """
+    with table_path(data) as path, shown(not quiet):
+        return predict_folder(Run.open(_folder(run)), _named(path), out)
 
 
-def evaluate_run(
-    run: str | Path,
-    data: str | Path | None = None,
+def evaluate(
+    run: str | Path | Run,
+    data: TableLike | None = None,
     *,
     split: str | None = None,
     by: str | None = None,
@@ -160,6 +180,7 @@ def evaluate_run(
     labels: Sequence[str] | None = None,
     lang: str | None = None,
     ablate: bool = False,
+    quiet: bool = False,
 ) -> Evaluation:
     """Figures of a Run, or of a checkpoint of another project, on a table; see ``rebus.run.evaluate``.
 
@@ -176,6 +197,7 @@ def evaluate_run(
         lang: ``en`` or ``zh``, of the sentences around them; None: that of each name. With ``ablate``: of the verdict.
         ablate: also what the model loses when its pictures or its text are taken away. Of the Run's own test rows that
             is kept in its evaluation.json, its report and its card.
+        quiet: show no progress.
 
     Raises:
         RebusError: the model or the table cannot be read, or the options do not go together.
@@ -183,33 +205,112 @@ def evaluate_run(
     if ablate and (probe is not None or zero_shot):
         found = "--zero-shot" if zero_shot else "--probe"
         raise RecipeError("--ablate", "the task that the model was trained for", found, "leave one of the two out")
-    if probe is not None or zero_shot:
-        return judge_frozen(
-            run, data, probe=probe, labels=labels, lang=lang, task=task, split=split, by=by, kinds=kinds
-        )
-    if labels is not None or (lang is not None and not ablate):
+    if (labels is not None or (lang is not None and not ablate)) and not zero_shot:
         flag = "--labels" if labels is not None else "--lang"
         raise RecipeError(flag, "--zero-shot beside it", "none", "add --zero-shot, or leave it out")
-    evaluation = evaluate_folder(run, data, split=split, by=by, task=task, kinds=kinds, ablations=ablate)
+    folder = _folder(run)
+    with table_path(data) as path, shown(not quiet):
+        if probe is not None or zero_shot:
+            return judge_frozen(
+                folder, path, probe=probe, labels=labels, lang=lang, task=task, split=split, by=by, kinds=kinds
+            )
+        evaluation = evaluate_folder(folder, path, split=split, by=by, task=task, kinds=kinds, ablations=ablate)
     if ablate:
-        keep_ablation(Run(run), evaluation, lang, own=data is None and split in (None, "test") and task is None)
+        keep_ablation(Run(folder), evaluation, lang, own=data is None and split in (None, "test") and task is None)
     return evaluation
 
 
+def ask(
+    run: AnyModel,
+    picture: Image = None,
+    question: str = "",
+    *,
+    system: str | None = None,
+    max_new_tokens: int | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+) -> str:
+    """One answer as text. Arguments and errors as for ``Model.ask``; load the model once to ask it often."""
+    return _loaded(run, precision).ask(picture, question, system=system, max_new_tokens=max_new_tokens)
+
+
+def chat(
+    run: AnyModel,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    **options: Unpack[SamplingOptions],
+) -> str:
+    """The answer to a conversation's last message. Arguments and errors as for ``Model.chat``."""
+    return str(_loaded(run, precision).chat(messages, **options))
+
+
+def generate(
+    run: AnyModel,
+    prompt: str | Sequence[str],
+    *,
+    stop: str | Sequence[str] = (),
+    json_schema: str | Mapping[str, Any] | None = None,
+    regex: str | None = None,
+    precision: Literal["fp32", "bf16"] = "fp32",
+    **options: Unpack[SamplingOptions],
+) -> Any:
+    """Go on from a prompt, or from each of several. Arguments, result and errors as for ``Model.generate``."""
+    return _loaded(run, precision).generate(
+        prompt, stop=stop, json_schema=json_schema, regex=regex, stream=False, **options
+    )
+
+
+def explain_answer(
+    run: AnyModel,
+    picture: Image = None,
+    text: str = "",
+    *,
+    columns: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    target: str | int | None = None,
+    method: str = "auto",
+) -> Explanation:
+    """Where a model looked and which words mattered. Arguments and errors as for ``Model.explain``."""
+    return _loaded(run).explain(picture, text, columns=columns, task=task, target=target, method=method)
+
+
+def flow(
+    run: AnyModel,
+    picture: Image = None,
+    text: str = "",
+    *,
+    columns: Mapping[str, Any] | None = None,
+    task: str | None = None,
+    lang: Literal["en", "zh"] = "en",
+    out: str | Path | None = None,
+) -> Flow:
+    """One example followed through a model, from the file to the answer; ``out``: also written there as a page.
+
+    Arguments and errors as for ``rebus.report.flow.flow``.
+    """
+    found = follow(
+        _loaded(run).predictor, picture=usable_image(picture), text=text, columns=columns, task=task, lang=lang
+    )
+    if out is not None:
+        write_flow(out, found)
+    return found
+
+
 def index(
-    run: str | Path,
-    data: str | Path,
+    run: str | Path | Run,
+    data: TableLike,
     *,
     out: str | Path | None = None,
     kinds: dict[str, Kind] | None = None,
     quiet: bool = False,
 ) -> IndexSummary:
     """Embed a collection's pictures and texts to be searched; see ``rebus.run.indexing``."""
-    return index_run(run, data, out=out, kinds=kinds, tell=_teller(quiet))
+    with table_path(data) as path:
+        return index_run(_folder(run), _named(path), out=out, kinds=kinds, tell=_teller(quiet))
 
 
 def find(
-    run: str | Path,
+    run: str | Path | Run,
     query: str,
     *,
     k: int = 10,
@@ -219,11 +320,11 @@ def find(
     quiet: bool = False,
 ) -> list[Hit]:
     """What is nearest to a text or a picture in an indexed collection; see ``rebus.run.search``."""
-    return find_run(run, query, k=k, index=index, what=what, rerank=rerank, tell=_teller(quiet))
+    return find_run(_folder(run), query, k=k, index=index, what=what, rerank=rerank, tell=_teller(quiet))
 
 
 def compare(
-    data: str | Path,
+    data: TableLike,
     *,
     task: str | None = None,
     recipe: Recipe | str | Path | None = None,
@@ -232,7 +333,7 @@ def compare(
     folds: int | None = None,
     repeats: int | None = None,
     only: str | Sequence[str] = (),
-    minutes: float | None = None,
+    time_limit: float | None = None,
     seed: int | None = None,
     lang: str = "en",
     quiet: bool = False,
@@ -249,7 +350,7 @@ def compare(
         folds: parts the rows are dealt to, each judged once; None: 3, or what the table says of its test rows.
         repeats: instead of folds, deal the rows anew so many times.
         only: strategies: text, picture, joint (or joint-concat, ...), unified, cross; empty: all.
-        minutes: of each training, as the budget.
+        time_limit: minutes of each training, as the budget.
         seed: of weights, order and augmentation.
         lang: en or zh, of the verdict and the report.
         quiet: print nothing.
@@ -259,8 +360,9 @@ def compare(
         RebusError: the data, the settings or the folder cannot be used; said before any work is done.
         KeyboardInterrupt: a signal; the same call goes on where it was.
     """
-    made = make_recipe(data, task, recipe, settings, time_limit=minutes, seed=seed)
-    folder = Path(out) if out is not None else Path("runs") / f"{Path(data).resolve().stem or 'table'}-compare"
+    folder = Path(out) if out is not None else Path("runs") / f"{_stem(data)}-compare"
+    path = _kept(data, folder)
+    made = make_recipe(path, task, recipe, settings, time_limit=time_limit, seed=seed)
     return compare_strategies(
         made,
         folder,
@@ -268,13 +370,13 @@ def compare(
         repeats=repeats,
         only=[only] if isinstance(only, str) else list(only),
         language=lang,
-        command=command or f"rebus compare {data} --out {folder}",
+        command=command or f"rebus compare {path} --out {folder}",
         tell=_teller(quiet),
     )
 
 
 def check(
-    data: str | Path,
+    data: TableLike,
     *,
     task: str | Sequence[str] | None = None,
     recipe: Recipe | str | Path | None = None,
@@ -285,14 +387,77 @@ def check(
     Raises:
         DataError: the table cannot be read at all.
     """
-    return look_at(make_recipe(data, task, recipe, settings)).report
+    with table_path(data) as path:
+        return look_at(make_recipe(path, task, recipe, settings)).report
 
 
-def write_report(run: str | Path, *, lang: str = "en") -> Path:
+def shard(
+    data: TableLike,
+    out: str | Path,
+    *,
+    shard_mb: float | None = None,
+    recode: Literal["jpeg", "png", "webp"] | None = None,
+    side: int | None = None,
+    quality: int = 90,
+    shuffle: bool = False,
+    tokenizer: str | Path | None = None,
+    words: bool = False,
+    rebuild: bool = False,
+    recipe: Recipe | str | Path | None = None,
+    settings: Settings = None,
+    quiet: bool = False,
+) -> TarManifest | Manifest:
+    """Write shards to train from: tar files of a table with images (WebDataset), or tokens of raw text.
+
+    Args:
+        data: a table with images, tar shards, or text; or a folder of them.
+        out: the folder of the shards.
+        shard_mb: images: size of a shard in MiB; None: 256.
+        recode: images: encode them anew; None: their own bytes.
+        side: images, with ``recode``: longer side at most, in pixels.
+        quality: images: of ``recode`` jpeg and webp.
+        shuffle: images: in an order that the recipe's seed decides.
+        tokenizer: text: a Run or a tokenizer.json; None: one is trained.
+        words: text: also store where words start, for masked models.
+        rebuild: throw away shards of another source, tokenizer or settings.
+        recipe: settings to start from, or the file that holds them.
+        settings: changes, as for ``train``.
+        quiet: print nothing.
+
+    Raises:
+        RebusError: the source cannot be read, or the folder cannot be written.
+    """
+    tell = _teller(quiet)
+    with table_path(data) as path:
+        made = make_recipe(path, None, recipe, settings)
+        of_text = words or tokenizer is not None or made.corpus.column is not None
+        if shard_mb is not None or recode is not None or (not of_text and holds_pictures(made)):
+            how, size = Recode(recode, side, quality), shard_mb or 256.0
+            return make_tars(made, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, tell=tell)
+        return make_shards(made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, tell=tell)
+
+
+def clean(
+    data: TableLike,
+    out: str | Path | None = None,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    settings: Settings = None,
+) -> CleaningReport:
+    """What cleaning raw text leaves out and changes, by reason; ``out``: a JSONL file for what is kept.
+
+    Raises:
+        DataError: the text cannot be read. RunError: the file cannot be written.
+    """
+    with table_path(data) as path:
+        return clean_text(make_recipe(path, None, recipe, settings), out)
+
+
+def write_report(run: str | Path | Run, *, lang: str = "en") -> Path:
     """Write a Run's report.html and model card again, in English or Chinese."""
     if lang not in ("en", "zh"):
         raise RecipeError("--lang", "en or zh", f"'{lang}'", "choose one")
-    return write_outputs(Run.open(run), lang=lang)
+    return write_outputs(Run.open(_folder(run)), lang=lang)
 
 
 def write_demo(folder: str | Path) -> Path:
@@ -302,15 +467,15 @@ def write_demo(folder: str | Path) -> Path:
     return write_demo_scenes(Path(folder))
 
 
-def demo(out: str | Path, *, minutes: float | None = None, lang: str = "en") -> Run:
-    """Train on six artists' pictures, answer about two others'."""
-    from rebus.demo import run_demo
+def run_demo(out: str | Path = "demo", *, time_limit: float | None = None, lang: str = "en") -> Run:
+    """Train on images by six artists, then answer questions about images by two others."""
+    from rebus import demo
 
-    return run_demo(Path(out), minutes=minutes, lang=lang)
+    return demo.run_demo(Path(out), minutes=time_limit, lang=lang)
 
 
 def make_recipe(
-    data: str | Path,
+    data: str | Path | None,
     task: str | Sequence[str] | None,
     recipe: Recipe | str | Path | None,
     settings: Settings,
@@ -323,7 +488,8 @@ def make_recipe(
 ) -> Recipe:
     """One recipe from all that was said. Raises RecipeError."""
     made = recipe.model_copy(deep=True) if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    made.data.path = str(data)
+    if data is not None:
+        made.data.path = str(data)
     if base is not None:
         made.base = str(base)
     name_towers(made.model, vision, text)
@@ -350,12 +516,41 @@ def _turns_dial(settings: Settings, size: str) -> bool:
     return str(said.get("model.size", size)).strip("\"'") != size
 
 
-def _new_folder(data: str | Path) -> Path:
-    name = re.sub(r"[*?\[\]{}]+", "", Path(data).resolve().stem).strip("-_.") or "run"  # of a pattern, what is plain
+def _new_folder(data: TableLike) -> Path:
     number = 1
-    while (folder := Path("runs") / f"{name}-{number}").exists():
+    while (folder := Path("runs") / f"{_stem(data)}-{number}").exists():
         number += 1
     return folder
+
+
+def _stem(data: TableLike) -> str:
+    if not isinstance(data, str | Path):
+        return "table"
+    return re.sub(r"[*?\[\]{}]+", "", Path(data).resolve().stem).strip("-_.") or "run"  # of a pattern, what is plain
+
+
+def _kept(data: TableLike, folder: Path) -> str | Path:
+    """The path of a table; one in memory is written beside the folder that is made from it."""
+    if isinstance(data, str | Path):
+        return data
+    path = folder.with_name(f"{folder.name}.parquet")
+    if (folder / "recipe.yaml").exists():  # its table is not to be replaced
+        raise RunError(folder, "a new or empty folder", "a Run", "choose another folder, or go on with rebus.resume")
+    return write_rows(data, path)
+
+
+def _named(path: str | Path | None) -> str | Path:
+    if path is None:
+        raise DataError("the table", "a path, rows or a DataFrame", "None", "give a table")
+    return path
+
+
+def _folder(run: str | Path | Run) -> str | Path:
+    return run.folder if isinstance(run, Run) else run
+
+
+def _loaded(run: AnyModel, precision: str = "fp32") -> Model:
+    return run if isinstance(run, Model) else load(run, precision=precision)
 
 
 def _teller(quiet: bool) -> Callable[[str], None]:
@@ -367,23 +562,35 @@ def _teller(quiet: bool) -> Callable[[str], None]:
 
 
 __all__ = [
+    "CheckReport",
     "Comparison",
     "DryRun",
+    "Evaluation",
+    "Explanation",
+    "Flow",
     "Hit",
     "Honesty",
     "IndexSummary",
     "Model",
+    "PredictSummary",
+    "ask",
+    "chat",
     "check",
     "check_maps",
+    "clean",
     "compare",
-    "demo",
     "dry_run",
-    "evaluate_run",
+    "evaluate",
+    "explain_answer",
     "find",
+    "flow",
+    "generate",
     "index",
     "load",
-    "predict_table",
+    "predict",
     "resume",
+    "run_demo",
+    "shard",
     "train",
     "write_demo",
     "write_report",

@@ -36,10 +36,10 @@ def door(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         "resume",
         "dry_run",
         "load",
-        "predict_table",
-        "evaluate_run",
+        "predict",
+        "evaluate",
         "check",
-        "demo",
+        "run_demo",
         "write_demo",
         "write_report",
     ):
@@ -129,22 +129,22 @@ def test_dry_run_prints_recipe_and_size(door: SimpleNamespace) -> None:
 
 
 def test_predict(door: SimpleNamespace) -> None:
-    door.predict_table.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0)
+    door.predict.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0)
     done = rebus("predict", RUN, "x.csv", "--out", "y.csv")
-    assert door.predict_table.call_args.args == (Path(RUN), Path("x.csv"), Path("y.csv"))
+    assert door.predict.call_args.args == (Path(RUN), Path("x.csv"), Path("y.csv"))
     assert done.stdout == "5 rows in 2.0 s, 1 rows left out: y.csv\n"
 
 
 def test_evaluate_writes_json(door: SimpleNamespace, tmp_path: Path) -> None:
     evaluation = MagicMock()
     evaluation.as_dict.return_value = {"classify": {"accuracy": 0.5}}
-    door.evaluate_run.return_value = evaluation
+    door.evaluate.return_value = evaluation
     out = tmp_path / "figures.json"
     done = rebus("evaluate", RUN, "x.csv", "--by", "artist", "--out", str(out))
     assert done.exit_code == 0, done.output
     assert json.loads(out.read_text()) == {"classify": {"accuracy": 0.5}}
     assert evaluation.render.called
-    assert door.evaluate_run.call_args.kwargs["by"] == "artist"
+    assert door.evaluate.call_args.kwargs["by"] == "artist"
 
 
 def test_ask_prints_one_line_an_answer(door: SimpleNamespace) -> None:
@@ -219,9 +219,9 @@ def test_data_check_exits_2_when_training_would_refuse(door: SimpleNamespace, tm
 def test_demo_trains_or_writes(door: SimpleNamespace) -> None:
     door.write_demo.return_value = Path("scenes")
     assert rebus("demo", "--write", "scenes").exit_code == 0
-    assert not door.demo.called
+    assert not door.run_demo.called
     assert rebus("demo", "--out", "d", "--minutes", "1", "--lang", "zh").exit_code == 0
-    assert door.demo.called
+    assert door.run_demo.called
 
 
 def test_report_prints_where(door: SimpleNamespace) -> None:

@@ -24,7 +24,7 @@ def rebus(*words: str) -> Any:
 
 @pytest.fixture
 def spies(monkeypatch: pytest.MonkeyPatch) -> dict[str, MagicMock]:
-    made = {name: create_autospec(getattr(api, name)) for name in ("index", "find", "evaluate_run")}
+    made = {name: create_autospec(getattr(api, name)) for name in ("index", "find", "evaluate")}
     for name, spy in made.items():
         monkeypatch.setattr(api, name, spy)
     made["index"].return_value = IndexSummary(Path("r/index"), 1200, 3, 10, 1193, 2, 4, "each compared, by FAISS", 1.5)
@@ -72,9 +72,9 @@ def test_a_mistake_is_one_paragraph(spies: dict[str, MagicMock]) -> None:
 def test_evaluate_hands_frozen_judgements_on(spies: dict[str, MagicMock]) -> None:
     words = "evaluate r t.csv --zero-shot --lang zh --labels"
     assert rebus(*words.split(), "猫， 狗,鸟,").exit_code == 0
-    said = spies["evaluate_run"].call_args.kwargs
+    said = spies["evaluate"].call_args.kwargs
     assert (said["zero_shot"], said["labels"], said["lang"], said["probe"]) == (True, ["猫", "狗", "鸟"], "zh", None)
     assert rebus("evaluate", "r", "t.csv", "--probe", "knn").exit_code == 0
-    assert spies["evaluate_run"].call_args.kwargs["probe"] == "knn"
+    assert spies["evaluate"].call_args.kwargs["probe"] == "knn"
     assert rebus("evaluate", "r", "t.csv", "--probe", "tree").exit_code == 2
     assert split_names(None) is None

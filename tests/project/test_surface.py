@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
 import time
+from typing import Any, get_type_hints
 
 import pytest
+from typer.main import get_command
 
 import rebus
+from rebus.cli.app import app
 
 HEAVY = ["torch", "numpy", "datasets", "pyarrow", "pandas", "transformers", "matplotlib", "tokenizers", "pydantic"]
 
@@ -25,19 +29,42 @@ def modules_after(code: str) -> set[str]:
 
 
 def test_public_names_are_pinned() -> None:
-    assert rebus.__all__ == [
+    assert sorted(rebus.__all__) == rebus.__all__ == dir(rebus)
+    assert set(rebus.__all__) == set(rebus.VERBS.values()) | {
         "Comparison",
+        "Evaluation",
+        "Explanation",
         "Model",
         "RebusError",
         "Recipe",
         "Run",
         "__version__",
-        "compare",
+        "check_maps",
+        "dry_run",
         "load",
-        "train",
-    ]
-    assert rebus.__all__ == sorted(rebus.__all__)
-    assert dir(rebus) == rebus.__all__
+        "resume",
+    }
+
+
+def test_each_verb_of_the_command_line_is_a_function() -> None:
+    def verbs(command: Any, path: str = "") -> set[str]:
+        inside = getattr(command, "commands", None)
+        if inside is None:
+            return {path}
+        return {verb for name, one in inside.items() for verb in verbs(one, f"{path} {name}".strip())}
+
+    assert verbs(get_command(app)) == set(rebus.VERBS)
+
+
+@pytest.mark.parametrize("name", sorted({*rebus.VERBS.values(), "resume", "dry_run", "check_maps", "load"}))
+def test_functions_have_typed_arguments(name: str) -> None:
+    function = getattr(rebus, name)
+    hints = get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        assert parameter.name in hints, parameter
+        assert parameter.kind is not parameter.VAR_KEYWORD or hints[parameter.name] != Any, parameter
+    assert "return" in hints
+    assert function.__doc__
 
 
 @pytest.mark.parametrize("name", rebus.__all__)

@@ -133,8 +133,8 @@ def test_it_is_kept_in_the_run_its_report_and_its_card(tmp_path: Path) -> None:
     assert kept["verdict"][0] in (run.folder / "report.html").read_text(encoding="utf-8").replace("It ", "it ")
     assert "what it loses without" in (run.folder / "README.md").read_text(encoding="utf-8")
     assert run.evaluation["tasks"]["classify"]["metrics"]  # what was there stays
-    found = api.evaluate_run(run.folder, ablate=True, lang="zh")
+    found = api.evaluate(run.folder, ablate=True, lang="zh")
     assert "图片" in found.ablation["classify"].verdict[0]
     assert 'lang="zh' in (run.folder / "report.html").read_text(encoding="utf-8")[:200]
     with pytest.raises(api.RebusError if hasattr(api, "RebusError") else ValueError, match="--ablate"):
-        api.evaluate_run(run.folder, ablate=True, zero_shot=True)
+        api.evaluate(run.folder, ablate=True, zero_shot=True)

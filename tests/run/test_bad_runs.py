@@ -125,20 +125,20 @@ def test_resuming_what_was_never_begun_is_refused(tmp_path: Path) -> None:
 def test_a_table_without_the_models_column_is_refused(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("photo,label\n0.png,dark\n", encoding="utf-8")
     with pytest.raises(RebusError, match="'picture'"):
-        api.predict_table(whole, tmp_path / "other.csv", tmp_path / "out.csv")
+        api.predict(whole, tmp_path / "other.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
 
 def test_an_unknown_suffix_is_refused_before_any_work(whole: Path) -> None:
     with pytest.raises(RebusError, match=r"\.parquet"):
-        api.predict_table(whole, whole.parent / "table.csv", whole.parent / "out.xlsx")
+        api.predict(whole, whole.parent / "table.csv", whole.parent / "out.xlsx")
 
 
 def test_a_broken_picture_among_good_ones_is_counted(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     shutil.copy(whole.parent / "0.png", tmp_path / "good.png")
     (tmp_path / "mixed.csv").write_text("picture,label\ngood.png,dark\nbad.png,light\n", encoding="utf-8")
-    summary = api.predict_table(whole, tmp_path / "mixed.csv", tmp_path / "out.jsonl")
+    summary = api.predict(whole, tmp_path / "mixed.csv", tmp_path / "out.jsonl")
     assert (summary.rows, summary.skipped) == (2, 1)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert rows[0]["classify"] in ("dark", "light")

@@ -146,7 +146,7 @@ def test_a_run_is_saved_so_that_transformers_finds_the_same(
     assert config["model_type"] == family
     assert config["text_config"].get("eos_token_id") != (2 if family == "clip" else None)
     shaken(run.folder)
-    predictor = run.load().predictor if hasattr(run.load(), "predictor") else run.load()
+    predictor = run.load().predictor
     texts = ["red 3 cats", "红色的方块", "blue", "a green dog " * 9]
     expected = theirs(run.folder, pictures, texts)
     said, seen = predictor.embed(texts), predictor.embed_pictures(pictures)
@@ -178,8 +178,7 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
     np.testing.assert_allclose(ready.predictor.embed(["red 3 cats"]), before, rtol=0, atol=1e-6)
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == family
-    loaded = run.load()
-    predictor = getattr(loaded, "predictor", loaded)
+    predictor = run.load().predictor
     expected = theirs(run.folder, pictures, ["red 3 cats"])
     np.testing.assert_allclose(predictor.embed(["red 3 cats"]), expected.text_embeds.numpy(), rtol=0, atol=1e-5)
     assert not np.allclose(predictor.embed(["red 3 cats"]), before, atol=1e-4)  # it learned something
@@ -190,8 +189,7 @@ def test_a_run_that_no_layout_has_a_place_for_is_saved_in_our_own(tmp_path: Path
     recipe.picture.fit = "pad"  # which no processor does
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == "rebus"
-    loaded = run.load()
-    assert getattr(loaded, "predictor", loaded).embed(["red"]).shape == (1, 24)
+    assert run.load().predictor.embed(["red"]).shape == (1, 24)
 
 
 def test_what_does_not_go_together_is_told(tmp_path: Path, table: Path) -> None:

@@ -66,8 +66,8 @@ def test_a_picture_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, fam
     model = load_model(Run.open(run))[0]
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (50, 41, 3), dtype=np.uint8))
-    predictor = Run.open(run).load()
-    square = getattr(predictor, "predictor", predictor).open_picture(np.asarray(picture), tmp_path, "")
+    predictor = Run.open(run).load().predictor
+    square = predictor.open_picture(np.asarray(picture), tmp_path, "")
     ours = model.picture(model.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
     found = picture_checkpoint(tmp_path / "hf")
     assert found.picture == {**found.picture, "size": 32, "fit": "squash", "resample": "bicubic"}

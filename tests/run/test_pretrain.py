@@ -256,11 +256,11 @@ def test_a_masked_model_is_bert(masked: rebus.Run) -> None:
 
 
 def test_a_run_is_judged_on_its_own_held_out_text_and_on_any_other(run: rebus.Run, tmp_path: Path) -> None:
-    own = api.evaluate_run(run.folder)
+    own = api.evaluate(run.folder)
     assert own.tasks["lm"].metrics == pytest.approx(run.evaluation["tasks"]["lm"]["metrics"])
     other = tmp_path / "other.txt"
     other.write_text("The grey cat sat on the old mat.\n花园里的猫。\n" * 20, encoding="utf-8")
-    found = api.evaluate_run(run.folder, other).tasks["lm"]
+    found = api.evaluate(run.folder, other).tasks["lm"]
     assert 0 < found.metrics["bits_per_byte"] < 8
     assert found.baseline_name in ("gzip -9", "bzip2 -9", "xz -9")
 

@@ -97,13 +97,13 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_frozen_features_are_judged_with_intervals(run: Run, folder: Path) -> None:
-    linear = api.evaluate_run(run.folder, folder, probe="linear")
+    linear = api.evaluate(run.folder, folder, probe="linear")
     score = linear.tasks["linear probe"]
     low, high = score.intervals["accuracy"]
     assert score.metrics["accuracy"] > score.baseline["accuracy"] + 0.2
     assert low <= score.metrics["accuracy"] <= high
     assert "decay" in linear.notes[0]
-    neighbours = api.evaluate_run(run.folder, folder, probe="knn", split="valid").tasks["k-NN"]
+    neighbours = api.evaluate(run.folder, folder, probe="knn", split="valid").tasks["k-NN"]
     assert neighbours.metrics["accuracy"] > neighbours.baseline["accuracy"]
 
 
@@ -114,27 +114,27 @@ def test_a_broken_picture_is_counted(run: Run, folder: Path, tmp_path: Path) -> 
     shutil.copytree(folder, copy)
     for name in ("0.png", "3.png", "6.png", "9.png"):
         (copy / "red" / name).write_bytes(b"\x89PNG broken")
-    found = api.evaluate_run(run.folder, copy, probe="knn")
+    found = api.evaluate(run.folder, copy, probe="knn")
     assert 1 <= len(found.skipped) <= 4
     assert "red/" in found.skipped[0]
 
 
 def test_what_a_probe_cannot_do_is_said(run: Run, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not learn from"):
-        api.evaluate_run(run.folder, folder, probe="knn", split="train")
+        api.evaluate(run.folder, folder, probe="knn", split="train")
     with pytest.raises(RecipeError, match="linear"):
-        api.evaluate_run(run.folder, folder, probe="liner")
+        api.evaluate(run.folder, folder, probe="liner")
     with pytest.raises(RecipeError, match="--task"):
-        api.evaluate_run(run.folder, folder, probe="knn", task="classify")
+        api.evaluate(run.folder, folder, probe="knn", task="classify")
     with pytest.raises(RecipeError, match="--zero-shot"):
-        api.evaluate_run(run.folder, folder, labels=["a", "b"])
+        api.evaluate(run.folder, folder, labels=["a", "b"])
     bare = tmp_path / "bare"
     bare.mkdir()
     shown = Image.new("RGB", (32, 32))
     shown.save(bare / "a.png")
     with pytest.raises(DataError, match="a column of labels"):
-        api.evaluate_run(run.folder, bare, probe="linear")
+        api.evaluate(run.folder, bare, probe="linear")
     texts = tmp_path / "texts.csv"
     texts.write_text("text,label\n" + "a b,x\nc d,y\n" * 9, encoding="utf-8")
     with pytest.raises(DataError, match="a column of pictures"):
-        api.evaluate_run(run.folder, texts, probe="linear")
+        api.evaluate(run.folder, texts, probe="linear")

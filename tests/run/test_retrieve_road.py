@@ -138,7 +138,7 @@ def test_rows_are_told_by_their_likeness(predictor: Predictor, table: Path, tmp_
     assert predictor.predict({"picture": None, "text": right}, task="match")[0].value is None
     data, out = tmp_path / "ask.jsonl", tmp_path / "told.csv"
     data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    api.predict_table(run.folder, data, out)
+    api.predict(run.folder, data, out)
     with open(out, encoding="utf-8") as file:
         said = list(csv.DictReader(file))
     assert float(said[0]["retrieve"]) == pytest.approx(told[0].value, abs=1e-5)
@@ -146,7 +146,7 @@ def test_rows_are_told_by_their_likeness(predictor: Predictor, table: Path, tmp_
 
 
 def test_another_table_is_judged_and_figures_are_of_its_split(run: Run, table: Path) -> None:
-    found = api.evaluate_run(run.folder, table, split="test", by="type")
+    found = api.evaluate(run.folder, table, split="test", by="type")
     assert found.rows == {"retrieve": 16, "match": 16}
     assert found.tasks["retrieve"].metrics["mean_recall"] == pytest.approx(
         run.evaluation["tasks"]["retrieve"]["metrics"]["mean_recall"]

@@ -339,12 +339,12 @@ def test_classes_are_told_by_name(shared: Run, table: Path, tmp_path: Path) -> N
     labelled = tmp_path / "labelled.jsonl"
     labelled.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     kinds = {"caption": "ignore", "colour": "category"}
-    found = api.evaluate_run(shared.folder, labelled, zero_shot=True, kinds=kinds)  # type: ignore[arg-type]
+    found = api.evaluate(shared.folder, labelled, zero_shot=True, kinds=kinds)  # type: ignore[arg-type]
     score = found.tasks["zero-shot"]
     assert found.rows["zero-shot"] == 30  # the row without a picture cannot be judged
     assert score.metrics["accuracy"] > 0.75
     assert score.baseline["accuracy"] == pytest.approx(1 / 3)
-    named = api.evaluate_run(shared.folder, labelled, zero_shot=True, labels=["RED", "green"], kinds=kinds)  # type: ignore[arg-type]
+    named = api.evaluate(shared.folder, labelled, zero_shot=True, labels=["RED", "green"], kinds=kinds)  # type: ignore[arg-type]
     assert "blue" in named.notes[0]
     assert named.tasks["zero-shot"].metrics["accuracy"] <= 2 / 3 + 1e-6
     model = api.load(shared.folder)

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.formats.weights import load_weights
+from rebus.model import load
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower, load_recipe
 from rebus.run.evaluate import evaluate_run
 from rebus.run.folder import Run
 from rebus.run.learn import assemble, learn
-from rebus.run.model import load
 from rebus.run.predict import predict_table
 from rebus.run.predictor import Predictor
 from tiny_seeing import write_seeing

@@ -27,4 +27,4 @@ def demo(
     if write is not None:
         say(f"Written: {api.write_demo(write)}")
         return
-    api.demo(out, minutes=minutes, lang=lang)
+    api.run_demo(out, time_limit=minutes, lang=lang)

@@ -62,7 +62,7 @@ def evaluate(
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
     known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
     frozen = {"probe": probe, "zero_shot": zero_shot, "labels": split_names(labels), "lang": lang}
-    evaluation = api.evaluate_run(run, data, split=split, by=by, task=task, kinds=known, ablate=ablate, **frozen)  # type: ignore[arg-type]
+    evaluation = api.evaluate(run, data, split=split, by=by, task=task, kinds=known, ablate=ablate, **frozen)  # type: ignore[arg-type]
     evaluation.render(console())
     for table in ablation_tables({name: one.as_dict() for name, one in evaluation.ablation.items()}, lang or "en"):
         say(table.title)

@@ -21,6 +21,6 @@ def predict(
     """Predict every row of a table, of any size, and write a table."""
     from rebus import api
 
-    summary = api.predict_table(run, data, out)
+    summary = api.predict(run, data, out)
     skipped = f", {summary.skipped} rows left out" if summary.skipped else ""
     say(f"{summary.rows} rows in {summary.seconds:.1f} s{skipped}: {out}")

@@ -17,6 +17,7 @@ from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.table import Table
 from rebus.errors import DataError, PictureError, RebusError
+from rebus.notebook import rendered
 from rebus.recipe import Data, Kind, TaskSettings
 
 if TYPE_CHECKING:
@@ -93,6 +94,9 @@ class CheckReport:
             "notes": self.notes,
             "warnings": self.warnings,
         }
+
+    def _repr_html_(self) -> str:
+        return rendered(self.render)
 
     def render(self, console: Console) -> None:
         """Print the report."""

@@ -5,6 +5,8 @@ It knows no model and no method. Letters: h, w rows and columns of the map, S si
 
 from __future__ import annotations
 
+import html
+import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,6 +80,10 @@ class Explanation:
             "words": [word.to_json() for word in self.words],
             "remarks": list(self.remarks),
         }
+
+    def _repr_html_(self) -> str:
+        page = importlib.import_module("rebus.explain.page").page_html(self)  # which draws what is defined here
+        return f'<iframe style="width:100%;height:30em;border:0" srcdoc="{html.escape(page)}"></iframe>'
 
     def peak(self) -> tuple[float, float] | None:
         """The centre of the picture's most relevant part: (x, y), as shares of its width and height from the top left.

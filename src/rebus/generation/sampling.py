@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor
@@ -75,6 +76,23 @@ class Sampling:
         _demand("beams", self.beams, self.beams >= 1, "1 or more")
         _demand("alternatives", self.alternatives, self.alternatives >= 0, "0 or more")
         _demand("n", self.n, self.beams == 1 or self.n <= self.beams, f"at most the {self.beams} beams")
+
+
+class SamplingOptions(TypedDict, total=False):
+    """The attributes of ``Sampling`` that a caller may set, as keyword arguments."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    seed: int
+    top_k: int
+    min_p: float
+    repetition_penalty: float
+    frequency_penalty: float
+    presence_penalty: float
+    n: int
+    beams: int
+    length_penalty: float
 
 
 def _demand(name: str, value: object, fits: bool, expected: str) -> None:

@@ -19,6 +19,7 @@ from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
+from rebus.notebook import rendered
 from rebus.run.ablate import Ablation, ablate
 from rebus.run.corpus import saved_shards
 from rebus.run.folder import Run
@@ -102,6 +103,9 @@ class Evaluation:
         if self.groups:
             said["groups"] = self.groups
         return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **said}
+
+    def _repr_html_(self) -> str:
+        return rendered(self.render)
 
     def render(self, console: Console) -> None:
         """Print tables of the figures."""

@@ -18,12 +18,14 @@ plots/, report.html, README.md
 from __future__ import annotations
 
 import html
+import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 from rebus import atomic
 from rebus.errors import RunError
+from rebus.notebook import html_table
 from rebus.recipe import Recipe, load_recipe
 
 
@@ -145,11 +147,10 @@ class Run:
                 raise RunError(f"{path}, line {number}", "a JSON object", f"'{line[:60]}'", do) from error
         return found
 
-    def load(self) -> Any:
-        """The model, ready to answer: a ``Predictor``."""
-        from rebus.run.predictor import Predictor
-
-        return Predictor.open(self.folder)
+    def load(self, *, precision: str = "fp32") -> Any:
+        """The model, ready to answer: what ``rebus.load`` gives. Arguments and errors as there."""
+        model = importlib.import_module("rebus.model")  # it stands above this room
+        return model.load(self, precision=precision)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"
@@ -160,7 +161,6 @@ class Run:
             for name, value in score.get("metrics", {}).items():
                 base = score.get("baseline", {}).get(name)
                 cells = [task, name, f"{value:.3f}", "" if base is None else f"{base:.3f}"]
-                rows.append("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>")
-        head = "<tr><th>task</th><th>figure</th><th>value</th><th>baseline</th></tr>"
-        table = f"<table>{head}{''.join(rows)}</table>" if rows else "<p>not evaluated yet</p>"
+                rows.append(cells)
+        table = html_table(["task", "metric", "value", "baseline"], rows) if rows else "<p>not evaluated yet</p>"
         return f"<h4>Run {html.escape(str(self.folder))}</h4>{table}"

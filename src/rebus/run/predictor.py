@@ -21,6 +21,7 @@ from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import is_empty, only_inside, write
 from rebus.models.vlm import VisionLanguageModel
+from rebus.progress import Advance, track
 from rebus.run.embedding import embed_pictures, embed_texts
 from rebus.run.likelihood import foresee_rows, guess_rows
 from rebus.run.matching import match_rows, retrieve_rows
@@ -274,6 +275,18 @@ class Predictor:
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
         """Predictions for ``rows``, in their order; rows that share a picture share one pass over it."""
+        with track(task.name, len(rows)) as advance:
+            return self._run_task(task, values, rows, picture_of, sampling, advance)
+
+    def _run_task(
+        self,
+        task: Task,
+        values: Values,
+        rows: Sequence[int],
+        picture_of: PictureOf,
+        sampling: Sampling | None,
+        advance: Advance,
+    ) -> list[Prediction]:
         found: dict[int, Prediction] = {}
         was_training = self.model.training
         self.model.eval()
@@ -307,6 +320,7 @@ class Predictor:
                         "the model", "a task that predicts something of a row", task.name, "name another task"
                     )
                 found.update(zip(flat, told, strict=True))
+                advance(len(flat))
         finally:
             self.model.train(was_training)
         return [found[row] for row in rows]

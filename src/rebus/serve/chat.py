@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from rebus.generation import batching
-from rebus.run.model import SILENCE
+from rebus.model import SILENCE
 from rebus.run.predictor import LONG
 from rebus.run.writing import shown_turns
 from rebus.serve import grammars, pictures

@@ -22,9 +22,9 @@ from rebus.generation.engine import End, Step, Token
 from rebus.generation.native import fast
 from rebus.generation.texts import StopStrings
 from rebus.generation.write import decoder_of
+from rebus.model import SILENCE
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory
-from rebus.run.model import SILENCE
 from rebus.run.scoring import condition_of
 from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
 from rebus.serve.pictures import Picture

@@ -19,6 +19,7 @@ from rebus import recipe
 from rebus.data.frame import Frame
 from rebus.errors import DataError, RecipeError
 from rebus.models.vlm import HeadSpec
+from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
@@ -56,6 +57,11 @@ class Prediction:
     confidence: float = 1.0
     scores: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def _repr_html_(self) -> str:
+        scores = sorted(self.scores.items(), key=lambda pair: -pair[1])[:5]
+        others = ", ".join(f"{label} {share:.1%}" for label, share in scores)
+        return html_table(["value", "confidence", "scores"], [[str(self.value), f"{self.confidence:.1%}", others]])
 
 
 @dataclass

@@ -1,10 +1,11 @@
-"""What a person sees while a run goes on: a live panel in a terminal, plain lines elsewhere, or nothing."""
+"""What a person sees while a run goes on: a panel in a terminal, a bar in a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from html import escape
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -56,7 +57,7 @@ class Display:
     def note(self, text: str) -> None:
         """A sentence that stays."""
         if not self.quiet:
-            self.console.print(Text(text))
+            self.console.print(Text(text), soft_wrap=not self.console.is_terminal)
 
     def validated(self, text: str) -> None:
         """A line about a validation that stays."""
@@ -67,7 +68,7 @@ class Display:
 
 
 class PlainDisplay(Display):
-    """A line now and then, for logs and notebooks.
+    """A line now and then, for logs.
 
     Args:
         console: where to print.
@@ -111,10 +112,35 @@ class LiveDisplay(Display):
         return Group(*rows)
 
 
+class NotebookDisplay(Display):
+    """A bar under the cell that renews itself; notes stay above it."""
+
+    def __init__(self, console: Console, *, now: Callable[[], float] = time.monotonic) -> None:
+        from IPython.display import HTML, display
+
+        super().__init__(console)
+        self.now, self._last, self._html = now, now(), HTML
+        self._handle = display(HTML(""), display_id=True)
+
+    def update(self, status: Status) -> None:
+        """New figures; shown at most twice a second."""
+        super().update(status)
+        if self.now() - self._last >= 0.5:
+            self._last = self.now()
+            line = escape("  ".join(filter(None, (line_of(status), status.sample))))
+            self._handle.update(self._html(f'<progress max="1" value="{status.progress:.4f}"></progress> {line}'))
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._handle.update(self._html(""))
+
+
 def choose_display(console: Console, *, quiet: bool) -> Display:
-    """The live panel in a terminal, lines where there is none, silence where asked for."""
+    """A bar in a notebook, the live panel in a terminal, lines where there is neither, silence where asked for."""
     if quiet:
         return Display(console, quiet=True)
+    if console.is_jupyter:
+        return NotebookDisplay(console)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay(console)
 
 

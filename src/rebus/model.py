@@ -1,17 +1,20 @@
-"""A trained model as people use it in Python: asked, talked with, made to write, judged."""
+"""A trained model as people use it in Python: it answers, talks, writes, is evaluated and explains its answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.data.in_memory import Image, Images, InMemory, TableLike, rows_of, table_path, usable_image
 from rebus.errors import DataError, RebusError
-from rebus.generation.sampling import Sampling
+from rebus.explain.explaining import explain, methods_for
+from rebus.explain.result import Explanation
+from rebus.generation.sampling import Sampling, SamplingOptions
 from rebus.run.evaluate import Evaluation, evaluate_run
 from rebus.run.folder import Run
 from rebus.run.predictor import LONG, Predictor
@@ -20,6 +23,7 @@ from rebus.run.reading import plainly
 from rebus.run.writing import last_picture, plain_turn
 from rebus.tasks import Prediction
 
+Rows: TypeAlias = Mapping[str, Any] | InMemory
 SILENCE = [{"role": "system", "content": ""}]  # keeps a template's own words out
 
 
@@ -46,7 +50,7 @@ class Model:
 
     def ask(
         self,
-        picture: Any = None,
+        picture: Image = None,
         question: str = "",
         *,
         system: str | None = None,
@@ -57,7 +61,8 @@ class Model:
         """One answer as text.
 
         Args:
-            picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None.
+            picture: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of
+                uint8, or None.
             question: may be empty for a model that captions or classifies.
             system: what a model that converses is told first; None: what it was trained with, and to another project's
                 checkpoint nothing: the persona that its chat template may put there is not yours.
@@ -73,7 +78,45 @@ class Model:
             sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
         if system is None and self._has_persona:
             system = ""
-        return plainly(self.predictor.ask(picture, question, system=system, sampling=sampling).value)
+        return plainly(self.predictor.ask(usable_image(picture), question, system=system, sampling=sampling).value)
+
+    def explain(
+        self,
+        picture: Image = None,
+        text: str = "",
+        *,
+        columns: Mapping[str, Any] | None = None,
+        task: str | None = None,
+        target: str | int | None = None,
+        method: str = "auto",
+    ) -> Explanation:
+        """Where the model looked and which words mattered; see ``rebus.explain.explain``.
+
+        Args:
+            picture: as for ``ask``.
+            text: the question, the prompt, or what else the task reads.
+            columns: what else the task reads, by name.
+            task: which task; None: the one that ``ask`` would take.
+            target: which output: a label, a tag, a word of the answer or its number from 1; None: the model's answer.
+            method: relevance, rollout, attention, saliency, gradients, occlusion, gradcam, or auto.
+
+        Raises:
+            DataError: the task, the target or the method does not exist or does not fit this model.
+            PictureError: the picture cannot be read. MissingPackageError: ``gradients`` needs Captum.
+        """
+        return explain(
+            self.predictor,
+            picture=usable_image(picture),
+            text=text,
+            columns=columns,
+            task=task,
+            target=target,
+            method=method,
+        )
+
+    def methods(self, task: str | None = None) -> list[str]:
+        """The methods of explanation that fit a task. Raises DataError where there is no such task."""
+        return methods_for(self.predictor, task)
 
     def embed(self, texts: str | Sequence[str]) -> NDArray[np.float32]:
         """Vectors of length one, whose products say how alike the texts are.
@@ -92,7 +135,7 @@ class Model:
 
     def zero_shot(
         self,
-        pictures: Any,
+        pictures: Images,
         labels: Sequence[str],
         *,
         lang: Literal["en", "zh"] | None = None,
@@ -101,7 +144,7 @@ class Model:
         """The likeliest of some names for each picture, by a model trained to ``retrieve``.
 
         Args:
-            pictures: several, each a path, the bytes of a picture file or an array (H, W, 3) of uint8.
+            pictures: several, each as for ``ask``.
             labels: the names.
             lang: of the sentences that they are put into; None: that of each name.
             templates: other sentences, each with ``{}`` where the name goes.
@@ -109,14 +152,17 @@ class Model:
         Raises:
             DataError: the model has no space that pictures and texts share. PictureError: a picture cannot be read.
         """
-        return classify_by_names(self.predictor, pictures, labels, lang=lang, templates=templates)
+        return classify_by_names(self.predictor, map(usable_image, pictures), labels, lang=lang, templates=templates)
 
-    def chat(self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Any) -> Any:
+    def chat(
+        self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Unpack[SamplingOptions]
+    ) -> Any:
         """Answer the last message of a conversation; the picture shown last is the one it is about.
 
         Args:
             messages: ``{"role", "content"}``, content a text or a list of ``{"type": "text", "text"}`` and
-                ``{"type": "image", "path"}`` parts. Models trained on single questions read the last question only.
+                ``{"type": "image", "path"}`` parts, where ``path`` is an image as for ``ask``. Models trained on
+                single questions read the last question only.
             stream: give an iterator of the answer's pieces, as they are written.
             options: ``max_new_tokens``, ``temperature`` and the others of ``Sampling``.
 
@@ -130,10 +176,12 @@ class Model:
         asked = [turn["content"] for turn in turns if turn["role"] == "user"]
         if not asked:
             raise DataError("chat", "a message of the user's", "none", 'add {"role": "user", "content": "..."}')
-        sampling = Sampling(**({"max_new_tokens": self._longest()} | options))
-        task, picture = self.predictor.tasks.get("converse"), last_picture(messages)
+        given = bool(options)
+        options.setdefault("max_new_tokens", self._longest())
+        sampling = Sampling(**options)
+        task, picture = self.predictor.tasks.get("converse"), usable_image(last_picture(messages))
         if task is None:
-            said = self.predictor.ask(picture, asked[-1], sampling=sampling if options else None).value
+            said = self.predictor.ask(picture, asked[-1], sampling=sampling if given else None).value
         elif picture is not None and task.uses_picture:
             said = self.predictor.answer(messages, sampling=sampling).value
         else:
@@ -153,7 +201,7 @@ class Model:
         json_schema: str | Mapping[str, Any] | None = None,
         regex: str | None = None,
         stream: bool = False,
-        **options: Any,
+        **options: Unpack[SamplingOptions],
     ) -> Any:
         """Go on from a prompt, or from each of several.
 
@@ -176,7 +224,8 @@ class Model:
                 understood. MissingPackageError: a constraint needs llguidance.
         """
         writing = self.predictor.writing
-        sampling = Sampling(**({"max_new_tokens": LONG} | options))
+        options.setdefault("max_new_tokens", LONG)
+        sampling = Sampling(**options)
         constraint = writing.constraint(json_schema, regex)
         stops = [stop] if isinstance(stop, str) else list(stop)
         prompts = [writing.prompt(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
@@ -189,17 +238,27 @@ class Model:
         grouped: list[Any] = [texts[at : at + each] for at in range(0, len(texts), each)] if each > 1 else texts
         return grouped[0] if isinstance(prompt, str) else grouped
 
-    def predict(
-        self, rows: Sequence[dict[str, Any]] | dict[str, Any], *, task: str | None = None, root: str | Path = "."
-    ) -> list[Prediction]:
-        """Predictions for rows given as dictionaries; see ``Predictor.predict``."""
-        return self.predictor.predict(rows, task=task, root=root)
+    def predict(self, rows: Rows, *, task: str | None = None, root: str | Path = ".") -> list[Prediction]:
+        """One prediction a row.
 
-    def evaluate(
-        self, data: str | Path | None = None, *, split: str | None = None, by: str | None = None
-    ) -> Evaluation:
-        """Figures on a table; None: the held-out rows of the table it was trained on."""
-        return evaluate_run(self.run, data, split=split, by=by)
+        Args:
+            rows: a row or several as dictionaries, or a DataFrame or an Arrow table, with the columns that the task was
+                trained on; images as for ``ask``. For tables in files see ``rebus.predict``.
+            task: which task; None: the first.
+            root: folder that relative image paths start from.
+
+        Raises:
+            DataError: a column is missing. PictureError: an image cannot be read.
+        """
+        given = [rows] if isinstance(rows, Mapping) else rows_of(rows)
+        return self.predictor.predict(
+            [{name: usable_image(cell) for name, cell in row.items()} for row in given], task=task, root=root
+        )
+
+    def evaluate(self, data: TableLike | None = None, *, split: str | None = None, by: str | None = None) -> Evaluation:
+        """Metrics on a table; None: the held-out rows of the table it was trained on."""
+        with table_path(data) as path:
+            return evaluate_run(self.run, path, split=split, by=by)
 
     def __repr__(self) -> str:
         place = self.run.folder if isinstance(self.run, Run) else self.run

@@ -1,0 +1,98 @@
+"""Tables and images given as Python objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+
+import rebus
+from rebus.data.in_memory import rows_of, table_path, usable_image, write_rows
+from rebus.data.pictures import decode_picture
+from rebus.data.readers import read_table
+from rebus.errors import DataError
+from rebus.recipe import Data
+
+ROWS = [{"text": "good film", "label": 1, "score": 1.5}, {"text": "bad film", "label": 0, "score": None}]
+
+
+@pytest.mark.parametrize("make", [list, pd.DataFrame, pa.Table.from_pylist], ids=["dicts", "pandas", "arrow"])
+def test_all_forms_of_a_table_are_the_same_rows(make: Any, tmp_path: Path) -> None:
+    data = make(ROWS)
+    assert rows_of(data) == ROWS
+    with table_path(data) as path:
+        table = read_table(Data(path=str(path)))
+        assert [table.value(row, "text") for row in range(2)] == ["good film", "bad film"]
+        assert [str(table.value(row, "label")) for row in range(2)] == ["1", "0"]
+        assert table.value(1, "score") is None
+    assert not Path(str(path)).exists()
+
+
+@pytest.mark.parametrize("data", [[], 7, [1, 2], {"a": [1]}, b"x.csv"])
+def test_what_is_no_table_is_refused(data: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        write_rows(data, tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
+def test_images_in_memory_are_those_in_files(mode: str, tmp_path: Path) -> None:
+    image = Image.new("RGB", (9, 7), (200, 30, 90))
+    image = Image.fromarray(np.full((7, 9), 4000, np.uint16)) if mode == "I;16" else image.convert(mode)
+    image.save(tmp_path / "a.tif")
+    options = {"background": "white", "pixel_budget": 10**6, "where": "x"}
+    from_file = decode_picture(str(tmp_path / "a.tif"), tmp_path, **options)
+    from_memory = decode_picture(usable_image(image), tmp_path, **options)
+    assert from_memory.shape == (7, 9, 3)
+    assert np.abs(from_file.astype(int) - from_memory.astype(int)).max() <= (6 if mode == "CMYK" else 0)
+
+
+def test_arrays_of_other_shapes_become_images_or_are_refused() -> None:
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert isinstance(usable_image(grey), bytes)
+    assert isinstance(usable_image(grey[:, :, None]), bytes)
+    colour = np.zeros((3, 4, 3), np.uint8)
+    assert usable_image(colour) is colour
+    for wrong in (np.zeros((3, 4, 3), np.float32), np.zeros((2, 3, 4, 3), np.uint8), np.zeros((3, 4, 2), np.uint8)):
+        with pytest.raises(DataError, match="uint8"):
+            usable_image(wrong)
+
+
+def test_relative_paths_stay_right_where_the_file_lies_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (4, 4)).save("a.png")
+    path = write_rows([{"image": "a.png", "label": "x"}], tmp_path / "deep" / "t.parquet")
+    assert read_table(Data(path=str(path))).value(0, "image") == str(tmp_path / "a.png")
+
+
+def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    colours = {"red": (220, 20, 30), "blue": (20, 20, 220)}
+    names = ["red", "blue"] * 20
+    images = [
+        Image.new("RGB", (16, 16), (*colours[name][:2], colours[name][2] - row % 20)) for row, name in enumerate(names)
+    ]
+    frame = pd.DataFrame({"image": images, "label": names})
+    settings = {"train.steps": 4, "picture.size": 16, "train.batch_size": 8, "report.explained": 0}
+    run = rebus.train(frame, settings=settings, out="runs/colours", quiet=True)
+    assert Path("runs/colours.parquet").is_file()
+    model = run.load()
+    assert type(model) is type(rebus.load(run)) is rebus.Model
+    told = model.predict(frame.head(3))
+    assert [one.value for one in model.predict(frame.head(3).to_dict("records"))] == [one.value for one in told]
+    assert rebus.ask(model, frame["image"][0]) in colours
+    assert rebus.ask(run, np.asarray(frame["image"][0])) == rebus.ask(model, frame["image"][0])
+    done = rebus.predict(run, frame.head(3), "out.jsonl", quiet=True)
+    assert done.rows == 3
+    found = rebus.evaluate(run, frame.head(6), split="all", quiet=True)
+    assert found.rows["classify"] == 6
+    for shown in (found, told[0], run, rebus.check(frame), model.explain(frame["image"][0])):
+        assert "<" in shown._repr_html_()
+    with pytest.raises(rebus.RebusError, match="a Run"):
+        rebus.train(frame, settings=settings, out="runs/colours", quiet=True)
