@@ -178,7 +178,10 @@ def test_captions_beside_pictures(tmp_path: Path) -> None:
     (tmp_path / "e.svg").write_text("<svg/>")
     table = read_table(tmp_path)
     assert table.column("caption") == ["a cat", "一只狗", None]
-    assert sorted(error.where for error in table.skipped) == [f"{tmp_path.name}/d.txt", f"{tmp_path.name}/e.svg"]
+    assert {tuple(found.values()) for found in table.unused.as_dict().values()} == {
+        (1, f"{tmp_path.name}/d.txt"),
+        (1, f"{tmp_path.name}/e.svg"),
+    }
 
 
 def test_topic_folders_with_captions_keep_both(tmp_path: Path) -> None:
@@ -206,7 +209,9 @@ def test_imagefolder_metadata(tmp_path: Path, kind: str) -> None:
     assert table[1] == {"picture": "train/1.png", "text": "a train picture", "split": "train"}
     assert table.where(1).startswith(f"train/metadata.{kind}, line")
     assert table.column("split") == ["test", "train"]
-    assert "2 pictures that no row names" in str(table.skipped[0])
+    assert table.unused.lines() == [
+        f"2 images that no row of the metadata file names (first: {tmp_path.name}/test/2.png)"
+    ]
 
 
 def test_folder_with_one_table_reads_it(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ def check(
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
 ) -> None:
-    """Report what is in a table and what is wrong with it. Exit status 2 if training would refuse it."""
+    """Report what is in a table and what is wrong with it.
+
+    Exit status 2 if training would refuse it, 1 if training would leave out the bad rows that are listed, else 0.
+    """
     from rebus import api
     from rebus.atomic import write_json
 
@@ -45,5 +48,5 @@ def check(
     if json_file is not None:
         write_json(json_file, report.as_dict())
         say(f"Written: {json_file}")
-    if report.errors:
-        raise typer.Exit(2)
+    if report.exit_code:
+        raise typer.Exit(report.exit_code)

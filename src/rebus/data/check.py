@@ -15,7 +15,9 @@ from rebus.data.column_kind import split_labels
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.row_check import RowCheck, missing_columns
+from rebus.data.splits import split_column
 from rebus.data.table import Table
+from rebus.data.unused import Unused
 from rebus.errors import DataError, PictureError, RebusError
 from rebus.notebook import rendered
 from rebus.recipe import Data, Kind, TaskSettings
@@ -45,8 +47,11 @@ class CheckReport:
         notes: how the table was read, where that is not plain.
         warnings: what a person should know.
         skipped: rows that the reader already left out.
+        unlabelled: rows of a held-out split that lack only what is to be predicted; they are left out.
+        unused: what the files say and training will not use, by kind.
         places: a row's file and line, for the rows named here.
         fingerprint: of the table's content; see ``rebus.data.duplicates.fingerprint``.
+        skips_bad: whether the settings leave bad rows out instead of refusing them.
     """
 
     name: str
@@ -63,8 +68,18 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     skipped: list[DataError] = field(default_factory=list)
+    unlabelled: list[int] = field(default_factory=list)
+    unused: Unused = field(default_factory=Unused)
     places: dict[int, str] = field(default_factory=dict)
     fingerprint: str = ""
+    skips_bad: bool = False
+
+    @property
+    def exit_code(self) -> int:
+        """2: training refuses the table; 1: it leaves out the bad rows that are listed; 0: it takes all rows."""
+        if self.errors or (self.bad_rows and not self.skips_bad):
+            return 2
+        return 1 if self.bad_rows or self.skipped else 0
 
     @property
     def good(self) -> bool:
@@ -92,6 +107,8 @@ class CheckReport:
             },
             "skipped": {"count": len(self.skipped), "first": [error.as_dict() for error in self.skipped[:_SHOWN]]},
             "notes": self.notes,
+            "unlabelled": len(self.unlabelled),
+            "unused": self.unused.as_dict(),
             "warnings": self.warnings,
         }
 
@@ -133,14 +150,17 @@ def check_table(
         skipped=list(table.skipped),
         notes=list(table.notes),
         warnings=list(table.warnings),
+        skips_bad=data.on_bad == "skip",
     )
+    report.unused.update(table.unused)
+    _unread_columns(report, tasks)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
     _measure(report, values)
     for name in [name for name, kind in kinds.items() if kind == "picture"]:
         _pictures(report, table, name, data, splits)
     report.errors += missing_columns(table, tasks)
     if not report.errors:
-        _rows(report, table, tasks, values)
+        _rows(report, table, tasks, values, splits, _says_splits(table, data, splits))
         for task in tasks:
             _targets(report, table, task, values, splits)
     report.duplicates, report.fingerprint = duplicate_rows(table), fingerprint(table)
@@ -152,6 +172,19 @@ def check_table(
     named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
     report.places = {row: table.where(row) for row in named}
     return report
+
+
+def _unread_columns(report: CheckReport, tasks: Sequence[TaskSettings]) -> None:
+    """Columns that could be learned from and that no task reads."""
+    read = {column for task in tasks for column in task.columns.values()}
+    for name, kind in report.kinds.items():
+        if tasks and kind != "ignore" and name not in read:
+            report.unused.add(f"cells of column '{name}' ({kind}), which no task reads", count=report.rows)
+
+
+def _says_splits(table: Table, data: Data, splits: Sequence[str]) -> bool:
+    """Whether the table itself says which rows are held out."""
+    return bool(splits) and data.split.folds is None and split_column(table, data.split) is not None
 
 
 def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
@@ -188,8 +221,18 @@ def _pictures(report: CheckReport, table: Table, name: str, data: Data, splits: 
             report.bad_rows.setdefault(row, PictureError(where, error.expected, error.found, error.do))
 
 
-def _rows(report: CheckReport, table: Table, tasks: Sequence[TaskSettings], values: dict[str, list[Any]]) -> None:
-    """A row is bad where a value is wrong, or where it lacks something for every task."""
+def _rows(
+    report: CheckReport,
+    table: Table,
+    tasks: Sequence[TaskSettings],
+    values: dict[str, list[Any]],
+    splits: Sequence[str],
+    says: bool,
+) -> None:
+    """A row is bad where a value is wrong, or where it lacks something for every task.
+
+    A row that the table itself holds out is unlabelled, not bad, where it lacks only what is to be predicted.
+    """
     if not tasks:
         return
     wanted = {column for task in tasks for column in task.columns.values()}
@@ -201,9 +244,18 @@ def _rows(report: CheckReport, table: Table, tasks: Sequence[TaskSettings], valu
         absent = [check.absent(row) for check in checks]
         lacking.update(check.task.name for check, error in zip(checks, absent, strict=True) if error is not None)
         if wrong is None and all(error is not None for error in absent):
+            declared = (says and splits[row] in ("valid", "test")) or all(
+                check.target() in table.unlabelled for check in checks
+            )
+            if declared and all(check.unlabelled(row) for check in checks):
+                report.unlabelled.append(row)
+                continue
             wrong = absent[0]
         if wrong is not None:
             report.bad_rows.setdefault(row, wrong)
+    if report.splits:
+        for row in report.unlabelled:
+            report.splits[splits[row]] -= 1
     if len(tasks) > 1:
         report.warnings += [f"task {name}: {count} rows hold nothing for it" for name, count in sorted(lacking.items())]
 
@@ -270,6 +322,11 @@ def _tell(report: CheckReport) -> None:
     report.warnings += [
         f"no row is in the split '{name}'" for name in ("valid", "test") if report.splits.get(name) == 0
     ]
+    if report.unlabelled:
+        report.warnings.append(
+            f"{len(report.unlabelled)} rows have no label and are left out: they can neither be learned nor judged; "
+            "`rebus predict` gives them one"
+        )
     if report.skipped:
         report.warnings.append(f"{len(report.skipped)} left out while reading; the first: {report.skipped[0]}")
     if report.duplicates:

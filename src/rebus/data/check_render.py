@@ -37,6 +37,8 @@ def render_report(report: CheckReport, console: Console) -> None:
             console.print(f"  {escape(report.places[first])} {words} {escape(report.places[second])}", style="dim")
     for note in report.notes:
         console.print(f"[blue]note[/] {escape(note)}")
+    for line in report.unused.lines():
+        console.print(f"[yellow]not used[/] {escape(line)}")
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
     for row in sorted(report.bad_rows)[:_SHOWN]:
@@ -45,7 +47,11 @@ def render_report(report: CheckReport, console: Console) -> None:
         console.print(f"[red]bad rows[/] {len(report.bad_rows):,} in all; --json FILE writes the first 20")
     for error in report.errors:
         console.print(f"[red]error[/] {escape(str(error))}")
-    if report.good:
+    if report.exit_code == 2:
+        console.print("[red]training would refuse this table[/]")
+    elif report.exit_code:
+        console.print("[yellow]ready to train without the bad rows[/]")
+    else:
         console.print("[green]ready to train[/]")
 
 

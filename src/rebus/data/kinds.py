@@ -27,11 +27,15 @@ class Inference:
         kinds: column: kind, for every column.
         tasks: the tasks with the columns they read; empty where none was found.
         notes: for people: what was inferred, why, and the flag that overrides it.
+        warnings: guesses that another reading comes close to, with cells and the flag that settles them.
+        refusal: why no task was chosen, where the columns say more than "none fits"; None: nothing more to say.
     """
 
     kinds: dict[str, Kind]
     tasks: list[TaskSettings] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    refusal: DataError | None = None
 
 
 def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequence[str] = ()) -> Inference:

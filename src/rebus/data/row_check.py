@@ -36,6 +36,20 @@ NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use 
     "retrieve": ("picture", "text"),
     "match": ("picture", "text"),
 }
+TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
+    "caption": "caption",
+    "answer": "answer",
+    "classify": "label",
+    "tag": "labels",
+    "regress": "target",
+    "patches": "boxes",
+    "generate": "output",
+    "translate": "target",
+    "choose": "answer",
+    "ner": "tags",
+    "match": "label",
+    "converse": "output",
+}
 _INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
 
 
@@ -125,26 +139,39 @@ class RowCheck:
 
     def absent(self, row: int) -> DataError | None:
         """What a row lacks to be of use to this task; None where it lacks nothing."""
-        for role in NEEDS.get(self.task.name, ()):
-            value = self.values[role][row]
-            blank = (
-                value is None if role in ("labels", "boxes", "tags") else is_blank(value)
-            )  # an empty list says "none of them"
-            if blank:
-                return self._error(row, role, f"a value ({role})", "nothing", "fill the cell in or remove the row")
+        lacking = self._lacking(row)
+        if not lacking:
+            return None
+        role, inputs = lacking[0], [role for role in _INPUTS if role in self.values]
+        expected = f"a value ({' or '.join(inputs)})" if role in _INPUTS else f"a value ({role})"
+        if self.task.name == "converse":
+            expected = "a conversation"
+        elif role in NEEDS.get(self.task.name, ()):
+            expected = f"a value ({role})"
+        return self._error(row, role, expected, "nothing", "fill the cell in or remove the row")
+
+    def unlabelled(self, row: int) -> bool:
+        """Whether a row holds everything but what is to be predicted."""
+        return self._lacking(row) == [TARGETS.get(self.task.name)]
+
+    def target(self) -> str | None:
+        """The column of what is to be predicted."""
+        return self.task.columns.get(TARGETS.get(self.task.name, ""))
+
+    def _lacking(self, row: int) -> list[str]:
+        """Roles that a row needs and holds nothing for."""
+        lacking = [role for role in NEEDS.get(self.task.name, ()) if self._blank(role, row)]
         if self.task.name == "converse":
             needs = ("messages",) if "messages" in self.values else ("prompt", "output")
-            for role in needs:
-                if is_blank(self.values[role][row]):
-                    return self._error(row, role, "a conversation", "nothing", "fill the cell in or remove the row")
+            lacking += [role for role in needs if self._blank(role, row)]
         inputs = [role for role in _INPUTS if role in self.values]
-        if self.task.name in ("classify", "tag", "regress") and all(
-            is_blank(self.values[role][row]) for role in inputs
-        ):
-            return self._error(
-                row, inputs[0], f"a value ({' or '.join(inputs)})", "nothing", "fill the cell in or remove the row"
-            )
-        return None
+        if self.task.name in ("classify", "tag", "regress") and all(self._blank(role, row) for role in inputs):
+            lacking += inputs[:1]
+        return lacking
+
+    def _blank(self, role: str, row: int) -> bool:
+        value = self.values[role][row]  # an empty list of labels says "none of them"
+        return value is None if role in ("labels", "boxes", "tags") else is_blank(value)
 
     def _wrong_turns(self, row: int) -> DataError | None:
         """What is wrong with a conversation: its layout, or that nobody answers in it."""

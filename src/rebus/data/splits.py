@@ -144,16 +144,22 @@ def _place(key: bytes, seed: int) -> float:
     return int.from_bytes(mixed, "little") / 2**64
 
 
-def _said(table: Table, split: Split) -> list[str] | None:
+def split_column(table: Table, split: Split) -> str | None:
+    """The column that says each row's split, if there is one. Raises DataError where a named one is missing."""
     name = split.column
     if name is None:
-        name = next((column for column in table.columns if tidy(column) in _SPLIT_NAMES), None)
-        if name is None:
-            return None
-    elif name not in table.columns:
+        return next((column for column in table.columns if tidy(column) in _SPLIT_NAMES), None)
+    if name not in table.columns:
         raise DataError(
             f"{table.name}, data.split.column", "a column that exists", f"'{name}'", nearest(name, table.columns)
         )
+    return name
+
+
+def _said(table: Table, split: Split) -> list[str] | None:
+    name = split_column(table, split)
+    if name is None:
+        return None
     words = []
     for row, value in enumerate(table.column(name)):
         word = split_word(value) if isinstance(value, str) else None

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rebus.data.columns import arrow_table, is_picture_struct
+from rebus.data.unused import Unused
 from rebus.errors import DataError, nearest
 from rebus.recipe import Kind
 
@@ -63,6 +64,8 @@ class Table:
         kinds: column: kind, where the files themselves say it.
         notes: what the reader found out and a person should know, e.g. the encoding; the check prints it.
         warnings: the same, where the reader may be wrong or left something out; the check and training print it.
+        unlabelled: columns in which the files say by a mark of their own (-1) which rows have no label.
+        unused: what the files say and no row holds.
     """
 
     stored: pa.Table
@@ -73,6 +76,8 @@ class Table:
     skipped: list[DataError] = field(default_factory=list)
     kinds: dict[str, Kind] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    unlabelled: frozenset[str] = frozenset()
+    unused: Unused = field(default_factory=Unused)
     warnings: list[str] = field(default_factory=list)
 
     @classmethod

@@ -2,43 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from rebus import recipe
-from rebus.data.check import CheckReport, check_table
-from rebus.data.kinds import Inference, infer
-from rebus.data.readers import read_table
-from rebus.data.splits import assign_splits
-from rebus.data.table import Table
-from rebus.run.prepare import filled
+from rebus.errors import RebusError
+from rebus.run.contrast import check_batches
+from rebus.run.elsewhere import refuse_raw_text, settle_towers
+from rebus.run.prepare import Checked, check_data, fit_tasks
+from rebus.run.pretrain import goes_by_corpus
+from rebus.run.start import settle_base
 
 
-@dataclass(frozen=True)
-class Looked:
-    """A table that was looked at.
+def look_at(settings: recipe.Recipe) -> Checked:
+    """Look at the table that a recipe names, by the code that training runs before its first step.
 
-    Attributes:
-        table: its rows.
-        inference: what its columns hold and which tasks suit them.
-        report: what is in it and what is wrong with it.
-        splits: train, valid or test, one a row.
-    """
-
-    table: Table
-    inference: Inference
-    report: CheckReport
-    splits: list[str]
-
-
-def look_at(settings: recipe.Recipe) -> Looked:
-    """Look at the table that a recipe names.
+    Whatever training would refuse is in ``report.errors``, but for broken rows, which are in ``report.bad_rows``.
 
     Raises:
         DataError: the table cannot be read at all. RecipeError: a setting does not fit it.
     """
-    table = read_table(settings.data)
-    inference = infer(table, settings.data.kinds, [entry.name for entry in settings.tasks])
-    tasks = filled(settings.tasks, inference) if settings.tasks or inference.tasks else []
-    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
-    splits = assign_splits(table, settings.data.split, pictures, seed=0)
-    return Looked(table, inference, check_table(table, settings.data, inference.kinds, tasks, splits), splits)
+    checked = check_data(settle_towers(settle_base(settings, _silent), _silent))
+    report = checked.report
+    try:
+        if goes_by_corpus(settings):
+            refuse_raw_text(settings)
+        elif not report.errors and (not report.bad_rows or settings.data.on_bad == "skip"):
+            check_batches(checked.recipe.train, fit_tasks(checked, _silent).tasks)
+    except RebusError as error:
+        report.errors.append(error)
+    return checked
+
+
+def _silent(_: str) -> None:
+    pass

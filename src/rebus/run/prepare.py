@@ -99,27 +99,74 @@ class Prepared:
         return [word for task in self.tasks.values() for word in task.words()]
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A table that was read and checked, before anything is refused.
+
+    Attributes:
+        recipe: with the table's kinds and tasks; no task where none was found, which ``report.errors`` says.
+        table: its rows.
+        inference: what its columns hold and which tasks suit them.
+        report: what is in it and what is wrong with it.
+        splits: train, valid or test, one a row.
+    """
+
+    recipe: settings.Recipe
+    table: Table
+    inference: Inference
+    report: CheckReport
+    splits: list[str]
+
+
+def check_data(recipe: settings.Recipe) -> Checked:
+    """Read, infer, split and check the table that a recipe names: the first half of ``prepare``.
+
+    Raises:
+        DataError: the table cannot be read. RecipeError: a setting does not fit it.
+    """
+    if not recipe.data.path:
+        raise RecipeError("data.path", "a table or a folder", "nothing", "name it: rebus train DATA")
+    table = read_table(recipe.data)
+    inference = infer(table, recipe.data.kinds, [task.name for task in recipe.tasks])
+    recipe = recipe.model_copy(deep=True)
+    recipe.data.path = str(Path(recipe.data.path).resolve())
+    recipe.data.kinds = dict(inference.kinds)
+    refusal = None
+    try:
+        recipe.tasks = filled(recipe.tasks, inference)
+    except DataError as error:
+        refusal = error
+    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
+    splits = assign_splits(table, recipe.data.split, pictures, seed=0)
+    report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits)
+    report.warnings += inference.warnings
+    if refusal is not None:
+        report.errors.insert(0, refusal)
+    return Checked(recipe, table, inference, report, splits)
+
+
 def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
     """Read, infer, check, split, fit.
 
     Raises:
         DataError: the data cannot be trained on; RecipeError: the recipe does not fit it.
     """
-    if not recipe.data.path:
-        raise RecipeError("data.path", "a table or a folder", "nothing", "name it: rebus train DATA")
-    table = read_table(recipe.data)
-    inference = infer(table, recipe.data.kinds, [task.name for task in recipe.tasks])
-    for note in inference.notes:
+    checked = check_data(recipe)
+    for note in (*checked.report.notes, *checked.inference.notes):
         tell(note)
-    recipe = recipe.model_copy(deep=True)
-    recipe.data.path = str(Path(recipe.data.path).resolve())
-    recipe.data.kinds = dict(inference.kinds)
-    recipe.tasks = filled(recipe.tasks, inference)
-    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
-    splits = assign_splits(table, recipe.data.split, pictures, seed=0)
-    report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits)
-    left_out = refuse_or_count(report, recipe.data, tell)
-    splits = ["left out" if row in left_out else name for row, name in enumerate(splits)]
+    return fit_tasks(checked, tell)
+
+
+def fit_tasks(checked: Checked, tell: Tell) -> Prepared:
+    """The second half of ``prepare``: refuse or leave out rows, fit tasks, fill in what the recipe leaves open.
+
+    Raises:
+        DataError: the data cannot be trained on; RecipeError: the recipe does not fit it.
+    """
+    table, inference, report = checked.table, checked.inference, checked.report
+    left_out = refuse_or_count(report, checked.recipe.data, tell)
+    recipe = checked.recipe.model_copy(deep=True)
+    splits = ["left out" if row in left_out else name for row, name in enumerate(checked.splits)]
     columns = {name: table.values(name) for name in table.columns}
     tasks: dict[str, Task] = {}
     values: dict[str, Values] = {}
@@ -148,6 +195,8 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
 def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[settings.TaskSettings]:
     """The recipe's tasks with inferred columns where it names none; the inferred tasks where it has no task."""
     if not tasks:
+        if inference.refusal is not None:
+            raise inference.refusal
         if not inference.tasks:
             raise DataError(
                 where="the table",
@@ -181,11 +230,13 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
             found=f"{first.found} ({len(report.bad_rows)} broken rows in all; `rebus data check` lists them)",
             do=f"{first.do}; or leave such rows out and have them counted with --set data.on_bad=skip",
         )
-    if report.skipped:
-        tell(f"the reader left out {len(report.skipped)} rows or files; the first: {report.skipped[0]}")
+    for line in report.unused.lines():
+        tell(f"not used: {line}")
+    for warning in report.warnings:
+        tell(f"warning: {warning}")
     if report.bad_rows:
         tell(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
-    return set(report.bad_rows)
+    return {*report.bad_rows, *report.unlabelled}
 
 
 def open_store(table: Table, column: str, recipe: settings.Recipe) -> PictureStore:

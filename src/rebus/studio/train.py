@@ -15,7 +15,8 @@ import gradio as gr
 from rebus import recipe
 from rebus.errors import DataError, RebusError, RecipeError
 from rebus.run.folder import Run
-from rebus.run.looking import Looked, look_at
+from rebus.run.looking import look_at
+from rebus.run.prepare import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, esc, grid, note, panel, problem
 from rebus.studio.watching import watched
@@ -240,7 +241,7 @@ def estimated(lang: str, data: Path, words: list[str]) -> str:
     return grid([say(lang, "train.estimate"), ""], rows)
 
 
-def checked(lang: str, found: Looked) -> str:
+def checked(lang: str, found: Checked) -> str:
     """The inferred columns and what the check says."""
     report = found.report
     head = say(lang, "train.table", name=report.name, rows=f"{report.rows:,}", columns=len(report.kinds))

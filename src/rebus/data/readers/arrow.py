@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rebus.data.readers.source import Source
@@ -46,7 +47,9 @@ def read_parquet(source: Source) -> Table:
         ) from error
     _refuse_twice(arrow, source.name)
     names = _class_names((arrow.schema.metadata or {}).get(b"huggingface"))
-    return Table(_plain_types(arrow, names), path.parent, Places((source.name,), "row"), name=source.name)
+    unlabelled = frozenset(name for name in names if _has_unlabelled(arrow, name))
+    places = Places((source.name,), "row")
+    return Table(_plain_types(arrow, names), path.parent, places, name=source.name, unlabelled=unlabelled)
 
 
 def read_saved_dataset(folder: Path) -> Table:
@@ -60,7 +63,12 @@ def read_saved_dataset(folder: Path) -> Table:
     try:
         loaded = datasets.load_from_disk(str(folder))
         parts: dict[str, Any] = dict(loaded) if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
-        tables = {key: _with_names(part) for key, part in parts.items() if len(part)}
+        tables, unlabelled = {}, set()
+        for key, part in parts.items():
+            if len(part):
+                stored, names = part.with_format("arrow")[:], _class_lists(part)
+                tables[key] = _plain_types(stored, names)
+                unlabelled |= {name for name in names if _has_unlabelled(stored, name)}
         if not tables:
             raise DataError(folder, "at least one row", "none", "save a dataset that has rows")
         arrow, file_of, numbers = merge_splits(tables)
@@ -72,7 +80,8 @@ def read_saved_dataset(folder: Path) -> Table:
             folder, "a dataset saved by save_to_disk", f"a damaged one ({told})", "save it again from its source"
         ) from error
     files = tuple(f"{folder.name}/{key}" if key else folder.name for key in tables)
-    return Table(arrow, folder, Places(files, "row", file_of, numbers), name=folder.name)
+    places = Places(files, "row", file_of, numbers)
+    return Table(arrow, folder, places, name=folder.name, unlabelled=frozenset(unlabelled))
 
 
 def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any]:
@@ -97,13 +106,22 @@ def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any]:
     return stacked, file_of, numbers
 
 
-def _with_names(part: Any) -> pa.Table:
-    names = {}
+def _class_lists(part: Any) -> dict[str, list[str]]:
+    """Column: the names that its class numbers stand for."""
+    names: dict[str, list[str]] = {}
     for name, kind in part.features.items():
         kind = getattr(kind, "feature", kind)  # a list of class numbers
         if type(kind).__name__ == "ClassLabel":
             names[name] = list(kind.names)
-    return _plain_types(part.with_format("arrow")[:], names)
+    return names
+
+
+def _has_unlabelled(arrow: pa.Table, name: str) -> bool:
+    """Whether a column of class numbers marks rows without a label by -1."""
+    if name not in arrow.column_names or not pa.types.is_integer(arrow.schema.field(name).type):
+        return False
+    least = pc.min(arrow.column(name)).as_py()
+    return least is not None and least < 0
 
 
 def _plain_types(arrow: pa.Table, class_names: dict[str, list[str]]) -> pa.Table:

@@ -69,6 +69,7 @@ def read_file(path: Path, data: Data) -> Table:
     table = reader(source)
     table.notes[:0] = source.notes
     table.warnings[:0] = source.warnings
+    table.unused.update(source.unused)
     return table
 
 

@@ -20,7 +20,9 @@ import pyarrow as pa
 from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.arrow import merge_splits
 from rebus.data.readers.source import Source
+from rebus.data.readers.split_folders import layout_of
 from rebus.data.table import Places, Table
+from rebus.data.unused import Unused
 from rebus.errors import DataError
 from rebus.recipe import Data
 
@@ -104,7 +106,36 @@ def _tables(folder: Path, paths: list[Path], data: Data, read_file: _ReadFile) -
             ", ".join(path.name for path in paths[:6]) + (" and more" if len(paths) > 6 else ""),
             f"name the one to read, e.g. {folder / paths[0].name}",
         )
-    return _stack(folder, [(read_file(folder / path, data), splits[path] or "") for path in named])
+    parts = [(read_file(folder / path, data), splits[path] or "") for path in named]
+    _refuse_other_columns(folder, parts)
+    table = _stack(folder, parts)
+    others = [path.name for path in paths if not splits[path]]
+    if others:
+        table.unused.add(
+            f"tables named for no split ({', '.join(others[:3])})", f"{folder.name}/{others[0]}", len(others)
+        )
+    return table
+
+
+def _refuse_other_columns(folder: Path, parts: list[tuple[Table, str]]) -> None:
+    """Tables of one split have the same columns; another split may lack some, e.g. what is to be predicted."""
+    first, _ = parts[0]
+    for part, split in parts[1:]:
+        same = next(other for other, word in parts if word == split)
+        known, own = set(first.columns) - {"split"}, set(part.columns) - {"split"}
+        alike = (
+            set(same.columns) - {"split"} == own
+            if same is not part
+            else 2 * len(known & own) >= min(len(known), len(own))
+        )
+        if not alike:
+            other = same if same is not part else first
+            raise DataError(
+                folder,
+                "tables with the same columns (a held-out one may lack what is to be predicted)",
+                f"{other.name} with {', '.join(other.columns[:6])}; {part.name} with {', '.join(part.columns[:6])}",
+                "name the one to read, or move the others elsewhere",
+            )
 
 
 def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
@@ -128,7 +159,10 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     skipped = [error for part, _ in parts for error in part.skipped]
     places = Places(files, parts[0][0].places.word, file_of, np.concatenate(numbers))
     notes, warnings = [[told for part, _ in parts for told in getattr(part, key)] for key in ("notes", "warnings")]
-    return Table(arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings)
+    table = Table(arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings)
+    for part, _ in parts:
+        table.unused.update(part.unused)
+    return replace(table, unlabelled=frozenset().union(*(part.unlabelled for part, _ in parts)))
 
 
 def _numbers(part: Table) -> Any:
@@ -156,63 +190,48 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
         known = set(table.column("picture"))
         unnamed = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS and path.as_posix() not in known]
         if unnamed:
-            table.skipped.append(
-                DataError(
-                    f"{folder.name}/{unnamed[0].as_posix()}",
-                    "a row in the metadata file for each picture",
-                    f"{len(unnamed)} pictures that no row names",
-                    "add rows for them, or move them out of the folder",
-                )
-            )
+            place = f"{folder.name}/{unnamed[0].as_posix()}"
+            table.unused.add("images that no row of the metadata file names", place, len(unnamed))
     return table
 
 
 def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data) -> Table:
     texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
-    columns = {"picture": [path.as_posix() for path in pictures], **_layout(pictures)}
+    layout = layout_of(folder, pictures, "images")
+    pictures = layout.files
+    columns: dict[str, list[Any]] = {"picture": [path.as_posix() for path in pictures], **layout.columns()}
     captions = [texts.get(path.with_suffix("")) for path in pictures]
     if any(captions):
         if len(set(columns.get("label", []))) == 1:
             del columns["label"]  # one folder that only holds the pictures
         columns["caption"] = [None if path is None else _content(folder, path, data) for path in captions]
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in pictures), "", np.arange(len(pictures)))
-    skipped = _strays(folder, files, {path for path in captions if path}, any(captions))
-    return Table(_strings(columns), folder, places, name=folder.name, skipped=skipped)
+    _count_others(folder, files, {*pictures, *(path for path in captions if path)}, layout.unused)
+    unused, warnings = layout.unused, layout.warnings
+    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, warnings=warnings)
 
 
-def _strays(folder: Path, files: list[Path], used: set[Path], captioned: bool) -> list[DataError]:
-    told = []
+def _count_others(folder: Path, files: list[Path], used: set[Path], unused: Unused) -> None:
+    """Count the files that are neither images of the table nor their captions."""
     for path in files:
-        where, ending = f"{folder.name}/{path.as_posix()}", path.suffix.lower()
+        ending = path.suffix.lower()
+        if path in used or _NOT_TEXT.match(path.name) or ending in PICTURE_ENDINGS:
+            continue
+        kind = f"files ending in '{ending}'" if ending else "files without an ending"
         if ending in _UNREAD_PICTURES:
-            told.append(DataError(where, "a picture that is read", f"a file ending in '{ending}'", "convert it to PNG"))
-        elif captioned and ending == ".txt" and path not in used and not _NOT_TEXT.match(path.name):
-            told.append(
-                DataError(where, "a picture of the same name beside it", "none", "add the picture or remove the text")
-            )
-    return told
+            kind = f"images in a format that is not read ({ending}); convert them to PNG"
+        elif ending == ".txt":
+            kind = "texts without an image of the same name"
+        unused.add(kind, f"{folder.name}/{path.as_posix()}")
 
 
 def _texts(folder: Path, texts: list[Path], data: Data) -> Table:
-    columns = {"text": [_content(folder, path, data) for path in texts], **_layout(texts)}
+    layout = layout_of(folder, texts, "texts")
+    texts = layout.files
+    columns = {"text": [_content(folder, path, data) for path in texts], **layout.columns()}
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in texts), "", np.arange(len(texts)))
-    return Table(_strings(columns), folder, places, name=folder.name)
-
-
-def _layout(paths: list[Path]) -> dict[str, list[Any]]:
-    """What the folders above each file say: split, label (the topmost folder) and, where deeper, the whole folder."""
-    folders = [path.parts[:-1] for path in paths]
-    columns: dict[str, list[Any]] = {}
-    splits = [split_word(parts[0]) if parts else None for parts in folders]
-    if all(splits):
-        folders = [parts[1:] for parts in folders]
-    if any(folders):
-        columns["label"] = [parts[0] if parts else None for parts in folders]
-    if any(len(parts) > 1 for parts in folders):
-        columns["folder"] = ["/".join(parts) for parts in folders]
-    if all(splits):
-        columns["split"] = list(splits)
-    return columns
+    unused, warnings = layout.unused, layout.warnings
+    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, warnings=warnings)
 
 
 def _content(folder: Path, path: Path, data: Data) -> str | None:

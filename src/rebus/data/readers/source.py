@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rebus.data.encodings import decode_text
+from rebus.data.unused import Unused
 from rebus.errors import DataError
 from rebus.recipe import Data
 
@@ -19,11 +20,13 @@ class Source:
         data: the recipe's section: delimiter, encoding, what to do with a broken row.
         notes: what the reader found out, for ``Table.notes``.
         warnings: where the reader may be wrong or left something out, for ``Table.warnings``.
+        unused: what the reader passes over, for ``Table.unused``.
     """
 
     path: Path
     data: Data
     notes: list[str] = field(default_factory=list)
+    unused: Unused = field(default_factory=Unused)
     warnings: list[str] = field(default_factory=list)
 
     @property

@@ -1,0 +1,147 @@
+"""What files say and training does not use is counted; what cannot be read for certain is refused or warned of."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rebus.data.readers import read_table
+from rebus.errors import DataError
+from rebus.recipe import Data, Recipe, Split, TaskSettings
+from rebus.run.looking import look_at
+from rebus.run.prepare import Checked
+
+
+def png(seed: int = 0) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_images(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(sum(map(ord, name))))
+
+
+def checked(path: Path, *tasks: str, **data: Any) -> Checked:
+    return look_at(Recipe(data=Data(path=str(path), **data), tasks=[TaskSettings(name=name) for name in tasks]))
+
+
+def classes(top: str) -> list[str]:
+    return [f"{top}/{label}/{number}.png" for label in ("sea", "street") for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "splits", "unused"),
+    [
+        ([*classes("train"), *classes("test"), "pred/0.png"], {"sea", "street"}, {"train", "test"}, 1),
+        ([*classes("seg_train"), *classes("seg_test"), "seg_pred/0.png"], {"sea", "street"}, {"train", "test"}, 1),
+        ([*classes("seg_train/seg_train"), *classes("seg_test/seg_test")], {"sea", "street"}, {"train", "test"}, 0),
+        ([*classes("d/training_set"), *classes("d/test_set"), "d/0.png"], {"sea", "street"}, {"train", "test"}, 1),
+        ([*classes("train"), *classes("test_images"), "d/0.png"], {"sea", "street"}, {"train", "test"}, 1),
+        ([*classes("train"), *classes("dev"), "a.png"], {"sea", "street"}, {"train", "valid"}, 1),
+        ([f"{c}/{s}/{i}.png" for c in ("cat", "dog") for s in ("train2017", "val2017") for i in range(2)],
+         {"cat", "dog"}, {"train", "valid"}, 0),
+        ([*classes("train"), "new/0.png"], {"sea", "street"}, {"train"}, 1),
+        ([f"train_station/{i}.png" for i in range(3)] + [f"test_tube/{i}.png" for i in range(3)],
+         {"train_station", "test_tube"}, set(), 0),
+        ([*classes("train"), "test/0.png", "test/1.png"], {"sea", "street", None}, {"train", "test"}, 0),
+        (["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png", "stray.png"], {"cat", "dog"}, set(), 1),
+    ],
+)  # fmt: skip
+def test_folders_of_splits_in_any_order(
+    tmp_path: Path, names: list[str], labels: set[str | None], splits: set[str], unused: int
+) -> None:
+    write_images(tmp_path, *names)
+    table = read_table(tmp_path)
+    assert set(table.column("label")) == labels
+    assert set(table.column("split") if "split" in table.columns else []) == splits
+    assert sum(entry["count"] for entry in table.unused.as_dict().values()) == unused
+    assert len(table) == len(names) - unused
+
+
+def test_a_class_called_train_is_warned_of(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{label}/{number}.png" for label in ("train", "bus") for number in range(3)))
+    table = read_table(tmp_path)
+    assert set(table.column("label")) == {"train", "bus"}
+    assert "train" in table.warnings[0]
+    assert checked(tmp_path).report.warnings[0] == table.warnings[0]
+
+
+def test_folders_that_may_be_splits_or_classes_are_refused(tmp_path: Path) -> None:
+    write_images(
+        tmp_path, "train/0.png", "test/0.png", *(f"{word}/{n}.png" for word in ("cat", "dog") for n in range(4))
+    )
+    with pytest.raises(DataError, match="test, train beside cat, dog"):
+        read_table(tmp_path)
+
+
+def kaggle(folder: Path, test_labels: bool = False) -> None:
+    rows = [f"{i},{'good' if i % 2 else 'bad'} film number {i},{'pos' if i % 2 else 'neg'}" for i in range(60)]
+    (folder / "train.csv").write_text("id,text,sentiment\n" + "\n".join(rows) + "\n")
+    (folder / "test.csv").write_text("id,text\n" + "\n".join(f"{i},film {i}" for i in range(100, 120)) + "\n")
+    (folder / "sample_submission.csv").write_text("id,sentiment\n" + "\n".join(f"{i},0" for i in range(100, 120)))
+    if test_labels:
+        (folder / "test_labels.csv").write_text("id,sentiment\n100,pos\n")
+
+
+def test_test_rows_without_a_label_are_left_out_with_a_count(tmp_path: Path) -> None:
+    kaggle(tmp_path)
+    found = checked(tmp_path)
+    report = found.report
+    assert report.exit_code == 0
+    assert not report.bad_rows
+    assert len(report.unlabelled) == 20
+    assert report.tasks == {"classify": {"text": "text", "label": "sentiment"}}
+    assert report.splits["test"] == 0
+    assert any("20 rows have no label" in warning for warning in report.warnings)
+    assert report.as_dict()["unlabelled"] == 20
+    assert "sample_submission.csv" in report.unused.lines()[0]
+
+
+def test_two_tables_of_a_split_with_other_columns_are_refused(tmp_path: Path) -> None:
+    kaggle(tmp_path, test_labels=True)
+    with pytest.raises(DataError, match=r"test_labels.csv with id, sentiment"):
+        read_table(tmp_path)
+
+
+def test_minus_one_is_no_label_in_any_split(tmp_path: Path) -> None:
+    features = {"info": {"features": {"label": {"names": ["shirt", "shoe"], "_type": "ClassLabel"}}}}
+    texts = [f"a text of number {i}" for i in range(40)]
+    labels = [i % 2 if i % 5 else -1 for i in range(40)]
+    arrow = pa.table({"text": texts, "label": labels}).replace_schema_metadata({"huggingface": json.dumps(features)})
+    pq.write_table(arrow, tmp_path / "a.parquet")
+    report = checked(tmp_path / "a.parquet").report
+    assert (report.exit_code, len(report.unlabelled), sum(report.splits.values())) == (0, 8, 32)
+
+
+def test_an_empty_training_label_is_still_a_bad_row(tmp_path: Path) -> None:
+    lines = [f"text number {i},{'ab'[i % 2] if i else ''},{'test' if i > 30 else 'train'}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("text,label,split\n" + "\n".join(lines))
+    assert checked(tmp_path / "a.csv").report.exit_code == 2
+    skipping = checked(tmp_path / "a.csv", on_bad="skip").report
+    assert (skipping.exit_code, len(skipping.bad_rows)) == (1, 1)
+
+
+def test_no_task_is_an_error_of_the_check(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("code,label\n" + "\n".join(f"x{i},{i % 3}" for i in range(30)))
+    assert "columns that a task can be found from" in str(checked(tmp_path / "a.csv").report.errors[0])
+
+
+def test_a_split_column_and_columns_that_no_task_reads(tmp_path: Path) -> None:
+    lines = [f"text number {i},a note about {i} for nobody,{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "a.csv").write_text("text,remark,label\n" + "\n".join(lines))
+    report = checked(tmp_path / "a.csv", split=Split(valid=0.2, test=0.2)).report
+    assert report.unused.as_dict() == {
+        "cells of column 'remark' (text), which no task reads": {"count": 40, "first": ""}
+    }
