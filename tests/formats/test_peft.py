@@ -27,8 +27,9 @@ MASK = torch.ones_like(IDS, dtype=torch.bool)
 def tiny(family: str) -> nn.Module:
     """A small model of transformers'."""
     torch.manual_seed(0)
-    if family == "llama":
-        config = transformers.LlamaConfig(**SIZES, intermediate_size=32, num_key_value_heads=1)
+    if family.startswith("llama"):
+        more = {"intermediate_size": 32, "num_key_value_heads": 1, "tie_word_embeddings": family == "llama tied"}
+        config = transformers.LlamaConfig(**SIZES, **more)
         return transformers.LlamaForCausalLM(config).eval()
     if family == "gpt2":
         config = transformers.GPT2Config(vocab_size=40, n_embd=16, n_layer=2, n_head=2, n_positions=32)
@@ -97,6 +98,10 @@ def test_peft_loads_ours_and_gives_the_same_numbers(tmp_path: Path, family: str,
 
 
 PATTERNS = {"rank_pattern": {"up_proj": 2}, "alpha_pattern": {"layers.0.self_attn.q_proj": 16}}
+REGULAR = {
+    "rank_pattern": {r"layers\.[1-9]\..*\.(q|k)_proj": 3, "proj": 1},
+    "alpha_pattern": {r"model.layers.0.*": 16, r".*\.1\.self_attn.*": 5},
+}
 LORAS = [
     ("llama", {"target_modules": ["q_proj", "v_proj"], "r": 4, "lora_alpha": 8}),
     ("llama", {"target_modules": "all-linear", "r": 4, "lora_alpha": 3, "use_rslora": True}),
@@ -105,6 +110,28 @@ LORAS = [
     ("llama", {"target_modules": ["q_proj"], "r": 2, "modules_to_save": ["lm_head"]}),
     ("gpt2", {"target_modules": ["c_attn", "c_fc"], "r": 4, "fan_in_fan_out": True}),
     ("bert", {"target_modules": ["query", "dense"], "r": 4}),
+    ("llama", {"target_modules": ["q_proj", "k_proj", "up_proj"], "r": 4, "lora_alpha": 3, **REGULAR}),
+    ("llama", {"target_modules": ["q_proj", "up_proj"], "r": 4, "use_rslora": True, **REGULAR}),
+    ("llama", {"target_modules": ["q_proj", "down_proj"], "r": 2, "use_dora": True}),
+    ("llama", {"target_modules": ["q_proj"], "r": 2, "layers_to_transform": [1]}),
+    ("llama", {"target_modules": ["q_proj"], "r": 2, "init_lora_weights": "gaussian"}),
+    ("llama", {"target_modules": ["q_proj"], "r": 2, "init_lora_weights": "orthogonal"}),
+    ("llama", {"target_modules": ["q_proj"], "r": 2, "trainable_token_indices": [1, 3, 39]}),
+    ("llama", {"target_modules": ["q_proj", "lm_head"], "r": 2, "trainable_token_indices": {"embed_tokens": [4]}}),
+    ("llama tied", {"target_modules": ["q_proj", "embed_tokens"], "r": 2}),
+    ("llama tied", {"target_modules": ["q_proj", "lm_head"], "r": 2}),
+    ("llama tied", {"target_modules": ["q_proj", "embed_tokens"], "r": 2, "ensure_weight_tying": True}),
+    ("llama tied", {"target_modules": ["q_proj"], "r": 2, "modules_to_save": ["embed_tokens"]}),
+    ("llama tied", {"target_modules": ["q_proj"], "r": 2, "modules_to_save": ["lm_head"]}),
+    ("llama tied", {"target_modules": ["q_proj"], "r": 2, "trainable_token_indices": [1, 3]}),
+    ("llama tied", {"target_modules": ["q_proj"], "trainable_token_indices": {"lm_head": [1], "embed_tokens": [2]}}),
+    ("gpt2", {"target_modules": ["c_attn", "c_proj"], "r": 4}),
+    ("gpt2", {"target_modules": ["c_attn", "lm_head"], "r": 4, "fan_in_fan_out": True}),
+    ("gpt2", {"target_modules": ["c_attn", "wte"], "r": 4, "fan_in_fan_out": True}),
+    ("gpt2", {"target_modules": ["c_attn", "c_proj"], "r": 4, "use_dora": True, "fan_in_fan_out": True}),
+    ("gpt2", {"target_modules": ["c_attn", "c_fc"], "r": 2, "bias": "all"}),
+    ("gpt2", {"target_modules": ["c_fc"], "r": 2, "bias": "lora_only", "lora_bias": True}),
+    ("bert", {"target_modules": ["query"], "r": 2, "bias": "all", "lora_bias": True}),
 ]  # fmt: skip
 
 
@@ -115,9 +142,9 @@ def test_we_merge_pefts(tmp_path: Path, family: str, settings: dict[str, object]
     wrapped = peft.get_peft_model(model, peft.LoraConfig(**settings))
     torch.manual_seed(1)
     with torch.no_grad():
-        for name, parameter in wrapped.named_parameters():
-            if "lora_" in name or "modules_to_save" in name:
-                parameter.normal_(std=0.2)
+        for parameter in wrapped.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.4)
         wrapped.eval()
         expected = theirs(wrapped)
     wrapped.peft_config["default"].base_model_name_or_path = "somewhere"
@@ -126,10 +153,21 @@ def test_we_merge_pefts(tmp_path: Path, family: str, settings: dict[str, object]
     adapter = read_adapter(tmp_path)
     assert adapter.base == "somewhere"
     plain = tiny(family)
+    tied = bool(getattr(plain.config, "tie_word_embeddings", False)) and hasattr(plain, "lm_head")
+    assert adapter.changes_embeddings == any(
+        part in str(settings) for part in ("embed_tokens", "wte", "lm_head", "token_")
+    )
     with torch.no_grad():
         assert float((theirs(plain) - expected).abs().max()) > 0.01
-        plain.load_state_dict(merge_adapter(start, adapter))
-        torch.testing.assert_close(theirs(plain), expected, atol=2e-5, rtol=0)
+        if tied:  # as it was while the adapter was trained: two matrices
+            start = {name: one for name, one in start.items() if name != "lm_head.weight"}
+            plain.lm_head.weight = nn.Parameter(plain.lm_head.weight.detach().clone())
+        merged = merge_adapter(start, adapter, tied=tied)
+        assert ("lm_head.weight" in merged) == (adapter.changes_embeddings if tied else hasattr(plain, "lm_head"))
+        if tied and not adapter.changes_embeddings:
+            merged["lm_head.weight"] = next(one for name, one in merged.items() if name.endswith("wte.weight"))
+        plain.load_state_dict(merged)
+        torch.testing.assert_close(theirs(plain), expected, atol=1e-5, rtol=1e-5)
 
 
 def written(folder: Path, **changes: object) -> Path:
@@ -147,8 +185,22 @@ def test_a_base_beside_the_adapter_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"peft_type": "IA3"}, "a plain LoRA adapter; found 'IA3'"),
-        ({"use_dora": True}, "found use_dora"),
+        ({"peft_type": "IA3"}, "a LoRA adapter; found 'IA3'"),
+        ({"peft_type": "ADALORA"}, "found 'ADALORA'"),
+        ({"use_qalora": True}, "found use_qalora"),
+        ({"init_lora_weights": "pissa"}, "init_lora_weights 'pissa', which changes the base's weights"),
+        ({"init_lora_weights": "pissa_niter_16"}, "pissa_niter_16"),
+        ({"init_lora_weights": "olora"}, "olora"),
+        ({"init_lora_weights": "loftq"}, "loftq"),
+        ({"init_lora_weights": "corda"}, "corda"),
+        ({"init_lora_weights": ["gaussian"]}, "gaussian"),
+        ({"alora_invocation_tokens": [5, 6]}, "alora_invocation_tokens"),
+        ({"target_parameters": ["mlp.experts"]}, "target_parameters"),
+        ({"layer_replication": [[0, 2], [1, 2]]}, "layer_replication"),
+        ({"rank_pattern": {"(": 2}}, "'rank_pattern' with regular expressions"),
+        ({"alpha_pattern": {"a.b": "much"}}, "'alpha_pattern' with numbers"),
+        ({"alpha_pattern": [1]}, "'alpha_pattern' with numbers"),
+        ({"rank_pattern": {"b": 3}}, r"factors of 'a.b' of rank 3; found \(2, 3\)"),
         ({"r": None}, "the rank 'r'"),
         ({"lora_alpha": "many"}, "lora_alpha"),
         ({"base_model_name_or_path": None}, "the model that the adapter was trained on"),
@@ -156,7 +208,7 @@ def test_a_base_beside_the_adapter_is_found(tmp_path: Path) -> None:
 )
 def test_other_adapters_are_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
     with pytest.raises(WeightsError, match=said):
-        read_adapter(written(tmp_path, **changes))
+        merge_adapter({"a.b.weight": torch.ones(4, 3)}, read_adapter(written(tmp_path, **changes)))
 
 
 def test_a_missing_or_broken_adapter_is_named(tmp_path: Path) -> None:

@@ -258,6 +258,6 @@ def test_towers_of_a_dual_are_taken_alone(tmp_path: Path) -> None:
 
     model = clip_folder(tmp_path)
     found = picture_checkpoint(tmp_path)
-    assert found.family == "clip_vision_model"
+    assert found.family.name == "clip_vision_model"
     assert found.picture["size"] == 32
     assert torch.equal(found.state()["class_token"], model.vision_model.embeddings.class_embedding)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,6 +22,7 @@ from rebus.errors import MissingPackageError, WeightsError
 from rebus.formats import bert
 from rebus.formats.config import load_config
 from rebus.formats.families import Family, check_rows, family_of
+from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
 from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
 from rebus.formats.weights import load_weights
@@ -248,13 +249,20 @@ def _adapted(folder: Path, tell: Callable[[str], None]) -> Checkpoint:
     adapter = read_adapter(folder)
     base = read_checkpoint(adapter.base, tell)
     own = (folder / "tokenizer.json").is_file()
-    return Checkpoint(
-        folder,
-        base.config,
-        base.family,
-        base.tower,
-        lambda: merge_adapter(base.tensors(), adapter),
-        (lambda extend: Tokenizer.load(folder, extend=extend)) if own else base.load_tokenizer,
+    tied, sight = base.tower.tied and base.part == "decoder", base.sight
+    shape = {"tied": base.tower.tied and not adapter.changes_embeddings, "rows": adapter.rows or base.tower.rows}
+    if isinstance(sight, Sight):
+        text = sight.found.text.model_copy(update={"tied": shape["tied"]})
+        sight = replace(sight, found=replace(sight.found, text=text, rows=adapter.rows or sight.found.rows))
+    return replace(
+        base,
+        place=folder,
+        tower=base.tower.model_copy(update=shape),
+        sight=sight,
+        tensors=lambda: merge_adapter(
+            base.tensors(), adapter, tied=tied, rename=renaming_of(str(base.config.get("model_type")))
+        ),
+        load_tokenizer=(lambda extend: Tokenizer.load(folder, extend=extend)) if own else base.load_tokenizer,
     )
 
 

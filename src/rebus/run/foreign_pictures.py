@@ -6,14 +6,16 @@ A whole CLIP or SigLIP is read for its picture tower here; ``dual`` reads both o
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rebus import recipe
 from rebus.formats.config import load_config
 from rebus.formats.families import PICTURE_FAMILIES, PictureFamily, picture_family_of
+from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
+from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
 from rebus.formats.processors import load_picture
 from rebus.formats.weights import load_weights
 from rebus.models.towers.vit import resized_positions
@@ -26,26 +28,41 @@ class PictureCheckpoint:
 
     Attributes:
         place: the folder it lies in.
-        family: ``model_type`` of its configuration.
+        family: which adapter reads it.
         tower: the settings of the tower that it becomes.
         picture: fields of the recipe's ``picture``: size, fit, resample, edge, mean and std, as its own processor
             prepares pictures; size alone where it has none.
-        state: reads its tensors, under the names that they have in the tower. Positions are resized (bicubic, as DINOv2
-            does) where the pictures' size is not the one that they were learned for.
+        tensors: reads its tensors, under Hugging Face's names.
     """
 
     place: Path
-    family: str
+    family: PictureFamily
     tower: recipe.Tower
     picture: dict[str, Any]
-    state: Callable[[], State] = field(repr=False)
+    tensors: Callable[[], State] = field(repr=False)
+
+    def state(self) -> State:
+        """Its tensors under the names that they have in the tower.
+
+        Positions are resized (bicubic, as DINOv2 does) where the pictures' size is not the one that they were learned
+        for.
+
+        Raises:
+            WeightsError: files are missing or damaged, or a name is not the family's.
+        """
+        state = self.family.from_hf(self.tensors(), self.tower)
+        if "position" in state:
+            state["position"] = resized_positions(state["position"], self.picture["size"] // self.tower.patch)
+        return state
 
 
 def is_picture_checkpoint(path: str | Path) -> bool:
     """Whether this is a folder with a picture tower of a known family. Nothing is fetched."""
     place = Path(path)
-    if not (place / "config.json").is_file() or (place / "recipe.yaml").exists():
+    if (place / "recipe.yaml").exists():
         return False
+    if not (place / "config.json").is_file():
+        return is_adapter(place) and is_picture_checkpoint(read_adapter(place).base)
     return load_config(place).get("model_type") in PICTURE_FAMILIES
 
 
@@ -53,7 +70,7 @@ def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _:
     """Look into a checkpoint of a picture tower; its tensors are read when they are asked for.
 
     Args:
-        path: a Hugging Face folder or a hub id.
+        path: a Hugging Face folder, a folder with a PEFT adapter, or a hub id.
         tell: prints a line for people.
 
     Raises:
@@ -64,21 +81,13 @@ def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _:
     if is_hub_id(path):
         tell(f"{path}: not a folder here, so looked for on the hub")
         place = Path(fetched(str(path)))
+    if is_adapter(place) and not (place / "config.json").is_file():
+        adapter = read_adapter(place)
+        base = picture_checkpoint(adapter.base, tell)
+        rename = renaming_of(base.family.name)
+        return replace(base, place=place, tensors=lambda: merge_adapter(base.tensors(), adapter, rename=rename))
     config = load_config(place)
     family = picture_family_of(config, str(place / "config.json"))
     tower, size = family.settings_from_hf(config)
     picture = load_picture(place) or {"size": size}
-    grid = picture["size"] // tower.patch
-    return PictureCheckpoint(place, family.name, tower, picture, lambda: read_tower(place, family, tower, grid))
-
-
-def read_tower(place: Path, family: PictureFamily, tower: recipe.Tower, grid: int) -> State:
-    """A picture tower's tensors under our names, its positions for a grid of so many patches a side.
-
-    Raises:
-        WeightsError: files are missing or damaged, or a name is not the family's.
-    """
-    state = family.from_hf(load_weights(place), tower)
-    if "position" in state:
-        state["position"] = resized_positions(state["position"], grid)
-    return state
+    return PictureCheckpoint(place, family, tower, picture, lambda: load_weights(place))
