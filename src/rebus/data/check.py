@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from rebus.data import measures
-from rebus.data.column_kind import split_labels
+from rebus.data import cells, measures
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
+from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.splits import split_column
 from rebus.data.table import Table
@@ -190,7 +190,7 @@ def _says_splits(table: Table, data: Data, splits: Sequence[str]) -> bool:
 def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
     for name, column in values.items():
         kind = report.kinds[name]
-        figures: dict[str, Any] = {"empty": sum(map(measures.is_blank, column))}
+        figures: dict[str, Any] = {"empty": sum(map(cells.is_blank, column))}
         if kind == "text":
             figures |= measures.text_figures(column)
         elif kind == "messages":
@@ -198,7 +198,7 @@ def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
         elif kind in ("category", "labels"):
             several = kind == "labels"
             figures |= measures.label_figures(
-                [label for value in column for label in (split_labels(value) if several else _one(value))]
+                [label for value in column for label in (cells.labels(value) if several else _one(value))]
             )
         elif kind == "number":
             figures |= measures.number_figures(column)
@@ -208,7 +208,7 @@ def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
 
 
 def _one(value: Any) -> list[str]:
-    return [] if measures.is_blank(value) else [str(value)]
+    return [] if cells.is_blank(value, cells.BLANKS) else [cells.label(value)]
 
 
 def _pictures(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
@@ -267,16 +267,16 @@ def _targets(
     if role is None:
         return
     column = task.columns[role]
-    cells = values[column] if column in values else table.column(column)
+    known = role_values(task, role, values[column] if column in values else table.column(column))
     where = f"{table.name}, column '{column}'"
     flag = f"or name another column with --set tasks.N.columns.{role}=COLUMN"
     if task.name == "regress":
-        numbers = {number for cell in cells if (number := measures.as_number(cell)) is not None}
+        numbers = {value for value in known if isinstance(value, float)}
         if len(numbers) < 2:
             found = f"only {next(iter(numbers)):g}" if numbers else "none"
             report.errors.append(DataError(where, "at least two different numbers", found, f"add other rows, {flag}"))
         return
-    labels = [split_labels(cell) if task.name == "tag" else _one(cell) for cell in cells]
+    labels = [list(value or ()) if task.name == "tag" else _one(value) for value in known]
     counts = Counter(label for row in labels for label in row)
     least = 2 if task.name == "classify" else 1
     if len(counts) < least:

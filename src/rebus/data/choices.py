@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rebus.data.measures import is_blank
+from rebus.data.cells import is_blank, text
+from rebus.data.lists import parse_list
 from rebus.errors import DataError
 
 LETTERS = ("A", "B", "C", "D", "E")  # roles of choices that stand in columns of their own
@@ -23,8 +24,9 @@ def choices_of(value: Any) -> list[str]:
     """The choices of one cell: a list as it is, text divided at ``|``, ``;`` or line ends; blanks are left out."""
     if value is None:
         return []
-    parts = value if isinstance(value, list | tuple) else _DIVIDED.split(str(value))
-    return [str(part).strip() for part in parts if not is_blank(part)]
+    listed = parse_list(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else None
+    parts = _DIVIDED.split(text(value)) if listed is None else listed
+    return [text(part).strip() for part in parts if not is_blank(part)]
 
 
 def row_choices(values: Mapping[str, Sequence[Any]], row: int) -> list[str]:
@@ -32,7 +34,7 @@ def row_choices(values: Mapping[str, Sequence[Any]], row: int) -> list[str]:
     if "choices" in values:
         return choices_of(values["choices"][row])
     cells = [values[letter][row] for letter in LETTERS if letter in values]
-    return [str(cell).strip() for cell in cells if not is_blank(cell)]
+    return [text(cell).strip() for cell in cells if not is_blank(cell)]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rebus.data import names
+from rebus.data import cells, names
 from rebus.data.columns import is_picture_struct
+from rebus.data.lists import parse_list
 from rebus.data.messages import is_turn
 from rebus.data.names import PICTURE_ENDINGS
 from rebus.data.picture_sources import SIGNATURES, is_base64_picture
@@ -20,6 +21,7 @@ from rebus.data.table import Table
 from rebus.recipe import Kind
 
 _SAMPLE = 2000
+_NEARLY = 0.95  # of a column's cells, for it to hold numbers
 _SEPARATORS = re.compile(r"[|;；]")
 _CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
 _PATH = re.compile(r"\S+")
@@ -60,18 +62,12 @@ def guess_kind(table: Table, name: str) -> Guess:
     if pa.types.is_boolean(kind):
         return Guess("category", "true or false")
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return _number(name, column, pa.types.is_integer(kind))
+        return _number(name, column, sample)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return _string(table, name, column, [value for value in sample if value.strip()])
+        return _string(
+            table, name, column, [value for value in sample if not cells.is_blank(value, cells.EXPORTED_BLANKS)]
+        )
     return Guess("ignore", f"values of type {kind} are not learned from")
-
-
-def split_labels(value: Any) -> list[str]:
-    """The labels of one cell: a list as it is, text divided at ``|`` or ``;``."""
-    if value is None:
-        return []
-    parts = value if isinstance(value, list) else _SEPARATORS.split(str(value))
-    return [str(part).strip() for part in parts if part is not None and str(part).strip()]
 
 
 def _sample(column: pa.ChunkedArray) -> list[Any]:
@@ -117,7 +113,9 @@ def _is_words(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind))
 
 
-def _number(name: str, column: pa.ChunkedArray, whole: bool) -> Guess:
+def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.NumberStyle = "point") -> Guess:
+    values = [value for cell in sample if (value := cells.number(cell, style)) is not None]
+    whole = all(value.is_integer() for value in values)
     if names.named(name, names.LABEL) and whole:
         return Guess("category", "its name; the numbers stand for classes")
     if names.named(name, names.TARGET):
@@ -135,13 +133,21 @@ def _number(name: str, column: pa.ChunkedArray, whole: bool) -> Guess:
 
 
 def _counts(column: pa.ChunkedArray) -> bool:
-    values = column.to_pylist()
-    return all(after == before + 1 for before, after in itertools.pairwise(values))
+    values = [cells.number(value) for value in column.to_pylist()]
+    known = [value for value in values if value is not None]
+    return len(known) == len(values) and all(after == before + 1 for before, after in itertools.pairwise(known))
 
 
 def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str]) -> Guess:
     if not sample:
         return Guess("ignore", "it is blank")
+    listed = _written_list(sample)
+    if listed is not None:
+        return _list(name, listed)
+    written = cells.numbers(sample)
+    least = 0.5 if names.named(name, names.TARGET) else _NEARLY
+    if written.share >= least and not any(map(cells.is_code, sample)):
+        return _number(name, column, sample, written.style)
     if _are_pictures(table, name, sample):
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
     if all(map(_is_turns, sample)):
@@ -155,10 +161,6 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("category", "its name")
     if names.named(name, names.LABELS):
         return Guess("labels", "its name")
-    if names.named(name, names.TARGET):
-        numbers = sum(_is_number(value) for value in sample)
-        if 2 * numbers >= len(sample):
-            return Guess("number", "its name, and most values are numbers")
     distinct, rows = pc.count_distinct(column, mode="only_valid").as_py(), len(column) - column.null_count
     if distinct == 1 and len(column) > 1 and rows == len(column):
         return Guess("ignore", "every row holds the same")
@@ -196,7 +198,7 @@ def _several(sample: list[str]) -> bool:
     divided = [value for value in sample if _SEPARATORS.search(value)]
     if 5 * len(divided) < len(sample) or len(sample) < 2:
         return False
-    parts = [part for value in sample for part in split_labels(value)]
+    parts = [part for value in sample for part in cells.labels(value)]
     short = sum(map(len, parts)) <= 30 * len(parts)
     return short and (len(set(parts)) < 0.7 * len(parts) or len(parts) < 10)
 
@@ -225,9 +227,12 @@ def _is_turns(value: str) -> bool:
     return isinstance(turns, list) and any(map(is_turn, turns))
 
 
-def _is_number(text: str) -> bool:
+def _written_list(sample: list[str]) -> pa.DataType | None:
+    """What the lists hold, where every cell writes a list."""
+    parsed = [parse_list(value) for value in sample if not cells.is_blank(value)]
+    if not parsed or None in parsed:
+        return None
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return pa.array(parsed).type.value_type
+    except pa.ArrowException:
+        return pa.string()  # of several kinds

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import get_args
 
-from rebus.data.column_kind import Guess, guess_kind, split_labels
+from rebus.data.cells import labels as split_labels
+from rebus.data.column_kind import Guess, guess_kind
 from rebus.data.roles import guess_tasks
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest

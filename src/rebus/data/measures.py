@@ -10,22 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from rebus.data import cells
+
 MOST_TEXTS = 50_000
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uac00-\ud7af\U00020000-\U0003ffff]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 _LETTER = re.compile(r"[^\W\d_]")
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-
-
-def is_blank(value: Any) -> bool:
-    """Whether a cell holds nothing: None, blank text, an empty list or bytes, a list of blanks."""
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, list):
-        return all(is_blank(item) for item in value)
-    return isinstance(value, bytes) and not value
 
 
 def text_figures(values: Sequence[Any]) -> dict[str, Any]:
@@ -81,8 +72,8 @@ def label_figures(labels: Sequence[str]) -> dict[str, Any]:
 
 def number_figures(values: Sequence[Any]) -> dict[str, Any]:
     """Minimum, median, maximum, mean, and how many are not finite numbers."""
-    numbers = [as_number(value) for value in values if value is not None]
-    finite = np.array([number for number in numbers if number is not None and math.isfinite(number)])
+    numbers = [cells.number(value) for value in values if value is not None]
+    finite = np.array([one for one in numbers if one is not None and math.isfinite(one)])
     told: dict[str, Any] = {"not_finite": len(numbers) - len(finite)}
     if len(finite):
         told |= {"min": float(finite.min()), "median": float(np.median(finite)), "max": float(finite.max())}
@@ -90,21 +81,13 @@ def number_figures(values: Sequence[Any]) -> dict[str, Any]:
     return told
 
 
-def as_number(value: Any) -> float | None:
-    """A cell as a float; None where it is no number."""
-    try:
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-_YES = frozenset({"1", "1.0", "yes", "y", "true", "match", "是", "对", "真", "匹配", "相符"})
-_NO = frozenset({"0", "0.0", "no", "n", "false", "mismatch", "否", "不", "不是", "错", "假", "不匹配", "不相符"})
+_YES = frozenset({"1", "yes", "y", "true", "match", "是", "对", "真", "匹配", "相符"})
+_NO = frozenset({"0", "no", "n", "false", "mismatch", "否", "不", "不是", "错", "假", "不匹配", "不相符"})
 
 
 def as_yes(value: Any) -> bool | None:
     """A cell that says yes or no, in English, Chinese or as 1 and 0; None where it says neither."""
-    said = str(value).strip().casefold()
+    said = cells.label(value).casefold()
     return True if said in _YES else False if said in _NO else None
 
 
@@ -132,4 +115,4 @@ def _names(text: str, label: str) -> bool:
 
 def _texts(value: Any) -> list[str]:
     parts = value if isinstance(value, list) else [value]
-    return [part if isinstance(part, str) else str(part) for part in parts if not is_blank(part)]
+    return [cells.text(part) for part in parts if not cells.is_blank(part)]

@@ -9,10 +9,12 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from rebus.data.cells import is_blank
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.marks import Marks, wrong_answer
-from rebus.data.measures import as_number, as_yes, is_blank
+from rebus.data.measures import as_yes
 from rebus.data.messages import answered, turns_of
+from rebus.data.role_cells import role_values
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
 from rebus.recipe import TaskSettings
@@ -93,7 +95,7 @@ class RowCheck:
 
     def __init__(self, table: Table, task: TaskSettings, columns: dict[str, list[Any]], broken: set[int]) -> None:
         self.table, self.task, self.broken = table, task, broken
-        self.values = {role: columns[column] for role, column in task.columns.items()}
+        self.values = {role: role_values(task, role, columns[column]) for role, column in task.columns.items()}
         if task.name == "choose":
             options = [row_choices(self.values, row) for row in range(len(table))]
             self.style = AnswerStyle.of(self.values["answer"], options)
@@ -104,8 +106,7 @@ class RowCheck:
         """What is wrong with a value that is there: a target that is no number, boxes that are none."""
         if self.task.name == "regress":
             value = self.values["target"][row]
-            number = as_number(value)
-            if not is_blank(value) and (number is None or not math.isfinite(number)):
+            if not is_blank(value) and not (isinstance(value, float) and math.isfinite(value)):
                 return self._error(
                     row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty"
                 )

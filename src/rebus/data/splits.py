@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rebus.data.names import SPLIT_WORDS, split_word, tidy
 from rebus.data.table import Table, plain
@@ -17,6 +18,7 @@ from rebus.errors import DataError, nearest
 from rebus.recipe import Split
 
 _SPLIT_NAMES = ("split", "划分")
+_FIGURE = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$|^[+-]?(?i:nan|inf|infinity)$"
 
 
 def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], seed: int = 0) -> list[str]:
@@ -109,13 +111,18 @@ def _packed(table: Table, names: list[str]) -> Iterable[bytes]:
 def _text_columns(table: Table) -> list[str]:
     schema = table.stored.schema
     others = [name for name in table.columns if tidy(name) not in _SPLIT_NAMES]
-    return [name for name in others if _is_text(schema.field(name).type)] or others or table.columns
+    return [name for name in others if _is_text(table, name, schema.field(name).type)] or others or table.columns
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(table: Table, name: str, kind: pa.DataType) -> bool:
+    """Whether a column holds words; numbers that a file writes as text are none, as they are none in Parquet."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        return False
+    figures = pc.match_substring_regex(table.stored.column(name), _FIGURE)
+    return not pc.all(figures, min_count=1).as_py()
 
 
 def _bytes_of(value: Any) -> bytes:

@@ -38,6 +38,15 @@ class Data(Section):
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
     encoding: str | None = Field(None, description="text encoding; None: found from the file")
+    blanks: list[str] | None = Field(
+        None, description="words that say nothing in a cell; None: nan, NULL, #N/A ...; []: only empty cells do"
+    )
+    numbers: dict[str, Literal["point", "comma"]] = Field(
+        default_factory=dict, description="column: its decimal mark, where the guess is wrong"
+    )
+    separators: dict[str, str] = Field(
+        default_factory=dict, description="column: what divides the labels of a cell, where the guess is wrong"
+    )
     split: Split = Field(default_factory=Split, description="train, valid and test")
     on_bad: Literal["refuse", "skip"] = Field("refuse", description="a broken row: stop, or leave it out and count it")
     background: str = Field("white", description="colour behind transparent pictures")
@@ -161,6 +170,13 @@ class TaskSettings(Section):
     start: float = Field(0.0, ge=0, le=1, description="share of the run after which it begins to be trained")
     until: float = Field(1.0, ge=0, le=1, description="share of the run after which it is no longer trained")
     columns: dict[str, str] = Field(default_factory=dict, description="role: column, where the guess is wrong")
+    blanks: list[str] | None = Field(None, description="words that say nothing in its columns; None: as data.blanks")
+    separator: str | None = Field(
+        None, description="tag: what divides the labels of a cell; None: as data.separators, or found from the cells"
+    )
+    numbers: Literal["point", "comma"] | None = Field(
+        None, description="regress, similar: the decimal mark; None: as data.numbers, or found from the cells"
+    )
     unseen: list[str] = Field(
         default_factory=list,
         description="answer: [question] asks without showing the question, to see what it is worth",

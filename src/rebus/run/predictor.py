@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rebus import recipe
+from rebus.data.role_cells import role_values
 from rebus.data.store import fitted_picture
 from rebus.data.transforms import fit_picture
 from rebus.errors import DataError, RecipeError, nearest
@@ -230,7 +231,7 @@ class Predictor:
         found: Values = {}
         for role, column in task.settings.columns.items():
             if column in columns:
-                found[role] = columns[column]
+                found[role] = role_values(task.settings, role, columns[column])
             elif role in task.inputs and role not in task.either:
                 raise DataError(
                     where=f"task '{task.name}'",

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rebus import recipe
 from rebus.data.frame import Frame
+from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
 from rebus.models.vlm import HeadSpec
 from rebus.notebook import html_table
@@ -161,7 +162,7 @@ class Task(ABC):
         for role, wanted in self.roles.items():
             column = self.settings.columns.get(role)
             if column is not None and column in columns:
-                found[role] = columns[column]
+                found[role] = role_values(self.settings, role, columns[column])
             elif wanted.required:
                 raise DataError(
                     where=f"task '{self.name}'",

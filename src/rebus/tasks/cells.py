@@ -1,4 +1,4 @@
-"""What a cell of a table holds: text, several texts, labels, nothing; and texts of ids padded into a tensor."""
+"""Texts of ids padded into a tensor; and what a cell of a table says, under the names that tasks know it by."""
 
 from __future__ import annotations
 
@@ -9,42 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rebus.data.cells import is_blank as missing
+from rebus.data.cells import labels as as_labels
+from rebus.data.cells import text as as_text
+from rebus.data.cells import texts as as_texts
 
-def missing(value: Any) -> bool:
-    """Whether a cell holds nothing: None, blank text, an empty list, not-a-number."""
-    if value is None:
-        return True
-    if isinstance(value, str):
-        return not value.strip()
-    if isinstance(value, float):
-        return value != value
-    return isinstance(value, (list, tuple, bytes)) and not value
-
-
-def as_text(value: Any) -> str:
-    """A cell as text; several texts are joined by a space."""
-    if value is None:
-        return ""
-    if isinstance(value, (list, tuple)):
-        return " ".join(as_text(part) for part in value)
-    return str(value)
-
-
-def as_texts(value: Any) -> list[str]:
-    """A cell that may hold several texts (captions, answers) as a list without blanks."""
-    if missing(value):
-        return []
-    parts = value if isinstance(value, (list, tuple)) else [value]
-    return [str(part) for part in parts if not missing(part)]
-
-
-def as_labels(value: Any) -> list[str]:
-    """A cell as labels: a list as it is, text split at ``|`` or ``;``."""
-    if value is None:
-        return []
-    if isinstance(value, (list, tuple)):
-        return [as_text(part).strip() for part in value if as_text(part).strip()]
-    return [part.strip() for part in str(value).replace(";", "|").split("|") if part.strip()]
+__all__ = ["as_labels", "as_text", "as_texts", "missing", "pad_texts", "pad_to"]
 
 
 def pad_to(length: int, multiple: int = 8) -> int:

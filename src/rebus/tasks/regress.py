@@ -57,10 +57,8 @@ class Regress(VectorTask):
 
     def usable(self, values: Values, row: int) -> bool:
         """A finite number."""
-        try:
-            return bool(np.isfinite(float(values["target"][row])))
-        except (TypeError, ValueError):
-            return False
+        target = values["target"][row]
+        return isinstance(target, float) and bool(np.isfinite(target))
 
     def judgeable(self, values: Values, row: int) -> bool:
         """As for training."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
-from rebus.data.measures import as_number
+from rebus.data.cells import number
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
@@ -67,7 +67,7 @@ class Similar(Comparing, Task):
     def judgeable(self, values: Values, row: int) -> bool:
         """Both texts, and a score where scores are learned."""
         texts = all(role in values and not missing(values[role][row]) for role in TEXTS[:2])
-        return texts and (not self.scored or ("score" in values and as_number(values["score"][row]) is not None))
+        return texts and (not self.scored or ("score" in values and number(values["score"][row]) is not None))
 
     def head(self, codec: Codec) -> HeadSpec:
         """The text's vector as it is: one that was learned elsewhere is kept."""
@@ -89,7 +89,7 @@ class Similar(Comparing, Task):
                 if role in values and not missing(values[role][row]):
                     item |= {role: _ids(codec, values[role][row]), f"{role}_key": text_key(values[role][row])}
             if self.scored:
-                item["score"] = np.asarray(as_number(values["score"][row]), dtype=np.float32)
+                item["score"] = np.asarray(number(values["score"][row]), dtype=np.float32)
             found.append(item)
         return found
 
@@ -192,10 +192,10 @@ class Similar(Comparing, Task):
 
     def truth(self, values: Values, row: int) -> Any:
         """The score, or that the two mean the same."""
-        return as_number(values["score"][row]) if self.scored else 1.0
+        return number(values["score"][row]) if self.scored else 1.0
 
     def _scores(self, values: Values, rows: Sequence[int]) -> list[float]:
-        return [float(as_number(values["score"][row]) or 0.0) for row in rows]
+        return [float(number(values["score"][row]) or 0.0) for row in rows]
 
     def _ranks(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         if predictions and "rank" in predictions[0].extra:

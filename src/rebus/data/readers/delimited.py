@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from rebus.errors import DataError
 
 CANDIDATES = (",", "\t", ";", "|")
 _SAMPLE = 1 << 16
-_WHOLE = re.compile(r"[+-]?(?:0|[1-9]\d{0,17})", re.ASCII)  # '007' stays text: it is a code, not a number
 _NUMBER = re.compile(
     r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?|[+-]?(?:nan|inf(?:inity)?)", re.ASCII | re.I
 )
@@ -30,8 +29,7 @@ _Row = tuple[int, list[str]]  # the line it begins on, its fields
 def read_delimited(source: Source) -> Table:
     """Read a table whose first line names the columns.
 
-    Columns of numbers become numbers, columns of lists (JSON's, Python's, NumPy's) become lists, and an empty field
-    becomes None.
+    A field stays the text that it is, whatever it looks like; an empty one becomes None.
 
     Raises:
         DataError: no header, no rows, a row with too many or too few fields, an unclosed quote; the line is named.
@@ -49,7 +47,7 @@ def read_delimited(source: Source) -> Table:
     places = Places((source.name,), "line", numbers=numbers)
     columns = list(zip(*(fields for _, fields in kept), strict=True)) or [() for _ in names]
     arrow = arrow_table(
-        {name: _typed(source, name, values) for name, values in zip(names, columns, strict=True)},
+        {name: _cells(source, name, values) for name, values in zip(names, columns, strict=True)},
         places.where,
         source.name,
     )
@@ -186,16 +184,8 @@ def _rectangular(source: Source, rows: list[_Row], width: int, delimiter: str) -
     return kept, skipped
 
 
-def _typed(source: Source, name: str, values: tuple[str, ...]) -> list[Any]:
-    if _all(values, lambda value: _WHOLE.fullmatch(value) is not None):
-        return [int(value) if value else None for value in values]
-    if _all(values, lambda value: _NUMBER.fullmatch(value) is not None):
-        return [float(value) if value else None for value in values]
-    lists, problem = parse_column(values)
+def _cells(source: Source, name: str, values: tuple[str, ...]) -> list[str | None]:
+    problem = parse_column(values)[1]
     if problem:
         source.warnings.append(f"column '{name}': {problem}")
-    return [value or None for value in values] if lists is None else lists
-
-
-def _all(values: tuple[str, ...], test: Callable[[str], bool]) -> bool:
-    return any(values) and all(test(value) for value in values if value)
+    return [value or None for value in values]

@@ -1,0 +1,279 @@
+"""What a cell of a table says, once it is known what its column is for: nothing, a label, a number, a path, a text.
+
+A table holds cells as its file wrote them. This module alone decides what is blank, which labels are the same, what a
+number is and which file a path names; readers, the check, tasks, ``predict`` and the server all ask here. It knows no
+table and no task. The rules stand in docs/cells.md.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+from urllib.parse import unquote
+
+from rebus.data.lists import parse_list
+
+NumberStyle = Literal["point", "comma"]  # the decimal mark
+
+EXPORTED_BLANKS = ("nan", "NaN", "-nan", "<NA>", "NaT", "#N/A", "#NA", "NULL")  # programs write them for nothing
+WRITTEN_BLANKS = ("null", "None", "NA", "N/A", "n/a")  # people write them too, and may mean the word
+BLANKS = (*EXPORTED_BLANKS, *WRITTEN_BLANKS)
+SEPARATORS = "|;；"
+
+_UNSEEN = "\ufeff\u200b\u2060\u00ad"  # they take no room: byte order mark, zero-width space, word joiner, soft hyphen
+_EDGES = "".join(map(chr, (*range(0x21), 0x7F, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200E), 0x2028, 0x2029))) + (
+    "\u202f\u205f\u3000" + _UNSEEN
+)
+_SPACES = re.compile(r"\s+")
+_WHOLE_POINT = re.compile(r"-?(?:0|[1-9]\d*)\.0", re.ASCII)
+_TRUTH = {"true": "true", "True": "true", "TRUE": "true", "false": "false", "False": "false", "FALSE": "false"}
+
+
+def is_blank(value: Any, words: Collection[str] = ()) -> bool:
+    """Whether a cell holds nothing: None, not-a-number, blank text, an empty list or bytes, a list of blanks.
+
+    Args:
+        value: the cell.
+        words: texts that say nothing as well; see ``blank_words``.
+    """
+    if value is None:
+        return True
+    if isinstance(value, str):
+        return not (inner := value.strip(_EDGES)) or inner in words
+    if isinstance(value, float):
+        return value != value
+    if isinstance(value, (list, tuple)):
+        return all(is_blank(item, words) for item in value)
+    return isinstance(value, bytes) and not value
+
+
+def blank_words(data: bool, blanks: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The words that say nothing in a column.
+
+    What programs write for nothing (``nan``, ``<NA>``, ``#N/A``, ``NULL``) says nothing anywhere. What people write too
+    (``None``, ``NA``, ``null``) says nothing where cells are data, and is kept in texts.
+
+    Args:
+        data: whether the column holds labels, numbers or paths rather than texts.
+        blanks: the words where the recipe says them.
+    """
+    if blanks is not None:
+        return tuple(blanks)
+    return BLANKS if data else EXPORTED_BLANKS
+
+
+def trimmed(written: str) -> str:
+    """A text without what cannot be seen at its ends: spaces of all kinds, control and zero-width characters."""
+    return written.strip(_EDGES)
+
+
+def scalar(value: Any) -> str:
+    """A single value as a file would write it: true, 3, 3.5."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return repr(value) if isinstance(value, float) else str(value)
+
+
+def text(value: Any) -> str:
+    """A cell as text, as it is written; several texts are joined by a space."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, (list, tuple)):
+        return " ".join(text(part) for part in value)
+    return scalar(value)
+
+
+def texts(value: Any) -> list[str]:
+    """A cell that may hold several texts (captions, answers) as a list without blanks."""
+    parts = value if isinstance(value, (list, tuple)) else [value]
+    return [text(part) for part in parts if not is_blank(part)]
+
+
+def label(value: Any) -> str:
+    """The label that a cell says; "" where it is blank.
+
+    Blanks around it go, blanks inside become one space, accents are composed (NFC). A whole number with ``.0`` is that
+    number, since programs write ``1.0`` for 1 where a cell of the column is missing; ``True`` and ``TRUE`` are
+    ``true``. All else counts as written: ``1.10``, ``1.1``, ``1E3`` and ``007`` are four labels.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        if value != value:
+            return ""
+        return str(int(value)) if value.is_integer() and abs(value) < 1e16 else repr(value)
+    return _label(text(value))
+
+
+@lru_cache(maxsize=1 << 16)
+def _label(written: str) -> str:
+    inner = trimmed(written)
+    if _WHOLE_POINT.fullmatch(inner):
+        return str(int(inner[:-2]))
+    if not inner.isascii():
+        inner = unicodedata.normalize("NFC", "".join(letter for letter in inner if letter not in _UNSEEN))
+    return _TRUTH.get(inner) or _SPACES.sub(" ", inner)
+
+
+def labels(value: Any, separator: str | None = None, words: Collection[str] = ()) -> list[str]:
+    """The labels of a cell, each once: a list as it is, text divided.
+
+    Args:
+        value: the cell.
+        separator: what divides a text; None: ``|`` or ``;``; "": nothing does.
+        words: labels that say nothing.
+    """
+    if value is None:
+        return []
+    parts = value if isinstance(value, (list, tuple)) else parse_list(value) if isinstance(value, str) else None
+    if parts is None:
+        parts = divided(text(value), separator)
+    found = dict.fromkeys(label(part) for part in parts if not is_blank(part, words))
+    found.pop("", None)
+    return list(found)
+
+
+def divided(written: str, separator: str | None = None) -> list[str]:
+    """A text's parts between separators; see ``labels``."""
+    if separator == "":
+        return [written]
+    return re.split(f"[{SEPARATORS}]", written) if separator is None else written.split(separator)
+
+
+def near_equal(names: Iterable[str]) -> list[list[str]]:
+    """Groups of labels that are the same but for case, width, spaces, punctuation or accents."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        groups.setdefault(_folded(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _folded(name: str) -> str:
+    wide = unicodedata.normalize("NFKD", name).casefold()
+    if not any(letter.isalpha() for letter in wide):
+        return unicodedata.normalize("NFKC", name)  # the signs of figures count: -1 and 1, 1.5 and 15
+    return "".join(letter for letter in wide if unicodedata.category(letter)[0] in "LN")
+
+
+def paths(written: str) -> list[str]:
+    """The spellings under which the file that a cell names may lie, the likeliest first.
+
+    The text itself; without blanks and quotes around it; with slashes for backslashes; with accents composed and apart;
+    and with ``%20`` read as an address would have it.
+    """
+    inner = trimmed(written)
+    if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'":
+        inner = trimmed(inner[1:-1])
+    found = [written, inner]
+    if "\\" in inner:
+        found.append(inner.replace("\\", "/"))
+    if not inner.isascii():
+        found += [unicodedata.normalize(form, one) for form in ("NFC", "NFD") for one in found[1:]]
+    if "%" in inner:
+        found += [unquote(one) for one in found[1:]]
+    return list(dict.fromkeys(one for one in found if one))
+
+
+_CURRENCY = r"(?:US\$|[$€£¥₹₩₽元円원]|USD|EUR|GBP|RMB|CNY|JPY|CHF)"
+_SIGNED = re.compile(rf"(?P<sign>[+-]?)\s*(?:{_CURRENCY}\s*)?(?P<second>[+-]?)(?P<body>[\d.,].*?)\s*(?:{_CURRENCY}|%)?")
+_UNBOUNDED = re.compile(r"[+-]?(?:inf|infinity)", re.I)
+_PLAIN = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_SIGNS = str.maketrans({"−": "-", "‐": "-", "–": "-"})
+_LONGEST_NUMBER = 400
+
+
+def _grammar(decimal: str, thousands: str) -> re.Pattern[str]:
+    groups = rf"[1-9]\d{{0,2}}(?P<mark>[{thousands} '’])\d{{3}}(?:(?P=mark)\d{{3}})*"
+    lakhs = rf"[1-9]\d?(?:[{thousands}]\d{{2}})+[{thousands}]\d{{3}}"
+    return re.compile(rf"(?:(?:{groups}|{lakhs}|\d+)(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d{{1,3}})?", re.ASCII)
+
+
+_GRAMMARS = {"point": _grammar(r"\.", ","), "comma": _grammar(",", r"\.")}
+
+
+def number(value: Any, style: NumberStyle = "point") -> float | None:
+    """A cell as a number; None where it is none.
+
+    Signs of currencies and percent are passed over (``5%`` is 5), thousands may be set apart, ``(5)`` is -5.
+
+    Args:
+        value: the cell.
+        style: the decimal mark of its column.
+    """
+    if not isinstance(value, str):
+        try:
+            return float(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
+    inner = trimmed(value)
+    if style == "point" and _PLAIN.fullmatch(inner):
+        return float(inner)
+    if not inner or len(inner) > _LONGEST_NUMBER:
+        return None
+    if _UNBOUNDED.fullmatch(inner):
+        return float(inner)
+    inner = unicodedata.normalize("NFKC", inner).translate(_SIGNS)
+    in_brackets = inner.startswith("(") and inner.endswith(")")
+    found = _SIGNED.fullmatch(inner[1:-1] if in_brackets else inner)
+    if found is None or (found["sign"] and found["second"]) or not _GRAMMARS[style].fullmatch(found["body"]):
+        return None
+    decimal, thousands = (".", ",") if style == "point" else (",", ".")
+    read = float(re.sub("[ '’]", "", found["body"].replace(thousands, "")).replace(decimal, "."))
+    return -read if in_brackets != ("-" in (found["sign"], found["second"])) else read
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """How the numbers of a column are written.
+
+    Attributes:
+        style: the decimal mark under which most cells are numbers.
+        count: cells that are numbers so.
+        total: cells that are not blank.
+        unlike: the first cells that are no numbers so.
+        unsure: the first cells that are another number under the other mark, where no cell settles it.
+    """
+
+    style: NumberStyle
+    count: int
+    total: int
+    unlike: tuple[str, ...] = ()
+    unsure: tuple[str, ...] = ()
+
+    @property
+    def share(self) -> float:
+        """Of the cells that are not blank, those that are numbers."""
+        return self.count / max(self.total, 1)
+
+
+def numbers(cells: Iterable[Any], style: NumberStyle | None = None, words: Collection[str] = BLANKS) -> Numbers:
+    """How a column writes its numbers, by what its cells allow.
+
+    Args:
+        cells: of the column, or a sample of them.
+        style: the decimal mark where it is known.
+        words: cells that say nothing.
+    """
+    known = [cell for cell in cells if not is_blank(cell, words)]
+    point, comma = ([number(cell, one) for cell in known] for one in ("point", "comma"))
+    best: NumberStyle = "comma" if sum(x is not None for x in comma) > sum(x is not None for x in point) else "point"
+    chosen = style or best
+    read, other = (point, comma) if chosen == "point" else (comma, point)
+    unlike = [scalar(cell) for cell, x in zip(known, read, strict=True) if x is None]
+    settled = any((a is None) != (b is None) for a, b in zip(point, comma, strict=True))
+    differ = [scalar(c) for c, a, b in zip(known, read, other, strict=True) if None not in (a, b) and a != b]
+    unsure = differ if style is None and not settled else []
+    return Numbers(chosen, len(known) - len(unlike), len(known), tuple(unlike[:3]), tuple(unsure[:3]))
+
+
+def is_code(cell: Any) -> bool:
+    """Whether a cell is digits that count as written: with a zero before them, or more than fit a number."""
+    inner = trimmed(cell) if isinstance(cell, str) else ""
+    digits = inner.lstrip("+-")
+    return digits.isdecimal() and len(digits) > 1 and (digits[0] == "0" or len(digits) > 18)

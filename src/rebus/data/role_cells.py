@@ -1,0 +1,114 @@
+"""A table's columns as the roles of a task take them: labels as labels, numbers as numbers, blanks as None.
+
+Training, the check, evaluation, ``predict`` and the server all read columns here, so a cell means the same to all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from rebus.data import cells
+from rebus.data.lists import parse_list
+from rebus.data.table import Column
+from rebus.recipe import TaskSettings
+
+_LISTS = frozenset(("boxes", "choices"))
+_SEVERAL = frozenset(("caption", "answer", "text", "wrong"))  # roles of which a cell may hold several texts
+_ANSWERED = frozenset(("caption", "answer", "retrieve", "match", "extract"))  # tasks that take them
+_KEPT = frozenset(("tokens", "tags", "messages"))  # read by their own modules
+_SAMPLE = 200
+
+
+def role_values(task: TaskSettings, role: str, values: Sequence[Any]) -> Sequence[Any]:
+    """A column's cells as a role takes them.
+
+    Args:
+        task: whose role it is; its settings say what is blank, what divides labels and how numbers are written.
+        role: the role.
+        values: the column's cells, as the table holds them.
+    """
+    read = reader_of(task, role)
+    if role in _SEVERAL and task.name in _ANSWERED and _all_lists(values):
+        read = _parsed
+    return Read(values, read) if isinstance(values, Column) else [read(value) for value in values]
+
+
+def reader_of(task: TaskSettings, role: str) -> Callable[[Any], Any]:
+    """What reads one cell for a role; see ``role_values``."""
+    if role in _KEPT:
+        return _as_it_is
+    if role == "labels":
+        return partial(_labels, separator=task.separator, words=cells.blank_words(True, task.blanks))
+    if role == "label":
+        return partial(_label, words=cells.blank_words(True, task.blanks))
+    if (task.name, role) in (("regress", "target"), ("similar", "score")):
+        style, words = task.numbers or "point", cells.blank_words(True, task.blanks)
+        return partial(_number, style=style, words=words)
+    data = role in ("picture", "boxes", "start", "type") or (task.name, role) == ("choose", "answer")
+    read = partial(_filled, words=cells.blank_words(data, task.blanks))
+    return partial(_list, read=read) if role in _LISTS else read
+
+
+class Read(Sequence[Any]):
+    """A column's cells, each read when it is asked for."""
+
+    def __init__(self, values: Sequence[Any], read: Callable[[Any], Any]) -> None:
+        self._values, self._read = values, read
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._read(value) for value in self._values[index]]
+        return self._read(self._values[index])
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._read, self._values)
+
+
+def _all_lists(values: Sequence[Any]) -> bool:
+    """Whether every cell of a column that holds something is a list written as text."""
+    step = max(1, len(values) // _SAMPLE)
+    known = [value for value in values[::step] if not cells.is_blank(value)]
+    return bool(known) and all(isinstance(one, str) and parse_list(one) is not None for one in known)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _filled(value: Any, words: Sequence[str]) -> Any:
+    if isinstance(value, (list, tuple)):
+        return value
+    return None if cells.is_blank(value, words) else value
+
+
+def _list(value: Any, read: Callable[[Any], Any]) -> Any:
+    value = read(value)
+    listed = parse_list(value) if isinstance(value, str) else None
+    return value if listed is None else listed
+
+
+def _parsed(value: Any) -> Any:
+    return None if value is None else parse_list(value) if isinstance(value, str) else value
+
+
+def _label(value: Any, words: Sequence[str]) -> str | None:
+    return None if cells.is_blank(value, words) else cells.label(value)
+
+
+def _labels(value: Any, separator: str | None, words: Sequence[str]) -> list[str] | None:
+    if isinstance(value, (list, tuple)) or not cells.is_blank(value, words):
+        return cells.labels(value, separator, words)
+    return None
+
+
+def _number(value: Any, style: cells.NumberStyle, words: Sequence[str]) -> Any:
+    """The number; a cell that is none stays as it is, for the message that names it."""
+    if cells.is_blank(value, words):
+        return None
+    read = cells.number(value, style)
+    return value if read is None else read
