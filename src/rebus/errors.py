@@ -2,7 +2,9 @@
 
     RebusError                 a user's mistake, told in four parts; the command line exits with status 2
     ├── DataError              a table, its columns or its rows
-    │   └── PictureError       a picture that cannot be read safely
+    │   ├── PictureError       a picture that cannot be read safely
+    │   │   └── PictureSizeError   a picture with more pixels, or a longer side, than is read
+    │   └── TextLengthError    a text with more tokens than the model reads
     ├── RecipeError            a setting that does not exist or does not fit
     ├── RunError               a Run folder that is missing, half written, full or locked
     │   └── WeightsError       weights of another shape, missing or extra tensors
@@ -49,6 +51,40 @@ class DataError(RebusError):
 
 class PictureError(DataError):
     """A picture is missing, broken, too large or of a kind that is not read."""
+
+
+class PictureSizeError(PictureError):
+    """A picture's header promises more pixels, or a longer side, than is read.
+
+    Args:
+        where, expected, found, do: as of every error.
+        width: in pixels.
+        height: likewise.
+    """
+
+    def __init__(self, where: str | Path, expected: str, found: str, do: str, width: int, height: int) -> None:
+        super().__init__(where, expected, found, do)
+        self.width, self.height = width, height
+
+
+class TextLengthError(DataError):
+    """A text has more tokens than the model reads.
+
+    Args:
+        where: the text's place.
+        tokens: it has.
+        most: tokens that are read.
+        text: the text.
+    """
+
+    def __init__(self, where: str | Path, tokens: int, most: int, text: str = "") -> None:
+        super().__init__(
+            where,
+            f"at most {most:,} tokens",
+            f"{tokens:,}",
+            "shorten it, or train with --set text.max_length=TOKENS",
+        )
+        self.tokens, self.most, self.text = tokens, most, text
 
 
 class RecipeError(RebusError):

@@ -1,7 +1,7 @@
 """``/v1/chat/completions``: a conversation, perhaps with a picture, and its next turn.
 
 A model that converses is given the conversation by its template. One that answers or captions is given the last text of
-the user's. Either sees the picture that was shown last, as ``rebus chat`` and ``rebus ask`` do.
+the user's. Either sees the one picture of the request, as ``rebus chat`` and ``rebus ask`` do.
 """
 
 from __future__ import annotations
@@ -11,19 +11,22 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from rebus.generation import batching
 from rebus.model import SILENCE
 from rebus.run.predictor import LONG
 from rebus.run.writing import shown_turns
 from rebus.serve import grammars, pictures
+from rebus.serve.answers import answer, encoded
+from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone, user_of
 from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
 from rebus.serve.schemas import ChatReply, ChatRequest, Message, PicturePart
 from rebus.serve.sse import streamed
-from rebus.serve.texts import Json, Meter, fits, gather, identifier, reason, sampling_of, stops_of, token_names
+from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of, token_names, uncut
+from rebus.serve.turns import Portions, once
 from rebus.serve.writer import Order, Scribe, Stream
 from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
@@ -33,7 +36,7 @@ ROUTE = "/v1/chat/completions"
 
 def router(context: Context) -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=BodyRoute)
 
     @routes.post(
         ROUTE,
@@ -45,20 +48,23 @@ def router(context: Context) -> APIRouter:
         """Go on with a conversation."""
         served, scribe = context.writing(body.model)
         context.note(ROUTE, body)
-        order = await context.by_aide(plan, body, context, served, scribe, user_of(request, body.user))
+        user = user_of(request, body.user)
+        order = await context.by_aide(plan(body, context, served, scribe, user), request, body.user)
         stream, meter = context.begin(scribe, order), Meter(context, len(order.request.ids))
         head = {"id": identifier("chatcmpl"), "created": int(time.time()), "model": served.name}
         if body.stream:
             return streamed(_chunks(body, head, scribe, stream, meter), stream.close)
         try:
-            return JSONResponse(await unless_gone(request, _whole(body, head, scribe, stream, meter)))
+            texts = await unless_gone(request, gather(stream, meter))
+            told = once(_whole, body, head, scribe, texts, meter)
+            return answer(await context.by_aide(told, request, body.user))
         finally:
             stream.close()
 
     return routes
 
 
-def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, user: str) -> Order:
+def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, user: str) -> Portions[Order]:
     """A request as an order to the engine. Raises ApiError where it asks for what cannot be."""
     limits = context.limits
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
@@ -81,10 +87,15 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
     if last is not None:
         if not task.uses_picture:
             raise invalid("the model sees no pictures; send text", "messages", "no_pictures")
-        picture = pictures.opened(served.predictor, last, limits, "messages")
+        yield
+        picture = pictures.opened(served.predictor, *last, limits)
+        yield
     if task.uses_picture:
         values["picture"] = [None if picture is None else picture.content]
-    ids = task.ask(values, 0, served.predictor.codec)
+    with uncut("messages"):
+        ids = task.ask(values, 0, served.predictor.codec)
+        if served.predictor.codec.text_tower:
+            served.predictor.codec.read(task.prompt(values, 0))
     fits(ids, scribe, context, "messages")
     source = scribe.source(task, values, picture)
     constraint = None
@@ -98,13 +109,13 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
     return Order(request, stops, "line" if task.settings.layout == "plain" else "strip")
 
 
-def _turns(messages: list[Message], context: Context) -> tuple[list[Json], str | None]:
-    """The messages as the toolkit writes them, and the address of the picture shown last. Raises ApiError."""
+def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple[str, str] | None]:
+    """The messages as the toolkit writes them, and the picture's address and place. Raises ApiError."""
     limits = context.limits
     if len(messages) > limits.messages:
         raise invalid(f"a conversation has at most {limits.messages} messages", "messages")
     turns: list[Json] = []
-    shown: list[str] = []
+    shown: list[tuple[str, str]] = []
     for number, message in enumerate(messages):
         role = "system" if message.role == "developer" else message.role
         if message.content is None and role != "assistant":
@@ -114,10 +125,9 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], str |
             content: Any = message.content or ""
             size = len(content)
         else:
-            for part in message.content:
+            for place, part in enumerate(message.content):
                 if isinstance(part, PicturePart):
-                    pictures.check_address(part.image_url.url, f"messages[{number}].content")
-                    shown.append(part.image_url.url)
+                    shown.append((part.url, f"messages[{number}].content[{place}].image_url"))
                     parts.append({"type": "image"})
                 else:
                     parts.append({"type": "text", "text": part.text})
@@ -125,9 +135,13 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], str |
         if size > limits.text_length:
             raise invalid(f"a text has at most {limits.text_length:,} characters", f"messages[{number}].content")
         turns.append({"role": role, "content": content})
-    if len(shown) > limits.pictures:
-        raise invalid(f"at most {limits.pictures} pictures may be sent; there are {len(shown)}", "messages")
-    return turns, shown[-1] if shown else None
+    for address, where in shown:
+        pictures.check_address(address, where)
+    if len(shown) > 1:
+        places = ", ".join(where for _, where in shown[:4]) + ("" if len(shown) <= 4 else ", ...")
+        told = f"the model sees one image in a request; {len(shown)} were sent ({places}): send the one that is asked about"
+        raise invalid(told, shown[1][1], "too_many_images")
+    return turns, shown[0] if shown else None
 
 
 def _task_of(served: Served, turns: list[Json]) -> WritingTask:
@@ -165,8 +179,7 @@ def _question(turns: list[Json]) -> str | None:
     return last if isinstance(last, str) else "\n".join(part["text"] for part in last if part["type"] == "text")
 
 
-async def _whole(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, meter: Meter) -> Json:
-    found = await gather(stream, meter)
+def _whole(body: ChatRequest, head: Json, scribe: Scribe, texts: list[Whole], meter: Meter) -> bytes:
     choices = [
         {
             "index": index,
@@ -174,9 +187,9 @@ async def _whole(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, 
             "logprobs": _logprobs(body, scribe, one.tokens),
             "finish_reason": reason(one.end),
         }
-        for index, one in enumerate(found)
+        for index, one in enumerate(texts)
     ]
-    return {**head, "object": "chat.completion", "choices": choices, "usage": meter.usage()}
+    return encoded({**head, "object": "chat.completion", "choices": choices, "usage": meter.usage()})
 
 
 async def _chunks(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, meter: Meter) -> AsyncIterator[Json]:

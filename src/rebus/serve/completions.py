@@ -8,17 +8,20 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from rebus.errors import DataError
 from rebus.generation import batching
 from rebus.generation.engine import Token
 from rebus.run.writing import Writing
+from rebus.serve.answers import answer, encoded
+from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone, user_of
 from rebus.serve.errors import invalid
 from rebus.serve.schemas import CompletionReply, CompletionRequest
 from rebus.serve.sse import streamed
-from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of
+from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of, uncut
+from rebus.serve.turns import Portions, once
 from rebus.serve.writer import Order, Piece, Scribe, Stream
 from rebus.text.tokenizer import Tokenizer
 
@@ -28,7 +31,7 @@ SHORT = 16  # tokens of a text where nobody says, as the protocol has it
 
 def router(context: Context) -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=BodyRoute)
 
     @routes.post(
         ROUTE,
@@ -40,7 +43,8 @@ def router(context: Context) -> APIRouter:
         """Go on from one prompt or several."""
         served, scribe = context.writing(body.model)
         context.note(ROUTE, body)
-        orders = await context.by_aide(plan, body, context, scribe, user_of(request, body.user))
+        user = user_of(request, body.user)
+        orders = await context.by_aide(plan(body, context, scribe, user), request, body.user)
         streams: list[Stream] = []
 
         def close() -> None:
@@ -63,14 +67,15 @@ def router(context: Context) -> APIRouter:
         if body.stream:
             return streamed(told.chunks(head), close)
         try:
-            return JSONResponse(await unless_gone(request, told.whole(head)))
+            texts = await unless_gone(request, told.texts())
+            return answer(await context.by_aide(once(told.whole, head, texts), request, body.user))
         finally:
             close()
 
     return routes
 
 
-def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -> list[tuple[Order, str]]:
+def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -> Portions[list[tuple[Order, str]]]:
     """A request as orders to the engine, each with what is told before its text. Raises ApiError."""
     limits, predictor = context.limits, scribe.predictor
     tokenizer = predictor.codec.tokenizer
@@ -98,6 +103,7 @@ def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -
         fits(ids, scribe, context, "prompt")
         before = "" if not body.echo else prompt if isinstance(prompt, str) else tokenizer.decode(ids)
         orders.append((Order(batching.Request(ids, sampling, user=user), stops), before))
+        yield
     return orders
 
 
@@ -105,7 +111,8 @@ def _ids(prompt: str | list[int], writing: Writing, tokenizer: Tokenizer, longes
     if isinstance(prompt, str):
         if len(prompt) > longest:
             raise invalid(f"a prompt has at most {longest:,} characters", "prompt")
-        return writing.prompt(prompt)
+        with uncut("prompt"):
+            return writing.prompt(prompt)
     if max(prompt) >= tokenizer.vocab_size:
         raise invalid(f"token ids are below {tokenizer.vocab_size}", "prompt")
     return list(prompt)
@@ -133,12 +140,15 @@ class _Telling:
         self.each = streams[0].count
         self._lengths = [len(before[number // self.each]) for number in range(len(streams) * self.each)]
 
-    async def whole(self, head: Json) -> Json:
-        """Everything at once."""
+    async def texts(self) -> list[tuple[int, Whole]]:
+        """(number of its prompt, text) of all texts, once they are whole."""
         found = await asyncio.gather(*(gather(stream, self.meter) for stream in self.streams))
-        texts = [(place, one) for place, several in enumerate(found) for one in several]
+        return [(place, one) for place, several in enumerate(found) for one in several]
+
+    def whole(self, head: Json, texts: list[tuple[int, Whole]]) -> bytes:
+        """Everything at once."""
         choices = [self._choice(index, self.before[place], one) for index, (place, one) in enumerate(texts)]
-        return {**head, "choices": choices, "usage": self.meter.usage()}
+        return encoded({**head, "choices": choices, "usage": self.meter.usage()})
 
     async def chunks(self, head: Json) -> AsyncIterator[Json]:
         """As it is written; the texts of all prompts side by side."""

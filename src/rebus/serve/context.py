@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -23,6 +21,7 @@ from rebus.serve.errors import ApiError, BusyError, NotReadyError, of_rebus
 from rebus.serve.loading import Served
 from rebus.serve.metrics import Metrics
 from rebus.serve.settings import Limits, ServeSettings
+from rebus.serve.turns import Portions, Turns
 from rebus.serve.writer import Order, Scribe, Stream
 
 T = TypeVar("T")
@@ -51,6 +50,7 @@ class Context:
         self.settings, self.served, self.metrics = settings, served, metrics
         self.connections: Callable[[], int] = lambda: 0  # how many are open; whoever runs the server says
         self._waiting = 0
+        self.readers = Turns(1, "rebus-reader")  # of long bodies
 
     @property
     def limits(self) -> Limits:
@@ -92,27 +92,33 @@ class Context:
         except RebusError as error:
             raise of_rebus(error) from error
 
-    async def at_desk(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
-        """Let the model's own thread do something, one thing after the other.
+    async def at_desk(self, work: Portions[T], request: Request, user: str | None = None) -> T:
+        """Let the model's own thread do something, portion by portion, each user in turn.
 
         Raises:
-            BusyError: too many wait for it. ApiError: the request is wrong.
+            BusyError: too many wait for it. GoneError: the client left. ApiError: the request is wrong.
         """
         if self._waiting >= self.limits.queue:
             raise BusyError()
         self._waiting += 1
         try:
-            return await self._by(self.model().desk, work, *given, **named)
+            return await self.in_turn(self.model().desk, work, request, user)
         finally:
             self._waiting -= 1
 
-    async def by_aide(self, work: Callable[..., T], *given: Any, **named: Any) -> T:
-        """Let a helper's thread do something short, such as cutting text into tokens. Raises as ``at_desk``."""
-        return await self._by(self.model().aides, work, *given, **named)
+    async def by_aide(self, work: Portions[T], request: Request, user: str | None = None) -> T:
+        """Let a helper's thread do something short, such as cutting text into tokens. Raises as ``in_turn``."""
+        return await self.in_turn(self.model().aides, work, request, user)
 
-    async def _by(self, pool: Executor, work: Callable[..., T], *given: Any, **named: Any) -> T:
+    async def in_turn(self, turns: Turns, work: Portions[T], request: Request, user: str | None = None) -> T:
+        """What a job gives; no portion of it is begun once the client has left.
+
+        Raises:
+            GoneError: the client left. ApiError: the request is wrong.
+        """
+        future = asyncio.wrap_future(turns.begin(work, user_of(request, user)))
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, functools.partial(work, *given, **named))
+            return await unless_gone(request, future)
         except RebusError as error:
             raise of_rebus(error) from error
 

@@ -9,84 +9,104 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Request
 from numpy.typing import NDArray
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from rebus.run.embedding import embed_pictures, embed_texts
 from rebus.run.predictor import Predictor
 from rebus.serve import pictures
-from rebus.serve.context import Context, unless_gone
+from rebus.serve.answers import answer, encoded
+from rebus.serve.bodies import BodyRoute
+from rebus.serve.context import Context
 from rebus.serve.errors import invalid
+from rebus.serve.loading import Served
 from rebus.serve.schemas import EmbeddingReply, EmbeddingRequest, PicturePart, TextPart
+from rebus.serve.texts import uncut
+from rebus.serve.turns import Portions
 
 ROUTE = "/v1/embeddings"
-Inputs = list[tuple[str, Any]]  # ("text", text) or ("picture", address)
+TOKENS = 2048  # of the texts that are embedded in one portion, one text at least
+Read = dict[int, tuple[str, int]]  # place: a text and its tokens
+Pixels = dict[int, NDArray[np.uint8]]  # place: a picture as the model sees it
 
 
 def router(context: Context) -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=BodyRoute)
 
     @routes.post(ROUTE, tags=["OpenAI"], response_model=EmbeddingReply)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
         """Vectors of texts, and of pictures given as ``{"type": "image_url", "image_url": {"url": "data:..."}}``."""
         served = context.model(body.model)
         context.note(ROUTE, body)
-        inputs = _inputs(body, context, served.predictor)
-        vectors, read = await unless_gone(request, context.at_desk(embed, served.predictor, inputs, context))
-        if body.dimensions not in (None, vectors.shape[1]):
-            raise invalid(f"the model's vectors have {vectors.shape[1]} dimensions and are not cut", "dimensions")
-        packed = body.encoding_format == "base64"
-        data = [
-            {"object": "embedding", "index": index, "embedding": _packed(one) if packed else one.tolist()}
-            for index, one in enumerate(vectors)
-        ]
-        context.metrics.read.inc(read)
-        usage = {"prompt_tokens": read, "total_tokens": read}
-        return JSONResponse({"object": "list", "model": served.name, "data": data, "usage": usage})
+        texts, shown = await context.by_aide(read(body, context, served.predictor), request, body.user)
+        vectors = await context.at_desk(embed(served.predictor, texts, shown), request, body.user)
+        context.metrics.read.inc(sum(count for _, count in texts.values()))
+        return answer(await context.by_aide(told(body, served, vectors, texts), request, body.user))
 
     return routes
 
 
-def embed(predictor: Predictor, inputs: Inputs, context: Context) -> tuple[NDArray[np.float32], int]:
-    """(N, D) vectors, and how many tokens were read. Raises ApiError, DataError."""
-    kinds = [kind for kind, _ in inputs]
-    texts = [value for kind, value in inputs if kind == "text"]
-    shown = [
-        pictures.opened(predictor, value, context.limits, "input").pixels for kind, value in inputs if kind == "picture"
-    ]
-    of_texts = embed_texts(predictor, texts) if texts else None
-    of_pictures = embed_pictures(predictor, shown) if shown else None
-    if of_texts is not None and of_pictures is not None and of_texts.shape[1] != of_pictures.shape[1]:
-        raise invalid("the model's texts and pictures share no space: send them in two requests", "input")
-    found = {"text": iter(of_texts if of_texts is not None else ()), "picture": iter(of_pictures if shown else ())}  # type: ignore[arg-type]
-    read = sum(len(predictor.codec.read(text)) for text in texts)
-    return np.stack([next(found[kind]) for kind in kinds]).astype(np.float32), read
-
-
-def _inputs(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Inputs:
-    limits = context.limits
+def read(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Portions[tuple[Read, Pixels]]:
+    """The inputs as texts with their numbers of tokens, and as pixels. Raises ApiError."""
+    limits, tokenizer = context.limits, predictor.codec.tokenizer
     given: Sequence[Any] = [body.input] if isinstance(body.input, str) or isinstance(body.input[0], int) else body.input
     if len(given) > limits.inputs:
         raise invalid(f"at most {limits.inputs} inputs may be sent; there are {len(given)}", "input")
-    found: Inputs = []
-    for one in given:
+    if sum(isinstance(one, PicturePart) for one in given) > limits.pictures:
+        raise invalid(f"at most {limits.pictures} images may be sent", "input")
+    texts: Read = {}
+    shown: Pixels = {}
+    for place, one in enumerate(given):
+        where = "input" if given is not body.input else f"input[{place}]"
         if isinstance(one, PicturePart):
-            pictures.check_address(one.image_url.url, "input")
-            found.append(("picture", one.image_url.url))
+            shown[place] = pictures.opened(predictor, one.url, f"{where}.image_url", limits).pixels
+            yield
             continue
         if isinstance(one, list):
-            tokenizer = predictor.codec.tokenizer
             if max(one) >= tokenizer.vocab_size:
-                raise invalid(f"token ids are below {tokenizer.vocab_size}", "input")
+                raise invalid(f"token ids are below {tokenizer.vocab_size}", where)
             text = tokenizer.decode(one)
         else:
             text = one.text if isinstance(one, TextPart) else one
         if not text or len(text) > limits.text_length:
-            raise invalid(f"a text has 1 to {limits.text_length:,} characters", "input")
-        found.append(("text", text))
-    if sum(kind == "picture" for kind, _ in found) > limits.pictures:
-        raise invalid(f"at most {limits.pictures} pictures may be sent", "input")
-    return found
+            raise invalid(f"a text has 1 to {limits.text_length:,} characters", where)
+        with uncut(where):
+            texts[place] = text, len(predictor.codec.read(text))
+        if len(text) > TOKENS:
+            yield
+    return texts, shown
+
+
+def embed(predictor: Predictor, texts: Read, shown: Pixels) -> Portions[NDArray[np.float32]]:
+    """(N, D) vectors. Raises ApiError, DataError."""
+    found: dict[int, NDArray[np.float32]] = {}
+    order = sorted(texts, key=lambda place: texts[place][1])  # texts of like length together
+    while order:
+        count = max(1, sum(1 for number, place in enumerate(order, 1) if texts[place][1] * number <= TOKENS))
+        portion, order = order[:count], order[count:]
+        found.update(zip(portion, embed_texts(predictor, [texts[place][0] for place in portion]), strict=True))
+        yield
+    for place, pixels in shown.items():
+        found[place] = embed_pictures(predictor, [pixels])[0]
+        yield
+    if len({len(vector) for vector in found.values()}) > 1:
+        raise invalid("the model's texts and pictures share no space: send them in two requests", "input")
+    return np.stack([found[place] for place in sorted(found)]).astype(np.float32)
+
+
+def told(body: EmbeddingRequest, served: Served, vectors: NDArray[np.float32], texts: Read) -> Portions[bytes]:
+    """The answer. Raises ApiError where another number of dimensions is wanted."""
+    if body.dimensions not in (None, vectors.shape[1]):
+        raise invalid(f"the model's vectors have {vectors.shape[1]} dimensions and are not cut", "dimensions")
+    packed = body.encoding_format == "base64"
+    data = [
+        {"object": "embedding", "index": index, "embedding": _packed(one) if packed else one.tolist()}
+        for index, one in enumerate(vectors)
+    ]
+    yield
+    count = sum(count for _, count in texts.values())
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return encoded({"object": "list", "model": served.name, "data": data, "usage": usage})
 
 
 def _packed(vector: NDArray[np.float32]) -> str:

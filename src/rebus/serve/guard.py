@@ -11,7 +11,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import logging
 import re
 import time
@@ -22,18 +21,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rebus.serve.context import Context, GoneError
 from rebus.serve.errors import ApiError, NotReadyError, late
-from rebus.serve.settings import Limits, is_loopback
+from rebus.serve.settings import is_loopback
 
 log = logging.getLogger("rebus.serve")
 OPEN = "/health"  # the one path that needs no key
 PAGES = "/studio"  # where browsers may show the key as a password
 GRACE = 5.0  # seconds that a route gets to tell a timeout by itself
-_STRINGS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
-_HALF = re.compile(  # of a character of two escapes; a backslash that is escaped itself looks like one
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"
-)
-_NO_NUMBER = re.compile(rb"NaN|Infinity")
+_HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?", re.IGNORECASE)
+TEXT_ROUTES = ("/v1/completions",)  # whose bodies hold no pictures
 
 
 class Guard:
@@ -49,6 +44,7 @@ class Guard:
         settings = context.settings
         self._key = None if settings.api_key is None else _digest(settings.api_key.encode())
         self._answering = 0
+        self._held = 0  # bytes of bodies that are being received or answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's request."""
@@ -64,6 +60,7 @@ class Guard:
         metrics, counted = self.context.metrics, scope["path"].startswith("/v1/")
         metrics.answering.inc()
         self._answering += counted
+        body = bytearray()
         try:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             if self.context.connections() > self.context.limits.connections:
@@ -71,13 +68,13 @@ class Guard:
             self._may(scope, headers)
             if counted and self._answering > self.context.limits.requests:
                 raise ApiError(503, "the server is busy: too many requests at once", "too_many_requests", retry=1)
-            body = await self._body(scope, headers, receive)
+            await self._receive(body, scope, headers, receive)
             start = time.perf_counter()
             if counted:
                 async with asyncio.timeout(self.context.limits.seconds + GRACE):
-                    await self.app(scope, _replay(body, receive), answer.send)
+                    await self.app(scope, _replay(bytes(body), receive), answer.send)
             else:
-                await self.app(scope, _replay(body, receive), answer.send)
+                await self.app(scope, _replay(bytes(body), receive), answer.send)
         except GoneError:
             answer.status = 499
         except ApiError as error:
@@ -89,6 +86,7 @@ class Guard:
             await answer.refuse(ApiError(500, "something went wrong on the server", "internal_error"))
         finally:
             self._answering -= counted
+            self._held -= len(body)
             metrics.answering.dec()
             self._count(scope, answer.status, time.perf_counter() - start)
 
@@ -113,9 +111,8 @@ class Guard:
             raise NotReadyError("draining")
 
     def _known_host(self, host: str) -> bool:
-        name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-        name = name.strip("[]").lower()
-        return bool(name) and (is_loopback(name) or name in self.context.settings.hosts)
+        name = host_name(host)
+        return name is not None and (is_loopback(name) or name in self.context.settings.hosts)
 
     def _known_origin(self, origin: str, host: str) -> bool:
         allowed = self.context.settings.cors
@@ -132,36 +129,38 @@ class Guard:
             given = ""
         return hmac.compare_digest(_digest(given.strip().encode("utf-8", "replace")), self._key or b"")
 
-    async def _body(self, scope: Scope, headers: dict[str, str], receive: Receive) -> bytes:
-        """All of the body, in time. Raises ApiError where it is too long, too slow, or JSON that is too deep."""
+    async def _receive(self, body: bytearray, scope: Scope, headers: dict[str, str], receive: Receive) -> None:
+        """Put all of the body into ``body``, in time. Raises ApiError where it is too long, too slow or no JSON."""
         limits = self.context.limits
-        most = int(limits.body_mb * 2**20)
+        most = int((limits.text_mb if scope["path"] in TEXT_ROUTES else limits.body_mb) * 2**20)
         told = headers.get("content-length", "0")
         if headers.get("content-encoding", "identity") != "identity":
             raise ApiError(415, "bodies may not be compressed", "unsupported_encoding")
-        if not told.isdigit() or int(told) > most:
-            raise _too_long(limits)
-        found = bytearray()
+        if not told.isdigit() or len(told) > 15 or int(told) > most:
+            raise _too_long(most)
+        if scope["path"].startswith("/v1/") and scope["method"] == "POST":
+            kind = headers.get("content-type", "").split(";")[0].strip().lower()
+            if kind != "application/json":
+                raise ApiError(415, "send the body as application/json", "unsupported_media_type")
         try:
             async with asyncio.timeout(limits.body_seconds):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise GoneError
-                    found += message.get("body", b"")
-                    if len(found) > most:
-                        raise _too_long(limits)
+                    piece = message.get("body", b"")
+                    body += piece
+                    self._held += len(piece)
+                    if len(body) > most:
+                        raise _too_long(most)
+                    if self._held > limits.bodies_mb * 2**20:
+                        told = "the server is busy: the requests in progress hold too many bytes"
+                        raise ApiError(503, told, "too_many_requests", retry=1)
                     if not message.get("more_body", False):
-                        break
+                        return
         except TimeoutError:
             told = f"the body did not come within {limits.body_seconds:g} seconds"
             raise ApiError(408, told, "slow_client") from None
-        if scope["path"].startswith("/v1/") and scope["method"] == "POST":
-            kind = headers.get("content-type", "").split(";")[0].strip().lower()
-            if kind != "application/json":
-                raise ApiError(415, "send the body as application/json", "unsupported_media_type")
-            check_json(bytes(found), limits)
-        return bytes(found)
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route, metrics = _route(scope), self.context.metrics
@@ -197,29 +196,6 @@ class _Answer:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def check_json(body: bytes, limits: Limits) -> None:
-    """Look at JSON before it is read. Raises ApiError where it is too deep, has too many values, or NaN."""
-    bare = _STRINGS.sub(b"", body)
-    if bare.count(b",") + bare.count(b":") > limits.json_values:
-        raise ApiError(400, f"the body holds more than {limits.json_values:,} values", "json_too_large")
-    depth = 0
-    for seen, found in enumerate(_BRACKETS.finditer(bare)):
-        depth += 1 if found[0] in b"[{" else -1
-        if depth > limits.json_depth:
-            raise ApiError(400, f"the body has lists in lists deeper than {limits.json_depth}", "json_too_deep")
-        if seen > 2 * limits.json_values:
-            raise ApiError(400, f"the body holds more than {limits.json_values:,} values", "json_too_large")
-    if _NO_NUMBER.search(bare):
-        raise ApiError(400, "NaN and Infinity are no JSON", "invalid_json")
-    if _HALF.search(body):
-        try:
-            json.dumps(json.loads(body), ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ApiError(400, "the body holds half a character (a lone surrogate)", "invalid_json") from None
-        except ValueError:
-            return  # it is no JSON, which is told where it is read
-
-
 def _replay(body: bytes, receive: Receive) -> Receive:
     told = False
 
@@ -247,5 +223,13 @@ def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
 
-def _too_long(limits: Limits) -> ApiError:
-    return ApiError(413, f"a body has at most {limits.body_mb} MiB", "body_too_large")
+def host_name(host: str) -> str | None:
+    """The name or address in a Host header, in small letters; None: it is no such header."""
+    if host.count(":") > 1 and not host.startswith("["):  # an IPv6 address without brackets, which has no port
+        host = f"[{host}]"
+    found = _HOST.fullmatch(host)
+    return None if found is None else (found["v6"] or found["name"]).lower()
+
+
+def _too_long(most: int) -> ApiError:
+    return ApiError(413, f"a body here has at most {most / 2**20:g} MiB", "body_too_large")

@@ -8,13 +8,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from rebus.errors import RebusError
 from rebus.serve.errors import NotReadyError
 from rebus.serve.settings import ServeSettings
+from rebus.serve.turns import Turns
 
 if TYPE_CHECKING:
     from rebus.run.predictor import Predictor
@@ -59,8 +59,8 @@ class Served:
         self._scribe: Scribe | None = None
         self._given: Predictor | None = None if isinstance(source, str | Path) else source
         self._thread: threading.Thread | None = None
-        self.desk = ThreadPoolExecutor(1, thread_name_prefix="rebus-desk")  # predictions, vectors, explanations
-        self.aides = ThreadPoolExecutor(2, thread_name_prefix="rebus-aide")  # tokens, pictures, grammars
+        self.desk = Turns(1, "rebus-desk")  # predictions, vectors, explanations
+        self.aides = Turns(2, "rebus-aide")  # tokens, pictures, grammars
 
     def load(self) -> None:
         """Load the model; gives when it is ready.

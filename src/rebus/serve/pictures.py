@@ -1,4 +1,4 @@
-"""Pictures in requests: data URLs and nothing else, looked at before they are decoded.
+"""Pictures in requests: data URLs or bare base64, read as tables read them, and looked at before they are decoded.
 
 No address is ever fetched and no path is ever opened: what is given on is always bytes. What a decoder says of a
 broken picture is never told to the client, as it may speak of this machine.
@@ -6,8 +6,6 @@ broken picture is never told to the client, as it may speak of this machine.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import io
 import re
 from dataclasses import dataclass
@@ -18,15 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.pictures import read_header
-from rebus.errors import PictureError
+from rebus.data.picture_sources import is_base64_picture, is_data_address, picture_bytes
+from rebus.data.pictures import FORMATS, format_of, read_header
+from rebus.errors import PictureError, PictureSizeError
 from rebus.serve.errors import ApiError, invalid
 from rebus.serve.settings import Limits
 
 if TYPE_CHECKING:
     from rebus.run.predictor import Predictor
 
-_HEAD = re.compile(r"data:image/[a-z0-9.+-]{1,40}(;[a-z0-9-]{1,40}=[a-z0-9-]{1,40})?;base64,", re.IGNORECASE)
 _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]{0,20}):")
 MOVING = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")  # formats that may hold several frames
 
@@ -46,61 +44,55 @@ class Picture:
     pixels: NDArray[np.uint8]
 
 
-def check_address(url: str, param: str) -> int:
-    """Where the base64 of a data URL begins. Raises ApiError for any other address, which is not fetched."""
-    head = _HEAD.match(url)
-    if head is None:
-        scheme = _SCHEME.match(url)
-        found = f"an address with '{scheme[1].lower()}:'" if scheme else "no address"
-        if scheme and scheme[1].lower() == "data":
-            found = "another kind of data URL"
-        raise invalid(
-            f"a picture must be a data URL, as data:image/png;base64,...; this is {found}. "
-            "The server fetches nothing and opens no files.",
-            param,
-            "unsupported_picture_address",
-        )
-    return head.end()
+def check_address(url: str, param: str) -> None:
+    """Raise ApiError for a value that is neither a data URL nor base64 of a picture: nothing is fetched or opened."""
+    if is_data_address(url) or is_base64_picture(url):
+        return
+    scheme = _SCHEME.match(url)
+    kind = f"an address with '{scheme[1].lower()}:'" if scheme else "neither an address nor base64 of a picture"
+    if scheme and scheme[1].lower() == "data":
+        kind = f"a data URL that begins with '{url[:40]}'"
+    elif not url.strip():
+        kind = "empty"
+    raise invalid(
+        f"{param}: expected an image as a data URL, such as data:image/png;base64,...; this is {kind}. "
+        "The server fetches nothing and opens no files.",
+        param,
+        "unsupported_picture_address",
+    )
 
 
-def data_url(url: str, param: str) -> bytes:
-    """The bytes in a data URL. Raises ApiError as ``check_address``, and where they are damaged."""
-    start = check_address(url, param)
-    try:
-        content = base64.b64decode(url[start:], validate=True)
-    except (ValueError, binascii.Error):
-        raise invalid("the picture's base64 is damaged", param, "invalid_picture") from None
-    if not content:
-        raise invalid("the picture is empty", param, "invalid_picture")
-    return content
-
-
-def opened(predictor: Predictor, url: str, limits: Limits, param: str) -> Picture:
+def opened(predictor: Predictor, url: str, param: str, limits: Limits) -> Picture:
     """A data URL's picture as a model sees it. Raises ApiError as ``checked``, and where it cannot be decoded."""
-    content = checked(url, limits, param, most=predictor.recipe.data.pixel_budget)
+    content = checked(url, param, limits, most=predictor.recipe.data.pixel_budget)
     try:
         pixels = predictor.open_picture(content, Path(), "the picture")
-    except PictureError:
-        raise unreadable(param) from None
+    except PictureError as error:
+        raise unreadable(content, param, error) from None
     return Picture(content, blake2b(content, digest_size=16).hexdigest(), pixels)
 
 
-def checked(url: str, limits: Limits, param: str, *, most: int = 2**62) -> bytes:
+def checked(url: str, param: str, limits: Limits, *, most: int = 2**62) -> bytes:
     """The bytes of a picture whose header says that it is small enough, still, and of a known format.
 
     Raises:
         ApiError: it is not; nothing was decoded.
     """
-    content, most = data_url(url, param), min(most, limits.pixels)
+    check_address(url, param)
     try:
-        header = read_header(content, pixel_budget=most, where="the picture")
+        content = picture_bytes(url, param) or b""
     except PictureError as error:
-        if error.expected.endswith("pixels"):
-            raise too_large(most, param) from None
-        raise unreadable(param) from None
+        raise invalid(f"{param}: expected {error.expected}; found {error.found}", param, "invalid_picture") from None
+    if not content:
+        raise invalid(f"{param}: the image is empty", param, "invalid_picture")
+    most = min(most, limits.pixels)
+    try:
+        header = read_header(content, pixel_budget=most, where=param)
+    except PictureError as error:
+        raise unreadable(content, param, error) from None
     if header.format in MOVING and frames_beyond(content, header.format, limits.frames):
-        what = "a still picture" if limits.frames == 1 else f"a picture of at most {limits.frames} frames"
-        raise invalid(f"{what} is expected; this one has more frames", param, "too_many_frames")
+        what = "a still image" if limits.frames == 1 else f"an image of at most {limits.frames} frames"
+        raise invalid(f"{param}: expected {what}; this one has more frames", param, "too_many_frames")
     return content
 
 
@@ -122,13 +114,15 @@ def frames_beyond(content: bytes, form: str, most: int) -> bool:
     return True
 
 
-def too_large(most: int, param: str) -> ApiError:
-    """The header promises too many pixels."""
-    return invalid(f"the picture has more than {most:,} pixels; scale it down", param, "picture_too_large")
-
-
-def unreadable(param: str | None = None) -> ApiError:
-    """Whatever a decoder says, this is what the client is told."""
+def unreadable(content: bytes, param: str, error: PictureError) -> ApiError:
+    """Why a picture is refused: its size where the header says it, else nothing that a decoder said."""
+    if isinstance(error, PictureSizeError):
+        return invalid(
+            f"{param}: expected {error.expected}; found {error.width:,} x {error.height:,}. Scale it down",
+            param,
+            "picture_too_large",
+        )
+    told = f"it is {named}" if (named := format_of(content[:16])) else "it is damaged, cut off, or of another format"
     return invalid(
-        "the picture cannot be read: it is damaged, cut off, or of a format that is not read", param, "invalid_picture"
+        f"{param}: the image cannot be read: {told}. {', '.join(FORMATS)} are read", param, "invalid_picture"
     )

@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from rebus.run.predictor import Predictor
 from rebus.serve import pictures
+from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone
 from rebus.serve.errors import invalid, late
 from rebus.serve.schemas import PredictReply, PredictRequest
@@ -25,7 +26,7 @@ Json = dict[str, Any]
 
 def router(context: Context) -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=BodyRoute)
 
     @routes.post(ROUTE, tags=["Rebus"], response_model=PredictReply)
     async def predict(body: PredictRequest, request: Request) -> Response:

@@ -8,19 +8,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
 Probability = Annotated[float, Field(gt=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Stops = str | list[str] | None
+Stops = str | Annotated[list[str], Field(fail_fast=True)] | None
+
+
+def few(most: int) -> BeforeValidator:
+    """Refuse a list or an object with more entries before any of them is looked at."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, list | dict) and len(value) > most:
+            raise PydanticCustomError("too_long", "too many entries", {"max_length": most})
+        return value
+
+    return BeforeValidator(check)
+
+
+Listed = Field(min_length=1, fail_fast=True)  # the first wrong entry ends it: errors of all would cost without bound
+MANY = few(4096)  # far beyond every limit, which is looked at where the request is understood
 
 
 class Body(BaseModel):
     """A request."""
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_unknown_field(cls, value: Any) -> Any:
+        """Keep one of many unknown fields, since each is an error by itself."""
+        if isinstance(value, dict) and len(value) > len(cls.model_fields) + 1:
+            known = {field.alias or name for name, field in cls.model_fields.items()}
+            unknown = next(name for name in value if name not in known)
+            return {name: one for name, one in value.items() if name in known or name == unknown}
+        return value
 
 
 class Open(BaseModel):
@@ -47,7 +73,12 @@ class PicturePart(Body):
     """A part of a message."""
 
     type: Literal["image_url"]
-    image_url: ImageUrl
+    image_url: ImageUrl | Annotated[str, Field(description="The same as {\"url\": ...}.")]
+
+    @property
+    def url(self) -> str:
+        """Where the picture is."""
+        return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
 Part = Annotated[TextPart | PicturePart, Field(discriminator="type")]
@@ -57,7 +88,7 @@ class Message(Body):
     """A turn of a conversation."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(min_length=1)] | None = None
+    content: str | Annotated[list[Part], Listed, MANY] | None = None
     name: str | None = None
     refusal: str | None = None  # what clients send back of an earlier answer
     audio: None = None
@@ -124,7 +155,7 @@ class Written(Body):
     repetition_penalty: Annotated[float, Field(gt=0, le=10)] | None = Field(
         default=None, description="Not in OpenAI's protocol."
     )
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = Field(
+    logit_bias: Annotated[dict[str, float], Field(max_length=0), few(0)] | None = Field(
         default=None, description="Must be empty: it is not supported."
     )
 
@@ -132,18 +163,18 @@ class Written(Body):
 class ChatRequest(Written):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[Message], Listed, MANY]
     max_completion_tokens: Count | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0)] | None = None
     response_format: Format | None = None
-    tools: Annotated[list[JsonValue], Field(max_length=0)] | None = Field(
+    tools: Annotated[list[JsonValue], Field(max_length=0), few(0)] | None = Field(
         default=None, description="Must be empty: the model calls no tools."
     )
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
-    modalities: list[Literal["text"]] | None = None
-    metadata: dict[str, str] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(fail_fast=True)] | None = None
+    metadata: Annotated[dict[str, str], few(64)] | None = None
     store: bool | None = None
     service_tier: str | None = None
     reasoning_effort: str | None = None
@@ -152,13 +183,13 @@ class ChatRequest(Written):
     safety_identifier: str | None = None
 
 
-Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+Ids = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Listed]
 
 
 class CompletionRequest(Written):
     """``POST /v1/completions``."""
 
-    prompt: str | Ids | Annotated[list[str], Field(min_length=1)] | Annotated[list[Ids], Field(min_length=1)]
+    prompt: str | Ids | Annotated[list[str], Listed] | Annotated[list[Ids], Listed]
     echo: bool | None = Field(default=None, description="Give the prompt before its text; not with logprobs.")
     logprobs: Annotated[int, Field(ge=0)] | None = None
     best_of: Count | None = Field(default=None, description="Only the same number as n.")
@@ -175,8 +206,8 @@ class EmbeddingRequest(Body):
     input: (
         str
         | Ids
-        | Annotated[list[str | EmbeddingPart], Field(min_length=1)]
-        | Annotated[list[Ids], Field(min_length=1)]
+        | Annotated[list[str | EmbeddingPart], Listed]
+        | Annotated[list[Ids], Listed]
     )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = Field(default=None, description="Only the model's own number.")
@@ -188,7 +219,7 @@ class PredictRequest(Body):
 
     model: str | None = Field(default=None, max_length=1024)
     task: str | None = Field(default=None, max_length=256, description="One of the model's; none: its first.")
-    rows: Annotated[list[dict[str, JsonValue]], Field(min_length=1)] = Field(
+    rows: Annotated[list[dict[str, JsonValue]], Listed, MANY] = Field(
         description="Column: value. Pictures are data URLs.",
         examples=[[{"question": "What is this?", "picture": "data:image/png;base64,..."}]],
     )

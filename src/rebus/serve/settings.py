@@ -18,6 +18,8 @@ class Limits:
 
     Attributes:
         body_mb: MiB of a request's body.
+        text_mb: MiB of the body of a request that cannot hold pictures.
+        bodies_mb: MiB of all bodies together that are being received or answered; past it 503.
         header_kb: KiB of its first line and headers together.
         header_seconds: until all headers must have come.
         body_seconds: until all of the body must have come.
@@ -42,6 +44,9 @@ class Limits:
         messages: of one conversation.
         json_depth: of lists and objects inside one another.
         json_values: separators of values in a body, so that a small body cannot be a great many of them.
+        json_objects: objects in a body; each costs more to look at than a number.
+        json_escapes: characters written with a backslash.
+        json_bytes: outside strings.
         schema_kb: KiB of a JSON schema that an answer is to follow.
         schema_depth: of that schema.
         pattern_length: characters of a regular expression in it.
@@ -49,6 +54,8 @@ class Limits:
     """
 
     body_mb: int = 32
+    text_mb: int = 8
+    bodies_mb: int = 512
     header_kb: int = 16
     header_seconds: float = 10.0
     body_seconds: float = 30.0
@@ -73,6 +80,9 @@ class Limits:
     messages: int = 512
     json_depth: int = 32
     json_values: int = 200_000
+    json_objects: int = 20_000
+    json_escapes: int = 1_000_000
+    json_bytes: int = 4_194_304
     schema_kb: int = 64
     schema_depth: int = 24
     pattern_length: int = 512

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from rebus.errors import RebusError
+from rebus.errors import RebusError, TextLengthError
 from rebus.generation.engine import End, Token
 from rebus.generation.sampling import Sampling
 from rebus.serve.context import Context
 from rebus.serve.errors import invalid, of_rebus
 from rebus.serve.schemas import Written
 from rebus.serve.writer import Piece, Scribe, Stream
+from rebus.tasks.cuts import refusing
 from rebus.text.tokenizer import Tokenizer
 
 Json = dict[str, Any]
@@ -85,6 +86,23 @@ def fits(ids: Sequence[int], scribe: Scribe, context: Context, param: str, besid
     if len(ids) + beside > most:
         told = f"the prompt has {len(ids) + beside} tokens; the model reads at most {most}"
         raise invalid(told, param, "context_length_exceeded")
+
+
+@contextmanager
+def uncut(param: str, find: Callable[[str], str] | None = None) -> Iterator[None]:
+    """A text with more tokens than the model reads raises ApiError in this block.
+
+    Args:
+        param: the field that holds the text.
+        find: gives the field, where there are several.
+    """
+    try:
+        with refusing():
+            yield
+    except TextLengthError as error:
+        where = param if find is None else find(error.text)
+        told = f"{where}: the text has {error.tokens:,} tokens; the model reads at most {error.most:,}"
+        raise invalid(told, where, "context_length_exceeded") from None
 
 
 def reason(end: End) -> str:

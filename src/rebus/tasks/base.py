@@ -23,6 +23,7 @@ from rebus.models.vlm import HeadSpec
 from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts
+from rebus.tasks.cuts import counting, cut
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
 from rebus.text.tokenizer import Tokenizer
 
@@ -112,10 +113,12 @@ class Codec:
     picture_id: int | None = None
 
     def read(self, text: str) -> list[int]:
-        """Ids for the text tower, cut to ``max_length``, never empty."""
+        """Ids for the text tower, cut to ``max_length`` with ``cuts.cut``, never empty."""
         if self.reader is not None:
-            return list(self.reader.encode(text))[: self.max_length] or [self.reader.unknown_id]
-        return self.tokenizer.encode_for_reading(text, self.max_length) or [self.tokenizer.eos_id]
+            return cut(list(self.reader.encode(text)), self.max_length, text, "start") or [self.reader.unknown_id]
+        before, after = self.tokenizer.frame
+        room = max(self.max_length - len(before) - len(after), 0)
+        return [*before, *cut(self.tokenizer.encode(text), room, text, "start"), *after] or [self.tokenizer.eos_id]
 
 
 class Task(ABC):
@@ -332,10 +335,30 @@ class Task(ABC):
         return values[next(role for role in reversed(self.roles) if self.roles[role].required)][row]
 
 
+def cut_notes(task: Task, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    """How many of the rows that a text tower reads hold a text that is cut."""
+    count = 0
+    for row in rows:
+        # A token is at least one byte long, so that most texts need not be looked at.
+        long = [text for text in task.texts(values, [row]) if len(text.encode()) > codec.max_length - 8]
+        with counting() as cuts:
+            for text in long:
+                codec.read(text)
+        count += bool(cuts.texts)
+    if not count:
+        return []
+    told = f"task {task.name}: {count} of {len(rows)} rows hold a text of more than {codec.max_length} tokens"
+    return [f"{told}, of which the start is read; otherwise: --set text.max_length=TOKENS"]
+
+
 class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
     inputs = ("picture", "text")
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many texts are cut."""
+        return [*super().notes(values, rows, codec), *cut_notes(self, values, rows, codec)]
 
     @abstractmethod
     def target(self, values: Values, row: int) -> NDArray[Any]:

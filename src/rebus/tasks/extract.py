@@ -26,6 +26,7 @@ from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.cuts import cut
 from rebus.tasks.metrics.extraction import extract_scores, extract_statistics
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.words import words
@@ -109,7 +110,8 @@ class Extract(WordsTask):
         alone = codec.tokenizer.eos_id if codec.reader is None else codec.reader.unknown_id
         after_question = after or [alone]
         room = codec.max_length - len(before or [alone]) - len(after_question) - len(after)
-        asked = list(reader.encode(as_text(values["question"][row])))[: max(room // 2, 0)]
+        question = as_text(values["question"][row])
+        asked = cut(list(reader.encode(question)), max(room // 2, 0), question, "end")
         asked = [*(before or [alone]), *asked, *after_question]
         room = max(codec.max_length - len(asked) - len(after), 1)
         pieces = pieces_of(codec, units, most=max(1, min(32, room)))

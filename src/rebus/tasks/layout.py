@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rebus.data.messages import Message, answered, is_learned
 from rebus.tasks.base import Codec
+from rebus.tasks.cuts import cut, report
 from rebus.tasks.metrics.words import has_cjk
 
 
@@ -66,7 +67,9 @@ def own_turns(codec: Codec) -> bool:
 
 
 def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") -> list[int]:
-    """What the model is given to go on from; contents are cut to ``codec.max_length`` tokens each.
+    """What the model is given to go on from.
+
+    Of a turn with more than ``codec.max_length`` tokens the end is kept, since a question stands there; see ``cuts``.
 
     Raises:
         DataError: the template refuses the messages. RunError: the tokenizer has no turns.
@@ -74,7 +77,8 @@ def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") 
     tokenizer = codec.tokenizer
     if layout == "plain":
         picture = codec.picture if any(turn.get("shown") for turn in messages) else ()
-        return opened([*picture, *tokenizer.encode(plain_text(messages))[-codec.max_length :]], codec)
+        text = plain_text(messages)
+        return opened([*picture, *cut(tokenizer.encode(text), codec.max_length, text, "end")], codec)
     if own_turns(codec):
         return [*_begin(codec), *(one for turn in messages for one in _turn_ids(turn, codec)), tokenizer.assistant_id]
     return _chat([_cut(turn, codec) for turn in messages], codec, prompt=True)
@@ -101,7 +105,7 @@ def answer_ids(messages: Sequence[Message], answer: str, codec: Codec, layout: s
         whole = _chat([*asked, _cut({"role": "assistant", "content": answer}, codec)], codec)
         if whole[: len(prompt)] == prompt and len(whole) > len(prompt):
             return whole[len(prompt) :]
-    return [*tokenizer.encode(answer)[: codec.max_length], tokenizer.eos_id]
+    return [*cut(tokenizer.encode(answer), codec.max_length, answer, "start"), tokenizer.eos_id]
 
 
 def continuation_ids(context: str, continuation: str, codec: Codec) -> list[int]:
@@ -111,8 +115,8 @@ def continuation_ids(context: str, continuation: str, codec: Codec) -> list[int]
     before = tokenizer.encode(context)
     whole = tokenizer.encode(context + joined)
     if context and whole[: len(before)] == before and len(whole) > len(before):
-        return whole[len(before) :][: codec.max_length]
-    return tokenizer.encode(joined)[: codec.max_length]
+        return cut(whole[len(before) :], codec.max_length, continuation, "start")
+    return cut(tokenizer.encode(joined), codec.max_length, continuation, "start")
 
 
 def joint(context: str, continuation: str) -> str:
@@ -138,13 +142,13 @@ def conversation(turns: Sequence[Message], codec: Codec, *, picture: bool = Fals
     inside = codec.picture if any(turn.get("shown") for turn in kept) else ()
     most = longest(codec) + 1 + len(inside)
     if len(laid.ids) > most:  # one exchange alone is longer: its beginning goes, what begins every text stays
+        report("\n".join(turn["content"] for turn in kept), len(laid.ids), most)
         head = len(_begin(codec)) if own_turns(codec) else 0
         head = max(head, _after(laid.ids, inside)) if inside else head  # and so does the picture
         head = min(head, most)
-        tail = most - head
-        cut = len(laid.ids) - tail
-        laid.ids = laid.ids[:head] + laid.ids[cut:]
-        laid.learned = laid.learned[:head] + laid.learned[cut:]
+        rest = len(laid.ids) - (most - head)
+        laid.ids = laid.ids[:head] + laid.ids[rest:]
+        laid.learned = laid.learned[:head] + laid.learned[rest:]
     return laid
 
 
@@ -155,9 +159,12 @@ def newest(turns: Sequence[Message], codec: Codec, most: int) -> list[Message]:
     if sum(len(turn["content"].encode()) + 2 for turn in kept) <= spare:  # a token is at least a byte
         return kept
     lengths = [min(len(codec.tokenizer.encode(turn["content"])), codec.max_length) + 2 for turn in kept]
-    while sum(lengths) > spare and (cut := _oldest(kept)):
-        for place in sorted(cut, reverse=True):
+    whole = sum(lengths)
+    while sum(lengths) > spare and (oldest := _oldest(kept)):
+        for place in sorted(oldest, reverse=True):
             del kept[place], lengths[place]
+    if len(kept) < len(turns):
+        report("\n".join(turn["content"] for turn in turns), whole, spare)
     return kept
 
 
@@ -184,7 +191,13 @@ def _turn_ids(turn: Message, codec: Codec) -> list[int]:
     speaker = {"user": tokenizer.user_id, "assistant": tokenizer.assistant_id, "system": tokenizer.system_id}
     end = [tokenizer.eos_id] if turn["role"] == "assistant" else []
     picture = codec.picture if turn.get("shown") else ()
-    return [speaker[turn["role"]], *picture, *tokenizer.encode(turn["content"])[: codec.max_length], *end]
+    return [speaker[turn["role"]], *picture, *_kept(turn, codec), *end]
+
+
+def _kept(turn: Message, codec: Codec) -> list[int]:
+    """The ids of a turn's text: of a long answer the start, of a long question the end."""
+    content, keep = str(turn["content"]), "start" if turn["role"] == "assistant" else "end"
+    return cut(codec.tokenizer.encode(content), codec.max_length, content, keep)  # type: ignore[arg-type]
 
 
 def _own(turns: Sequence[Message], codec: Codec) -> Laid:
@@ -199,19 +212,19 @@ def _own(turns: Sequence[Message], codec: Codec) -> Laid:
 
 def _foreign(turns: Sequence[Message], codec: Codec) -> Laid:
     """By another project's template: an answer is what it adds to the prompt before it."""
-    cut = [_cut(turn, codec) for turn in turns]
-    whole = _chat(cut, codec)
+    cuts = [_cut(turn, codec) for turn in turns]
+    whole = _chat(cuts, codec)
     learned = [False] * len(whole)
     for place, turn in enumerate(turns):
         if not is_learned(turn):
             continue
-        prompt, upto = _chat(cut[:place], codec, prompt=True), _chat(cut[: place + 1], codec)
+        prompt, upto = _chat(cuts[:place], codec, prompt=True), _chat(cuts[: place + 1], codec)
         if whole[: len(upto)] == upto and upto[: len(prompt)] == prompt:
             learned[len(prompt) : len(upto)] = [True] * (len(upto) - len(prompt))
     if not any(learned):  # a template that writes earlier turns another way once there are later ones
         last = answered(list(turns))
         if last is not None:
-            prompt = _chat(cut[:last], codec, prompt=True)
+            prompt = _chat(cuts[:last], codec, prompt=True)
             said = answer_ids(list(turns[:last]), str(turns[last]["content"]), codec)
             return Laid(prompt + said, [False] * len(prompt) + [True] * len(said))
     return Laid(whole, learned)
@@ -220,9 +233,8 @@ def _foreign(turns: Sequence[Message], codec: Codec) -> Laid:
 def _cut(turn: Message, codec: Codec) -> Message:
     """A turn whose text is at most ``max_length`` tokens long, in the words that templates know."""
     content = str(turn["content"])
-    ids = codec.tokenizer.encode(content) if len(content.encode()) > codec.max_length else []
-    if len(ids) > codec.max_length:
-        content = codec.tokenizer.decode(ids[: codec.max_length]).rstrip("\ufffd")
+    if len(content.encode()) > codec.max_length and len(codec.tokenizer.encode(content)) > codec.max_length:
+        content = codec.tokenizer.decode(_kept(turn, codec)).strip("\ufffd")
     if turn.get("shown") and codec.picture:
         return {"role": turn["role"], "content": [{"type": "image"}, {"type": "text", "text": content}]}
     return {"role": turn["role"], "content": content}

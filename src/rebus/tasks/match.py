@@ -23,7 +23,7 @@ from rebus.data.measures import as_yes
 from rebus.errors import DataError
 from rebus.models.pairs import can_draw
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing
 from rebus.tasks.contrast import belonging, caption_key, gumbel, picture_key
 from rebus.tasks.metrics.classification import auroc, average_precision
@@ -212,7 +212,7 @@ class Match(PairTask):
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """How many texts are another picture's as well, where wrong pairs are drawn; none where the table has them."""
-        return [] if self.labelled else super().notes(values, rows, codec)
+        return cut_notes(self, values, rows, codec) if self.labelled else super().notes(values, rows, codec)
 
     def _judged(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]

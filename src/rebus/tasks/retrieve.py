@@ -22,7 +22,7 @@ from torch.nn import functional
 from rebus.errors import DataError
 from rebus.models.pairs import Pairs
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, TaskScore, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, picture_key, spared_cross_entropy
 from rebus.tasks.metrics.intervals import Statistic
@@ -123,8 +123,9 @@ class PairTask(Task):
         for picture, key in said:
             pictures_of[key].add(picture)
         twice = sum(len(pictures_of[key]) > 1 for _, key in said)
+        long = cut_notes(self, values, rows, codec)
         if not twice:
-            return []
+            return long
         told = (
             f"task {self.name}: {twice} of {len(said)} training texts are also a text of another picture; "
             "such pairs are never taken for wrong ones"
@@ -132,7 +133,7 @@ class PairTask(Task):
         if twice > MANY * len(said):
             told += ", but they teach little: write texts that tell pictures apart, or take them as labels"
             told += " (--task classify)"
-        return [told]
+        return [told, *long]
 
 
 @TASKS.register("retrieve")

@@ -23,7 +23,7 @@ from rebus import recipe
 from rebus.data.cells import number
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
 from rebus.tasks.metrics.intervals import Statistic, mean_of
@@ -77,6 +77,10 @@ class Similar(Comparing, Task):
         """All texts."""
         columns = [values[role] for role in TEXTS if role in values]
         return [as_text(column[row]) for row in rows for column in columns if not missing(column[row])]
+
+    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """How many texts are cut."""
+        return cut_notes(self, values, rows, codec)
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """Two or three texts a row; each has a number by which equal texts are known."""

@@ -32,6 +32,7 @@ from rebus.text.stream import StreamDecoder
 
 MASK = "<|mask|>"  # only in tokenizers that were trained for guessing masked words
 SMALLEST = 256 + len(SPECIAL_TOKENS)
+LONG_TEXT = 2000  # characters
 LM_PATTERN: Pattern = "qwen2"  # of language models: llama.cpp then cuts as we do
 
 
@@ -283,6 +284,8 @@ class Tokenizer:
             allow_special: read ``<|eos|>`` and the like as the special tokens. Never for text from a user.
         """
         backend = self._parsing if allow_special else self._plain
+        if len(text) > LONG_TEXT:  # the library lets go of the interpreter in batches alone
+            return list(backend.encode_batch_fast([clean(text)], add_special_tokens=False)[0].ids)
         return list(backend.encode(clean(text), add_special_tokens=False).ids)
 
     def normalise(self, text: str) -> str:

@@ -1,0 +1,200 @@
+"""A request's body as the object that a route is given, or one plain sentence about the first thing that is wrong.
+
+A body is measured in portions before it is parsed, so that parsing and validating have an upper bound: no single call
+holds the interpreter for more than some tens of milliseconds, whatever a client sends. Nothing here knows a model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
+from starlette.requests import Request
+from starlette.responses import Response
+
+from rebus.errors import nearest
+from rebus.serve.context import Context
+from rebus.serve.errors import ApiError, invalid
+from rebus.serve.settings import Limits
+from rebus.serve.turns import once
+
+M = TypeVar("M", bound=BaseModel)
+PORTION = 2**15  # bytes that are measured at once
+SMALL = 2**14  # bytes of a body that is read where it arrives; a longer one is read by a thread
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_LEVEL = np.zeros(256, dtype=np.int8)
+_LEVEL[[ord("["), ord("{")]], _LEVEL[[ord("]"), ord("}")]] = 1, -1
+_HALF = ("surrogate", "end of hex escape")  # what the parser says of half a character
+_SHAPES = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "an object",
+    "model_type": "an object",
+    "model_attributes_type": "an object",
+}
+_HINTS = {
+    "input_text": 'write {"type": "text", "text": "..."}',
+    "input_image": 'write {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
+    "image": 'write {"type": "image_url", "image_url": {"url": "data:image/png;base64,..."}}',
+}
+
+
+def read_body(body: bytes, model: type[M], limits: Limits) -> M:
+    """A body as a route's object. Raises ApiError as ``read_json``, and where it is not such an object."""
+    value = read_json(body, limits)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise refusal(error.errors(include_url=False, include_context=True), value) from None
+
+
+def read_json(body: bytes, limits: Limits) -> Any:
+    """The value that JSON stands for. Raises ApiError where it is too large or too deep, or no JSON."""
+    measure_json(body, limits)
+    try:
+        return from_json(body, allow_inf_nan=False, cache_strings="none")
+    except ValueError as error:
+        why = "the body is no JSON"
+        if any(words in str(error) for words in _HALF):
+            why = "the body holds half a character (a lone surrogate)"
+        place = re.search(r"line \d+ column \d+", str(error))
+        raise ApiError(400, why + (f": {place[0]}" if place else ""), "invalid_json") from None
+
+
+def measure_json(body: bytes, limits: Limits) -> None:
+    """Look through a body in portions. Raises ApiError where parsing it could take long."""
+    inside, rest = False, b""  # of a string; a backslash whose character is in the next portion
+    depth = values = objects = escapes = bare = 0
+    for start in range(0, len(body), PORTION):
+        portion = rest + body[start : start + PORTION]
+        rest = b""
+        if inside and b'"' not in portion and b"\\" not in portion:
+            continue  # the inside of a long string, as a picture's base64
+        if b"\\" in portion:
+            portion, count = _ESCAPE.subn(b"", portion)
+            escapes += count
+            if portion.endswith(b"\\"):
+                portion, rest = portion[:-1], b"\\"
+        parts = portion.split(b'"')
+        outside = b"".join(parts[1 if inside else 0 :: 2])
+        inside ^= len(parts) % 2 == 0
+        levels = np.cumsum(_LEVEL[np.frombuffer(outside, dtype=np.uint8)], dtype=np.int64)
+        deepest = depth + int(levels.max(initial=0))
+        depth += int(levels[-1]) if len(levels) else 0
+        opened = outside.count(b"{")
+        objects, bare = objects + opened, bare + len(outside)
+        values += max(outside.count(b",") + outside.count(b":") + outside.count(b"["), len(parts) // 4) + opened
+        if deepest > limits.json_depth:
+            raise ApiError(400, f"the body has lists in lists deeper than {limits.json_depth}", "json_too_deep")
+        for number, most, what in (
+            (values, limits.json_values, "values"),
+            (objects, limits.json_objects, "objects"),
+            (escapes, limits.json_escapes, "escaped characters"),
+            (bare, limits.json_bytes, "bytes outside strings"),
+        ):
+            if number > most:
+                raise ApiError(400, f"the body holds more than {most:,} {what}", "json_too_large")
+
+
+def refusal(errors: Sequence[ErrorDetails], value: Any) -> ApiError:
+    """What is wrong with a body, as one sentence that begins with the place.
+
+    Where a value may be of several kinds, each kind has an error: the one that looked deepest is about the kind that
+    the client meant.
+    """
+    chosen = max(errors, key=lambda one: (len(_path(one, value)[0]), one["type"] not in _EXPECTED))
+    place, found = _path(chosen, value)
+    name = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in place).lstrip(".")
+    words = _words(chosen, [one for one in errors if _path(one, value)[0] == place], found)
+    return invalid(f"{name[:200] or 'the body'}: {words}", name[:200] or None, chosen["type"])
+
+
+def _path(error: ErrorDetails, value: Any) -> tuple[list[int | str], Any]:
+    """An error's place without the names of the kinds that were tried, and what stands there."""
+    place: list[int | str] = []
+    for one in error["loc"]:
+        if (isinstance(value, Mapping) and one in value) or (
+            isinstance(value, list) and isinstance(one, int) and one < len(value)
+        ):
+            place, value = [*place, one], value[one]  # type: ignore[index]
+    if error["type"] == "missing":
+        place.append(error["loc"][-1])
+    return place, value
+
+
+def _words(error: ErrorDetails, same: Sequence[ErrorDetails], found: Any) -> str:
+    kind, context = error["type"], error.get("ctx") or {}
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        return "there is no such field here"
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        tag = str(found.get("type"))[:64] if isinstance(found, Mapping) and "type" in found else None
+        wanted = re.findall(r"'(\w+)'", str(context.get("expected_tags", "")))
+        if tag is None:
+            return "expected an object with a 'type'" + f" of {' or '.join(wanted)}" * bool(wanted)
+        hint = _HINTS.get(tag) or nearest(tag, wanted)
+        return f"expected the type {' or '.join(map(repr, wanted))}, received '{tag}'; {hint}"
+    if kind == "too_short":
+        return "expected at least one entry, received none"
+    if kind == "too_long":
+        if not context.get("max_length"):
+            return "must be empty: it is not supported"
+        return f"expected at most {context.get('max_length', 0)} entries, received {len(found)}"
+    expected = list(dict.fromkeys(_EXPECTED[one["type"]] for one in same if one["type"] in _EXPECTED))
+    if expected:
+        return f"expected {' or '.join(expected)}, received {_shape(found)}"
+    return str(error["msg"])[:1].lower() + str(error["msg"])[1:]
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, list | dict) and not value:
+        return "an empty list" if isinstance(value, list) else "an empty object"
+    return _SHAPES.get(type(value), f"the number {str(value)[:32]}")
+
+
+class BodyRoute(APIRoute):
+    """A route whose body is validated by ``read_body``, in a thread if it is long, instead of in the event loop."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """FastAPI's handler, given the body's object."""
+        handler = super().get_route_handler()
+        if self.body_field is None:
+            return handler
+        model = self.body_field.field_info.annotation
+        assert isinstance(model, type) and issubclass(model, BaseModel)  # noqa: S101, PT018 - as our routes are written
+
+        async def handle(request: Request) -> Response:
+            context: Context = request.app.state.context
+            content = await request.body()
+            if len(content) <= SMALL:
+                body = read_body(content, model, context.limits)
+            else:
+                body = await context.in_turn(context.readers, once(read_body, content, model, context.limits), request)
+            return await handler(_Read(request.scope, request.receive, body))
+
+        return handle
+
+
+class _Read(Request):
+    """A request whose body was read."""
+
+    def __init__(self, scope: Any, receive: Any, value: BaseModel) -> None:
+        super().__init__(scope, receive)
+        self._value = value
+
+    async def body(self) -> bytes:
+        return b"read"
+
+    async def json(self) -> Any:
+        return self._value
