@@ -10,7 +10,7 @@ import pytest
 from rebus.generation.sampling import Sampling
 from rebus.run.predictor import Predictor
 from tiny_checkpoints import write_bert, write_checkpoint
-from tiny_server import COLOURS, Running, as_url, running, square, write_run
+from tiny_server import COLOURS, Running, as_url, running, shown, square, write_run
 
 
 @pytest.fixture(scope="module")
@@ -94,18 +94,31 @@ def test_a_chat_with_a_model_that_answers_is_a_question(tmp_path: Path, fusion: 
         assert made.chat("What colour is the square?").json()["choices"][0]["message"]["content"] == blind
 
 
-def test_the_last_text_and_the_last_picture_count(answering: Running, offline: Predictor) -> None:
-    first, last = as_url(square("red")), as_url(square("blue"))
-    parts = [{"type": "image_url", "image_url": {"url": url}} for url in (first, last)]
+def test_the_last_text_counts_and_the_one_image_wherever_it_stands(answering: Running, offline: Predictor) -> None:
     messages = [
         {"role": "system", "content": "Be short."},
-        {"role": "user", "content": [{"type": "text", "text": "Something else."}, *parts]},
+        shown("Something else.", as_url(square("blue"))),
         {"role": "assistant", "content": "red"},
         {"role": "user", "content": "What colour is the square?"},
     ]
     told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages}).json()
     expected = offline.ask(square("blue"), "What colour is the square?").value
     assert told["choices"][0]["message"]["content"] == expected
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_two_images_are_refused_in_either_order(answering: Running, together: bool) -> None:
+    """No answer that depends on one of them alone: it would change when they are swapped, and nobody would know why."""
+    urls = [as_url(square("red")), as_url(square("blue"))]
+    for pair in (urls, urls[::-1]):
+        messages = [shown("Which?", *pair)] if together else [shown("One.", pair[0]), shown("Which?", pair[1])]
+        told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages})
+        error = told.json()["error"]
+        assert (told.status_code, error["code"]) == (400, "too_many_images")
+        assert error["param"] == (
+            "messages[0].content[1].image_url" if together else "messages[1].content[0].image_url"
+        )
+        assert "2 were sent" in error["message"]
 
 
 def test_a_picture_alone_is_captioned(answering: Running, offline: Predictor) -> None:

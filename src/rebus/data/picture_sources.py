@@ -22,7 +22,6 @@ from typing import IO
 from rebus.errors import PictureError
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_\-\s]+={0,2}\s*")
 SIGNATURES = (
     b"\x89PNG",
     b"\xff\xd8\xff",
@@ -37,6 +36,9 @@ SIGNATURES = (
     b"P6",
 )
 _SHORTEST_BASE64 = 32
+_PORTION = 2**20  # characters of base64 that are decoded at once
+_PLAIN, _SPACE = bytes.maketrans(b"-_", b"+/"), b" \t\r\n\v\f"
+_WRONG = re.compile(r"[^A-Za-z0-9+/_\-=\s]")
 _MEMBER = re.compile(r"(.+\.tar)#(\d{1,18})\+(\d{1,18})/(.+)", re.S)
 
 
@@ -95,9 +97,9 @@ def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
         raise PictureError(
             where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out"
         )
-    if value[:5].lower() == "data:":
+    if is_data_address(value):
         head, comma, body = value.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
+        if not comma or not head.rstrip().lower().endswith(";base64"):
             raise PictureError(
                 where or "a picture",
                 "an address like 'data:image/png;base64,...'",
@@ -106,6 +108,11 @@ def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
             )
         return _decode_base64(body, where)
     return _decode_base64(value, where) if is_base64_picture(value) else None
+
+
+def is_data_address(value: str) -> bool:
+    """Whether text is a ``data:`` address."""
+    return value[:64].lstrip()[:5].lower() == "data:"
 
 
 def is_base64_picture(value: str) -> bool:
@@ -192,13 +199,29 @@ def _below(value: str, root: Path, where: str) -> Path:
 
 
 def _decode_base64(text: str, where: str) -> bytes:
-    tidy = "".join(text.split()).replace("-", "+").replace("_", "/")
+    """Base64 in either alphabet, with or without padding and white space.
+
+    It is decoded in portions, as one call over a large picture would hold up every other thread.
+    """
+    out, rest, ended = bytearray(), b"", False
     try:
-        return base64.b64decode(tidy + "=" * (-len(tidy) % 4), validate=True)
+        for start in range(0, len(text), _PORTION):
+            letters = rest + text[start : start + _PORTION].encode("ascii").translate(_PLAIN, _SPACE)
+            whole = len(letters) - len(letters) % 4
+            portion, rest = letters[:whole], letters[whole:]
+            if ended and letters:
+                raise binascii.Error("text after the padding")
+            ended = portion.endswith(b"=")
+            out += binascii.a2b_base64(portion, strict_mode=True)
+        if rest:
+            out += binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True)
     except (ValueError, binascii.Error) as error:
+        wrong = _WRONG.search(text)
+        told = f"holds {wrong[0]!r} at character {wrong.start() + 1:,}" if wrong else str(error).lower()
         raise PictureError(
-            where or "a picture", "valid base64", f"text that is not ({error})", "encode the picture again"
+            where or "a picture", "valid base64", f"text that {told}", "encode the picture again"
         ) from error
+    return bytes(out)
 
 
 def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> PictureError:

@@ -18,10 +18,11 @@ from PIL import Image, ImageColor
 
 from rebus.data import jpeg as jpeg_files
 from rebus.data.picture_sources import Opened, open_picture, shown
-from rebus.errors import PictureError
+from rebus.errors import PictureError, PictureSizeError
 
 Array = npt.NDArray[np.uint8]
 PIXEL_BUDGET = 50_000_000
+SIDE_BUDGET = 65_535  # pixels of the longer side: what a JPEG can have, and what can be scaled at little cost
 # Vector and document formats (EPS, PSD, FITS, PDF...) run interpreters or have no agreed picture: not opened.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "TGA")
 _PLUGINS = ("Png", "Jpeg", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Ico", "Avif", "Tga")
@@ -143,12 +144,12 @@ def _identify(opened: Opened, budget: int) -> Image.Image:
         if name == "ICO":
             _refuse_large_inside(opened, budget)
         image = _read(reader, opened.file, opened, name)
-        _refuse_large(image, opened, budget)
+        _refuse_large(image.width, image.height, opened, budget)
         return image
     raise PictureError(
         opened.where,
         f"a picture in one of the formats {', '.join(FORMATS)}",
-        f"{opened.what}, which is {_guess(prefix)}",
+        f"{opened.what}, which is {format_of(prefix) or f'no picture (it begins with {shown(prefix[:8])})'}",
         "convert it to PNG or JPEG",
     )
 
@@ -171,13 +172,18 @@ def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Imag
     return image
 
 
-def _refuse_large(image: Image.Image, opened: Opened, budget: int) -> None:
-    if image.width * image.height > budget:
-        raise PictureError(
+def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: str = "") -> None:
+    """Raise PictureSizeError where a header promises too much: pixels, or a side that no model can make use of."""
+    if width * height > budget or max(width, height) > SIDE_BUDGET:
+        few = width * height <= budget
+        do = "scale it down" if few else "scale it down, or raise the limit with --set data.pixel_budget=N"
+        raise PictureSizeError(
             opened.where,
-            f"at most {budget:,} pixels",
-            f"{opened.what} of {image.width} x {image.height} = {image.width * image.height:,}",
-            "scale it down, or raise the limit with --set data.pixel_budget=N if you trust the file",
+            f"at most {SIDE_BUDGET:,} pixels a side" if few else f"at most {budget:,} pixels",
+            f"{opened.what}{what} of {width} x {height} = {width * height:,}",
+            do + ("" if few else " if you trust the file"),
+            width,
+            height,
         )
 
 
@@ -187,13 +193,7 @@ def _refuse_large_inside(opened: Opened, budget: int) -> None:
     content = opened.file.read()
     for start in (match.end() for match in re.finditer(rb"\x89PNG\r\n\x1a\n....IHDR", content, re.DOTALL)):
         width, height = int.from_bytes(content[start : start + 4]), int.from_bytes(content[start + 4 : start + 8])
-        if width * height > budget:
-            raise PictureError(
-                opened.where,
-                f"at most {budget:,} pixels",
-                f"{opened.what}, an icon that holds {width} x {height} = {width * height:,}",
-                "save it as PNG at a smaller size",
-            )
+        _refuse_large(width, height, opened, budget, ", an icon that holds a PNG")
 
 
 def _fast(opened: Opened, near: int | None, budget: int) -> Array | None:
@@ -253,7 +253,8 @@ def _words(error: Exception) -> str:
     return " ".join(str(error).split())[:120] or type(error).__name__
 
 
-def _guess(prefix: bytes) -> str:
+def format_of(prefix: bytes) -> str:
+    """What a file of a format that is not read is, by its first bytes; empty: unknown."""
     known = (
         (b"%!PS", "EPS"),
         (b"8BPS", "PSD"),
@@ -268,6 +269,4 @@ def _guess(prefix: bytes) -> str:
     head = prefix.lstrip()
     if prefix[4:8] == b"ftyp":
         return "HEIC or a video"
-    return next(
-        (name for mark, name in known if head.startswith(mark)), f"no picture (it begins with {shown(prefix[:8])})"
-    )
+    return next((name for mark, name in known if head.startswith(mark)), "")

@@ -42,8 +42,14 @@ def scale_and_cut(array: Array, size: int, fit: str, background: str, resample: 
     else:
         scale = size / max(height, width)
         high, wide = max(1, round(height * scale)), max(1, round(width * scale))
-    if (high, wide) != (height, width):
-        filter = Image.Resampling[resample.upper()]
+    filter = Image.Resampling[resample.upper()]
+    if high * wide > _MOST**2:  # of a long strip only the middle is made
+        middle_high, middle_wide = min(high, size), min(wide, size)
+        upper, start = (high - middle_high) // 2 * height / high, (wide - middle_wide) // 2 * width / wide
+        box = (start, upper, start + middle_wide * width / wide, upper + middle_high * height / high)
+        high, wide = middle_high, middle_wide
+        array = np.array(Image.fromarray(array).resize((wide, high), filter, box=box), dtype=np.uint8)
+    elif (high, wide) != (height, width):
         array = np.array(Image.fromarray(array).resize((wide, high), filter), dtype=np.uint8)
     top, left = (high - size) // 2, (wide - size) // 2
     if top >= 0 and left >= 0:

@@ -25,7 +25,19 @@ from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
 from rebus.serve.schemas import ChatReply, ChatRequest, Message, PicturePart
 from rebus.serve.sse import streamed
-from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of, token_names, uncut
+from rebus.serve.texts import (
+    Json,
+    Meter,
+    Whole,
+    fits,
+    gather,
+    identifier,
+    reason,
+    sampling_of,
+    stops_of,
+    token_names,
+    uncut,
+)
 from rebus.serve.turns import Portions, once
 from rebus.serve.writer import Order, Scribe, Stream
 from rebus.tasks.base import Values
@@ -57,7 +69,7 @@ def router(context: Context) -> APIRouter:
         try:
             texts = await unless_gone(request, gather(stream, meter))
             told = once(_whole, body, head, scribe, texts, meter)
-            return answer(await context.by_aide(told, request, body.user))
+            return answer(await context.in_turn(context.readers, told, request, body.user))
         finally:
             stream.close()
 
@@ -139,7 +151,7 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
         pictures.check_address(address, where)
     if len(shown) > 1:
         places = ", ".join(where for _, where in shown[:4]) + ("" if len(shown) <= 4 else ", ...")
-        told = f"the model sees one image in a request; {len(shown)} were sent ({places}): send the one that is asked about"
+        told = f"the model sees one image in a request; {len(shown)} were sent ({places}): send the one to look at"
         raise invalid(told, shown[1][1], "too_many_images")
     return turns, shown[0] if shown else None
 

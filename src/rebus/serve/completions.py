@@ -68,7 +68,7 @@ def router(context: Context) -> APIRouter:
             return streamed(told.chunks(head), close)
         try:
             texts = await unless_gone(request, told.texts())
-            return answer(await context.by_aide(once(told.whole, head, texts), request, body.user))
+            return answer(await context.in_turn(context.readers, once(told.whole, head, texts), request, body.user))
         finally:
             close()
 

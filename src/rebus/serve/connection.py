@@ -1,4 +1,8 @@
-"""Connections that send their headers slowly, or are too many, are closed; uvicorn's own waits without end."""
+"""Connections that send their headers slowly, or are too many, are closed; uvicorn's own waits without end.
+
+What is read at once is kept small until a request says its length: a body in chunks of a byte each costs the event loop
+much more than its size.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+READ = 4096  # bytes read at once of headers and of bodies in chunks
+READ_WHOLE = 2**18  # of bodies whose length is known
 
 
 def patient(seconds: float, most: int) -> type[H11Protocol]:
@@ -18,6 +25,7 @@ def patient(seconds: float, most: int) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._read_at_once(READ)
             if len(self.connections) > most:
                 transport.close()
             else:
@@ -33,10 +41,17 @@ def patient(seconds: float, most: int) -> type[H11Protocol]:
                 self._wait()  # the beginning of a next request
             else:
                 self._stop()
+                if any(name == b"content-length" for name, _ in self.headers):
+                    self._read_at_once(READ_WHOLE)
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
+            self._read_at_once(READ)
             self._stop()  # idle connections are uvicorn's to close
+
+        def _read_at_once(self, most: int) -> None:
+            if hasattr(self.transport, "max_size"):  # asyncio's own
+                self.transport.max_size = most
 
         @property
         def _between(self) -> bool:

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
@@ -50,7 +50,7 @@ class Context:
         self.settings, self.served, self.metrics = settings, served, metrics
         self.connections: Callable[[], int] = lambda: 0  # how many are open; whoever runs the server says
         self._waiting = 0
-        self.readers = Turns(1, "rebus-reader")  # of long bodies
+        self.readers = Turns(1, "rebus-reader")  # of long bodies, and of answers
 
     @property
     def limits(self) -> Limits:
@@ -102,25 +102,35 @@ class Context:
             raise BusyError()
         self._waiting += 1
         try:
-            return await self.in_turn(self.model().desk, work, request, user)
+            return await self.in_turn(self._there.desk, work, request, user)
         finally:
             self._waiting -= 1
 
     async def by_aide(self, work: Portions[T], request: Request, user: str | None = None) -> T:
         """Let a helper's thread do something short, such as cutting text into tokens. Raises as ``in_turn``."""
-        return await self.in_turn(self.model().aides, work, request, user)
+        return await self.in_turn(self._there.aides, work, request, user)
+
+    @property
+    def _there(self) -> Served:
+        """The model of a request that was taken already, even if the server is stopping meanwhile."""
+        if self.served is None:
+            raise NotReadyError("none")
+        return self.served
 
     async def in_turn(self, turns: Turns, work: Portions[T], request: Request, user: str | None = None) -> T:
         """What a job gives; no portion of it is begun once the client has left.
 
         Raises:
-            GoneError: the client left. ApiError: the request is wrong.
+            GoneError: the client left. ApiError: the request is wrong, or the server stops.
         """
-        future = asyncio.wrap_future(turns.begin(work, user_of(request, user)))
         try:
-            return await unless_gone(request, future)
+            return await unless_gone(request, asyncio.wrap_future(turns.begin(work, user_of(request, user))))
         except RebusError as error:
             raise of_rebus(error) from error
+        except asyncio.CancelledError:
+            if turns.closed:
+                raise NotReadyError("draining") from None
+            raise
 
     def note(self, route: str, body: BaseModel) -> None:
         """Write what was asked into the log, where that is wanted; pictures by their length."""

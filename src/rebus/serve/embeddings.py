@@ -41,7 +41,7 @@ def router(context: Context) -> APIRouter:
         texts, shown = await context.by_aide(read(body, context, served.predictor), request, body.user)
         vectors = await context.at_desk(embed(served.predictor, texts, shown), request, body.user)
         context.metrics.read.inc(sum(count for _, count in texts.values()))
-        return answer(await context.by_aide(told(body, served, vectors, texts), request, body.user))
+        return answer(await context.in_turn(context.readers, told(body, served, vectors, texts), request, body.user))
 
     return routes
 

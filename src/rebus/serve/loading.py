@@ -5,6 +5,7 @@ It knows nothing of HTTP.
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -82,6 +83,8 @@ class Served:
         except Exception as error:
             self.error, self.state = error, "failed"
             raise
+        gc.collect()
+        gc.freeze()  # a full collection would go through all of torch's objects while everybody waits
         self._predictor, self._scribe = predictor, scribe
         if self.state == "loading":
             self.state = "ready"

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
-from numpy.typing import NDArray
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from rebus.errors import nearest
 from rebus.run.predictor import Predictor
 from rebus.serve import pictures
+from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
-from rebus.serve.context import Context, unless_gone
+from rebus.serve.context import Context
 from rebus.serve.errors import invalid, late
+from rebus.serve.loading import Served
 from rebus.serve.schemas import PredictReply, PredictRequest
+from rebus.serve.texts import uncut
+from rebus.serve.turns import Portions
 from rebus.tasks import Prediction, Task
+from rebus.tasks.cells import missing
 
 ROUTE = "/v1/predict"
+TOGETHER = 8  # rows that are predicted in one portion
 Json = dict[str, Any]
 
 
@@ -33,32 +39,112 @@ def router(context: Context) -> APIRouter:
         """Predictions for rows with the columns that the model was trained on; ``/v1/models`` lists them."""
         served = context.model(body.model)
         context.note(ROUTE, body)
-        limits = context.limits
-        if len(body.rows) > limits.rows:
-            raise invalid(f"at most {limits.rows} rows may be sent; there are {len(body.rows)}", "rows")
-        if not body.explain and (body.target is not None or body.method is not None):
-            raise invalid("target and method say how to explain: set explain to true", "explain")
-        if body.explain and len(body.rows) > limits.explained:
-            raise invalid(f"at most {limits.explained} rows are explained at once", "rows")
-        name, data = await unless_gone(request, context.at_desk(predict_rows, served.predictor, body, context))
-        return JSONResponse({"object": "list", "model": served.name, "task": name, "data": data})
+        task, rows = await context.by_aide(read(body, context, served.predictor), request)
+        data = await context.at_desk(predict_rows(served.predictor, task, rows, body, context), request)
+        return answer(await context.in_turn(context.readers, told(served, task, data), request))
 
     return routes
 
 
-def predict_rows(predictor: Predictor, body: PredictRequest, context: Context) -> tuple[str, list[Json]]:
-    """The task's name and each row's prediction as JSON. Raises ApiError, DataError."""
-    task = predictor.task(body.task)
-    rows = [_row(predictor, task, dict(row), number, context) for number, row in enumerate(body.rows)]
-    told = predictor.predict(rows, task=task.name)
-    data = [{"index": index, **as_json(one), "explanation": None} for index, one in enumerate(told)]
+def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portions[tuple[Task, list[Json]]]:
+    """The task, and the rows with their pictures opened; nothing in a row is taken for a path. Raises ApiError."""
+    limits, task = context.limits, predictor.task(body.task)
+    if len(body.rows) > limits.rows:
+        raise invalid(f"at most {limits.rows} rows may be sent; there are {len(body.rows)}", "rows")
+    if not body.explain and (body.target is not None or body.method is not None):
+        raise invalid("target and method say how to explain: set explain to true", "explain")
+    if body.explain and len(body.rows) > limits.explained:
+        raise invalid(f"at most {limits.explained} rows are explained at once", "rows")
+    column = task.settings.columns.get("picture")
+    count = sum(not missing(row.get(column)) for row in body.rows) if column else 0
+    if count > limits.pictures:
+        raise invalid(f"at most {limits.pictures} images may be sent in a request; there are {count}", "rows")
+    rows = []
+    for number, row in enumerate(body.rows):
+        rows.append({**_whole(task, row, number), **dict(_checked(row, number, column, limits.text_length))})
+        if column and not missing(row.get(column)):
+            shown = pictures.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
+            rows[-1][column] = shown.pixels
+        yield
+    return task, rows
+
+
+def _checked(row: Json, number: int, column: str | None, longest: int) -> Iterator[tuple[str, Any]]:
+    """A row's cells; a blank picture is none. Raises ApiError for a picture that is no text, or a text too long."""
+    for name, value in row.items():
+        where = f"rows[{number}].{name[:64]}"
+        if name == column:
+            if missing(value):
+                value = None
+            elif not isinstance(value, str):
+                raise invalid(f"{where}: expected an image as a data URL", where)
+        elif isinstance(value, str) and len(value) > longest:
+            raise invalid(f"{where}: a text has at most {longest:,} characters", where)
+        yield name, value
+
+
+def _whole(task: Task, row: Json, number: int) -> Json:
+    """The columns that a row lacks and may lack, blank as a table's cells would be.
+
+    Raises:
+        ApiError: it lacks one that is needed, or has a column that nobody knows in the place of one.
+    """
+    columns = task.settings.columns
+    lacking = {role: columns[role] for role in task.inputs if role in columns and columns[role] not in row}
+    if not lacking:
+        return {}
+    unknown = next((name for name in row if name not in columns.values()), None)
+    needed = next((name for role, name in lacking.items() if task.roles[role].required), None)
+    some = {role for role in task.inputs if role in columns}
+    blank = all(missing(row.get(columns[role])) for role in some)
+    if needed is None and unknown is None and not blank:
+        return dict.fromkeys(lacking.values())
+    name = needed or next(iter(lacking.values()))
+    where = f"rows[{number}]"
+    if unknown is not None:
+        hint = nearest(unknown[:64], columns.values())
+        raise invalid(
+            f"{where}: there is no column '{name}', and '{unknown[:64]}' is not one of the model's; {hint}", where
+        )
+    raise invalid(f"{where}: there is no column '{name}', which the task '{task.name}' predicts from", where)
+
+
+def predict_rows(
+    predictor: Predictor, task: Task, rows: list[Json], body: PredictRequest, context: Context
+) -> Portions[list[Json]]:
+    """Each row's prediction as JSON. Raises ApiError, DataError."""
+    data: list[Json] = []
+    for start in range(0, len(rows), TOGETHER):
+        portion = rows[start : start + TOGETHER]
+        with uncut("rows", lambda text, start=start, portion=portion: _place_of(text, portion, start)):  # type: ignore[misc]
+            data += [as_json(one) for one in predictor.predict(portion, task=task.name)]
+        yield
+    for index, place in enumerate(data):
+        place |= {"index": index, "explanation": None}
     if body.explain:
         end = time.monotonic() + context.limits.seconds
         for place, row in zip(data, rows, strict=True):
             if time.monotonic() > end:  # whoever asked was told so
                 raise late()
             place["explanation"] = explained(predictor, task, row, body)
-    return task.name, data
+            yield
+    return data
+
+
+def _place_of(text: str, rows: list[Json], start: int) -> str:
+    """The cell that a text came from, or the row, or just ``rows``."""
+    cells = [(number, name, value) for number, row in enumerate(rows, start) for name, value in row.items()]
+    held = [(len(value), number, name) for number, name, value in cells if isinstance(value, str) and value in text]
+    if not held:
+        return "rows"
+    _, number, name = max(held)
+    return f"rows[{number}].{name[:64]}"
+
+
+def told(served: Served, task: Task, data: list[Json]) -> Portions[bytes]:
+    """The answer."""
+    yield
+    return encoded({"object": "list", "model": served.name, "task": task.name, "data": data})
 
 
 def explained(predictor: Predictor, task: Task, row: Mapping[str, Any], body: PredictRequest) -> Json:
@@ -92,22 +178,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     return value if value is None or isinstance(value, str | int | bool) else str(value)
-
-
-def _row(predictor: Predictor, task: Task, row: Json, number: int, context: Context) -> Json:
-    """A row with its picture opened; nothing in it is ever taken for a path."""
-    limits = context.limits
-    column = task.settings.columns.get("picture")
-    for name, value in row.items():
-        where = f"rows[{number}].{name[:64]}"
-        if name == column and value is not None:
-            if not isinstance(value, str):
-                raise invalid("a picture is a data URL", where)
-            row[name] = _opened(predictor, value, context, where)
-        elif isinstance(value, str) and len(value) > limits.text_length:
-            raise invalid(f"a text has at most {limits.text_length:,} characters", where)
-    return row
-
-
-def _opened(predictor: Predictor, url: str, context: Context, where: str) -> NDArray[np.uint8]:
-    return pictures.opened(predictor, url, context.limits, where).pixels

@@ -24,6 +24,7 @@ from rebus.serve.errors import NotReadyError, ServeError
 from rebus.serve.loading import Served
 from rebus.serve.settings import ServeSettings
 
+SWITCH = 0.001  # seconds after which a thread that computes in Python lets the event loop have its turn
 AFTER = 2.0  # seconds after the drain in which streams tell that they end
 
 
@@ -36,6 +37,10 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
+        sys.setswitchinterval(min(SWITCH, sys.getswitchinterval()))
+        app = self.config.app
+        if isinstance(app, FastAPI):
+            app.openapi()  # made once, before anybody waits for an answer
         await super().startup(sockets)
         if self.started:
             self._begun()

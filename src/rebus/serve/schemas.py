@@ -73,7 +73,7 @@ class PicturePart(Body):
     """A part of a message."""
 
     type: Literal["image_url"]
-    image_url: ImageUrl | Annotated[str, Field(description="The same as {\"url\": ...}.")]
+    image_url: ImageUrl | Annotated[str, Field(description='The same as {"url": ...}.')]
 
     @property
     def url(self) -> str:
@@ -203,12 +203,7 @@ class EmbeddingRequest(Body):
     """``POST /v1/embeddings``."""
 
     model: str = Field(max_length=1024)
-    input: (
-        str
-        | Ids
-        | Annotated[list[str | EmbeddingPart], Listed]
-        | Annotated[list[Ids], Listed]
-    )
+    input: str | Ids | Annotated[list[str | EmbeddingPart], Listed] | Annotated[list[Ids], Listed]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = Field(default=None, description="Only the model's own number.")
     user: str | None = None

@@ -13,14 +13,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from rebus.errors import EngineClosedError
+
 T = TypeVar("T")
 Portions = Generator[None, None, T]  # a pause after each portion; what it returns is the job's result
 
 
 def once(work: Callable[..., T], *given: Any, **named: Any) -> Portions[T]:
     """A job of one portion."""
+    yield from ()
     return work(*given, **named)
-    yield
 
 
 @dataclass(eq=False)
@@ -51,6 +53,9 @@ class Turns(Executor):
     Args:
         threads: how many portions are done at once.
         name: of the threads.
+
+    Attributes:
+        closed: whether it takes no more jobs.
     """
 
     def __init__(self, threads: int, name: str) -> None:
@@ -58,18 +63,22 @@ class Turns(Executor):
         self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._ready = threading.Condition()
         self._current = threading.local()
-        self._closed = False
+        self.closed = False
 
-    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:  # type: ignore[override]
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         """A job of one portion."""
         return self.begin(once(fn, *args, **kwargs), "")
 
     def begin(self, portions: Portions[T], user: str) -> Future[T]:
-        """A job; cancelling its future ends it after the portion that is being done."""
+        """A job; cancelling its future ends it after the portion that is being done.
+
+        Raises:
+            EngineClosedError: the threads are stopped.
+        """
         job = _Job(portions)
         with self._ready:
-            if self._closed:
-                raise RuntimeError("the threads are stopped")
+            if self.closed:
+                raise EngineClosedError("the server", "a job while it runs", "one after its end", "start it again")
             self._put(user, job)
             if self._started < self._threads:
                 threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
@@ -84,7 +93,7 @@ class Turns(Executor):
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. Portions that are being done end; with ``cancel_futures`` no other begins."""
         with self._ready:
-            self._closed = True
+            self.closed = True
             if cancel_futures:
                 for jobs in self._waiting.values():
                     for job in jobs:
@@ -99,7 +108,7 @@ class Turns(Executor):
         while True:
             with self._ready:
                 while not self._waiting:
-                    if self._closed:
+                    if self.closed:
                         return
                     self._ready.wait()
                 user, jobs = self._waiting.popitem(last=False)
