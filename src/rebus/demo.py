@@ -21,6 +21,7 @@ from rebus.data.demo.write import write_scenes
 from rebus.errors import RunError
 from rebus.explain.honesty import Effort, Honesty, measure_rows
 from rebus.explain.honesty.store import keep_honesty
+from rebus.invocation import invocation
 from rebus.recipe import Recipe, load_recipe
 from rebus.report.compose import write_outputs
 from rebus.report.contents import Example, Plot, ReportData, Table
@@ -300,15 +301,16 @@ def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
     """Commands to try."""
     picture = scenes / "pictures" / "test" / "test-unseen-00000.jpg"
     console.print(f"\n{SAID[lang]['next']}")
+    rebus = invocation()
     for command in (
         f"open {run.report_path}",
-        f"rebus chat {run.folder} --image {picture}",
-        f'rebus ask {run.folder} {picture} "What is in the picture?" "图里有什么？"',
-        f'rebus explain {run.folder} --image {picture} --text "How many things are there?"',
-        f"rebus evaluate {run.folder} --by artist",
-        "rebus train YOUR-TABLE.csv",
+        f"{rebus} chat {run.folder} --image {picture}",
+        f'{rebus} ask {run.folder} {picture} "What is in the picture?" "图里有什么？"',
+        f'{rebus} explain {run.folder} --image {picture} --text "How many things are there?"',
+        f"{rebus} evaluate {run.folder} --by artist",
+        f"{rebus} train YOUR-TABLE.csv",
     ):
-        console.print(f"  {command}", markup=False)
+        console.print(f"  {command}", markup=False, soft_wrap=True)  # to be pasted, so not cut into lines
 
 
 def _cleared(folder: Path) -> Path:

@@ -147,9 +147,19 @@ def test_evaluate_writes_json(door: SimpleNamespace, tmp_path: Path) -> None:
     assert door.evaluate.call_args.kwargs["by"] == "artist"
 
 
-def test_ask_prints_one_line_an_answer(door: SimpleNamespace) -> None:
+def test_ask_looks_for_its_image_before_it_loads_the_model(door: SimpleNamespace, tmp_path: Path) -> None:
+    for words in (["--image", f"{tmp_path}/no.bin", "what?"], [f"{tmp_path}/no.PNG", "what?"]):
+        done = rebus("ask", RUN, *words)
+        assert done.exit_code == 2
+        assert f"an image file in {tmp_path}; found no such file" in done.stderr
+    assert not door.load.called
+
+
+def test_ask_prints_one_line_an_answer(door: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     door.load.return_value.sees = True
     door.load.return_value.ask.side_effect = ["a cat", "两只"]
+    (tmp_path / "cat.png").touch()
+    monkeypatch.chdir(tmp_path)
     done = rebus("ask", RUN, "cat.png", "what is it?", "有几只?")
     assert done.stdout == "a cat\n两只\n"
     assert [call.args[0] for call in door.load.return_value.ask.call_args_list] == [Path("cat.png")] * 2
@@ -161,7 +171,11 @@ def test_ask_prints_one_line_an_answer(door: SimpleNamespace) -> None:
         (True, ["{picture}", "what?"], [("{picture}", "what?")]),
         (True, ["{picture}"], [("{picture}", "")]),
         (True, ["what colour is snow?"], [(None, "what colour is snow?")]),
-        (True, ["nowhere.png", "what?"], [("nowhere.png", "what?")]),  # told to be missing by the model
+        (
+            True,
+            ["what is it?", "and this?"],
+            [("what is it?", "and this?")],
+        ),  # the model refuses it
         (False, ["what?", "and this?"], [(None, "what?"), (None, "and this?")]),
         (False, ["{picture}", "what?"], [(None, "what?")]),
     ],
@@ -207,12 +221,14 @@ def test_generate_hands_everything_on(door: SimpleNamespace, tmp_path: Path) -> 
 
 
 def test_data_check_exits_2_when_training_would_refuse(door: SimpleNamespace, tmp_path: Path) -> None:
-    report = MagicMock(errors=[])
+    report = MagicMock(exit_code=0)
     report.as_dict.return_value = {"rows": 3}
     door.check.return_value = report
     assert rebus("data", "check", "x.csv", "--json", str(tmp_path / "c.json")).exit_code == 0
     assert json.loads((tmp_path / "c.json").read_text()) == {"rows": 3}
-    report.errors = ["row 2"]
+    assert rebus("data", "check", "x.csv", "--json").stdout == '{\n  "rows": 3\n}\n'
+    assert rebus("data", "check", "--json", "--task", "lm", "x.csv").stdout == '{\n  "rows": 3\n}\n'
+    report.exit_code = 2
     assert rebus("data", "check", "x.csv").exit_code == 2
 
 
@@ -220,8 +236,9 @@ def test_demo_trains_or_writes(door: SimpleNamespace) -> None:
     door.write_demo.return_value = Path("scenes")
     assert rebus("demo", "--write", "scenes").exit_code == 0
     assert not door.run_demo.called
-    assert rebus("demo", "--out", "d", "--minutes", "1", "--lang", "zh").exit_code == 0
-    assert door.run_demo.called
+    for flag in ("--time-limit", "--minutes"):
+        assert rebus("demo", "--out", "d", flag, "1", "--lang", "zh").exit_code == 0
+        assert door.run_demo.call_args.kwargs == {"time_limit": 1.0, "lang": "zh"}
 
 
 def test_report_prints_where(door: SimpleNamespace) -> None:

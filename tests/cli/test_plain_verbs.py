@@ -11,24 +11,14 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+import rebus as package
+from rebus.cli import completion
 from rebus.cli.app import app
 from rebus.cli.shared import given, kind_settings, setting
 from rebus.errors import RecipeError
 from rebus.recipe import Recipe, describe, override, recipe_from
 
-VERBS = [
-    "train",
-    "predict",
-    "evaluate",
-    "ask",
-    "generate",
-    "chat",
-    "data check",
-    "demo",
-    "doctor",
-    "recipe",
-    "report",
-]
+VERBS = sorted(package.VERBS)
 
 
 def rebus(*words: str) -> Any:
@@ -40,15 +30,60 @@ def test_every_verb_and_option_explains_itself(verb: str) -> None:
     done = rebus(*verb.split(), "--help")
     assert done.exit_code == 0
     assert "Usage" in done.stdout
+    assert f"Example: rebus {verb}" in done.stdout
+    for type_name in ("<bool>", "<int>", "<float>", "<str>"):
+        assert type_name not in done.stdout
+
+
+def test_verbs_stand_in_groups() -> None:
+    shown = rebus("--help").stdout
+    places = [shown.index(f"─ {group} ─") for group in ("Train", "Ask", "Judge", "Share", "Help", "Data")]
+    assert places == sorted(places)
+    assert "<bool>" not in shown
+
+
+def test_what_a_shell_completes_is_what_is_registered() -> None:
+    from rebus.models.fusion import FUSIONS
+    from rebus.models.towers import TOWERS
+    from rebus.tasks import TASKS
+
+    assert list(completion.TASKS) == TASKS.names()
+    assert list(completion.FUSIONS) == FUSIONS.names()
+    assert {*completion.IMAGE_TOWERS, *completion.TEXT_TOWERS} == {*TOWERS.names(), "none"}
+
+
+def test_a_shell_completes_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert completion.among("caption", "choose", "tag")("c") == ["caption", "choose"]
+    assert completion.complete_kinds("age=nu") == ["age=number"]
+    assert completion.complete_kinds("age") == []
+    assert "train.lr=" in completion.complete_settings("train.l")
+    (tmp_path / "runs/pets-1").mkdir(parents=True)
+    (tmp_path / "runs/pets-1/recipe.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert completion.complete_runs("ru") == ["runs/pets-1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("train.learning_rate=1", "train.lr"),
+        ("learning_rate=1", "train.lr"),
+        ("train.image_size=64", "picture.size"),
+        ("train.batch=8", "train.batch_size"),
+        ("num_epochs=3", "train.epochs"),
+    ],
+)
+def test_names_of_other_libraries_lead_to_the_setting(said: str, meant: str) -> None:
+    done = rebus("train", "x.csv", "--set", said)
+    assert done.exit_code == 2
+    assert f"did you mean '{meant}'?" in done.stderr
 
 
 def test_version() -> None:
-    import rebus as package
-
     assert rebus("--version").stdout == f"{package.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["tarin"], ["train", "--lr", "1"], ["predict", "run", "x.csv"], ["ask", "run"]])
+@pytest.mark.parametrize("words", [["tarin"], ["train", "--rate", "1"], ["predict", "run", "x.csv"], ["ask", "run"]])
 def test_a_wrong_command_line_is_status_2(words: list[str]) -> None:
     done = rebus(*words)
     assert done.exit_code == 2

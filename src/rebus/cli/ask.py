@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from rebus.cli.shared import AnyModel, Precision, System, say
+from rebus.cli.shared import AnyModel, Precision, System, existing_image, say
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 
 
 def ask(
@@ -29,6 +31,10 @@ def ask(
     precision: Precision = "fp32",
 ) -> None:
     """Ask a trained model; one line an answer. Models that see pictures are asked about one."""
+    if image is None and len(words) > 1 and Path(words[0]).suffix.lower() in IMAGE_ENDINGS:
+        existing_image(Path(words[0]))
+    image = existing_image(image)
+
     from rebus import api
     from rebus.errors import DataError
 

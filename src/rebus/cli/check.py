@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from rebus.cli.shared import (
@@ -18,15 +15,13 @@ from rebus.cli.shared import (
     console,
     given,
     kind_settings,
-    say,
 )
+from rebus.cli.verb import JsonOutput, write_json_output
 
 
 def check(
     data: DataPath,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
-    ] = None,
+    json_output: JsonOutput = None,
     task: Tasks = None,
     recipe: RecipeFile = None,
     sets: Settings = None,
@@ -39,14 +34,11 @@ def check(
     Exit status 2 if training would refuse it, 1 if training would leave out the bad rows that are listed, else 0.
     """
     from rebus import api
-    from rebus.atomic import write_json
 
     splits = given(data__split__column=split_column, data__split__group=group_column)
     settings = [*splits, *kind_settings(kind), *(sets or [])]
     report = api.check(data, task=task, recipe=recipe, settings=settings)
-    report.render(console())
-    if json_file is not None:
-        write_json(json_file, report.as_dict())
-        say(f"Written: {json_file}")
+    if not write_json_output(json_output, report.as_dict()):
+        report.render(console())
     if report.exit_code:
         raise typer.Exit(report.exit_code)

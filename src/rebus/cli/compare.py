@@ -38,9 +38,11 @@ def compare(
     repeats: Annotated[
         int | None, typer.Option("--repeats", metavar="N", help="Instead of folds: deal the rows anew N times.")
     ] = None,
-    minutes: Annotated[
-        float | None, typer.Option("--minutes", metavar="M", help="Train each strategy for this long, each time.")
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", metavar="MINUTES", help="Train each strategy for this long, each time."),
     ] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", hidden=True)] = None,  # an older name
     epochs: Annotated[
         float | None, typer.Option("--epochs", metavar="N", help="Passes over the training rows, each time.")
     ] = None,
@@ -70,7 +72,7 @@ def compare(
     settings = [
         *given(
             seed=seed,
-            train__time_limit=minutes,
+            train__time_limit=minutes if time_limit is None else time_limit,
             train__epochs=epochs,
             train__steps=steps,
             data__split__column=split_column,

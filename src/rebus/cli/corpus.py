@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rebus.cli.shared import Kinds, RecipeFile, Settings, given, kind_settings, say, show_table
+from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
+    from rebus.data.corpus import Manifest
+    from rebus.data.tars.manifest import TarManifest
     from rebus.recipe import Recipe
 
 TextPath = Annotated[
@@ -18,7 +22,6 @@ TextPath = Annotated[
 ]
 Column = Annotated[str | None, typer.Option("--column", metavar="NAME", help="The column that holds the text.")]
 Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Processes that clean and encode.")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")]
 
 
 def shard(
@@ -62,42 +65,38 @@ def shard(
     kinds: Kinds = None,
     column: Column = None,
     workers: Workers = None,
-    json_file: JsonFile = None,
+    json_output: JsonOutput = None,
     recipe: RecipeFile = None,
     sets: Settings = None,
 ) -> None:
     """Write shards to train from: tar files of pictures (WebDataset), or tokens of text. Stopped, it can go on."""
-    from rebus.data.tars.making import holds_pictures
+    from rebus import api
+    from rebus.data.tars.manifest import TarManifest
 
-    made = _recipe(source, recipe, column, workers, [*kind_settings(kinds), *(sets or [])])
-    of_text = words or tokenizer is not None or made.corpus.column is not None
-    if shard_mb is not None or recode is not None or (not of_text and holds_pictures(made)):
-        _shard_pictures(made, out, shard_mb or 256.0, (recode, side, quality), shuffle, rebuild, json_file)
-    else:
-        _shard_text(made, out, tokenizer, words, rebuild, json_file)
-
-
-def _shard_pictures(
-    made: Recipe,
-    out: Path,
-    shard_mb: float,
-    recode: tuple[Literal["jpeg", "png", "webp"] | None, int | None, int],
-    shuffle: bool,
-    rebuild: bool,
-    json_file: Path | None,
-) -> None:
-    import dataclasses
-
-    from rebus.atomic import write_json
-    from rebus.data.tars.making import make_tars
-    from rebus.data.tars.writing import Recode
-
-    def tell(line: str) -> None:
-        say(line, err=True)
-
-    manifest = make_tars(
-        made, out, shard_mb=shard_mb, recode=Recode(*recode), shuffle=shuffle, rebuild=rebuild, tell=tell
+    settings = [*given(corpus__column=column, data__workers=workers), *kind_settings(kinds), *(sets or [])]
+    manifest = api.shard(
+        source,
+        out,
+        shard_mb=shard_mb,
+        recode=recode,
+        side=side,
+        quality=quality,
+        shuffle=shuffle,
+        tokenizer=tokenizer,
+        words=words,
+        rebuild=rebuild,
+        recipe=recipe,
+        settings=settings,
     )
+    if write_json_output(json_output, dataclasses.asdict(manifest)):
+        return
+    if isinstance(manifest, TarManifest):
+        _show_tars(manifest, out)
+    else:
+        _show_tokens(manifest, out, api.make_recipe(source, None, recipe, settings))
+
+
+def _show_tars(manifest: TarManifest, out: Path) -> None:
     rows = [
         [shard.url, f"{shard.nsamples:,}", f"{shard.rows:,}", f"{shard.filesize:,}", shard.sha256[:12]]
         for shard in manifest.shards
@@ -108,23 +107,11 @@ def _shard_pictures(
         say(f"left out {left_out['count']:,} rows of broken pictures; the first: {left_out['first'][0]}")
     samples, total = sum(one.nsamples for one in manifest.shards), sum(one.filesize for one in manifest.shards)
     say(f"{samples:,} samples, {total:,} bytes in {len(manifest.shards)} shards: {out}")
-    if json_file is not None:
-        write_json(json_file, dataclasses.asdict(manifest))
-        say(f"Written: {json_file}")
 
 
-def _shard_text(
-    made: Recipe, out: Path, tokenizer: Path | None, words: bool, rebuild: bool, json_file: Path | None
-) -> None:
-    import dataclasses
-
-    from rebus.atomic import write_json
+def _show_tokens(manifest: Manifest, out: Path, made: Recipe) -> None:
     from rebus.data.corpus import PackedRows, Shards
-    from rebus.data.corpus.prepare import make_shards
 
-    manifest = make_shards(
-        made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, tell=lambda line: say(line, err=True)
-    )
     rows = [
         [
             name,
@@ -145,9 +132,6 @@ def _shard_text(
             + (" (corpus.packing)" if packing == made.corpus.packing else "")
         )
     say(f"{manifest.seconds:.1f} s; vocabulary {manifest.vocab_size:,}, tokenizer {manifest.tokenizer[:12]}: {out}")
-    if json_file is not None:
-        write_json(json_file, dataclasses.asdict(manifest))
-        say(f"Written: {json_file}")
 
 
 def clean(
@@ -158,27 +142,17 @@ def clean(
     ] = None,
     column: Column = None,
     workers: Workers = None,
-    json_file: JsonFile = None,
+    json_output: JsonOutput = None,
     recipe: RecipeFile = None,
     sets: Settings = None,
 ) -> None:
     """Say what cleaning text would leave out and change, by reason, with examples; settings: corpus.clean."""
-    from rebus.atomic import write_json
-    from rebus.data.corpus.prepare import clean_text
+    from rebus import api
 
-    report = clean_text(_recipe(data, recipe, column, workers, sets), out)
-    for line in report.lines():
-        say(line)
-    if json_file is not None:
-        write_json(json_file, report.as_dict())
-        say(f"Written: {json_file}")
+    settings = [*given(corpus__column=column, data__workers=workers), *(sets or [])]
+    report = api.clean(data, out, recipe=recipe, settings=settings)
+    if not write_json_output(json_output, report.as_dict()):
+        for line in report.lines():
+            say(line)
     if out is not None:
-        say(f"Written: {out}")
-
-
-def _recipe(data: Path, file: Path | None, column: str | None, workers: int | None, sets: list[str] | None) -> Recipe:
-    from rebus.recipe import Recipe, load_recipe, override
-
-    made = load_recipe(file) if file is not None else Recipe()
-    words = given(data__path=data, corpus__column=column, data__workers=workers)
-    return override(made, [*words, *(sets or [])])
+        say(f"Written: {out}", err=json_output is not None)

@@ -18,7 +18,10 @@ def demo(
         Path | None,
         typer.Option("--write", metavar="FOLDER", help="Only write the demo's table of scenes there; train nothing."),
     ] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", metavar="N", help="Train for this long.")] = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="MINUTES", help="Train for this long.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option("--minutes", hidden=True)] = None,  # an older name
     lang: Language = "en",
 ) -> None:
     """Train on pictures by six artists, then answer questions about pictures by two others."""
@@ -27,4 +30,4 @@ def demo(
     if write is not None:
         say(f"Written: {api.write_demo(write)}")
         return
-    api.run_demo(out, time_limit=minutes, lang=lang)
+    api.run_demo(out, time_limit=minutes if time_limit is None else time_limit, lang=lang)

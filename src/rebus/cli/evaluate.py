@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say, show_table
+from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
     from rebus.recipe import Kind
@@ -52,25 +53,24 @@ def evaluate(
         typer.Option("--ablate", help="Also what it loses with pictures or text shuffled, blank or gone."),
     ] = False,
     kinds: Kinds = None,
-    out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the figures as JSON.")] = None,
+    json_output: JsonOutput = None,
+    out: Annotated[Path | None, typer.Option("--out", hidden=True)] = None,  # the name of --json FILE until 0.1
 ) -> None:
     """Measure a Run, or a checkpoint of another project, on rows it was not trained on, beside a naive baseline."""
     from rebus import api
-    from rebus.atomic import write_json
     from rebus.report.ablation import ablation_tables
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
     known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
     frozen = {"probe": probe, "zero_shot": zero_shot, "labels": split_names(labels), "lang": lang}
     evaluation = api.evaluate(run, data, split=split, by=by, task=task, kinds=known, ablate=ablate, **frozen)  # type: ignore[arg-type]
+    if write_json_output(json_output or (str(out) if out is not None else None), evaluation.as_dict()):
+        return
     evaluation.render(console())
     for table in ablation_tables({name: one.as_dict() for name, one in evaluation.ablation.items()}, lang or "en"):
         say(table.title)
         show_table(list(table.columns), [["" if cell is None else str(cell) for cell in row] for row in table.rows])
         say(table.note)
-    if out is not None:
-        write_json(out, evaluation.as_dict())
-        say(f"Written: {out}")
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rebus.cli.honesty import check_maps
-from rebus.cli.shared import AnyModel, Language, say, show_table
+from rebus.cli.shared import AnyModel, Language, existing_image, say, show_table
+from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
     from rebus.explain import Explanation
@@ -42,7 +43,7 @@ def explain(
         Path | None,
         typer.Option("--out", metavar="DIR", help="Where page and pictures go; explanations/N unless said."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON; write files only with --out.")] = False,
+    json_output: JsonOutput = None,
     lang: Language = "en",
     check: Annotated[
         Path | None,
@@ -71,17 +72,17 @@ def explain(
             run, check, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, lang=lang
         )
         return
+    image = existing_image(image)
     from rebus import api
     from rebus.explain.files import write_explanation
     from rebus.explain.fonts import lacking
 
     model = api.load(run)
     found = model.explain(image, text, columns=columns_of(column), task=task, target=target, method=method)
-    if as_json:
-        say(json.dumps(found.to_json(), ensure_ascii=False, indent=2))
-    else:
+    as_json = write_json_output(json_output, found.to_json())
+    if not as_json:
         _show(found, lang)
-    if out is None and as_json:
+    if out is None and json_output is not None:
         return
     for file in write_explanation(out or _new_folder(), found, lang):
         say(f"Written: {file}", err=as_json)

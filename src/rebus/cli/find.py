@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rebus.cli.shared import AnyModel, say, show_table
+from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
     from rebus.run.search import Hit
@@ -31,16 +31,14 @@ def find(
     rerank: Annotated[
         bool, typer.Option("--rerank", help="Let a model trained to `match` look at the best ones again.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json_output: JsonOutput = None,
 ) -> None:
     """Search a collection that `rebus index` has embedded, with words or with a picture."""
     from rebus import api
     from rebus.report.sheet import write_found
 
     hits = api.find(run, query, k=k, index=index, what=what, rerank=rerank)
-    if as_json:
-        say(json.dumps([hit.as_dict() for hit in hits], ensure_ascii=False, indent=2))
-    else:
+    if not (as_json := write_json_output(json_output, [hit.as_dict() for hit in hits])):
         show_table(["score", "found", "what is said of it"], [[f"{h.score:.3f}", _name(h), _said(h)] for h in hits])
     if sheet is not None:
         for note in write_found(sheet, query, hits):

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rebus.cli.explain import columns_of
-from rebus.cli.shared import AnyModel, Language, say
+from rebus.cli.shared import AnyModel, Language, existing_image, say
 
 
 def flow(
@@ -26,10 +26,8 @@ def flow(
     lang: Language = "en",
 ) -> None:
     """Follow one example through the model, from the file to the answer: a page that needs no network."""
-    from rebus.report.flow import flow as follow
-    from rebus.report.flow import write_flow
-    from rebus.run.predictor import Predictor
+    image = existing_image(image)
+    from rebus import api
 
-    predictor = Predictor.open(run, tell=lambda line: say(line, style="dim", err=True))
-    found = follow(predictor, picture=image, text=text, columns=columns_of(column), task=task, lang=lang)
-    say(f"Written: {write_flow(out, found)}")
+    api.flow(run, image, text, columns=columns_of(column), task=task, lang=lang, out=out)
+    say(f"Written: {out}")

@@ -14,14 +14,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rebus.errors import RebusError, RecipeError
+from rebus.cli.completion import TASKS, among, complete_kinds, complete_runs, complete_settings
+from rebus.errors import PictureError, RebusError, RecipeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A Run folder, made by `rebus train`.")]
+RunFolder = Annotated[
+    Path, typer.Argument(metavar="RUN", autocompletion=complete_runs, help="A Run folder, made by `rebus train`.")
+]
 AnyModel = Annotated[
-    str, typer.Argument(metavar="RUN", help="A Run folder, a Hugging Face folder, a .gguf file or a hub id.")
+    str,
+    typer.Argument(
+        metavar="RUN",
+        autocompletion=complete_runs,
+        help="A Run folder, a Hugging Face folder, a .gguf file or a hub id.",
+    ),
 ]
 System = Annotated[
     str | None,
@@ -35,15 +43,30 @@ DataPath = Annotated[
 ]
 Kinds = Annotated[
     list[str] | None,
-    typer.Option("--kind", metavar="COLUMN=KIND", help="Say what a column holds: picture, text, category, number, ..."),
+    typer.Option(
+        "--kind",
+        metavar="COLUMN=KIND",
+        autocompletion=complete_kinds,
+        help="Say what a column holds: picture, text, category, number, ...",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting; `rebus recipe` lists them. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        autocompletion=complete_settings,
+        help="Change a setting; `rebus recipe` lists them. May be repeated.",
+    ),
 ]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--task", metavar="TASK", help="What to learn; found from the columns unless named. May be repeated."),
+    typer.Option(
+        "--task",
+        metavar="TASK",
+        autocompletion=among(*TASKS),
+        help="What to learn; found from the columns unless named. May be repeated.",
+    ),
 ]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="A recipe.yaml to start from.")]
 
@@ -112,6 +135,19 @@ def show_table(headings: list[str], rows: list[list[str]]) -> None:
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     screen.print(table)
+
+
+def existing_image(path: Path | None) -> Path | None:
+    """The path of an image, looked for before a model is loaded.
+
+    Raises:
+        PictureError: there is no such file.
+    """
+    if path is not None and not path.expanduser().is_file():
+        folder = path.expanduser().absolute().parent
+        found = "no such file" if folder.is_dir() else "no such folder"
+        raise PictureError(path, f"an image file in {folder}", found, "check the path")
+    return None if path is None else path.expanduser()
 
 
 def kind_settings(kinds: list[str] | None) -> list[str]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rebus.cli.shared import RecipeFile, Settings, given, say, show_table
+from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
     from rebus.run.tokenizers import Inspected
-
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the figures as JSON.")]
 
 
 def train(
@@ -38,7 +37,7 @@ def train(
     ] = None,
     recipe: RecipeFile = None,
     sets: Settings = None,
-    json_file: JsonFile = None,
+    json_output: JsonOutput = None,
 ) -> None:
     """Learn a vocabulary from text, and say how dense it makes English and Chinese.
 
@@ -65,7 +64,7 @@ def train(
         settings=made,
         tell=lambda line: say(line, err=True),
     )
-    _show(found, json_file)
+    _show(found, json_output)
 
 
 def inspect(
@@ -77,19 +76,19 @@ def inspect(
         str | None, typer.Argument(metavar="DATA|TEXT", help="Text to measure on: files, or a sentence itself.")
     ] = None,
     sample_mb: Annotated[float, typer.Option("--sample-mb", metavar="MB", min=0.001, help="Text to read.")] = 4,
-    json_file: JsonFile = None,
+    json_output: JsonOutput = None,
 ) -> None:
     """Say how dense a tokenizer makes English and Chinese, and how it cuts a sentence."""
     from rebus.run.tokenizers import inspect_tokenizer
 
-    _show(inspect_tokenizer(model, what, sample_mb=sample_mb), json_file)
+    _show(inspect_tokenizer(model, what, sample_mb=sample_mb), json_output)
 
 
-def _show(found: Inspected, json_file: Path | None) -> None:
+def _show(found: Inspected, json_output: str | None) -> None:
     import dataclasses
 
-    from rebus.atomic import write_json
-
+    if write_json_output(json_output, dataclasses.asdict(found)):
+        return
     if found.search is not None:
         rows = [
             [f"{step.size:,}", f"{step.bytes_per_token:.3f}", "" if step.gain is None else f"{step.gain:+.1%}"]
@@ -116,6 +115,3 @@ def _show(found: Inspected, json_file: Path | None) -> None:
         say("|".join(piece.replace("\n", "⏎") for piece in pieces))
     say("longest: " + "  ".join(repr(piece) for piece in found.longest))
     say(f"{found.vocab_size:,} pieces, cut as '{found.pattern or 'its own'}', {found.fingerprint[:12]}: {found.name}")
-    if json_file is not None:
-        write_json(json_file, dataclasses.asdict(found))
-        say(f"Written: {json_file}")

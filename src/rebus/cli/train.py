@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rebus.cli.completion import FUSIONS, IMAGE_TOWERS, among, complete_text
 from rebus.cli.shared import (
     GroupColumn,
     Kinds,
@@ -20,6 +21,7 @@ from rebus.cli.shared import (
     show_table,
 )
 from rebus.errors import RecipeError
+from rebus.invocation import invocation
 
 if TYPE_CHECKING:
     from rebus.run import Run
@@ -39,16 +41,29 @@ def train(
         float | None,
         typer.Option("--time-limit", metavar="MINUTES", help="Train for this long, whatever the recipe says."),
     ] = None,
+    epochs: Annotated[
+        float | None, typer.Option("--epochs", metavar="N", help="Passes over the training rows.")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", help="Images (or rows without images) a step.")
+    ] = None,
+    lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Peak learning rate of AdamW (or SGD).")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and augmentation.")] = None,
     base: Annotated[
         Path | None,
         typer.Option("--from", metavar="BASE", help="A Run or checkpoint folder whose weights to start from."),
     ] = None,
-    fusion: Annotated[str | None, typer.Option("--fusion", metavar="NAME", help="joint, unified or cross.")] = None,
+    fusion: Annotated[
+        str | None,
+        typer.Option("--fusion", metavar="NAME", autocompletion=among(*FUSIONS), help="joint, unified or cross."),
+    ] = None,
     picture: Annotated[
         str | None,
         typer.Option(
-            "--picture", metavar="TOWER", help="The picture tower: convnet, vit, resnet, efficientnet or none."
+            "--picture",
+            metavar="TOWER",
+            autocompletion=among(*IMAGE_TOWERS),
+            help="The picture tower: convnet, vit, resnet, efficientnet or none.",
         ),
     ] = None,
     vision: Annotated[
@@ -60,6 +75,7 @@ def train(
         typer.Option(
             "--text",
             metavar="TOWER",
+            autocompletion=complete_text,
             help="The text tower: decoder, encoder, recurrent, wordvectors or none; "
             "or a Run or checkpoint to take it from, with its tokenizer.",
         ),
@@ -92,6 +108,9 @@ def train(
         *given(
             seed=seed,
             train__time_limit=time_limit,
+            train__epochs=epochs,
+            train__batch_size=batch_size,
+            train__lr=lr,
             model__fusion__kind=fusion,
             model__picture__kind=picture,
             train__tune=tune,
@@ -147,6 +166,6 @@ def _tell(run: Run, quiet: bool) -> None:
     if not is_first():  # the first process saves and judges while the others are done
         return
     if not run.weights_path.exists():
-        say(f"Stopped before the end. Go on with: rebus train --resume {run.folder}", style="yellow", err=True)
+        say(f"Stopped before the end. Go on with: {invocation()} train --resume {run.folder}", style="yellow", err=True)
         raise typer.Exit(130)
     say(str(run.folder) if quiet else f"The Run is in {run.folder}. Its report: {run.report_path}")

@@ -15,7 +15,37 @@ from rebus.errors import RecipeError, nearest
 from rebus.recipe.tree import Recipe
 
 # What other libraries call a setting whose name here is too unlike it to be guessed.
-_USUAL = {"learning_rate": "lr", "max_steps": "steps", "num_epochs": "epochs", "max_grad_norm": "clip"}
+_USUAL = {
+    "learning_rate": "lr",
+    "max_steps": "steps",
+    "num_steps": "steps",
+    "iterations": "steps",
+    "num_epochs": "epochs",
+    "num_train_epochs": "epochs",
+    "epoch": "epochs",
+    "batch": "batch_size",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "accumulate",
+    "max_grad_norm": "clip",
+    "gradient_clip": "clip",
+    "grad_clip": "clip",
+    "lr_scheduler_type": "schedule",
+    "scheduler": "schedule",
+    "warmup_ratio": "warmup",
+    "early_stopping_patience": "patience",
+    "eval_steps": "validate_every",
+    "save_steps": "save_every",
+    "save_total_limit": "keep",
+    "bf16": "precision",
+    "dtype": "precision",
+    "num_workers": "workers",
+    "image_size": "size",
+    "max_seq_length": "max_length",
+    "max_seq_len": "max_length",
+    "val_split": "valid",
+    "validation": "valid",
+    "test_size": "test",
+}
 
 
 def load_recipe(path: str | Path) -> Recipe:
@@ -132,8 +162,9 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
 
 def _unknown(word: str, part: str, content: Any) -> RecipeError:
     known = list(content) if isinstance(content, dict) else []
-    everywhere = [name for name, *_ in describe() if name.rsplit(".", 1)[-1] == part]
-    hint = f"did you mean '{everywhere[0]}'?" if everywhere else nearest(part, known)
+    everywhere = [name for name, *_ in describe() if name.rsplit(".", 1)[-1] in (part, _USUAL.get(part))]
+    beside = [name for name in everywhere if name.rsplit(".", 1)[-1] in known]
+    hint = f"did you mean '{(beside or everywhere)[0]}'?" if everywhere else nearest(part, known)
     return RecipeError(f"--set {word}", "a setting that exists", f"'{part}'", f"{hint} `rebus recipe` prints them all")
 
 

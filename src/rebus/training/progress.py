@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -116,11 +118,10 @@ class NotebookDisplay(Display):
     """A bar under the cell that renews itself; notes stay above it."""
 
     def __init__(self, console: Console, *, now: Callable[[], float] = time.monotonic) -> None:
-        from IPython.display import HTML, display
-
+        shown: Any = importlib.import_module("IPython.display")  # untyped, and there in notebooks only
         super().__init__(console)
-        self.now, self._last, self._html = now, now(), HTML
-        self._handle = display(HTML(""), display_id=True)
+        self.now, self._last, self._html = now, now(), shown.HTML
+        self._handle = shown.display(shown.HTML(""), display_id=True)
 
     def update(self, status: Status) -> None:
         """New figures; shown at most twice a second."""

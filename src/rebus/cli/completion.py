@@ -1,0 +1,66 @@
+"""What a shell can complete: plain words, so that nothing heavy is imported; a test holds them to the registries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+from rebus.recipe import Kind
+
+TASKS = (
+    "answer",
+    "caption",
+    "choose",
+    "classify",
+    "converse",
+    "extract",
+    "generate",
+    "lm",
+    "match",
+    "mlm",
+    "ner",
+    "patches",
+    "pictures",
+    "regress",
+    "retrieve",
+    "similar",
+    "tag",
+    "translate",
+)
+FUSIONS = ("cross", "joint", "unified")
+IMAGE_TOWERS = ("convnet", "efficientnet", "none", "resnet", "vit")
+TEXT_TOWERS = ("decoder", "encoder", "none", "recurrent", "wordvectors")
+
+
+def among(*words: str) -> Callable[[str], list[str]]:
+    """A completion: those of the words that begin with what was typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [word for word in words if word.startswith(incomplete)]
+
+    return complete
+
+
+def complete_text(incomplete: str) -> list[str]:
+    """Text towers and Run folders."""
+    return [*among(*TEXT_TOWERS)(incomplete), *complete_runs(incomplete)]
+
+
+def complete_kinds(incomplete: str) -> list[str]:
+    """``COLUMN=`` with each kind."""
+    column, equals, kind = incomplete.rpartition("=")
+    return [f"{column}={one}" for one in get_args(Kind) if equals and one.startswith(kind)]
+
+
+def complete_settings(incomplete: str) -> list[str]:
+    """Names of settings with an equals sign."""
+    from rebus.recipe import describe
+
+    return [f"{name}=" for name, *_ in describe() if name.startswith(incomplete)]
+
+
+def complete_runs(incomplete: str) -> list[str]:
+    """Run folders here and in runs/."""
+    found = [path.parent for folder in (Path(), Path("runs"), Path("demo")) for path in folder.glob("*/recipe.yaml")]
+    return [str(path) for path in sorted(set(found)) if str(path).startswith(incomplete)]
