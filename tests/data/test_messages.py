@@ -56,7 +56,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "no role": ([{"content": "x"}], "turn 1 has no role"),
     "unknown role": ([*OPENAI, {"role": "tool", "content": "x"}], "'tool' (turn 4)"),
     "no text": ([{"role": "user", "content": None}], "turn 1 (user) is empty"),
-    "a picture": ([{"role": "user", "content": [{"type": "image_url"}]}], "type 'image_url'"),
+    "a sound": ([{"role": "user", "content": [{"type": "input_audio"}]}], "type 'input_audio'"),
     "not an object": (["hello"], "not an object"),
     "not json": ("[{", "not JSON"),
     "a number": ([{"role": "user", "content": 7}], "holds int"),

@@ -262,7 +262,7 @@ def test_saved_dataset_dict(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("ending", ["json", "jsonl"])
-def test_conversations_become_turn_pairs(tmp_path: Path, ending: str) -> None:
+def test_conversations_of_several_questions_stay_whole(tmp_path: Path, ending: str) -> None:
     turns = [
         {"from": "human", "value": "<image>\nWhat is it?"},
         {"from": "gpt", "value": "A cat."},
@@ -273,12 +273,10 @@ def test_conversations_become_turn_pairs(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"llava.{ending}"
     path.write_text(json.dumps(records) if ending == "json" else "\n".join(map(json.dumps, records)), encoding="utf-8")
     table = read_table(path)
-    assert list(table) == [
-        {"picture": "a.png", "question": "What is it?", "answer": "A cat.", "id": "1"},
-        {"picture": "a.png", "question": "什么颜色？", "answer": "红色", "id": "1"},
-        {"picture": None, "question": "什么颜色？", "answer": "红色", "id": "2"},
-    ]
-    assert table.where(2).endswith("2")
+    assert table.column("picture") == ["a.png", None]
+    assert [turn["content"] for turn in table.value(0, "messages")] == ["What is it?", "A cat.", "什么颜色？", "红色"]
+    assert [turn["shown"] for turn in table.value(0, "messages")] == [True, None, None, None]
+    assert table.where(1).endswith("2")
 
 
 def test_plain_text_by_line_and_by_paragraph(tmp_path: Path) -> None:

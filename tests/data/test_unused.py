@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from rebus.data.readers import read_table
 from rebus.errors import DataError
-from rebus.recipe import Data, Recipe, Split, TaskSettings
-from rebus.run.looking import look_at
-from rebus.run.prepare import Checked
-
-
-def png(seed: int = 0) -> bytes:
-    pixels = np.random.default_rng(seed).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST).save(file, "PNG")
-    return file.getvalue()
-
-
-def write_images(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(png(sum(map(ord, name))))
-
-
-def checked(path: Path, *tasks: str, **data: Any) -> Checked:
-    return look_at(Recipe(data=Data(path=str(path), **data), tasks=[TaskSettings(name=name) for name in tasks]))
+from rebus.recipe import Split
+from tiny_tables import checked, write_images
 
 
 def classes(top: str) -> list[str]:

@@ -93,6 +93,8 @@ def _list(name: str, inner: pa.DataType) -> Guess:
         if fields & _TAG_FIELDS and len(fields) == 2:
             return Guess("tags", "lists of tokens with tags")
         return Guess("ignore", "lists of objects")
+    if names.named(name, names.HISTORY) and pa.types.is_list(inner):
+        return Guess("messages", "pairs of turns before the question")
     if names.named(name, names.TAGS) or pa.types.is_list(inner):
         return (
             Guess("tags", "a tag for each token") if _is_words(inner) else Guess("ignore", "lists of lists of numbers")
@@ -152,7 +154,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
     if all(map(_is_turns, sample)):
         return Guess("messages", "lists of turns, written as JSON")
-    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT)):
+    written = (*names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN, *names.REJECTED)
+    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT, *written)):
         return Guess("text", "its name")
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):

@@ -1,8 +1,8 @@
 """Conversations as every part takes them: ``{"role", "content"}`` turns, whatever layout they were written in.
 
-Read are OpenAI's messages (``role`` and ``content``, a text or a list of text parts, ``weight`` 0 for an answer that is
-not to be learned) and ShareGPT's turns (``from`` and ``value``), each as a list or as the JSON of one. It knows no
-tokenizer: how turns become ids is ``rebus.text.chat``'s.
+Read are OpenAI's messages (``role`` and ``content``, a text or a list of text and image parts, ``weight`` 0 for an
+answer that is not to be learned), ShareGPT's turns (``from`` and ``value``), each as a list or as the JSON of one, and
+a history of ``[question, answer]`` pairs. It knows no tokenizer: how turns become ids is ``rebus.text.chat``'s.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rebus.data.lists import parse_list
 from rebus.errors import DataError
 
 Message = dict[str, Any]
@@ -19,19 +20,23 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "model", "bot", "助手"), "assistant"),
     **dict.fromkeys(("system", "developer", "系统"), "system"),
 }
+_TEXT_PARTS = ("text", "input_text", "output_text")
+_IMAGE_PARTS = ("image", "image_url", "input_image", "image_path")
+_IMAGE_KEYS = ("image", "image_url", "url", "path", "image_path", "bytes")
 _EXPECTED = 'turns: [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
-_DO = "correct that row, or leave it out with --set data.on_bad=skip"
+DO = "correct that row, or leave it out with --set data.on_bad=skip"
 
 
-def turns_of(value: Any, where: str) -> list[Message]:
+def turns_of(value: Any, where: str, images: list[Any] | None = None) -> list[Message]:
     """A cell's conversation, each turn as ``{"role": user | assistant | system, "content": text}``.
 
     An answer that is not to be learned keeps its ``"weight": 0``. A system turn without text stays: it keeps a chat
-    template from putting a persona of its own there.
+    template from putting a persona of its own there. A turn with an image in it is ``"shown": True``.
 
     Args:
         value: a list of turns, or the JSON of one.
         where: the row, for messages.
+        images: takes the images that stand inside the turns: paths, addresses or bytes.
 
     Raises:
         DataError: no list of turns, a turn without a role or of an unknown one, without text, or no turn at all.
@@ -43,8 +48,8 @@ def turns_of(value: Any, where: str) -> list[Message]:
             raise _wrong(where, f"text that is not JSON ({str(error)[:60]})") from error
     if not isinstance(value, list | tuple):
         raise _wrong(where, "no list of turns")
-    turns = [_turn(item, number, where) for number, item in enumerate(value, 1)]
-    if not any(turn["content"].strip() for turn in turns):
+    turns = [_turn(item, number, where, images) for number, item in enumerate(value, 1)]
+    if not any(turn["content"].strip() or turn.get("shown") for turn in turns):
         raise _wrong(where, "a conversation without a turn")
     return turns
 
@@ -65,7 +70,18 @@ def answered(turns: list[Message]) -> int | None:
     return places[-1] if places else None
 
 
-def _turn(item: Any, number: int, where: str) -> Message:
+def history_of(value: Any, where: str) -> list[Message]:
+    """Earlier turns, written as pairs ``[[question, answer], ...]``. Raises DataError where they are none."""
+    pairs = parse_list(value) if isinstance(value, str) else value
+    turns: list[Message] = []
+    for pair in pairs if isinstance(pairs, list | tuple) else [value]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
+            raise DataError(where, 'pairs of earlier turns: [["question", "answer"], ...]', repr(pair)[:60], DO)
+        turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
+    return turns
+
+
+def _turn(item: Any, number: int, where: str, images: list[Any] | None) -> Message:
     if not isinstance(item, dict):
         raise _wrong(where, f"a turn that is not an object (turn {number})")
     speaker = item.get("role") if item.get("role") is not None else item.get("from")
@@ -74,32 +90,44 @@ def _turn(item: Any, number: int, where: str) -> Message:
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} has no role")
     role = ROLES.get(speaker.strip().lower())
     if role is None:
-        raise DataError(where, "the roles user, assistant and system", f"'{speaker}' (turn {number})", _DO)
-    text = content if isinstance(content, str) else _joined(content, number, where)
-    if not text.strip() and role != "system":
+        raise DataError(where, "the roles user, assistant and system", f"'{speaker}' (turn {number})", DO)
+    text, shows = (content, False) if isinstance(content, str) else _joined(content, number, where, images)
+    shows = shows or item.get("shown") is True  # where a picture is shown, said by Rebus itself
+    if not text.strip() and role != "system" and not shows:
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} ({role}) is empty")
     turn: Message = {"role": role, "content": text}
-    if item.get("shown") is True:  # where a picture is shown, said by Rebus itself
+    if shows:
         turn["shown"] = True
-    if item.get("weight") == 0 and role == "assistant":
+    unlearned = item.get("weight") == 0 or item.get("loss") is False or item.get("train") is False
+    if unlearned and role == "assistant":
         turn["weight"] = 0
     return turn
 
 
-def _joined(content: Any, number: int, where: str) -> str:
-    """OpenAI's list of parts as one text."""
+def _joined(content: Any, number: int, where: str, images: list[Any] | None) -> tuple[str, bool]:
+    """A list of parts as one text, and whether there is an image among them."""
     if content is None:
-        return ""
+        return "", False
     if not isinstance(content, list | tuple):
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} holds {type(content).__name__}")
-    texts = []
+    texts, shows = [], False
     for part in content:
-        if not isinstance(part, dict) or not isinstance(part.get("text"), str):
-            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise DataError(where, "parts of text", f"a part of type '{kind}' (turn {number})", _DO)
-        texts.append(part["text"])
-    return "\n".join(texts)
+        held = {key: value for key, value in part.items() if value is not None} if isinstance(part, dict) else {}
+        kind = held.get("type", next(iter(held.keys() & {"text", *_IMAGE_PARTS}), type(part).__name__))
+        if isinstance(part, str):
+            texts.append(part)
+        elif kind in _TEXT_PARTS and isinstance(held.get("text"), str):
+            texts.append(held["text"])
+        elif kind in _IMAGE_PARTS:
+            shows = True
+            image = next((held[key] for key in _IMAGE_KEYS if key in held), None)
+            image = image.get("url") or image.get("bytes") or image.get("path") if isinstance(image, dict) else image
+            if image is not None and images is not None:
+                images.append(image.removeprefix("file://") if isinstance(image, str) else image)
+        else:
+            raise DataError(where, "parts of text and images", f"a part of type '{kind}' (turn {number})", DO)
+    return "\n".join(texts), shows
 
 
 def _wrong(where: str, found: str) -> DataError:
-    return DataError(where, _EXPECTED, found, _DO)
+    return DataError(where, _EXPECTED, found, DO)

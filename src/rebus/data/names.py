@@ -27,9 +27,27 @@ PICTURE_ENDINGS = (
     ".tga",
     ".avif",
 )
-PICTURE = ("picture", "image", "img", "photo", "pic", "file_name", "image_path", "图片", "图像", "照片", "图")
+PICTURE = (
+    "picture",
+    "image",
+    "img",
+    "photo",
+    "pic",
+    "file_name",
+    "image_path",
+    "images",
+    "pictures",
+    "filename",
+    "图片",
+    "图像",
+    "照片",
+    "图",
+)
 QUESTION = ("question", "query", "问题", "提问", "问")
 ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "答案", "答")
+HISTORY = ("history", "历史")  # turns before a question, as pairs
+REJECTED = ("rejected", "rejected_response")  # of pairs of answers, the one not to be learned
+CHOSEN = ("chosen", "chosen_response")
 CAPTION = ("caption", "captions", "description", "title", "text", "sentence", "描述", "标题", "说明", "图说", "文本")
 TEXT = (
     "text",

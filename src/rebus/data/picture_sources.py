@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from rebus.data.lists import parse_list
 from rebus.errors import PictureError
 
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
@@ -97,6 +98,9 @@ def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
         raise PictureError(
             where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out"
         )
+    if value.startswith("[") and (several := parse_list(value)) is not None and len(several) > 1:
+        found, do = f"{len(several)}: {shown(value)}", "keep the one that the row is about, or write a row for each"
+        raise PictureError(where or "a picture", "one image a row", found, do)
     if is_data_address(value):
         head, comma, body = value.partition(",")
         if not comma or not head.rstrip().lower().endswith(";base64"):

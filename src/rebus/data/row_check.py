@@ -13,7 +13,7 @@ from rebus.data.cells import is_blank
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.marks import Marks, wrong_answer
 from rebus.data.measures import as_yes
-from rebus.data.messages import answered, turns_of
+from rebus.data.messages import answered, history_of, turns_of
 from rebus.data.role_cells import role_values
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
@@ -176,15 +176,24 @@ class RowCheck:
 
     def _wrong_turns(self, row: int) -> DataError | None:
         """What is wrong with a conversation: its layout, or that nobody answers in it."""
+        if "history" in self.values and not is_blank(earlier := self.values["history"][row]):
+            try:
+                history_of(earlier, f"{self.table.where(row)}, column '{self.task.columns['history']}'")
+            except DataError as error:
+                return error
         for role in ("messages", "prompt", "output"):
             value = self.values[role][row] if role in self.values else None
             if value is None or (isinstance(value, str) and (role != "messages" or not value.strip())):
                 continue
             where = f"{self.table.where(row)}, column '{self.task.columns[role]}'"
+            images: list[Any] = []
             try:
-                turns = turns_of(value, where)
+                turns = turns_of(value, where, images)
             except DataError as error:
                 return error
+            if images and "picture" not in self.values:
+                found = f"{len(images)} inside the turns"
+                return DataError(where, "images in a column of their own", found, "write them to a column 'images'")
             if role != "prompt" and answered(turns) is None:
                 do = "correct that row, or leave it out with --set data.on_bad=skip"
                 return DataError(where, "at least one turn of the assistant's, to learn", "none", do)

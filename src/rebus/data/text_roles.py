@@ -21,7 +21,8 @@ _SAID: tuple[Kind, ...] = ("text", "category", "number", "labels")
 
 def suggested_first(found: Columns) -> tuple[str | None, str]:
     """A task whose columns' names and kinds leave no doubt."""
-    if found.of("messages") and converse_roles(found):
+    turns = converse_roles(found) if found.of("messages") else {}
+    if "messages" in turns or (turns and (found.named(names.OUTPUT, "messages") or _output(found))):
         return "converse", "a column of conversations"
     if found.picture is None and _all_there(choose_roles(found)):
         return "choose", "choices, and which of them is right"
@@ -76,7 +77,8 @@ def generate_roles(found: Columns) -> Roles:
     prompt = found.named((*names.INSTRUCTION, *names.QUESTION), *_SHORT) or found.named(names.INPUT, *_SHORT)
     output = _output(found, prompt)
     prompt = prompt or next((name for name in found.of("text") if name != output), None)
-    output = output or next((name for name in reversed(found.of(*_SHORT)) if name != prompt), None)
+    others = [name for name in found.of(*_SHORT) if name != prompt and not names.named(name, names.REJECTED)]
+    output = output or next(reversed(others), None)
     given = found.named(names.INPUT, *_SHORT)
     return {
         "picture": found.picture,
@@ -90,14 +92,17 @@ def generate_roles(found: Columns) -> Roles:
 
 def converse_roles(found: Columns) -> Roles:
     """One column of conversations, or a prompt and its completion."""
-    several = found.of("messages")
+    history = found.named(names.HISTORY, "messages")
+    several = [name for name in found.of("messages") if name != history]
     prompt, completion = found.named(names.INSTRUCTION, "messages"), found.named(names.OUTPUT, "messages")
+    system = names.first_named(found.all, names.SYSTEM)
     if prompt and completion:
-        return {"prompt": prompt, "output": completion}
+        return {"picture": found.picture, "prompt": prompt, "output": completion, "system": system}
     if several:
         messages = found.named(names.MESSAGES, "messages") or several[0]
-        return {"picture": found.picture, "messages": messages}
-    return {role: column for role, column in generate_roles(found).items() if role != "type"}
+        return {"picture": found.picture, "messages": messages, "system": system}
+    roles = {role: column for role, column in generate_roles(found).items() if role != "type"}
+    return {**roles, "history": history} if roles.get("prompt") and roles.get("output") else {}
 
 
 def translate_roles(found: Columns) -> Roles:
@@ -185,4 +190,4 @@ def _about_passage(found: Columns) -> Roles:
 
 def _output(found: Columns, *taken: str | None) -> str | None:
     free = [name for name in found.of(*_SAID) if name not in taken]
-    return names.first_named(free, (*names.OUTPUT, "target", "labels", "summary", "摘要"))
+    return names.first_named(free, (*names.OUTPUT, "target", "labels", "summary", "摘要", *names.CHOSEN))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.messages import Message, answered, turns_of
+from rebus.data.messages import Message, answered, history_of, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values
@@ -25,7 +25,8 @@ from rebus.tasks.writing import WritingTask
 class Converse(WritingTask):
     """Columns: ``messages``, or ``prompt`` and ``output`` with perhaps ``input`` and ``system``; perhaps ``picture``.
 
-    ``messages`` holds turns in OpenAI's or ShareGPT's layout; ``prompt`` and ``output`` hold texts (Alpaca) or turns.
+    ``messages`` holds turns in OpenAI's or ShareGPT's layout; ``prompt`` and ``output`` hold texts (Alpaca) or turns;
+    ``history`` holds pairs of turns before the prompt; ``system`` stands before turns that have no such turn.
     What is predicted, and judged, is the last answer.
     """
 
@@ -37,10 +38,11 @@ class Converse(WritingTask):
         "prompt": Role(("text", "category", "messages"), required=False),
         "input": Role(("text", "category"), required=False),
         "output": Role(("text", "category", "number", "messages"), required=False),
+        "history": Role(("messages",), required=False),
     }
     watch = "perplexity"
     higher_is_better = False
-    inputs: ClassVar[tuple[str, ...]] = ("picture", "messages", "system", "prompt", "input")
+    inputs: ClassVar[tuple[str, ...]] = ("picture", "messages", "system", "history", "prompt", "input")
     judges_likelihood = True
 
     def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
@@ -66,14 +68,17 @@ class Converse(WritingTask):
             DataError: it cannot be read as one.
         """
         where = f"task '{self.name}', row {row + 1}"
+        system = as_text(values["system"][row]) if "system" in values else ""
+        found: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
         if "messages" in values:
             cell = values["messages"][row]
-            return [] if missing(cell) else turns_of(cell, where)
+            turns = [] if missing(cell) else turns_of(cell, where)
+            return turns if not turns or turns[0]["role"] == "system" else [*found, *turns]
         if "prompt" not in values:
             do = "give the messages so far, or a prompt"
             raise DataError(where, f"a column {list(self.settings.columns.values())}", "none of them", do)
-        system = as_text(values["system"][row]) if "system" in values else ""
-        found: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
+        if "history" in values and not missing(values["history"][row]):
+            found += history_of(values["history"][row], where)
         prompt, output = values["prompt"][row], values["output"][row] if "output" in values else None
         if isinstance(prompt, list):
             found += turns_of(prompt, where)

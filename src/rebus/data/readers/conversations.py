@@ -1,149 +1,139 @@
-"""Conversations in JSON: about pictures, a row a question and its answer; of text alone, a row a conversation.
+"""Conversations in JSON: a row a conversation; or, where each is one question about an image, a row a question.
 
-A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt", "value": "..."}]}``; ``messages`` with
-``role`` and ``content`` is read alike. Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
+A record is ``{"id", "image", "conversations": [{"from": "human" | "gpt", "value": "..."}]}`` (LLaVA, ShareGPT) or
+``{"images", "messages": [{"role", "content"}]}`` (OpenAI, TRL, Unsloth, ms-swift), where an image may also stand inside
+a turn; or ``{"prompt", "completion"}``, each a list of turns (TRL).
+Source: Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
 """
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
-from rebus.data.messages import turns_of
+from rebus.data.messages import DO, Message, is_turn, turns_of
 from rebus.data.readers.source import Source
 from rebus.errors import DataError
 
-_ASKS = {"human", "user"}
-_ANSWERS = {"gpt", "assistant", "chatgpt", "bard"}
 _KEYS = ("conversations", "messages")
-_PICTURES = ("image", "picture", "images")
+_HALVES = ("prompt", "completion", "chosen", "rejected")  # parts of a conversation, in columns of their own
+IMAGES = ("image", "images", "picture", "pictures", "img", "image_path", "image_paths")
+MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
+Row = dict[str, Any]
 
 
-def is_conversation(row: dict[str, Any]) -> bool:
+def is_conversation(row: Row) -> bool:
     """Whether a record holds a list of turns."""
-    turns = _turns(row)
-    return (
-        isinstance(turns, list)
-        and bool(turns)
-        and isinstance(turns[0], dict)
-        and bool({"from", "role", "content", "value"} & set(turns[0]))
-    )
+    turns = next((row[key] for key in _KEYS if key in row), None)
+    if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+        return bool({"from", "role", "content", "value"} & set(turns[0]))
+    return any(_are_turns(row.get(key)) for key in _HALVES)
 
 
 def read_conversations(
-    rows: list[dict[str, Any]], numbers: list[int], source: Source, skipped: list[DataError], word: str
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """Turn pairs where any record shows a picture, whole conversations where none does.
+    rows: list[Row], numbers: list[int], source: Source, skipped: list[DataError], word: str
+) -> tuple[list[Row], list[int]]:
+    """The rows of a file of conversations, and the number of the record each came from.
 
-    Raises:
-        DataError: as ``as_turns`` and ``as_messages``.
-    """
-    about_pictures = any(row.get(key) for row in rows for key in _PICTURES)
-    return (as_turns if about_pictures else as_messages)(rows, numbers, source, skipped, word)
-
-
-def as_messages(
-    rows: list[dict[str, Any]], numbers: list[int], source: Source, skipped: list[DataError], word: str
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """One row a conversation, its turns as ``{"role", "content"}``; other keys of the record are kept as columns.
+    Where every record is one question and its answer, and some show an image, the columns are ``picture``, ``question``
+    and ``answer``; else ``messages`` (or ``prompt`` and ``completion``), and ``picture`` where a record shows one.
+    Other keys of a record are kept as columns.
 
     Raises:
         DataError: what ``turns_of`` finds wrong with a record (unless broken rows are skipped).
     """
-    made: list[dict[str, Any]] = []
+    made: list[Row] = []
     origin: list[int] = []
     for row, number in zip(rows, numbers, strict=True):
-        key = next((key for key in _KEYS if key in row), _KEYS[0])
         try:
-            turns = turns_of(row.get(key), f"{source.name}, {word} {number}")
+            made.append(_read(row, f"{source.name}, {word} {number}"))
+            origin.append(number)
         except DataError as error:
             if not source.skip_bad:
                 raise
             skipped.append(error)
-            continue
-        kept = {name: value for name, value in row.items() if name not in (*_KEYS, *_PICTURES)}
-        made.append({"messages": turns, **kept})
-        origin.append(number)
+    if not any(row["picture"] is not None for row in made):
+        for row in made:
+            del row["picture"]
+    elif all(_is_one_question(row.get("messages")) for row in made):
+        made = [_as_question(row) for row in made]
     return made, origin
 
 
-def as_turns(
-    rows: list[dict[str, Any]], numbers: list[int], source: Source, skipped: list[DataError], word: str
-) -> tuple[list[dict[str, Any]], list[int]]:
-    """One row a question and its answer, and the number of the record each came from.
+def with_image(turns: list[Message], images: list[Any], where: str) -> tuple[list[Message], Any]:
+    """Turns without image marks, and the cell that holds the image; a turn with a mark is ``"shown": True``.
 
-    The placeholder ``<image>`` is removed and a system turn passed over. Other keys of the record are kept as columns.
+    Args:
+        turns: of ``turns_of``.
+        images: the images beside them and inside them, in order.
+        where: the row, for messages.
 
     Raises:
-        DataError: a record without turns, a turn without text, or turns out of order (unless broken rows are skipped).
+        DataError: there are more marks than images.
     """
-    made: list[dict[str, Any]] = []
-    origin: list[int] = []
-    for row, number in zip(rows, numbers, strict=True):
-        try:
-            pairs = _pairs(row, f"{source.name}, {word} {number}")
-        except DataError as error:
-            if not source.skip_bad:
-                raise
-            skipped.append(error)
-            continue
-        kept = {key: value for key, value in row.items() if key not in (*_KEYS, *_PICTURES)}
-        picture = _picture(row, f"{source.name}, {word} {number}")
-        for question, answer in pairs:
-            made.append({"picture": picture, "question": question, "answer": answer, **kept})
-            origin.append(number)
-    return made, origin
-
-
-def _turns(row: dict[str, Any]) -> Any:
-    return next((row[key] for key in _KEYS if key in row), None)
-
-
-def _pairs(row: dict[str, Any], where: str) -> list[tuple[str, str]]:
-    turns = _turns(row)
-    if not isinstance(turns, list) or not turns:
-        raise _broken(where, "no list of turns")
-    pairs: list[tuple[str, str]] = []
-    question: str | None = None
+    if not images:
+        return turns, None
+    marks = sum(len(MARK.findall(turn["content"])) for turn in turns)
+    if marks > len(images):
+        found = f"{marks} marks (<image>) and {len(images)} image{'s' if len(images) > 1 else ''}"
+        raise DataError(where, "an image for each mark in the text", found, "correct that record")
+    cleaned = []
     for turn in turns:
-        speaker, text = _turn(turn, where)
-        if speaker == "system":
-            continue
-        if speaker in _ASKS and question is None:
-            question = " ".join(text.replace("<image>", " ").split()) if "<image>" in text else text.strip()
-        elif speaker in _ANSWERS and question is not None:
-            pairs.append((question, text.strip()))
-            question = None
-        else:
-            raise _broken(where, f"a turn of '{speaker}' out of order")
-    if not pairs or question is not None:
-        raise _broken(where, "a question without an answer")
-    return pairs
+        content = turn["content"]
+        if MARK.search(content):
+            turn = {**turn, "content": MARK.sub(" ", content).strip(), "shown": True}
+        cleaned.append(turn)
+    return cleaned, image_cell(images)
 
 
-def _turn(turn: Any, where: str) -> tuple[str, str]:
-    if not isinstance(turn, dict):
-        raise _broken(where, "a turn that is not an object")
-    speaker, text = turn.get("from", turn.get("role")), turn.get("value", turn.get("content"))
-    if not isinstance(speaker, str) or not isinstance(text, str):
-        raise _broken(where, "a turn without a speaker or without text")
-    return speaker.lower(), text
+def image_cell(images: list[Any]) -> Any:
+    """One image as it is; none as None; several as the text of a list, which is refused when it is opened."""
+    if len(images) < 2:
+        return images[0] if images else None
+    return json.dumps([image if isinstance(image, str) else "an image in the table" for image in images])
 
 
-def _picture(row: dict[str, Any], where: str) -> Any:
-    value = row.get("image", row.get("picture", row.get("images")))
-    if isinstance(value, list):
-        if len(value) > 1:
-            raise DataError(
-                where, "one picture a conversation", f"{len(value)}", "keep the picture that the questions are about"
-            )
-        value = value[0] if value else None
-    return value
+def images_of(value: Any) -> list[Any]:
+    """The images of a cell: a path, bytes, Hugging Face's ``{"bytes", "path"}``, or a list of these."""
+    if isinstance(value, list | tuple):
+        return [image for item in value for image in images_of(item)]
+    if isinstance(value, dict):
+        value = next((value[key] for key in ("bytes", "path", "url", "image") if value.get(key)), None)
+        return images_of(value)
+    return [] if value is None or (isinstance(value, str | bytes) and not value.strip()) else [value]
 
 
-def _broken(where: str, found: str) -> DataError:
-    return DataError(
-        where,
-        'turns in pairs: {"from": "human", "value": "..."}, {"from": "gpt", "value": "..."}',
-        found,
-        "correct that record, or leave it out with --set data.on_bad=skip",
-    )
+def _read(row: Row, where: str) -> Row:
+    key = next((key for key in _KEYS if key in row), None)
+    images = next((found for name in IMAGES if (found := images_of(row.get(name)))), [])
+    kept = {name: value for name, value in row.items() if name not in (*_KEYS, *IMAGES)}
+    inside: list[Any] = []
+    if key is not None:
+        turns = turns_of(row[key], where, inside)
+        kept = {"messages": turns, **kept}
+    else:
+        kept |= {name: turns_of(row[name], where, inside) for name in _HALVES if _are_turns(row.get(name))}
+        if not any(_are_turns(row.get(name)) for name in _HALVES):
+            raise DataError(where, "a list of turns, as in the rows before", f"the keys {', '.join(row)}"[:80], DO)
+    name = "prompt" if key is None else "messages"
+    picture = image_cell(images or inside)
+    if _are_turns(kept.get(name)):
+        kept[name], picture = with_image(kept[name], images or inside, where)
+    return {"picture": picture, **kept}
+
+
+def _are_turns(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and is_turn(value[0])
+
+
+def _is_one_question(turns: Any) -> bool:
+    """Whether a conversation is a question and an answer to learn; a system turn without text counts for nothing."""
+    said = [turn for turn in turns or [] if turn["role"] != "system" or turn["content"].strip()]
+    return [turn["role"] for turn in said] == ["user", "assistant"] and said[1].get("weight") != 0
+
+
+def _as_question(row: Row) -> Row:
+    question, answer = (turn["content"] for turn in row["messages"] if turn["role"] != "system")
+    rest = {name: value for name, value in row.items() if name not in ("picture", "messages")}
+    return {"picture": row["picture"], "question": question.strip(), "answer": answer.strip(), **rest}
