@@ -154,8 +154,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
     if all(map(_is_turns, sample)):
         return Guess("messages", "lists of turns, written as JSON")
-    written = (*names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN, *names.REJECTED)
-    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT, *written)):
+    authored = (*names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN, *names.REJECTED)
+    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT, *authored)):
         return Guess("text", "its name")
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):
