@@ -63,6 +63,8 @@ class Table:
         skipped: rows a reader left out because ``data.on_bad`` is ``skip``, each as the error it would have been.
         kinds: column: kind, where the files themselves say it.
         notes: what the reader found out and a person should know, e.g. the encoding; the check prints it.
+        source: column: its stored cells as the file holds them, where ``stored`` has them in another form: JSON for
+            numbers whose text is stored, or the type that a Parquet file gives them; null: as stored.
         warnings: the same, where the reader may be wrong or left something out; the check and training print it.
         unlabelled: columns in which the files say by a mark of their own (-1) which rows have no label.
         unused: what the files say and no row holds.
@@ -79,6 +81,7 @@ class Table:
     unlabelled: frozenset[str] = frozenset()
     unused: Unused = field(default_factory=Unused)
     warnings: list[str] = field(default_factory=list)
+    source: dict[str, pa.ChunkedArray] = field(default_factory=dict)
 
     @classmethod
     def from_rows(cls, rows: Sequence[dict[str, Any]], root: str | Path = ".", name: str = "table") -> Table:
@@ -139,6 +142,11 @@ class Table:
         values = self.stored.column(name)
         return values if self.rows is None else values.take(pa.array(self.rows))
 
+    def source_cells(self, name: str) -> pa.ChunkedArray | None:
+        """A column's cells as the file holds them, null where ``arrow_column`` has them so; None: it has all so."""
+        cells = self.source.get(name)
+        return cells if cells is None or self.rows is None else cells.take(pa.array(self.rows))
+
     def value(self, index: int, name: str) -> Any:
         """One cell as a plain Python value."""
         return plain(self.stored.column(name)[self._stored_row(index)].as_py())
@@ -170,7 +178,10 @@ class Table:
             numbers = self.rows + 1 if places.numbers is None else places.numbers[self.rows]
             file_of = None if places.file_of is None else places.file_of[self.rows]
             places = Places(places.files, places.word, file_of, numbers)
-        return replace(self, stored=arrow, places=places, rows=None)
+        source = {key: cells for key, cells in self.source.items() if key != name}
+        if self.rows is not None:
+            source = {key: cells.take(pa.array(self.rows)) for key, cells in source.items()}
+        return replace(self, stored=arrow, places=places, rows=None, source=source)
 
     def _stored_row(self, index: int) -> int:
         if index < 0:
@@ -215,3 +226,15 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 2 and "bytes" in value and "path" in value:
         return value["bytes"] if value["bytes"] is not None else value["path"]
     return value
+
+
+def stacked_source(parts: Sequence[Table]) -> dict[str, pa.ChunkedArray]:
+    """``Table.source`` of whole tables end to end; a column that they hold in several types is left out."""
+    found: dict[str, pa.ChunkedArray] = {}
+    for name in dict.fromkeys(name for part in parts for name in part.source):
+        kinds = {part.source[name].type for part in parts if name in part.source}
+        if len(kinds) == 1:
+            kind = kinds.pop()
+            columns = [part.source.get(name, pa.chunked_array([pa.nulls(len(part), kind)])) for part in parts]
+            found[name] = pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind)
+    return found

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rebus import atomic
 from rebus.data.readers import read_table
@@ -21,12 +13,12 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RebusError
 from rebus.run.evaluate import store_for
 from rebus.run.folder import Run
+from rebus.run.prediction_files import WRITERS, Predicted
 from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction, Task
 from rebus.tasks.cells import missing
 
 PORTION = 1024  # rows predicted and written together
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -74,29 +66,29 @@ def predict_table(run: Run, data: str | Path, out: str | Path) -> PredictSummary
 
     def write_all(beside: Path) -> None:
         nonlocal skipped
-        with WRITERS[out.suffix](beside) as write:
+        with WRITERS[out.suffix](beside, table) as write:
             for start in range(0, len(table), PORTION):
-                rows, bad = predict_portion(predictor, tasks, table, range(start, min(start + PORTION, len(table))))
+                part = table.select(range(start, min(start + PORTION, len(table))))
+                predicted, bad = predict_portion(predictor, tasks, part)
                 skipped += bad
-                write(rows)
+                write(part, predicted)
 
     atomic.write_with(out, write_all)
     return PredictSummary(len(table), skipped, time.time() - started)
 
 
-def predict_portion(predictor: Predictor, tasks: list[Task], table: Table, rows: range) -> tuple[list[Row], int]:
-    """Some rows with their predictions, and how many of them could not be read."""
-    part = table.select(rows)
-    written = [{name: told for name, told in row.items() if not isinstance(told, bytes)} for row in part]
-    errors = [""] * len(rows)
+def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tuple[Predicted, int]:
+    """Predictions for some rows, a column a name, and how many of the rows could not be read."""
+    rows = range(len(part))
+    added: dict[str, list[Any]] = {}
+    errors = [""] * len(part)
     columns = {name: part.column(name) for name in part.columns}
     for task in tasks:
         values = predictor.input_values(task, columns)
         store = store_for(predictor, part, task)
-        column = task.settings.columns.get("picture", "")
-        pictures = columns.get(column, [None] * len(rows))
+        pictures = values.get("picture", [None] * len(part))
         good = []
-        for row in range(len(rows)):
+        for row in rows:
             try:
                 if store is not None and not missing(pictures[row]):
                     store.get(row)
@@ -108,78 +100,10 @@ def predict_portion(predictor: Predictor, tasks: list[Task], table: Table, rows:
         def picture_of(row: int, store: Any = store, pictures: Any = pictures) -> Any:
             return None if store is None or missing(pictures[row]) else store.get(row)
 
-        told = dict(zip(good, predictor.run_task(task, values, good, picture_of), strict=True))
-        for row, target in enumerate(written):
-            said: Prediction | None = told.get(row)
-            name = task.name if task.name not in table.columns else f"{task.name}_predicted"
-            target[name] = None if said is None else said.value
-            target[f"{task.name}_confidence"] = None if said is None else round(said.confidence, 6)
-    for row, told_wrong in enumerate(errors):
-        written[row]["error"] = told_wrong
-    return written, sum(bool(error) for error in errors)
-
-
-Write = Callable[[list[Row]], None]
-
-
-@contextmanager
-def _csv(path: Path) -> Iterator[Write]:
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer: list[Any] = []
-
-        def write(rows: list[Row]) -> None:
-            if not writer and rows:
-                writer.append(csv.DictWriter(file, list(rows[0])))
-                writer[0].writeheader()
-            for row in rows:
-                writer[0].writerow({name: _flat(value) for name, value in row.items()})
-
-        yield write
-        _flush(file)
-
-
-@contextmanager
-def _jsonl(path: Path) -> Iterator[Write]:
-    with open(path, "w", encoding="utf-8") as file:
-
-        def write(rows: list[Row]) -> None:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
-
-        yield write
-        _flush(file)
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Write]:
-    writers: list[Any] = []
-
-    def write(rows: list[Row]) -> None:
-        plain = [{name: _flat(value) for name, value in row.items()} for row in rows]
-        made = pa.Table.from_pylist(plain, schema=writers[0].schema if writers else None)
-        if not writers:  # a column that is empty so far may yet hold text
-            fields = [pa.field(f.name, pa.string() if pa.types.is_null(f.type) else f.type) for f in made.schema]
-            made = made.cast(pa.schema(fields))
-            writers.append(pq.ParquetWriter(path, made.schema))
-        writers[0].write_table(made)
-
-    try:
-        yield write
-    finally:
-        for writer in writers:
-            writer.close()
-    if not writers:
-        pq.write_table(pa.table({}), path)
-
-
-def _flat(value: Any) -> Any:
-    """Lists and dictionaries as JSON text: a cell holds one value."""
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
-
-
-def _flush(file: Any) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-WRITERS = {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet}
+        answers = dict(zip(good, predictor.run_task(task, values, good, picture_of), strict=True))
+        predictions: list[Prediction | None] = [answers.get(row) for row in rows]
+        name = task.name if task.name not in part.columns else f"{task.name}_predicted"
+        added[name] = [None if one is None else one.value for one in predictions]
+        added[f"{task.name}_confidence"] = [None if one is None else round(one.confidence, 6) for one in predictions]
+    added["error"] = errors
+    return added, sum(bool(error) for error in errors)

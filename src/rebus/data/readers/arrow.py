@@ -49,7 +49,9 @@ def read_parquet(source: Source) -> Table:
     names = _class_names((arrow.schema.metadata or {}).get(b"huggingface"))
     unlabelled = frozenset(name for name in names if _has_unlabelled(arrow, name))
     places = Places((source.name,), "row")
-    return Table(_plain_types(arrow, names), path.parent, places, name=source.name, unlabelled=unlabelled)
+    plain = _plain_types(arrow, names)
+    kept = {name: arrow.column(name) for name in arrow.column_names if _changes(arrow.schema.field(name).type)}
+    return Table(plain, path.parent, places, name=source.name, unlabelled=unlabelled, source=kept)
 
 
 def read_saved_dataset(folder: Path) -> Table:
@@ -98,12 +100,29 @@ def merge_splits(tables: dict[str, pa.Table]) -> tuple[pa.Table, Any, Any]:
         if key and "split" in part.column_names:
             part = part.drop_columns(["split"])
         marked.append(part.append_column("split", pa.array([key] * len(part), pa.string())) if key else part)
-    bare = [part.replace_schema_metadata(None) for part in marked]
+    bare = _alike([part.replace_schema_metadata(None) for part in marked])
     stacked = pa.concat_tables(bare, promote_options="permissive")
     sizes = [len(part) for part in marked]
     file_of = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
     numbers = np.concatenate([np.arange(1, size + 1, dtype=np.int64) for size in sizes])
     return stacked, file_of, numbers
+
+
+def _alike(tables: list[pa.Table]) -> list[pa.Table]:
+    """The tables; a column that is text in some and numbers in others is text in all."""
+    types: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for field in table.schema:
+            types.setdefault(field.name, set()).add(field.type)
+    mixed = {name for name, kinds in types.items() if pa.string() in kinds and any(map(_is_single, kinds))}
+    return [
+        table.cast(pa.schema([pa.field(f.name, pa.string()) if f.name in mixed else f for f in table.schema]))
+        for table in tables
+    ]
+
+
+def _is_single(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def _class_lists(part: Any) -> dict[str, list[str]]:
@@ -133,13 +152,20 @@ def _plain_types(arrow: pa.Table, class_names: dict[str, list[str]]) -> pa.Table
             column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
         elif pa.types.is_dictionary(kind):
             column = column.cast(kind.value_type)
-        elif pa.types.is_decimal(kind) or kind == pa.float16():
-            column = column.cast(pa.float64())
+        elif pa.types.is_decimal(kind):
+            column = column.cast(pa.string())  # 1.10 is not 1.1
+        elif kind in (pa.float16(), pa.float32()):
+            column = column.cast(pa.float32()).cast(pa.string()).cast(pa.float64())  # 0.1, not 0.10000000149011612
         elif name in class_names and (pa.types.is_integer(kind) or _is_numbers(kind)):
             column = _named(column, class_names[name])
         if column is not arrow.column(index):
             arrow = arrow.set_column(index, name, column)
     return arrow
+
+
+def _changes(kind: pa.DataType) -> bool:
+    """Whether ``_plain_types`` gives a column another type that says the same."""
+    return bool(pa.types.is_dictionary(kind) or pa.types.is_decimal(kind) or kind in (pa.float16(), pa.float32()))
 
 
 def _named(column: pa.ChunkedArray, names: list[str]) -> pa.ChunkedArray:

@@ -21,7 +21,7 @@ from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.arrow import merge_splits
 from rebus.data.readers.source import Source
 from rebus.data.readers.split_folders import layout_of
-from rebus.data.table import Places, Table
+from rebus.data.table import Places, Table, stacked_source
 from rebus.data.unused import Unused
 from rebus.errors import DataError
 from rebus.recipe import Data
@@ -159,7 +159,10 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     skipped = [error for part, _ in parts for error in part.skipped]
     places = Places(files, parts[0][0].places.word, file_of, np.concatenate(numbers))
     notes, warnings = [[told for part, _ in parts for told in getattr(part, key)] for key in ("notes", "warnings")]
-    table = Table(arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings)
+    source = stacked_source([part for part, _ in parts])
+    table = Table(
+        arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings, source=source
+    )
     for part, _ in parts:
         table.unused.update(part.unused)
     return replace(table, unlabelled=frozenset().union(*(part.unlabelled for part, _ in parts)))
@@ -183,7 +186,7 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
             arrow = part.stored.drop_columns(["file_name"])
             target = "file_name" if "picture" in arrow.column_names else "picture"
             arrow = arrow.add_column(0, target, pa.array(names, pa.string()))
-            part = replace(part, stored=arrow)
+            part = replace(part, stored=arrow, source={k: v for k, v in part.source.items() if k != target})
         parts.append((part, split_word(inner) or ""))
     table = parts[0][0] if len(parts) == 1 and not parts[0][1] else _stack(folder, parts)
     if "picture" in table.columns:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rebus.data.columns import MOST_COLUMNS, arrow_table
 from rebus.data.readers.conversations import is_conversation, read_conversations
+from rebus.data.readers.json_literals import DECODER, Literal, cell, source_columns
 from rebus.data.readers.source import Source
 from rebus.data.readers.squad import as_questions, is_squad
 from rebus.data.table import Places, Table
@@ -23,7 +24,7 @@ def read_json_lines(source: Source) -> Table:
     Raises:
         DataError: a line is not a JSON object (the line is named), or a column mixes kinds of values.
     """
-    decode = json.JSONDecoder().decode
+    decode = DECODER.decode
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     skipped: list[DataError] = []
@@ -60,7 +61,7 @@ def read_json(source: Source) -> Table:
     """
     text = source.read_text()
     try:
-        content = json.loads(text)
+        content = DECODER.decode(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":  # probably JSONL under another name
             return read_json_lines(source)
@@ -91,6 +92,9 @@ def read_json(source: Source) -> Table:
 def _table(
     source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str
 ) -> Table:
+    decoded = rows
+    rows = [{name: cell(value) for name, value in row.items()} for row in rows]
+    cells = rows
     if rows and is_conversation(rows[0]):
         rows, numbers = read_conversations(rows, numbers, source, skipped, word)
     elif rows and is_squad(rows[0]):
@@ -108,9 +112,9 @@ def _table(
     )
     if rows and not columns:
         raise _broken(source, source.name, "objects without any key")
-    return Table(
-        arrow_table(columns, places.where, source.name), source.path.parent, places, name=source.name, skipped=skipped
-    )
+    arrow = arrow_table(columns, places.where, source.name)
+    as_written = source_columns(decoded, arrow.column_names) if rows is cells else {}
+    return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written)
 
 
 def _broken(source: Source, where: str, found: str) -> DataError:
@@ -133,5 +137,5 @@ def _told(error: Exception) -> str:
 def _word(value: Any) -> str:
     if value is None:
         return "null"
-    words = {list: "a list", str: "text", bool: "true or false", dict: "an object"}
+    words = {list: "a list", str: "text", Literal: "a number", bool: "true or false", dict: "an object"}
     return words.get(type(value), "a number")
