@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from rebus.serve.settings import Limits
 from tiny_studio import Running, run_studio
 
 KEY = "a-key-that-is-long"
@@ -47,7 +48,7 @@ def open_studio(place: Path) -> Iterator[Running]:
 def routes(app: object) -> list[str]:
     """Paths of all of Gradio's own routes, gaps filled."""
     mounted = next(route for route in app.routes if getattr(route, "path", "") == "/studio")  # type: ignore[attr-defined]
-    found = list(mounted.app.routes)
+    found = list(mounted.app.app.routes)
     paths = {getattr(route, "path", "") or "/" for route in found}
     for inner in (getattr(route, "original_router", None) for route in found):  # those that Gradio includes
         paths |= {"/gradio_api" + one.path.removeprefix("/gradio_api") for one in getattr(inner, "routes", [])}
@@ -176,3 +177,68 @@ def test_no_socket_leaves_the_machine_while_it_starts(place: Path, monkeypatch: 
     assert asked(studio.address, "/studio/")[0] == 200
     next(run, None)
     assert gone == []
+
+
+def test_gradio_s_other_routes_do_not_exist(open_studio: Running) -> None:
+    for path in (
+        "component_server", "call/ask", "call/v2/ask", "api/ask", "run/ask", "vibe-edit", "process_recording",
+        "stream/x", "reset_all",
+    ):  # fmt: skip
+        assert asked(open_studio.address, f"/studio/gradio_api/{path}", "POST", b"{}")[0] == 404, path
+    for path in ("deep_link?session_hash=x", "monitoring", "dev/reload", "proxy=http://127.0.0.1", "vibe-code", "runs"):
+        assert asked(open_studio.address, f"/studio/gradio_api/{path}")[0] == 404, path
+    for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
+        assert asked(open_studio.address, "/studio/gradio_api/queue/join", method)[0] == 405
+
+
+def test_an_upload_belongs_to_the_browser_that_sent_it(open_studio: Running) -> None:
+    from storm.paths import Client
+
+    mine, other = Client(open_studio.address), Client(open_studio.address)
+    path = mine.upload("a b.txt", b"mine")
+    assert mine.ask(f"/studio/gradio_api/file={quote(path)}").text == "mine"
+    assert other.ask(f"/studio/gradio_api/file={quote(path)}").status == 403
+    other.upload("c.txt", b"theirs")
+    assert other.ask(f"/studio/gradio_api/file={quote(path)}").status == 403
+    large = json.dumps({"fn_index": 0, "data": ["x" * 2**20], "session_hash": "x"}).encode()
+    assert mine.ask("/studio/gradio_api/queue/join", "POST", large).status == 413
+
+
+def test_slow_and_wrong_keys_do_not_keep_out_who_knows_it(place: Path) -> None:
+    """More slow forms than connections that the server allows: the oldest give way to who comes now."""
+    import socket
+    import time
+
+    run = run_studio(None, place, api_key=KEY, limits=Limits(connections=40))
+    studio = next(run)
+    where = urlsplit(studio.address)
+    head = "POST /studio/sign-in HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nk"
+    sockets = []
+    try:
+        for _ in range(120):
+            slow = socket.create_connection((where.hostname, where.port), timeout=10)
+            slow.sendall(head.encode())
+            sockets.append(slow)
+        time.sleep(0.5)
+        status, headers, _ = asked(studio.address, "/studio/sign-in", "POST", f"key={quote(KEY)}".encode())
+        assert (status, headers["location"]) == (303, "/studio/")
+        cookie = headers["set-cookie"].split(";")[0]
+        assert asked(studio.address, "/studio/config", Cookie=cookie)[0] == 200
+        sockets[0].settimeout(10)
+        told = sockets[0].recv(4096)  # the oldest was answered, and its connection closed
+        assert told.split()[1] in (b"408", b"503")
+        assert b"connection: close" in told.lower()
+    finally:
+        for one in sockets:
+            one.close()
+        next(run, None)
+
+
+def test_the_guard_stands_before_the_form(locked: Running) -> None:
+    form = f"key={quote(KEY)}".encode()
+    assert asked(locked.address, "/studio/sign-in", "POST", form, Origin="http://evil.example")[0] == 403
+    assert asked(locked.address, "/studio/sign-in", "POST", form, X_Long="x" * 15_000, Y_Long="y" * 15_000)[0] in (
+        400,
+        431,
+    )
+    assert asked(locked.address, "/studio/", Accept="text/html", Origin="http://evil.example")[0] == 403

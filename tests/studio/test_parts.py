@@ -226,7 +226,7 @@ def test_a_full_disk_is_told_before_anything_starts(tmp_path: Path, monkeypatch:
 
 def test_a_dropped_table_stays_with_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[list[str]] = []
-    monkeypatch.setattr(jobs, "_begin", lambda folder, words, held: begun.append(list(words)))
+    monkeypatch.setattr(jobs, "_begin", lambda folder, words, held, inside: begun.append(list(words)))
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     jobs.start(tmp_path / "run", tmp_path / "x.csv", ["--task", "lm"], bring=True)
     kept = tmp_path / "run" / "data" / "x.csv"

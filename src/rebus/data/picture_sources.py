@@ -22,6 +22,7 @@ from typing import IO
 from rebus.data.lists import parse_list
 from rebus.errors import PictureError
 
+INSIDE = "REBUS_INSIDE"  # environment: folders besides the table's that pictures may lie in; unset: anywhere
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
 SIGNATURES = (
     b"\x89PNG",
@@ -143,6 +144,11 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
     path = Path(value)
     if not path.is_absolute():
         path = _below(value, Path(root), where)
+    inside = os.environ.get(INSIDE, "")
+    followed = (path.parent, path) if os.path.islink(path) else (path.parent,)  # one folder holds many pictures
+    if inside and not all(_within(str(one), str(root), inside) for one in followed):
+        do = "move the picture there, or let somebody who may read it train"
+        raise PictureError(where, "a picture in a folder that this process may read", named, do)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
@@ -157,6 +163,20 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
 def member_value(archive: str, offset: int, size: int, name: str) -> str:
     """How a table writes a picture that lies inside a tar archive."""
     return f"{archive}#{offset}+{size}/{name}"
+
+
+@lru_cache(maxsize=4096)
+def _within(path: str, root: str, inside: str) -> bool:
+    """Whether a path, its links followed, lies in the table's folder or in one of those that ``inside`` lists."""
+    real = Path(os.path.realpath(path))
+    folders = [Path(one).resolve() for one in (*inside.split(os.pathsep), root)]
+    return any(real == folder or folder in real.parents for folder in folders)
+
+
+def named_file(value: str) -> str:
+    """The file that a path value names, as it is written; nothing is looked for."""
+    inside = _MEMBER.fullmatch(value)
+    return value if inside is None else inside[1]
 
 
 def picture_span(value: str, root: str | Path, where: str = "") -> tuple[Path, int, int]:

@@ -3,9 +3,9 @@
 It knows no tensors and reads no data.
 """
 
-from rebus.recipe.files import as_yaml, describe, load_recipe, override, recipe_from
+from rebus.recipe.files import as_yaml, describe, load_recipe, override, path_settings, recipe_from
 from rebus.recipe.model import Fusion, Lora, Model, Size, Tower
-from rebus.recipe.section import Section
+from rebus.recipe.section import IsPath, PathText, Section
 from rebus.recipe.tree import (
     Augment,
     Clean,
@@ -28,9 +28,11 @@ __all__ = [
     "Corpus",
     "Data",
     "Fusion",
+    "IsPath",
     "Kind",
     "Lora",
     "Model",
+    "PathText",
     "Picture",
     "Recipe",
     "Report",
@@ -46,5 +48,6 @@ __all__ = [
     "describe",
     "load_recipe",
     "override",
+    "path_settings",
     "recipe_from",
 ]

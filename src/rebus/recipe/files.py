@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rebus.errors import RecipeError, nearest
+from rebus.recipe.section import IsPath
 from rebus.recipe.tree import Recipe
 
 # What other libraries call a setting whose name here is too unlike it to be guessed.
@@ -110,6 +111,32 @@ def as_yaml(value: Any) -> str:
 def describe() -> Iterator[tuple[str, str, str, str]]:
     """Every setting as (dotted name, type, default, meaning), in the order of the tree."""
     yield from _describe(Recipe, "")
+
+
+def path_settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every setting that names a file or folder now, as (dotted name, path): those whose type holds ``IsPath``."""
+    for name, field in type(section).model_fields.items():
+        value, dotted = getattr(section, name), f"{prefix}{name}"
+        marks = [mark for mark in (*field.metadata, *_marks(field.annotation)) if isinstance(mark, IsPath)]
+        if marks:
+            yield from _said_paths(value, dotted, {word for mark in marks for word in mark.words})
+        for place, one in enumerate(value) if isinstance(value, list) else [("", value)]:
+            if isinstance(one, BaseModel):
+                yield from path_settings(one, f"{dotted}.{place}." if isinstance(value, list) else f"{dotted}.")
+
+
+def _marks(annotation: Any) -> Iterator[Any]:
+    yield from getattr(annotation, "__metadata__", ())
+    for inner in typing.get_args(annotation):
+        yield from _marks(inner)
+
+
+def _said_paths(value: Any, dotted: str, words: set[str]) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict | list):
+        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _said_paths(one, f"{dotted}.{key}", words)
+    elif value and str(value) not in words:
+        yield dotted, str(value)
 
 
 def _carry_said(new: BaseModel, old: BaseModel) -> None:
@@ -215,6 +242,8 @@ def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, s
 
 def _type_name(annotation: Any) -> str:
     origin = typing.get_origin(annotation)
+    if origin is typing.Annotated:
+        return _type_name(annotation.__origin__)
     if origin is Literal:
         return " | ".join(str(value) for value in typing.get_args(annotation))
     if origin in (typing.Union, types.UnionType):

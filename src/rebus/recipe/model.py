@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from rebus.recipe.section import Section
+from rebus.recipe.section import IsPath, PathText, Section
 
 Size = Literal["nano", "micro", "mini", "small", "base"]
 
@@ -22,7 +22,7 @@ class Tower(Section):
     hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
     patch: int = Field(16, ge=1, description="side of a picture token, in pixels")
     cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
-    vectors: str | None = Field(
+    vectors: Annotated[str, IsPath(("skipgram", "cbow"))] | None = Field(
         None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
     )
     qk_norm: bool = Field(True, description="decoder: normalise queries and keys")
@@ -83,7 +83,7 @@ class Tower(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
     word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
     frozen: bool = Field(False, description="do not train; features are computed once and kept")
-    weights: str | None = Field(None, description="a checkpoint folder or Run to start from")
+    weights: PathText | None = Field(None, description="a checkpoint folder or Run to start from")
 
 
 class Fusion(Section):

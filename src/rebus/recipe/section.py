@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class IsPath:
+    """Marks a setting that names a file or folder, so that whoever must not reach every file finds it.
+
+    Attributes:
+        words: values that mean something else and name none.
+    """
+
+    words: tuple[str, ...] = ()
+
+
+PathText = Annotated[str, IsPath()]
 
 
 class Section(BaseModel):

@@ -12,7 +12,7 @@ import yaml
 from pydantic import Field
 
 from rebus.recipe.model import Model
-from rebus.recipe.section import Section
+from rebus.recipe.section import PathText, Section
 
 Kind = Literal["picture", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
 
@@ -34,7 +34,7 @@ class Split(Section):
 class Data(Section):
     """Where the table is and how it is read."""
 
-    path: str = Field("", description="table or folder")
+    path: PathText = Field("", description="table or folder")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
     encoding: str | None = Field(None, description="text encoding; None: found from the file")
@@ -114,7 +114,7 @@ class Text(Section):
     """How text becomes tokens."""
 
     vocab_size: int = Field(4096, ge=300, description="most pieces the tokenizer may learn")
-    tokenizer: str | None = Field(None, description="a tokenizer.json to use instead of training one")
+    tokenizer: PathText | None = Field(None, description="a tokenizer.json to use instead of training one")
     segment: Literal["auto", "none", "jieba"] = Field("auto", description="Chinese word segmentation, for word vectors")
     max_length: int = Field(256, ge=4, description="most tokens of one text; longer ones are cut and counted")
     words: int = Field(20_000, ge=20, description="word vectors: most words that have a vector of their own")
@@ -159,7 +159,7 @@ class Corpus(Section):
     )
     sample_mb: int = Field(64, ge=1, description="text the tokenizer is trained on, in MB, drawn from all of it")
     mask: float = Field(0.15, gt=0, lt=1, description="mlm: share of words that are to be guessed")
-    cache: str | None = Field(None, description="folder of the shards; None: shards/ in the Run")
+    cache: PathText | None = Field(None, description="folder of the shards; None: shards/ in the Run")
 
 
 class TaskSettings(Section):
@@ -293,7 +293,7 @@ class Recipe(Section):
     """Everything that decides a run."""
 
     seed: int = Field(0, ge=0, description="of weights, order and augmentation")
-    base: str | None = Field(
+    base: PathText | None = Field(
         None, description="a Run, a checkpoint folder, a .gguf file or a hub id whose weights to start from"
     )
     data: Data = Field(default_factory=Data, description="the table")

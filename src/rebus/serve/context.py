@@ -11,10 +11,11 @@ import hashlib
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pydantic import BaseModel
 from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
 
 from rebus.errors import RebusError
 from rebus.serve.errors import ApiError, BusyError, NotReadyError, of_rebus
@@ -37,6 +38,19 @@ class GoneError(ApiError):
         super().__init__(499, "the client left", "client_gone")
 
 
+class Door(Protocol):
+    """Where browsers give the key once and are known by a cookie afterwards. The guard asks it; it stands behind."""
+
+    def answers(self, scope: Scope, headers: dict[str, str]) -> bool:
+        """Whether the door itself answers a request: it is a key that is given, or a browser that has none."""
+
+    def knows(self, scope: Scope, headers: dict[str, str]) -> bool:
+        """Whether a request comes from a browser that has signed in, and goes where the cookie is good for."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+
+
 class Context:
     """One server's.
 
@@ -49,6 +63,7 @@ class Context:
     def __init__(self, settings: ServeSettings, served: Served | None, metrics: Metrics) -> None:
         self.settings, self.served, self.metrics = settings, served, metrics
         self.connections: Callable[[], int] = lambda: 0  # how many are open; whoever runs the server says
+        self.door: Door | None = None  # where browsers sign in; None: nowhere
         self._waiting = 0
         self.readers = Turns(1, "rebus-reader")  # of long bodies, and of answers
 

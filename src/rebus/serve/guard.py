@@ -66,15 +66,20 @@ class Guard:
             if self.context.connections() > self.context.limits.connections:
                 raise ApiError(503, "the server is busy: too many connections", "too_many_connections", retry=1)
             self._may(scope, headers)
+            door = self.context.door
+            if door is not None and door.answers(scope, headers):
+                await door(scope, receive, answer.send)
+                return
+            self._knows(scope, headers)
             if counted and self._answering > self.context.limits.requests:
                 raise ApiError(503, "the server is busy: too many requests at once", "too_many_requests", retry=1)
             await self._receive(body, scope, headers, receive)
             start = time.perf_counter()
             if counted:
                 async with asyncio.timeout(self.context.limits.seconds + GRACE):
-                    await self.app(scope, _replay(bytes(body), receive), answer.send)
+                    await self.app(scope, replay(bytes(body), receive), answer.send)
             else:
-                await self.app(scope, _replay(bytes(body), receive), answer.send)
+                await self.app(scope, replay(bytes(body), receive), answer.send)
         except GoneError:
             answer.status = 499
         except ApiError as error:
@@ -103,7 +108,12 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not self._known_origin(origin, host):
             raise ApiError(403, "web pages of other origins may not use this server", "origin_not_allowed")
-        if self._key is not None and scope["path"] != OPEN and not self._shows_key(scope, headers):
+
+    def _knows(self, scope: Scope, headers: dict[str, str]) -> None:
+        """Raises ApiError where a request needs the key and does not show it, or the server stops."""
+        door = self.context.door
+        signed_in = door is not None and door.knows(scope, headers)
+        if self._key is not None and scope["path"] != OPEN and not signed_in and not self._shows_key(scope, headers):
             log.info("%s %s: no valid key", scope["method"], _route(scope))
             raise ApiError(401, "give the server's key: Authorization: Bearer KEY", "invalid_api_key")
         served = self.context.served
@@ -196,7 +206,8 @@ class _Answer:
         await self.send({"type": "http.response.body", "body": body})
 
 
-def _replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: bytes, receive: Receive) -> Receive:
+    """The messages of a request whose body has been read already."""
     told = False
 
     async def again() -> Message:

@@ -11,11 +11,13 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.routing import Mount
 
 from rebus.errors import DataError, RebusError
 from rebus.run.folder import Run
 from rebus.serve.loading import Served
 from rebus.studio import ask, compare, explore, flow, train
+from rebus.studio.border import Border, Uploads
 from rebus.studio.door import PATH, Door
 from rebus.studio.look import CSS, PHONE, theme
 from rebus.studio.places import Places
@@ -55,6 +57,7 @@ class Desk:
         served: the server's own model, if it has one.
 
     Attributes:
+        uploads: files that browsers dropped.
         speaker: what speaks both languages.
         places: which files may be reached.
         seats: the models.
@@ -73,6 +76,7 @@ class Desk:
         self.speaker = Speaker(settings.lang)
         self.places = Places([*settings.roots, *own], settings.pixels)
         self.seats = Seats(served)
+        self.uploads = Uploads(_private_uploads())
         self._opening: list[tuple[Callable[..., Any], list[Any], list[Any]]] = []
 
     def on_open(self, work: Callable[..., Any], inputs: list[Any], outputs: list[Any]) -> None:
@@ -123,11 +127,10 @@ class Desk:
         return gr.update(choices=found, value=found[0] if found else None)
 
 
-def make_blocks(settings: StudioSettings, served: Served | None = None) -> gr.Blocks:
-    """All pages, not yet mounted."""
+def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple[gr.Blocks, Uploads]:
+    """All pages, not yet mounted, and the files that browsers drop in them."""
     if settings.lang not in LANGUAGES:
         raise DataError("--lang", "en or zh", f"'{settings.lang}'", "choose one")
-    _private_uploads()
     desk = Desk(settings, served)
     speaker = desk.speaker
     blocks = gr.Blocks(title=say(settings.lang, "title"), analytics_enabled=False, delete_cache=(3600, 86400))
@@ -161,7 +164,7 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> gr.Bl
         desk.on_open(desk.choices, [desk.run], [desk.run])
         speaker.listen(desk.lang)
         desk.open_with(blocks)
-    return blocks
+    return blocks, desk.uploads
 
 
 def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) -> FastAPI:
@@ -175,7 +178,7 @@ def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) 
     Raises:
         DataError: no such language.
     """
-    blocks = make_blocks(settings, served)
+    blocks, uploads = make_blocks(settings, served)
     blocks.queue(default_concurrency_limit=4, max_size=64, api_open=False)
     gr.mount_gradio_app(
         app,
@@ -195,8 +198,10 @@ def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) 
         head=_HEAD + f"<style>{PHONE}</style><script>{OPENED % TAGS[settings.lang]}</script>",
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
+    mounted = next(route for route in app.routes if isinstance(route, Mount) and route.path == PATH)
+    mounted.app = Border(mounted.app, uploads)
     if settings.api_key is not None:
-        app.add_middleware(Door, key=settings.api_key, lang=settings.lang)
+        app.state.context.door = Door(settings.api_key, settings.lang)
     return app
 
 
@@ -207,7 +212,8 @@ def _heading(value: str, elem_id: str) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, js_on_load=None)
 
 
-def _private_uploads() -> None:
+def _private_uploads() -> Path:
     """Files that are dropped lie in a folder of this process' own, not in one that all users of the machine share."""
-    if "GRADIO_TEMP_DIR" not in os.environ:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="rebus-studio-")
+    folder = os.environ.get("GRADIO_TEMP_DIR") or tempfile.mkdtemp(prefix="rebus-studio-")
+    os.environ["GRADIO_TEMP_DIR"] = os.path.realpath(folder)
+    return Path(os.environ["GRADIO_TEMP_DIR"])

@@ -112,6 +112,7 @@ def build(desk: Desk) -> None:
         try:
             seat = desk.seats.seat(desk.chosen(run))
             name = task if task in seat.predictor.tasks else seat.predictor.task(None).name
+            file = str(desk.uploads.file(file)) if file else None
             turn = Turn(seat.folder, name, (said or "").strip(), file, small(desk, file) if file else "")
             if not (turn.question or file):
                 raise DataError(say(lang, "ask.question"), *say(lang, "ask.nothing").split("|"))
@@ -215,7 +216,7 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
 
 def small(desk: Desk, file: str) -> str:
     """An uploaded picture as a small ``data:`` address. Raises PictureError: it is none, or too large."""
-    name = Path(file).name
+    name = desk.uploads.file(file).name
     read_header(file, pixel_budget=desk.places.pixels, where=name)
     return thumbnail(desk.places.picture(Path(file).read_bytes(), Path(file).parent, name, near=320))
 

@@ -68,9 +68,14 @@ class Book:
     splits: list[str]
 
     @property
+    def pictures(self) -> list[str]:
+        """All picture columns."""
+        return [name for name, kind in self.kinds.items() if kind == "picture"]
+
+    @property
     def picture(self) -> str | None:
         """The first picture column."""
-        return next((name for name, kind in self.kinds.items() if kind == "picture"), None)
+        return next(iter(self.pictures), None)
 
     @property
     def texts(self) -> list[str]:

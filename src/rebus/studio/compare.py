@@ -78,7 +78,7 @@ def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
         if sides:
             parts.append(beside(lang, sides))
         for path in sorted({root / "compare.json", *root.glob("*/compare.json"), *root.glob("*/*/compare.json")}):
-            if path.is_file():
+            if path.is_file() and desk.places.holds(path):
                 parts.append(strategies(lang, path, desk.places.shown(path.parent)))
     except FAULTS as error:
         parts.append(problem(lang, error))

@@ -100,8 +100,10 @@ def build(desk: Desk) -> None:
             own = own_table(folder)
             if own is None:
                 raise DataError(say("en", "explore.path"), "a table", "none", "type a path, or choose a Run above")
-            return open_book(own, folder)
-        return open_book(desk.table(typed), folder)
+            typed = str(own)
+        book = open_book(desk.table(typed), folder)
+        desk.places.check_pictures(book.table, book.pictures)
+        return book
 
     def opened(typed: str, run: str | None, lang: str) -> tuple[Any, ...]:
         try:
@@ -129,6 +131,8 @@ def build(desk: Desk) -> None:
                 if how == "worst":
                     yield gr.skip(), note(say(lang, "explore.working"))
                     seat = desk.seats.seat(desk.chosen(run))
+                    read = [task.settings.columns.get("picture", "") for task in seat.predictor.tasks.values()]
+                    desk.places.check_pictures(book.table, read)
                     found.marks = seat.ask(lambda model: judged(book, rows, model))
                     found.rows, found.told = list(found.marks), "explore.judged"
                 elif how in ("search", "picture"):
@@ -147,7 +151,7 @@ def build(desk: Desk) -> None:
         if how == "picture":
             if not sample:
                 raise DataError(say("en", "explore.sample"), "a picture", "none", "drop one first")
-            name = Path(sample).name
+            name = desk.uploads.file(sample).name
             read_header(sample, pixel_budget=desk.places.pixels, where=name)
             seat = desk.seats.seat(desk.chosen(run))
             found = seat.ask(lambda model: alike(book, seat.folder, sample))

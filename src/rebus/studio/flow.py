@@ -43,7 +43,7 @@ def build(desk: Desk) -> None:
                 raise DataError(say(lang, "flow.text"), *say(lang, "ask.nothing").split("|"))
             seat = desk.seats.seat(desk.chosen(run))
             if file:
-                read_header(file, pixel_budget=desk.places.pixels, where=file.rsplit("/", 1)[-1])
+                read_header(file, pixel_budget=desk.places.pixels, where=desk.uploads.file(file).name)
             found = seat.ask(lambda model: flow(model, picture=file, text=(text or "").strip(), lang=lang))
             return found, drawn(lang, found)
         except FAULTS as error:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from rebus import atomic
+from rebus.data.picture_sources import INSIDE
 from rebus.errors import DataError, RebusError, RunError
 
 State = Literal["running", "stopped", "finished", "failed", "none"]
@@ -49,7 +50,9 @@ class Job:
     error: RebusError | None = None
 
 
-def start(folder: Path, data: Path, words: Sequence[str] = (), *, bring: bool = False) -> None:
+def start(
+    folder: Path, data: Path, words: Sequence[str] = (), *, bring: bool = False, inside: Sequence[Path] = ()
+) -> None:
     """Begin ``rebus train DATA --out folder``.
 
     Args:
@@ -57,6 +60,7 @@ def start(folder: Path, data: Path, words: Sequence[str] = (), *, bring: bool = 
         data: the table.
         words: more of the command line.
         bring: copy the table into the Run first, because where it is now it will not stay.
+        inside: folders besides the table's that pictures may lie in; none: anywhere.
 
     Raises:
         RunError: the folder holds a Run, another process trains into it, or it cannot be written.
@@ -68,20 +72,24 @@ def start(folder: Path, data: Path, words: Sequence[str] = (), *, bring: bool = 
     try:
         if bring:
             data = _brought(data, folder)
-        _begin(folder, ["train", str(data), "--out", str(folder), *words], held)
+        _begin(folder, ["train", str(data), "--out", str(folder), *words], held, inside)
     finally:
         os.close(held)
 
 
-def resume(folder: Path) -> None:
-    """Begin ``rebus train --resume folder``. Raises RunError as ``start``, and where there is nothing to go on with."""
+def resume(folder: Path, *, inside: Sequence[Path] = ()) -> None:
+    """Begin ``rebus train --resume folder``; ``inside`` as for ``start``.
+
+    Raises:
+        RunError: as ``start``; or there is nothing to go on with.
+    """
     if not (folder / "recipe.yaml").exists():
         raise RunError(folder, "a Run that was begun", "none", "start one with the button Start")
     if (folder / "config.json").exists() and (folder / "model.safetensors").exists():
         raise RunError(folder, "a Run that was stopped", "one that is finished", "start a new one in another folder")
     held = _hold(folder)
     try:
-        _begin(folder, ["train", "--resume", str(folder)], held)
+        _begin(folder, ["train", "--resume", str(folder)], held, inside)
     finally:
         os.close(held)
 
@@ -157,7 +165,7 @@ def _hold(folder: Path) -> int:
     raise RunError(folder, "a Run that no other process is training", found, do)
 
 
-def _begin(folder: Path, words: Sequence[str], held: int) -> None:
+def _begin(folder: Path, words: Sequence[str], held: int, inside: Sequence[Path] = ()) -> None:
     try:
         with open(folder / LOG, "wb") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command, its words given as a list
@@ -167,13 +175,19 @@ def _begin(folder: Path, words: Sequence[str], held: int) -> None:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the Studio's terminal is not meant for it
                 pass_fds=[held],  # the lock lives as long as the process
-                env={**os.environ, "NO_COLOR": "1", "COLUMNS": "160", "PYTHONIOENCODING": "utf-8"},
+                env=environment(inside),
             )
         os.ftruncate(held, 0)
         os.pwrite(held, f"{process.pid}\n".encode("ascii"), 0)
     except OSError as error:
         raise atomic.explained(folder, error) from error
     threading.Thread(target=process.wait, daemon=True, name="rebus-train").start()  # nobody stays a zombie
+
+
+def environment(inside: Sequence[Path]) -> dict[str, str]:
+    """The environment of a command that the Studio begins; ``inside`` as for ``start``."""
+    folders = {INSIDE: os.pathsep.join(map(str, inside))} if inside else {}
+    return {**os.environ, "NO_COLOR": "1", "COLUMNS": "160", "PYTHONIOENCODING": "utf-8", **folders}
 
 
 def _brought(data: Path, folder: Path) -> Path:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.picture_sources import picture_bytes, picture_span
+from rebus.data.picture_sources import is_base64_picture, named_file, picture_bytes, picture_span, shown
 from rebus.data.pictures import decode_picture
+from rebus.data.table import Table
 from rebus.errors import DataError
+from rebus.recipe import Recipe, as_yaml, path_settings
 
+_NAMES = re.compile(r"path|image|picture|url|file", re.I)  # keys of a message that hold a path
+_LISTED = re.compile(r"[\[\]\"',;()\n]")  # between paths, where a cell is a list written as text
 _DEEPEST, _MOST = 3, 4000  # folders looked into for Runs
 
 
@@ -76,6 +81,44 @@ class Places:
                 raise DataError(where, expected, f"'{value[:80]}'", "start the Studio with --root FOLDER")
         return decode_picture(value, root, pixel_budget=self.pixels, where=where, near=near)
 
+    def check_pictures(self, table: Table, columns: Iterable[str]) -> None:
+        """That a table names no picture outside its own folder and ours; nothing is opened to find out.
+
+        Raises:
+            DataError: a path in one of the columns leads elsewhere, by itself or through a link.
+        """
+        home, folders = Path(table.root).resolve(), dict[str, bool]()
+
+        def within(path: str) -> bool:
+            folder, name = os.path.split(path)
+            if folder not in folders:
+                real = Path(os.path.realpath(folder))
+                folders[folder] = real == home or home in real.parents or self.holds(real)
+            if name == ".." or not os.path.islink(path):
+                return folders[folder] and name != ".."
+            real = Path(os.path.realpath(path))
+            return home in real.parents or self.holds(real)
+
+        for column in columns:
+            if column not in table.columns:
+                continue
+            for row, value in enumerate(table.column(column)):
+                for named in _named(value):
+                    if not within(os.path.join(home, named)):
+                        expected = "a picture below the table's folder or the Studio's"
+                        found = f"'{shown(named)}' in column '{column}'"
+                        raise DataError(table.where(row), expected, found, "start the Studio with --root FOLDER")
+
+    def settings(self, made: Recipe) -> list[str]:
+        """The settings of a recipe that name files, as ``KEY=PATH`` with whole paths.
+
+        Raises:
+            DataError: one of them leads out of the folders.
+        """
+        return [
+            f"{name}={as_yaml(str(self.inside(path, f'the setting {name}')))}" for name, path in path_settings(made)
+        ]
+
     def runs(self) -> list[Path]:
         """Folders with a recipe in them, the newest first."""
         found: dict[Path, float] = {}
@@ -91,3 +134,18 @@ class Places:
                     below.clear()
                 below[:] = sorted(name for name in below if not name.startswith((".", "__")) and name != "node_modules")
         return sorted(found, key=lambda path: -found[path])
+
+
+def _named(value: Any) -> Iterator[str]:
+    """The files that a cell names, in both readings of a backslash."""
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _named(one)
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            if isinstance(one, dict | list) or _NAMES.search(str(key)):
+                yield from _named(one)
+    elif isinstance(value, str) and value.strip() and value[:5].lower() != "data:" and not is_base64_picture(value):
+        for written in {named_file(value.strip()), *(piece.strip() for piece in _LISTED.split(value) if piece.strip())}:
+            yield written
+            yield written.replace("\\", "/")

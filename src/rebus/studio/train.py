@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rebus import recipe
+from rebus.data.kinds import infer
+from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError
 from rebus.run.folder import Run
 from rebus.run.looking import look_at
@@ -25,6 +29,7 @@ from rebus.tasks import TASKS
 
 if TYPE_CHECKING:
     from rebus.studio.app import Desk
+    from rebus.studio.places import Places
 
 EVERY = 1.5  # seconds between looks at a training
 _ESTIMATE = 180  # seconds that an estimate may take
@@ -103,13 +108,12 @@ def build(desk: Desk) -> None:
 
     def table(typed: str, dropped: str | None) -> tuple[Path, bool]:
         """The table, and whether it was dropped, so that it has to be kept."""
-        return (Path(dropped), True) if dropped else (desk.table(typed), False)
+        return (desk.uploads.file(dropped), True) if dropped else (desk.table(typed), False)
 
     def looks(typed: str, dropped: str | None, tasks: list[str], lang: str) -> tuple[Any, str]:
         try:
-            made = recipe.Recipe(tasks=[recipe.TaskSettings(name=name) for name in tasks or []])
-            made.data.path = str(table(typed, dropped)[0])
-            found = look_at(made)
+            data = table(typed, dropped)[0]
+            found = look_at(confined(desk.places, data, tasks, ""))
             return found, checked(lang, found)
         except FAULTS as error:
             return None, problem(lang, error)
@@ -126,8 +130,10 @@ def build(desk: Desk) -> None:
     ) -> Any:
         yield note(say(lang, "train.estimating"))
         try:
+            data = table(typed, dropped)[0]
             words = spelled(tasks, fusion, minutes, more)
-            yield estimated(lang, table(typed, dropped)[0], words)
+            made = confined(desk.places, data, tasks, more)
+            yield estimated(lang, data, words + path_words(desk.places, made), desk.places.roots)
         except FAULTS as error:
             yield problem(lang, error)
 
@@ -144,7 +150,8 @@ def build(desk: Desk) -> None:
         try:
             data, bring = table(typed, dropped)
             target, words = place(folder, data), spelled(tasks, fusion, minutes, more)
-            jobs.start(target, data, words, bring=bring)
+            words += path_words(desk.places, confined(desk.places, data, tasks, more))
+            jobs.start(target, data, words, bring=bring, inside=desk.places.roots)
             return "", desk.places.shown(target), watched(lang, target), gr.Timer(EVERY, active=True)
         except FAULTS as error:
             return problem(lang, error), gr.skip(), gr.skip(), gr.skip()
@@ -183,7 +190,11 @@ def build(desk: Desk) -> None:
     file.upload(looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
     estimate.click(estimates, [*options, desk.lang], told, **quiet)
     start.click(starts, [*options, out, desk.lang], [told, out, status, clock], **quiet)
-    for button, act in ((stop, jobs.stop), (resume, jobs.resume), (watch, Run.begun)):
+    for button, act in (
+        (stop, jobs.stop),
+        (resume, partial(jobs.resume, inside=desk.places.roots)),
+        (watch, Run.begun),
+    ):
         button.click(chosen(act), [out, desk.lang], [told, status, clock], **quiet)
     clock.tick(ticks, [out, desk.run, desk.lang], [status, clock, desk.run], **quiet)
     desk.on_open(running, [desk.lang], [out, status, clock])
@@ -224,11 +235,41 @@ def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, 
     return words
 
 
-def estimated(lang: str, data: Path, words: list[str]) -> str:
+def confined(places: Places, data: Path, tasks: list[str] | None, more: str | None) -> recipe.Recipe:
+    """The settings as training will read them, once it is known that none of them, and no picture, leads elsewhere.
+
+    Raises:
+        DataError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
+    """
+    made = recipe.Recipe(tasks=[recipe.TaskSettings(name=name) for name in tasks or []])
+    made.data.path = str(data)
+    made = recipe.override(made, [line.strip() for line in (more or "").splitlines() if line.strip()])
+    if made.data.path != str(data):
+        do = "name the table above"
+        raise RecipeError("more settings", "no other table than the one above", f"'{made.data.path}'", do)
+    places.settings(made.model_copy(update={"data": recipe.Data()}))
+    if {task.name for task in made.tasks} & {"lm", "mlm"}:
+        return made
+    table = read_table(made.data)
+    kinds = infer(table, made.data.kinds, [task.name for task in made.tasks]).kinds
+    columns = {name for name, kind in kinds.items() if kind in ("picture", "messages")}
+    places.check_pictures(table, columns | {task.columns.get("picture", "") for task in made.tasks})
+    return made
+
+
+def path_words(places: Places, made: recipe.Recipe) -> list[str]:
+    """The settings that name files as words of the command line, spelled out whole. Raises as ``Places.settings``."""
+    bare = made.model_copy(update={"data": recipe.Data()})
+    return [word for setting in places.settings(bare) for word in ("--set", setting)]
+
+
+def estimated(lang: str, data: Path, words: list[str], inside: Sequence[Path] = ()) -> str:
     """Size, memory and time as ``rebus train --dry-run`` finds them. Raises RebusError."""
     command = [sys.executable, "-m", "rebus", "train", str(data), *words, "--dry-run"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_ESTIMATE, check=False)  # noqa: S603 - our own command, its words given as a list
+        done = subprocess.run(  # noqa: S603 - our own command, its words given as a list
+            command, capture_output=True, text=True, timeout=_ESTIMATE, check=False, env=jobs.environment(inside)
+        )
     except subprocess.TimeoutExpired as error:
         expected = f"an estimate within {_ESTIMATE} seconds"
         raise RecipeError(
