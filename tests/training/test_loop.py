@@ -240,9 +240,92 @@ def test_frozen_parts_stay_as_they_were(tmp_path):
 def test_a_time_limit_ends_the_run_in_time(tmp_path):
     _, result = run(tmp_path, plan=tiny.plan(total_steps=None), time_limit=0.03, validate_every=0)
     assert 1.0 < result.seconds < 3.0
-    assert result.stopped_because == "finished"
+    assert result.stopped_because == "time"
     assert (tmp_path / "plan.jsonl").stat().st_size > 0
     assert result.history[-1]["step"] == result.steps
+
+
+@pytest.mark.parametrize(("step", "row", "most"), [(0.4, 0.001, 64), (2.0, 0.5, 20)])
+def test_a_time_limit_on_a_simulated_clock(tmp_path, step, row, most):
+    time = [0.0]
+    looked_at = [64]
+
+    def loss_of(model, batch, progress):
+        time[0] += step
+        return tiny.loss_of(model, batch, progress)
+
+    def validate(model):
+        time[0] += row * looked_at[0]
+        return tiny.validate(model)
+
+    def shorten(rows):
+        looked_at[0] = rows
+
+    plan = tiny.plan(total_steps=None, loss_of=loss_of, validate=validate, valid_rows=64, shorten=shorten)
+    shown = Console(file=io.StringIO(), width=200)
+    _, result = fit_at(lambda: time[0], tmp_path, plan, shown, time_limit=1.0)
+    assert 57 <= time[0] <= 60
+    assert result.stopped_because == "time"
+    assert result.seconds == time[0]
+    assert result.validating <= 6
+    assert 4 <= result.valid_rows <= most
+    assert ("rows, so that they take at most a tenth" in shown.file.getvalue()) == (most < 64)
+    assert result.history[-1]["step"] == result.steps
+
+
+def fit_at(now, folder, plan, console, **settings):
+    model = tiny.net()
+    return model, fit(model, plan, tiny.train(**settings), folder, seed=3, console=console, now=now)
+
+
+def told_in_turn(figures, digests):
+    def validate(model):
+        digests.append(tiny.digest(model))
+        return {"loss": figures[len(digests) - 1]}
+
+    return tiny.plan(validate=validate, total_steps=len(figures))
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.9])
+def test_the_weights_of_the_best_validation_are_kept(tmp_path, ema):
+    figures, digests = [5.0, 2.0, 4.0, 3.0, 6.0, 7.0], []
+    plan = told_in_turn(figures, digests)
+    shown = Console(file=io.StringIO(), width=200)
+    model, result = run(tmp_path / "best", plan=plan, validate_every=1, keep=1, ema=ema, console=shown)
+    assert (result.steps, result.weights_step) == (6, 2)
+    assert tiny.digest(model) == digests[1]
+    assert "kept the weights of step 2, whose validation was the best (loss 2.000)" in shown.file.getvalue()
+    last, result = run(
+        tmp_path / "last", plan=told_in_turn(figures, []), validate_every=1, final_weights="last", ema=ema
+    )
+    assert result.weights_step == 6
+    assert tiny.digest(last) == digests[5]
+
+
+def test_of_equal_validations_the_later_is_kept(tmp_path):
+    digests = []
+    model, result = run(tmp_path, plan=told_in_turn([5.0, 2.0, 2.0, 3.0], digests), validate_every=1)
+    assert result.weights_step == 3
+    assert tiny.digest(model) == digests[2]
+
+
+def test_a_resume_keeps_the_best_of_before_the_kill(tmp_path):
+    figures = {4: 1.0, 8: 3.0, 12: 2.0, 16: 4.0, 20: 5.0}
+
+    seen = []
+
+    def validate(model):
+        seen.append(model)
+        return {"loss": figures[4 * len(seen)]}
+
+    whole, _ = run(tmp_path / "whole", plan=tiny.plan(validate=validate), validate_every=4, keep=1)
+    seen.clear()
+    run(tmp_path / "cut", plan=interrupting(14, validate=validate), validate_every=4, keep=1)
+    assert checkpoint.steps_saved(tmp_path / "cut") == [4, 14]
+    model, result = run(tmp_path / "cut", plan=tiny.plan(validate=validate), resume=True, validate_every=4, keep=1)
+    assert result.weights_step == 4
+    assert tiny.digest(model) == tiny.digest(whole)
+    assert checkpoint.steps_saved(tmp_path / "cut") == [4, 20]
 
 
 def test_without_an_end_it_is_refused(tmp_path):

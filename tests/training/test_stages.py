@@ -123,7 +123,7 @@ def test_a_run_of_few_minutes_reaches_its_last_stage(tmp_path):
         folder = tmp_path / str(minutes)
         folder.mkdir()
         result = fit(model, tiny.plan(total_steps=None, stages=stages), settings, folder, seed=1, quiet=True)
-        assert result.stopped_because == "finished"
+        assert result.stopped_because == "time"
         if len(entered) == 2:
             break
     assert [number for number, _ in entered] == [0, 1]

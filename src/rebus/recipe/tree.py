@@ -275,6 +275,9 @@ class Train(Section):
     valid_rows: int = Field(512, ge=1, description="most rows of a validation while training")
     save_every: int = Field(0, ge=0, description="steps between checkpoints; 0: with each validation")
     keep: int = Field(2, ge=1, description="checkpoints kept")
+    final_weights: Literal["best", "last"] = Field(
+        "best", description="weights of the finished model: of the best validation, or of the last step"
+    )
 
 
 class Report(Section):

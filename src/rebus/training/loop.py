@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -54,12 +54,13 @@ def fit(
     resume: bool = False,
     console: Console | None = None,
     quiet: bool = False,
+    now: Callable[[], float] = time.monotonic,
 ) -> FitResult:
     """Train ``model`` in place and leave checkpoints, metrics and events in ``folder``.
 
-    At the end the model has the averaged weights where they are kept, and those of the best validation where
-    ``settings.patience`` is on; else those of the last step. A first SIGINT or SIGTERM ends the run after the
-    step in hand, with a checkpoint; a second SIGINT at once.
+    At the end the model has the weights of the best validation, or of the last step where ``settings.final_weights``
+    says so or nothing was validated; the averaged ones where averages are kept. A first SIGINT or SIGTERM ends the run
+    after the step in hand, with a checkpoint; a second SIGINT at once.
 
     Args:
         model: built the same way (same seed, same base weights) when resuming; checkpoints begin with the first save.
@@ -71,6 +72,7 @@ def fit(
         resume: go on from the newest whole checkpoint in ``folder``.
         console: where to show progress; None: stderr.
         quiet: show nothing.
+        now: a clock in seconds.
 
     Raises:
         RunError: the folder holds another run, is locked by another process, is full or cannot be written.
@@ -94,7 +96,7 @@ def fit(
         stack.enter_context(parallel.process_group(where))
         stop = stack.enter_context(stop_requested())
         console = console or Console(stderr=True)
-        return _Session(model, plan, settings, folder, seed, where, resume, console, quiet, stop).run()
+        return _Session(model, plan, settings, folder, seed, where, resume, console, quiet, stop, now).run()
 
 
 class _Session:
@@ -110,9 +112,10 @@ class _Session:
         console: Console,
         quiet: bool,
         stop: threading.Event,
+        now: Callable[[], float],
     ) -> None:
         self.model, self.plan, self.settings, self.folder = model, plan, settings, folder
-        self.seed, self.device, self.stop = seed, device, stop
+        self.seed, self.device, self.stop, self.now = seed, device, stop, now
         self.first = parallel.is_first()
         self.display = choose_display(console, quiet=quiet or not self.first)
         model.to(device)
@@ -126,13 +129,21 @@ class _Session:
         self._begin_stage(self.state.stage)
         if found is not None:
             self._restore(found)
-        self.started = time.monotonic() - self.state.seconds
+        self.started = now() - self.state.seconds
         self.saved = self.state.step if resume else -1
-        self.saved_at = time.monotonic()
+        self.saved_at = now()
         self.agreed_to_stop = False
         self.clock = make_clock(
-            plan.total_steps, settings.time_limit, folder / "plan.jsonl", used=self.state.seconds, writes=self.first
+            plan.total_steps,
+            settings.time_limit,
+            folder / "plan.jsonl",
+            used=self.state.seconds,
+            validating=self.state.validating,
+            writes=self.first,
+            now=now,
         )
+        if plan.shorten is not None and self.state.valid_rows is not None:
+            plan.shorten(self.state.valid_rows)
         self.events = Events(folder, self.state.step, active=self.first)
         self.status = Status(step=self.state.step)
         self.window = Window(plan.batch_rows, plan.unit, plan.work, self.peak)
@@ -163,25 +174,34 @@ class _Session:
             self.display.close()
         if reason == "interrupted":
             self.display.note(f"stopped at step {state.step}; go on with: rebus train --resume {self.folder}")
-        self._final_weights()
+        seconds = self.now() - self.started
+        kept = self._final_weights()
+        if kept != state.step and state.best and reason != "interrupted":
+            value = f"{self.plan.watch} {float(state.best['value']):.3f}"
+            self.display.note(f"kept the weights of step {kept}, whose validation was the best ({value})")
         if self.plan.stages is not None and reason != "interrupted":
             self._left(state.stage)
         return FitResult(
             steps=state.step,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds,
             best=state.best,
             history=state.history,
             stopped_because=reason,
             skipped_steps=state.skipped,
             precision=self.precision,
+            weights_step=kept,
+            validating=state.validating,
+            saving=state.saving,
+            valid_rows=self.plan.valid_rows if state.valid_rows is None else state.valid_rows,
             peak=self.peak,
         )
 
     def _boundary(self) -> str:
         """Between two steps: validate and save where due; why the run ends here, or nothing."""
         step, settings = self.state.step, self.settings
+        if self.first and parallel.world() == 1 and (line := self.clock.propose(step)) is not None:
+            self.clock.adopt(line)
         finished = self.clock.finished(step)
-        start = time.monotonic()
         stage = self.state.stage
         if self.plan.stages is not None and not finished:
             stage = self.plan.stages.at(self.clock.progress(step))
@@ -189,7 +209,7 @@ class _Session:
         validating = changing or due(step, settings.validate_every, self.clock, finished)
         improved = False
         if validating and self.state.validated != step:
-            improved = self._validate()
+            improved = self._validate(last=finished)
             self.state.validated = step
         if changing:
             self._next_stage(stage)
@@ -197,13 +217,11 @@ class _Session:
         if settings.patience and self.state.stale >= settings.patience and last:
             self.state.stopped = "early"
         ending = finished or bool(self.state.stopped)
-        late = self.first and time.monotonic() - self.saved_at > _SAVE_SECONDS
+        late = self.first and self.now() - self.saved_at > _SAVE_SECONDS
         saving = validating if settings.save_every == 0 else due(step, settings.save_every, self.clock, finished)
         if step > 0 and self.saved != step and (saving or changing or improved or ending or late):
             self._save()
-        if validating:
-            self.clock.note_event(time.monotonic() - start)
-        return self.state.stopped or ("finished" if finished else "")
+        return self.state.stopped or (self.clock.reason if finished else "")
 
     def _begin_stage(self, stage: int) -> None:
         """Optimizers and averages for what learns now, all of them new; without stages, for the whole run."""
@@ -243,9 +261,10 @@ class _Session:
         return self.agreed_to_stop or (parallel.world() == 1 and self.stop.is_set())
 
     def _advance(self, prefetch: Prefetcher) -> None:
-        step, start = self.state.step, time.monotonic()
+        step, start = self.state.step, self.now()
         progress = self.clock.progress(step)
-        line = self.clock.propose(step) if self.first else None
+        agreeing = self.first and parallel.world() > 1  # a run of one process plans at the boundary
+        line = self.clock.propose(step, end_at=step + 1) if agreeing else None
         factor = self._factor(step)
         set_rates(self.optimizers, factor)
         batch, pieces = prefetch.get(step), self.plan.pieces(self.settings.accumulate)
@@ -260,12 +279,11 @@ class _Session:
             self.clock.adopt(Line(int(agreed[0]), agreed[1], agreed[2], bool(agreed[3])))
         self.agreed_to_stop = stopping > 0
         self.state.step = step + 1
-        seconds = time.monotonic() - start
-        self.clock.note_step(seconds)
         self._judge(step, outcome)
-        self._log(outcome, progress, factor, seconds)
+        self._log(outcome, progress, factor, self.now() - start)
         if self.plan.observer is not None and self.first:
             self._remark(self.plan.observer.stepped(step, progress, outcome.parts))
+        self.clock.note_step(self.now() - start)
 
     def _factor(self, step: int) -> float:
         one, stages, middle = self.settings, self.plan.stages, self.clock.middle(step)
@@ -301,21 +319,28 @@ class _Session:
         self.display.update(self.status)
         if step % _LOG_EVERY and step > 3 and not self.clock.finished(step):
             return
-        spent = time.monotonic() - self.started
+        spent = self.now() - self.started
         self.events.write("train", step, **self.window.line(outcome, progress=progress, lr=factor, seconds=spent))
 
-    def _validate(self) -> bool:
+    def _validate(self, last: bool = False) -> bool:
         """Measure, in the first process and with the averaged weights where kept; whether this is the best so far."""
         improved = False
         if self.first and (self.plan.validate is not None or self.plan.sample is not None):
+            start = self.now()
             seed_step(self.seed, self.state.step)
             self.model.eval()
+            metrics, text = {}, ""
             with torch.no_grad(), self.updater.autocast(), self.average.applied() if self.average else nullcontext():
-                metrics = self.plan.validate(self.model) if self.plan.validate else {}
-                text = self.plan.sample(self.model) if self.plan.sample else ""
-                if self.plan.observer is not None:
-                    self._remark(self.plan.observer.validated(self.clock.progress(self.state.step)))
+                if self._settle_rows(last):
+                    began = self.now()
+                    metrics = self.plan.validate(self.model) if self.plan.validate else {}
+                    text = self.plan.sample(self.model) if self.plan.sample else ""
+                    spent = self.now() - began
+                    if self.plan.observer is not None:
+                        self._remark(self.plan.observer.validated(self.clock.progress(self.state.step)))
+                    self.clock.note_validation(self.state.step, spent, self.now() - start)
             train_mode(self.model)
+            self.state.validating += self.now() - start
             if metrics:
                 improved = self._take(metrics)
             if text:
@@ -324,6 +349,38 @@ class _Session:
         flags = parallel.summed([float(improved), float(self.state.stale if self.first else 0)], self.device)
         self.state.stale = int(flags[1])
         return flags[0] > 0
+
+    def _settle_rows(self, last: bool) -> bool:
+        """Where there is a time limit, choose how many rows a validation looks at; whether there is time for it at all.
+
+        The rows stay the same for the whole run, so that validations can be compared; should the last one have to look
+        at fewer, it is compared with none.
+        """
+        plan, state, validate = self.plan, self.state, self.plan.validate
+        if self.clock.limit is None or plan.shorten is None or validate is None or self.settings.validate_every:
+            return True
+        if not last and state.step > 0 and not self.clock.affords(state.step):
+            return False
+        shorten = plan.shorten
+
+        def measure(rows: int) -> float:
+            shorten(rows)
+            start = self.now()
+            validate(self.model)
+            return self.now() - start
+
+        some = "so that they take at most a tenth of the time limit"
+        if state.valid_rows is None:
+            state.valid_rows = self.clock.validation_rows(plan.valid_rows, measure, last)
+            if state.valid_rows == 0:
+                self.display.note("no validations: not even one of a few rows fits into a tenth of the time limit")
+            elif state.valid_rows < plan.valid_rows:
+                self.display.note(f"validations look at {state.valid_rows} of {plan.valid_rows} rows, {some}")
+        elif last and (rows := self.clock.last_rows(state.valid_rows)) < state.valid_rows:
+            self.display.note(f"the last validation looks at {rows} of {state.valid_rows} rows, {some}")
+            state.valid_rows, state.best = rows, None
+        shorten(state.valid_rows)
+        return state.valid_rows > 0
 
     def _remark(self, remarks: Sequence[tuple[str, str]]) -> None:
         for name, text in remarks:
@@ -341,13 +398,15 @@ class _Session:
             )
         value = float(metrics[watch])
         sign = 1.0 if self.plan.higher_is_better else -1.0
-        improved = value == value and (state.best is None or sign * value > sign * float(state.best["value"]))
+        before = None if state.best is None else sign * float(state.best["value"])
+        better = value == value and (before is None or sign * value > before)
+        improved = better or (value == value and sign * value == before)  # of equals, the one that has learned longer
         if improved:
             state.best = {"step": state.step, "value": value, "metrics": metrics}
-        state.stale = 0 if improved else state.stale + 1
+        state.stale = 0 if better else state.stale + 1
         seen = {
             "progress": self.clock.progress(state.step),
-            "seconds": time.monotonic() - self.started,
+            "seconds": self.now() - self.started,
             "metrics": metrics,
         }
         state.history.append({"step": state.step, **seen})
@@ -360,13 +419,17 @@ class _Session:
     def _save(self) -> None:
         if not self.first or self.saved == self.state.step:
             return
-        self.saved, self.saved_at = self.state.step, time.monotonic()
-        self.state.seconds = time.monotonic() - self.started
+        start = self.now()
+        self.saved, self.saved_at = self.state.step, start
+        self.state.seconds = start - self.started
         self.state.ema_updates = self.average.updates if self.average else 0
         averaged = self.average.tensors if self.average else None
         checkpoint.save(self.folder, self.state.step, self.model, self.optimizers, averaged, asdict(self.state))
         best = self.state.best["step"] if self.state.best else None
         checkpoint.prune(self.folder, self.state.step, self.settings.keep, best)
+        spent = self.now() - start
+        self.clock.note_save(spent)
+        self.state.saving += spent
 
     def _newest(self) -> checkpoint.Checkpoint | None:
         if self.first:
@@ -382,11 +445,13 @@ class _Session:
             self.average.load(found.ema, self.state.ema_updates)
         self.display.note(f"resumed from step {found.step}")
 
-    def _final_weights(self) -> None:
-        """Those of the best validation where the run may stop early, averaged where averages are kept."""
-        best = float(self.state.best["step"]) if self.first and self.state.best and self.settings.patience else 0.0
+    def _final_weights(self) -> int:
+        """Give the model the weights of the best validation, averaged where averages are kept; the step they are of."""
+        wanted = self.settings.final_weights == "best"
+        best = float(self.state.best["step"]) if self.first and self.state.best and wanted else 0.0
         chosen = int(parallel.summed([best], self.device)[0])
-        if chosen and chosen != self.state.step:
+        kept = self.state.step
+        if chosen and chosen != kept:
             try:
                 found = checkpoint.load(self.folder, chosen)
             except RunError as error:
@@ -395,6 +460,8 @@ class _Session:
                 checkpoint.restore_model(self.model, found.model, chosen)
                 if self.average is not None:
                     self.average.load(found.ema, self.average.updates)
+                kept = chosen
         if self.average is not None:
             self.average.copy_to_model()
         self.model.eval()
+        return kept

@@ -41,6 +41,8 @@ class Plan:
             can do; None: not told.
         total_steps: updates of the run; None: ``settings.time_limit`` decides.
         validate: (model) -> figures; the model is in eval mode, without gradients, with averaged weights if kept.
+        valid_rows: rows that ``validate`` looks at; 0: not told.
+        shorten: (rows) -> None: from now on ``validate`` looks at the first so many of them; None: that cannot be.
         watch: which of these figures decides what is best and when to stop early.
         higher_is_better: whether that figure grows with quality.
         sample: (model) -> a sample answer, shown after each validation.
@@ -58,6 +60,8 @@ class Plan:
     work: float | None = None
     total_steps: int | None = None
     validate: Callable[[nn.Module], dict[str, float]] | None = None
+    valid_rows: int = 0
+    shorten: Callable[[int], None] | None = None
     watch: str = "loss"
     higher_is_better: bool = False
     sample: Callable[[nn.Module], str] | None = None
@@ -80,9 +84,13 @@ class FitResult:
         seconds: of training, over all sessions.
         best: ``{"step", "value", "metrics"}`` of the best validation; None without validation.
         history: one ``{"step", "progress", "seconds", "metrics"}`` a validation.
-        stopped_because: ``finished``, ``early`` (no gain for ``patience`` validations) or ``interrupted`` (a signal).
+        stopped_because: ``finished`` (all steps were made), ``time`` (the time limit was reached), ``early`` (no gain
+            for ``patience`` validations) or ``interrupted`` (a signal).
         skipped_steps: ``{"step", "reason"}`` of each update that was not made.
         precision: in which the run was made.
+        weights_step: the step whose weights the model has now.
+        validating, saving: how many of the seconds validations and checkpoints took.
+        valid_rows: how many rows a validation looked at; 0: not told.
         peak: measured FLOP/s of a large product in that precision; 0: not measured.
     """
 
@@ -93,6 +101,10 @@ class FitResult:
     stopped_because: str
     skipped_steps: list[dict[str, Any]]
     precision: Precision
+    weights_step: int = 0
+    validating: float = 0.0
+    saving: float = 0.0
+    valid_rows: int = 0
     peak: float = 0.0
 
 
@@ -112,6 +124,8 @@ class State:
         history: as in FitResult.
         skipped: as ``skipped_steps`` in FitResult.
         stage: the stage that the next step is in.
+        validating, saving: seconds of training that validations and checkpoints took.
+        valid_rows: how many rows a validation looks at; None: not settled yet.
     """
 
     step: int = 0
@@ -125,6 +139,9 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     stage: int = 0
+    validating: float = 0.0
+    saving: float = 0.0
+    valid_rows: int | None = None
 
     def begin_anew(self, watch: str) -> None:
         """What comes is judged by itself: the last validation, if it was just now, is what it has to beat."""
