@@ -67,9 +67,8 @@ def test_one_stage_where_one_is_enough(
 def test_each_stage_trains_what_it_says_and_nothing_else(
     table: Path, places: Path, tmp_path: Path, fusion: str, tune: str
 ) -> None:
-    made = ready(
-        table, places / "siglip", places / "llama", model__fusion__kind=fusion, train__tune=tune, train__steps=8
-    )
+    changes = {"model__fusion__kind": fusion, "train__tune": tune, "train__steps": 8, "train__final_weights": "last"}
+    made = ready(table, places / "siglip", places / "llama", **changes)
     assert made.staging is not None
     entered, enter = [], made.staging.enter
 

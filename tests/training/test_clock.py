@@ -54,7 +54,7 @@ class World:
             self.validations += 1
         self.validating += self.time - start
         if self.save:
-            clock.note_save(self.spend(self.save))
+            clock.note_save(step, self.spend(self.save))
 
     def run(self, clock, first=0, stop_at=None, processes=1):
         """What the loop does with a clock, without a model; gives (steps, progress seen at each)."""

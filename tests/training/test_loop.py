@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -300,6 +301,14 @@ def test_the_weights_of_the_best_validation_are_kept(tmp_path, ema):
     )
     assert result.weights_step == 6
     assert tiny.digest(last) == digests[5]
+
+
+def test_validations_on_the_rows_that_are_judged_choose_nothing(tmp_path):
+    digests = []
+    plan = replace(told_in_turn([5.0, 2.0, 3.0], digests), chooses=False)
+    model, result = run(tmp_path, plan=plan, validate_every=1)
+    assert result.weights_step == 3
+    assert tiny.digest(model) == digests[2]
 
 
 def test_of_equal_validations_the_later_is_kept(tmp_path):

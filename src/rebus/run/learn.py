@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -119,7 +120,8 @@ class Assembled:
         if watched is not None:
             held_out = prepared.rows("valid") or prepared.rows("test")
             values = prepared.values[watched.name]
-            rows = [row for row in held_out if watched.judgeable(values, row)][: prepared.recipe.train.valid_rows]
+            rows = spread([row for row in held_out if watched.judgeable(values, row)], prepared.recipe.train.valid_rows)
+        looked_at = len(rows)
 
         pictures = PictureWatch(watched) if isinstance(watched, Pictures) else None
         losses, gains = self.watch_losses(), self.watch_stages(watched, rows)
@@ -131,13 +133,20 @@ class Assembled:
 
         def validate(model: nn.Module) -> dict[str, float]:
             assert watched is not None  # noqa: S101 - given to the loop only then
-            told = self.rows_of(watched).predict(self.predictor, rows)
+            some = rows[:looked_at]
+            told = self.rows_of(watched).predict(self.predictor, some)
             if pictures is not None:
-                pictures.note(prepared.values[watched.name], rows, told)
+                pictures.note(prepared.values[watched.name], some, told)
             if gains is not None:
                 gains.told = told
-            found = watched.quick_score(prepared.values[watched.name], rows, told)
+            found = watched.quick_score(prepared.values[watched.name], some, told)
             return {f"{watched.name}/{name}": value for name, value in found.items()}
+
+        def shorten(count: int) -> None:
+            nonlocal looked_at
+            looked_at = count
+            if self.answers is not None:
+                self.answers.most = min(self.answers.most, max(count // 4, 1))
 
         def sample(model: nn.Module) -> str:
             assert watched is not None  # noqa: S101
@@ -154,8 +163,11 @@ class Assembled:
             batch_rows=prepared.recipe.train.batch_size,
             total_steps=self.total_steps,
             validate=validate if rows else None,
+            valid_rows=len(rows),
+            shorten=shorten,
             watch=f"{watched.name}/{watched.watch}" if watched is not None else "loss",
             higher_is_better=watched.higher_is_better if watched is not None else False,
+            chooses=bool(prepared.rows("valid")),
             sample=sample if rows else None,
             split=self.feed.split,
             cached=cached_plan(tasks, prepared.recipe.train),
@@ -200,6 +212,11 @@ class Assembled:
             tell(text)
         remarks = remarks_of(records, now, self.answers is not None, step)
         return told | ({"remarks": remarks} if remarks else {})
+
+
+def spread(rows: list[int], most: int) -> list[int]:
+    """At most so many rows in an order drawn once, so that any first few of them are a sample of all."""
+    return [rows[place] for place in np.random.default_rng(0).permutation(len(rows))[:most]]
 
 
 Ready = Assembled | Pretraining

@@ -113,7 +113,8 @@ class Pretraining:
     def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
         """What the loop needs to know, as plain callables."""
         task, tower = self.task, self.recipe.model.text
-        parts = _validation_parts(self)
+        rows = _validation_rows(self)
+        parts = _validation_parts(self, rows)
 
         def loss_of(model: nn.Module, batch: Any, progress: float) -> tuple[Tensor, dict[str, float | Tensor]]:
             loss = task.loss(model(batch, [task.name])[task.name], batch["tasks"][task.name])
@@ -121,6 +122,9 @@ class Pretraining:
 
         def validate(model: nn.Module) -> dict[str, float]:
             return {f"{task.name}/{name}": value for name, value in _figures(self, model, parts).items()}
+
+        def shorten(count: int) -> None:
+            parts[:] = _validation_parts(self, rows[:count])
 
         weights = self.model.count_parameters()
         return Plan(
@@ -131,8 +135,11 @@ class Pretraining:
             work=flops_a_token(weights, tower.depth, tower.width, self.recipe.corpus.block),
             total_steps=self.total_steps,
             validate=validate if parts else None,
+            valid_rows=len(rows),
+            shorten=shorten,
             watch=f"{task.name}/{task.watch}",
             higher_is_better=task.higher_is_better,
+            chooses="valid" in self.shards.splits,
             sample=lambda model: sample_of(self),
             split=self.feed.split,
         )
@@ -259,28 +266,30 @@ def _settle_towers(settings: recipe.Recipe, task: Lm | Mlm) -> None:
         raise RecipeError("corpus.block", f"rows that fit the base's {model.text.context} positions", str(block), do)
 
 
-def _validation_parts(run: Pretraining) -> list[dict[str, Tensor]]:
-    """Batch parts of held-out documents for watching a run: ``train.valid_rows`` rows, spread over all."""
+def _validation_rows(run: Pretraining) -> list[tuple[Any, Any]]:
+    """Rows of held-out documents for watching a run: at most ``train.valid_rows``, spread over all, in drawn order."""
     documents = run.shards.documents("valid") if "valid" in run.shards.splits else held_out(run.shards)
     if documents is None:
         return []
-    block, settings = run.recipe.corpus.block, run.recipe
-    most = settings.train.valid_rows
+    block, most = run.recipe.corpus.block, run.recipe.train.valid_rows
     rows = list(islice(_rows_of(documents, block, spread(documents, most * block)), most))
+    return [rows[place] for place in np.random.default_rng(0).permutation(len(rows))]
+
+
+def _validation_parts(run: Pretraining, rows: list[tuple[Any, Any]]) -> list[dict[str, Tensor]]:
+    """These rows as parts of batches."""
+    tokenizer, starts = run.codec.tokenizer, range(0, len(rows), 16)
     if isinstance(run.task, Mlm):
-        tokenizer = run.codec.tokenizer
+        mask = run.recipe.corpus.mask
         hidden = [
-            hide(ids[1:], starts, tokenizer, settings.corpus.mask, np.random.default_rng((0, number)))
-            for number, (ids, starts) in enumerate(rows)
+            hide(ids[1:], words, tokenizer, mask, np.random.default_rng((0, number)))
+            for number, (ids, words) in enumerate(rows)
         ]
-        return [masked_part(hidden[at : at + 16]) for at in range(0, len(hidden), 16)]
-    parts = [
-        [(ids, np.zeros(len(ids) - 1, dtype=np.int64)) for ids, _ in rows[at : at + 16]]
-        for at in range(0, len(rows), 16)
-    ]
+        return [masked_part(hidden[at : at + 16]) for at in starts]
+    parts = [[(ids, np.zeros(len(ids) - 1, dtype=np.int64)) for ids, _ in rows[at : at + 16]] for at in starts]
     made = [as_part(part, inner_mask=False) for part in parts]
     for part in made:
-        part["labels"][part["labels"] == documents.eos_id] = IGNORED  # the ends of texts are not counted
+        part["labels"][part["labels"] == tokenizer.eos_id] = IGNORED  # the ends of texts are not counted
     return made
 
 

@@ -219,7 +219,8 @@ class Gains:
         kept = {key: value for key, value in self._read().items() if int(key) < number}
         plain = all(not one.extra and isinstance(one.value, (str, int, float, list)) for one in self.told)
         kept[str(number)] = {
-            "metrics": self.task.quick_score(self.values, self.rows, self.told),
+            "metrics": self.task.quick_score(self.values, self.rows[: len(self.told)], self.told),
+            "rows": len(self.told),
             "learned": self.learned.get(number, 0),
             "told": [[one.value, one.confidence, one.scores] for one in self.told] if plain else None,
         }
@@ -227,7 +228,7 @@ class Gains:
         if number >= 0 and str(number - 1) in kept:
             before, after = (kept[str(n)]["metrics"][self.task.watch] for n in (number - 1, number))
             what = f"stage {number + 1} of {len(self.stages)} has ended: {self.task.name}/{self.task.watch}"
-            self.tell(f"{what} {before:.3f} -> {after:.3f} on {len(self.rows)} validation rows")
+            self.tell(f"{what} {before:.3f} -> {after:.3f} on {len(self.told)} validation rows")
 
     def found(self) -> list[dict[str, Any]]:
         """For each stage: what learned, the figures before and after, and what was gained, with intervals."""
@@ -242,7 +243,7 @@ class Gains:
                 "tune": stage.tune,
                 "learns": stage.learns,
                 "learned": after["learned"],
-                "rows": len(self.rows),
+                "rows": after.get("rows", len(self.rows)),
                 "watch": f"{self.task.name}/{self.task.watch}",
                 "before": before["metrics"],
                 "after": after["metrics"],
@@ -250,7 +251,9 @@ class Gains:
             }
             if before["told"] is not None and after["told"] is not None:
                 first, last = ([Prediction(v, c, dict(s)) for v, c, s in one["told"]] for one in (before, after))
-                score: TaskScore = self.task.compared(self.values, self.rows, last, first, "before the stage", n=500)
+                both = min(len(first), len(last))  # with a time limit the last validation may look at fewer rows
+                rows, first, last = self.rows[:both], first[:both], last[:both]
+                score: TaskScore = self.task.compared(self.values, rows, last, first, "before the stage", n=500)
                 entry["gains"] = {name: list(gain) for name, gain in score.gains.items()}
             told.append(entry)
         return told

@@ -177,10 +177,11 @@ class AnswerWatch:
     Attributes:
         task: that predicts.
         values: its columns.
-        rows: validation rows, at most ``ROWS`` of them looked at.
+        rows: validation rows, at most ``most`` of them looked at.
         training: rows that the answers of one who never looks come from.
         predict: (rows, a picture for each) -> predictions.
         picture_of: row -> its picture; None: the model sees none.
+        most: rows looked at.
     """
 
     task: Task
@@ -190,6 +191,7 @@ class AnswerWatch:
     predict: Callable[[Sequence[int], PictureOf], list[Prediction]]
     picture_of: PictureOf | None
     done: bool = False
+    most: int = ROWS
 
     def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
         """Nothing."""
@@ -204,7 +206,7 @@ class AnswerWatch:
 
     def look(self) -> list[Remark]:
         """What is wrong with the answers as they are now."""
-        chosen = self.rows[:: max(1, math.ceil(len(self.rows) / ROWS))]
+        chosen = self.rows[:: max(1, math.ceil(len(self.rows) / self.most))]
         if len(chosen) < ENOUGH:
             return []
         told = self.predict(chosen, self.picture_of or (lambda _: None))

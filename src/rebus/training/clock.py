@@ -91,7 +91,7 @@ class StepClock:
     def note_validation(self, step: int, seconds: float, whole: float | None = None) -> None:
         """Times change nothing."""
 
-    def note_save(self, seconds: float) -> None:
+    def note_save(self, step: int, seconds: float) -> None:
         """Times change nothing."""
 
     def affords(self, step: int) -> bool:
@@ -144,7 +144,7 @@ class TimeClock:
         self._first: float | None = None  # seconds of the session's first step, which may compile and fill caches
         self._steps: deque[float] = deque(maxlen=_RECENT)
         self._validation = self._save = 0.0  # seconds of the last of each
-        self._validated_at, self._growth = 0.0, GROWTH  # progress; what the next one takes, as a multiple of the last
+        self._event_at, self._growth = 0.0, GROWTH  # progress; what the next one takes, as a multiple of the last
         self._known = False  # whether it is known what a validation and a checkpoint take
         self._planned_at = -math.inf
 
@@ -174,7 +174,7 @@ class TimeClock:
         part of the limit.
         """
         fits = self.validating + 2 * self._growth * self._validation <= PART * self.limit
-        return fits and self._at(step, 0.0) - self._validated_at >= self._gap() - 1 / (2 * self.events)
+        return fits and self._at(step, 0.0) - self._event_at >= self._gap() - 1 / (2 * self.events)
 
     def propose(self, step: int, end_at: int | None = None) -> Line | None:
         """A new plan where one is due; on disk when this returns. It counts only once adopted.
@@ -219,12 +219,12 @@ class TimeClock:
         """Remember what a validation before ``step`` took; ``whole``: with what was done beside it this once."""
         if self._validation > 0:
             self._growth = min(max(GROWTH, seconds / self._validation), 3.0)
-        self._validation, self._validated_at, self._known = seconds, self._at(step, 0.0), True
+        self._validation, self._event_at, self._known = seconds, self._at(step, 0.0), True
         self.validating += seconds if whole is None else whole
 
-    def note_save(self, seconds: float) -> None:
-        """Remember what a checkpoint took."""
-        self._save, self._known = seconds, True
+    def note_save(self, step: int, seconds: float) -> None:
+        """Remember what a checkpoint before ``step`` took."""
+        self._save, self._event_at, self._known = seconds, self._at(step, 0.0), True
         self.saving += seconds
 
     def validation_rows(self, total: int, measure: Callable[[int], float], last: bool = False) -> int:
@@ -266,7 +266,7 @@ class TimeClock:
 
     def _validations_to_come(self, done: float) -> int:
         """How many there will be beyond ``done``, the last one not counted."""
-        count, at = 0, self._validated_at
+        count, at = 0, self._event_at
         for event in range(int(done * self.events) + 1, self.events):
             if event / self.events - at >= self._gap() - 1 / (2 * self.events):
                 count, at = count + 1, event / self.events

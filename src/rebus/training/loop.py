@@ -207,9 +207,10 @@ class _Session:
             stage = self.plan.stages.at(self.clock.progress(step))
         changing = stage != self.state.stage
         validating = changing or due(step, settings.validate_every, self.clock, finished)
+        affordable = settings.validate_every > 0 or self.clock.affords(step)
         improved = False
         if validating and self.state.validated != step:
-            improved = self._validate(last=finished)
+            improved = self._validate(last=finished, needed=finished or changing or affordable)
             self.state.validated = step
         if changing:
             self._next_stage(stage)
@@ -218,7 +219,9 @@ class _Session:
             self.state.stopped = "early"
         ending = finished or bool(self.state.stopped)
         late = self.first and self.now() - self.saved_at > _SAVE_SECONDS
-        saving = validating if settings.save_every == 0 else due(step, settings.save_every, self.clock, finished)
+        saving = validating and affordable
+        if settings.save_every:
+            saving = due(step, settings.save_every, self.clock, finished)
         if step > 0 and self.saved != step and (saving or changing or improved or ending or late):
             self._save()
         return self.state.stopped or (self.clock.reason if finished else "")
@@ -322,10 +325,10 @@ class _Session:
         spent = self.now() - self.started
         self.events.write("train", step, **self.window.line(outcome, progress=progress, lr=factor, seconds=spent))
 
-    def _validate(self, last: bool = False) -> bool:
+    def _validate(self, *, last: bool = False, needed: bool = True) -> bool:
         """Measure, in the first process and with the averaged weights where kept; whether this is the best so far."""
         improved = False
-        if self.first and (self.plan.validate is not None or self.plan.sample is not None):
+        if self.first and needed and (self.plan.validate is not None or self.plan.sample is not None):
             start = self.now()
             seed_step(self.seed, self.state.step)
             self.model.eval()
@@ -351,7 +354,7 @@ class _Session:
         return flags[0] > 0
 
     def _settle_rows(self, last: bool) -> bool:
-        """Where there is a time limit, choose how many rows a validation looks at; whether there is time for it at all.
+        """Where there is a time limit, choose how many rows a validation looks at; whether there are any.
 
         The rows stay the same for the whole run, so that validations can be compared; should the last one have to look
         at fewer, it is compared with none.
@@ -359,8 +362,6 @@ class _Session:
         plan, state, validate = self.plan, self.state, self.plan.validate
         if self.clock.limit is None or plan.shorten is None or validate is None or self.settings.validate_every:
             return True
-        if not last and state.step > 0 and not self.clock.affords(state.step):
-            return False
         shorten = plan.shorten
 
         def measure(rows: int) -> float:
@@ -428,7 +429,7 @@ class _Session:
         best = self.state.best["step"] if self.state.best else None
         checkpoint.prune(self.folder, self.state.step, self.settings.keep, best)
         spent = self.now() - start
-        self.clock.note_save(spent)
+        self.clock.note_save(self.state.step, spent)
         self.state.saving += spent
 
     def _newest(self) -> checkpoint.Checkpoint | None:
@@ -447,7 +448,7 @@ class _Session:
 
     def _final_weights(self) -> int:
         """Give the model the weights of the best validation, averaged where averages are kept; the step they are of."""
-        wanted = self.settings.final_weights == "best"
+        wanted = self.settings.final_weights == "best" and self.plan.chooses
         best = float(self.state.best["step"]) if self.first and self.state.best and wanted else 0.0
         chosen = int(parallel.summed([best], self.device)[0])
         kept = self.state.step

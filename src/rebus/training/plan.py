@@ -45,6 +45,8 @@ class Plan:
         shorten: (rows) -> None: from now on ``validate`` looks at the first so many of them; None: that cannot be.
         watch: which of these figures decides what is best and when to stop early.
         higher_is_better: whether that figure grows with quality.
+        chooses: whether validations decide which weights are kept: not where they look at the rows that the finished
+            model is judged on.
         sample: (model) -> a sample answer, shown after each validation.
         split: (batch, parts) -> equal parts, for ``settings.accumulate``; by default every tensor's rows are cut.
         stages: what learns when; None: the same all along. A run in stages is validated before its first step, and
@@ -64,6 +66,7 @@ class Plan:
     shorten: Callable[[int], None] | None = None
     watch: str = "loss"
     higher_is_better: bool = False
+    chooses: bool = True
     sample: Callable[[nn.Module], str] | None = None
     split: Callable[[Any, int], list[Any]] = split_batch
     stages: Stages | None = None
