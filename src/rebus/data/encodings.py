@@ -6,7 +6,12 @@ It does not know what the text means.
 from __future__ import annotations
 
 import codecs
+import re
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
 
+from rebus.data.charsets import readings
 from rebus.errors import DataError
 
 _BOMS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
@@ -27,32 +32,47 @@ _BINARY = (
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
 )
 _SAMPLE = 1 << 16
+_LARGE = 1 << 22
+_MOST_WORDS = 2000
+_AGREED, _ALONE = 2.5, 6.0  # nats by which the best encoding must be likelier than any other
+_PLAUSIBLE = 5.5  # nats a byte beyond ASCII: languages take 1 to 4.5, noise 6.5
+_SLACK = 10.0  # nats that a rare letter may cost a short text
+_ALIASES = {"windows-874": "cp874", "Shift_JIS": "cp932", "EUC-KR": "cp949", "GBK": "gb18030"}  # as Windows has them
+_BEYOND = bytes(range(0x80, 0x100))
+_WORD = re.compile(rb"[^\s,;\"'|.!?()]*[\x80-\xff][^\s,;\"']*")
+_ASCII_WORD = re.compile(rb"(?<![\x80-\xff])\b[A-Za-z]+\b(?![\x80-\xff])")
 
 
-def decode_text(content: bytes, where: str, encoding: str | None = None) -> str:
-    """The text of a file.
+class EncodingError(DataError):
+    """Bytes that are text in two encodings, about as likely."""
 
-    Without ``encoding``: a byte-order mark decides; then UTF-8, UTF-16 without a mark, and GB18030 are tried, strictly.
+
+@dataclass(frozen=True)
+class Encoding:
+    """The encoding of a file.
+
+    Attributes:
+        name: as Python's codecs know it.
+        guessed: whether it was found from the letters, so that a person should be told.
+    """
+
+    name: str
+    guessed: bool = False
+
+
+def decode_text(content: bytes, where: str, encoding: str | None = None) -> tuple[str, Encoding]:
+    """The text of a file, and the encoding it was in.
+
+    Without ``encoding``: a byte-order mark decides; then UTF-8 and UTF-16 without a mark are tried, strictly; then the
+    encodings of ``charsets``, of which one must be clearly likelier than all others.
 
     Raises:
-        DataError: the bytes are not text in that encoding (the byte and the line are named), or are no text at all.
+        DataError: the bytes are not text in that encoding (the byte and the line are named), two encodings are about
+            as likely (a line is shown in both), or they are no text at all.
     """
-    if encoding is not None:
-        return _decode(content, _known(encoding, where), where).removeprefix("\ufeff")
-    for mark, name in _BOMS:
-        if content.startswith(mark):
-            return _decode(content, name, where)
-    for signature, what, do in _BINARY:
-        if content.startswith(signature):
-            raise DataError(where, "text", what, do)
-    wide = _wide_without_mark(content)
-    if wide is not None and content.count(0, 0, _SAMPLE) > 0.2 * len(content[:_SAMPLE]):
-        return _decode(content, wide, where)  # mostly ASCII in UTF-16: its bytes are valid UTF-8 too
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return _fallback(content, where, error) if wide is None else _decode(content, wide, where)
-    if "\0" in text:
+    found = find_encoding(content, where, encoding)
+    text = _decode(content, found.name, where).removeprefix("\ufeff")
+    if encoding is None and "\0" in text:
         at = content.index(b"\0")
         raise DataError(
             f"{where}, byte {at}, line {_line(content, at)}",
@@ -60,11 +80,11 @@ def decode_text(content: bytes, where: str, encoding: str | None = None) -> str:
             "a zero byte, as binary files have",
             "check that this is the table; if it is text, name its encoding with --set data.encoding=NAME",
         )
-    return text
+    return text, found
 
 
-def text_encoding(head: bytes, where: str, encoding: str | None = None, whole: bool = False) -> str:
-    """The name of the encoding that ``decode_text`` would use, told by the beginning of a file.
+def find_encoding(head: bytes, where: str, encoding: str | None = None, whole: bool = True) -> Encoding:
+    """The encoding of a file, told by its content or its beginning.
 
     Args:
         head: its first bytes, at least one.
@@ -73,34 +93,26 @@ def text_encoding(head: bytes, where: str, encoding: str | None = None, whole: b
         whole: ``head`` is all there is, so that a character cut at its end is an error.
 
     Raises:
+        EncodingError: two encodings are about as likely; a line is shown in both.
         DataError: the encoding is not known, or the file is no text.
     """
     if encoding is not None:
-        try:
-            "a".encode(_known(encoding, where))
-        except (LookupError, ValueError, TypeError) as error:  # hex and the like turn bytes into bytes
-            raise _no_encoding(encoding, where) from error
-        return encoding
+        return Encoding(_known(encoding, where))
     for mark, name in _BOMS:
         if head.startswith(mark):
-            return name
+            return Encoding(name)
     for signature, what, do in _BINARY:
         if head.startswith(signature):
             raise DataError(where, "text", what, do)
-    wide = _wide_without_mark(head[: len(head) // 2 * 2])
-    if wide is not None and head.count(0, 0, _SAMPLE) > 0.2 * len(head[:_SAMPLE]):
-        return wide
+    wide = _wide_without_mark(head if whole else head[: len(head) // 4 * 4])
+    if wide is not None:
+        return Encoding(wide)
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, whole)
     except UnicodeDecodeError:
-        if wide is not None:
-            return wide
-        try:
-            codecs.getincrementaldecoder("gb18030")().decode(head, whole)
-        except UnicodeDecodeError:
-            return "utf-8"  # whoever decodes the file names the byte
-        return "gb18030" if _looks_chinese(head) and 0 not in head else "utf-8"
-    return "utf-8"
+        damaged = b"\0" in head or _mostly_utf8(head)  # whoever decodes the file names the byte
+        return Encoding("utf-8") if damaged else _likeliest(head, where, whole)
+    return Encoding(_escaped(head) or "utf-8", _escaped(head) is not None)
 
 
 def undecodable(where: str, encoding: str, at: int, line: int, byte: int, reason: str) -> DataError:
@@ -113,54 +125,113 @@ def undecodable(where: str, encoding: str, at: int, line: int, byte: int, reason
     )
 
 
-def _fallback(content: bytes, where: str, error: UnicodeDecodeError) -> str:
+def _escaped(content: bytes) -> str | None:
+    """An encoding that is written in ASCII, with escape sequences."""
+    if b"\x1b$" not in content or not content.isascii():
+        return None
+    for name in ("iso2022_jp", "iso2022_jp_2", "iso2022_kr"):
+        try:
+            if not codecs.getincrementaldecoder(name)().decode(content).isascii():
+                return name
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+def _mostly_utf8(content: bytes) -> bool:
+    """Whether most of what is beyond ASCII are characters of UTF-8, so that the rest is damage."""
+    text = content[:_LARGE].decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    whole = sum(letter >= "\x80" for letter in text) - damaged
+    return whole >= 3 and damaged <= 0.2 * (whole + damaged)
+
+
+def _likeliest(content: bytes, where: str, whole: bool) -> Encoding:
+    """The old encoding of a text that is not UTF-8, if its letters tell."""
+    words = [found[0] for found in islice(_WORD.finditer(content), _MOST_WORDS + 1)]
+    if not whole:
+        words = words[:-1] or words  # the last may be cut
+    sample = b"\n".join(words[:_MOST_WORDS])
+    plain = Counter(word.decode("ascii").lower() for word in _ASCII_WORD.findall(content[:_LARGE]))
+    usable = [one for one in readings(sample, plain) if not whole or _decodes(content, one.encoding)]
+    if not usable or usable[0].cost > _PLAUSIBLE * (len(sample) - len(sample.translate(None, _BEYOND))) + _SLACK:
+        return Encoding("utf-8")  # no language: whoever decodes the file names the byte
+    best = usable[0]
+    other = next((one for one in usable[1:] if one.text != best.text), None)
+    if other is None or other.cost - best.cost >= _margin(sample, best.text):
+        return Encoding(best.encoding, True)
+    first = next(
+        (word for word in words if word.decode(best.encoding, "replace") != word.decode(other.encoding, "replace")),
+        words[0],
+    )
+    line = _line(content, content.index(first))
+    found = content.split(b"\n")[line - 1].strip()
+    at = max(0, found.find(first) - 20)
+    shown = [_shown(found[at : at + 60].decode(one.encoding, "replace")) for one in (best, other)]
+    raise EncodingError(
+        f"{where}, line {line}",
+        "text whose encoding is certain",
+        f"bytes that are '{shown[0]}' in {best.encoding} and '{shown[1]}' in {other.encoding}",
+        f"choose with --set data.encoding={best.encoding} (or {other.encoding}), or save the file as UTF-8",
+    )
+
+
+def _margin(sample: bytes, text: str) -> float:
+    """How much likelier the best encoding must be: less where chardetng, which knows pairs of letters, agrees."""
+    from chardetng_py import EncodingDetector
+
+    detector = EncodingDetector()
+    detector.feed(sample, last=True)
+    name = detector.guess(tld=None, allow_utf8=False)
     try:
-        text = content.decode("gb18030")
+        return _AGREED if sample.decode(_ALIASES.get(name, name)) == text else _ALONE
+    except (UnicodeDecodeError, LookupError):
+        return _ALONE
+
+
+def _decodes(content: bytes, encoding: str) -> bool:
+    try:
+        content.decode(encoding)
     except UnicodeDecodeError:
-        raise _undecodable(content, where, "UTF-8", error) from error
-    if "\0" in text or not _looks_chinese(content):
-        raise _undecodable(content, where, "UTF-8", error) from error
-    return text
+        return False
+    return True
 
 
-def _looks_chinese(content: bytes) -> bool:
-    """Whether bytes that GB18030 accepts are probably meant so.
-
-    Western 8-bit text is accepted too, as pairs of one high byte and one letter; in Chinese text nearly all second
-    bytes are high as well.
-    """
-    pairs = high = position = 0
-    sample = content[:_SAMPLE]
-    while position < len(sample) - 1:
-        if sample[position] < 0x80:
-            position += 1
-        elif 0x30 <= sample[position + 1] <= 0x39:  # four bytes
-            position += 4
-        else:
-            pairs += 1
-            high += sample[position + 1] >= 0xA1
-            position += 2
-    return high >= 0.6 * pairs
+def _shown(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _wide_without_mark(content: bytes) -> str | None:
-    """UTF-16's byte order, told by where the zero bytes of ASCII characters (at least line ends) lie."""
-    sample = content[:_SAMPLE]
+    """UTF-16's or UTF-32's byte order, told by where the zero bytes of ASCII characters (at least line ends) lie."""
+    sample = content[: _SAMPLE // 4 * 4]
     if len(content) % 2 or b"\0" not in sample:
         return None
-    even, odd = sample[0::2].count(0), sample[1::2].count(0)
-    if odd > 4 * even:
-        return "utf-16-le"
-    return "utf-16-be" if even > 4 * odd else None
+    zeros = [sample[place::4].count(0) for place in range(4)]
+    quarter = 0.9 * len(sample) / 4
+    if len(content) % 4 == 0 and min(zeros[2:]) >= quarter and _decodes(content, "utf-32-le"):
+        return "utf-32-le"
+    if len(content) % 4 == 0 and min(zeros[:2]) >= quarter and _decodes(content, "utf-32-be"):
+        return "utf-32-be"
+    even, odd = zeros[0] + zeros[2], zeros[1] + zeros[3]
+    if not (odd > 4 * even or even > 4 * odd):
+        return None
+    name = "utf-16-le" if odd > even else "utf-16-be"
+    text = sample.decode(name, "replace")
+    marks = [
+        (text.count(mark), sample.count(mark.encode())) for mark in "\n,"
+    ]  # of ASCII with a zero byte few are left
+    return name if sum(read for read, _ in marks) >= 0.5 * sum(there for _, there in marks) else None
 
 
 def _known(encoding: str, where: str) -> str:
     try:
-        return codecs.lookup(encoding).name
-    except (LookupError, ValueError):
+        name = codecs.lookup(encoding).name
+        "a".encode(name)
+    except (LookupError, ValueError, TypeError):  # hex and the like turn bytes into bytes
         raise DataError(
-            where, "a known text encoding", f"'{encoding}'", "use a name such as utf-8, utf-16, gb18030 or latin-1"
+            where, "the name of a text encoding", f"'{encoding}'", "use e.g. utf-8, utf-16, gb18030 or latin-1"
         ) from None
+    return name
 
 
 def _decode(content: bytes, encoding: str, where: str) -> str:
@@ -168,12 +239,6 @@ def _decode(content: bytes, encoding: str, where: str) -> str:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
         raise _undecodable(content, where, encoding, error) from error
-    except (LookupError, ValueError, TypeError) as error:
-        raise _no_encoding(encoding, where) from error
-
-
-def _no_encoding(encoding: str, where: str) -> DataError:
-    return DataError(where, "the name of a text encoding", f"'{encoding}'", "use utf-8, utf-16, gb18030 or latin-1")
 
 
 def _undecodable(content: bytes, where: str, encoding: str, error: UnicodeDecodeError) -> DataError:

@@ -27,6 +27,7 @@ _EXAMPLES, _NAMES, _SHOWN = 3, 20, 60
 REASONS = {
     "undecodable": "bytes that are not text in the file's encoding",
     "binary file": "no text at all",
+    "uncertain encoding": "text in two encodings, about as likely; name the right one with data.encoding",
     "no column": "a table of the folder without corpus.column",
     "bad row": "a row that cannot be read",
     "empty": "no text",

@@ -20,6 +20,7 @@ from rebus.data.corpus.order import key_of
 from rebus.data.corpus.reading import rows
 from rebus.data.corpus.reading.documents import PIECE, Document, cut_documents, cut_text
 from rebus.data.corpus.reading.streams import BinaryError, ending, is_packed, read_text
+from rebus.data.encodings import EncodingError
 from rebus.data.names import split_word
 from rebus.errors import DataError, nearest
 from rebus.recipe import Corpus, Data
@@ -95,6 +96,10 @@ class CorpusSource:
                 if self._alone:
                     raise
                 yield Document("", file.name, file=number, problem="binary file")
+            except EncodingError as error:
+                if self.data.on_bad == "refuse":
+                    raise
+                yield Document("", str(error), file=number, problem="uncertain encoding")
 
     def sample(self, megabytes: float) -> list[str]:
         """Text from all over the source, cleaned, for a tokenizer; the same text each time.

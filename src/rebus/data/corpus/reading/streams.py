@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rebus.data.encodings import text_encoding, undecodable
+from rebus.data.encodings import EncodingError, find_encoding, undecodable
 from rebus.errors import DataError
 
 PACKED = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
@@ -87,6 +87,7 @@ def read_text(
 
     Raises:
         BinaryError: it is no text.
+        EncodingError: it is text in two encodings, about as likely.
         DataError: the encoding is not known, or it holds bytes that do not fit its encoding (byte and line are named).
     """
     pieces = read_bytes(path, name, told)
@@ -98,7 +99,9 @@ def read_text(
     if not head:
         return
     try:
-        chosen = text_encoding(head, name, encoding, whole=len(head) < _HEAD)
+        chosen = find_encoding(head, name, encoding, whole=len(head) < _HEAD).name
+    except EncodingError:
+        raise
     except DataError as error:
         raise (BinaryError(**error.as_dict()) if encoding is None else error) from error
     codecs.register_error("rebus-bad", _mark)
