@@ -133,7 +133,8 @@ def table(*names: str) -> Table:
         ("picture score caption", "regress", "picture text=caption target=score"),
         ("picture weight", "regress", "picture target=weight"),
         ("text weight", "regress", "text target=weight"),
-        ("picture type language", "pictures", "picture"),
+        ("picture", "pictures", "picture"),
+        ("picture type language", "", ""),
         ("label", "", ""),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -123,3 +124,86 @@ def test_a_split_column_and_columns_that_no_task_reads(tmp_path: Path) -> None:
     assert report.unused.as_dict() == {
         "cells of column 'remark' (text), which no task reads": {"count": 40, "first": ""}
     }
+
+
+def films(folder: Path, **columns: list[str]) -> Path:
+    """Forty rows of a text and other columns, each of which repeats its values."""
+    rows = [
+        ",".join([f"a film of number {i} seen at night", *(values[i % len(values)] for values in columns.values())])
+        for i in range(40)
+    ]
+    path = folder / "films.csv"
+    path.write_text("\n".join([",".join(["text", *columns]), *rows]))
+    return path
+
+
+@pytest.mark.parametrize("name", ["label_id", "class_id", "category_id", "class_idx", "label_index", "target_id"])
+def test_numbers_of_classes_are_learned_as_classes(tmp_path: Path, name: str) -> None:
+    report = checked(films(tmp_path, **{name: ["0", "1", "3"]})).report
+    assert report.tasks == {"classify": {"text": "text", "label": name}}
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["language", "source", "type", "author", "lang_id", "语言"])
+def test_text_beside_what_may_be_a_class_is_not_guessed(tmp_path: Path, name: str) -> None:
+    path = films(tmp_path, **{name: ["en", "de", "fr"]})
+    (error,) = checked(path).report.errors
+    assert "'en', 'de', 'fr'" in error.found
+    assert f"--kind {name}=category" in error.do
+    assert checked(path, kinds={name: "category"}).report.tasks == {"classify": {"text": "text", "label": name}}
+    assert checked(path, "lm").report.exit_code == 0
+
+
+def test_text_beside_what_is_no_class_is_learned(tmp_path: Path) -> None:
+    path = films(tmp_path, url=[f"http://films/{i}" for i in range(40)], date=["2020", "2021"])
+    assert checked(path).report.tasks == {"lm": {"text": "text"}}
+
+
+def test_two_columns_that_may_be_the_label_are_warned_of(tmp_path: Path) -> None:
+    path = films(tmp_path, tone=["sad", "glad"], city=["Rome", "Bonn", "Oslo"])
+    (warning,) = [line for line in checked(path).report.warnings if "could be meant" in line]
+    assert "learns column 'city' ('Rome', 'Bonn', 'Oslo'), and 'tone' ('sad', 'glad')" in warning
+    assert "--set tasks.0.columns.label=tone" in warning
+    named = films(tmp_path, tone=["sad", "glad"], label=["Rome", "Bonn", "Oslo"])
+    assert not [line for line in checked(named).report.warnings if "could be meant" in line]
+
+
+def test_a_column_between_classes_and_text_is_warned_of(tmp_path: Path) -> None:
+    path = films(tmp_path, tone=[f"tone {i}" for i in range(18)])
+    (warning,) = [line for line in checked(path).report.warnings if "nearly" in line]
+    assert "'tone 0', 'tone 1', 'tone 2'" in warning
+    assert "--kind tone=text" in warning
+
+
+def test_file_names_in_an_id_column_are_images(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{i}.jpg" for i in range(30)))
+    (tmp_path / "train.csv").write_text("image_id,label\n" + "\n".join(f"{i}.jpg,{i % 3}" for i in range(30)))
+    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"picture": "image_id", "label": "label"}}
+    both = "\n".join(f"{i}.jpg,{i}.jpg,{i % 3}" for i in range(30))
+    (tmp_path / "train.csv").write_text("image,image_id,label\n" + both)
+    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"picture": "image", "label": "label"}}
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"prompt": "say", "chosen": "hi there", "rejected": "no"}, "DPO"),
+        ({"chosen": "hi there", "rejected": "no"}, "DPO"),
+        ({"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
+          "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]}, "DPO"),
+        ({"prompt": "say", "completion": "hi", "label": True}, "KTO"),
+    ],
+)  # fmt: skip
+def test_pairs_of_answers_are_refused_by_name(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(json.dumps(row) for _ in range(20)))
+    assert told in checked(path).report.errors[0].found
+
+
+def test_the_preferred_answers_can_be_learned(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"prompt": f"say {i}", "rejected": f"no {i}", "chosen": f"yes {i}"} for i in range(30)]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    report = checked(path, "generate").report
+    assert report.exit_code == 0
+    assert report.tasks["generate"] == {"prompt": "prompt", "output": "chosen"}

@@ -33,10 +33,11 @@ _TURN_FIELDS = ({"role", "content"}, {"from", "value"})
 
 @dataclass(frozen=True)
 class Guess:
-    """A column's kind and the reason in a few words."""
+    """A column's kind and the reason in a few words; ``alternative`` is the kind that it nearly is."""
 
     kind: Kind
     why: str
+    alternative: Kind | None = None
 
 
 def guess_kind(table: Table, name: str) -> Guess:
@@ -47,9 +48,13 @@ def guess_kind(table: Table, name: str) -> Guess:
         return Guess("ignore", "it is empty")
     if is_picture_struct(kind):
         return Guess("picture", "it holds pictures")
-    if names.is_metadata(name) and not _is_source(table, name):
-        return Guess("ignore", "its name says that it describes the row")
     sample = _sample(column)
+    if names.numbers_classes(name) and _are_few(column):
+        return Guess("category", f"its name, and few different values ({_different(column)} in {len(column)} rows)")
+    if names.is_metadata(name) and not _is_source(table, name):
+        if _names_pictures(table, name, sample):
+            return Guess("picture", "names of picture files, and no other column holds pictures")
+        return Guess("ignore", "its name says that it describes the row")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         pictures = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
         return (
@@ -68,6 +73,26 @@ def guess_kind(table: Table, name: str) -> Guess:
             table, name, column, [value for value in sample if not cells.is_blank(value, cells.EXPORTED_BLANKS)]
         )
     return Guess("ignore", f"values of type {kind} are not learned from")
+
+
+def _different(column: pa.ChunkedArray) -> int:
+    return int(pc.count_distinct(column, mode="only_valid").as_py())
+
+
+def _are_few(column: pa.ChunkedArray) -> bool:
+    """Whether a column of words or whole numbers has few different values, as classes have."""
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        return False
+    rows = len(column) - column.null_count
+    return 2 <= _different(column) <= max(20, rows // 5) and rows >= 2 * _different(column)
+
+
+def _names_pictures(table: Table, name: str, sample: list[Any]) -> bool:
+    """Whether cells of a column such as ``image_id`` are names of picture files, where no other column has pictures."""
+    files = [value for value in sample if isinstance(value, str) and "://" not in value and _looks_like_picture(value)]
+    others = [other for other in table.columns if names.named(other, names.PICTURE)]
+    return bool(sample) and len(files) >= 0.9 * len(sample) and not others
 
 
 def _sample(column: pa.ChunkedArray) -> list[Any]:
@@ -173,10 +198,12 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("ignore", "a different code in each row")
     mean_length = sum(map(len, sample)) / len(sample)
     asks = 2 * sum(value.rstrip().endswith(("?", "？")) for value in sample) > len(sample)
-    few = 2 * distinct <= rows if rows < 50 else distinct <= max(20, rows // 5)
-    if few and mean_length <= 40 and not asks:
-        return Guess("category", f"few different values ({distinct} in {rows} rows)")
-    return Guess("text", "free text")
+    most = rows / 2 if rows < 50 else max(20, rows // 5)
+    near = rows >= 10 and 0.75 * most <= distinct <= 1.33 * most and mean_length <= 40 and not asks
+    told = f"{distinct} different values in {rows} rows"
+    if distinct <= most and mean_length <= 40 and not asks:
+        return Guess("category", f"few different values ({distinct} in {rows} rows)", "text" if near else None)
+    return Guess("text", f"free text, {told}" if near else "free text", "category" if near else None)
 
 
 def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:

@@ -12,6 +12,7 @@ from typing import get_args
 
 from rebus.data.cells import labels as split_labels
 from rebus.data.column_kind import Guess, guess_kind
+from rebus.data.doubts import doubts_of, refusal_of
 from rebus.data.roles import guess_tasks
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
@@ -61,13 +62,16 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     ignored = [f"'{name}' ({guess.why})" for name, guess in guesses.items() if guess.kind == "ignore"]
     if ignored:
         notes.append(f"not learned from: {', '.join(ignored)}; otherwise: --kind COLUMN=KIND")
-    for number, (settings, why) in enumerate(found):
-        roles = ", ".join(f"{role} '{column}'" for role, column in settings.columns.items())
+    for number, (one, why) in enumerate(found):
+        roles = ", ".join(f"{role} '{column}'" for role, column in one.columns.items())
         notes.append(
-            f"task {settings.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME, "
+            f"task {one.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME, "
             f"or --set tasks.{number}.columns.ROLE=COLUMN"
         )
-    return Inference(kinds, [settings for settings, _ in found], notes)
+    settings = [one for one, _ in found]
+    refusal = None if tasks else refusal_of(table, kinds, settings)
+    warnings = doubts_of(table, guesses, settings)
+    return Inference(kinds, [] if refusal is not None else settings, notes, warnings, refusal)
 
 
 def infer_kinds(table: Table, overrides: Mapping[str, Kind] | None = None) -> dict[str, Kind]:

@@ -200,6 +200,17 @@ def is_metadata(name: str) -> bool:
     return tidied in METADATA or tidied.endswith(("_id", "编号"))
 
 
+_CLASS_NUMBER = re.compile(
+    r"(?:label|class|category|target|topic|sentiment|genre|cat|cls)_?(?:id|ids|idx|index|no|num|number|code)|"
+    r"(?:标签|类别|分类|种类|主题)_?(?:编号|序号|id)"
+)
+
+
+def numbers_classes(name: str) -> bool:
+    """Whether a column's name says that it numbers classes: ``label_id``, ``category_id``, ``class_idx``."""
+    return _CLASS_NUMBER.fullmatch(tidy(name)) is not None
+
+
 def split_word(text: str) -> str | None:
     """``train``, ``valid`` or ``test`` for any word that means one of them."""
     return SPLIT_WORDS.get(text.strip().casefold())

@@ -1,0 +1,123 @@
+"""What a guess about a table came close to: warnings that show cells and the flag that settles it, or a refusal.
+
+It decides between readings of whole columns; what a column is by itself is ``column_kind``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from rebus.data import names
+from rebus.data.column_kind import Guess
+from rebus.data.table import Table
+from rebus.errors import DataError
+from rebus.recipe import Kind, TaskSettings
+
+_REMARKS = ("width", "height", "seed", "date", "time", "timestamp", "split", "license", "licence", "url", "uri", "link")
+_CELLS = 3
+
+
+def doubts_of(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSettings]) -> list[str]:
+    """Warnings: columns that are nearly of another kind, and columns that could as well be what is to be learned."""
+    read = {column for task in tasks for column in task.columns.values()}
+    told = [
+        f"column '{name}' is taken as {guess.kind} ({guess.why}), and is nearly {guess.alternative}: "
+        f"{_shown(table, name)}; otherwise: --kind {name}={guess.alternative}"
+        for name, guess in guesses.items()
+        if guess.alternative is not None and (name in read or guess.alternative != "ignore")
+    ]
+    for number, task in enumerate(tasks):
+        role = {"classify": "label", "tag": "labels", "regress": "target"}.get(task.name)
+        chosen = task.columns.get(role or "")
+        if role is None or chosen is None:
+            continue
+        words = {"classify": names.LABEL, "tag": names.LABELS, "regress": names.TARGET}[task.name]
+        named = names.named(chosen, words)
+        others = [
+            name
+            for name, guess in guesses.items()
+            if name != chosen and guess.kind == guesses[chosen].kind and names.named(name, words) == named
+        ]
+        if others:
+            why = "both names may say so" if named else "no name says which"
+            told.append(
+                f"task {task.name} learns column '{chosen}' ({_shown(table, chosen)}), and '{others[0]}' "
+                f"({_shown(table, others[0])}) could be meant as well: {why}; otherwise: "
+                f"--set tasks.{number}.columns.{role}={others[0]}"
+            )
+    return told
+
+
+def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSettings]) -> DataError | None:
+    """Why no task should be guessed: a layout that no task learns from, or two readings that are as likely.
+
+    Args:
+        table: the rows.
+        kinds: column: kind.
+        tasks: those that were guessed, none of them named by the user.
+    """
+    chosen, rejected = (names.first_named(table.columns, words) for words in (names.CHOSEN, names.REJECTED))
+    if chosen and rejected:
+        return DataError(
+            table.name,
+            "a layout that a task learns from",
+            f"'{chosen}' and '{rejected}': pairs of a preferred and a rejected answer (DPO), which no task learns from",
+            f"to learn the preferred answers alone: --task {'converse' if kinds[chosen] == 'messages' else 'generate'} "
+            f"--set tasks.0.columns.output={chosen}",
+        )
+    rated = names.first_named(table.columns, ("label",))
+    if {"prompt", "completion", "label"} <= set(map(names.tidy, table.columns)) and rated and _says_yes(table, rated):
+        return DataError(
+            table.name,
+            "a layout that a task learns from",
+            f"'prompt', 'completion' and '{rated}': answers rated good or bad (KTO), which no task learns from",
+            "keep the good rows and leave the column out, and name --task generate",
+        )
+    if [task.name for task in tasks] in (["lm"], ["pictures"]):
+        (task,) = tasks
+        few = [name for name in table.columns if kinds[name] == "ignore" and _may_be_classes(table, name)]
+        if few:
+            read = next(iter(task.columns.values()))
+            return DataError(
+                table.name,
+                "columns that only one task fits",
+                f"'{read}' beside '{few[0]}' ({_shown(table, few[0])}), whose name says that it describes the row and "
+                f"whose few values may be classes",
+                f"to learn the classes: --kind {few[0]}=category; to learn from '{read}' alone: --task {task.name}",
+            )
+    return None
+
+
+def _says_yes(table: Table, name: str) -> bool:
+    return pa.types.is_boolean(table.arrow_column(name).type) or {str(value) for value in table.column(name)} <= {
+        "true", "false", "True", "False", "None"
+    }  # fmt: skip
+
+
+def _may_be_classes(table: Table, name: str) -> bool:
+    """Whether a column that is left out by its name holds few values, each of them in several rows."""
+    if not names.is_metadata(name) or names.tidy(name) in _REMARKS or names.split_word(name):
+        return False
+    column = table.arrow_column(name)
+    kind = column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        return False
+    rows = len(column) - column.null_count
+    different = int(pc.count_distinct(column, mode="only_valid").as_py())
+    return 2 <= different <= max(20, rows // 50) and rows >= 2 * different
+
+
+def _shown(table: Table, name: str) -> str:
+    """Three different cells of a column."""
+    shown: list[str] = []
+    for value in table.arrow_column(name).slice(0, 1000).to_pylist():
+        text = repr(value) if not isinstance(value, str) else f"'{value}'"
+        text = text if len(text) <= 40 else text[:37] + "..."
+        if value is not None and text not in shown:
+            shown.append(text)
+        if len(shown) == _CELLS:
+            break
+    return ", ".join(shown)
