@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rebus._version import __version__
+from rebus.registry import plugins, provider
 
 CORE = (
     "torch",
@@ -43,6 +44,11 @@ def examine() -> dict[str, dict[str, str]]:
         "optional parts": {
             name: _version(name, f"not installed (pip install 'rebus-vlm[{extra}]')")
             for name, extra in OPTIONAL.items()
+        },
+        "plug-ins": {
+            f"{sort} '{point.name}'": f"{provider(point)}, {point.value}"
+            for sort in ("task", "tower", "fusion")
+            for point in plugins(sort)
         },
     }
 

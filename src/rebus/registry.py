@@ -7,7 +7,7 @@ name = the word that a recipe uses, value = ``package.module:Class``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
 from rebus.errors import RecipeError, nearest
@@ -25,6 +25,7 @@ class Registry(Generic[T]):
     def __init__(self, sort: str) -> None:
         self.sort = sort
         self._items: dict[str, T] = {}
+        self._broken: dict[str, str] = {}  # plug-ins that could not be imported, and why
         self._asked_plugins = False
 
     def register(self, name: str) -> Callable[[T], T]:
@@ -40,10 +41,18 @@ class Registry(Generic[T]):
         """The class filed under ``name``.
 
         Raises:
-            RecipeError: no class has that name; the nearest right one is named.
+            RecipeError: no class has that name (the nearest right one is named), or it is a plug-in's that cannot be
+                imported.
         """
         if name not in self._items:
             self._load_plugins()
+        if name in self._broken:
+            raise RecipeError(
+                where=f"the {self.sort} '{name}', a plug-in",
+                expected="a package that can be imported",
+                found=self._broken[name],
+                do="update or uninstall that package",
+            )
         if name not in self._items:
             raise RecipeError(
                 where=f"the {self.sort} '{name}'",
@@ -62,6 +71,19 @@ class Registry(Generic[T]):
         if self._asked_plugins:
             return
         self._asked_plugins = True
-        for point in entry_points(group=f"rebus.{self.sort}s"):
+        for point in plugins(self.sort):
             if point.name not in self._items:
-                self._items[point.name] = point.load()
+                try:
+                    self._items[point.name] = point.load()
+                except Exception as error:  # another package's code; what it breaks is its own name only
+                    self._broken[point.name] = f"{provider(point)}: {type(error).__name__}: {error}"
+
+
+def plugins(sort: str) -> list[EntryPoint]:
+    """Entry points of other packages for one sort of names: ``task``, ``tower``, ``fusion``."""
+    return list(entry_points(group=f"rebus.{sort}s"))
+
+
+def provider(point: EntryPoint) -> str:
+    """The package that an entry point belongs to, with its version."""
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else point.value

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rebus.doctor import examine
 from rebus.errors import RecipeError
 from rebus.registry import Registry
 
@@ -62,3 +63,20 @@ def test_another_sort_does_not_see_it() -> None:
     fusions: Registry[type] = Registry("fusion")
     with pytest.raises(RecipeError):
         fusions.get("spiral")
+
+
+def test_a_broken_plugin_is_named_and_a_typo_stays_a_typo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "bad_rebus-2.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: bad-rebus\nVersion: 2.0\n")
+    (info / "entry_points.txt").write_text("[rebus.towers]\ntwisted = bad_rebus_plugin:Twisted\n")
+    (tmp_path / "bad_rebus_plugin.py").write_text("import a_package_that_is_not_there\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    towers: Registry[type] = Registry("tower")
+    towers.register("convnet")(int)
+    with pytest.raises(RecipeError, match="did you mean 'convnet'"):
+        towers.get("convnett")
+    assert towers.names() == ["convnet"]
+    with pytest.raises(RecipeError, match=r"bad-rebus 2\.0.*a_package_that_is_not_there"):
+        towers.get("twisted")
+    assert "bad-rebus 2.0" in str(examine()["plug-ins"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from rebus.data import names
+from rebus.data.declared import declared
 from rebus.data.text_roles import suggested_first, suggested_last, suggested_next, text_roles
 from rebus.recipe import Kind, TaskSettings
 
@@ -157,8 +158,20 @@ def _roles(task: str, found: Columns) -> dict[str, str]:
             "boxes": found.named(names.BOXES, "boxes") or next(iter(found.of("boxes")), None),
         }
     else:
-        roles = {}
+        roles = _declared(task, found)
     return {role: column for role, column in roles.items() if column is not None}
+
+
+def _declared(task: str, found: Columns) -> dict[str, str | None]:
+    """Columns for a task of another package: by the role's own name, else the first column left of a kind that fits."""
+    roles: dict[str, str | None] = {}
+    for by_name in (True, False):
+        for role, wanted in declared(task).items():
+            if roles.get(role) is None and (by_name or wanted.required):
+                free = [name for name in found.of(*wanted.kinds) if name not in roles.values()]
+                named = names.first_named(free, (role,))
+                roles[role] = named if by_name else next(iter(free), None)
+    return {role: roles.get(role) for role in declared(task)}
 
 
 def _last(names_: list[str]) -> str | None:

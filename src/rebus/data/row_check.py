@@ -11,6 +11,7 @@ from typing import Any
 
 from rebus.data.cells import is_blank
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
+from rebus.data.declared import declared
 from rebus.data.marks import Marks, wrong_answer
 from rebus.data.measures import as_yes
 from rebus.data.messages import answered, history_of, turns_of
@@ -55,6 +56,13 @@ TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
 _INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
 
 
+def needed_roles(task: str) -> tuple[str, ...]:
+    """Roles without which a row is of no use to a task: listed here, or as a task of another package declares."""
+    if task in NEEDS or task == "converse":
+        return NEEDS.get(task, ())
+    return tuple(role for role, wanted in declared(task).items() if wanted.required)
+
+
 def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataError]:
     """An error for each column a task needs and does not have, or names and is not there."""
     errors = []
@@ -64,7 +72,7 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
             if column not in table.columns:
                 where = f"{table.name}, task '{task.name}', {role}"
                 errors.append(DataError(where, "a column that exists", f"'{column}'", nearest(column, table.columns)))
-        for role in NEEDS.get(task.name, ()):
+        for role in needed_roles(task.name):
             if role not in task.columns:
                 where, found = f"{table.name}, task '{task.name}'", f"none among {', '.join(table.columns)}"
                 errors.append(DataError(where, f"a column for '{role}'", found, f"name it with {flag}.{role}=COLUMN"))
@@ -147,7 +155,7 @@ class RowCheck:
         expected = f"a value ({' or '.join(inputs)})" if role in _INPUTS else f"a value ({role})"
         if self.task.name == "converse":
             expected = "a conversation"
-        elif role in NEEDS.get(self.task.name, ()):
+        elif role in needed_roles(self.task.name):
             expected = f"a value ({role})"
         return self._error(row, role, expected, "nothing", "fill the cell in or remove the row")
 
@@ -161,7 +169,7 @@ class RowCheck:
 
     def _lacking(self, row: int) -> list[str]:
         """Roles that a row needs and holds nothing for."""
-        lacking = [role for role in NEEDS.get(self.task.name, ()) if self._blank(role, row)]
+        lacking = [role for role in needed_roles(self.task.name) if self._blank(role, row)]
         if self.task.name == "converse":
             needs = ("messages",) if "messages" in self.values else ("prompt", "output")
             lacking += [role for role in needs if self._blank(role, row)]

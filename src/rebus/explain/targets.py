@@ -90,7 +90,8 @@ def _vector(subject: Subject, task: VectorTask, target: Target) -> None:
         subject.measure = lambda outputs: outputs.float() * task.spread + task.mean
         return
     if not isinstance(task, Classify | Tag):
-        raise DataError("the explanation", "a task whose outputs are known", f"'{task.name}'", "name another task")
+        _output(subject, task, target, logits)
+        return
     number = _label(task, target, int(logits.argmax()))
     chance = logits.softmax(-1) if isinstance(task, Classify) else logits.sigmoid()
     what = "label" if isinstance(task, Classify) else "tag"
@@ -99,6 +100,17 @@ def _vector(subject: Subject, task: VectorTask, target: Target) -> None:
         subject.measure = lambda outputs: log_odds(outputs, torch.full_like(outputs[:, 0], number).long())[:, None]
     else:
         subject.measure = lambda outputs: outputs.float()[:, number : number + 1]
+
+
+def _output(subject: Subject, task: VectorTask, target: Target, logits: Tensor) -> None:
+    """One of the numbers that a plug-in's head gives: the named one, else the largest."""
+    known = task.output_names() or [str(number + 1) for number in range(len(logits))]
+    if target is not None and str(target) not in known:
+        do = nearest(str(target), known)
+        raise DataError("the target", f"an output of task '{task.name}'", f"'{target}'", do)
+    number = int(logits.argmax()) if target is None else known.index(str(target))
+    subject.goals = [Goal(f"output '{known[number]}' of {task.name}", float(logits[number]))]
+    subject.measure = lambda outputs: outputs.float()[:, number : number + 1]
 
 
 def _label(task: Labels, target: Target, default: int) -> int:

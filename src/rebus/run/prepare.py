@@ -126,6 +126,8 @@ def check_data(recipe: settings.Recipe) -> Checked:
     """
     if not recipe.data.path:
         raise RecipeError("data.path", "a table or a folder", "nothing", "name it: rebus train DATA")
+    for entry in recipe.tasks:
+        TASKS.get(entry.name)  # a misspelt name is refused first; a plug-in declares its columns
     table = read_table(recipe.data)
     inference = infer(table, recipe.data.kinds, [task.name for task in recipe.tasks])
     recipe = recipe.model_copy(deep=True)

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.tasks.base import TASKS, Prediction, Role, Values
+from rebus.data.declared import Role
+from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, as_texts
 from rebus.tasks.metrics.answers import answer_scores, answer_statistics

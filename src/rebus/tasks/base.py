@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
+from rebus.data.declared import Role, declare
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
@@ -29,19 +30,6 @@ from rebus.text.tokenizer import Tokenizer
 
 Item = dict[str, NDArray[Any]]
 Values = dict[str, Sequence[Any]]  # role: one value a row
-
-
-@dataclass(frozen=True)
-class Role:
-    """A column that a task reads.
-
-    Attributes:
-        kinds: the kinds of column that fit.
-        required: whether the task can do without.
-    """
-
-    kinds: tuple[recipe.Kind, ...]
-    required: bool = True
 
 
 @dataclass(frozen=True)
@@ -143,6 +131,11 @@ class Task(ABC):
     packs: ClassVar[bool] = False  # whether it learns from all rows of a picture at once
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
     views: int = 1  # of each picture in a training batch; 2: another one stands under ``views``
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if hasattr(cls, "name") and hasattr(cls, "roles"):
+            declare(cls.name, cls.roles)
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -367,6 +360,13 @@ class VectorTask(Task):
     def soft(self, target: NDArray[Any]) -> NDArray[np.float32]:
         """A target as numbers that can be mixed with another row's; the loss takes it too."""
         return np.asarray(target, dtype=np.float32)
+
+    def output_names(self) -> list[str]:
+        """What each of the head's C numbers stands for, by which an explanation names and chooses one.
+
+        None: one number, or numbers without names.
+        """
+        return []
 
     @abstractmethod
     def predict(self, outputs: Tensor) -> list[Prediction]:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices
+from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.writing import WritingTask

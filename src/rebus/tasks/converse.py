@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.data.declared import Role
 from rebus.data.messages import Message, answered, history_of, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Codec, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic

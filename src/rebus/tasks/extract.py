@@ -20,11 +20,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.data.declared import Role
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut
 from rebus.tasks.metrics.extraction import extract_scores, extract_statistics

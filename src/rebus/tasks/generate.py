@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.data.declared import Role
 from rebus.data.messages import Message
-from rebus.tasks.base import TASKS, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, as_texts, missing
 from rebus.tasks.metrics.intervals import Statistic

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.declared import Role
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
 from rebus.nn import lean
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, lm_statistics

@@ -19,11 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.declared import Role
 from rebus.data.measures import as_yes
 from rebus.errors import DataError
 from rebus.models.pairs import can_draw
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values, cut_notes
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing
 from rebus.tasks.contrast import belonging, caption_key, gumbel, picture_key
 from rebus.tasks.metrics.classification import auroc, average_precision

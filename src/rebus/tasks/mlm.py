@@ -17,10 +17,11 @@ from torch.nn import functional
 
 from rebus.data.corpus.masking import mask_words
 from rebus.data.corpus.word_starts import starts_of_tokens, word_places
+from rebus.data.declared import Role
 from rebus.errors import RunError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
 from rebus.tasks.cells import as_text, missing, pad_to
 from rebus.tasks.lm import count_tokens, token_prices
 from rebus.tasks.metrics.intervals import Statistic

@@ -18,12 +18,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.data.declared import Role
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of

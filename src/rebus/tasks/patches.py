@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.declared import Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of

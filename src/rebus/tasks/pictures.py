@@ -19,8 +19,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.data.declared import Role
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.contrast import Comparing

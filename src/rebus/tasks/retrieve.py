@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.pairs import Pairs
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, TaskScore, Values, cut_notes
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, picture_key, spared_cross_entropy
 from rebus.tasks.metrics.intervals import Statistic

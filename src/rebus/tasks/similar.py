@@ -21,9 +21,10 @@ from torch.nn import functional
 
 from rebus import recipe
 from rebus.data.cells import number
+from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Role, Task, Values, cut_notes
+from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
 from rebus.tasks.metrics.intervals import Statistic, mean_of
