@@ -14,7 +14,7 @@ from PIL import Image
 from rebus.data.store import fitted_picture
 from rebus.data.transforms import fit_picture
 from rebus.errors import WeightsError
-from rebus.formats.processors import DEFAULTS, is_exact, load_picture, picture_from_hf, picture_to_hf
+from rebus.formats.processors import DEFAULTS, is_exact, load_picture, picture_from_hf, picture_to_hf, read_processor
 from rebus.recipe import Picture
 
 CLIP48 = {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 40}}
@@ -75,7 +75,7 @@ def processor_of(name: str) -> Any:
 def test_pictures_are_the_same_pixel_for_pixel(tmp_path: Path, name: str) -> None:
     processor = processor_of(name)
     processor.save_pretrained(tmp_path)
-    found = load_picture(tmp_path)
+    found = picture_from_hf(read_processor(tmp_path) or {})
     assert found is not None
     seen = Picture.model_validate(found)
     assert is_exact(seen)
@@ -144,11 +144,11 @@ def test_what_cannot_be_done_is_told(config: dict[str, Any], said: str) -> None:
 
 
 def test_a_damaged_file_is_told_and_a_missing_one_is_none(tmp_path: Path) -> None:
-    assert load_picture(tmp_path) is None
+    assert read_processor(tmp_path) is None
     for content in ('{"size":', "[]"):
         (tmp_path / "preprocessor_config.json").write_text(content)
         with pytest.raises(WeightsError, match=r"preprocessor_config\.json"):
-            load_picture(tmp_path)
+            load_picture(tmp_path, "clip", 224)
 
 
 def test_without_a_filter_nothing_changes_and_large_jpegs_are_decoded_whole_with_one() -> None:
@@ -166,3 +166,65 @@ def test_without_a_filter_nothing_changes_and_large_jpegs_are_decoded_whole_with
         again = fit_picture(np.asarray(array), 32, fit, "white", "lanczos")
         if fit != "crop":  # which is cut at fractions of a pixel
             np.testing.assert_array_equal(auto, again)
+
+
+OURS = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32}
+OURS |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample": 2}
+
+
+def test_the_newer_file_counts_where_it_has_an_image_processor(tmp_path: Path) -> None:
+    newer, older = tmp_path / "processor_config.json", tmp_path / "preprocessor_config.json"
+    newer.write_text(json.dumps({"image_processor": OURS, "processor_class": "CLIPProcessor"}))
+    found = load_picture(tmp_path, "clip", 32)
+    assert found == {
+        **{"size": 32, "fit": "crop", "edge": None, "resample": "bilinear"},
+        **{"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
+    }
+    older.write_text(json.dumps({**OURS, "image_mean": [0.9, 0.9, 0.9]}))  # transformers takes the newer one too
+    assert load_picture(tmp_path, "clip", 32) == found
+    newer.write_text(json.dumps({"processor_class": "CLIPProcessor", "image_seq_len": 9}))
+    assert load_picture(tmp_path, "clip", 32)["mean"] == (0.9, 0.9, 0.9)
+    newer.write_text(json.dumps({"image_processor": [1]}))
+    with pytest.raises(WeightsError, match="an object 'image_processor'"):
+        load_picture(tmp_path, "clip", 32)
+
+
+@pytest.mark.parametrize(
+    ("family", "mean", "fit"),
+    [
+        ("clip", 0.48145466, "crop"),
+        ("clip_vision_model", 0.48145466, "crop"),
+        ("siglip", 0.5, "squash"),
+        ("vit", 0.5, "squash"),
+        ("dinov2", 0.485, "crop"),
+        ("resnet", 0.485, "crop"),
+    ],
+)
+def test_without_a_file_what_is_usual_for_the_family_is_taken_and_said(
+    tmp_path: Path, family: str, mean: float, fit: str
+) -> None:
+    said: list[str] = []
+    found = load_picture(tmp_path, family, 48, said.append)
+    assert (found["size"], found["mean"][0], found["fit"]) == (48, mean, fit)
+    assert len(said) == 1
+    assert f"as is usual for {family}, 48 pixels a side, mean {mean:.3g}" in said[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_std": [0.0, 1.0, 1.0]},
+        {"image_mean": [float("nan"), 0.5, 0.5]},
+        {"image_mean": [True, 0.5, 0.5]},
+        {"rescale_factor": "1/255"},
+        {"rescale_factor": 0},
+        {"rescale_factor": 1e-300},
+        {"size": {"shortest_edge": 10**12}, "crop_size": 10**12},
+        {"size": {"shortest_edge": 10**12}},
+        {"crop_size": [32]},
+        {"resample": True},
+    ],
+)
+def test_numbers_that_no_picture_survives_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(WeightsError, match=next(iter(change)).replace("crop_size", "size and crop_size")):
+        picture_from_hf({**OURS, **change})

@@ -176,7 +176,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown family": (lambda f: edit_config(f, model_type="mamba"), r"llama, qwen2, qwen3, gpt2, bert.*'mamba'"),
     "no family": (lambda f: edit_config(f, model_type=None), "family that Rebus knows"),
-    "a configuration cut short": (lambda f: half(f / "config.json"), "configuration in JSON"),
+    "a configuration cut short": (lambda f: half(f / "config.json"), "settings in JSON"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer\.json"),
     "a tokenizer cut short": (lambda f: half(f / "tokenizer.json"), r"tokenizer\.json"),
 }

@@ -24,15 +24,20 @@ TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 def load_config(folder: str | Path) -> dict[str, Any]:
     """The config.json of a checkpoint folder. Raises WeightsError where it is missing or is not a JSON object."""
-    file = Path(folder) / "config.json"
+    return read_object(Path(folder) / "config.json")
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """A JSON file of a checkpoint that holds one object. Raises WeightsError where it is missing or holds no such."""
+    again = "copy or fetch the file again"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise WeightsError(file, "the checkpoint's configuration", f"'{error.strerror}'", "check the path") from error
-    except ValueError as error:
-        raise WeightsError(file, "a configuration in JSON", f"'{error}'", "copy or fetch the file again") from error
+        raise WeightsError(file, "a file of the checkpoint", f"'{error.strerror}'", "check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(file, "settings in JSON", f"'{error}'", again) from error
     if not isinstance(content, dict):
-        raise WeightsError(file, "a JSON object", type(content).__name__, "copy or fetch the file again")
+        raise WeightsError(file, "a JSON object", type(content).__name__, again)
     return content
 
 

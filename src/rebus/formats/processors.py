@@ -1,21 +1,23 @@
 """How pictures become tensors: Hugging Face's preprocessor_config.json and the recipe's ``picture``, both ways.
 
+Newer files have the same under ``image_processor`` in a processor_config.json, which then counts.
+
 It knows no pixels. Processors are described by what they do; one that does something that the recipe has no words for
 is refused.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rebus.errors import WeightsError
+from rebus.formats.config import read_object
 from rebus.recipe import Picture
 
-FILE = "preprocessor_config.json"
+FILE, WHOLE = "preprocessor_config.json", "processor_config.json"
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
 _CLIP = {"image_mean": (0.48145466, 0.4578275, 0.40821073), "image_std": (0.26862954, 0.26130258, 0.27577711)}
 _HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
@@ -32,9 +34,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # The processor that a family's files name; all of them can scale, cut and square.
 OF_FAMILY = {"clip": "CLIP", "siglip": "Siglip", "vit": "ViT"}
+# What the published files of a family say, for a folder without one
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+_USUAL: dict[str, dict[str, Any]] = {
+    "dinov2": {"image_processor_type": "BitImageProcessor", **_IMAGENET},
+    "resnet": {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, **_IMAGENET},
+}
 _SHORTEST = ("CLIP", "Bit", "ConvNext")  # a size that is one number is the shorter side's
+_NEAR_ZERO, _FAR = 1e-6, 1e4  # no published file is near these
 _WARPED = 384  # from here up ConvNext scales both sides
-_SMALLEST = 8  # pixels a side of a picture, as the recipe has it
+_SMALLEST, _LARGEST = 8, 2048  # pixels a side of a picture, as the recipe has it
 
 
 def picture_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,9 +56,10 @@ def picture_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     full = {**DEFAULTS[kind], **{key: value for key, value in config.items() if value is not None}}
     if full.get("do_resize") is False or full.get("do_pad"):
         raise _refused("do_resize and do_pad", "pictures scaled to one size", "others")
-    filter = FILTERS.get(full["resample"]) if isinstance(full["resample"], int) else None
+    named = full["resample"]
+    filter = FILTERS.get(named) if isinstance(named, int) and not isinstance(named, bool) else None
     if filter is None:
-        raise _refused("resample", "a number of Pillow's filters, 0 to 5", repr(full["resample"]))
+        raise _refused("resample", "a number of Pillow's filters, 0 to 5", repr(named)[:80])
     return {**_square(kind, full), "resample": filter, **_colours(kind, full)}
 
 
@@ -86,22 +96,65 @@ def is_exact(picture: Picture) -> bool:
     return picture.resample != "auto" and picture.fit != "pad"
 
 
-def load_picture(folder: str | Path) -> dict[str, Any] | None:
-    """The fields that a checkpoint's folder decides; None where it has no preprocessor_config.json.
+def read_processor(folder: str | Path) -> dict[str, Any] | None:
+    """The settings of a checkpoint's image processor, from whichever file has them; None where there are none.
 
     Raises:
-        WeightsError: the file is damaged, or as ``picture_from_hf``.
+        WeightsError: a file is damaged.
     """
-    file = Path(folder) / FILE
-    if not file.is_file():
-        return None
-    try:
-        config = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(file, "settings in JSON", f"'{error}'", "copy or fetch the file again") from error
-    if not isinstance(config, dict):
-        raise WeightsError(file, "a JSON object", type(config).__name__, "copy or fetch the file again")
-    return picture_from_hf(config)
+    for name in (WHOLE, FILE):  # in the order of transformers
+        file = Path(folder) / name
+        found = read_object(file) if file.is_file() else {}
+        inside = found.get("image_processor") if name == WHOLE else found
+        if inside is not None and not isinstance(inside, dict):
+            raise WeightsError(file, "an object 'image_processor'", repr(inside)[:60], "copy or fetch the file again")
+        if inside:
+            return inside
+    return None
+
+
+def load_picture(
+    folder: str | Path, family: str, size: int, tell: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
+    """The fields that a checkpoint's folder decides, or those that are usual where it has no file for them.
+
+    Args:
+        folder: the checkpoint.
+        family: ``model_type`` of its config.json.
+        size: side of the pictures that its tower was made for.
+        tell: prints a line for people: what was assumed, or that positions are resized.
+
+    Raises:
+        WeightsError: a file is damaged, or as ``picture_from_hf``.
+    """
+    config = read_processor(folder)
+    if config is not None:
+        made = picture_from_hf(config)
+        if made["size"] != size:
+            tell(
+                f"{folder}: its processor makes pictures of {made['size']} pixels a side, its tower was made for "
+                f"{size}: positions are resized"
+            )
+        return made
+    kind = OF_FAMILY.get(family.split("_", maxsplit=1)[0])
+    usual = {"image_processor_type": f"{kind}ImageProcessor"} if kind else _USUAL.get(family)
+    if usual is None:  # weights that this project alone has a layout for
+        return {"size": size}
+    square = (
+        {"size": {"shortest_edge": size}}
+        if usual["image_processor_type"][:3] in ("CLI", "Bit", "Con")
+        else {"size": size}
+    )
+    made = picture_from_hf({**usual, **square, "crop_size": size})
+    tell(
+        f"{folder}: no {FILE} and no {WHOLE}: pictures are prepared as is usual for {family}, {size} pixels a side, "
+        f"mean {_shown(made['mean'])}, std {_shown(made['std'])}; put its own file beside the weights if it has one"
+    )
+    return made
+
+
+def _shown(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:.3g}" for value in values)
 
 
 def _kind(config: Mapping[str, Any]) -> str:
@@ -125,7 +178,7 @@ def _square(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     if kind == "ConvNext" and isinstance(shortest, int):
         if shortest >= _WARPED:
             return _fields(shortest, "squash", None, size)
-        return _fields(shortest, "crop", int(shortest / float(full["crop_pct"])), size)
+        return _fields(shortest, "crop", int(shortest / _number(full, "crop_pct", 1.0)), size)
     if shortest is not None:
         return _fields(cut, "crop", shortest, size)
     both = {size.get("height"), size.get("width")} if isinstance(size, dict) else set()
@@ -134,20 +187,20 @@ def _square(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fields(size: Any, fit: str, edge: Any, said: Any) -> dict[str, Any]:
-    whole = isinstance(size, int) and size >= _SMALLEST
-    if not whole or (edge is not None and (not isinstance(edge, int) or edge < size)):
+    whole = isinstance(size, int) and _SMALLEST <= size <= _LARGEST
+    if not whole or (edge is not None and (not isinstance(edge, int) or not size <= edge <= 2 * _LARGEST)):
         raise _refused("size and crop_size", "a square, cut out of nothing smaller", f"{said}, cut to {size}")
     return {"size": size, "fit": fit, "edge": None if edge == size else edge}
 
 
 def _colours(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     """Mean and std of pixels from 0 to 1, whatever else they are rescaled and moved by before."""
-    factor = full.get("rescale_factor", 1 / 255) if full.get("do_rescale", True) else 1.0
+    factor = _number(full, "rescale_factor", 1 / 255) if full.get("do_rescale", True) else 1.0
     offset = 1.0 if full.get("rescale_offset") else 0.0
     mean, std = _three(full, "image_mean"), _three(full, "image_std")
     if not full.get("do_normalize", True):
         mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    whole = 255.0 * float(factor)
+    whole = 255.0 * factor
     twice = std if kind == "EfficientNet" and full.get("include_top") else (1.0, 1.0, 1.0)
     if factor == 1 / 255 and not offset:
         return {"mean": mean, "std": tuple(one * more for one, more in zip(std, twice, strict=True))}
@@ -157,12 +210,24 @@ def _colours(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _number(full: Mapping[str, Any], key: str, default: float) -> float:
+    value = full.get(key, default)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not _NEAR_ZERO < value < 1 / _NEAR_ZERO:
+        raise _refused(key, "a number above 0", repr(value))
+    return float(value)
+
+
 def _three(full: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     value = full[key]
     values = [value] * 3 if isinstance(value, int | float) else list(value) if isinstance(value, list | tuple) else []
-    if len(values) != len("RGB") or not all(isinstance(one, int | float) for one in values):
-        raise _refused(key, "a number for each of three channels", repr(value))
+    least = _NEAR_ZERO if key == "image_std" else -_FAR
+    if len(values) != len("RGB") or not all(_is_number(one) and least < one < _FAR for one in values):
+        raise _refused(key, "a number for each of three channels", repr(value)[:80])
     return float(values[0]), float(values[1]), float(values[2])
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _refused(key: str, expected: str, found: str) -> WeightsError:

@@ -7,7 +7,7 @@ give the same likeness; everything else that a Run may be is saved in Rebus' own
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,14 @@ class BothSides:
             raise WeightsError(f"{place}, the tokenizer", expected, found, "use the tokenizer.json of these weights")
 
 
-def both_sides(place: Path, config: Mapping[str, Any]) -> BothSides:
+def both_sides(place: Path, config: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None) -> BothSides:
     """What a folder with a CLIP or SigLIP says of itself.
 
     Raises:
         WeightsError: its configuration or its processor asks for something that is not done here.
     """
     found = dual.settings_from_hf(config)
-    return BothSides(found, recipe.Picture.model_validate(load_picture(place) or {"size": found.size}))
+    return BothSides(found, recipe.Picture.model_validate(load_picture(place, found.family, found.size, tell)))
 
 
 @dataclass(frozen=True)

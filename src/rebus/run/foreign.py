@@ -141,7 +141,7 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
     config = load_config(place)
     sight: Sight | BothSides | None = None
     if config.get("model_type") in DUALS:
-        sight = both_sides(place, config)
+        sight = both_sides(place, config, tell)
     elif config.get("model_type") in LAYOUTS:
         sight = sight_of(place, config, tell)
     if sight is None:

@@ -31,7 +31,7 @@ class PictureCheckpoint:
         family: which adapter reads it.
         tower: the settings of the tower that it becomes.
         picture: fields of the recipe's ``picture``: size, fit, resample, edge, mean and std, as its own processor
-            prepares pictures; size alone where it has none.
+            prepares pictures, or as is usual where it has none.
         tensors: reads its tensors, under Hugging Face's names.
     """
 
@@ -89,5 +89,5 @@ def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _:
     config = load_config(place)
     family = picture_family_of(config, str(place / "config.json"))
     tower, size = family.settings_from_hf(config)
-    picture = load_picture(place) or {"size": size}
+    picture = load_picture(place, str(config["model_type"]), size, tell)
     return PictureCheckpoint(place, family, tower, picture, lambda: load_weights(place))

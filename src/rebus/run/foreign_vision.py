@@ -6,7 +6,6 @@ several squares are opened without that, and say so: the whole picture is what t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 from rebus import recipe
 from rebus.errors import WeightsError
 from rebus.formats.names import State
-from rebus.formats.processors import FILE, picture_from_hf
+from rebus.formats.processors import FILE, picture_from_hf, read_processor
 from rebus.formats.vision_text import VisionText
 from rebus.run.native_vision import described, state_from_hf
 
@@ -69,7 +68,7 @@ def sight_of(place: Path, config: Mapping[str, Any], tell: Tell) -> Sight:
 
 def picture_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: Tell) -> recipe.Picture:
     """How a checkpoint sees pictures, by its preprocessor_config.json. Raises as ``sight_of``."""
-    said = _processor(place)
+    said = read_processor(place) or {}
     where = f"{place / FILE}, "
     if config.get("model_type") == "llava":
         kind = str(said.get("image_processor_type") or "CLIPImageProcessor")
@@ -97,19 +96,3 @@ def picture_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: 
     if told["do_resize"] and isinstance(longest, int):
         made |= {"fit": "twice", "edge": longest}
     return recipe.Picture.model_validate(made)
-
-
-def _processor(place: Path) -> Mapping[str, Any]:
-    """preprocessor_config.json, or what newer files have of it in processor_config.json; {} where there is neither."""
-    for name, key in ((FILE, None), ("processor_config.json", "image_processor")):
-        file = place / name
-        if not file.is_file():
-            continue
-        try:
-            found = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise WeightsError(file, "whole JSON", f"'{error}'", "copy or fetch the file again") from error
-        found = found if key is None or not isinstance(found, dict) else found.get(key)
-        if isinstance(found, dict):
-            return found
-    return {}
