@@ -20,8 +20,11 @@ where it happened, what was expected, what was found, and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 
 
 class RebusError(ValueError):
@@ -129,6 +132,19 @@ class MissingPackageError(RebusError):
             found="that it is not installed",
             do=f"run: pip install 'rebus-vlm[{extra}]'",
         )
+
+
+@contextmanager
+def enough_memory(what: str) -> Iterator[None]:
+    """Say that memory ran out, where it does inside. Raises RunError."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        told = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in told for sign in _NO_MEMORY):
+            raise
+        do = "close other programs, take a smaller model or batch, or a machine with more memory"
+        raise RunError(what, "room in memory", "that it is not enough", do) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -201,7 +201,7 @@ def _change(folder: Path, file: str = "config.json", **values: Any) -> None:
     ("kind", "change", "told"),
     [
         ("idefics3", {"scale_factor": 4}, "the patches of a side by scale_factor"),
-        ("idefics3", {"text_config": {"model_type": "gpt2"}}, "a text_config of llama, qwen2, qwen3"),
+        ("idefics3", {"text_config": {"model_type": "gpt2"}}, "a text_config of llama, mistral, qwen2, qwen3"),
         ("llava clip", {"vision_feature_select_strategy": "full"}, "'default' for a CLIP tower"),
         ("llava siglip", {"vision_feature_select_strategy": "default"}, "'full' for SigLIP"),
         ("llava clip", {"vision_feature_layer": [1, 2]}, "one layer's number"),

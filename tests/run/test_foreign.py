@@ -174,7 +174,10 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit_config(f, model_type="phi-msft", auto_map={"AutoConfig": "configuration.C"}),
         r"auto_map.*never run",
     ),
-    "an unknown family": (lambda f: edit_config(f, model_type="mamba"), r"llama, qwen2, qwen3, gpt2, bert.*'mamba'"),
+    "an unknown family": (
+        lambda f: edit_config(f, model_type="mamba"),
+        r"llama, qwen2, qwen3, mistral, gpt2, bert; pictures: .*vit.*llava\).*'mamba'",
+    ),
     "no family": (lambda f: edit_config(f, model_type=None), "family that Rebus knows"),
     "a configuration cut short": (lambda f: half(f / "config.json"), "settings in JSON"),
     "no tokenizer": (lambda f: (f / "tokenizer.json").unlink(), r"tokenizer\.json"),

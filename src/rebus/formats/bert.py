@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, shared_entries
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, shared_entries, tower_of
 from rebus.formats.names import NameMap, State
 from rebus.recipe import Tower
 
@@ -108,7 +108,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     demand(config, "bert", "position_embedding_type", ("absolute", None), "absolute")
     demand(config, "bert", "is_decoder", (False, None), False)
     activation = demand(config, "bert", "hidden_act", tuple(ACTIVATIONS), "gelu")
-    settings = Tower(
+    settings = tower_of(
+        "bert",
         kind="encoder",
         width=number(config, "bert", "hidden_size"),
         depth=number(config, "bert", "num_hidden_layers"),

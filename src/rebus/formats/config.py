@@ -1,4 +1,8 @@
-"""Reading a Hugging Face config.json: what every family's translation needs."""
+"""Reading a Hugging Face config.json: what every family's translation needs.
+
+Nothing in a configuration is believed: each value is read by one of these functions, which hold it to a type and a
+range, and ``tower_of`` holds all of them together to what a tower may be.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from rebus.errors import WeightsError
+from rebus.recipe import Tower
 
 # Hugging Face's names of activations: ours; the first of several that mean the same is the one written
 ACTIVATIONS = {
@@ -19,6 +26,8 @@ ACTIVATIONS = {
     "silu": "silu",
     "swish": "silu",
 }
+MOST = 2**26  # of any size in a configuration; the longest context and the largest vocabulary there are stay below it
+_ITS_OWN = "use the config.json that came with the weights"
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
@@ -41,6 +50,22 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
+def model_type(config: Mapping[str, Any]) -> str:
+    """The name of the family."""
+    return str(config.get("model_type"))
+
+
+def tower_of(family: str, **settings: Any) -> Tower:
+    """A tower's settings. Raises WeightsError where they are none that a tower may have."""
+    try:
+        return Tower.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        where = f"the {family} configuration, read as a tower's '{name}'"
+        raise WeightsError(where, first["msg"], repr(first["input"])[:60], _ITS_OWN) from error
+
+
 def demand(config: Mapping[str, Any], family: str, key: str, allowed: tuple[Any, ...], default: Any = None) -> Any:
     """The value of ``key``. Raises WeightsError unless it is one of ``allowed``: the tower computes nothing else."""
     value = config.get(key, default)
@@ -48,19 +73,32 @@ def demand(config: Mapping[str, Any], family: str, key: str, allowed: tuple[Any,
         raise WeightsError(
             where=f"the {family} configuration, '{key}'",
             expected=" or ".join(repr(one) for one in allowed),
-            found=repr(value),
+            found=repr(value)[:80],
             do="this variant is not supported; use a checkpoint without it",
         )
     return value
 
 
-def number(config: Mapping[str, Any], family: str, key: str, default: int | None = None) -> int:
+def number(config: Mapping[str, Any], family: str, key: str, default: int | None = None, *, least: int = 1) -> int:
     """A whole number, which the configuration must have where there is no default. Raises WeightsError."""
     value = default if config.get(key) is None else config[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        do = "use the config.json that came with the weights"
-        raise WeightsError(f"the {family} configuration, '{key}'", "a whole number from 1 up", repr(value), do)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        expected = f"a whole number from {least} to {MOST}"
+        raise WeightsError(f"the {family} configuration, '{key}'", expected, repr(value)[:60], _ITS_OWN)
     return value
+
+
+def flag(config: Mapping[str, Any], family: str, key: str, default: bool) -> bool:
+    """True or false. Raises WeightsError for anything else."""
+    return bool(demand(config, family, key, (True, False, None), default) if key in config else default)
+
+
+def mapping(config: Mapping[str, Any], family: str, key: str) -> dict[str, Any]:
+    """An object inside the configuration; {} where there is none. Raises WeightsError for anything else."""
+    value = config.get(key)
+    if value is not None and not isinstance(value, Mapping):
+        raise WeightsError(f"the {family} configuration, '{key}'", "an object", repr(value)[:60], _ITS_OWN)
+    return dict(value or {})
 
 
 def side(config: Mapping[str, Any], family: str, key: str) -> int:
@@ -75,36 +113,30 @@ def numbers(config: Mapping[str, Any], family: str, key: str, default: tuple[int
     """Whole numbers from 1 up, as many as there are in the list. Raises WeightsError for anything else."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, list | tuple) or not value:
-        do = "use the config.json that came with the weights"
-        raise WeightsError(f"the {family} configuration, '{key}'", "a list of whole numbers", repr(value), do)
+        raise WeightsError(
+            f"the {family} configuration, '{key}'", "a list of whole numbers", repr(value)[:60], _ITS_OWN
+        )
     return [number({key: one}, family, key) for one in value]
 
 
 def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """``vision_config`` or ``text_config`` by its name before the line; {} where it is not said."""
-    found: dict[str, Any] = {}
-    for key in (f"{name}_config", f"{name}_config_dict"):  # the second wins in old files that have both
-        value = config.get(key)
-        if value is not None and not isinstance(value, Mapping):
-            do = "use the config.json that came with the weights"
-            raise WeightsError(f"the configuration, '{key}'", "an object", repr(value)[:60], do)
-        found |= value or {}
-    return found
+    # the second wins in old files that have both
+    return mapping(config, name, f"{name}_config") | mapping(config, name, f"{name}_config_dict")
 
 
 def as_many(key: str, values: list[int], others: str, count: int, family: str) -> None:
     """Raise WeightsError unless a list is as long as another."""
     if len(values) != count:
-        do = "use the config.json that came with the weights"
-        raise WeightsError(f"the {family} configuration, '{key}'", f"{count} numbers, as {others}", str(values), do)
+        expected = f"{count} numbers, as {others}"
+        raise WeightsError(f"the {family} configuration, '{key}'", expected, str(values)[:60], _ITS_OWN)
 
 
 def decimal(config: Mapping[str, Any], family: str, key: str, default: float) -> float:
     """A number from 0 up, ``default`` where there is none. Raises WeightsError for anything else."""
     value = default if config.get(key) is None else config[key]
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        do = "use the config.json that came with the weights"
-        raise WeightsError(f"the {family} configuration, '{key}'", "a number from 0 up", repr(value), do)
+        raise WeightsError(f"the {family} configuration, '{key}'", "a number from 0 up", repr(value)[:60], _ITS_OWN)
     return float(value)
 
 

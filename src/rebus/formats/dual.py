@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rebus.errors import WeightsError
 from rebus.formats import clip, siglip
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section, tower_of
 from rebus.formats.names import NameMap, State
 from rebus.recipe import Tower
 
@@ -111,7 +111,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> Dual:
     activation = demand(text, family, "hidden_act", tuple(ACTIVATIONS), _ACTIVATION[family])
     pad = text.get("pad_token_id")
     filler = (pad if isinstance(pad, int) and pad >= 0 else 1) if family == "siglip" else None
-    settings = Tower(
+    settings = tower_of(
+        family,
         kind="encoder",
         width=width,
         depth=number(text, family, "num_hidden_layers"),

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import as_many, decimal, demand, number, numbers
+from rebus.formats.config import as_many, decimal, demand, number, numbers, tower_of
 from rebus.formats.names import NameMap, State
 from rebus.nn.stages import BLOCKS, CHANNELS, PATCH, WIDTH, efficientnet_shape
 from rebus.recipe import Tower
@@ -82,7 +82,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     channels = numbers(config, family, "hidden_sizes", CHANNELS[1:])
     as_many("depths", blocks, "lite0 has stages", len(BLOCKS), family)
     as_many("hidden_sizes", channels, "lite0 has stages", len(BLOCKS), family)
-    settings = Tower(
+    settings = tower_of(
+        family,
         kind="efficientnet",
         width=number(config, family, "hidden_dim", WIDTH),
         depth=max(blocks),

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from torch import Tensor
 
 from rebus.errors import WeightsError
-from rebus.formats import bert, clip, dinov2, dual, efficientnet, gpt2, llama, qwen2, qwen3, resnet, siglip, vit
+from rebus.formats import (
+    bert,
+    clip,
+    dinov2,
+    dual,
+    efficientnet,
+    gpt2,
+    llama,
+    mistral,
+    qwen2,
+    qwen3,
+    resnet,
+    siglip,
+    vit,
+)
+from rebus.formats.config import model_type
 from rebus.formats.names import State
 from rebus.nn.feedforward import swiglu_hidden
 from rebus.recipe import Tower
@@ -52,6 +68,7 @@ FAMILIES: dict[str, Family] = {
         _family("llama", "decoder", "LlamaModel", llama),
         _family("qwen2", "decoder", "Qwen2Model", qwen2),
         _family("qwen3", "decoder", "Qwen3Model", qwen3),
+        _family("mistral", "decoder", "MistralModel", mistral),
         _family("gpt2", "decoder", "GPT2Model", gpt2),
         _family("bert", "encoder", "BertModel", bert),
     )
@@ -108,6 +125,7 @@ PICTURE_FAMILIES: dict[str, PictureFamily] = {
     "siglip": _PICTURES[0],
     "clip": _PICTURES[1],
 }
+BOTH = ("clip", "siglip", "idefics3", "smolvlm", "llava")  # with a tower for pictures and one for text
 _EMBEDDINGS = {"decoder": "embed_tokens.weight", "encoder": "words.weight"}
 
 
@@ -117,10 +135,14 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
     Raises:
         WeightsError: it is not known. Code that comes with a checkpoint (``auto_map``) is never run.
     """
-    name = str(config.get("model_type"))
+    name = model_type(config)
     if name in FAMILIES:
         return FAMILIES[name]
-    known = f"a family that Rebus knows ({', '.join(FAMILIES)})"
+    if name in PICTURE_FAMILIES:
+        do = "train with its tower: rebus train TABLE --vision " + str(Path(where).parent)
+        raise WeightsError(where, "a checkpoint that reads or writes text", f"'{name}', a picture tower alone", do)
+    alone = ", ".join(family.name for family in _PICTURES)
+    known = f"a family that Rebus knows (text: {', '.join(FAMILIES)}; pictures: {alone}; both: {', '.join(BOTH)})"
     if "auto_map" in config:
         found = f"'{name}', which comes with code of its own (auto_map)"
         raise WeightsError(where, known, found, "use another checkpoint: code from a checkpoint is never run")
@@ -155,7 +177,7 @@ def family_for(settings: Tower) -> Family | None:
 
 def picture_family_of(config: Mapping[str, Any], where: str = "config.json") -> PictureFamily:
     """The family of a checkpoint with a picture tower. Raises WeightsError where it is not known."""
-    name = str(config.get("model_type"))
+    name = model_type(config)
     if name not in PICTURE_FAMILIES:
         known = f"a checkpoint of a known family ({', '.join(PICTURE_FAMILIES)})"
         raise WeightsError(where, known, f"'{name}'", "convert it to one of these")

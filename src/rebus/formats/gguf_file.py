@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,6 +23,7 @@ from rebus.errors import MissingPackageError, WeightsError
 MAGIC, VERSIONS = b"GGUF", (2, 3)
 _DO = "copy or fetch the file again"
 _STRING, _ARRAY = 8, 9
+_MOST = 2**24  # entries of a list; the largest vocabularies have a sixtieth
 _SCALARS: dict[int, tuple[str, Any]] = {
     0: ("<B", np.uint8),
     1: ("<b", np.int8),
@@ -115,6 +117,7 @@ class GgufFile:
         if not isinstance(step, int) or step < 1 or step & (step - 1):
             raise WeightsError(self.path, "an alignment that is a power of two", repr(step), _DO)
         base = -(-end // step) * step
+        taken: list[tuple[int, int, str]] = []
         whole = self.path.stat().st_size
         for name, shape, code, offset in rows:
             try:
@@ -126,12 +129,22 @@ class GgufFile:
             if shape and shape[-1] % block:
                 told = f"rows of {shape[-1]} numbers, {kind.name} needs a multiple of {block}"
                 raise WeightsError(f"{self.path}, '{name}'", "whole blocks", told, _DO)
-            count = int(np.prod(shape, dtype=object)) if shape else 1
+            if not shape or 0 in shape:
+                raise WeightsError(f"{self.path}, '{name}'", "a tensor with numbers in it", f"shape {shape}", _DO)
+            count = int(np.prod(shape, dtype=object))
             entry = Entry(kind.name, shape, base + offset, count // block * size)
             if entry.start + entry.size > whole:
                 told = f"that '{name}' ends at byte {entry.start + entry.size} of {whole}: the file is cut short"
                 raise WeightsError(self.path, "all tensors that its header lists", told, _DO)
             self.entries[name] = entry
+            taken.append((entry.start, entry.start + entry.size, name))
+        taken.sort()
+        for (_, end_of_one, one), (start, _, other) in pairwise(taken):
+            if start < end_of_one:
+                told = f"that '{one}' and '{other}' share bytes"
+                raise WeightsError(self.path, "a place of its own for each tensor", told, _DO)
+        if len(self.entries) < len(rows):
+            raise WeightsError(self.path, "a name of its own for each tensor", "one that occurs twice", _DO)
 
     def tensor(self, name: str) -> Tensor:
         """A tensor: F32, F16 and BF16 as they are, others as float32.
@@ -210,7 +223,7 @@ class _Header:
 
     def fits(self, count: int, least: int, what: str) -> int:
         """``count``, if that many things of at least so many bytes can still follow."""
-        if count * least > len(self._view) - self.at:
+        if count * least > len(self._view) - self.at or count > _MOST:
             self._wrong("a whole header", f"{what} of {count} entries that the rest of the file cannot hold")
         return count
 

@@ -23,6 +23,7 @@ _T = "tokenizer.ggml"
 WHOLE = "tokenizer.huggingface.json"  # of the format's specification; llama.cpp does not read it
 _NORMAL, _UNKNOWN, _CONTROL, _USER, _UNUSED, _BYTE = 1, 2, 3, 4, 5, 6
 _ROLES = {"bos": "bos", "eos": "eos", "pad": "padding", "unk": "unknown", "sep": "seperator", "mask": "mask"}
+_LONGEST = 1024  # characters of a piece
 _NEAREST = "qwen2"  # what cuts most like our own pattern; see docs/LOG.md
 _DO = "use the model's safetensors and tokenizer.json instead"
 
@@ -79,6 +80,9 @@ def _sentencepiece(file: GgufFile, pieces: list[str], types: list[int]) -> token
     scores = file.get(f"{_T}.scores", list, [])
     if len(scores) != len(pieces):
         raise WeightsError(file.path, f"as many scores as tokens ({len(pieces)})", str(len(scores)), _DO)
+    longest = max(map(len, pieces))
+    if longest > _LONGEST:
+        raise WeightsError(file.path, f"pieces of at most {_LONGEST} characters", str(longest), _DO)
     vocabulary = {piece: number for number, piece in reversed(list(enumerate(pieces)))}
     plain = {piece for piece, kind in zip(pieces, types, strict=True) if kind in (_NORMAL, _USER)}
     joins = [

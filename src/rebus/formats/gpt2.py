@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, shared_entries
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, flag, number, shared_entries, tower_of
 from rebus.formats.llama import untied
 from rebus.formats.names import NameMap, State
 from rebus.recipe import Tower
@@ -103,7 +103,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     demand(config, "gpt2", "add_cross_attention", (False,), False)
     activation = demand(config, "gpt2", "activation_function", tuple(ACTIVATIONS), "gelu_new")
     width, heads = number(config, "gpt2", "n_embd", 768), number(config, "gpt2", "n_head", 12)
-    settings = Tower(
+    settings = tower_of(
+        "gpt2",
         kind="decoder",
         width=width,
         depth=number(config, "gpt2", "n_layer", 12),
@@ -111,7 +112,7 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
         kv_heads=heads,
         hidden=number(config, "gpt2", "n_inner", 4 * width),
         qk_norm=False,
-        tied=bool(config.get("tie_word_embeddings", True)),
+        tied=flag(config, "gpt2", "tie_word_embeddings", True),
         eps=decimal(config, "gpt2", "layer_norm_epsilon", 1e-5),
         bias="all",
         norm="layer",

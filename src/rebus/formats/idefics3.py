@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rebus.errors import WeightsError
 from rebus.formats import siglip
-from rebus.formats.config import number, shared_entries
+from rebus.formats.config import flag, mapping, number, shared_entries
 from rebus.formats.families import Family
 from rebus.formats.names import State
 from rebus.formats.vision_text import VisionText, below, moved, text_config_of
@@ -39,8 +39,8 @@ def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
     Raises:
         WeightsError: the configuration asks for something that is not done here, or its sizes do not divide.
     """
-    family, text, rows = text_config_of(config, where, tied=bool(config.get("tie_word_embeddings", False)))
-    vision = {**_BASE, **(config.get("vision_config") or {})}
+    family, text, rows = text_config_of(config, where, tied=flag(config, "idefics3", "tie_word_embeddings", False))
+    vision = {**_BASE, **mapping(config, "idefics3", "vision_config")}
     told = {**vision, "model_type": "siglip_vision_model", "vision_use_head": False}
     tower, size = siglip.settings_from_hf(told)
     factor = number(config, "idefics3", "scale_factor", 2)

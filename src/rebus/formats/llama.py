@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from rebus.errors import RecipeError, WeightsError
-from rebus.formats.config import decimal, demand, number, shared_entries
+from rebus.formats.config import decimal, demand, flag, mapping, number, shared_entries, tower_of
 from rebus.formats.names import NameMap, State
 from rebus.nn.feedforward import swiglu_hidden
 from rebus.nn.rotary import rope_scaling
@@ -122,13 +122,14 @@ def shared_settings(
     """The other way round; ``head_dim`` is the family's own where the configuration has none."""
     demand(config, family, "hidden_act", ("silu", "swish"), "silu")
     width, heads = number(config, family, "hidden_size"), number(config, family, "num_attention_heads")
-    rope = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    rope = mapping(config, family, "rope_scaling") | mapping(config, family, "rope_parameters")
     for place in (config, rope):
         demand(place, family, "partial_rotary_factor", (None, 1, 1.0))
     theta = decimal(rope, family, "rope_theta", decimal(config, family, "rope_theta", _THETA))
     size = number(config, family, "head_dim", head_dim or max(1, width // heads))
-    settings = Tower.model_validate(
-        {
+    settings = tower_of(
+        family,
+        **{
             "kind": "decoder",
             "width": width,
             "depth": number(config, family, "num_hidden_layers"),
@@ -138,12 +139,12 @@ def shared_settings(
             "head_dim": None if size * heads == width else size,
             "qk_norm": qk_norm,
             "bias": bias,
-            "tied": bool(config.get("tie_word_embeddings", False)),
+            "tied": flag(config, family, "tie_word_embeddings", False),
             "rope_theta": theta,
             "rope_scaling": _scaling(rope, family),
             "eps": decimal(config, family, "rms_norm_eps", _EPS),
             "context": number(config, family, "max_position_embeddings", CONTEXT),
-        }
+        },
     )
     return settings, number(config, family, "vocab_size")
 

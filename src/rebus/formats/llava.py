@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rebus.errors import WeightsError
 from rebus.formats import clip, siglip
-from rebus.formats.config import demand, number, shared_entries
+from rebus.formats.config import demand, flag, mapping, number, shared_entries
 from rebus.formats.families import PICTURE_FAMILIES, Family
 from rebus.formats.names import State
 from rebus.formats.vision_text import VisionText, below, moved, text_config_of
@@ -30,6 +30,11 @@ _READ = {
     "model.multi_modal_projector.": "inline.",
     "multi_modal_projector.": "inline.",
 }
+# of LlavaConfig, where a file leaves the whole of its vision_config out
+_VISION = {
+    **{"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
+    **{"image_size": 336, "patch_size": 14},
+}
 _WRITTEN = {"model.": "language_model.model.", "lm_head.": "language_model.lm_head."}
 
 
@@ -41,9 +46,10 @@ def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
     Raises:
         WeightsError: the configuration asks for something that is not done here.
     """
-    tied = bool(config.get("tie_word_embeddings") or (config.get("text_config") or {}).get("tie_word_embeddings"))
+    inner = mapping(config, "llava", "text_config")
+    tied = any(flag(one, "llava", "tie_word_embeddings", False) for one in (config, inner))
     family, text, rows = text_config_of(config, where, tied=tied)
-    vision = {"model_type": "clip_vision_model", **(config.get("vision_config") or {})}
+    vision = {"model_type": "clip_vision_model", **(mapping(config, "llava", "vision_config") or _VISION)}
     name = demand(vision, "llava", "model_type", TOWERS)
     adapter = PICTURE_FAMILIES[name]
     tower, size = adapter.settings_from_hf(vision)
@@ -63,7 +69,15 @@ def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
     )
     fusion = Fusion(kind="unified", layout="inline", projector="mlp")
     token = config.get("image_token_index", config.get("image_token_id", 32000))
-    return VisionText(tower, size, fusion, family, text, rows, number({"token": token}, "llava", "token"))
+    return VisionText(
+        tower,
+        size,
+        fusion,
+        family,
+        text,
+        rows,
+        number({"image_token_index": token}, "llava", "image_token_index", least=0),
+    )
 
 
 def _depth(layer: Any, depth: int, where: str) -> int:

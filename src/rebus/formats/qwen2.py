@@ -47,8 +47,9 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 def demand_whole_attention(config: Mapping[str, Any], family: str) -> None:
     """Refuse layers that see only the nearest tokens. Raises WeightsError."""
     demand(config, family, "use_sliding_window", (False, None), False)
-    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
-    if kinds:
+    kinds = config.get("layer_types") or []
+    others = [kind for kind in kinds if kind != "full_attention"] if isinstance(kinds, list) else [kinds]
+    if others:
         do = "this variant is not supported; use a checkpoint without it"
         where = f"the {family} configuration, 'layer_types'"
-        raise WeightsError(where, "'full_attention'", f"'{sorted(kinds)[0]}'", do)
+        raise WeightsError(where, "'full_attention'", repr(others[0])[:60], do)

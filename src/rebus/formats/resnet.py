@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import as_many, demand, number, numbers
+from rebus.formats.config import as_many, demand, number, numbers, tower_of
 from rebus.formats.names import NameMap, State
 from rebus.nn.stages import resnet_shape
 from rebus.recipe import Tower
@@ -75,7 +75,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     channels = numbers(config, "resnet", "hidden_sizes", (256, 512, 1024, 2048))
     blocks = numbers(config, "resnet", "depths", (3, 4, 6, 3))
     as_many("hidden_sizes", channels, "depths has", len(blocks), "resnet")
-    settings = Tower(
+    settings = tower_of(
+        "resnet",
         kind="resnet",
         width=channels[-1],
         depth=max(blocks),

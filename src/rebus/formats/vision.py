@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, side
+from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, side, tower_of
 from rebus.recipe import Tower
 
 
@@ -38,7 +38,8 @@ def shape_from_hf(config: Mapping[str, Any], family: str, *, activation: str, ep
     """
     demand(config, family, "num_channels", (3,), 3)
     said = demand(config, family, "hidden_act", tuple(ACTIVATIONS), activation)
-    return Tower(
+    return tower_of(
+        family,
         kind="vit",
         width=number(config, family, "hidden_size"),
         depth=number(config, family, "num_hidden_layers"),

@@ -9,11 +9,21 @@ from typing import Any
 from torch import Tensor
 
 from rebus.errors import WeightsError
+from rebus.formats.config import mapping
 from rebus.formats.families import FAMILIES, Family
 from rebus.formats.names import State
 from rebus.recipe import Fusion, Tower
 
-DECODERS = ("llama", "qwen2", "qwen3")  # text families that are read and written inside such a checkpoint
+DECODERS = ("llama", "qwen2", "qwen3")  # text families that are written inside such a checkpoint
+_SIZES = {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32}
+_QWEN = {**_SIZES, "intermediate_size": 22016, "num_key_value_heads": 32, "vocab_size": 151936}
+# What a text_config leaves out is as the family's class in transformers has it; whole checkpoints leave nothing out
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {**_SIZES, "intermediate_size": 11008, "vocab_size": 32000},
+    "mistral": {**_SIZES, "intermediate_size": 14336, "vocab_size": 32000},
+    "qwen2": {**_QWEN, "max_position_embeddings": 32768},
+    "qwen3": {**_QWEN, "max_position_embeddings": 32768, "head_dim": 128},
+}
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,15 @@ def text_config_of(config: Mapping[str, Any], where: str, *, tied: bool) -> tupl
     Raises:
         WeightsError: it is of a family that is not read here, or asks for something that is not done.
     """
-    text = {"model_type": "llama", **(config.get("text_config") or {})}
-    name = str(text["model_type"])
-    if name not in DECODERS:
+    given = mapping(config, "vision and text", "text_config")
+    name = str(given.get("model_type", "llama"))
+    if name not in _DEFAULTS:
         do = "use a checkpoint with one of these"
-        raise WeightsError(where, f"a text_config of {', '.join(DECODERS)}", f"'{name}'", do)
+        raise WeightsError(where, f"a text_config of {', '.join(_DEFAULTS)}", f"'{name}'", do)
     family = FAMILIES[name]
-    settings, rows = family.settings_from_hf({**text, "tie_word_embeddings": tied})
+    settings, rows = family.settings_from_hf(
+        {**_DEFAULTS[name], **given, "model_type": name, "tie_word_embeddings": tied}
+    )
     return family, settings, rows
 
 

@@ -85,7 +85,8 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
     full = {**_BASE, **config}
     width = number(full, "vit", "hidden_size")
     demand(config, "vit", "pooler_output_size", (width, None))
-    whole = "ViTModel" in (config.get("architectures") or ["ViTModel"])
+    named = config.get("architectures") or ["ViTModel"]
+    whole = isinstance(named, list) and "ViTModel" in named
     settings = shape_from_hf(
         full,
         "vit",

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rebus import atomic
-from rebus.errors import WeightsError
+from rebus.errors import RunError, WeightsError, enough_memory
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _SHOWN = 6  # names in a message
@@ -108,6 +108,15 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
             "of another shape",
             quote=False,
         ),
+        _some(
+            [
+                f"{state[name].dtype} for '{name}'"
+                for name in sorted(expected.keys() & state.keys())
+                if expected[name].is_floating_point() != state[name].is_floating_point()
+            ],
+            "of another type",
+            quote=False,
+        ),
     ]
     told = "; ".join(complaint for complaint in complaints if complaint)
     if told:
@@ -125,8 +134,11 @@ def _write(path: Path, state: dict[str, Tensor]) -> None:
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        return load_file(path)
+        with enough_memory(str(path)):
+            return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
+        if isinstance(error, RunError):
+            raise
         told = " ".join(str(error).split())[:160]
         raise WeightsError(path, "a whole safetensors file", f"'{told}'", "copy or fetch the file again") from error
 

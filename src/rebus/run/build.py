@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rebus import atomic, recipe
-from rebus.errors import RunError
+from rebus.errors import RunError, WeightsError, enough_memory
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
@@ -200,13 +200,33 @@ def filled_model(
     Raises:
         WeightsError: they are not the model's.
     """
-    with _in_type(dtype or torch.float32), _Undrawn():
-        model = build_model(settings, tasks, codec)
-    state = weights()
-    _as_it_was_made(model, state)
-    check_state(model, state)
-    model.load_state_dict(state)
+    with enough_memory("the model"):
+        state = weights()
+        _check_sizes(settings, tasks, codec, dict(state))
+        with _in_type(dtype or torch.float32), _Undrawn():
+            model = build_model(settings, tasks, codec)
+        _as_it_was_made(model, state)
+        model.load_state_dict(state)
     return model.eval()
+
+
+def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, state: dict[str, Tensor]) -> None:
+    """Hold the sizes that settings ask for against the weights there are, before room is made for them.
+
+    Raises:
+        WeightsError: they ask for more layers than there are tensors, or for other tensors.
+    """
+    for name, tower in (("picture", settings.model.picture), ("text", settings.model.text)):
+        layers = max(tower.depth, sum(tower.stages))
+        if tower.kind != "none" and layers > len(state):
+            do = "use the recipe or configuration that the weights were made with"
+            raise WeightsError(
+                f"the {name} tower", f"at most {len(state)} layers, as there are tensors", str(layers), do
+            )
+    with torch.device("meta"):
+        hollow = build_model(settings, tasks, codec)  # shapes alone
+    _as_it_was_made(hollow, state)
+    check_state(hollow, state)
 
 
 def _as_it_was_made(model: VisionLanguageModel, state: dict[str, Tensor]) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from rebus.errors import MissingPackageError, WeightsError
 from rebus.formats import bert
-from rebus.formats.config import load_config
+from rebus.formats.config import load_config, model_type
 from rebus.formats.families import Family, check_rows, family_of
 from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
@@ -140,9 +140,9 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         return _adapted(place, tell)
     config = load_config(place)
     sight: Sight | BothSides | None = None
-    if config.get("model_type") in DUALS:
+    if model_type(config) in DUALS:
         sight = both_sides(place, config, tell)
-    elif config.get("model_type") in LAYOUTS:
+    elif model_type(config) in LAYOUTS:
         sight = sight_of(place, config, tell)
     if sight is None:
         family, tower = _described(config, str(place / "config.json"))
@@ -259,9 +259,7 @@ def _adapted(folder: Path, tell: Callable[[str], None]) -> Checkpoint:
         place=folder,
         tower=base.tower.model_copy(update=shape),
         sight=sight,
-        tensors=lambda: merge_adapter(
-            base.tensors(), adapter, tied=tied, rename=renaming_of(str(base.config.get("model_type")))
-        ),
+        tensors=lambda: merge_adapter(base.tensors(), adapter, tied=tied, rename=renaming_of(model_type(base.config))),
         load_tokenizer=(lambda extend: Tokenizer.load(folder, extend=extend)) if own else base.load_tokenizer,
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import recipe
-from rebus.formats.config import load_config
+from rebus.formats.config import load_config, model_type
 from rebus.formats.families import PICTURE_FAMILIES, PictureFamily, picture_family_of
 from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
@@ -63,7 +63,7 @@ def is_picture_checkpoint(path: str | Path) -> bool:
         return False
     if not (place / "config.json").is_file():
         return is_adapter(place) and is_picture_checkpoint(read_adapter(place).base)
-    return load_config(place).get("model_type") in PICTURE_FAMILIES
+    return model_type(load_config(place)) in PICTURE_FAMILIES
 
 
 def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> PictureCheckpoint:
@@ -89,5 +89,5 @@ def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _:
     config = load_config(place)
     family = picture_family_of(config, str(place / "config.json"))
     tower, size = family.settings_from_hf(config)
-    picture = load_picture(place, str(config["model_type"]), size, tell)
+    picture = load_picture(place, model_type(config), size, tell)
     return PictureCheckpoint(place, family, tower, picture, lambda: load_weights(place))
