@@ -158,13 +158,16 @@ def dry_run(
     return DryRun(ready.recipe.save_text(), parameters, needed, seconds)
 
 
-def predict(run: str | Path | Run, data: TableLike, out: str | Path, *, quiet: bool = False) -> PredictSummary:
+def predict(
+    run: str | Path | Run, data: TableLike, out: str | Path, *, split: str | None = None, quiet: bool = False
+) -> PredictSummary:
     """Predict every row of a table into ``out`` (.csv, .jsonl or .parquet); see ``rebus.run.predict``.
 
-    For predictions in memory see ``Model.predict``. ``quiet``: show no progress.
+    For predictions in memory see ``Model.predict``. ``split``: only rows of train, valid or test. ``quiet``: show no
+    progress.
     """
     with table_path(data) as path, shown(not quiet):
-        return predict_folder(Run.open(_folder(run)), _named(path), out)
+        return predict_folder(Run.open(_folder(run)), _named(path), out, split=split)
 
 
 def evaluate(

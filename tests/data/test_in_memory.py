@@ -17,6 +17,7 @@ from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
 from rebus.errors import DataError
 from rebus.recipe import Data
+from rebus.run.predictor import Predictor
 
 ROWS = [{"text": "good film", "label": 1, "score": 1.5}, {"text": "bad film", "label": 0, "score": None}]
 
@@ -90,6 +91,26 @@ def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, mo
     assert rebus.ask(run, np.asarray(frame["image"][0])) == rebus.ask(model, frame["image"][0])
     done = rebus.predict(run, frame.head(3), "out.jsonl", quiet=True)
     assert done.rows == 3
+    assert (
+        rebus.predict(run, frame, "held-out.csv", split="test", quiet=True).rows == run.evaluation["rows"]["classify"]
+    )
+    model_rows = Predictor.run_task
+
+    def interrupted(self: Any, task: Any, values: Any, rows: Any, picture_of: Any, **options: Any) -> Any:
+        if interrupted.calls:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        interrupted.calls += 1  # type: ignore[attr-defined]
+        return model_rows(self, task, values, rows, picture_of, **options)
+
+    interrupted.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(Predictor, "run_task", interrupted)
+    monkeypatch.setattr("rebus.run.predict.PORTION", 2)
+    with pytest.raises(KeyboardInterrupt, match=r"first 2 of 3 rows are in stopped.partial.csv"):
+        rebus.predict(run, frame.head(3), "stopped.csv", quiet=True)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert len(Path("stopped.partial.csv").read_text().splitlines()) == 3
+    assert not Path("stopped.csv").exists()
     found = rebus.evaluate(run, frame.head(6), split="all", quiet=True)
     assert found.rows["classify"] == 6
     for shown in (found, told[0], run, rebus.check(frame), model.explain(frame["image"][0])):

@@ -17,10 +17,14 @@ def predict(
         Path,
         typer.Option("--out", metavar="FILE", help="Where to write; the suffix decides: .csv, .jsonl or .parquet."),
     ],
+    split: Annotated[
+        str | None, typer.Option("--split", help="Only these rows: train, valid or test; else all.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Predict every row of a table, of any size, and write a table."""
     from rebus import api
 
-    summary = api.predict(run, data, out)
+    summary = api.predict(run, data, out, split=split, quiet=quiet)
     skipped = f", {summary.skipped} rows left out" if summary.skipped else ""
     say(f"{summary.rows} rows in {summary.seconds:.1f} s{skipped}: {out}")

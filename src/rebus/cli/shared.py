@@ -94,8 +94,8 @@ def told(verb: Callable[P, R]) -> Callable[P, R]:
         except RebusError as error:
             say(f"Error: {error}", style="red", err=True)
             raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            say("Stopped.", style="yellow", err=True)
+        except KeyboardInterrupt as stop:
+            say(str(stop) or "Stopped.", style="yellow", err=True)
             raise typer.Exit(130) from None
         except Exception:
             traceback.print_exc()

@@ -11,7 +11,8 @@ from rebus import atomic
 from rebus.data.readers import read_table
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError
-from rebus.run.evaluate import store_for
+from rebus.progress import track
+from rebus.run.evaluate import chosen_rows, store_for
 from rebus.run.folder import Run
 from rebus.run.prediction_files import WRITERS, Predicted
 from rebus.run.predictor import Predictor
@@ -19,6 +20,7 @@ from rebus.tasks import Prediction, Task
 from rebus.tasks.cells import missing
 
 PORTION = 1024  # rows predicted and written together
+PORTION_WRITING = 64  # of tasks that write text, which take longer
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class PredictSummary:
     seconds: float
 
 
-def predict_table(run: Run, data: str | Path, out: str | Path) -> PredictSummary:
+class StoppedEarlyError(KeyboardInterrupt):
+    """A signal while a table was predicted; the message says which rows are in which file."""
+
+
+def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | None = None) -> PredictSummary:
     """Predict every row with every task of the Run.
 
     The output holds the table's own columns but for pictures kept as bytes, then ``TASK`` and ``TASK_confidence`` a
@@ -46,8 +52,10 @@ def predict_table(run: Run, data: str | Path, out: str | Path) -> PredictSummary
         run: the Run.
         data: a table or folder.
         out: a .csv, .jsonl or .parquet file.
+        split: train, valid, test or all; None: all.
 
     Raises:
+        StoppedEarlyError: a signal; the rows so far are in ``NAME.partial.SUFFIX`` beside ``out``.
         DataError: the table lacks a column the model reads, or the suffix is unknown.
         RunError: ``out`` cannot be written.
     """
@@ -59,19 +67,31 @@ def predict_table(run: Run, data: str | Path, out: str | Path) -> PredictSummary
         )
     predictor = Predictor.open(run.folder)
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data), "kinds": {}}))
+    if split is not None:
+        table = table.select(chosen_rows(table, predictor.recipe, split))
     tasks = [task for task in predictor.tasks.values() if task.predicts]
     for task in tasks:
         predictor.input_values(task, {name: [] for name in table.columns})  # missing columns are told before any work
     skipped = 0
+    step = PORTION_WRITING if any(task.writes for task in tasks) else PORTION
 
     def write_all(beside: Path) -> None:
         nonlocal skipped
-        with WRITERS[out.suffix](beside, table) as write:
-            for start in range(0, len(table), PORTION):
-                part = table.select(range(start, min(start + PORTION, len(table))))
-                predicted, bad = predict_portion(predictor, tasks, part)
-                skipped += bad
-                write(part, predicted)
+        done = 0
+        try:
+            with WRITERS[out.suffix](beside, table) as write, track("rows", len(table) * len(tasks)):
+                for start in range(0, len(table), step):
+                    part = table.select(range(start, min(start + step, len(table))))
+                    predicted, bad = predict_portion(predictor, tasks, part)
+                    skipped += bad
+                    write(part, predicted)
+                    done = start + len(part)
+        except KeyboardInterrupt:
+            if not done:
+                raise
+            partial = out.with_suffix(f".partial{out.suffix}")
+            beside.replace(partial)
+            raise StoppedEarlyError(f"Stopped. The first {done:,} of {len(table):,} rows are in {partial}") from None
 
     atomic.write_with(out, write_all)
     return PredictSummary(len(table), skipped, time.time() - started)
