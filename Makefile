@@ -6,18 +6,23 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 OTHERS := .interop
-JOBS   ?= 2
+JOBS    ?= 2
+MINUTES ?= 10
+PARTS   ?=
+FAST    := tests/nn tests/text tests/tasks tests/models tests/data tests/formats tests/studio/test_parts.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint tests interop format install clean
+.PHONY: help demo test test-fast storm lint tests interop format install clean
 
 help:
-	@echo "make demo     train a small model on two cores in minutes, question it, write the report"
-	@echo "make test     lint, types, layers and tests"
-	@echo "make lint     ruff, mypy and the layer contract only"
-	@echo "make interop  hold what Rebus exports against llama.cpp (builds it the first time: minutes)"
-	@echo "make format   let ruff tidy the code"
-	@echo "make clean    remove the environment, the demo and all caches"
+	@echo "make demo       train a small model on two cores in minutes, question it, write the report"
+	@echo "make test       lint, types, layers and tests"
+	@echo "make test-fast  a part of the tests, in under two minutes"
+	@echo "make storm      kills, damaged files and attacks for MINUTES=10, one line each"
+	@echo "make lint       ruff, mypy and the layer contract only"
+	@echo "make interop    hold what Rebus exports against llama.cpp (builds it the first time: minutes)"
+	@echo "make format     let ruff tidy the code"
+	@echo "make clean      remove the environment, the demo and all caches"
 
 install: $(STAMP)
 
@@ -43,6 +48,13 @@ lint: $(STAMP)
 
 tests: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+# Leaves out the slow tests and the folders that train at length: what is quick to run after each change.
+test-fast: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(FAST)
+
+storm: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.storm --minutes $(MINUTES) $(PARTS)
 
 # llama.cpp and a small model in a folder of their own: the environment of the tests stays as it is.
 interop: $(STAMP) $(OTHERS)/.installed

@@ -17,12 +17,13 @@ from PIL import Image
 
 from rebus.run.learn import learn
 from rebus.studio import jobs
+from required import required
 from tiny_studio import CHROMIUM, MISSING, Running, Seen, look, run_studio, small
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
 CHINESE = {"red": "红色", "green": "绿色", "blue": "蓝色", "left": "左边", "right": "右边"}
 
-if {"gradio", "fastapi", "uvicorn"} & set(MISSING):  # said, not passed over
+if {"gradio", "fastapi", "uvicorn"} & set(MISSING) and not required():  # said, not passed over
     print("tests/studio is left out, not installed:", ", ".join(MISSING))
     collect_ignore_glob = ["test_*.py"]
 
