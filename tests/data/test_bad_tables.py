@@ -94,7 +94,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "empty list": (text("pets.json", "[]"), "at least one row"),
     "no header: pictures": (text("pets.csv", "a.png,cat\nb.png,dog\n"), "names of columns"),
     "no header: numbers": (text("pets.csv", "1.5,2\n3,4\n"), "names of columns"),
-    "empty header": (text("pets.csv", ",,\na,b,c\n"), "names of columns"),
+    "empty header": (text("pets.csv", ",,\na,b,c\n"), "only the header"),
     "same name twice": (text("pets.csv", "a,b,a\n1,2,3\n"), "'a' twice"),
     "too many fields": (text("pets.csv", "a,b\n1,2\n1,2,3\n"), "line 3"),
     "too few fields": (text("pets.csv", "a,b\n1,2\n1\n1,2\n"), "line 3"),

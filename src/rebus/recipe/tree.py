@@ -37,6 +37,7 @@ class Data(Section):
     path: PathText = Field("", description="table or folder")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
+    header: int | None = Field(None, ge=1, description="line that names the columns; None: found from the file")
     encoding: str | None = Field(None, description="text encoding; None: found from the file")
     blanks: list[str] | None = Field(
         None, description="words that say nothing in a cell; None: nan, NULL, #N/A ...; []: only empty cells do"

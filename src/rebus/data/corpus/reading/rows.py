@@ -15,7 +15,7 @@ from typing import Any
 
 from rebus.data.corpus.reading.streams import BAD, ending, read_text, text_lines
 from rebus.data.names import TEXT, first_named, is_metadata
-from rebus.data.readers.delimited import sniff_delimiter
+from rebus.data.readers.delimited import separator_line, sniff_delimiter
 from rebus.errors import DataError, nearest
 from rebus.recipe import Data
 
@@ -199,7 +199,10 @@ def _may_go_on(error: Exception, held: str) -> bool:
 def _delimited(pieces: Iterator[str], name: str, kind: str, data: Data, limit: int) -> Rows:
     head = next(pieces, "")
     preferred = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(kind, ",")
-    delimiter = {"\\t": "\t", "tab": "\t"}.get(data.delimiter or "", data.delimiter) or sniff_delimiter(head, preferred)
+    said, skipped = separator_line(head)
+    head = head[skipped:]
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(data.delimiter or "", data.delimiter or said)
+    delimiter = delimiter or sniff_delimiter(head, preferred)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError("data.delimiter", "one character", repr(delimiter), "use e.g. --set data.delimiter=';' or tab")
 
