@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         run_demo,
         shard,
         train,
+        verify,
         write_report,
     )
     from rebus.doctor import examine
@@ -72,6 +73,7 @@ VERBS = {
     "tokenizer inspect": "inspect_tokenizer",
     "tokenizer train": "train_tokenizer",
     "train": "train",
+    "verify": "verify",
 }
 
 _HOMES = {
@@ -122,6 +124,7 @@ __all__ = [
     "shard",
     "train",
     "train_tokenizer",
+    "verify",
     "write_report",
 ]
 

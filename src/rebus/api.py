@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, Unpack
 
+from rebus import atomic
 from rebus.comparison import Comparison
 from rebus.comparison import compare as compare_strategies
 from rebus.data.check import CheckReport
@@ -32,6 +34,7 @@ from rebus.report.compose import keep_ablation, write_outputs
 from rebus.report.flow import Flow, write_flow
 from rebus.report.flow import flow as follow
 from rebus.run.contrast import summed_loss
+from rebus.run.digests import Verification, verify_files
 from rebus.run.elsewhere import name_towers
 from rebus.run.evaluate import Evaluation
 from rebus.run.evaluate import evaluate_run as evaluate_folder
@@ -86,29 +89,55 @@ def train(
         RebusError: the data, the recipe or the folder cannot be used; said before any work is done.
     """
     folder = Path(out) if out is not None else _new_folder(data)
-    path = _kept(data, folder)
-    made = make_recipe(
-        path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
-    )
-    learn(made, folder, tell=_teller(quiet), quiet=quiet)
     run = Run(folder)
-    if parallel.is_first() and run.weights_path.exists():
-        write_outputs(run)
+    with _written(run):
+        path = _kept(data, folder)
+        made = make_recipe(
+            path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
+        )
+        learn(made, folder, tell=_teller(quiet), quiet=quiet)
     return run
 
 
-def resume(run: str | Path, *, quiet: bool = False) -> Run:
-    """Go on with a Run that was interrupted; does nothing to one that is finished.
+@contextmanager
+def _written(run: Run) -> Iterator[None]:
+    """Within this context a Run is trained; what it lacks afterwards is written: report, card, digests."""
+    if not parallel.is_first():
+        yield
+        return
+    with run.writing(wait=0.0):
+        reported = run.finished
+        yield
+        if run.saved and run.evaluated:
+            if not reported:
+                write_outputs(run)
+            run.close()
+
+
+def resume(
+    run: str | Path, *, data: str | Path | None = None, accept_changes: bool = False, quiet: bool = False
+) -> Run:
+    """Go on with a Run that was interrupted, wherever that was; does nothing to one that is finished.
+
+    Args:
+        run: the Run folder.
+        data: where the data is now; None: where it was.
+        accept_changes: go on although the recipe or the data have changed since the run began.
+        quiet: print nothing.
 
     Raises:
-        RunError: there is no Run to go on with, or its checkpoints are all damaged.
+        RunError: there is no Run to go on with, or what it was begun with has changed.
     """
     folder = Run.begun(run)
-    if folder.config_path.exists() and folder.weights_path.exists():
+    if folder.closed:
         return folder
-    learn(folder.recipe, folder.folder, resume=True, tell=_teller(quiet), quiet=quiet)
-    if parallel.is_first() and folder.weights_path.exists():
-        write_outputs(folder)
+    with _written(folder):
+        settings = folder.recipe
+        if data is not None:
+            settings.data.path = str(Path(data).resolve())
+        if not (folder.saved and folder.evaluated):
+            tell = _teller(quiet)
+            learn(settings, folder.folder, resume=True, tell=tell, quiet=quiet, accept_changes=accept_changes)
     return folder
 
 
@@ -463,6 +492,15 @@ def write_report(run: str | Path | Run, *, lang: str = "en") -> Path:
     return write_outputs(Run.open(_folder(run)), lang=lang)
 
 
+def verify(run: str | Path | Run) -> Verification:
+    """Read every file of a finished Run and compare it with the digests that were kept when it was written.
+
+    Raises:
+        RunError: there is no Run, or it has no digests.
+    """
+    return verify_files(Run.begun(_folder(run)).folder)
+
+
 def write_demo(folder: str | Path) -> Path:
     """Write the demo's table of scenes."""
     from rebus.demo import write_demo_scenes
@@ -520,10 +558,20 @@ def _turns_dial(settings: Settings, size: str) -> bool:
 
 
 def _new_folder(data: TableLike) -> Path:
+    """A folder under runs/ that nobody else has: made at once, so that two starts do not meet in one."""
     number = 1
-    while (folder := Path("runs") / f"{_stem(data)}-{number}").exists():
-        number += 1
-    return folder
+    while True:
+        folder = Path("runs") / f"{_stem(data)}-{number}"
+        try:
+            if not parallel.is_first():  # the first process makes it
+                return folder
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+        except OSError as error:
+            raise atomic.explained(folder, error) from error
+        else:
+            return folder
 
 
 def _stem(data: TableLike) -> str:
@@ -595,6 +643,7 @@ __all__ = [
     "run_demo",
     "shard",
     "train",
+    "verify",
     "write_demo",
     "write_report",
 ]

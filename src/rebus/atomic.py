@@ -6,11 +6,14 @@ import contextlib
 import errno
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rebus.errors import RunError
+
+_BESIDE = re.compile(r"\..+\.(\d+)\.tmp", re.S)
 
 
 def write_with(path: Path, write: Callable[[Path], None]) -> None:
@@ -51,6 +54,27 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as indented JSON, whole or not at all. Raises RunError as ``write_with`` does."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def sweep(folder: Path) -> None:
+    """Remove what ``write_with`` left beside files, at any depth, in processes that were killed."""
+    for path in folder.rglob(".*.tmp"):
+        named = _BESIDE.fullmatch(path.name)
+        if named and path.is_file() and not _alive(int(named[1])):
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _alive(process: int) -> bool:
+    if process == os.getpid():
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def sync_folder(folder: Path) -> None:

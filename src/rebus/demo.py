@@ -139,8 +139,10 @@ def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train
     examples = six(source, rows, told, said["group"])
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
-    run.write_json("demo.json", {**vars(figures), "minutes": round(minutes_spent, 2)})
-    write_outputs(run, lang=lang, extra=extra_report(run, figures, examples, lang))
+    with run.writing():
+        run.write_json("demo.json", {**vars(figures), "minutes": round(minutes_spent, 2)})
+        write_outputs(run, lang=lang, extra=extra_report(run, figures, examples, lang))
+        run.close()
     console.print(said["took"].format(minutes=(time.time() - started) / 60))
     print_next(console, run, scenes, lang)
     return run
@@ -166,7 +168,8 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     known, training = source.values, chosen_rows(table, predictor.recipe, "train")
     found = Evaluation()
     rows, told = judge(found, predictor, source, rows, known, training, table)
-    run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
+    with run.writing():
+        run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
     seen, language = table.column("seen"), table.column("language")
     types = task.types(source.values, rows) or []
     right = task.right(source.values, rows, told)

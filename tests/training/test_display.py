@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import io
 
-import torch
 from rich.console import Console
 
-from rebus.training.probe import probe_precision
 from rebus.training.progress import LiveDisplay, PlainDisplay, Status, choose_display, clock_time
 
 STATUS = Status(
@@ -45,10 +43,3 @@ def test_quiet_is_quiet():
 
 def test_times_read_like_a_clock():
     assert [clock_time(seconds) for seconds in (-3, 59.6, 61, 3661)] == ["0:00", "1:00", "1:01", "1:01:01"]
-
-
-def test_the_probe_measures_both_and_chooses():
-    found = probe_precision(torch.device("cpu"), rounds=1)
-    assert found.precision in ("fp32", "bf16")
-    assert (found.precision == "bf16") == (found.seconds["bf16"] < 0.9 * found.seconds["fp32"])
-    assert all(seconds > 0 for seconds in found.seconds.values())

@@ -32,6 +32,7 @@ from rebus.cli import (
     studio,
     tokenizer,
     train,
+    verify,
 )
 from rebus.cli.shared import told
 from rebus.cli.verb import Group, add
@@ -88,6 +89,7 @@ _VERBS = (
     ("Judge", "explain", explain.explain, 'rebus explain runs/pets-1 --image photo.jpg --text "How many?"'),
     ("Judge", "flow", flow.flow, "rebus flow runs/pets-1 --image photo.jpg --out flow.html"),
     ("Judge", "report", report.report, "rebus report runs/pets-1 --lang zh"),
+    ("Judge", "verify", verify.verify, "rebus verify runs/pets-1"),
     ("Share", "serve", serve.serve, "rebus serve runs/pets-1 --port 8000"),
     ("Share", "studio", studio.studio, "rebus studio runs/pets-1"),
     ("Share", "export", export.export, "rebus export runs/novels-1 novels.gguf"),

@@ -101,6 +101,13 @@ def train(
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a Run that was interrupted.")
     ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes",
+            help="With --resume: go on although recipe or data have changed since the start.",
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the Run folder.")] = False,
 ) -> None:
     """Train a model on a table of pictures and text, or on raw text, and leave a Run folder."""
@@ -122,17 +129,20 @@ def train(
         *(sets or []),
     ]
     if resume is not None:
-        if data is not None or settings or task or recipe or out or base or vision or text or dry_run:
+        if settings or task or recipe or out or base or vision or text or dry_run:
             raise RecipeError(
                 "--resume",
                 "no other setting: a Run goes on with its own recipe",
                 "settings beside it",
-                f"run `rebus train --resume {resume}` alone, or start a new Run with `rebus train DATA`",
+                f"run `rebus train --resume {resume}` alone (with DATA where that lies elsewhere now), "
+                "or start a new Run with `rebus train DATA`",
             )
         from rebus import api
 
-        _tell(api.resume(resume, quiet=quiet), quiet)
+        _tell(api.resume(resume, data=data, accept_changes=accept_changes, quiet=quiet), quiet)
         return
+    if accept_changes:
+        raise RecipeError("--accept-changes", "--resume beside it", "none", "leave it out: a new run accepts its data")
     if data is None:
         raise RecipeError("rebus train", "a table or folder to learn from", "none", "write `rebus train DATA`")
 

@@ -20,7 +20,7 @@ from rebus.errors import DataError, RecipeError
 from rebus.run.prepare import Prepared, Tell, open_store, prepare
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
-from rebus.training.probe import probe_precision
+from rebus.training.probe import native_precision
 
 How = Literal["folds", "repeats", "given"]
 FOLDS = 3  # where nobody says
@@ -154,9 +154,7 @@ def set_up(
     _refuse(settings, folds, repeats)
     settings = settings.model_copy(deep=True)
     if settings.train.precision == "auto":  # the same for all runs, now and when the comparison goes on
-        settings.train.precision = probe_precision(
-            torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        ).precision
+        settings.train.precision = native_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     prepared = prepare(settings, tell)
     if len(prepared.tasks) > 1:
         found = ", ".join(prepared.tasks)

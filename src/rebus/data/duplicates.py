@@ -50,6 +50,17 @@ def fingerprint(table: Table) -> str:
     return digest.hexdigest()[:32]
 
 
+def column_digests(table: Table, columns: Sequence[str]) -> dict[str, str]:
+    """Each column's cells in the order of the rows, as 32 hexadecimal digits; see ``fingerprint``."""
+    found = {}
+    for name in columns:
+        digest = hashlib.sha256()
+        for value in table.column(name):
+            digest.update(repr(_hashable(value)).encode("utf-8", "surrogatepass") + b"\0")
+        found[name] = digest.hexdigest()[:32]
+    return found
+
+
 def shared_texts(texts: Sequence[str], splits: Sequence[str]) -> list[tuple[int, int]]:
     """(held-out row, training row) with the same text but for case, space and punctuation; one pair a held-out row.
 

@@ -269,7 +269,10 @@ class Train(Section):
     decay: float = Field(0.3, ge=0, le=1, description="wsd: share of the run in which the rate falls")
     final: float = Field(0.02, ge=0, le=1, description="rate at the end, as a share of the peak")
     clip: float = Field(1.0, ge=0, description="largest norm of the gradient; 0: no limit")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: measured on this machine")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="auto: bf16 where this machine multiplies it in hardware; the saved recipe says which",
+    )
     ema: float = Field(0.0, ge=0, lt=1, description="decay of the averaged weights that are saved; 0: off")
     patience: int = Field(0, ge=0, description="validations without gain before stopping; 0: never stop early")
     validate_every: int = Field(0, ge=0, description="steps between validations; 0: ten times a run")

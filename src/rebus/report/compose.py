@@ -59,6 +59,11 @@ def write_outputs(run: Run, *, lang: str = "en", extra: ReportData | None = None
         RecipeError: the language is neither. RunError: the Run is unfinished, damaged or cannot be written.
     """
     labels(lang)
+    with run.writing():
+        return _write_outputs(run, lang, extra)
+
+
+def _write_outputs(run: Run, lang: str, extra: ReportData | None) -> Path:
     data = describe_run(run, lang)
     if extra is not None:
         data.title, data.summary = extra.title or data.title, extra.summary or data.summary
@@ -81,8 +86,9 @@ def keep_ablation(run: Run, found: Evaluation, lang: str | None, *, own: bool) -
     for one in found.ablation.values():
         one.verdict = ablation_verdicts(one.as_dict(), language)
     if own and run.weights_path.exists() and run.evaluation:
-        run.write_json("evaluation.json", run.evaluation | {"ablation": found.as_dict()["ablation"]})
-        write_outputs(run, lang=language)
+        with run.writing():
+            run.write_json("evaluation.json", run.evaluation | {"ablation": found.as_dict()["ablation"]})
+            write_outputs(run, lang=language)
 
 
 def language_of(run: Run) -> str:

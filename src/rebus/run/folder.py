@@ -11,8 +11,13 @@ processor_config.json     where the model is laid out as Idefics3 or Llava: how 
 checkpoints/              what a resume starts from
 metrics.jsonl, events/    figures by step, the latter for TensorBoard
 check.json                what was found out about the data
+fingerprint.json          the recipe and the data as they were at the start, which a resume is held to
+loop.json                 how the numbers of the run are made: precision, threads, versions
 evaluation.json           figures on held-out rows
 plots/, report.html, README.md
+digests.json              size and SHA-256 of the files above, written last: the mark of a finished Run
+
+A process that writes holds the Run's lock (``Run.writing``) from its first byte to its last.
 """
 
 from __future__ import annotations
@@ -20,6 +25,8 @@ from __future__ import annotations
 import html
 import importlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +34,10 @@ from rebus import atomic
 from rebus.errors import RunError
 from rebus.notebook import html_table
 from rebus.recipe import Recipe, load_recipe
+from rebus.run.digests import FILE as DIGESTS
+from rebus.run.digests import check_model, renewed, write_digests
+from rebus.training.checkpoint import FOLDER as CHECKPOINTS
+from rebus.training.lines import locked
 
 
 class Run:
@@ -41,26 +52,36 @@ class Run:
 
     @classmethod
     def open(cls, folder: str | Path) -> Run:
-        """A finished Run.
+        """A Run whose model is saved, and is as training left it; it may not have been judged yet.
 
         Raises:
-            RunError: there is no such folder, or it holds no finished model.
+            RunError: there is no such folder, it holds no finished model, or a file of the model has changed.
         """
         run = cls(folder)
         if not run.folder.is_dir():
             raise RunError(run.folder, "a Run folder", "no such folder", "give the folder that `rebus train` made")
         if not run.recipe_path.exists():
-            raise RunError(
-                run.folder, "a Run folder with recipe.yaml in it", "none", "give the folder that `rebus train` made"
-            )
-        if not (run.weights_path.exists() and run.config_path.exists()):
+            raise run._not_a_run()
+        if not run.saved:
             raise RunError(
                 run.folder,
                 "a finished Run",
                 "no model.safetensors and config.json: its training has not ended",
                 f"finish it with: rebus train --resume {run.folder}",
             )
+        check_model(run.folder)
         return run
+
+    def _not_a_run(self) -> RunError:
+        expected, inside = "a Run folder with recipe.yaml in it", self.folder.resolve().parent
+        if inside.name == CHECKPOINTS and (inside.parent / "recipe.yaml").exists():
+            whole = Run(inside.parent)
+            do = f"name the Run itself: {whole.folder}"
+            if not whole.saved:
+                do = f"finish the Run with `rebus train --resume {whole.folder}`, then name the Run itself"
+            found = "a checkpoint: what a resume starts from, without tokenizer and settings"
+            return RunError(self.folder, expected, found, do)
+        return RunError(self.folder, expected, "none", "give the folder that `rebus train` made")
 
     @classmethod
     def begun(cls, folder: str | Path) -> Run:
@@ -72,6 +93,51 @@ class Run:
                 run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR"
             )
         return run
+
+    @contextmanager
+    def writing(self, *, wait: float = 10.0) -> Iterator[None]:
+        """Whoever writes into the Run does it within this context: no other process does at the same time.
+
+        What killed processes left half written is removed first; digests.json knows afterwards what has changed. May be
+        entered again within itself.
+
+        Args:
+            wait: seconds to wait for another process that writes.
+
+        Raises:
+            RunError: another process has the Run, or the folder cannot be written.
+        """
+        with locked(self.folder, wait=wait) as outermost:
+            if not outermost:
+                yield
+                return
+            atomic.sweep(self.folder)
+            with renewed(self.folder):
+                yield
+
+    def close(self) -> None:
+        """Mark the Run as finished: digests of all its files are kept. Raises RunError: it cannot be written."""
+        write_digests(self.folder)
+
+    @property
+    def saved(self) -> bool:
+        """Whether the trained model is there."""
+        return self.weights_path.exists() and self.config_path.exists()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the model is saved and judged, and the report written."""
+        return self.saved and self.evaluated and self.report_path.exists() and (self.folder / "README.md").exists()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the finished Run has digests of its files; Runs of earlier versions have none."""
+        return self.finished and (self.folder / DIGESTS).exists()
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether the model has been judged."""
+        return (self.folder / "evaluation.json").exists()
 
     @property
     def recipe_path(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -14,14 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from rebus import atomic, recipe
+from rebus.data.duplicates import column_digests
 from rebus.data.jpeg import decoder
+from rebus.data.picture_survey import picture_digest
 from rebus.errors import RunError
 from rebus.models.vlm import VisionLanguageModel
-from rebus.run.build import build_model, make_codec, save_codec, save_model, saved_codec
+from rebus.run.build import build_model, load_model, make_codec, save_codec, save_model, saved_codec
 from rebus.run.contrast import cached_plan, check_batches, summed_loss
 from rebus.run.corpus import FOLDER as SHARDS
 from rebus.run.elsewhere import refuse_raw_text, settle_towers
 from rebus.run.evaluate import Evaluation, Rows, judge, store_for
+from rebus.run.fingerprint import fingerprint_of, read_fingerprint, refuse_data, refuse_recipe, write_fingerprint
 from rebus.run.folder import Run
 from rebus.run.frozen import frozen_features
 from rebus.run.machine import Meter, machine_facts
@@ -38,11 +42,13 @@ from rebus.tasks import Codec, Pictures, Task
 from rebus.tasks.feed import Feed, group_rows
 from rebus.tasks.writing import WritingTask
 from rebus.training import parallel
-from rebus.training.checkpoint import steps_saved
+from rebus.training.checkpoint import newest_whole
 from rebus.training.events import read_metrics
 from rebus.training.loop import FitResult, Plan, fit
+from rebus.training.probe import native_precision
 
 SOME = 256  # training rows that watchers look at
+_NOT_CELLS = ("ignore", "picture")  # kinds whose cells decide nothing: a picture counts by its content
 
 
 @dataclass
@@ -99,6 +105,17 @@ class Assembled:
     def inference(self) -> dict[str, Any]:
         """What was inferred, for inference.json."""
         return asdict(self.prepared.inference) | {"tasks": []}
+
+    def content(self) -> dict[str, Any]:
+        """What stands for the table's content, for fingerprint.json."""
+        table, kinds = self.prepared.table, self.prepared.recipe.data.kinds
+        dealt = hashlib.sha256("\n".join(self.prepared.splits).encode()).hexdigest()[:32]
+        return {
+            "rows": len(table),
+            "column": column_digests(table, [name for name, kind in kinds.items() if kind not in _NOT_CELLS]),
+            "pictures in": {name: picture_digest(table, name) for name, kind in kinds.items() if kind == "picture"},
+            "split of the rows": dealt,
+        }
 
     def judge(self) -> tuple[Evaluation, dict[str, Any]]:
         """Figures on the held-out rows; and what else the report says of the run."""
@@ -237,7 +254,7 @@ def make_ready(
     Raises:
         DataError, RecipeError: before any work.
     """
-    settings = _with_base(settings, base)
+    settings = _completed(settings, base)
     if goes_by_corpus(settings):
         refuse_raw_text(settings)
         return assemble_corpus(settings, tell, shards, codec=codec)
@@ -254,7 +271,7 @@ def make_ready(
 
 def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None, base: Path | None = None) -> Assembled:
     """Read the table, train the tokenizer, build the model, take over weights. Raises what ``prepare`` raises."""
-    return _built(_prepared(_with_base(settings, base), tell, codec), tell, codec)
+    return _built(_prepared(_completed(settings, base), tell, codec), tell, codec)
 
 
 def assemble_prepared(prepared: Prepared, tell: Tell) -> Assembled:
@@ -262,8 +279,18 @@ def assemble_prepared(prepared: Prepared, tell: Tell) -> Assembled:
     return _built(prepared, tell, None)
 
 
-def _with_base(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
-    return settings if base is None else settings.model_copy(update={"base": str(base)})
+def _completed(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
+    """With the base, and the precision that this machine's processor suggests: what is saved says what was chosen."""
+    made = settings.model_copy(update={"train": settings.train.model_copy()})
+    if base is not None:
+        made.base = str(base)
+    if made.train.precision == "auto":
+        made.train.precision = native_precision(torch.device(_device()))
+    return made
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _prepared(settings: recipe.Recipe, tell: Tell, codec: Codec | None) -> Prepared:
@@ -316,37 +343,89 @@ def learn(
     tell: Tell = print,
     quiet: bool = False,
     evaluate: bool = True,
+    accept_changes: bool = False,
 ) -> Run:
-    """Train and leave a Run folder.
+    """Train and leave a Run folder, which is locked from the first byte to the last.
 
     Args:
         settings: the recipe; when resuming, the one that the folder holds.
         folder: the Run folder.
-        resume: go on from the last checkpoint.
+        resume: go on from the last checkpoint that is whole; a run whose model is saved is judged.
         base: what to start from, where the recipe does not say it.
         tell: prints a line for people.
         quiet: no live progress.
         evaluate: judge the model on the held-out rows at the end.
+        accept_changes: go on although the recipe or the data are not those that the run was begun with.
 
     Raises:
-        DataError, RecipeError: before any work. RunError: the folder holds another run, is locked or cannot be written.
+        DataError, RecipeError: before any work. RunError: the folder holds another run, is locked or cannot be written;
+            what the run was begun with has changed.
     """
-    run = Run(folder)
-    first = parallel.is_first()
-    if not resume and run.recipe_path.exists() and first:
-        do = f"choose another --out, or go on with: rebus train --resume {folder}"
-        raise RunError(folder, "a new or empty folder", "a Run", do)
-    started = time.time()
-    begun = saved_codec(run) if resume and _goes_on(run) else None
-    ready = make_ready(settings, tell if first else _silent, folder / SHARDS, codec=begun, base=base)
+    run, first = Run(folder), parallel.is_first()
+    if not first:
+        _learn(settings, run, resume, base, _silent, quiet, evaluate, accept_changes)
+        return run
+    with run.writing(wait=0.0):
+        if not resume and run.recipe_path.exists():
+            do = f"choose another --out, or go on with: rebus train --resume {folder}"
+            raise RunError(folder, "a new or empty folder", "a Run", do)
+        _learn(settings, run, resume, base, tell, quiet, evaluate, accept_changes)
+    return run
+
+
+def _learn(
+    settings: recipe.Recipe,
+    run: Run,
+    resume: bool,
+    base: Path | None,
+    tell: Tell,
+    quiet: bool,
+    evaluate: bool,
+    accept_changes: bool,
+) -> None:
+    started, folder, first = time.time(), run.folder, parallel.is_first()
+    kept = read_fingerprint(folder) if resume else None
+    if kept is not None and not accept_changes:
+        refuse_recipe(folder, kept, settings)
+    begun = saved_codec(run) if resume and _goes_on(run, tell) else None
+    ready = make_ready(settings, tell, folder / SHARDS, codec=begun, base=base)
     settings = ready.recipe
     if isinstance(ready, Assembled):
         ready.folder = folder
-    if first and not resume:
-        save_codec(folder, ready.codec)
-        run.write_json("check.json", ready.check())
-        run.write_json("inference.json", ready.inference())
-        atomic.write_text(run.recipe_path, settings.save_text())
+    if first:
+        content = ready.content()
+        if kept is not None and not accept_changes:
+            refuse_data(folder, kept, content)
+        if kept is None and resume:
+            _compare_earlier(run, ready, tell)
+        if resume and not accept_changes and settings.data.path != run.recipe.data.path:
+            atomic.write_text(run.recipe_path, settings.save_text())  # the data lies elsewhere now
+        if not resume or accept_changes:
+            save_codec(folder, ready.codec)
+            run.write_json("check.json", ready.check())
+            run.write_json("inference.json", ready.inference())
+            write_fingerprint(folder, fingerprint_of(settings, content))
+            atomic.write_text(run.recipe_path, settings.save_text())
+    result, used = _saved_result(run, ready, tell) if resume and run.saved else None, None
+    if result is None:
+        result, used = _fitted(ready, folder, resume, quiet)
+        if first and result.stopped_because != "interrupted":
+            save_model(folder, ready.model, ready.recipe, ready.tasks, ready.codec)
+    if first and result.stopped_because != "interrupted":
+        finish(run, ready, result, time.time() - started, evaluate, tell, used)
+
+
+def _compare_earlier(run: Run, ready: Ready, tell: Tell) -> None:
+    """Of a Run that an earlier version began, only the digest of the whole table is known."""
+    if isinstance(ready, Assembled) and (run.folder / "check.json").exists():
+        before, now = run.read_json("check.json").get("fingerprint"), ready.prepared.report.fingerprint
+        if before and before != now:
+            tell("the table is not the one that this run was begun with, or is read differently by this version")
+
+
+def _fitted(ready: Ready, folder: Path, resume: bool, quiet: bool) -> tuple[FitResult, dict[str, Any]]:
+    """Train; what came of it, and what a Meter read of the training."""
+    settings = ready.recipe
     pool = FeedPool(ready.feed, settings.data.workers) if settings.data.workers else None
     meter = Meter()
     try:
@@ -356,7 +435,7 @@ def learn(
             settings.train,
             folder,
             seed=settings.seed,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=_device(),
             resume=resume,
             quiet=quiet,
         )
@@ -364,16 +443,41 @@ def learn(
         if pool:
             pool.close()
         used = meter.read()
-    if first and result.stopped_because != "interrupted":
-        finish(run, ready, result, time.time() - started, evaluate, tell, used)
-    return run
+    return result, used
 
 
-def _goes_on(run: Run) -> bool:
-    """Whether there is something to go on from: killed before its first checkpoint, a run takes weights over again."""
+def _goes_on(run: Run, tell: Tell) -> bool:
+    """Whether there is something to go on from; if not, a run takes weights over again from where it began."""
+    if not (run.folder / "tokenizer.json").exists():
+        return False
     settings = run.recipe
     takes = settings.base or settings.model.picture.weights or settings.model.text.weights
-    return (run.folder / "tokenizer.json").exists() and (takes is None or bool(steps_saved(run.folder)))
+    if takes is None or run.saved or newest_whole(run.folder, tell) is not None:
+        return True
+    tell(f"no checkpoint is whole: weights are taken over again from {takes}")
+    return False
+
+
+def _saved_result(run: Run, ready: Ready, tell: Tell) -> FitResult | None:
+    """What came of a training whose model is saved but whose checkpoints are gone; None where they are there.
+
+    The saved model then takes the place of the trained one.
+    """
+    if newest_whole(run.folder, tell) is not None:
+        return None
+    tell("no checkpoint is left: the saved model is judged as it is")
+    model, *_ = load_model(run)
+    ready.model = ready.predictor.model = model
+    records = read_metrics(run.folder)
+    return FitResult(
+        steps=max((record["step"] for record in records), default=0),
+        seconds=max((record.get("seconds", 0.0) for record in records), default=0.0),
+        best=None,
+        history=[],
+        stopped_because="finished",
+        skipped_steps=[{"step": one["step"] - 1, "reason": one["reason"]} for one in records if one["kind"] == "skip"],
+        precision="bf16" if ready.recipe.train.precision == "bf16" else "fp32",
+    )
 
 
 def finish(
@@ -385,8 +489,7 @@ def finish(
     tell: Tell,
     used: Mapping[str, Any] | None = None,
 ) -> None:
-    """Save the model, then measure it on what was held out; ``used`` is what a Meter read of the training."""
-    save_model(run.folder, ready.model, ready.recipe, ready.tasks, ready.codec)
+    """Measure the saved model on what was held out; ``used`` is what a Meter read of the training."""
     found, facts = ready.judge() if evaluate else (Evaluation(), {})
     trained = {
         "steps": result.steps,

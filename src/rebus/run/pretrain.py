@@ -7,7 +7,7 @@ and ``mlm`` as the only task; beside other tasks they read a column of a table, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from rebus.tasks.metrics.likelihood import Cost
 from rebus.tasks.mlm import hide, masked_part
 from rebus.training import parallel
 from rebus.training.loop import Plan
-from rebus.training.probe import measure_peak, probe_precision
+from rebus.training.probe import measure_peak, native_precision
 
 TASKS: dict[str, type[Lm] | type[Mlm]] = {"lm": Lm, "mlm": Mlm}
 SHARE = 0.4  # of what a large product reaches, in a training step: for the plan of a run with a time limit
@@ -109,6 +109,11 @@ class Pretraining:
     def inference(self) -> dict[str, Any]:
         """What was decided, for inference.json."""
         return {"kinds": {}, "tasks": [], "notes": self.notes}
+
+    def content(self) -> dict[str, Any]:
+        """What stands for the text's content, for fingerprint.json: what the shards were made from, and their sizes."""
+        manifest = self.shards.manifest
+        return {"shards": manifest.made_from | {name: asdict(counts) for name, counts in manifest.splits.items()}}
 
     def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
         """What the loop needs to know, as plain callables."""
@@ -222,7 +227,7 @@ def measured_speed() -> Speed:
     if parallel.world() > 1:
         return lambda flops: SHARE * NOMINAL * parallel.world() / flops
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    peak = measure_peak(device, probe_precision(device).precision)
+    peak = measure_peak(device, native_precision(device))
     return lambda flops: SHARE * peak / flops
 
 

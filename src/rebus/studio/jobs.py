@@ -24,6 +24,7 @@ from typing import Literal
 from rebus import atomic
 from rebus.data.picture_sources import INSIDE
 from rebus.errors import DataError, RebusError, RunError
+from rebus.run.folder import Run
 
 State = Literal["running", "stopped", "finished", "failed", "none"]
 LOG, LOCK = "train.log", ".studio.lock"
@@ -85,7 +86,7 @@ def resume(folder: Path, *, inside: Sequence[Path] = ()) -> None:
     """
     if not (folder / "recipe.yaml").exists():
         raise RunError(folder, "a Run that was begun", "none", "start one with the button Start")
-    if (folder / "config.json").exists() and (folder / "model.safetensors").exists():
+    if Run(folder).finished:
         raise RunError(folder, "a Run that was stopped", "one that is finished", "start a new one in another folder")
     held = _hold(folder)
     try:
@@ -115,7 +116,7 @@ def look(folder: Path) -> Job:
     owner, log = trainer(folder), _tail(folder / LOG)
     if owner is not None:
         return Job("running", owner, log)
-    if (folder / "config.json").exists() and (folder / "model.safetensors").exists():
+    if Run(folder).finished:
         return Job("finished", None, log)
     error = told(log)
     if error is not None:

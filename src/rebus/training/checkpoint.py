@@ -142,6 +142,12 @@ def load_newest(run: Path, note: Callable[[str], None]) -> Checkpoint | None:
     return None
 
 
+def newest_whole(run: Path, note: Callable[[str], None]) -> int | None:
+    """The step of the newest checkpoint that is whole; see ``load_newest``."""
+    found = load_newest(run, note)
+    return None if found is None else found.step
+
+
 def load(run: Path, step: int) -> Checkpoint:
     """Read one checkpoint and compare every file with its checksum.
 

@@ -1,4 +1,4 @@
-"""What was measured on this machine when a run began (loop.json), so that a resume uses the same."""
+"""How the numbers of a run are made, kept from its beginning (loop.json), so that a resume uses the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rebus import atomic
 from rebus.errors import RunError
 from rebus.recipe import Train
 from rebus.training import parallel
-from rebus.training.probe import Precision, measure_peak, probe_precision
+from rebus.training.probe import Precision, measure_peak, native_precision
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def settle(
     note: Callable[[str], None],
     peak: bool = False,
 ) -> Facts:
-    """Measure, or read what was measured; the same in every process. ``peak``: also what the machine can do at most.
+    """Choose, or read what was chosen; the same in every process. ``peak``: also measure what the machine can do.
 
     Raises:
         RunError: the folder cannot be written, or its loop.json is damaged.
@@ -62,12 +62,10 @@ def settle(
 
 
 def _measure(path: Path, settings: Train, device: torch.device, peak: bool) -> Facts:
-    if settings.precision == "auto":
-        probe = probe_precision(device)
-        facts, seconds = Facts(probe.precision, probe.muon), probe.seconds
-    else:  # a named precision is for everything, so that nothing is left to a measurement
-        facts, seconds = Facts(settings.precision, settings.precision), {}
-    settled: dict[str, Any] = {"precision": facts.precision, "muon": facts.muon, "probe_seconds": seconds}
+    # one precision for everything, so that nothing is left to a measurement
+    chosen = native_precision(device) if settings.precision == "auto" else settings.precision
+    facts = Facts(chosen, chosen)
+    settled: dict[str, Any] = {"precision": facts.precision, "muon": facts.muon}
     if peak:
         facts = replace(facts, peak=measure_peak(device, facts.precision))
         settled["peak_flops"] = facts.peak

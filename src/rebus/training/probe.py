@@ -1,67 +1,26 @@
-"""Which precision is the faster here: measured, not guessed. Knows no model and no recipe."""
+"""Which precision suits this machine, and how many operations a second it reaches. Knows no model and no recipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch.nn import functional
 
 Precision = Literal["fp32", "bf16"]
 
 
-@dataclass(frozen=True)
-class Probe:
-    """What was measured.
+def native_precision(device: torch.device) -> Precision:
+    """bf16 where the processor or the GPU multiplies bfloat16 in hardware, else fp32.
 
-    Attributes:
-        precision: of the forward and backward pass: bf16 where autocast is at least a tenth faster.
-        muon: of Muon's products: bf16 where those are faster.
-        seconds: of the best pass of each: ``fp32``, ``bf16`` (with autocast), ``muon_fp32``, ``muon_bf16``.
+    A rule and no measurement, so that the same command gives the same weights each time. float16 is never chosen: it
+    needs loss scaling, bfloat16 does not.
     """
-
-    precision: Precision
-    muon: Precision
-    seconds: dict[str, float]
-
-
-def probe_precision(device: torch.device, rounds: int = 3) -> Probe:
-    """Time a small transformer-like product and a convolution, forward and backward, and Muon's products.
-
-    Takes about 0.3 s on a CPU. float16 is never tried: it needs loss scaling, bfloat16 does not.
-    """
-    generator = torch.Generator().manual_seed(0)
-    tokens = torch.randn(1536, 256, generator=generator).to(device)
-    weight = torch.randn(768, 256, generator=generator).to(device).requires_grad_()
-    pictures = torch.randn(8, 32, 24, 24, generator=generator).to(device)
-    kernel = torch.randn(64, 32, 3, 3, generator=generator).to(device).requires_grad_()
-    square = torch.randn(4, 192, 192, generator=generator).to(device)
-
-    def both(dtype: torch.dtype) -> None:
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            product = functional.linear(tokens, weight)
-            picture = functional.conv2d(pictures, kernel, padding=1)
-        torch.autograd.grad(product.float().mean() + picture.float().mean(), (weight, kernel))
-
-    def products(dtype: torch.dtype) -> None:
-        matrices = square.to(dtype)
-        for _ in range(4):
-            matrices = torch.bmm(matrices, matrices)
-
-    seconds = {
-        "fp32": _best(lambda: both(torch.float32), device, rounds),
-        "bf16": _best(lambda: both(torch.bfloat16), device, rounds),
-        "muon_fp32": _best(lambda: products(torch.float32), device, rounds),
-        "muon_bf16": _best(lambda: products(torch.bfloat16), device, rounds),
-    }
-    return Probe(
-        precision="bf16" if seconds["bf16"] < 0.9 * seconds["fp32"] else "fp32",
-        muon="bf16" if seconds["muon_bf16"] < seconds["muon_fp32"] else "fp32",
-        seconds=seconds,
-    )
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+    able = torch.cpu.get_capabilities()
+    return "bf16" if any(able.get(name) for name in ("amx_bf16", "avx512_bf16", "arm_bf16", "bf16")) else "fp32"
 
 
 def measure_peak(device: torch.device, precision: Precision, rounds: int = 5) -> float:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def keep_honesty(folder: str | Path, task: str, entry: dict[str, Any]) -> Path:
     Raises:
         RunError: what is there is damaged, or the folder cannot be written.
     """
-    path = Path(folder) / FILE
-    atomic.write_json(path, read_honesty(folder) | {task: entry})
+    path, run = Path(folder) / FILE, Run(folder)
+    with run.writing() if run.saved and run.recipe_path.exists() else nullcontext():  # or another project's folder
+        atomic.write_json(path, read_honesty(folder) | {task: entry})
     return path
 
 
