@@ -558,20 +558,20 @@ def _turns_dial(settings: Settings, size: str) -> bool:
 
 
 def _new_folder(data: TableLike) -> Path:
-    """A folder under runs/ that nobody else has: made at once, so that two starts do not meet in one."""
+    """A new folder under runs/, made at once so that two starts do not meet in one."""
     number = 1
     while True:
         folder = Path("runs") / f"{_stem(data)}-{number}"
         try:
-            if not parallel.is_first():  # the first process makes it
+            if not folder.exists():
+                if parallel.world() == 1:  # several processes must choose the same, whichever is faster
+                    folder.mkdir(parents=True)
                 return folder
-            folder.mkdir(parents=True)
         except FileExistsError:
-            number += 1
+            pass
         except OSError as error:
             raise atomic.explained(folder, error) from error
-        else:
-            return folder
+        number += 1
 
 
 def _stem(data: TableLike) -> str:

@@ -37,9 +37,15 @@ def file(*names: str) -> Path | None:
 
 def store(path: Path, write: Callable[[Path], None]) -> bool:
     """Write a file whole or not at all, into folders of the user alone; whether it is there now."""
+
+    def private(beside: Path) -> None:
+        write(beside)
+        beside.chmod(0o600)
+
     try:
         _make(path.parent)
-        atomic.write_with(path, write)
+        atomic.sweep(path.parent)
+        atomic.write_with(path, private)
     except (RunError, OSError):  # a cache is a courtesy
         return False
     return True

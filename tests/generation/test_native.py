@@ -135,12 +135,49 @@ def test_it_is_compiled_once_and_kept(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert isinstance(fast(decoder_of()), Native)
-    (file,) = (tmp_path / "rebus").iterdir()
+    file, digest = sorted((tmp_path / "rebus").iterdir())
     assert (tmp_path / "rebus").stat().st_mode & 0o077 == 0
     native.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # must not be needed again
     assert isinstance(fast(decoder_of()), Native)
-    assert list((tmp_path / "rebus").iterdir()) == [file]
+    assert sorted((tmp_path / "rebus").iterdir()) == [file, digest]
+
+
+@pytest.mark.skipif(not COMPILES, reason="no C compiler")
+@pytest.mark.parametrize("harm", ["cut", "flip", "no digest", "writable by others", "folder of all"])
+def test_what_is_not_as_it_was_compiled_is_not_loaded(
+    forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder_of: Make, harm: str
+) -> None:
+    good = cache.file("native.so")
+    assert native.library() is not None
+    (good,) = [path for path in good.parent.glob("native-*.so") if cache.whole(path)][:1]
+    content, made = good.read_bytes(), []
+
+    def compile_again(words: object, new: Path) -> None:
+        made.append(new)
+        new.write_bytes(content)
+
+    monkeypatch.setattr(native, "_compile", compile_again)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    assert native.library() is not None
+    (file,) = (tmp_path / "rebus").glob("*.so")
+    if harm == "cut":
+        os.truncate(file, 4096)  # mapped so, a read beyond its end would kill the process
+    elif harm == "flip":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "no digest":
+        cache.digest_file(file).unlink()
+    elif harm == "writable by others":
+        file.chmod(0o666)
+    else:
+        file.parent.chmod(0o777)
+    native.library.cache_clear()
+    assert native.library() is not None
+    private = harm == "folder of all"
+    assert len(made) == 2
+    assert (made[-1].parent == tmp_path / "rebus") is not private
+    assert private or (file.read_bytes() == content and cache.trusted(file) and cache.whole(file))
 
 
 def test_without_a_compiler_it_is_pytorch(forgotten: None, monkeypatch: pytest.MonkeyPatch, decoder_of: Make) -> None:

@@ -96,7 +96,8 @@ BREAKS: dict[str, tuple[Callable[[Path], object], type[RebusError]]] = {
 @pytest.mark.parametrize("name", list(BREAKS))
 def test_a_broken_run_is_told_in_four_parts(whole: Path, tmp_path: Path, name: str) -> None:
     run = tmp_path / "run"
-    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("checkpoints", "events"))
+    unlisted = shutil.ignore_patterns("checkpoints", "events", "digests.json")  # as earlier versions left it
+    shutil.copytree(whole, run, ignore=unlisted)
     damage, kind = BREAKS[name]
     damage(run)
     with pytest.raises(kind) as caught:

@@ -4,6 +4,7 @@ import io
 import os
 import signal
 from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -139,8 +140,8 @@ def test_a_run_is_not_trained_over(tmp_path):
 
 
 def test_two_processes_may_not_train_one_run(tmp_path):
-    with locked(tmp_path), pytest.raises(RunError, match=f"process {os.getpid()} is training"):
-        run(tmp_path)
+    with locked(tmp_path), ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=f"process {os.getpid()} is"):
+        pool.submit(run, tmp_path).result()
     run(tmp_path)
 
 

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
+import logging
 import platform
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus import cache
 from rebus.generation.prepared import Prepared
 from rebus.generation.reading import Writer
 from rebus.generation.tiles import Tiled, Tiles
@@ -39,6 +40,7 @@ from rebus.nn.rotary import rotary_tables
 SOURCES = [Path(__file__).with_name(name) for name in ("native.c", "products.h", "vectors.h")]
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 SHORT = 512  # tokens of a prompt up to which its attention is compiled code's too; measured
+log = logging.getLogger("rebus.generation")
 ACTS = {"swiglu": 0, "gelu": 1, "gelu_tanh": 2, "quick_gelu": 3, "relu": 4, "silu": 5}
 
 
@@ -325,26 +327,40 @@ def _feedforward(mlp: MLP | SwiGLU) -> tuple[nn.Linear, nn.Linear | None, nn.Lin
 
 @lru_cache(maxsize=1)
 def library() -> Any:
-    """The compiled code; None where it cannot be made."""
+    """The compiled code; None where it cannot be made.
+
+    What lies in the cache folder is loaded only where nobody else can have written it and it is what was compiled.
+    Otherwise it is compiled for this process alone, and that is said.
+    """
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if platform.system() != "Linux" or compiler is None:
         return None
     words = [compiler, *FLAGS]
     source = b"".join(file.read_bytes() for file in SOURCES)
     made = hashlib.sha256(source + repr((words, _processor())).encode()).hexdigest()[:20]
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rebus"
-    file = folder / f"native-{made}.so"
+    file = cache.file(f"native-{made}.so")
     try:
-        if not file.exists():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder) as beside:
-                new = Path(beside) / "native.so"
-                words += ["-o", str(new), str(SOURCES[0]), "-lm"]
-                subprocess.run(words, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own source
-                new.replace(file)
-        return _declared(ctypes.CDLL(str(file)))
-    except (OSError, subprocess.SubprocessError):
+        if file is not None:
+            if not (cache.trusted(file) and cache.whole(file)) and cache.store(file, partial(_compile, words)):
+                cache.keep_digest(file)
+            if cache.trusted(file) and cache.whole(file):
+                return _declared(ctypes.CDLL(str(file)))
+        place = (
+            "there is no cache folder" if file is None else f"{file.parent} is not this user's alone, or not writable"
+        )
+        log.warning("%s: the fast code for writing is compiled for this process only", place)
+        with tempfile.TemporaryDirectory() as beside:  # loaded code stays when its file goes
+            _compile(words, Path(beside) / "native.so")
+            return _declared(ctypes.CDLL(str(Path(beside) / "native.so")))
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("the fast code for writing could not be compiled (%s): writing takes longer", error)
         return None
+
+
+def _compile(words: Sequence[str], new: Path) -> None:
+    """Compile the sources into a file. Raises OSError, SubprocessError."""
+    words = [*words, "-o", str(new), str(SOURCES[0]), "-lm"]
+    subprocess.run(words, check=True, capture_output=True, timeout=120)  # noqa: S603 - our own source
 
 
 def _declared(library: ctypes.CDLL) -> ctypes.CDLL:

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import multiprocessing
-from concurrent.futures import Future, ProcessPoolExecutor
+import os
+import signal
+import traceback
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkProcess
 from typing import Any, Protocol
 
 import torch
 
-from rebus.errors import RecipeError
+from rebus import errors
+from rebus.child import begin_child
+from rebus.errors import RebusError, RecipeError, RunError
+
+Key = tuple[int, tuple[Any, ...]]  # a step, and what its batch depends on beside
 
 
 class Feeding(Protocol):
@@ -23,7 +34,11 @@ class Feeding(Protocol):
         ...
 
 
-_feed: Feeding | None = None  # in a worker: what it was forked with
+@dataclass
+class _Worker:
+    process: ForkProcess
+    pipe: Connection
+    asked: deque[Key] = field(default_factory=deque)
 
 
 class FeedPool:
@@ -31,6 +46,7 @@ class FeedPool:
 
     A batch is a pure function of the step and of what is trained then, so which process makes it does not
     matter. Where a task or a stage begins or ends between the asking and the using, the batch is made anew.
+    The processes end with this one, however it ends.
 
     Args:
         feed: what makes batches.
@@ -43,33 +59,110 @@ class FeedPool:
     def __init__(self, feed: Feeding, workers: int) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise RecipeError("data.workers", "0 on a system without fork", str(workers), "set it to 0")
-        self.feed, self.workers = feed, workers
-        self._pool = ProcessPoolExecutor(
-            workers, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(feed,)
-        )
-        self._ahead: dict[tuple[int, tuple[Any, ...]], Future[Any]] = {}
+        self.feed = feed
+        self._workers: list[_Worker] = []
+        self._made: dict[Key, Any] = {}
+        context = multiprocessing.get_context("fork")
+        for _ in range(workers):
+            ours, theirs = context.Pipe()
+            foreign = [ours, *(worker.pipe for worker in self._workers)]
+            process = context.Process(target=_work, args=(feed, theirs, foreign, os.getpid()), daemon=True)
+            process.start()
+            theirs.close()  # so that the pipe ends with its process
+            self._workers.append(_Worker(process, ours))
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
-        """As ``Feed.batch_at``; the next steps' batches are asked for on the way."""
+        """As ``Feed.batch_at``; the next steps' batches are asked for on the way.
+
+        Raises:
+            RunError: a process was ended from outside. RebusError: what ``feed.batch_at`` raised.
+        """
         kind = self.feed.kind(progress)
-        for later in range(step, step + self.workers + 1):
-            if (later, kind) not in self._ahead:
-                self._ahead[later, kind] = self._pool.submit(_make, later, progress)
-        batch: dict[str, Any] = self._ahead.pop((step, kind)).result()
-        self._ahead = {key: made for key, made in self._ahead.items() if key[0] > step}
-        return batch
+        asked = {key for worker in self._workers for key in worker.asked}
+        for later in range(step, step + len(self._workers) + 1):
+            if (later, kind) not in asked and (later, kind) not in self._made:
+                self._ask(later, kind, progress)
+        worker = self._workers[step % len(self._workers)]
+        while (step, kind) not in self._made:
+            found = self._received(worker)
+            self._made[worker.asked.popleft()] = found
+        batch = self._made.pop((step, kind))
+        self._made = {key: made for key, made in self._made.items() if key[0] > step}
+        if isinstance(batch, _Failed):
+            raise batch.error()
+        made: dict[str, Any] = batch
+        return made
 
     def close(self) -> None:
         """End the processes."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.process.is_alive():
+                worker.process.kill()
+            worker.pipe.close()
+
+    def _ask(self, step: int, kind: tuple[Any, ...], progress: float) -> None:
+        worker = self._workers[step % len(self._workers)]
+        try:
+            worker.pipe.send((step, progress))
+        except OSError as error:
+            raise _ended(worker.process) from error
+        worker.asked.append((step, kind))
+
+    def _received(self, worker: _Worker) -> Any:
+        try:
+            return worker.pipe.recv()
+        except (EOFError, OSError) as error:
+            raise _ended(worker.process) from error
 
 
-def _begin(feed: Feeding) -> None:
-    global _feed
-    _feed = feed
+@dataclass
+class _Failed:
+    """An exception on its way from a worker: errors of ours by their parts, others as text."""
+
+    kind: str
+    parts: dict[str, str]
+
+    def error(self) -> Exception:
+        if not self.kind:
+            return RuntimeError(self.parts["text"])
+        kind: type[RebusError] = getattr(errors, self.kind, RebusError)
+        return (kind if kind.__init__ is RebusError.__init__ else RebusError)(**self.parts)
+
+
+def _work(feed: Feeding, pipe: Connection, foreign: Sequence[Connection], parent: int) -> None:
+    """The life of a worker."""
+    for other in foreign:
+        other.close()
+    begin_child(parent)
     torch.set_num_threads(1)
+    while True:
+        try:
+            step, progress = pipe.recv()
+        except (EOFError, OSError):
+            return
+        made: Any
+        try:
+            made = feed.batch_at(step, progress)
+        except RebusError as error:
+            made = _Failed(type(error).__name__, error.as_dict())
+        except Exception:
+            made = _Failed("", {"text": f"a process that prepares batches failed:\n{traceback.format_exc()}"})
+        try:
+            pipe.send(made)
+        except OSError:  # nobody wants it any more
+            return
 
 
-def _make(step: int, progress: float) -> dict[str, Any]:
-    assert _feed is not None  # noqa: S101 - set when the process began
-    return _feed.batch_at(step, progress)
+def _ended(process: ForkProcess) -> RunError:
+    process.join(timeout=5)
+    code = process.exitcode
+    how = f"was ended by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with status {code}"
+    return RunError(
+        "data.workers",
+        "processes that prepare batches to the end",
+        f"that process {process.pid} {how}, perhaps for want of memory",
+        "go on with `rebus train --resume RUN`; with a smaller data.workers if it happens again",
+    )

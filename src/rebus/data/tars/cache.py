@@ -5,29 +5,31 @@ It does not know what the table holds: whoever stores it says by a fingerprint w
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from rebus import atomic
-from rebus.errors import RunError
+from rebus import cache
 
 _KEY = b"rebus"
 
 
-def cache_file(*names: str) -> Path:
-    """Where the table made from ``names`` is kept; other names, another file."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rebus" / "tars"
-    return folder / (hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()[:24] + ".arrow")
+def cache_file(*names: str) -> Path | None:
+    """Where the table made from ``names`` is kept; other names, another file. None: nothing can be kept."""
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogateescape")).hexdigest()
+    return cache.file("tars", f"{digest[:24]}.arrow")
 
 
-def load(file: Path, fingerprint: str) -> tuple[pa.Table, dict[str, Any]] | None:
-    """The table and what was stored with it, mapped from the file; None where it is missing, damaged or out of date."""
+def load(file: Path | None, fingerprint: str) -> tuple[pa.Table, dict[str, Any]] | None:
+    """The table and what was stored with it, mapped from the file.
+
+    None where it is missing, damaged or out of date, or where somebody else may have written it.
+    """
+    if file is None or not (cache.trusted(file) and cache.whole(file)):
+        return None
     try:
         with pa.memory_map(str(file)) as source:
             table = pa.ipc.open_file(source).read_all()
@@ -37,7 +39,9 @@ def load(file: Path, fingerprint: str) -> tuple[pa.Table, dict[str, Any]] | None
     return (table.replace_schema_metadata(None), facts) if facts.get("fingerprint") == fingerprint else None
 
 
-def store(file: Path, table: pa.Table, fingerprint: str, facts: dict[str, Any]) -> tuple[pa.Table, dict[str, Any]]:
+def store(
+    file: Path | None, table: pa.Table, fingerprint: str, facts: dict[str, Any]
+) -> tuple[pa.Table, dict[str, Any]]:
     """Write the table and map it from there; where the folder cannot be written it stays in memory."""
     content = {**facts, "fingerprint": fingerprint}
     marked = table.replace_schema_metadata({_KEY: json.dumps(content)})
@@ -46,7 +50,6 @@ def store(file: Path, table: pa.Table, fingerprint: str, facts: dict[str, Any]) 
         with pa.OSFile(str(beside), "wb") as sink, pa.ipc.new_file(sink, marked.schema) as writer:
             writer.write_table(marked)
 
-    with contextlib.suppress(RunError, OSError):  # a cache is a courtesy
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic.write_with(file, write)
+    if file is not None and cache.store(file, write):
+        cache.keep_digest(file)
     return load(file, fingerprint) or (table, content)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from rebus.child import begin_child
 from rebus.errors import DataError, RebusError, RecipeError, RunError
 
 T = TypeVar("T")
@@ -72,14 +71,7 @@ def in_order(work: Callable[[T], R], items: Iterable[T], workers: int) -> Iterat
 def _begin(work: Callable[[Any], Any], parent: int) -> None:
     global _work
     _work = work
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    """End this process when the one that began it was killed; else it would wait for work for ever."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+    begin_child(parent)
 
 
 def _call(item: Any) -> Any:

@@ -1,0 +1,87 @@
+"""The cache folder: where it is, who may have written it, what of it is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from rebus import cache
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "rebus"
+
+
+def test_a_relative_place_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert cache.file("a") == tmp_path / "home" / ".cache" / "rebus" / "a"
+    monkeypatch.setenv("HOME", "also/relative")
+    assert cache.file("a") is None
+
+
+def test_without_a_home_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: object = None) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert cache.folder() is None
+    assert cache.file("a") is None
+
+
+def test_what_is_stored_is_private_whole_and_trusted(folder: Path) -> None:
+    path = folder / "deep" / "file"
+    os.umask(before := os.umask(0))
+    assert cache.write_text(path, "content")
+    assert (cache.read_text(path), os.umask(before)) == ("content", before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == folder.stat().st_mode & 0o777 == 0o700
+    assert cache.trusted(path)
+    assert not cache.whole(path)
+    assert cache.keep_digest(path)
+    assert cache.whole(path)
+    path.write_text("kontent")
+    assert not cache.whole(path)
+
+
+@pytest.mark.parametrize(
+    "harm", ["file", "between", "folder", "link", "linked folder", "foreign", "outside", "missing"]
+)
+def test_what_others_may_have_written_is_not_trusted(folder: Path, tmp_path: Path, harm: str) -> None:
+    path = folder / "deep" / "file"
+    cache.write_text(path, "content")
+    if harm == "file":
+        path.chmod(0o620)
+    elif harm == "between":
+        path.parent.chmod(0o702)
+    elif harm == "folder":
+        folder.chmod(0o770)
+    elif harm == "link":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif harm == "linked folder":
+        path.parent.rename(tmp_path / "elsewhere")
+        path.parent.symlink_to(tmp_path / "elsewhere")
+    elif harm == "foreign":
+        if os.geteuid() != 0:
+            pytest.skip("giving a file away needs root")
+        os.chown(path, 12345, 12345)
+    elif harm == "outside":
+        path = tmp_path / "file"
+        path.write_text("content")
+    else:
+        path.unlink()
+    assert not cache.trusted(path)
+
+
+def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rebus").write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert not cache.write_text(tmp_path / "rebus" / "a", "content")
+    assert cache.read_text(tmp_path / "rebus" / "a") is None
