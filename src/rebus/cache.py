@@ -36,7 +36,7 @@ def file(*names: str) -> Path | None:
 
 
 def store(path: Path, write: Callable[[Path], None]) -> bool:
-    """Write a file whole or not at all, into folders of the user alone; whether it is there now."""
+    """Write a file whole or not at all, into folders that only the user can write; whether it is there now."""
 
     def private(beside: Path) -> None:
         write(beside)
@@ -44,6 +44,8 @@ def store(path: Path, write: Callable[[Path], None]) -> bool:
 
     try:
         _make(path.parent)
+        if not trusted(path.parent):
+            return False
         atomic.sweep(path.parent)
         atomic.write_with(path, private)
     except (RunError, OSError):  # a cache is a courtesy
@@ -65,12 +67,12 @@ def read_text(path: Path) -> str | None:
 
 
 def trusted(path: Path) -> bool:
-    """Whether nobody but this user (or root) can have written a file: it, and each folder from the cache's down.
+    """Whether nobody but this user (or root) can have written a file or folder: it, and those above up to the cache's.
 
     Links are not followed. What is executed is taken from the cache only where this is so.
     """
     top = folder()
-    if top is None or top not in path.parents:
+    if top is None or top not in (path, *path.parents):
         return False
     owners = {os.geteuid(), 0}
     for one in (path, *path.parents):

@@ -289,7 +289,7 @@ def test_the_index_is_kept_until_an_archive_changes(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", three())
     cache = Path(os.environ["XDG_CACHE_HOME"]) / "rebus" / "tars"
     first = read_table(path)
-    (file,) = cache.iterdir()
+    (file,) = cache.glob("*.arrow")
     made = file.stat().st_mtime_ns
     assert read_table(path).column("picture") == first.column("picture")
     assert file.stat().st_mtime_ns == made

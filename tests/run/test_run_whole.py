@@ -78,6 +78,11 @@ def copied(whole: Path, tmp_path: Path) -> Path:
     return shutil.copytree(whole, tmp_path / "run")
 
 
+def holds(folder: Path, pid: int) -> bool:
+    """Whether a process has taken the lock."""
+    return (folder / ".lock").exists() and (folder / ".lock").read_text(encoding="ascii") == f"{pid}\n"
+
+
 # ---- one writer
 
 
@@ -101,7 +106,7 @@ def test_the_second_start_in_a_folder_leaves_the_first_ones_files(tmp_path: Path
             os._exit(code)
     os.close(go_read)
     deadline = time.monotonic() + 30
-    while not (run / ".lock").exists() and time.monotonic() < deadline:
+    while not holds(run, pid) and time.monotonic() < deadline:
         time.sleep(0.01)
     with pytest.raises(RunError, match=f"process {pid}"):
         api.train(second, out=run, settings=SMALL, quiet=True)
@@ -132,7 +137,7 @@ def test_a_lock_is_not_inherited_and_ends_with_its_process(tmp_path: Path) -> No
         with locked(tmp_path):
             time.sleep(60)
         os._exit(0)
-    while not (tmp_path / ".lock").exists() or (tmp_path / ".lock").read_text() != f"{holder}\n":
+    while not holds(tmp_path, holder):
         time.sleep(0.01)
     with pytest.raises(RunError, match=f"process {holder}"), locked(tmp_path, wait=0.1):
         pass
