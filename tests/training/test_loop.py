@@ -3,8 +3,8 @@ from __future__ import annotations
 import io
 import os
 import signal
-from dataclasses import replace
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
