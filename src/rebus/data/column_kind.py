@@ -85,7 +85,7 @@ def _are_few(column: pa.ChunkedArray) -> bool:
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
         return False
     rows = len(column) - column.null_count
-    return 2 <= _different(column) <= max(20, rows // 5) and rows >= 2 * _different(column)
+    return bool(2 <= _different(column) <= max(20, rows // 5) and rows >= 2 * _different(column))
 
 
 def _names_pictures(table: Table, name: str, sample: list[Any]) -> bool:

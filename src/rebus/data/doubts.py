@@ -107,7 +107,7 @@ def _may_be_classes(table: Table, name: str) -> bool:
         return False
     rows = len(column) - column.null_count
     different = int(pc.count_distinct(column, mode="only_valid").as_py())
-    return 2 <= different <= max(20, rows // 50) and rows >= 2 * different
+    return bool(2 <= different <= max(20, rows // 50) and rows >= 2 * different)
 
 
 def _shown(table: Table, name: str) -> str:

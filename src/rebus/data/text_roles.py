@@ -52,6 +52,8 @@ def suggested_last(found: Columns) -> tuple[str | None, str]:
     learned = [name for name in found.all if found.kinds.get(name) != "ignore"]
     if len(learned) == 1 and found.of("text") == learned:
         return "lm", "one column of text and nothing else"
+    if found.picture and found.of("boxes"):
+        return "patches", "pictures and boxes around what they show"
     if len(learned) == 1 and found.of("picture") == learned:
         return "pictures", "pictures and nothing that says what they show"
     return None, ""

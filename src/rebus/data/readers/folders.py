@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from rebus.data.cells import number
 from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
+from rebus.data.readers.annotations import folder_table
 from rebus.data.readers.arrow import merge_splits
 from rebus.data.readers.source import Source
 from rebus.data.readers.split_folders import layout_of
@@ -55,6 +57,9 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
     metadata = [path for path in files if path.name in METADATA and len(path.parts) <= 2]
     if metadata:
         return _with_metadata(folder, metadata, files, data, read_file)
+    annotated = folder_table(folder, files, data)
+    if annotated:
+        return _stack(folder, annotated) if len(annotated) > 1 or annotated[0][1] else annotated[0][0]
     tables = [path for path in top if path.suffix.lower() in _TABLES and path.name not in _NOT_TABLES]
     if tables:
         return _tables(folder, tables, data, read_file)
@@ -165,7 +170,8 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     )
     for part, _ in parts:
         table.unused.update(part.unused)
-    return replace(table, unlabelled=frozenset().union(*(part.unlabelled for part, _ in parts)))
+    kinds = {name: kind for part, _ in parts for name, kind in part.kinds.items()}
+    return replace(table, kinds=kinds, unlabelled=frozenset().union(*(part.unlabelled for part, _ in parts)))
 
 
 def _numbers(part: Table) -> Any:
@@ -207,11 +213,29 @@ def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data)
     if any(captions):
         if len(set(columns.get("label", []))) == 1:
             del columns["label"]  # one folder that only holds the pictures
-        columns["caption"] = [None if path is None else _content(folder, path, data) for path in captions]
+        texts_beside = [None if path is None else _content(folder, path, data) for path in captions]
+        columns[_text_column(folder, texts_beside)] = texts_beside
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in pictures), "", np.arange(len(pictures)))
     _count_others(folder, files, {*pictures, *(path for path in captions if path)}, layout.unused)
     unused, warnings = layout.unused, layout.warnings
     return Table(_strings(columns), folder, places, name=folder.name, unused=unused, warnings=warnings)
+
+
+def _text_column(folder: Path, texts: list[str | None]) -> str:
+    """What texts beside images are: captions, or a number each. Raises DataError where they are rows of numbers."""
+    known = [text for text in texts if text]
+    numbers = [[number(word) is not None for word in text.split()] for text in known]
+    if known and all(len(words) == 1 and words[0] for words in numbers):
+        return "value"
+    rows = sum(len(words) >= 4 and 2 * sum(words) > len(words) for words in numbers)
+    if known and 2 * rows > len(known):
+        raise DataError(
+            folder,
+            "texts that describe the images of the same name, or YOLO label files (class x y width height)",
+            f"rows of numbers, such as '{known[0][:60]}'",
+            "convert them to YOLO, Pascal VOC or COCO, or move them elsewhere",
+        )
+    return "caption"
 
 
 def _count_others(folder: Path, files: list[Path], used: set[Path], unused: Unused) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rebus.data.columns import MOST_COLUMNS, arrow_table
+from rebus.data.readers.annotations import document_table
 from rebus.data.readers.conversations import is_conversation, read_conversations
 from rebus.data.readers.json_literals import DECODER, Literal, cell, source_columns
 from rebus.data.readers.source import Source
@@ -68,6 +69,9 @@ def read_json(source: Source) -> Table:
         raise _broken(source, f"{source.name}, line {error.lineno}", _told(error)) from error
     except (ValueError, RecursionError) as error:
         raise _broken(source, source.name, _told(error)) from error
+    annotated = document_table(content, source)
+    if annotated is not None:
+        return annotated
     if isinstance(content, dict):
         content = next((content[key] for key in _LISTS if isinstance(content.get(key), list)), content)
     if isinstance(content, dict):
