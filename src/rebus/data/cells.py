@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,6 +24,8 @@ EXPORTED_BLANKS = ("nan", "NaN", "-nan", "<NA>", "NaT", "#N/A", "#NA", "NULL")  
 WRITTEN_BLANKS = ("null", "None", "NA", "N/A", "n/a")  # people write them too, and may mean the word
 BLANKS = (*EXPORTED_BLANKS, *WRITTEN_BLANKS)
 SEPARATORS = "|;；"
+_COMMAS = (",", "，", "、", "/", "+", "&", "\n")  # they divide labels in some columns
+_RECURRING = 0.4  # of the parts between them, so that they may
 
 _UNSEEN = "\ufeff\u200b\u2060\u00ad"  # they take no room: byte order mark, zero-width space, word joiner, soft hyphen
 _EDGES = "".join(map(chr, (*range(0x21), 0x7F, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200E), 0x2028, 0x2029))) + (
@@ -144,6 +147,68 @@ def divided(written: str, separator: str | None = None) -> list[str]:
     if separator == "":
         return [written]
     return re.split(f"[{SEPARATORS}]", written) if separator is None else written.split(separator)
+
+
+@dataclass(frozen=True)
+class Separator:
+    """What may divide the labels of a column beside ``|`` and ``;``.
+
+    Attributes:
+        mark: the character; "": nothing.
+        sure: whether the parts come back alone or in other company, as labels do.
+        cells: the first cells that it divides.
+    """
+
+    mark: str = ""
+    sure: bool = False
+    cells: tuple[str, ...] = ()
+
+
+def separator(known: Sequence[str]) -> Separator:
+    """What divides labels in a column, by what comes back.
+
+    Args:
+        known: its cells that are not blank.
+    """
+    best = (0.0, Separator())
+    for mark in _COMMAS:
+        whole = [_parts(cell, mark) for cell in dict.fromkeys(known)]
+        several = [parts for parts in whole if len(parts) > 1]
+        count = sum(mark in cell for cell in known)
+        if 5 * count < len(known) or len(several) < 2 or len(known) < 4:
+            continue
+        parts = [part for parts in several for part in parts]
+        if any(not part or len(part) > 40 or len(part.split()) > 4 for part in parts):
+            continue
+        seen = Counter(part for parts in whole for part in parts)
+        share = sum(seen[part] > 1 for part in parts) / len(parts)
+        divided_cells = tuple(dict.fromkeys(cell for cell in known if mark in cell))[:3]
+        recurs = share >= 0.9 and len(seen) <= max(len(several), 3) and _free(whole)
+        if share >= _RECURRING and share > best[0]:
+            best = (share, Separator(mark, recurs, divided_cells))
+    return best[1]
+
+
+def found_separator(column: Iterable[Any]) -> str | None:
+    """What surely divides the labels of a column beside ``|`` and ``;``; None: nothing does."""
+    texts = [value for value in column if isinstance(value, str) and not is_blank(value, BLANKS)]
+    if any(mark in one for one in texts for mark in SEPARATORS):
+        return None
+    mark = separator(texts)
+    return mark.mark if mark.sure else None
+
+
+def _free(whole: Sequence[Sequence[str]]) -> bool:
+    """Whether some part stands alone or in several places; the parts of an address have one place each."""
+    places: dict[str, set[int]] = {}
+    for parts in whole:
+        for place, part in enumerate(parts):
+            places.setdefault(part, set()).add(place if len(parts) > 1 else -1)
+    return any(len(found) > 1 for found in places.values())
+
+
+def _parts(cell: str, mark: str) -> list[str]:
+    return [label(part) for part in cell.split(mark)]
 
 
 def near_equal(names: Iterable[str]) -> list[list[str]]:

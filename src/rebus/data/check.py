@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rebus.data import cells, measures
+from rebus.data.cell_check import check_cells
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.role_cells import role_values
@@ -155,13 +156,18 @@ def check_table(
     report.unused.update(table.unused)
     _unread_columns(report, tasks)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
-    _measure(report, values)
+    _measure(report, values, data)
     for name in [name for name, kind in kinds.items() if kind == "picture"]:
         _pictures(report, table, name, data, splits)
     report.errors += missing_columns(table, tasks)
     if not report.errors:
         _rows(report, table, tasks, values, splits, _says_splits(table, data, splits))
         for task in tasks:
+            for role, column in task.columns.items():
+                if kinds.get(column) != "picture":
+                    told = check_cells(task, role, column, values.get(column) or table.column(column))
+                    report.notes += told.notes
+                    report.warnings += told.warnings
             _targets(report, table, task, values, splits)
     report.duplicates, report.fingerprint = duplicate_rows(table), fingerprint(table)
     if splits and not report.pictures:
@@ -187,28 +193,38 @@ def _says_splits(table: Table, data: Data, splits: Sequence[str]) -> bool:
     return bool(splits) and data.split.folds is None and split_column(table, data.split) is not None
 
 
-def _measure(report: CheckReport, values: dict[str, list[Any]]) -> None:
+def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> None:
     for name, column in values.items():
         kind = report.kinds[name]
-        figures: dict[str, Any] = {"empty": sum(map(cells.is_blank, column))}
+        words = cells.blank_words(kind in ("category", "labels", "number"), data.blanks)
+        figures: dict[str, Any] = {"empty": sum(cells.is_blank(value, words) for value in column)}
         if kind == "text":
             figures |= measures.text_figures(column)
         elif kind == "messages":
             figures |= measures.turn_figures(column)
         elif kind in ("category", "labels"):
-            several = kind == "labels"
+            several, mark = kind == "labels", data.separators.get(name)
+            if several and mark is None:
+                mark = cells.found_separator(column)
             figures |= measures.label_figures(
-                [label for value in column for label in (cells.labels(value) if several else _one(value))]
+                [
+                    label
+                    for value in column
+                    if not cells.is_blank(value, words)
+                    for label in (cells.labels(value, mark, words) if several else [cells.label(value)])
+                ]
             )
         elif kind == "number":
-            figures |= measures.number_figures(column)
+            style = data.numbers.get(name) or cells.numbers(column, words=words).style
+            read = [cells.number(value, style) for value in column if not cells.is_blank(value, words)]
+            figures |= measures.number_figures(read)
             if figures["not_finite"]:
                 report.warnings.append(f"column '{name}': {figures['not_finite']} values are not finite numbers")
         report.columns[name] = figures
 
 
 def _one(value: Any) -> list[str]:
-    return [] if cells.is_blank(value, cells.BLANKS) else [cells.label(value)]
+    return [] if value is None else [value]
 
 
 def _pictures(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:

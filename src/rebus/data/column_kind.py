@@ -16,13 +16,15 @@ from rebus.data.columns import is_picture_struct
 from rebus.data.lists import parse_list
 from rebus.data.messages import is_turn
 from rebus.data.names import PICTURE_ENDINGS
-from rebus.data.picture_sources import SIGNATURES, is_base64_picture
+from rebus.data.picture_sources import SIGNATURES, is_base64_picture, picture_path
 from rebus.data.table import Table
+from rebus.errors import PictureError
 from rebus.recipe import Kind
 
 _SAMPLE = 2000
 _NEARLY = 0.95  # of a column's cells, for it to hold numbers
 _SEPARATORS = re.compile(r"[|;；]")
+_FEW = 20  # whole numbers that may be classes though a column's name says that it is a number
 _CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
 _PATH = re.compile(r"\S+")
 _BOX_FIELDS = {"box", "bbox"}
@@ -143,10 +145,10 @@ def _is_words(kind: pa.DataType) -> bool:
 def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.NumberStyle = "point") -> Guess:
     values = [value for cell in sample if (value := cells.number(cell, style)) is not None]
     whole = all(value.is_integer() for value in values)
-    if names.named(name, names.LABEL) and whole:
-        return Guess("category", "its name; the numbers stand for classes")
+    if names.named(name, names.LABEL):
+        return _numbered_label(values, whole)
     if names.named(name, names.TARGET):
-        return Guess("number", "its name")
+        return _numbered_target(name, values) if whole else Guess("number", "its name")
     if names.named(name, (*names.ANSWER, *names.CAPTION, *names.QUESTION)):
         return Guess("text", "its name; numbers as words")
     distinct = pc.count_distinct(column, mode="only_valid").as_py()
@@ -157,6 +159,41 @@ def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.
     if whole and len(column) > 2 and distinct == len(column) and _counts(column):
         return Guess("ignore", "it counts the rows")
     return Guess("number", "numbers")
+
+
+def _numbered_label(values: list[float], whole: bool) -> Guess:
+    """Numbers in a column named as a class: amounts where they are not whole, or most differ and lie far apart."""
+    different = set(values)
+    if not whole:
+        if len(different) > _FEW or len(values) < 5 * len(different):
+            return Guess("number", "numbers that are not whole")
+        return Guess("category", f"its name; {len(different)} numbers that come back", "number")
+    if len(values) < 50 or 2 * len(different) <= len(values) or _dense(different, 4):
+        return Guess("category", f"its name; {len(different)} different whole numbers stand for classes")
+    return Guess(
+        "number", f"{len(different)} of {len(values)} whole numbers differ, and they lie far apart", "category"
+    )
+
+
+def _numbered_target(name: str, values: list[float]) -> Guess:
+    """Whole numbers in a column named as what is to be predicted: classes where there are few that come back."""
+    different = set(values)
+    neutral = names.tidy(name) in names.EITHER
+    if len(different) == 2 and _dense(different, 2) and max(different) <= 2 and len(values) > 4:
+        return Guess("category", "two different whole numbers", None if neutral else "number")
+    few = 2 < len(different) <= _FEW and _dense(different, 1) and len(values) >= 5 * len(different)
+    if neutral and few:
+        return Guess("category", f"{len(different)} whole numbers that come back", "number")
+    return Guess("number", "its name")
+
+
+def _dense(values: set[float], times: int) -> bool:
+    return max(values) - min(values) < times * len(values)
+
+
+def quoted(name: str) -> str:
+    """A column's name as a flag takes it."""
+    return f"'{name}'" if " " in name else name
 
 
 def _counts(column: pa.ChunkedArray) -> bool:
@@ -177,6 +214,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return _number(name, column, sample, written.style)
     if _are_pictures(table, name, sample):
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
+    if all(one in ("true", "false") for one in map(cells.label, sample)):
+        return Guess("category", "true or false")
     if all(map(_is_turns, sample)):
         return Guess("messages", "lists of turns, written as JSON")
     authored = (*names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN, *names.REJECTED)
@@ -185,6 +224,9 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):
         return Guess("labels", "its name, and labels divided by | or ;")
+    mark = cells.separator(sample)
+    if mark.sure and not several:
+        return Guess("labels", f"labels divided by {mark.mark!r}, which come back in other cells")
     if names.named(name, names.LABEL):
         return Guess("category", "its name")
     if names.named(name, names.LABELS):
@@ -207,12 +249,20 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
 
 
 def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:
-    share = sum(map(_looks_like_picture, sample)) / len(sample)
+    tidied = [cells.paths(value)[-1] for value in sample if not cells.is_blank(value, cells.BLANKS)]
+    share = sum(map(_looks_like_picture, tidied)) / max(len(tidied), 1)
     if not names.named(name, names.PICTURE):
         return share >= 0.9
-    if share >= 0.5:
+    if share >= 0.5 or any(len(value) < 300 and _is_file(table, value) for value in sample[:20]):
         return True
-    return all(_PATH.fullmatch(value) and len(value) < 300 for value in sample)
+    return all(_PATH.fullmatch(value) and len(value) < 300 for value in tidied)
+
+
+def _is_file(table: Table, value: str) -> bool:
+    try:
+        return picture_path(value, table.root).is_file()
+    except PictureError:
+        return False
 
 
 def _looks_like_picture(value: str) -> bool:

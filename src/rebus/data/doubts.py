@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rebus.data import names
-from rebus.data.column_kind import Guess
+from rebus.data.column_kind import Guess, quoted
 from rebus.data.table import Table
 from rebus.errors import DataError
 from rebus.recipe import Kind, TaskSettings
@@ -25,7 +25,7 @@ def doubts_of(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSe
     read = {column for task in tasks for column in task.columns.values()}
     told = [
         f"column '{name}' is taken as {guess.kind} ({guess.why}), and is nearly {guess.alternative}: "
-        f"{_shown(table, name)}; otherwise: --kind {name}={guess.alternative}"
+        f"{_shown(table, name)}; otherwise: --kind {quoted(name)}={guess.alternative}"
         for name, guess in guesses.items()
         if guess.alternative is not None and (name in read or guess.alternative != "ignore")
     ]

@@ -11,12 +11,12 @@ from functools import partial
 from typing import get_args
 
 from rebus.data.cells import labels as split_labels
-from rebus.data.column_kind import Guess, guess_kind
+from rebus.data.column_kind import Guess, guess_kind, quoted
 from rebus.data.doubts import doubts_of, refusal_of
 from rebus.data.roles import guess_tasks
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
-from rebus.recipe import Kind, TaskSettings
+from rebus.recipe import Data, Kind, TaskSettings
 
 __all__ = ["Inference", "infer", "infer_kinds", "infer_tasks", "split_labels"]
 
@@ -55,7 +55,7 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     kinds = {name: guess.kind for name, guess in guesses.items()}
     found = guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
     notes = [
-        f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {_quoted(name)}=KIND"
+        f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {quoted(name)}=KIND"
         for name, guess in guesses.items()
         if guess.kind != "ignore"
     ]
@@ -72,6 +72,12 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     refusal = None if tasks else refusal_of(table, kinds, settings)
     warnings = doubts_of(table, guesses, settings)
     return Inference(kinds, [] if refusal is not None else settings, notes, warnings, refusal)
+
+
+def kinds_told(data: Data) -> dict[str, Kind]:
+    """Column: kind, where the recipe says it: outright, or by how its labels or numbers are written."""
+    labels: dict[str, Kind] = {column: "labels" for column, mark in data.separators.items() if mark}
+    return {**labels, **dict.fromkeys(data.numbers, "number"), **data.kinds}
 
 
 def infer_kinds(table: Table, overrides: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
@@ -114,7 +120,3 @@ def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
         else guess_kind(table, name)
         for name in table.columns
     }
-
-
-def _quoted(name: str) -> str:
-    return f"'{name}'" if " " in name else name

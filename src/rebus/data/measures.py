@@ -70,9 +70,8 @@ def label_figures(labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def number_figures(values: Sequence[Any]) -> dict[str, Any]:
+def number_figures(numbers: Sequence[float | None]) -> dict[str, Any]:
     """Minimum, median, maximum, mean, and how many are not finite numbers."""
-    numbers = [cells.number(value) for value in values if value is not None]
     finite = np.array([one for one in numbers if one is not None and math.isfinite(one)])
     told: dict[str, Any] = {"not_finite": len(numbers) - len(finite)}
     if len(finite):

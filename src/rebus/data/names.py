@@ -80,6 +80,7 @@ LABEL = (
 )
 LABELS = ("labels", "tags", "classes", "categories", "topics", "genres", "多标签", "标签")
 TARGET = ("target", "score", "price", "y", "value", "rating", "分数", "得分", "评分", "价格", "目标")
+EITHER = ("target", "y", "目标")  # names of what is to be predicted, be it a class or an amount
 MESSAGES = ("messages", "conversations", "conversation", "dialogue", "dialog", "turns", "对话", "会话", "消息")
 INSTRUCTION = ("instruction", "instructions", "prompt", "指令", "提示", "提示词")
 INPUT = ("input", "inputs", "context", "passage", "输入", "上下文", "背景")

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from rebus.data import cells
 from rebus.data.lists import parse_list
 from rebus.errors import PictureError
 
@@ -141,9 +142,9 @@ def picture_path(value: str, root: str | Path, where: str = "") -> Path:
         )
     if "\0" in value:
         raise PictureError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
-    path = Path(value)
-    if not path.is_absolute():
-        path = _below(value, Path(root), where)
+    path = _placed(value, Path(root), where)
+    if not os.path.exists(path):
+        path = _respelt(value, Path(root), where) or path
     inside = os.environ.get(INSIDE, "")
     followed = (path.parent, path) if os.path.islink(path) else (path.parent,)  # one folder holds many pictures
     if inside and not all(_within(str(one), str(root), inside) for one in followed):
@@ -208,10 +209,23 @@ def shown(text: str | bytes) -> str:
     return words if len(words) <= 80 else words[:77] + "..."
 
 
+def _placed(value: str, root: Path, where: str) -> Path:
+    path = Path(value)
+    return path if path.is_absolute() else _below(value, root, where)
+
+
+def _respelt(value: str, root: Path, where: str) -> Path | None:
+    """The file that another spelling of a path names; a path that is relative stays so in every spelling."""
+    for spelling in cells.paths(value):
+        if Path(spelling).is_absolute() == Path(value).is_absolute():
+            path = _placed(spelling, root, where)
+            if path.is_file():
+                return path
+    return None
+
+
 def _below(value: str, root: Path, where: str) -> Path:
     inner = os.path.normpath(value)
-    if "\\" in value and not (root / inner).exists():
-        inner = os.path.normpath(value.replace("\\", "/"))  # a table written on Windows
     if inner == ".." or inner.startswith(("../", "..\\")):
         raise PictureError(
             where,

@@ -11,10 +11,11 @@ from typing import Any
 
 from rebus.data import cells
 from rebus.data.lists import parse_list
-from rebus.data.table import Column
-from rebus.recipe import TaskSettings
+from rebus.data.table import Column, Table
+from rebus.recipe import Data, TaskSettings
 
 _LISTS = frozenset(("boxes", "choices"))
+_DATA = frozenset(("label", "labels", "picture", "boxes", "start", "type"))
 _SEVERAL = frozenset(("caption", "answer", "text", "wrong"))  # roles of which a cell may hold several texts
 _ANSWERED = frozenset(("caption", "answer", "retrieve", "match", "extract"))  # tasks that take them
 _KEPT = frozenset(("tokens", "tags", "messages"))  # read by their own modules
@@ -43,12 +44,46 @@ def reader_of(task: TaskSettings, role: str) -> Callable[[Any], Any]:
         return partial(_labels, separator=task.separator, words=cells.blank_words(True, task.blanks))
     if role == "label":
         return partial(_label, words=cells.blank_words(True, task.blanks))
-    if (task.name, role) in (("regress", "target"), ("similar", "score")):
-        style, words = task.numbers or "point", cells.blank_words(True, task.blanks)
-        return partial(_number, style=style, words=words)
-    data = role in ("picture", "boxes", "start", "type") or (task.name, role) == ("choose", "answer")
-    read = partial(_filled, words=cells.blank_words(data, task.blanks))
+    words = cells.blank_words(is_data(task, role), task.blanks)
+    if is_number(task, role):
+        return partial(_number, style=task.numbers or "point", words=words)
+    read = partial(_filled, words=words)
     return partial(_list, read=read) if role in _LISTS else read
+
+
+def is_number(task: TaskSettings, role: str) -> bool:
+    """Whether a role's cells are numbers."""
+    return (task.name, role) in (("regress", "target"), ("similar", "score"))
+
+
+def is_data(task: TaskSettings, role: str) -> bool:
+    """Whether a role's cells are labels, numbers or paths rather than texts; see ``cells.blank_words``."""
+    return role in _DATA or is_number(task, role) or (task.name, role) == ("choose", "answer")
+
+
+def settled(tasks: Sequence[TaskSettings], table: Table, data: Data) -> list[TaskSettings]:
+    """Tasks with what ``data`` says, or the cells show, of blanks, numbers and separators filled in.
+
+    A Run keeps them, so that other tables are read as the training table was.
+    """
+    return [_settled(task, table, data) for task in tasks]
+
+
+def _settled(task: TaskSettings, table: Table, data: Data) -> TaskSettings:
+    task = task.model_copy(deep=True)
+    if task.blanks is None and data.blanks is not None:
+        task.blanks = list(data.blanks)
+    words = cells.blank_words(True, task.blanks)
+    for role, column in task.columns.items():
+        if column not in table.columns or not (is_number(task, role) or role == "labels"):
+            continue
+        known = [value for value in table.column(column) if not cells.is_blank(value, words)]
+        texts = [value for value in known if isinstance(value, str)]
+        if role == "labels" and task.separator is None:
+            task.separator = data.separators.get(column, cells.found_separator(texts))
+        elif is_number(task, role) and task.numbers is None:
+            task.numbers = data.numbers.get(column) or cells.numbers(texts, words=words).style
+    return task
 
 
 class Read(Sequence[Any]):

@@ -9,8 +9,9 @@ from pathlib import Path
 from rebus import recipe as settings
 from rebus.data import jpeg
 from rebus.data.check import CheckReport, check_table
-from rebus.data.kinds import Inference, infer
+from rebus.data.kinds import Inference, infer, kinds_told
 from rebus.data.readers import read_table
+from rebus.data.role_cells import settled
 from rebus.data.splits import assign_splits
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
@@ -129,13 +130,13 @@ def check_data(recipe: settings.Recipe) -> Checked:
     for entry in recipe.tasks:
         TASKS.get(entry.name)  # a misspelt name is refused first; a plug-in declares its columns
     table = read_table(recipe.data)
-    inference = infer(table, recipe.data.kinds, [task.name for task in recipe.tasks])
+    inference = infer(table, kinds_told(recipe.data), [task.name for task in recipe.tasks])
     recipe = recipe.model_copy(deep=True)
     recipe.data.path = str(Path(recipe.data.path).resolve())
     recipe.data.kinds = dict(inference.kinds)
     refusal = None
     try:
-        recipe.tasks = filled(recipe.tasks, inference)
+        recipe.tasks = settled(filled(recipe.tasks, inference), table, recipe.data)
     except DataError as error:
         refusal = error
     pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
