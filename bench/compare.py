@@ -33,6 +33,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))  # run as a file
 
 import rebus
+from rebus.jsonl import json_lines
 
 FEWEST = 12  # rows of a class
 END = re.compile(r"[.,;:!?()]| (?:of|in|on|with|at|from|for|to|and|or|that|which|by|is|are) ")
@@ -116,7 +117,7 @@ def scenes(cache: Path, train: int, test: int) -> tuple[Path, str, dict[str, Any
 
     folder = write_scenes(cache / f"scenes-{train}-{test}", train=train, test_scenes=test, size=64)
     names = ("question", "answer", "type", "split")
-    rows = [json.loads(line) for line in (folder / "answer.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for _, line in json_lines((folder / "answer.jsonl").read_text(encoding="utf-8"))]
     rows = [
         {"picture": str(folder / row["picture"]), **{name: row[name] for name in names}}
         for row in rows

@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from rebus.jsonl import json_lines
+
 A_SHARD = 10_000
 
 
@@ -182,7 +184,7 @@ def train(args: argparse.Namespace) -> None:
         begun = time.perf_counter()
         run = learn(made, Path(out) / "run", tell=lambda _: None, quiet=True, evaluate=False)
         print(f"all: {time.perf_counter() - begun:.1f} s, {memory():.0f} MiB")
-        lines = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+        lines = [json.loads(line) for _, line in json_lines((run.folder / "metrics.jsonl").read_text())]
     rates = sorted(line["examples_per_second"] for line in lines if "examples_per_second" in line)
     rate = rates[len(rates) // 2] if rates else float("nan")
     steady = waited[max(5, len(waited) // 10) :]

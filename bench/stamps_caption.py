@@ -31,6 +31,7 @@ from generate import smollm_file
 from real import stamps_table
 
 import rebus
+from rebus.jsonl import json_lines
 
 COLUMNS = {"en": "caption", "zh": "caption_zh"}
 
@@ -52,7 +53,7 @@ def split_of(picture: str) -> str:
 
 def table_of(language: str, cache: Path, most: int | None) -> Path:
     """Pictures with captions in one language."""
-    rows = [json.loads(line) for line in stamps_table(cache).read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for _, line in json_lines(stamps_table(cache).read_text(encoding="utf-8"))]
     kept = [row for row in rows if row[COLUMNS[language]]]
     if most is not None:
         kept = kept[:: max(1, len(kept) // most)][:most]

@@ -21,6 +21,8 @@ from typing import Any
 
 from texts_fetch import unpacked
 
+from rebus.jsonl import json_lines
+
 Row = dict[str, Any]
 NEUTRAL = 0.5  # English sentiment: means of people's ratings (-4 to 4) nearer to 0 than this are left out
 _SIGNS = re.compile(r"[\W_]+")
@@ -50,7 +52,7 @@ def table(cache: Path, name: str) -> Path:
 
 
 def read(path: Path) -> list[Row]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for _, line in json_lines(path.read_text(encoding="utf-8"))]
 
 
 def sentiment_en(cache: Path) -> Iterator[Row]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from rebus.explain import Explanation, explain
 from rebus.explain.draw import overlay, word_sheet, write_png
+from rebus.jsonl import json_lines
 from rebus.run.predictor import Predictor
 
 COLOURS = 96  # of a picture's palette: small files
@@ -22,7 +23,7 @@ COLOURS = 96  # of a picture's palette: small files
 
 def rows_of(table: Path) -> list[dict[str, Any]]:
     """The test rows."""
-    rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for _, line in json_lines(table.read_text(encoding="utf-8"))]
     return [row | {"picture": str(table.parent / row["picture"])} for row in rows if row["split"] == "test"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -121,7 +122,7 @@ def say(text: str, style: str = "", err: bool = False) -> None:
     if screen.is_terminal:
         screen.print(Text(text, style=style))
     else:
-        typer.echo(text, err=err)
+        print(text, file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def show_table(headings: list[str], rows: list[list[str]]) -> None:
@@ -129,7 +130,7 @@ def show_table(headings: list[str], rows: list[list[str]]) -> None:
     screen = console()
     if not screen.is_terminal:
         for row in rows:
-            typer.echo("\t".join(row))
+            print("\t".join(row))
         return
     table = Table(*headings, box=None, header_style="bold", pad_edge=False)
     for row in rows:

@@ -32,6 +32,7 @@ from typing import Any
 
 from rebus import atomic
 from rebus.errors import RunError
+from rebus.jsonl import json_lines
 from rebus.notebook import html_table
 from rebus.recipe import Recipe, load_recipe
 from rebus.run.digests import FILE as DIGESTS
@@ -201,13 +202,13 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = [line for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        lines = list(json_lines(path.read_text(encoding="utf-8", errors="replace")))
         found: list[dict[str, Any]] = []
-        for number, line in enumerate(lines, 1):
+        for number, line in lines:
             try:
                 found.append(dict(json.loads(line)))
             except (ValueError, TypeError) as error:
-                if number == len(lines):
+                if number == lines[-1][0]:
                     break
                 do = "restore the file, or remove that line"
                 raise RunError(f"{path}, line {number}", "a JSON object", f"'{line[:60]}'", do) from error

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from rebus.jsonl import json_lines
 from rebus.report import labels
 from rebus.studio import jobs
 from rebus.studio.curves import curve
@@ -56,10 +57,10 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that are whole."""
     found = []
     try:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return []
-    for line in lines:
+    for _, line in json_lines(text):
         try:
             one = json.loads(line)
         except json.JSONDecodeError:  # the line that is being written

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from rebus import atomic
 from rebus.errors import RecipeError
+from rebus.jsonl import json_lines
 from rebus.training.batches import AHEAD
 from rebus.training.lines import append_line
 
@@ -357,7 +358,7 @@ def _read(path: Path, repair: bool) -> list[Line]:
 
 def _whole_lines(path: Path) -> list[Line]:
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for _, text in json_lines(path.read_text(encoding="utf-8")):
         try:
             found.append(Line(**json.loads(text)))
         except (ValueError, TypeError):

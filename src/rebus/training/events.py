@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
+from rebus.jsonl import json_lines
 from rebus.training.lines import append_line
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Events:
 
     def _cut(self, step: int) -> None:
         kept = []
-        for text in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for _, text in json_lines(self.path.read_text(encoding="utf-8", errors="replace")):
             try:
                 if json.loads(text)["step"] <= step:
                     kept.append(text)
@@ -86,7 +87,7 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
     path = folder / "metrics.jsonl"
     found = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for _, text in json_lines(path.read_text(encoding="utf-8")) if path.exists() else ():
         try:
             found.append(json.loads(text))
         except ValueError:

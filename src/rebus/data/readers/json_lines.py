@@ -15,6 +15,7 @@ from rebus.data.readers.source import Source
 from rebus.data.readers.squad import as_questions, is_squad
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
+from rebus.jsonl import json_lines
 
 _LISTS = ("data", "rows", "examples")
 
@@ -29,10 +30,7 @@ def read_json_lines(source: Source) -> Table:
     rows: list[dict[str, Any]] = []
     numbers: list[int] = []
     skipped: list[DataError] = []
-    for number, line in enumerate(source.read_text().split("\n"), start=1):
-        line = line.strip()
-        if not line:
-            continue
+    for number, line in json_lines(source.read_text()):
         try:
             row = decode(line)
             if not isinstance(row, dict):

@@ -86,11 +86,11 @@ def _header(source: Source, rows: list[Row], word: str) -> int:
         line, fields = rows[place]
         below = rows[place + 1]
         if len(fields) != usual or len(below[1]) == usual == 2:
-            shown = [" | ".join(one)[:60] for one in (fields, below[1])]
+            both = [" | ".join(one)[:60] for one in (fields, below[1])]
             raise DataError(
                 f"{source.name}, {word} {line}",
                 f"names of {usual} columns",
-                f"one ('{shown[0]}'), above '{shown[1]}'",
+                f"one ('{both[0]}'), above '{both[1]}'",
                 f"{_SETTING}: {line} if it is this one, {below[0]} if this one is a title",
             )
     return place
