@@ -33,6 +33,7 @@ from rebus.report.checked import check_maps
 from rebus.report.compose import keep_ablation, write_outputs
 from rebus.report.flow import Flow, write_flow
 from rebus.report.flow import flow as follow
+from rebus.report.summary import summary_lines
 from rebus.run.contrast import summed_loss
 from rebus.run.digests import Verification, verify_files
 from rebus.run.elsewhere import name_towers
@@ -90,18 +91,22 @@ def train(
     """
     folder = Path(out) if out is not None else _new_folder(data)
     run = Run(folder)
-    with _written(run):
+    tell = _teller(quiet)
+    with _written(run, tell):
         path = _kept(data, folder)
         made = make_recipe(
             path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
         )
-        learn(made, folder, tell=_teller(quiet), quiet=quiet)
+        learn(made, folder, tell=tell, quiet=quiet)
     return run
 
 
 @contextmanager
-def _written(run: Run) -> Iterator[None]:
-    """Within this context a Run is trained; what it lacks afterwards is written: report, card, digests."""
+def _written(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
+    """Within this context a Run is trained; what it lacks afterwards is written: report, card, digests.
+
+    Its figures and where the time went are said then.
+    """
     if not parallel.is_first():
         yield
         return
@@ -110,7 +115,10 @@ def _written(run: Run) -> Iterator[None]:
         yield
         if run.saved and run.evaluated:
             if not reported:
+                start = time.monotonic()
                 write_outputs(run)
+                for line in summary_lines(run.evaluation, report=time.monotonic() - start):
+                    tell(line)
             run.close()
 
 
@@ -131,12 +139,12 @@ def resume(
     folder = Run.begun(run)
     if folder.closed:
         return folder
-    with _written(folder):
+    tell = _teller(quiet)
+    with _written(folder, tell):
         settings = folder.recipe
         if data is not None:
             settings.data.path = str(Path(data).resolve())
         if not (folder.saved and folder.evaluated):
-            tell = _teller(quiet)
             learn(settings, folder.folder, resume=True, tell=tell, quiet=quiet, accept_changes=accept_changes)
     return folder
 

@@ -16,10 +16,20 @@ from rebus import api
 from rebus.data.messages import Message
 from rebus.errors import DataError
 from rebus.recipe import TaskSettings
+from rebus.report.sentences import knows
 from rebus.run.folder import Run
 from rebus.run.learn import assemble
-from rebus.run.watch import LossWatch, labelled, remarks_of, shuffled_pictures, variety
-from rebus.tasks import TASKS, layout
+from rebus.run.machine import starvation
+from rebus.run.watch import (
+    LossWatch,
+    constant_answer,
+    labelled,
+    overfitting,
+    remarks_of,
+    shuffled_pictures,
+    variety,
+)
+from rebus.tasks import TASKS, Prediction, layout
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLOURS |= {"black": (10, 10, 10), "yellow": (240, 220, 30)}
@@ -235,3 +245,68 @@ def test_label_smoothing_counts_in_tasks_that_write(table: Path) -> None:
         losses.append(float(made.tasks["answer"].loss(sure, part)))
     assert losses[0] == pytest.approx(0, abs=1e-4)
     assert losses[1] == pytest.approx(0.2 * 40 * (1 - 1 / made.codec.tokenizer.vocab_size), rel=0.01)
+
+
+def told_of(name: str, column: str, truths: list[Any], answers: list[Any]) -> str | None:
+    role = {"classify": "label", "regress": "target", "tag": "labels", "answer": "answer"}[name]
+    columns = {"picture": "picture", "question": "question"} if name == "answer" else {"text": "text"}
+    task = TASKS.get(name)(TaskSettings(name=name, columns={**columns, role: column}))
+    values = task.values({**{one: [""] * len(truths) for one in columns.values()}, column: truths})
+    return constant_answer(task, values, range(len(truths)), [Prediction(one) for one in answers])
+
+
+def test_a_model_that_says_the_majority_class_to_all_is_told_of() -> None:
+    truths = ["good"] * 60 + ["bad"] * 40
+    told = told_of("classify", "mood", truths, ["good"] * 100)
+    assert told == (
+        "task classify: the model says 'good' to all 100 rows, which is true of 60% of them: it tells nothing apart"
+    )
+    assert "to 99 of 100 rows" in str(told_of("classify", "mood", truths, ["good"] * 99 + ["bad"]))
+    assert told_of("classify", "mood", truths, ["good"] * 90 + ["bad"] * 10) is None
+    assert told_of("classify", "mood", ["good"] * 99 + ["bad"], ["good"] * 100) is None, "it could hardly say more"
+
+
+def test_other_tasks_that_tell_nothing_apart_are_told_of() -> None:
+    assert "says 'yes' to all" in str(told_of("answer", "answer", ["yes", "no"] * 10, ["yes"] * 20))
+    assert "says 'a, b' to all" in str(told_of("tag", "labels", ["a|b", "c"] * 10, [["b", "a"]] * 20))
+    numbers = [float(n) for n in range(20)]
+    told = told_of("regress", "price", numbers, [9.5 + n / 1000 for n in range(20)])
+    assert "nearly the same number, 9.509, to all 20 rows, whose true numbers go from 0 to 19" in str(told)
+    assert told_of("regress", "price", numbers, numbers) is None
+
+
+def course(losses: list[float], figures: dict[str, list[float]]) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+    for number, loss in enumerate(losses, 1):
+        lines += [{"kind": "train", "step": 100 * number - 50 + more, "loss": loss} for more in (0, 10, 20, 30, 40)]
+        metrics = {f"classify/{name}": values[number - 1] for name, values in figures.items()}
+        lines.append({"kind": "valid", "step": 100 * number, "metrics": metrics})
+    return lines
+
+
+def test_overfitting_is_told_of() -> None:
+    falling = [0.7, 0.4, 0.2, 0.1]
+    told = overfitting(course(falling, {"accuracy": [0.6, 0.62, 0.62, 0.62], "ece": [0.085, 0.15, 0.3, 0.37]}))
+    assert told is not None
+    assert told[0] == "overfitting"
+    assert "classify/ece on the validation rows rose from 0.085 (step 100) to 0.370 (step 400)" in told[1]
+    assert "training loss fell from 0.700 to 0.100" in told[1]
+    assert knows(told[1])
+    assert overfitting(course(falling, {"rmse": [3.0, 2.0, 2.1, 2.4]})) is not None
+
+
+def test_what_is_no_overfitting() -> None:
+    falling, level = [0.7, 0.4, 0.2, 0.1], [0.7, 0.69, 0.7, 0.69]
+    assert overfitting(course(falling, {"ece": [0.3, 0.2, 0.1, 0.11], "accuracy": [0.5, 0.6, 0.7, 0.6]})) is None
+    assert overfitting(course(level, {"ece": [0.085, 0.15, 0.3, 0.37]})) is None
+    assert overfitting(course(falling[:2], {"ece": [0.085, 0.37]})) is None
+
+
+def test_a_starved_training_is_told_of() -> None:
+    told = starvation({"cores_used": 0.3, "metered": 60.0, "machine": {}})
+    assert told is not None
+    assert "0.30 of a processor core" in told
+    assert knows(told)
+    assert starvation({"cores_used": 0.95, "metered": 60.0, "machine": {}}) is None
+    assert starvation({"cores_used": 0.3, "metered": 60.0, "machine": {"gpu": "one"}}) is None
+    assert starvation({"cores_used": 0.3, "metered": 3.0, "machine": {}}) is None, "starting takes as long"

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rebus.report.contents import Table
+from rebus.report.sentences import sentence
+from rebus.run.machine import starvation
 
 SAID: dict[str, dict[str, str]] = {
     "en": {
@@ -83,10 +85,12 @@ def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
 
 
 def remark_lines(evaluation: Mapping[str, Any], lang: str) -> list[str]:
-    """What was said of the run while it trained, as sentences."""
+    """What was said of the run while it trained and when it was judged, as sentences."""
     said = SAID[lang]
-    return [
-        said["passed" if one.get("passed") else "still"].format(text=one["text"], step=one["step"])
+    starved = starvation(evaluation.get("training", {}))
+    notes = [*evaluation.get("notes", []), *([starved] if starved else [])]
+    return [sentence(str(note), lang) for note in notes] + [
+        said["passed" if one.get("passed") else "still"].format(text=sentence(one["text"], lang), step=one["step"])
         for one in evaluation.get("remarks", [])
     ]
 

@@ -14,7 +14,7 @@ from rebus.errors import RunError
 from rebus.report.contents import Plot, ReportData, Result, Table
 from rebus.report.labels import figure
 from rebus.report.plots import plot_curves
-from rebus.report.sections.about import settled
+from rebus.report.sections.about import kept_weights, settled
 from rebus.report.sections.charts import SAID as CHARTS
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
@@ -142,6 +142,7 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
                 f"{rows} x {block}",
             ),
             (said["skipped"], str(len(trained["skipped_steps"]))),
+            *kept_weights(subject),
         ],
         data=[
             *_paired(

@@ -63,7 +63,32 @@ _SAYS: tuple[tuple[str, str], ...] = (
         r"column '(.+)': all (\d+) headers were read, (\d+) pictures were decoded \(a sample\): .*",
         r"列“\1”：读了全部 \2 个文件头，解码了 \3 张图片（抽样）：其余图片是否损坏、是否近似重复不得而知",
     ),
+    # rebus.run.machine
+    (
+        r"the machine gave this training (\S+) of a processor core on average: .*",
+        r"训练平均只用到 \1 个处理器核：其他任务或处理器时间的限制使它变慢；若限定了时间，它学到的就比本来能学到的少",
+    ),
     # rebus.run.watch
+    (
+        r"task (\S+): the model says nearly the same number, (\S+), to all (\d+) rows, whose true numbers go "
+        r"from (\S+) to (\S+): it tells nothing apart",
+        r"任务 \1：模型对全部 \3 行都给出几乎相同的数（\2），而真实值从 \4 到 \5：它什么也没有区分",
+    ),
+    (
+        r"task (\S+): the model says '(.*)' to all (\d+) rows, which is true of (\S+) of them: it tells nothing apart",
+        r"任务 \1：模型对全部 \3 行都回答“\2”，其中只有 \4 是对的：它什么也没有区分",
+    ),
+    (
+        r"task (\S+): the model says '(.*)' to (\d+) of (\d+) rows, which is true of (\S+) of them: "
+        r"it tells nothing apart",
+        r"任务 \1：模型对 \4 行中的 \3 行都回答“\2”，而它只对其中 \5 的行成立：它什么也没有区分",
+    ),
+    (
+        r"overfitting: (\S+) on the validation rows rose from (\S+) \(step (\d+)\) to (\S+) \(step (\d+)\) while the "
+        r"training loss fell from (\S+) to (\S+): .*",
+        r"过拟合：验证行上的 \1 从 \2（第 \3 步）升到 \4（第 \5 步），而训练损失从 \6 降到 \7：请减少训练时间、"
+        r"增加数据，或加大 dropout 或数据增强",
+    ),
     (
         r"task (\S+): the tokens that are learned are the same for all (\d+) texts of a batch, .*",
         r"任务 \1：一批 \2 个文本要学的词元完全相同，而答案却不同：对话模板似乎漏掉了答案；"
@@ -195,7 +220,11 @@ _NAIVE = {
     "token frequencies": "词元频率",
     "words in common (TF-IDF)": "共同的词（TF-IDF）",
 }
-_ENDS = {"finished": ("finished", "已完成"), "early": ("stopped early: no more gain", "提前停止：不再提升")}
+_ENDS = {
+    "finished": ("all of them", "全部完成"),
+    "time": ("the time limit was reached", "到达时限"),
+    "early": ("stopped early: no more gain", "提前停止：不再提升"),
+}
 _MARK = re.compile(r"\{(kind|part|list):([^{}]*)\}")
 
 

@@ -29,6 +29,7 @@ from rebus.run.nearest import NAME as NEAREST
 from rebus.run.nearest import applies, nearest_captions
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
+from rebus.run.watch import constant_answer
 from rebus.run.zero_shot import settings_for, untrained_task
 from rebus.tasks import Lm, Match, Mlm, Prediction, Task, TaskScore
 from rebus.tasks.base import Values
@@ -348,6 +349,8 @@ def judge(
     told = source.predict(predictor, usable)
     found.rows[task.name] = len(usable)
     found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)
+    if (constant := constant_answer(task, values, usable, told)) is not None:
+        found.notes.append(constant)
     if task.predicts and (apart := group_figures(predictor.recipe, task, values, usable, told, table)):
         found.groups[task.name] = apart
     if memory is not None and training and applies(task, predictor):

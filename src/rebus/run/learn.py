@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rebus import atomic, recipe
 from rebus.data.duplicates import column_digests
 from rebus.data.jpeg import decoder
 from rebus.data.picture_survey import picture_digest
-from rebus.errors import RunError
+from rebus.errors import RebusError, RunError
 from rebus.models.vlm import VisionLanguageModel
 from rebus.run.build import build_model, load_model, make_codec, save_codec, save_model, saved_codec
 from rebus.run.contrast import cached_plan, check_batches, summed_loss
@@ -28,14 +29,14 @@ from rebus.run.evaluate import Evaluation, Rows, judge, store_for
 from rebus.run.fingerprint import fingerprint_of, read_fingerprint, refuse_data, refuse_recipe, write_fingerprint
 from rebus.run.folder import Run
 from rebus.run.frozen import frozen_features
-from rebus.run.machine import Meter, machine_facts
+from rebus.run.machine import Meter, machine_facts, starvation
 from rebus.run.pictures import PictureWatch
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import Prepared, Tell, prepare
 from rebus.run.pretrain import Pretraining, assemble_corpus, goes_by_corpus
 from rebus.run.stages import Gains, Staging, begin_tuning
 from rebus.run.start import base_codec, settle_base, start_from
-from rebus.run.watch import AnswerWatch, LossWatch, Watchers, remarks_of, watches
+from rebus.run.watch import AnswerWatch, LossWatch, Watchers, overfitting, remarks_of, watches
 from rebus.run.words import start_words
 from rebus.run.workers import FeedPool
 from rebus.tasks import Codec, Pictures, Task
@@ -46,8 +47,11 @@ from rebus.training.checkpoint import newest_whole
 from rebus.training.events import read_metrics
 from rebus.training.loop import FitResult, Plan, fit
 from rebus.training.probe import native_precision
+from rebus.training.progress import clock_time
 
 SOME = 256  # training rows that watchers look at
+LEAST = 60.0  # seconds that predicting the held-out rows may take, whatever the time limit
+TRIED = 32  # rows whose prediction says how long all will take
 _NOT_CELLS = ("ignore", "picture")  # kinds whose cells decide nothing: a picture counts by its content
 
 
@@ -117,17 +121,46 @@ class Assembled:
             "split of the rows": dealt,
         }
 
-    def judge(self) -> tuple[Evaluation, dict[str, Any]]:
-        """Figures on the held-out rows; and what else the report says of the run."""
+    def judge(self, tell: Tell) -> tuple[Evaluation, dict[str, Any]]:
+        """Figures on the held-out rows; and what else the report says of the run.
+
+        With a time limit the rows are so many as can be predicted in a quarter of it, or in ``LEAST`` seconds.
+        """
         prepared, found = self.prepared, Evaluation()
         split = "test" if prepared.rows("test") else "valid"
+        limit, left_out = self.recipe.train.time_limit, {}
+        predicting = [task for task in prepared.tasks.values() if task.predicts]
         for task in prepared.tasks.values():
             rows, known = self.rows_of(task), prepared.values[task.name]
-            training = prepared.rows("train", task)
-            judge(found, self.predictor, rows, prepared.rows(split), known, training, prepared.table, memory=rows)
+            training, chosen = prepared.rows("train", task), prepared.rows(split)
+            if limit is not None and task in predicting:
+                of = [row for row in chosen if task.judgeable(known, row)]
+                seconds = max(15 * limit, LEAST) / len(predicting)
+                chosen = self.rows_in(rows, of, seconds, tell)
+                if len(chosen) < len(of):
+                    left_out[task.name] = len(of)
+            judge(found, self.predictor, rows, chosen, known, training, prepared.table, memory=rows)
         counts = {name: prepared.splits.count(name) for name in dict.fromkeys(prepared.splits)}
-        facts = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.picture_column is not None else {}
+        facts: dict[str, Any] = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.picture_column is not None else {}
+        if left_out:
+            facts["judged_of"] = left_out
         return found, {"rows": counts, "judged_on": split, **facts}
+
+    def rows_in(self, source: Rows, rows: list[int], seconds: float, tell: Tell) -> list[int]:
+        """Those of ``rows`` that can be predicted in so many seconds: all of them, or a sample."""
+        tried = spread(rows, TRIED)
+        start = time.monotonic()
+        with suppress(RebusError):  # said where the rows are judged
+            source.predict(self.predictor, tried)
+        per_row = (time.monotonic() - start) / max(len(tried), 1)
+        fitting = max(int(seconds / max(per_row, 1e-9)), TRIED)
+        chosen, name = sorted(spread(rows, fitting)), f"task {source.task.name}"
+        about = clock_time(per_row * len(chosen))
+        if len(chosen) < len(rows):
+            tell(f"{name}: evaluating on {len(chosen):,} of {len(rows):,} held-out rows, a sample: about {about}")
+        elif per_row * len(chosen) > 5:
+            tell(f"{name}: evaluating on {len(chosen):,} held-out rows: about {about}")
+        return chosen
 
     def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
         """What the loop needs to know, as plain callables."""
@@ -225,6 +258,8 @@ class Assembled:
         now = self.answers.look() if self.answers is not None else []
         if self.staging is not None:
             now += self.staging.unreached()
+        if (remark := overfitting(records)) is not None:
+            now.append(remark)
         for _, text in now:
             tell(text)
         remarks = remarks_of(records, now, self.answers is not None, step)
@@ -412,7 +447,8 @@ def _learn(
         if first and result.stopped_because != "interrupted":
             save_model(folder, ready.model, ready.recipe, ready.tasks, ready.codec)
     if first and result.stopped_because != "interrupted":
-        finish(run, ready, result, time.time() - started, evaluate, tell, used)
+        reading = time.time() - started - result.session
+        finish(run, ready, result, (started, reading), evaluate, tell, used)
 
 
 def _compare_earlier(run: Run, ready: Ready, tell: Tell) -> None:
@@ -484,18 +520,39 @@ def finish(
     run: Run,
     ready: Ready,
     result: FitResult,
-    seconds: float,
+    times: tuple[float, float],
     evaluate: bool,
     tell: Tell,
     used: Mapping[str, Any] | None = None,
 ) -> None:
-    """Measure the saved model on what was held out; ``used`` is what a Meter read of the training."""
-    found, facts = ready.judge() if evaluate else (Evaluation(), {})
+    """Measure the saved model on what was held out.
+
+    Args:
+        run: where to.
+        ready: what was trained.
+        result: how that went.
+        times: when the run began, and seconds of reading and preparing.
+        evaluate: whether to measure it.
+        tell: prints a line for people.
+        used: what a Meter read of the training.
+    """
+    started, reading = times
+    start = time.time()
+    found, facts = ready.judge(tell) if evaluate else (Evaluation(), {})
+    limit = ready.recipe.train.time_limit
     trained = {
         "steps": result.steps,
         "seconds": round(result.seconds, 1),
-        "seconds_in_all": round(seconds, 1),
+        **({"time_limit": 60 * limit} if limit is not None else {}),
+        "validating": round(result.validating, 1),
+        "saving": round(result.saving, 1),
+        "reading": round(reading, 1),
+        "judging": round(time.time() - start, 1),
+        "seconds_in_all": round(time.time() - started, 1),
         "stopped_because": result.stopped_because,
+        "weights_step": result.weights_step,
+        "valid_rows": result.valid_rows,
+        **({"best": result.best} if result.best is not None else {}),
         "skipped_steps": result.skipped_steps,
         "precision": result.precision,
         "parameters": ready.model.count_parameters(),
@@ -506,6 +563,8 @@ def finish(
         **facts,
     }
     told = ready.ended(result.steps, tell) if evaluate and isinstance(ready, Assembled) else {}
+    if (starved := starvation(trained)) is not None:
+        tell(starved)
     run.write_json("evaluation.json", found.as_dict() | {"training": trained} | told)
 
 

@@ -9,6 +9,7 @@ import os
 import platform
 import threading
 import time
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from rebus._version import __version__
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "datasets", "pyarrow", "pillow")
+ONE, LONG = 0.6, 10.0  # cores, of one that is needed; seconds below which loading and writing count for too much
 RAPL = Path("/sys/class/powercap")
 OFTEN = 30.0  # seconds between readings of counters that start over after some minutes at full power
 
@@ -68,6 +70,15 @@ class Meter:
                 gone = now - before if now >= before else now + (_number(domain / "max_energy_range_uj") or 0) - before
                 self._joules += max(gone, 0) / 1e6
                 self._last[domain] = now
+
+
+def starvation(trained: Mapping[str, Any]) -> str | None:
+    """A sentence where a training got much less of the processor than it could have used; None where it did not."""
+    used = trained.get("cores_used")
+    if used is None or used >= ONE or trained.get("metered", 0.0) < LONG or trained.get("machine", {}).get("gpu"):
+        return None
+    told = f"the machine gave this training {used:.2f} of a processor core on average: other work, or a limit on "
+    return told + "processor time, made it slow, and with a time limit it has learned less than it could have"
 
 
 def machine_facts() -> dict[str, Any]:

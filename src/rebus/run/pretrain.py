@@ -149,7 +149,7 @@ class Pretraining:
             split=self.feed.split,
         )
 
-    def judge(self) -> tuple[Evaluation, dict[str, Any]]:
+    def judge(self, tell: Tell) -> tuple[Evaluation, dict[str, Any]]:
         """Figures on held-out text beside the baseline's; and what else the report says of the run."""
         found = Evaluation()
         score, facts = judge_held_out(self.predictor, self.task, self.shards)

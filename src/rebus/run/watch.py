@@ -4,6 +4,7 @@
     blind      answers that stay as they are when pictures are shuffled, or that the question alone explains
     zero loss  a loss of nearly nothing within the first steps: the answer stands in the prompt, or is known already
     template   the same tokens are learned for all answers, though these differ
+    overfitting  validations that became worse while the training loss went on falling
     flat loss  a loss that has not fallen by two fifths of the run
 
 It decides nothing: a run goes on whatever is said, except that one without any token to learn cannot begin.
@@ -23,9 +24,10 @@ from torch import Tensor
 
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
-from rebus.tasks import Classify, Prediction, Regress, Task
+from rebus.tasks import Classify, Prediction, Regress, Tag, Task
 from rebus.tasks.base import Values
-from rebus.tasks.cells import as_text, missing
+from rebus.tasks.cells import as_labels, as_text, missing
+from rebus.tasks.metrics import LOWER_IS_BETTER
 from rebus.tasks.writing import WritingTask
 from rebus.training.plan import Observer
 
@@ -40,6 +42,7 @@ ENOUGH = 8  # rows below which nothing can be said
 EARLY, RECENT = 10, 20  # steps whose mean loss is compared
 JUDGED = 0.4  # share of the run after which a loss should have fallen
 NEAR_ZERO, SMALL = 0.01, 0.05
+CONSTANT = 0.98  # share of rows with the same answer from which a model tells nothing apart
 LASTING = ("collapse", "blind")  # what is looked for again at the end
 
 
@@ -254,6 +257,64 @@ class AnswerWatch:
             spread = float(np.std([float(truth) for truth in truths])) or 1.0
             return abs(float(one.value) - float(two.value)) < 0.02 * spread
         return bool(one.value == two.value)
+
+
+def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction]) -> str | None:
+    """A sentence where a model says the same to nearly all rows though their truths differ; None where it does not."""
+    if len(rows) < ENOUGH or not isinstance(task, (WritingTask, Classify, Tag, Regress)):
+        return None
+    if isinstance(task, Regress):
+        said = np.asarray([float(one.value) for one in told])
+        true = np.asarray([float(values["target"][row]) for row in rows])
+        if true.std() == 0.0 or said.std() >= (1 - SAME) * true.std():
+            return None
+        text = f"task {task.name}: the model says nearly the same number, {said.mean():.4g}, to all {len(rows)} rows, "
+        return text + f"whose true numbers go from {true.min():.4g} to {true.max():.4g}: it tells nothing apart"
+    answers = Counter(_plain(one.value) for one in told)
+    truths = Counter(
+        _plain(as_labels(values["labels"][row]) if isinstance(task, Tag) else task.truth(values, row)) for row in rows
+    )
+    common, times = answers.most_common(1)[0]
+    if times < CONSTANT * len(rows) or truths.most_common(1)[0][1] >= CONSTANT * len(rows):
+        return None
+    many = "all" if times == len(rows) else f"{times} of"
+    text = f"task {task.name}: the model says '{common[:60]}' to {many} {len(rows)} rows, "
+    return text + f"which is true of {truths[common] / len(rows):.0%} of them: it tells nothing apart"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(sorted(map(as_text, value))) if isinstance(value, (list, tuple, set)) else as_text(value)
+
+
+def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
+    """What to say where validations became worse while the training loss went on falling; None where they did not.
+
+    Args:
+        records: the lines of metrics.jsonl.
+    """
+    losses = [(one["step"], one["loss"]) for one in records if one.get("kind") == "train" and one.get("loss")]
+    valid = [(one["step"], one["metrics"]) for one in records if one.get("kind") == "valid"]
+    if len(valid) < 3 or not losses:
+        return None
+    for name in valid[-1][1]:
+        metric = name.rpartition("/")[2]
+        seen = [(step, metrics[name]) for step, metrics in valid if metrics.get(name) is not None]
+        if metric not in LOWER_IS_BETTER or len(seen) < 3:
+            continue
+        (low_step, low), (last_step, last) = min(seen, key=lambda one: one[1]), seen[-1]
+        worse = last - low > 0.1 and last > 2 * low if metric == "ece" else last > 1.1 * low
+        before, after = _loss_at(losses, low_step), _loss_at(losses, last_step)
+        if worse and after < 0.9 * before:
+            told = f"overfitting: {name} on the validation rows rose from {low:.3f} (step {low_step}) to {last:.3f} "
+            told += f"(step {last_step}) while the training loss fell from {before:.3f} to {after:.3f}: "
+            return "overfitting", told + "train for less long, with more rows, or with more dropout or augmentation"
+    return None
+
+
+def _loss_at(losses: Sequence[tuple[int, float]], step: int) -> float:
+    """The mean of the few logged losses nearest to a step."""
+    near = sorted(losses, key=lambda one: abs(one[0] - step))[:5]
+    return sum(loss for _, loss in near) / len(near)
 
 
 def watches(task: Task | None) -> bool:

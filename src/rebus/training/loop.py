@@ -129,7 +129,8 @@ class _Session:
         self._begin_stage(self.state.stage)
         if found is not None:
             self._restore(found)
-        self.started = now() - self.state.seconds
+        self.before = self.state.seconds  # of earlier sessions
+        self.started = now() - self.before
         self.saved = self.state.step if resume else -1
         self.saved_at = now()
         self.agreed_to_stop = False
@@ -175,6 +176,7 @@ class _Session:
         if reason == "interrupted":
             self.display.note(f"stopped at step {state.step}; go on with: rebus train --resume {self.folder}")
         seconds = self.now() - self.started
+        session = seconds - self.before
         kept = self._final_weights()
         if kept != state.step and state.best and reason != "interrupted":
             value = f"{self.plan.watch} {float(state.best['value']):.3f}"
@@ -189,6 +191,7 @@ class _Session:
             stopped_because=reason,
             skipped_steps=state.skipped,
             precision=self.precision,
+            session=session,
             weights_step=kept,
             validating=state.validating,
             saving=state.saving,

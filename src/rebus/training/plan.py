@@ -91,6 +91,7 @@ class FitResult:
             for ``patience`` validations) or ``interrupted`` (a signal).
         skipped_steps: ``{"step", "reason"}`` of each update that was not made.
         precision: in which the run was made.
+        session: seconds of training in this session.
         weights_step: the step whose weights the model has now.
         validating, saving: how many of the seconds validations and checkpoints took.
         valid_rows: how many rows a validation looked at; 0: not told.
@@ -104,6 +105,7 @@ class FitResult:
     stopped_because: str
     skipped_steps: list[dict[str, Any]]
     precision: Precision
+    session: float = 0.0
     weights_step: int = 0
     validating: float = 0.0
     saving: float = 0.0

@@ -33,6 +33,10 @@ SAID: dict[str, dict[str, Any]] = {
         "parameters": "parameters",
         "steps": "steps",
         "skipped": "skipped steps",
+        "kept": "weights",
+        "last": "of the last step",
+        "best": "of step {step:,}, the best of {count} validations ({name} {value:.3f}{rows})",
+        "looked_at": ", on {rows:,} rows",
         "table": "table",
         "rows": "rows",
         "pictures": "pictures",
@@ -40,6 +44,7 @@ SAID: dict[str, dict[str, Any]] = {
         "without": "rows without a picture",
         "judged": "{split} set: {counts}",
         "count": "{task} {rows:,} rows",
+        "some": "{task} {rows:,} rows, a sample of {of:,}, as the time limit had it",
         "ask": "ask it",
         "judge": "judge it again",
         "ablate": "see what it loses without its pictures or its text",
@@ -56,6 +61,8 @@ SAID: dict[str, dict[str, Any]] = {
         "leaks": "{count:,} held-out rows hold what training rows hold too: the figures may flatter the model.",
         "unmeasured": "Whether it looks at its pictures and reads its text has not been measured; the command is "
         "above.",
+        "chosen": "The rows of these figures also chose the weights that were kept (there is no test set): on other "
+        "rows they will be somewhat worse.",
         "weak": "{task} is not surely better than its baseline ({baseline}): do not rely on it.",
     },
     "zh": {
@@ -71,6 +78,10 @@ SAID: dict[str, dict[str, Any]] = {
         "parameters": "参数量",
         "steps": "步数",
         "skipped": "跳过的步数",
+        "kept": "权重",
+        "last": "最后一步的",
+        "best": "第 {step:,} 步的，{count} 次验证中最好的（{name} {value:.3f}{rows}）",
+        "looked_at": "，{rows:,} 行",
         "table": "表格",
         "rows": "行数",
         "pictures": "图片",
@@ -78,6 +89,7 @@ SAID: dict[str, dict[str, Any]] = {
         "without": "没有图片的行",
         "judged": "{split}集：{counts}",
         "count": "{task} {rows:,} 行",
+        "some": "{task} {rows:,} 行（因时限从 {of:,} 行中抽取）",
         "ask": "向它提问",
         "judge": "重新评测",
         "ablate": "看看去掉图片或文字会损失多少",
@@ -93,6 +105,7 @@ SAID: dict[str, dict[str, Any]] = {
         "few": "{task} 只评测了 {rows:,} 行：请看区间，不要只看数字。",
         "leaks": "有 {count:,} 个留出行的内容在训练行里也有：这些数字可能偏高。",
         "unmeasured": "它是否看图片、是否读文字还没有测过；命令见上文。",
+        "chosen": "这些数字所用的行也用来挑选了保留的权重（没有测试集）：换了别的行会略差。",
         "weak": "{task} 不能确定优于基线（{baseline}）：不要依赖它。",
     },
 }
@@ -128,6 +141,7 @@ def head_of(subject: Subject) -> ReportData:
             (said["parameters"], f"{parameters:,}"),
             (said["steps"], steps),
             (said["skipped"], str(len(trained.get("skipped_steps", [])))),
+            *kept_weights(subject),
         ],
         data=[
             (said["table"], Path(recipe.data.path).name),
@@ -153,10 +167,28 @@ def head_of(subject: Subject) -> ReportData:
     )
 
 
+def kept_weights(subject: Subject) -> list[tuple[str, str]]:
+    """Which step's weights the model has; nothing where the Run does not say."""
+    said, trained = SAID[subject.lang], subject.trained
+    if "weights_step" not in trained:
+        return []
+    best = trained.get("best")
+    if best is None or best["step"] != trained["weights_step"]:
+        return [(said["kept"], said["last"])]
+    validations = [line for line in subject.run.metrics() if line.get("kind") == "valid"]
+    name = next((metric for metric, value in best["metrics"].items() if value == best["value"]), "")
+    rows = said["looked_at"].format(rows=trained["valid_rows"]) if trained.get("valid_rows") else ""
+    words = {"count": len(validations), "name": name, "value": best["value"], "rows": rows}
+    return [(said["kept"], said["best"].format(step=best["step"], **words))]
+
+
 def judged_on(subject: Subject) -> str:
     """Which rows the figures are for: ``test set: answer 412 rows``."""
-    said, lang = SAID[subject.lang], subject.lang
-    counts = [said["count"].format(task=task, rows=rows) for task, rows in subject.evaluation.get("rows", {}).items()]
+    said, lang, whole = SAID[subject.lang], subject.lang, subject.trained.get("judged_of", {})
+    counts = [
+        said["some" if task in whole else "count"].format(task=task, rows=rows, of=whole.get(task, rows))
+        for task, rows in subject.evaluation.get("rows", {}).items()
+    ]
     between = "、" if lang == "zh" else ", "
     return (
         str(said["judged"].format(split=kind_name(subject.split, lang), counts=between.join(counts))) if counts else ""
@@ -172,6 +204,8 @@ def limits_of(subject: Subject, said: dict[str, Any]) -> list[str]:
     found += [
         said["few"].format(rows=rows, task=task) for task, rows in evaluation.get("rows", {}).items() if rows < FEW
     ]
+    if subject.split == "valid" and subject.trained.get("best") and subject.recipe.train.final_weights == "best":
+        found.append(said["chosen"])
     leaks = subject.check.get("leaks", {}).get("count", 0)
     if leaks:
         found.append(said["leaks"].format(count=leaks))

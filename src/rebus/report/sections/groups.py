@@ -75,7 +75,8 @@ def _table(subject: Subject, task: str, column: str, figures: dict[str, dict[str
         notes.append(said["few"].format(least=LEAST))
     apart = _apart(figures, metric)
     if apart:
-        notes.append(said["apart"].format(worst=known.get(apart[0], apart[0]), best=known.get(apart[1], apart[1])))
+        worst, best = (one if column == LANGUAGE else f"{column} = {one}" for one in (known.get(n, n) for n in apart))
+        notes.append(said["apart"].format(worst=worst, best=best))
     title = said["table"].format(task=task, column=said["language"] if column == LANGUAGE else column)
     return Table(title, heads, rows, ("" if lang == "zh" else " ").join(notes))
 

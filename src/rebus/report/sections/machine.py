@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from rebus.report.contents import Section
 from rebus.report.sections.subject import Subject
+from rebus.training.progress import clock_time
 
 SAID: dict[str, dict[str, str]] = {
     "en": {
         "training": "training",
         "spent": "{minutes:.1f} minutes ({seconds:,.0f} s), {precision}",
-        "in_all": "with reading, checking and judging",
+        "time": "time",
+        "limit": "limit {0}",
+        "reading": "reading and preparing {0}",
+        "trained": "training {0} (validation {1}, checkpoints {2})",
+        "judging": "evaluation {0}",
+        "report": "report {0}",
+        "in_all": "all in all, without this report",
         "minutes": "{minutes:.1f} minutes",
         "processor": "processor",
         "cores": "CPU cores",
@@ -43,7 +51,13 @@ SAID: dict[str, dict[str, str]] = {
     "zh": {
         "training": "训练",
         "spent": "{minutes:.1f} 分钟（{seconds:,.0f} 秒），{precision}",
-        "in_all": "连同读取、检查和评测",
+        "time": "用时",
+        "limit": "时限 {0}",
+        "reading": "读取与准备 {0}",
+        "trained": "训练 {0}（其中验证 {1}，检查点 {2}）",
+        "judging": "评测 {0}",
+        "report": "报告 {0}",
+        "in_all": "总共（不含这份报告）",
         "minutes": "{minutes:.1f} 分钟",
         "processor": "处理器",
         "cores": "CPU 核数",
@@ -76,6 +90,8 @@ def machine_rows(subject: Subject) -> list[tuple[str, str]]:
     seconds = float(trained.get("seconds", 0.0))
     spent = said["spent"].format(minutes=seconds / 60, seconds=seconds, precision=trained.get("precision", ""))
     rows = [(said["training"], spent.rstrip(", ，"))]
+    if "judging" in trained:
+        rows.append((said["time"], time_line(trained, subject.lang)))
     if trained.get("seconds_in_all"):
         rows.append((said["in_all"], said["minutes"].format(minutes=trained["seconds_in_all"] / 60)))
     cores = str(machine.get("cores", os.cpu_count()))
@@ -93,6 +109,19 @@ def machine_rows(subject: Subject) -> list[tuple[str, str]]:
     if not machine:
         rows.append(("", said["now"]))
     return [(name, value.strip()) for name, value in rows]
+
+
+def time_line(trained: Mapping[str, Any], lang: str, report: float | None = None) -> str:
+    """Where the time went: ``limit 3:00; reading and preparing 0:10; training 2:58 (...); evaluation 0:31``."""
+    parts = {
+        "limit": [trained["time_limit"]] if trained.get("time_limit") else [],
+        "reading": [trained.get("reading", 0.0)],
+        "trained": [trained.get(key, 0.0) for key in ("seconds", "validating", "saving")],
+        "judging": [trained.get("judging", 0.0)],
+        "report": [] if report is None else [report],
+    }
+    told = [SAID[lang][name].format(*map(clock_time, seconds)) for name, seconds in parts.items() if seconds]
+    return ("；" if lang == "zh" else "; ").join(told)
 
 
 def energy(subject: Subject) -> Section | None:

@@ -1,0 +1,96 @@
+"""What a finished run says of itself in a few lines, for a terminal: its figures beside their baselines, its time.
+
+It reads evaluation.json alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from rebus.errors import RebusError
+from rebus.report import labels
+from rebus.report.contents import Result
+from rebus.report.sections.machine import time_line
+from rebus.report.sentences import end_name, kind_name, naive_name
+from rebus.tasks import TASKS
+from rebus.tasks.metrics import COUNTS
+
+SIGNS = {1: "▲", -1: "▼", 0: "≈"}
+SAID: dict[str, dict[str, str]] = {
+    "en": {
+        "task": "{task}, {rows:,} {split} rows: {figures}",
+        "against": "; {name} {value}, {difference} {sign}",
+        "ended": "{steps:,} steps ({why}); {time}",
+        "kept": ", weights of step {step:,}",
+    },
+    "zh": {
+        "task": "{task}，{rows:,} 行（{split}）：{figures}",
+        "against": "；{name} {value}，{difference} {sign}",
+        "ended": "{steps:,} 步（{why}）；{time}",
+        "kept": "，保留第 {step:,} 步的权重",
+    },
+}
+
+
+def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float | None = None) -> list[str]:
+    """A line for each task, then one of how the run ended and where its time went.
+
+    Args:
+        evaluation: what evaluation.json holds.
+        lang: en or zh.
+        report: seconds that writing the report took.
+    """
+    said, trained = SAID[lang], evaluation.get("training", {})
+    split, lines = kind_name(str(trained.get("judged_on", "test")), lang), []
+    for task, score in evaluation.get("tasks", {}).items():
+        metric = main_figure(task, score)
+        if metric is None:
+            continue
+        figures = f"{labels.metric_name(metric, lang)} {labels.figure(score['metrics'][metric], metric)}"
+        if metric in score["intervals"]:
+            figures += f" ({labels.interval(tuple(score['intervals'][metric]), metric)})"
+        figures += "".join(said["against"].format(**one) for one in comparisons(task, score, metric, lang))
+        rows = evaluation.get("rows", {}).get(task, 0)
+        lines.append(said["task"].format(task=task, rows=rows, split=split, figures=figures))
+    if trained:
+        why = end_name(str(trained.get("stopped_because", "")), lang)
+        kept, steps = trained.get("weights_step"), trained.get("steps", 0)
+        if kept is not None and kept != steps:
+            why += said["kept"].format(step=kept)
+        lines.append(said["ended"].format(steps=steps, why=why, time=time_line(trained, lang, report)))
+    return lines
+
+
+def main_figure(task: str, score: Mapping[str, Any]) -> str | None:
+    """The figure that says which of two models is better: what the task watches, else its first one."""
+    names = [name for name in score["metrics"] if name not in COUNTS]
+    with suppress(RebusError):  # a plug-in that is gone
+        watch = str(getattr(TASKS.get(task), "watch", ""))
+        if watch in names:
+            return watch
+    return next(iter(names), None)
+
+
+def comparisons(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[dict[str, str]]:
+    """The figure of each baseline, the model's difference from it, and whether that is sure."""
+    baselines = {str(score.get("baseline_name", "")): {"metrics": score["baseline"], "gains": score["gains"]}}
+    found = []
+    for name, one in (baselines | dict(score.get("others", {}))).items():
+        if metric not in one["metrics"]:
+            continue
+        value, base = score["metrics"][metric], one["metrics"][metric]
+        gain = one["gains"].get(metric)
+        result = Result(
+            metric,
+            value,
+            baseline=base,
+            difference=value - base,
+            difference_interval=(gain[1], gain[2]) if gain else None,
+            task=task,
+        )
+        words = {"name": naive_name(name, lang), "value": labels.figure(base, metric)}
+        sign = SIGNS[result.verdict] if gain else ""
+        found.append({**words, "difference": labels.difference(result, lang), "sign": sign})
+    return found

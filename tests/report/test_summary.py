@@ -1,0 +1,51 @@
+"""What a finished run says of itself in the terminal, and where its time went."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rebus.report.sections.machine import time_line
+from rebus.report.summary import summary_lines
+
+
+def evaluation(**training: Any) -> dict[str, Any]:
+    score = {
+        "metrics": {"accuracy": 0.623, "macro_f1": 0.5},
+        "intervals": {"accuracy": [0.579, 0.666]},
+        "baseline": {"accuracy": 0.344},
+        "gains": {"accuracy": [0.279, 0.2, 0.35]},
+        "baseline_name": "majority class",
+        "by_type": {},
+        "others": {
+            "linear model": {"metrics": {"accuracy": 0.693}, "gains": {"accuracy": [-0.07, -0.12, -0.02]}},
+            "nearest row": {"metrics": {"accuracy": 0.62}, "gains": {"accuracy": [0.003, -0.1, 0.1]}},
+        },
+    }
+    times = {"seconds": 178.2, "validating": 12.0, "saving": 5.4, "reading": 10.0, "judging": 31.0}
+    trained = {"steps": 4512, "stopped_because": "time", "judged_on": "test", "weights_step": 4100, **times, **training}
+    return {"tasks": {"classify": score}, "rows": {"classify": 1260}, "training": trained}
+
+
+def test_figures_stand_beside_every_baseline() -> None:
+    line = summary_lines(evaluation())[0]
+    assert line.startswith("classify, 1,260 test rows: Accuracy 62.3% (57.9 – 66.6%); ")
+    assert "majority class 34.4%, +27.9 points ▲; " in line
+    assert "linear model 69.3%, −7.0 points ▼" in line
+    assert line.endswith("nearest row 62.0%, +0.3 points ≈")
+
+
+def test_the_end_and_the_time_are_told() -> None:
+    line = summary_lines(evaluation(time_limit=180.0), report=11.6)[-1]
+    assert line == (
+        "4,512 steps (the time limit was reached, weights of step 4,100); limit 3:00; reading and preparing 0:10; "
+        "training 2:58 (validation 0:12, checkpoints 0:05); evaluation 0:31; report 0:12"
+    )
+    line = summary_lines(evaluation(stopped_because="finished", weights_step=4512))[-1]
+    assert line.startswith("4,512 steps (all of them); reading and preparing 0:10; ")
+
+
+def test_in_chinese() -> None:
+    told = summary_lines(evaluation(time_limit=180.0), "zh")
+    assert "准确率 62.3%" in told[0]
+    assert "最多的类别" in told[0]
+    assert "时限 3:00；" in time_line(evaluation(time_limit=180.0)["training"], "zh")
