@@ -250,3 +250,37 @@ def test_a_text_that_lists_all_labels_leaks_none() -> None:
     assert leak_share([f"the {label}" for label in labels], labels) == (1.0, 0.0)
     assert leak_share(["a category"] * 20, labels) == (0.0, 0.0)  # 'cat' is no word there
     assert leak_share(["一只猫在睡觉"] * 4, ["小猫", "大狗", "小猫", "只猫"])[0] == 0.25
+
+
+def outline(folder: Path, name: str, seed: int) -> str:
+    """A thin pale drawing on white: its likeness to another is in its lines, not in how little it differs."""
+    rng = np.random.default_rng(seed)
+    pixels = np.full((192, 192, 3), 255, dtype=np.uint8)
+    for _ in range(3):
+        x, y = rng.integers(16, 120, 2)
+        pixels[y : y + 56, [x, x + 1, x + 56, x + 57]] = 220
+        pixels[[y, y + 1, y + 56, y + 57], x : x + 56] = 220
+    Image.fromarray(pixels).save(folder / name)
+    return name
+
+
+def test_pale_outlines_and_blank_pictures_are_no_twins(tmp_path: Path) -> None:
+    rows = [{"picture": outline(tmp_path, f"{i}.png", i), "label": "ab"[i % 2]} for i in range(40)]
+    for i in (3, 7, 33, 35, 38):
+        Image.new("RGB", (96, 96), "white" if i % 2 else "black").save(tmp_path / f"{i}.png")
+    Image.open(tmp_path / "5.png").resize((160, 160)).save(tmp_path / "36.png")  # the same drawing, smaller
+    report = check(rows, tmp_path, splits=["train"] * 30 + ["test"] * 10)
+    assert report.leaks == [(36, 5)]
+    assert any("5 pictures are blank, of one colour (first: pets, row 4)" in warning for warning in report.warnings)
+    assert report.as_dict()["pictures"][0]["blank"] == 5
+
+
+def test_the_advice_on_leaks_fits_a_table_that_says_its_splits(tmp_path: Path) -> None:
+    rows = [{"text": f"This is text number {i % 30}, as written.", "label": "ab"[i % 2]} for i in range(40)]
+    splits = ["train"] * 30 + ["test"] * 10
+    dealt = check(rows, tmp_path, splits=splits)
+    assert any("--set data.split.group=COLUMN" in warning for warning in dealt.warnings)
+    said = check([{**row, "split": split} for row, split in zip(rows, splits, strict=True)], tmp_path)
+    assert said.leaks
+    assert any("the table's own split puts them apart" in warning for warning in said.warnings)
+    assert not any("data.split.group" in warning for warning in said.warnings)

@@ -77,6 +77,27 @@ def test_an_answer_of_weight_zero_is_read_and_not_learned(codec: Codec) -> None:
     assert learned(made("converse", ["messages"]), codec, 0, {"messages": [turns]}) == ["Hello, dog!<|eos|>"]
 
 
+@pytest.mark.parametrize("layout", ["chat", "plain"])
+@pytest.mark.parametrize("unlearned", ["Hello, cat!", "Hello, dog!"])
+def test_an_answer_of_weight_zero_is_learned_in_no_layout(codec: Codec, layout: Any, unlearned: str) -> None:
+    turns = [{**turn, "weight": 0} if turn["content"] == unlearned else turn for turn in CHAT]
+    task = made("converse", ["messages"])
+    task.settings.layout = layout
+    values = {"messages": [turns]}
+    said = "".join(learned(task, codec, 0, values))
+    assert unlearned not in said
+    assert ("Hello, dog!" if unlearned == "Hello, cat!" else "Hello, cat!") in said
+    assert [text for text in ("Hello, cat!", "Hello, dog!") if text in said][-1:] == task.targets(values, 0)
+    assert task.judgeable(values, 0) == (unlearned == "Hello, cat!")
+
+
+def test_marks_of_images_are_no_words_of_a_question() -> None:
+    values = {"picture": ["a.png"], "question": ["<image>\nwhat colour?"], "answer": ["red"]}
+    assert made("answer", list(values)).prompt(values, 0) == "what colour?"
+    blind = {name: values[name] for name in ("question", "answer")}
+    assert made("answer", list(blind)).prompt(blind, 0) == "<image>\nwhat colour?"
+
+
 def test_ids_are_those_of_the_chat_template(codec: Codec) -> None:
     assert conversation(CHAT, codec).ids == codec.tokenizer.chat(CHAT)
     task = made("converse", ["messages"])

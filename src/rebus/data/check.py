@@ -52,6 +52,7 @@ class CheckReport:
         unused: what the files say and training will not use, by kind.
         places: a row's file and line, for the rows named here.
         fingerprint: of the table's content; see ``rebus.data.duplicates.fingerprint``.
+        says_splits: whether the table itself says which rows are held out.
         skips_bad: whether the settings leave bad rows out instead of refusing them.
     """
 
@@ -73,6 +74,7 @@ class CheckReport:
     unused: Unused = field(default_factory=Unused)
     places: dict[int, str] = field(default_factory=dict)
     fingerprint: str = ""
+    says_splits: bool = False
     skips_bad: bool = False
 
     @property
@@ -151,6 +153,7 @@ def check_table(
         skipped=list(table.skipped),
         notes=list(table.notes),
         warnings=list(table.warnings),
+        says_splits=_says_splits(table, data, splits),
         skips_bad=data.on_bad == "skip",
     )
     report.unused.update(table.unused)
@@ -161,7 +164,7 @@ def check_table(
         _pictures(report, table, name, data, splits)
     report.errors += missing_columns(table, tasks)
     if not report.errors:
-        _rows(report, table, tasks, values, splits, _says_splits(table, data, splits))
+        _rows(report, table, tasks, values, splits, report.says_splits)
         for task in tasks:
             for role, column in task.columns.items():
                 if kinds.get(column) != "picture":
@@ -174,9 +177,10 @@ def check_table(
         texts = [name for name, kind in kinds.items() if kind == "text"]
         joined = [" ".join(str(values[name][row]) for name in texts) for row in range(len(table))] if texts else []
         report.leaks = shared_texts(joined, splits) if texts else []
-    _tell(report)
     named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
+    named += [survey.rows[survey.blank[0]][0] for survey in report.pictures if survey.blank]
     report.places = {row: table.where(row) for row in named}
+    _tell(report)
     return report
 
 
@@ -350,10 +354,20 @@ def _tell(report: CheckReport) -> None:
     if report.leaks:
         what = "picture" if report.pictures else "text"
         report.warnings.append(
-            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too, or one that looks "
-            "the same; keep them together with --set data.split.group=COLUMN"
+            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too"
+            + (", or one that looks the same; " if report.pictures else "; ")
+            + (
+                "the table's own split puts them apart: move them, or drop them from the held-out rows"
+                if report.says_splits
+                else "keep them together with --set data.split.group=COLUMN"
+            )
         )
     for survey in report.pictures:
+        if survey.blank:
+            first = report.places.get(survey.rows[survey.blank[0]][0], "")
+            report.warnings.append(
+                f"column '{survey.column}': {len(survey.blank)} pictures are blank, of one colour (first: {first})"
+            )
         if survey.empty:
             report.warnings.append(f"column '{survey.column}': {len(survey.empty)} rows have no picture")
         whole = len(survey.rows) - sum(header is None for header in survey.headers)

@@ -21,6 +21,8 @@ from rebus.data.table import Table
 
 THUMB = 16
 _RMS, _MOST = 4.0, 40.0  # differences of 0..255: what another size or another JPEG quality makes of the same picture
+_LIKE = 0.92  # correlation: of another size of a pale drawing at least 0.92, of two drawings at most 0.72
+_FLAT = 2  # levels of 0..255 between the darkest and the brightest part of a picture that shows nothing
 _NOT_WORDS = re.compile(r"[\W_]+")
 _CHUNK = 1024
 
@@ -95,16 +97,29 @@ def shared_keys(keys: Sequence[Any], splits: Sequence[set[str]]) -> list[tuple[i
     return sorted(pairs)
 
 
+def blank_pictures(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which pictures are of one colour: (M, 16, 16, 3) uint8 -> (M,) bool."""
+    flat = thumbs.reshape(len(thumbs), -1, thumbs.shape[-1]).astype(np.int64)
+    return np.asarray((flat.max(1) - flat.min(1)).max(1) <= _FLAT) if len(flat) else np.zeros(0, dtype=np.bool_)
+
+
 def similar_pictures(
     thumbs: npt.NDArray[np.uint8], held_out: npt.NDArray[np.int64], training: npt.NDArray[np.int64]
 ) -> list[tuple[int, int]]:
     """(held-out, training) pairs that look the same; the nearest training picture of each held-out one.
+
+    The two differ by no more than another size or quality makes, and correlate: pale outlines of two things differ by
+    little and do not. Blank pictures look like no other.
 
     Args:
         thumbs: (M, 16, 16, 3) uint8.
         held_out: positions of the held-out ones.
         training: positions of the training ones.
     """
+    if not len(held_out) or not len(training):
+        return []
+    blank = blank_pictures(thumbs)
+    held_out, training = held_out[~blank[held_out]], training[~blank[training]]
     if not len(held_out) or not len(training):
         return []
     flat = thumbs.reshape(len(thumbs), -1).astype(np.float32) - 128.0
@@ -119,9 +134,15 @@ def similar_pictures(
         nearest = distance.argmin(1)
         for row in np.flatnonzero(distance[np.arange(len(part)), nearest] <= _RMS**2 * size):
             other = int(training[nearest[row]])
-            if np.abs(flat[part[row]] - flat[other]).max() <= _MOST:
+            one, near = flat[part[row]], flat[other]
+            if np.abs(one - near).max() <= _MOST and _correlation(one, near) >= _LIKE:
                 pairs.append((int(part[row]), other))
     return pairs
+
+
+def _correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    a, b = one - one.mean(), other - other.mean()
+    return float((a * b).sum() / max(1e-6, float(np.sqrt((a * a).sum() * (b * b).sum()))))
 
 
 def _hashable(value: Any) -> Any:

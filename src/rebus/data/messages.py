@@ -8,6 +8,7 @@ a history of ``[question, answer]`` pairs. It knows no tokenizer: how turns beco
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from rebus.data.lists import parse_list
@@ -20,6 +21,7 @@ ROLES = {
     **dict.fromkeys(("assistant", "gpt", "chatgpt", "bard", "bing", "model", "bot", "助手"), "assistant"),
     **dict.fromkeys(("system", "developer", "系统"), "system"),
 }
+MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")  # what stands in a text for an image beside it
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _IMAGE_PARTS = ("image", "image_url", "input_image", "image_path")
 _IMAGE_KEYS = ("image", "image_url", "url", "path", "image_path", "bytes")
@@ -52,6 +54,11 @@ def turns_of(value: Any, where: str, images: list[Any] | None = None) -> list[Me
     if not any(turn["content"].strip() or turn.get("shown") for turn in turns):
         raise _wrong(where, "a conversation without a turn")
     return turns
+
+
+def without_marks(text: str) -> str:
+    """A text beside an image without the marks (``<image>``) that stand for it."""
+    return MARK.sub(" ", text).strip() if "<" in text else text
 
 
 def is_turn(item: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rebus.data.duplicates import THUMB, shared_keys, similar_pictures
+from rebus.data.duplicates import THUMB, blank_pictures, shared_keys, similar_pictures
 from rebus.data.picture_sources import open_picture, picture_bytes, picture_span
 from rebus.data.pictures import Header, decode_picture, read_header
 from rebus.data.table import Table
@@ -44,6 +44,7 @@ class PictureSurvey:
         decoded: positions of the pictures that were decoded as well.
         thumbs: (len(decoded), 16, 16, 3) uint8.
         leaks: (held-out row, training row) of pictures that are the same or look it.
+        blank: positions of the pictures of one colour among those that were decoded.
     """
 
     column: str
@@ -54,6 +55,7 @@ class PictureSurvey:
     decoded: list[int] = field(default_factory=list)
     thumbs: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMB, THUMB, 3), np.uint8))
     leaks: list[tuple[int, int]] = field(default_factory=list)
+    blank: list[int] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """Counts and sizes as JSON values."""
@@ -66,6 +68,7 @@ class PictureSurvey:
             "unreadable": len(self.errors),
             "headers_read": len(self.rows),
             "decoded": len(self.decoded),
+            "blank": len(self.blank),
             "formats": dict(Counter(header.format for header in known).most_common()),
             **{name: [min(side), int(np.median(side)), max(side)] for name, side in sides.items() if side},
         }
@@ -127,6 +130,7 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
                 thumbs.append(thumb)
     if thumbs:
         survey.thumbs = np.stack(thumbs)
+        survey.blank = [at for at, flat in zip(survey.decoded, blank_pictures(survey.thumbs), strict=True) if flat]
     if splits:
         survey.leaks = _leaks(survey, values, lengths, table, splits)
     return survey
@@ -239,7 +243,8 @@ def _leaks(
         if len(group) > 1 and len(set.union(*(used[at] for at in group))) > 1:
             for at in group:
                 keys[at] = _content_key(values[at], table)
-    pairs |= set(shared_keys(keys, used))
+    blank = set(survey.blank)
+    pairs |= {(a, b) for a, b in shared_keys(keys, used) if a not in blank}
     positions = np.arange(len(survey.decoded))
     training = np.array(["train" in used[at] for at in survey.decoded], dtype=bool)
     held_out = np.array([used[at] != {"train"} and "train" not in used[at] for at in survey.decoded], dtype=bool)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.data.declared import Role
+from rebus.data.messages import without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, as_texts
@@ -33,7 +34,8 @@ class Answer(WritingTask):
 
     def prompt(self, values: Values, row: int) -> str:
         """The question, unless the settings hide it from the model."""
-        return "" if "question" in self.settings.unseen else as_text(values["question"][row])
+        question = "" if "question" in self.settings.unseen else as_text(values["question"][row])
+        return without_marks(question) if "picture" in values else question
 
     def targets(self, values: Values, row: int) -> list[str]:
         """The first of the right answers is the one learned; all are accepted."""

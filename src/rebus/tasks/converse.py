@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.data.declared import Role
-from rebus.data.messages import Message, answered, history_of, turns_of
+from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Codec, Prediction, Values
@@ -103,10 +103,10 @@ class Converse(WritingTask):
         return "\n".join(turn["content"] for turn in self.messages(values, row))
 
     def targets(self, values: Values, row: int) -> list[str]:
-        """The last answer."""
+        """The last answer that is to be learned."""
         turns = self.turns(values, row)
-        last = next((turn for turn in reversed(turns) if turn["role"] == "assistant"), None)
-        return [] if last is None else [last["content"]]
+        last = answered(turns)
+        return [] if last is None else [turns[last]["content"]]
 
     def usable(self, values: Values, row: int) -> bool:
         """An answer to learn."""
@@ -115,7 +115,7 @@ class Converse(WritingTask):
     def judgeable(self, values: Values, row: int) -> bool:
         """A conversation that ends with an answer to compare with."""
         turns = self.turns(values, row)
-        return len(turns) > 1 and turns[-1]["role"] == "assistant"
+        return len(turns) > 1 and is_learned(turns[-1])
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """Every turn."""
@@ -134,7 +134,11 @@ class Converse(WritingTask):
     def lay(self, values: Values, row: int, target: str, codec: Codec) -> layout.Laid:
         """The whole conversation; every answer that is to be learned is, and nothing else."""
         if self.settings.layout == "plain":
-            return super().lay(values, row, target, codec)
+            turns = self.turns(values, row)
+            before = layout.shown(turns[: answered(turns)], codec, self.shows(values, row))
+            prompt = layout.prompt_ids(before, codec, "plain")
+            answer = layout.answer_ids(before, target, codec, "plain")
+            return layout.Laid(prompt + answer, [False] * len(prompt) + [True] * len(answer))
         return layout.conversation(self.turns(values, row), codec, picture=self.shows(values, row))
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.data.declared import Role
-from rebus.data.messages import Message
+from rebus.data.messages import Message, without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, as_texts, missing
@@ -38,6 +38,7 @@ class Generate(WritingTask):
     def prompt(self, values: Values, row: int) -> str:
         """The settings' instruction, the prompt, and below it the input where there is one."""
         parts = [as_text(values[role][row]) for role in ("prompt", "input") if role in values]
+        parts = [without_marks(part) for part in parts] if "picture" in values else parts
         return "\n".join(part for part in (self.settings.instruction, *parts) if part.strip())
 
     def messages(self, values: Values, row: int) -> list[Message]:

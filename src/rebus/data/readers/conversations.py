@@ -9,17 +9,15 @@ Source: Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-from rebus.data.messages import DO, Message, is_turn, turns_of
+from rebus.data.messages import DO, MARK, Message, is_turn, turns_of, without_marks
 from rebus.data.readers.source import Source
 from rebus.errors import DataError
 
 _KEYS = ("conversations", "messages")
 _HALVES = ("prompt", "completion", "chosen", "rejected")  # parts of a conversation, in columns of their own
 IMAGES = ("image", "images", "picture", "pictures", "img", "image_path", "image_paths")
-MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")
 Row = dict[str, Any]
 
 
@@ -82,7 +80,7 @@ def with_image(turns: list[Message], images: list[Any], where: str) -> tuple[lis
     for turn in turns:
         content = turn["content"]
         if MARK.search(content):
-            turn = {**turn, "content": MARK.sub(" ", content).strip(), "shown": True}
+            turn = {**turn, "content": without_marks(content), "shown": True}
         cleaned.append(turn)
     return cleaned, image_cell(images)
 
