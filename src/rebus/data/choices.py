@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rebus.data.cells import is_blank, text
+from rebus.data.cells import is_blank, label, text
 from rebus.data.lists import parse_list
 from rebus.errors import DataError
 
@@ -53,7 +53,7 @@ class AnswerStyle:
     def of(cls, answers: Sequence[Any], choices: Sequence[list[str]]) -> AnswerStyle:
         """Found from a column's answers and its rows' choices."""
         known = [(answer, options) for answer, options in zip(answers, choices, strict=True) if not is_blank(answer)]
-        digits = [(int(answer), options) for answer, options in known if _is_number(answer)]
+        digits = [(int(label(answer)), options) for answer, options in known if _is_number(answer)]
         texts = [answer for answer, _ in known if not isinstance(answer, str)]
         spelt = not texts and all(str(answer).strip() in options for answer, options in known)
         if not digits or spelt:
@@ -67,7 +67,7 @@ class AnswerStyle:
         """The place of the right choice, from 0; None where the answer names none of them."""
         text = str(answer).strip()
         if self.numbers and _is_number(answer):
-            number = int(answer) - self.first
+            number = int(label(answer)) - self.first
             if 0 <= number < len(options):
                 return number
             return options.index(text) if isinstance(answer, str) and text in options else None
@@ -93,8 +93,4 @@ def wrong_choices(options: Sequence[str], answer: Any, style: AnswerStyle, where
 
 
 def _is_number(answer: Any) -> bool:
-    if isinstance(answer, bool):
-        return False
-    return (
-        isinstance(answer, int) or (isinstance(answer, float) and answer.is_integer()) or str(answer).strip().isdigit()
-    )
+    return not isinstance(answer, bool) and re.fullmatch(r"-?\d+", label(answer), re.ASCII) is not None

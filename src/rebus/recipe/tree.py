@@ -116,6 +116,9 @@ class Text(Section):
 
     vocab_size: int = Field(4096, ge=300, description="most pieces the tokenizer may learn")
     tokenizer: PathText | None = Field(None, description="a tokenizer.json to use instead of training one")
+    nfkc: bool | None = Field(
+        None, description="read ² as 2, ， as , (Unicode NFKC); None: only where no task writes text"
+    )
     segment: Literal["auto", "none", "jieba"] = Field("auto", description="Chinese word segmentation, for word vectors")
     max_length: int = Field(256, ge=4, description="most tokens of one text; longer ones are cut and counted")
     words: int = Field(20_000, ge=20, description="word vectors: most words that have a vector of their own")

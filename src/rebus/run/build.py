@@ -39,7 +39,10 @@ def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] =
         tokenizer = Tokenizer.load(settings.text.tokenizer, extend=True)
     else:
         specials = [name for entry in settings.tasks for name in TASKS.get(entry.name).specials]
-        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials)
+        nfkc = settings.text.nfkc
+        if nfkc is None:
+            nfkc = not any(TASKS.get(entry.name).writes for entry in settings.tasks)
+        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, nfkc=nfkc)
         if needs_end(settings.model.text):
             tokenizer = with_end(tokenizer)
     return codec_of(settings, tokenizer, make_reader(settings, texts))

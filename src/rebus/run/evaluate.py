@@ -305,6 +305,16 @@ def nothing_to_judge(found: Evaluation, table: Table, name: str, split: str) -> 
     )
 
 
+def notes_of_rows(task: Task, values: Values, judged: Sequence[int]) -> list[str]:
+    """What should be known of rows that are judged: labels that training never saw."""
+    notes = []
+    unseen = task.unseen(values, judged)
+    if unseen:
+        shown = ", ".join(f"'{name}' in {count}" for name, count in unseen.most_common(5))
+        notes.append(f"task {task.name}: labels that training never saw count as wrong: {shown} of {len(judged)} rows")
+    return notes
+
+
 def judge(
     found: Evaluation,
     predictor: Predictor,
@@ -346,6 +356,7 @@ def judge(
         usable.append(row)
     if not usable:
         return [], []
+    found.notes += notes_of_rows(task, values, usable)
     told = source.predict(predictor, usable)
     found.rows[task.name] = len(usable)
     found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)

@@ -6,6 +6,7 @@ A task knows no model parts and no loops. It is fitted on a table's columns, the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -251,6 +252,10 @@ class Task(ABC):
         """The type of each row, where the task has a type column."""
         return None
 
+    def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
+        """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
+        return Counter()
+
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """What people should know of the training rows: how many texts are cut, for one."""
         return []
@@ -348,6 +353,10 @@ class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
     inputs = ("picture", "text")
+
+    def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
+        """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
+        return Counter()
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """How many texts are cut."""

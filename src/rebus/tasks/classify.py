@@ -49,6 +49,10 @@ class Classify(Labels, VectorTask):
         """A label that training knows."""
         return as_text(values["label"][row]) in self.index
 
+    def labels_of(self, values: Values, row: int) -> list[str]:
+        """The one label of a row."""
+        return [as_text(values["label"][row])]
+
     def head(self, codec: Codec) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())

@@ -150,7 +150,7 @@ class Converse(WritingTask):
                 gone = len(turns) - len(layout.newest(turns, codec, layout.longest(codec)))
                 shorter, dropped = shorter + bool(gone), dropped + gone
                 cut += any(len(codec.tokenizer.encode(turn["content"])) > codec.max_length for turn in turns)
-        told = []
+        told = self.unwritable(values, rows, codec)
         if shorter:
             most = layout.longest(codec)
             told.append(

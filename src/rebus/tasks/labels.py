@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from rebus import recipe
+from rebus.tasks.base import Values
 
 
 class Labels:
@@ -19,6 +22,15 @@ class Labels:
     def state(self) -> dict[str, Any]:
         """The labels, in their order."""
         return {"labels": self.labels}
+
+    def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
+        """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
+        counts = Counter(name for row in rows for name in set(self.labels_of(values, row)))
+        return Counter({name: count for name, count in counts.items() if name not in self.index})
+
+    def labels_of(self, values: Values, row: int) -> list[str]:
+        """The labels that a row holds."""
+        raise NotImplementedError
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take the labels back."""

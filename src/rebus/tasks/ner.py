@@ -107,6 +107,12 @@ class Ner(WordsTask):
         read = "they are read as the CoNLL evaluation reads them, a span from there on"
         return [*super().notes(values, rows, codec), *([told + read] if loose else [])]
 
+    def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
+        """Labels of spans that training never saw, and how many rows hold each; the spans count as missed."""
+        held = (self.marks.read(values["tokens"][row], values["tags"][row])[2] for row in rows)
+        counts = Counter(name for spans in held for name in {label for *_, label in spans})
+        return Counter({name: count for name, count in counts.items() if name not in self.labels})
+
     def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
         """Pieces, and where the first one of each unit is."""
         spans: list[Span] = []

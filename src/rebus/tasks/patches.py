@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data.cells import label
 from rebus.data.declared import Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
@@ -24,6 +25,7 @@ from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
+UNSEEN = -1  # a thing whose label training never saw: whatever is said of it is wrong
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
 
 
@@ -43,7 +45,7 @@ class Patches(Labels, Task):
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels; number 0 is the background."""
-        found = sorted({str(box["label"]) for row in rows for box in values["boxes"][row] or []})
+        found = sorted({name for row in rows for name in self.labels_of(values, row)})
         if not found:
             raise DataError(
                 f"column '{self.settings.columns['boxes']}'",
@@ -56,7 +58,7 @@ class Patches(Labels, Task):
     def head(self, codec: Codec) -> HeadSpec:
         """A number a label and one for the background, for each picture token; labels are compared as words."""
         names = tuple(
-            tuple(tuple(codec.tokenizer.encode_inside(name)) for name in as_labels(label)) for label in self.labels
+            tuple(tuple(codec.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
         )
         return HeadSpec("tokens", len(self.labels) + 1, names=names)
 
@@ -66,7 +68,7 @@ class Patches(Labels, Task):
 
     def words(self) -> list[str]:
         """The labels' names."""
-        return [name for label in self.labels for name in as_labels(label)]
+        return [name for one in self.labels for name in as_labels(one)]
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """One map a picture, from the first of its rows that has boxes."""
@@ -80,14 +82,17 @@ class Patches(Labels, Task):
         boxes = next(values["boxes"][row] for row in rows if not missing(values["boxes"][row]))
         return [{"map": self.draw(frame.boxes(boxes))}]
 
+    def labels_of(self, values: Values, row: int) -> list[str]:
+        """The labels of a row's boxes."""
+        return [label(box["label"]) for box in values["boxes"][row] or []]
+
     def draw(self, boxes: list[dict[str, Any]]) -> NDArray[Any]:
         """Boxes as a (24, 24) map of label numbers."""
         drawn = np.zeros((GRID, GRID), dtype=np.int64)
         for box in boxes:
             x0, y0, x1, y1 = (round(float(side) * GRID) for side in box["box"])
-            drawn[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)] = self.index.get(
-                str(box["label"]), IGNORED
-            )
+            number = self.index.get(label(box["label"]), UNSEEN)
+            drawn[max(y0, 0) : max(y1, y0 + 1), max(x0, 0) : max(x1, x0 + 1)] = number
         return drawn
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
@@ -98,6 +103,7 @@ class Patches(Labels, Task):
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Cross-entropy of each patch's centre; things weigh as much as the background around them."""
         logits, target = self._aligned(outputs, part)
+        target = torch.where(target == UNSEEN, IGNORED, target)
         every = functional.cross_entropy(
             logits, target, ignore_index=IGNORED, reduction="none", label_smoothing=self.settings.label_smoothing
         )
@@ -126,13 +132,13 @@ class Patches(Labels, Task):
         usual = np.bincount(drawn[drawn > 0]).argmax()
         maps = [self.draw(values["boxes"][row]) for row in rows]
         return [
-            Prediction(float((m[m > 0] == usual).mean()) if (m > 0).any() else 0.0) for m in maps
+            Prediction(float((m[m != 0] == usual).mean()) if (m != 0).any() else 0.0) for m in maps
         ], "commonest label"
 
     def shares(self, outputs: Tensor, part: dict[str, Tensor]) -> list[Prediction]:
         """(B, P, C) and the maps -> for each row, the share of patches on things that are named right."""
         logits, target = self._aligned(outputs, part)
         count = len(part["owner"])
-        hit, thing = (logits.argmax(-1) == target).view(count, -1), (target > 0).view(count, -1)
+        hit, thing = (logits.argmax(-1) == target).view(count, -1), (target != 0).view(count, -1)
         share = (hit & thing).sum(1) / thing.sum(1).clamp(min=1)
         return [Prediction(float(value)) for value in share]

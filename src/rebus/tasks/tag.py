@@ -53,6 +53,10 @@ class Tag(Labels, VectorTask):
         """As for training."""
         return self.usable(values, row)
 
+    def labels_of(self, values: Values, row: int) -> list[str]:
+        """The labels of a row."""
+        return as_labels(values["labels"][row])
+
     def head(self, codec: Codec) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())
@@ -82,10 +86,17 @@ class Tag(Labels, VectorTask):
         return told
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
-        """Mean average precision, micro and macro F1 at one half, and how often all labels are right."""
-        chance = np.asarray([[p.scores[label] for label in self.labels] for p in predictions])
-        truth = np.stack([self.target(values, row) for row in rows])
-        return {**tag_statistics(chance, truth), "exact_match": mean_of(self.right(values, rows, predictions))}
+        """Mean average precision, micro and macro F1 at one half, and how often all labels are right.
+
+        A label that training never saw has an average precision and an F1 of 0.
+        """
+        unseen = sorted(self.unseen(values, rows))
+        names = [*self.labels, *unseen]
+        chance = np.asarray([[p.scores.get(label, 0.0) for label in names] for p in predictions])
+        held = [set(as_labels(values["labels"][row])) for row in rows]
+        truth = np.asarray([[label in labels for label in names] for labels in held])
+        found = tag_statistics(chance, truth, known=len(self.labels))
+        return {**found, "exact_match": mean_of(self.right(values, rows, predictions))}
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """1 where the labels are exactly the true ones."""

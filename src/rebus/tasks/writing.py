@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from rebus.tasks import layout
 from rebus.tasks.base import Codec, Item, Task, Values
 from rebus.tasks.cells import missing, pad_to
 
+_MOST_READ_BACK = 2000  # texts of a sample
 ROW = 256  # tokens up to which rows are made longer to hold several texts
 
 
@@ -149,16 +151,30 @@ class WritingTask(Task):
         return (each * weight).sum() / weight.sum()
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
-        """How many prompts and answers are longer than ``text.max_length`` and are cut."""
+        """How many prompts and answers are longer than ``text.max_length``; texts that cannot be written."""
         most, cut = codec.max_length, 0
         for row in rows:
             texts = [*(str(turn["content"]) for turn in self.messages(values, row)), *self.targets(values, row)]
             # A token is at least one byte long, so that most texts need not be looked at.
             long = [text for text in texts if len(text.encode()) > most]
             cut += any(len(codec.tokenizer.encode(text)) > most for text in long)
-        if not cut:
+        notes = self.unwritable(values, rows, codec)
+        if cut:
+            told = f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"
+            notes.insert(0, told)
+        return notes
+
+    def unwritable(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+        """Texts to be written that the tokenizer cannot give back as they are, in a sample of the rows."""
+        step = max(1, len(rows) // _MOST_READ_BACK)
+        texts = [text for row in rows[::step] for text in self.targets(values, row)]
+        pairs = [(text.strip(), codec.tokenizer.decode(codec.tokenizer.encode(text)).strip()) for text in texts]
+        changed = [(text, read) for text, read in pairs if unicodedata.normalize("NFC", text) != read]
+        if not changed:
             return []
-        return [f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"]
+        text, read = min(changed, key=lambda pair: len(pair[0]))
+        shown = f"{text[:60]!r} is learned as {read[:60]!r}"
+        return [f"task {self.name}: the tokenizer changes {len(changed)} of {len(texts)} texts to be written: {shown}"]
 
     def truth(self, values: Values, row: int) -> Any:
         """The first right text."""

@@ -26,7 +26,7 @@ def learn_bpe(
         raise RecipeError("setting 'text.vocab_size'", f"at least {256 + len(named)}", str(vocab_size), do)
     backend = tokenizers.Tokenizer(models.BPE())
     if pattern == "rebus":
-        backend.normalizer = normaliser()
+        backend.normalizer = normaliser(nfkc)
     elif nfkc:
         backend.normalizer = normalizers.NFKC()
     backend.pre_tokenizer = pretokenizer(pattern)

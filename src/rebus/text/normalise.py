@@ -20,10 +20,15 @@ _STEPS = (
 
 
 @cache
-def normaliser() -> normalizers.Normalizer:
-    """NFKC, then white space, as a part of a ``tokenizers`` pipeline."""
+def normaliser(nfkc: bool = True) -> normalizers.Normalizer:
+    """NFKC (or NFC), then white space, as a part of a ``tokenizers`` pipeline.
+
+    Args:
+        nfkc: whether ``m²`` becomes ``m2`` and ``，`` becomes ``,``: to read, not to write.
+    """
     steps = [normalizers.Replace(Regex(pattern), content) for pattern, content in _STEPS]
-    return normalizers.Sequence([normalizers.NFKC(), *steps, normalizers.Strip()])
+    form = normalizers.NFKC() if nfkc else normalizers.NFC()
+    return normalizers.Sequence([form, *steps, normalizers.Strip()])
 
 
 def clean(text: str) -> str:

@@ -117,8 +117,8 @@ class Tokenizer:
             pattern: how text is cut before pieces are learned. With ``rebus``, white space is tidied as well
                 (``rebus.text.normalise``). The others are llama.cpp's, by its names, and keep white space as it is:
                 language models that are to be exported need one of them (``LM_PATTERN``).
-            nfkc: other patterns than ``rebus``: full-width letters become plain ones; off, every text comes back as
-                it was, byte for byte.
+            nfkc: full-width letters become plain ones, ``m²`` becomes ``m2``; off, characters stay as they are (NFC
+                with ``rebus``; with other patterns every text comes back as it was, byte for byte).
 
         Raises:
             RecipeError: ``vocab_size`` is less than the bytes and special tokens need.

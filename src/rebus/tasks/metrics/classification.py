@@ -85,17 +85,37 @@ def tag_metrics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Any]:
     return found
 
 
-def tag_statistics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Statistic]:
-    """The same figures as functions of item weights, for ``intervals.compare``."""
+def tag_statistics(probabilities: ArrayLike, targets: ArrayLike, known: int | None = None) -> dict[str, Statistic]:
+    """The same figures as functions of item weights, for ``intervals.compare``.
+
+    Args:
+        probabilities: (N, C).
+        targets: (N, C).
+        known: the first labels, which the model knows; the average precision of the others is 0. None: all.
+    """
     chance, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(targets).astype(bool)
     assert chance.shape == truth.shape, (chance.shape, truth.shape)
     assert np.isfinite(chance).all(), "probabilities must be finite"
     guess = chance >= _THRESHOLD
+    known = truth.shape[1] if known is None else known
     return {
-        "map": _over_columns(average_precision, chance, truth),
+        "map": _shared(_over_columns(average_precision, chance[:, :known], truth[:, :known]), truth, known),
         "micro_f1": _micro_f1(guess, truth),
         "macro_f1": _macro_f1(guess, truth),
     }
+
+
+def _shared(figure: Statistic, truth: Flags, known: int) -> Statistic:
+    """The mean over all labels that occur, where ``figure`` is that of the first ``known`` and the others have 0."""
+    if known == truth.shape[1]:
+        return figure
+
+    def of(weights: Floats) -> Floats:
+        occurs = weights @ truth > 0
+        share = occurs[:, :known].sum(1) / np.maximum(occurs.sum(1), 1)
+        return np.asarray(np.where(share > 0, figure(weights) * share, 0.0))
+
+    return of
 
 
 def auroc(scores: Floats, truth: Flags) -> Statistic:
