@@ -65,6 +65,17 @@ class GgufModel:
         """All of ``tensors``."""
         return dict(self.tensors())
 
+    @property
+    def shapes(self) -> dict[str, Tensor]:
+        """All of ``tensors`` without their numbers, on the device ``meta``. Raises WeightsError for an unknown name."""
+        names = MAPS[self.config["model_type"]]
+        found: dict[str, Tensor] = {}
+        for name, entry in self.file.entries.items():
+            if name != ROPE:
+                (target,) = names.to_hf({name: torch.empty(0)})
+                found[target] = tensor_from_gguf(name, torch.empty(entry.shape, device="meta"), self.config)
+        return found
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer of the file. Raises WeightsError where there is none, or one of a kind that is not known."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -15,6 +15,11 @@ from rebus import atomic
 from rebus.errors import RunError, WeightsError, enough_memory
 
 FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+# by what a header calls them; the others are read as they are, and taken for floats of 32 bits here
+_TYPES = {
+    **{"F64": torch.float64, "F16": torch.float16, "BF16": torch.bfloat16, "BOOL": torch.bool, "U8": torch.uint8},
+    **{"I8": torch.int8, "I16": torch.int16, "I32": torch.int32, "I64": torch.int64},
+}
 _SHOWN = 6  # names in a message
 
 
@@ -44,6 +49,30 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
             raise WeightsError(folder / shard, f"the tensors that {INDEX} promises", told, "fetch it again")
         state.update({name: tensors[name] for name in sorted(names)})
     return state
+
+
+def load_shapes(folder: str | Path) -> dict[str, Tensor]:
+    """All tensors of a checkpoint without their numbers, on the device ``meta``: the headers alone are read.
+
+    Raises:
+        WeightsError: as ``load_weights``.
+    """
+    folder = Path(folder)
+    files = [folder if folder.is_file() else folder / FILE]
+    if not files[0].is_file() and (folder / INDEX).is_file():
+        files = [folder / shard for shard in _shards(folder / INDEX)]
+    found: dict[str, Tensor] = {}
+    for file in files:
+        if not file.is_file():
+            return load_weights(folder)  # says what is missing
+        try:
+            with safe_open(file, framework="pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 - it is no dictionary
+                    part = opened.get_slice(name)
+                    found[name] = torch.empty(part.get_shape(), dtype=_TYPES.get(part.get_dtype()), device="meta")
+        except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+            raise _broken(file, error) from error
+    return found
 
 
 def save_weights(
@@ -93,12 +122,28 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Tell whether ``state`` fits ``model``; nothing is loaded.
 
     Raises:
-        WeightsError: tensors are missing, left over or of another shape; all three are listed.
+        WeightsError: tensors are missing, left over or of another shape or type; all of them are listed.
     """
-    expected = model.state_dict()
+    check_tensors(f"weights for {type(model).__name__}", model.state_dict(), state)
+
+
+def check_tensors(
+    where: str, expected: Mapping[str, Tensor], state: Mapping[str, Tensor], *, exact: bool = True
+) -> None:
+    """Tell whether tensors are those that are expected.
+
+    Args:
+        where: for the message.
+        expected: names and shapes.
+        state: the tensors.
+        exact: whether further ones are wrong.
+
+    Raises:
+        WeightsError: as ``check_state``.
+    """
     complaints = [
         _some(sorted(expected.keys() - state.keys()), "missing"),
-        _some(sorted(state.keys() - expected.keys()), "left over"),
+        _some(sorted(state.keys() - expected.keys()) if exact else [], "left over"),
         _some(
             [
                 f"expected {tuple(expected[name].shape)}, received {tuple(state[name].shape)} for '{name}'"
@@ -121,7 +166,7 @@ def check_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     told = "; ".join(complaint for complaint in complaints if complaint)
     if told:
         raise WeightsError(
-            where=f"weights for {type(model).__name__}",
+            where=where,
             expected=f"the {len(expected)} tensors of the model, in its shapes",
             found=told,
             do="use the recipe or configuration that the weights were made with",
@@ -139,8 +184,12 @@ def _read(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         if isinstance(error, RunError):
             raise
-        told = " ".join(str(error).split())[:160]
-        raise WeightsError(path, "a whole safetensors file", f"'{told}'", "copy or fetch the file again") from error
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> WeightsError:
+    told = " ".join(str(error).split())[:160]
+    return WeightsError(path, "a whole safetensors file", f"'{told}'", "copy or fetch the file again")
 
 
 def _shards(index: Path) -> dict[str, set[str]]:
@@ -149,7 +198,7 @@ def _shards(index: Path) -> dict[str, set[str]]:
         shards: dict[str, set[str]] = {}
         for name, shard in places.items():
             shards.setdefault(str(shard), set()).add(str(name))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         do = "copy or fetch the file again"
         raise WeightsError(index, "a weight_map from tensors to files", "other content", do) from error
     for shard in shards:

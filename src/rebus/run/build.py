@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,12 +13,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rebus import atomic, recipe
-from rebus.errors import RunError, WeightsError, enough_memory
+from rebus.errors import RebusError, RunError, enough_memory
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
 from rebus.run.dual import needs_end, saved_dual
+from rebus.run.fitting import check_layers
 from rebus.run.folder import Run
 from rebus.run.inline import inside_of
 from rebus.run.native import HEADS_FILE, KEY, lone_tower, rebus_entry, run_state
@@ -219,13 +219,8 @@ def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, 
     Raises:
         WeightsError: they ask for more layers than there are tensors, or for other tensors.
     """
-    for name, tower in (("picture", settings.model.picture), ("text", settings.model.text)):
-        layers = max(tower.depth, sum(tower.stages))
-        if tower.kind != "none" and layers > len(state):
-            do = "use the recipe or configuration that the weights were made with"
-            raise WeightsError(
-                f"the {name} tower", f"at most {len(state)} layers, as there are tensors", str(layers), do
-            )
+    check_layers("the image tower", settings.model.picture, len(state))
+    check_layers("the text tower", settings.model.text, len(state))
     with torch.device("meta"):
         hollow = build_model(settings, tasks, codec)  # shapes alone
     _as_it_was_made(hollow, state)
@@ -270,8 +265,10 @@ def restore_tasks(config: dict[str, Any], path: Path) -> dict[str, Task]:
             task = TASKS.get(entry["settings"]["name"])(TaskSettings.model_validate(entry["settings"]))
             task.restore(entry["state"])
             tasks[task.name] = task
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+    except RebusError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise RunError(
-            path, "tasks with settings and state", f"{error!r}", "restore config.json, or train again"
+            path, "tasks with settings and state", f"{error!r}"[:200], "restore config.json, or train again"
         ) from error
     return tasks

@@ -25,12 +25,13 @@ from rebus.formats.families import Family, check_rows, family_of
 from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
 from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
-from rebus.formats.weights import load_weights
+from rebus.formats.weights import load_shapes, load_weights
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.run.build import codec_of, filled_model
 from rebus.run.dual import LAYOUTS as DUALS
 from rebus.run.dual import BothSides, both_sides
+from rebus.run.fitting import check_layers, check_tower
 from rebus.run.foreign_vision import Sight, sight_of
 from rebus.run.native_vision import LAYOUTS
 from rebus.tasks import TASKS, Codec, Task
@@ -52,6 +53,7 @@ class Checkpoint:
         family: which adapter reads it.
         tower: the settings of the tower that it becomes, ``rows`` of its embeddings included.
         tensors: reads its tensors, under Hugging Face's names.
+        shapes: its tensors without their numbers, where they are not read through those of another checkpoint.
         load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
         sight: what it is beside its text, where it sees pictures.
     """
@@ -62,6 +64,7 @@ class Checkpoint:
     tower: Tower
     tensors: Callable[[], State] = field(repr=False)
     load_tokenizer: Callable[[bool], Tokenizer] = field(repr=False)
+    shapes: Callable[[], State] = field(repr=False)
     sight: Sight | BothSides | None = None
 
     @property
@@ -81,7 +84,21 @@ class Checkpoint:
             WeightsError: files are missing or damaged, a name is not the family's, or the vocabulary in the
                 configuration is not as large as the embeddings.
         """
-        found = self.tensors()
+        return self._named(self.tensors(), settings, rows)
+
+    def check(self) -> None:
+        """Hold its configuration against the shapes of its tensors. Raises WeightsError."""
+        where, shapes = str(self.place), self.shapes()
+        towers = {self.part: (self.tower, {"vocab_size": self.tower.rows})}
+        if self.sight is not None:
+            towers["picture"] = (self.sight.found.tower, {"size": self.sight.picture.size})
+        for tower, _ in towers.values():
+            check_layers(where, tower, len(shapes))
+        state = self._named(shapes, None, None)
+        for part, (tower, context) in towers.items():
+            check_tower(where, tower, state, f"{part}.", **context)
+
+    def _named(self, found: State, settings: Tower | None, rows: int | None) -> State:
         seen: State = {}
         if self.sight is not None:
             whole = self.sight.state(found)
@@ -149,15 +166,18 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
     else:
         family = sight.family if isinstance(sight, BothSides) else sight.found.family
         tower = sight.found.text.model_copy(update={"rows": sight.found.rows})
-    return Checkpoint(
+    found = Checkpoint(
         place,
         config,
         family,
         tower,
         lambda: load_weights(place),
         lambda extend: Tokenizer.load(place, extend=extend),
+        lambda: load_shapes(place),
         sight,
     )
+    found.check()
+    return found
 
 
 def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambda _: None) -> Recipe:
@@ -277,7 +297,9 @@ def _gguf(file: Path) -> Checkpoint:
             model.tokenizer.save(folder)
             return Tokenizer.load(folder, extend=True)
 
-    return Checkpoint(file, model.config, family, tower, lambda: model.state, tokenizer)
+    found = Checkpoint(file, model.config, family, tower, lambda: model.state, tokenizer, lambda: model.shapes)
+    found.check()
+    return found
 
 
 def _is_rebus(folder: Path) -> bool:

@@ -17,8 +17,9 @@ from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
 from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
 from rebus.formats.processors import load_picture
-from rebus.formats.weights import load_weights
+from rebus.formats.weights import load_shapes, load_weights
 from rebus.models.towers.vit import resized_positions
+from rebus.run.fitting import check_layers, check_tower
 from rebus.run.foreign import fetched, is_hub_id
 
 
@@ -50,7 +51,11 @@ class PictureCheckpoint:
         Raises:
             WeightsError: files are missing or damaged, or a name is not the family's.
         """
-        state = self.family.from_hf(self.tensors(), self.tower)
+        return self.named(self.tensors())
+
+    def named(self, tensors: State) -> State:
+        """Tensors under Hugging Face's names as ``state`` has them."""
+        state = self.family.from_hf(tensors, self.tower)
         if "position" in state:
             state["position"] = resized_positions(state["position"], self.picture["size"] // self.tower.patch)
         return state
@@ -90,4 +95,8 @@ def picture_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _:
     family = picture_family_of(config, str(place / "config.json"))
     tower, size = family.settings_from_hf(config)
     picture = load_picture(place, model_type(config), size, tell)
-    return PictureCheckpoint(place, family, tower, picture, lambda: load_weights(place))
+    found = PictureCheckpoint(place, family, tower, picture, lambda: load_weights(place))
+    shapes = load_shapes(place)
+    check_layers(str(place), tower, len(shapes))
+    check_tower(str(place), tower, found.named(shapes), size=picture["size"])
+    return found

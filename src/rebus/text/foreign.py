@@ -95,7 +95,7 @@ def _object(file: Path) -> dict[str, Any]:
         return {}
     try:
         found = json.loads(_text(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(file, "whole JSON", f"'{error}'", "copy or fetch the file again") from error
     if not isinstance(found, dict):
         raise RunError(file, "a JSON object", type(found).__name__, "copy or fetch the file again")

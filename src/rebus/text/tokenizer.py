@@ -30,6 +30,8 @@ from rebus.text.pictures import ALL as PICTURE_MARKS
 from rebus.text.pictures import PICTURE, with_marks
 from rebus.text.stream import StreamDecoder
 
+_LAYOUT = "a tokenizer.json in the Hugging Face layout"
+_IDS = 2**22  # the largest vocabularies have a quarter of it
 MASK = "<|mask|>"  # only in tokenizers that were trained for guessing masked words
 SMALLEST = 256 + len(SPECIAL_TOKENS)
 LONG_TEXT = 2000  # characters
@@ -61,7 +63,7 @@ class Tokenizer:
             missing = []
         backend.no_padding()
         backend.no_truncation()
-        self._plain = tokenizers.Tokenizer.from_str(backend.to_str())
+        self._plain = _parsed(backend.to_str(), "the tokenizer")
         self._plain.encode_special_tokens = True  # a user's "<|eos|>" is five characters, not an end
         self._parsing = backend
         self._parsing.encode_special_tokens = False
@@ -152,12 +154,10 @@ class Tokenizer:
         where: str | Path = "the tokenizer",
     ) -> Tokenizer:
         """A tokenizer from the content of a tokenizer.json. Raises RunError as ``load`` does."""
-        try:
-            backend = tokenizers.Tokenizer.from_str(text)
-        except Exception as error:  # the library raises a bare Exception
-            told = " ".join(str(error).split())[:200]
-            raise RunError(where, "a tokenizer.json in the Hugging Face layout", told, "save it again") from error
-        return cls(backend, conventions, extend=extend)
+        wrong = _odd_id(text)
+        if wrong is not None:
+            raise RunError(where, _LAYOUT, wrong, "save it again")
+        return cls(_parsed(text, where), conventions, extend=extend)
 
     def to_json(self) -> str:
         """The content of its tokenizer.json, in one line."""
@@ -393,6 +393,27 @@ class Tokenizer:
         """Special tokens and their ids."""
         added = self._parsing.get_added_tokens_decoder()
         return {token.content: number for number, token in added.items() if token.special}
+
+
+def _parsed(text: str, where: str | Path) -> tokenizers.Tokenizer:
+    try:
+        return tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # the library raises a bare Exception
+        raise RunError(where, _LAYOUT, " ".join(str(error).split())[:200], "save it again") from error
+
+
+def _odd_id(text: str) -> str | None:
+    """What is wrong with the ids of a tokenizer.json: the library makes room for all up to the highest."""
+    try:
+        content = json.loads(text)
+        model = content["model"]
+        vocabulary = model.get("vocab", {})
+        ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else [len(vocabulary)]
+        ids += [token["id"] for token in content.get("added_tokens") or ()]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        return f"other content ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
+    odd = next((one for one in ids if type(one) is not int or not 0 <= one < _IDS), None)
+    return None if odd is None else f"the id {odd!r:.40}, which is not between 0 and {_IDS}"
 
 
 def _text(file: Path) -> str:
