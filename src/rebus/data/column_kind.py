@@ -27,6 +27,10 @@ _SEPARATORS = re.compile(r"[|;；]")
 _FEW = 20  # whole numbers that may be classes though a column's name says that it is a number
 _CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
 _PATH = re.compile(r"\S+")
+_WRITTEN = (  # columns that hold texts, whatever these look like
+    *(*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN),
+    *names.REJECTED,
+)
 _BOX_FIELDS = {"box", "bbox"}
 _TAG_FIELDS = {"tag", "label"}
 _SPAN_FIELDS = {"start", "end"}
@@ -149,7 +153,7 @@ def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.
         return _numbered_label(values, whole)
     if names.named(name, names.TARGET):
         return _numbered_target(name, values) if whole else Guess("number", "its name")
-    if names.named(name, (*names.ANSWER, *names.CAPTION, *names.QUESTION)):
+    if names.named(name, _WRITTEN):
         return Guess("text", "its name; numbers as words")
     distinct = pc.count_distinct(column, mode="only_valid").as_py()
     if distinct == 1 and len(column) > 1:
@@ -218,8 +222,7 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("category", "true or false")
     if all(map(_is_turns, sample)):
         return Guess("messages", "lists of turns, written as JSON")
-    authored = (*names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN, *names.REJECTED)
-    if names.named(name, (*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.TEXT, *authored)):
+    if names.named(name, (*_WRITTEN, *names.TEXT)):
         return Guess("text", "its name")
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from rebus.errors import DataError
 from rebus.recipe import Kind
 
 Row = dict[str, Any]
+_ANNOTATIONS = ("annotations", "annotation", "labels", "json", "jsons", "meta", "metadata", "questions")
 _DIGITS = re.compile(r"(\d+)(?!.*\d)")
 
 
@@ -42,6 +43,9 @@ class Images:
                 if digits := _DIGITS.search(stem):
                     self._by_number[int(digits[1])].append(place)
 
+    def __contains__(self, name: str) -> bool:
+        return name.replace("\\", "/").rsplit("/", 1)[-1] in self._by_name
+
     def find(self, name: str, near: Sequence[str] = ()) -> str | None:
         """The file of this name, the one whose folders agree most where several have it.
 
@@ -51,11 +55,20 @@ class Images:
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
         found = self._by_name.get(parts[-1], []) if parts else []
-        return max(found, key=lambda place: (_agreement(place, parts), *_near(place, near)), default=None)
+        return self._best(
+            name, found, lambda place: (place == "/".join(parts), _agreement(place, parts), _near(place, near))
+        )
 
     def numbered(self, number: int, near: Sequence[str] = ()) -> str | None:
         """The file whose name ends in this number, as in ``COCO_val2014_000000000042.jpg``."""
-        return max(self._by_number.get(number, []), key=lambda place: _near(place, near), default=None)
+        return self._best(str(number), self._by_number.get(number, []), lambda place: _near(place, near))
+
+    def _best(self, name: str, found: list[str], score: Callable[[str], Any]) -> str | None:
+        best = sorted(found, key=score)[-2:]
+        if len(best) == 2 and score(best[0]) == score(best[1]):
+            told = f"'{best[0]}' and '{best[1]}', which may both be meant"
+            raise DataError(self.root, f"one image that '{name}' names", told, "keep one of them in the folder")
+        return best[-1] if best else None
 
 
 def images_of(path: Path, names: Sequence[str], layout: str, root: Path | None = None) -> Images:
@@ -64,9 +77,9 @@ def images_of(path: Path, names: Sequence[str], layout: str, root: Path | None =
     Raises:
         DataError: none of them is there.
     """
-    for folder in dict.fromkeys((path.parent, path.parent.resolve().parent) if root is None else (root,)):
+    for folder in folders_of(path) if root is None else [root]:
         images = Images(folder)
-        if any(images.find(name) is not None for name in names[:1000]):
+        if any(name in images for name in names[:1000]):
             return images
     raise DataError(
         path,
@@ -106,9 +119,15 @@ def words_of(path: Path) -> tuple[str, ...]:
     return (path.parent.name, *path.stem.split("_"))
 
 
-def _near(place: str, words: Sequence[str]) -> tuple[int, int]:
+def folders_of(path: Path) -> list[Path]:
+    """Where a file's images may lie: in its folder, or, where that is one of annotations, in the folder above."""
+    own = path.parent.resolve()
+    return [path.parent, own.parent] if own.name.casefold() in _ANNOTATIONS else [path.parent]
+
+
+def _near(place: str, words: Sequence[str]) -> int:
     folders = place.split("/")[:-1]
-    return sum(word in folders for word in words), -len(place)
+    return sum(word in folders for word in words)
 
 
 def _agreement(place: str, parts: list[str]) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rebus.data.readers.annotations.boxes import Images, Row, table_of, words_of
+from rebus.data.readers.annotations.boxes import Images, Row, folders_of, table_of, words_of
 from rebus.data.readers.source import Source
 from rebus.data.table import Table
 from rebus.errors import DataError
@@ -43,8 +43,7 @@ def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source,
     said = {entry["question_id"]: entry for entry in answers["annotations"]}
     near = (str(questions.get("data_subtype") or answers.get("data_subtype")), *words_of(source.path))
     first = questions["questions"][0]
-    above = (source.path.parent, source.path.parent.resolve().parent)
-    tried = (Images(folder) for folder in dict.fromkeys(above if root is None else (root,)))
+    tried = (Images(folder) for folder in (folders_of(source.path) if root is None else [root]))
     images = next((found for found in tried if _place(found, first, near) is not None), None)
     if images is None:
         raise DataError(
