@@ -225,7 +225,7 @@ def test_wrong_rows_are_named() -> None:
 
 
 def test_people_are_told_of_long_texts_and_loose_tags() -> None:
-    task, values = task_on([["a"] * 90, ["b", "c"]], [["O"] * 90, ["I-X", "I-X"]])
+    task, values = task_on([["a"] * 90, ["b", "c"], ["d"]], [["O"] * 90, ["I-X", "I-X"], ["B-X"]])
     long, loose = task.notes(values, [0, 1], Codec(TOKENIZER, max_length=32))
     assert "1 rows are longer than 32 tokens" in long
     assert "1 rows break the rules" in loose

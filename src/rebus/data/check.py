@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rebus.data import cells, measures
 from rebus.data.cell_check import check_cells
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
+from rebus.data.marks import Marks
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
@@ -258,6 +259,12 @@ def _rows(
     wanted = {column for task in tasks for column in task.columns.values()}
     columns = {name: values[name] if name in values else table.column(name) for name in wanted}
     checks = [RowCheck(table, task, columns, set(report.bad_rows)) for task in tasks]
+    for check in checks:
+        if isinstance(marks := getattr(check, "marks", None), Marks):
+            where = f"column '{check.task.columns['tags']}'"
+            report.notes += [f"{where}: tags are read as {marks.said()}"] if marks.said() else []
+            doubt = marks.writing.doubt
+            report.warnings += [f"{where}: {doubt}; write O for no span and B-, I- for spans"] if doubt else []
     lacking: Counter[str] = Counter()
     for row in range(len(table)):
         wrong = next((error for check in checks if (error := check.invalid(row)) is not None), None)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import itertools
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from rebus.data.tagging import (
@@ -16,6 +17,7 @@ from rebus.data.tagging import (
     Span,
     Style,
     Units,
+    Writing,
     are_spans,
     as_list,
     as_tags,
@@ -26,6 +28,7 @@ from rebus.data.tagging import (
     strict_spans_of,
     style_of,
     units_of,
+    writing_of,
 )
 
 Wrong = tuple[str, str, str]  # expected, found, do
@@ -41,12 +44,14 @@ class Marks:
         style: how tags are written.
         cut: how a text that is not a list of words is cut into units.
         names: tags that numbers stand for, in their order.
+        writing: how tags are written, so that each can be read as ``B-PER`` or ``O``.
     """
 
     spans: bool = False
     style: Style = "prefix"
     cut: Cut = "script"
     names: tuple[str, ...] = ()
+    writing: Writing = field(default_factory=Writing)
 
     @classmethod
     def of(cls, texts: Sequence[Any], cells: Sequence[Any], names: Sequence[str] = ()) -> Marks:
@@ -54,29 +59,49 @@ class Marks:
         known = [(text, cell) for text, cell in zip(texts, cells, strict=True) if text is not None and cell is not None]
         if any(are_spans(cell) or _triples(cell) for _, cell in known):
             return cls(spans=True, names=tuple(names))
-        tags: set[str] = set()
+        rows: list[list[str]] = []
         cuts: list[Cut | None] = []
         for text, cell in known:
             try:
                 found = as_tags(cell, names)
             except ValueError:
                 continue  # told of the row it is in
-            tags.update(found)
+            rows.append(found)
             if as_list(text) is None:
                 cuts.append(cut_for(text, len(found)))
         cut: Cut = "script"
         if cuts:
             cut = "words" if 2 * cuts.count("words") >= len(cuts) - cuts.count(None) else "characters"
-        return cls(style=style_of(tags), cut=cut, names=tuple(names))
+        counts = Counter(tag for tags in rows for tag in tags)
+        writing = writing_of(counts)
+        style = style_of(map(writing.plain, counts))
+        if style == "prefix":
+            writing = _named(writing, rows)
+        return cls(style=style, cut=cut, names=tuple(names), writing=writing)
 
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> Marks:
         """What ``as_dict`` gave."""
-        return cls(**{**state, "names": tuple(state.get("names", ()))})
+        writing = Writing(**state.get("writing", {}))
+        return cls(**{**state, "names": tuple(state.get("names", ())), "writing": writing})
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        return {"spans": self.spans, "style": self.style, "cut": self.cut, "names": list(self.names)}
+        said = {"spans": self.spans, "style": self.style, "cut": self.cut, "names": list(self.names)}
+        return {**said, "writing": asdict(self.writing)}
+
+    def writes_like(self, other: Marks) -> bool:
+        """Whether tags of one are read alike by the other."""
+        mine, its = self.writing, other.writing
+        return (mine.shape, mine.outside) == (its.shape, its.outside)
+
+    def said(self) -> str:
+        """How the tags are written, for people; "" where marks are spans of characters."""
+        if self.spans or self.style == "single":
+            return ""
+        shown = {"prefix": "B-LABEL", "suffix": "LABEL-B", "joined": "BLABEL", "bare": "B", "label": "LABEL"}
+        outside = f", {self.writing.outside} outside" if self.writing.outside else ""
+        return f"{self.writing.scheme} ({shown[self.writing.shape]}{outside})"
 
     def wrong(self, text: Any, cell: Any) -> Wrong | None:
         """What is wrong with a row's marks; None where nothing is."""
@@ -86,7 +111,7 @@ class Marks:
             tags = as_tags(cell, self.names)
         except ValueError as error:
             return "a tag, or the number of one", str(error), "give task.label_names the names in their order"
-        if not self.names and any(tag.isdecimal() for tag in tags):
+        if not self.names and any(tag.isdecimal() and tag != self.writing.outside for tag in tags):
             do = "say what the numbers mean with --set tasks.0.label_names=[O,B-PER,I-PER,...]"
             return "names of tags", f"the number {next(tag for tag in tags if tag.isdecimal())}", do
         listed = as_list(text)
@@ -96,7 +121,7 @@ class Marks:
         if len(units.offsets) != len(tags):
             what = "words" if listed is not None else "words (or characters)"
             return f"a tag for each of the {len(units.offsets)} {what}", f"{len(tags)} tags", "correct the row"
-        bad = next((tag for tag in tags if not fits(tag, self.style)), None)
+        bad = next((tag for tag in tags if not fits(self.writing.plain(tag), self.style)), None)
         if bad is not None:
             expected = "O or a tag such as B-PER (BIO, BIOES, BMES or BILOU), as in other rows"
             return expected, f"'{bad}'", "write all tags of the column in one scheme"
@@ -111,22 +136,26 @@ class Marks:
             units = units_of(text)
             found = sorted(_as_span(one) for one in as_list(cell) or [])
             return units, in_units(units, found), found
-        tags = as_tags(cell, self.names)
+        tags = self._plain(cell)
         units = self._units(text, len(tags))
         spans = spans_of(tags, self.style)
         return units, spans, in_characters(units, spans)
 
     def keeps_rules(self, cell: Any) -> bool:
         """Whether tags with prefixes keep the rules of their scheme, so that every reader finds the same spans."""
-        if self.spans or self.style != "prefix":
+        if self.spans or self.style != "prefix" or self.writing.scheme in ("IO", "IOB1"):
             return True
-        tags = as_tags(cell, self.names)
+        tags = self._plain(cell)
         scheme: Literal["BIO", "BIOES"] = "BIOES" if any(parts_of(tag)[0] in "ES" for tag in tags) else "BIO"
         return strict_spans_of(tags, scheme) == spans_of(tags)
 
     def units(self, text: Any) -> Units:
         """The units of a text that has no marks yet."""
         return units_of(text, self.cut)
+
+    def _plain(self, cell: Any) -> list[str]:
+        """A cell's tags as ``B-PER`` and ``O``."""
+        return [self.writing.plain(tag) for tag in as_tags(cell, self.names)]
 
     def _units(self, text: Any, count: int) -> Units:
         return units_of(text, cut_for(text, count) or self.cut) if as_list(text) is None else units_of(text)
@@ -153,6 +182,28 @@ class Marks:
                 told = f"'{text[first[0] : first[1]]}' and '{text[second[0] : second[1]]}'"
                 return "spans that do not overlap", told[:80], "keep one of them"
         return None
+
+
+def _named(writing: Writing, rows: Sequence[Sequence[str]]) -> Writing:
+    """The scheme, told from how tags follow each other: in IOB1 B only stands right after a span of its label."""
+    if writing.scheme == "mixed":
+        return replace(writing, doubt="the letters of several schemes are mixed; each is read by its own rule")
+    if writing.scheme != "BIO":
+        return writing
+    loose = after = begun = 0
+    for tags in rows:
+        before = ("O", "")
+        for letter, label in (parts_of(writing.plain(tag)) for tag in tags):
+            same = before[0] != "O" and before[1] == label
+            loose += letter == "I" and not same
+            after += letter == "B" and same
+            begun += letter == "B" and not same
+            before = (letter, label)
+    if loose and not begun:
+        return replace(writing, scheme="IOB1")
+    if loose and loose > 0.05 * (begun + after):
+        return replace(writing, doubt=f"{loose} of {loose + begun + after} spans begin with I instead of B")
+    return writing
 
 
 def in_characters(units: Units, spans: Sequence[Span]) -> list[Span]:

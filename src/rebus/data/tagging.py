@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,12 +21,114 @@ Cut = Literal["script", "words", "characters"]
 
 OUTSIDE = "O"
 ONLY = "span"  # the label of bare tags, which mark spans of one sort
-_PREFIX = re.compile(r"([BIESMLU])[-_](.+)", re.DOTALL)
-_SAME = {"M": "I", "L": "E", "U": "S"}  # BMES and BILOU say the same as BIOES in other letters
-_BARE = frozenset("BIESMLUO")
+_LETTERS = "BIESMLUW"
+_PREFIX = re.compile(rf"([{_LETTERS}])[-_](.+)", re.DOTALL)
+_SHAPES = {  # tag: letter and label in two groups, in the order in which they are tried
+    "prefix": re.compile(rf"(?P<letter>[{_LETTERS}])[-_:/.|](?P<label>.+)", re.DOTALL | re.I),
+    "suffix": re.compile(rf"(?P<label>.+)[-_:/.|](?P<letter>[{_LETTERS}])", re.DOTALL | re.I),
+    "joined": re.compile(r"(?P<letter>[BIES])(?P<label>[A-Z][A-Za-z]*)"),
+}
+_OUTSIDE = (
+    "O",
+    "o",
+    "0",
+    "_",
+    "-",
+    "OUT",
+    "out",
+    "OUTSIDE",
+    "outside",
+    "NONE",
+    "none",
+    "None",
+    "OTHER",
+    "other",
+    "Other",
+)
+_SAME = {"M": "I", "L": "E", "U": "S", "W": "S"}  # BMES, BILOU and BMEWO say the same as BIOES in other letters
+_BARE = frozenset("BIESMLUWO")
+_SCHEMES = {"BI": "BIO", "I": "IO", "B": "BIO", "BIES": "BIOES", "BILU": "BILOU", "BMES": "BMES", "BMEW": "BMEWO"}
 _CJK = re.compile(
     "[\u2e80-\u2fdf\u3005\u3007\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
+
+
+@dataclass(frozen=True)
+class Writing:
+    """How a column writes its tags, so that each can be written as ``B-PER`` and ``O``.
+
+    Attributes:
+        shape: where the letter stands: ``prefix`` (``B-PER``, ``b_per``), ``suffix`` (``PER-B``), ``joined``
+            (``BPER``), ``bare`` (``B``), or ``label``: there is none.
+        outside: the tag of words in no span; "": there is none.
+        scheme: its name, for people.
+        doubt: what may be meant otherwise, for people; "": nothing.
+    """
+
+    shape: Literal["prefix", "suffix", "joined", "bare", "label"] = "prefix"
+    outside: str = OUTSIDE
+    scheme: str = "BIO"
+    doubt: str = ""
+
+    def plain(self, tag: str) -> str:
+        """A tag as ``B-PER``, ``B`` or ``O``; one that is not written so, as it is."""
+        if tag == self.outside:
+            return OUTSIDE
+        if self.shape == "bare":
+            return tag.upper()
+        found = _SHAPES[self.shape].fullmatch(tag) if self.shape in _SHAPES else None
+        return tag if found is None else f"{found['letter'].upper()}-{found['label']}"
+
+
+def writing_of(counts: Counter[str]) -> Writing:
+    """How a column writes its tags, found from all of them.
+
+    Args:
+        counts: tag: how many words have it.
+    """
+    known = {tag for tag in counts if tag.strip()}
+    numbers = sum(tag.isdecimal() for tag in known) > 1  # of tags: 0 is one of them
+    outside = next((mark for mark in _OUTSIDE if mark in known and not (numbers and mark == "0")), "")
+    others = known - {outside}
+    for shape in ("prefix", "suffix", "joined"):
+        pairs = [(found["letter"], found["label"]) for tag in others if (found := _SHAPES[shape].fullmatch(tag))]
+        if len(pairs) == len(others) > 0 and _is_scheme(shape, pairs, outside):
+            return Writing(shape, outside or OUTSIDE, _scheme_name({letter.upper() for letter, _ in pairs}))
+    if any(_PREFIX.fullmatch(tag) for tag in others):  # tags of another form among them are wrong, each in its row
+        letters = {found[1] for tag in others if (found := _PREFIX.fullmatch(tag))}
+        return Writing("prefix", OUTSIDE if OUTSIDE in known else outside or OUTSIDE, _scheme_name(letters))
+    if {tag.upper() for tag in known} <= _BARE and {tag.upper() for tag in known} & {"B", "S"} and len(known) > 1:
+        return Writing("bare", outside, _scheme_name({tag.upper() for tag in others}))
+    return _of_labels(counts, outside)
+
+
+def _is_scheme(shape: str, pairs: list[tuple[str, str]], outside: str) -> bool:
+    """Whether letters and labels are those of tags: capital letters before a hyphen always are."""
+    letters = {letter for letter, _ in pairs}
+    if len({letter.islower() for letter in letters}) > 1:
+        return False
+    if shape == "prefix" and letters <= set(_LETTERS):
+        return True
+    begun = {label for letter, label in pairs if letter.upper() in "BSUW"}
+    inside = {label for letter, label in pairs if letter.upper() not in "BSUW"}
+    return bool(outside) and bool(begun & inside or (shape != "joined" and not inside))
+
+
+def _scheme_name(letters: set[str]) -> str:
+    letters = letters - {OUTSIDE}
+    exact = next((name for full, name in _SCHEMES.items() if letters == set(full)), None)
+    return exact or next((name for full, name in _SCHEMES.items() if letters <= set(full)), "mixed")
+
+
+def _of_labels(counts: Counter[str], outside: str) -> Writing:
+    """Tags without letters: labels, of which one may stand for none."""
+    if outside in ("", OUTSIDE):
+        return Writing("label", outside, "labels")
+    share = counts[outside] / counts.total()
+    if share >= 0.5 and len(counts) > 1:
+        doubt = f"'{outside}', the tag of {share:.0%} of words, is read as no span"
+        return Writing("label", outside, "labels", doubt)
+    return Writing("label", "", "labels", f"'{outside}' is read as a label, not as no span ({share:.0%} of words)")
 
 
 def style_of(tags: Iterable[str]) -> Style:

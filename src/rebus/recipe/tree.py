@@ -37,6 +37,9 @@ class Data(Section):
     path: PathText = Field("", description="table or folder")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
+    tag_column: int | None = Field(
+        None, ge=1, description="CoNLL files: number of the column that holds the tags; None: found from the file"
+    )
     header: int | None = Field(None, ge=1, description="line that names the columns; None: found from the file")
     encoding: str | None = Field(None, description="text encoding; None: found from the file")
     blanks: list[str] | None = Field(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,6 +50,7 @@ class Ner(WordsTask):
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)
+        self._other: tuple[Any, Marks] | None = None  # the tags of a table that are written in another way, and how
         self.restore({"labels": [], "marks": {}})
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
@@ -237,10 +239,30 @@ class Ner(WordsTask):
 
     def _read(self, values: Values, row: int) -> tuple[Units, list[Span], list[Span]]:
         text, cell = values["tokens"][row], values["tags"][row]
-        wrong = self.marks.wrong(text, cell)
+        marks = self._marks(values)
+        wrong = marks.wrong(text, cell)
         if wrong is not None:
             raise DataError(f"row {row + 1}, column '{self.settings.columns['tags']}'", *wrong)
-        return self.marks.read(text, cell)
+        units, inner, spans = marks.read(text, cell)
+        if marks is not self.marks:  # b-loc is LOC, where the model knows no loc
+            inner, spans = ([(start, end, self._known(label)) for start, end, label in each] for each in (inner, spans))
+        return units, inner, spans
+
+    def _marks(self, values: Values) -> Marks:
+        """How these columns are written: as in training, unless their tags are written in another scheme."""
+        tags = values["tags"]
+        if not self.labels or self.marks.spans:
+            return self.marks
+        if self._other is None or self._other[0] is not tags:
+            found = Marks.of(values["tokens"], tags, self.settings.label_names)
+            alike = found.spans or found.style == "single" or found.writes_like(self.marks)
+            self._other = (tags, self.marks if alike else replace(found, cut=self.marks.cut))
+        return self._other[1]
+
+    def _known(self, label: str) -> str:
+        """The label that training had, in other capitals."""
+        alike = [one for one in self.labels if one.casefold() == label.casefold()]
+        return alike[0] if len(alike) == 1 and label not in self.labels else label
 
     def _inside(self, spans: Sequence[Span], count: int) -> list[str]:
         """Tags as the model knows them."""
