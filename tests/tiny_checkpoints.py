@@ -113,7 +113,7 @@ def write_tokenizer(folder: Path, *, chat: bool = False, bert: bool = False) -> 
     backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     if bert:
         backend.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
         )
     folder.mkdir(parents=True, exist_ok=True)
     backend.save(str(folder / "tokenizer.json"))

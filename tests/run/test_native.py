@@ -151,7 +151,7 @@ def test_rows_beyond_the_tokenizers_ids_are_kept(table: Path, tmp_path: Path, na
     made.model.text.rows = 384
     run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
     model, settings, _, codec = load_model(run)
-    alone = lone_tower(model)
+    alone = lone_tower(model, [])
     assert alone is not None
     assert codec.tokenizer.vocab_size < alone.tower.vocab_size == 384 == settings.model.text.rows
     assert run.read_json("config.json")["vocab_size"] == 384
@@ -162,7 +162,7 @@ def test_towers_that_no_family_has_are_saved_in_rebus_own_layout(table: Path, tm
     made = recipe(table, {"kind": "decoder", "qk_norm": True, "bias": "all"}, "classify")
     run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "rebus"
-    assert lone_tower(load_model(run)[0]) is None
+    assert lone_tower(load_model(run)[0], []) is None
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3"])

@@ -35,6 +35,12 @@ HEAD_ROWS = (
     ("bias", "cls.predictions.bias"),
 )
 HEAD_NAMES = NameMap("bert", HEAD_ROWS, ignored=r"^cls\.predictions\.decoder\.|^cls\.seq_relationship\.")
+# architectures with one linear layer on the pooled vector or on each token, and what they call it
+CLASSIFIERS = {
+    "BertForSequenceClassification": "classifier",
+    "BertForTokenClassification": "classifier",
+    "BertForQuestionAnswering": "qa_outputs",
+}
 
 
 def to_hf(state: Mapping[str, Tensor]) -> State:
@@ -61,6 +67,18 @@ def masked_to_hf(state: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> Sta
     """An encoder's and a masked language model's head's parameters under the names of a BertForMaskedLM."""
     encoder = {f"bert.{name}": tensor for name, tensor in to_hf(state).items()}
     return encoder | HEAD_NAMES.to_hf(head)
+
+
+def classifier_to_hf(state: Mapping[str, Tensor], head: Mapping[str, Tensor], architecture: str) -> State:
+    """An encoder's and a linear head's parameters (``weight``, ``bias``) under the names of an architecture."""
+    encoder = {f"bert.{name}": tensor for name, tensor in to_hf(state).items()}
+    return encoder | {f"{CLASSIFIERS[architecture]}.{name}": tensor for name, tensor in head.items()}
+
+
+def classifier_from_hf(state: Mapping[str, Tensor], architecture: str) -> State:
+    """The linear head of a checkpoint as ``weight`` and ``bias``; {} where the architecture has none."""
+    prefix = f"{CLASSIFIERS[architecture]}." if architecture in CLASSIFIERS else "-"
+    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
 
 
 def head_from_hf(state: Mapping[str, Tensor]) -> State:

@@ -94,6 +94,7 @@ class PictureFamily:
         from_hf: (tensors under Hugging Face's names, settings) -> under the tower's names.
         to_hf: the other way round, with the prefix.
         fits: whether a picture tower with these settings can be written so.
+        classifier: what its image classifier calls its linear layer; None: it has none that reads the pooled vector.
     """
 
     name: str
@@ -104,19 +105,20 @@ class PictureFamily:
     from_hf: Callable[[Mapping[str, Tensor], Tower], State]
     to_hf: Callable[[Mapping[str, Tensor]], State]
     fits: Callable[[Tower], bool]
+    classifier: str | None = None
 
 
-def _picture_family(name: str, base: str, adapter: ModuleType) -> PictureFamily:
+def _picture_family(name: str, base: str, adapter: ModuleType, classifier: str | None = None) -> PictureFamily:
     both = (adapter.settings_from_hf, adapter.config_to_hf, adapter.from_hf, adapter.to_hf, adapter.fits)
-    return PictureFamily(name, base, adapter.NAMES.base, *both)
+    return PictureFamily(name, base, adapter.NAMES.base, *both, classifier)
 
 
 _PICTURES = (
     _picture_family("siglip_vision_model", "SiglipVisionModel", siglip),
     _picture_family("clip_vision_model", "CLIPVisionModel", clip),
-    _picture_family("vit", "ViTModel", vit),
+    _picture_family("vit", "ViTModel", vit, "classifier"),
     _picture_family("dinov2", "Dinov2Model", dinov2),
-    _picture_family("resnet", "ResNetModel", resnet),
+    _picture_family("resnet", "ResNetModel", resnet, "classifier.1"),
     _picture_family("efficientnet_lite", "EfficientNetLite", efficientnet),
 )
 # by model_type; a whole CLIP or SigLIP stands for its picture tower

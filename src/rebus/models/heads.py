@@ -12,10 +12,15 @@ from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
 
-def make_head(width: int, outputs: int, dropout: float, hidden: int = 0) -> nn.Module:
-    """(..., D) -> (..., C), through a hidden layer where there is one; with no outputs, the vector as it is."""
+def make_head(width: int, outputs: int, dropout: float, hidden: int = 0, *, normed: bool = True) -> nn.Module:
+    """(..., D) -> (..., C), through a hidden layer where there is one; with no outputs, the vector as it is.
+
+    Without a hidden layer and not ``normed`` it is what BERT's and ViT's classifiers are: dropout and a linear layer.
+    """
     if not outputs:
         return nn.Identity()
+    if not normed and not hidden:
+        return nn.Sequential(nn.Dropout(dropout), nn.Linear(width, outputs))
     if hidden:
         between = [nn.Linear(width, hidden), nn.GELU(), nn.Dropout(dropout)]
         return nn.Sequential(RMSNorm(width), *between, nn.Linear(hidden, outputs))

@@ -94,7 +94,7 @@ class VisionLanguageModel(nn.Module):
         picture_id: int | None = None,
     ) -> None:
         super().__init__()
-        self.specs, self.picture_id = heads, picture_id
+        self.settings, self.specs, self.picture_id = settings, heads, picture_id
         writes = any(spec.kind == "write" for spec in heads.values())
         reads_text = any("text" in spec.reads for spec in heads.values())
         sees = settings.picture.kind != "none" and any("picture" in spec.reads for spec in heads.values())
@@ -148,7 +148,13 @@ class VisionLanguageModel(nn.Module):
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.kind in ("vector", "words"):
-                self.heads[name] = make_head(width, spec.outputs, settings.fusion.dropout, spec.hidden * width)
+                self.heads[name] = make_head(
+                    width,
+                    spec.outputs,
+                    settings.fusion.dropout,
+                    spec.hidden * width,
+                    normed=settings.head != "linear",
+                )
             elif spec.kind == "mask":
                 self.heads[name] = masked_head(self.text)
             elif spec.kind == "pairs":

@@ -142,6 +142,11 @@ class Model(Section):
     )
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
     lora: Lora = Field(default_factory=Lora, description="adapters")
+    head: Literal["normed", "linear"] | None = Field(
+        None,
+        description="heads that classify, tag or mark words: a norm and a linear layer, or the linear layer alone, as "
+        "BERT and ViT have; None: linear on a checkpoint of these, else normed",
+    )
     embed: int | None = Field(
         None, ge=2, description="retrieve: numbers of a vector in the shared space; None: the text tower's width"
     )

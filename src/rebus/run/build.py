@@ -94,7 +94,7 @@ def save_model(
     stand beside them too.
     """
     save_codec(folder, codec)
-    alone, sees = lone_tower(model), seeing(model, settings) or saved_dual(model, settings, codec)
+    alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, codec)
     state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
     said = {
         "tasks": [
@@ -118,6 +118,9 @@ def save_model(
         save_adapters(folder, model, settings)
     else:
         state, heads = alone.state_to_hf(state)
+        alone.describe_tokenizer(folder, settings.text.max_length)
+        if alone.head is not None:
+            said["head"] = alone.head.task
         config = alone.config(model, codec.tokenizer) | {KEY: said}
         task = "CAUSAL_LM" if alone.part == "decoder" else "FEATURE_EXTRACTION"
         save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)

@@ -21,7 +21,7 @@ from rebus.run.dual import saved_dual
 from rebus.run.folder import Run
 from rebus.run.foreign import is_checkpoint, read_checkpoint
 from rebus.run.lone_picture import LonePicture, lone_picture
-from rebus.run.native import lone_tower
+from rebus.run.native import Lone, lone_tower
 from rebus.run.native_vision import seeing
 from rebus.run.tune import merged_state
 from rebus.text.tokenizer import Tokenizer
@@ -61,6 +61,8 @@ class _Source:
     tower: Tower
     tokenizer: Tokenizer
     notes: tuple[str, ...] = ()
+    lone: Lone | None = None
+    max_length: int = 0
 
 
 def export(
@@ -97,6 +99,8 @@ def export(
         notes = [*source.notes, *quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
         return Exported(out, format, precision, count, notes)
     source.tokenizer.save(out)
+    if source.lone is not None:
+        source.lone.describe_tokenizer(out, source.max_length)
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     if source.tower.kind == "decoder":
         ends = {key: source.config[key] for key in tokens if source.config.get(key) is not None}
@@ -136,11 +140,11 @@ def _source(path: str | Path) -> _Source | LonePicture:
             found.place.stem, config | ({"architectures": own} if own else {}), state, found.tower, tokenizer
         )
     run = Run.open(path)
-    model, settings, _, codec = load_model(run)
-    alone = lone_tower(model)
+    model, settings, tasks, codec = load_model(run)
+    alone = lone_tower(model, tasks.values())
     if alone is None and (seeing(model, settings) or saved_dual(model, settings, codec)) is not None:
         raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
-    picture = lone_picture(model, settings, run.folder.name)
+    picture = lone_picture(model, settings, tasks, run.folder.name)
     if picture is not None:
         return picture
     if alone is None:
@@ -152,7 +156,9 @@ def _source(path: str | Path) -> _Source | LonePicture:
     config = alone.config(model, codec.tokenizer)
     names = sorted({name.split(".")[1] for name in heads})
     notes = [f"left out, since other programs have no place for them: the heads of {', '.join(names)}"] if names else []
-    return _Source(run.folder.name, config, state, tower, codec.tokenizer, tuple(notes))
+    return _Source(
+        run.folder.name, config, state, tower, codec.tokenizer, tuple(notes), alone, settings.text.max_length
+    )
 
 
 def _export_picture(source: LonePicture, out: Path, format: Format, precision: Precision) -> Exported:

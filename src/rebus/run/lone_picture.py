@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,9 @@ from rebus import recipe
 from rebus.formats.families import picture_family_for
 from rebus.formats.processors import is_exact, picture_to_hf
 from rebus.models.vlm import VisionLanguageModel
+from rebus.run.native_heads import IMAGE, placed_image_head
 from rebus.run.tune import merged_state
+from rebus.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,9 @@ class LonePicture:
     notes: tuple[str, ...] = ()
 
 
-def lone_picture(model: VisionLanguageModel, settings: recipe.Recipe, name: str) -> LonePicture | None:
+def lone_picture(
+    model: VisionLanguageModel, settings: recipe.Recipe, tasks: Mapping[str, Task], name: str
+) -> LonePicture | None:
     """The tower of a model that reads pictures and nothing else, where a family has a place for it; else None."""
     tower = model.picture
     if tower is None or model.text is not None or model.decoder is not None:
@@ -43,7 +48,9 @@ def lone_picture(model: VisionLanguageModel, settings: recipe.Recipe, name: str)
         return None
     whole = merged_state(model)
     state = {key.removeprefix("picture."): one for key, one in whole.items() if key.startswith("picture.")}
-    heads = sorted({key.split(".")[1] for key in whole if key.startswith("heads.")})
+    reads = family.classifier is not None and model.fusion is None and tower.settings.pool != "pooler"
+    placed = placed_image_head(model, tasks.values()) if reads else None
+    heads = sorted({key.split(".")[1] for key in whole if key.startswith("heads.")} - {placed.task if placed else ""})
     rest = [*(["the fusion"] if model.fusion is not None else []), *(f"the head of {name}" for name in heads)]
     notes = [f"left out, since other programs have no place for it: {', '.join(rest)}"] if rest else []
     if family.name == "efficientnet_lite":
@@ -55,4 +62,9 @@ def lone_picture(model: VisionLanguageModel, settings: recipe.Recipe, name: str)
         how = f"picture.fit '{picture.fit}'" if picture.fit == "pad" else "picture.resample 'auto'"
         notes.append(f"{how} is in no processor of theirs: pictures are seen a little differently there")
     config = family.config_to_hf(tower.settings, tower.size)
-    return LonePicture(name, config, family.to_hf(state), picture_to_hf(settings.picture, family.name), tuple(notes))
+    tensors = family.to_hf(state)
+    if placed is not None:
+        own, _ = placed.split(whole)
+        tensors |= {f"{family.classifier}.{key}": tensor for key, tensor in own.items()}
+        config |= {"architectures": [f"{family.base.removesuffix('Model')}{IMAGE}"], **placed.entries}
+    return LonePicture(name, config, tensors, picture_to_hf(settings.picture, family.name), tuple(notes))

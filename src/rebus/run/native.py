@@ -6,13 +6,15 @@ heads.safetensors, and config.json holds what Rebus adds under the key ``rebus``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from rebus import atomic
 from rebus.formats import bert
 from rebus.formats.families import FAMILIES, Family, family_for
 from rebus.formats.names import State
@@ -23,7 +25,10 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Tower
 from rebus.run.dual import LAYOUTS as DUALS
 from rebus.run.dual import dual_state
+from rebus.run.native_heads import PlacedHead, placed_text_head
 from rebus.run.native_vision import LAYOUTS, vision_state
+from rebus.tasks import Task
+from rebus.text.foreign import CONFIG
 from rebus.text.tokenizer import Tokenizer
 
 KEY, HEADS_FILE = "rebus", "heads.safetensors"
@@ -39,11 +44,13 @@ class Lone:
         part: its place in the model, ``decoder`` or ``text``.
         tower: it.
         family: what it can be written as.
+        head: the head that an architecture of the family has a place for, beside BERT's for masked words.
     """
 
     part: str
     tower: Decoder | Encoder
     family: Family
+    head: PlacedHead | None = None
 
     def state_to_hf(self, state: Mapping[str, Tensor]) -> tuple[State, State]:
         """A model's tensors as those of its family, and those of its heads under Rebus' names."""
@@ -53,7 +60,19 @@ class Lone:
         if self.family.name == "bert" and masked:
             heads = {name: tensor for name, tensor in heads.items() if not name.startswith(_MASKED)}
             return bert.masked_to_hf(tower, masked), heads
+        if self.head is not None:
+            own, heads = self.head.split(heads)
+            return bert.classifier_to_hf(tower, own, f"Bert{self.head.ending}"), heads
         return self.family.to_hf(tower), heads
+
+    def describe_tokenizer(self, folder: Path, max_length: int) -> None:
+        """Say in tokenizer_config.json how long texts may be and what the tower reads beside ids."""
+        said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        own = self.tower.settings.context
+        said["model_max_length"] = max_length if own is None else min(max_length, own)
+        segments = ["token_type_ids"] if self.part == "text" and self.tower.settings.segments > 1 else []
+        said["model_input_names"] = ["input_ids", *segments, "attention_mask"]
+        atomic.write_json(folder / CONFIG, said)
 
     def config(self, model: VisionLanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
         """The config.json of the family."""
@@ -69,11 +88,18 @@ class Lone:
             made["architectures"] = [self.family.base]
         if self.family.name == "bert" and any(name.startswith(_MASKED) for name in model.state_dict()):
             made["architectures"] = ["BertForMaskedLM"]
+        elif self.head is not None:
+            made |= {"architectures": [f"Bert{self.head.ending}"], **self.head.entries}
         return made
 
 
-def lone_tower(model: VisionLanguageModel) -> Lone | None:
-    """The tower, where a model is one text tower of a known family and heads, and nothing else; else None."""
+def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> Lone | None:
+    """The tower, where a model is one text tower of a known family and heads, and nothing else; else None.
+
+    Args:
+        model: it.
+        tasks: what it learned, in the order in which their heads are offered the family's one place.
+    """
     towers = {"text": model.text, "decoder": model.decoder}
     there = {part: tower for part, tower in towers.items() if tower is not None}
     if model.picture is not None or model.fusion is not None or len(there) != 1:
@@ -83,7 +109,11 @@ def lone_tower(model: VisionLanguageModel) -> Lone | None:
     if not isinstance(tower, Decoder | Encoder) or (isinstance(tower, Decoder) and tower.memory_norm is not None):
         return None
     family = family_for(tower.settings.model_copy(update={"kind": kind}))
-    return None if family is None else Lone(part, tower, family)
+    if family is None:
+        return None
+    masked = any(spec.kind == "mask" for spec in model.specs.values())
+    head = placed_text_head(model, tasks) if family.name == "bert" and not masked else None
+    return Lone(part, tower, family, head)
 
 
 def run_state(folder: Path, config: Mapping[str, Any], settings: Tower) -> State:
@@ -111,9 +141,18 @@ def run_state(folder: Path, config: Mapping[str, Any], settings: Tower) -> State
     found = {f"{part}.{name}": tensor for name, tensor in family.from_hf(state, settings).items()}
     if family.name == "bert":
         found |= {_MASKED + name: tensor for name, tensor in bert.head_from_hf(state).items()}
+        found |= _placed(config, state)
     if (folder / HEADS_FILE).is_file():
         found |= load_weights(folder / HEADS_FILE)
     return found
+
+
+def _placed(config: Mapping[str, Any], state: State) -> State:
+    """The head that lies among the family's own tensors, under the names of the task that it belongs to."""
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    task = rebus_entry(config).get("head")
+    return {f"heads.{task}.1.{name}": one for name, one in bert.classifier_from_hf(state, architecture).items()}
 
 
 def rebus_entry(config: Mapping[str, Any]) -> Mapping[str, Any]:

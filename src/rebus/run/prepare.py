@@ -21,6 +21,7 @@ from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.run.augmenting import settle_changes
 from rebus.run.dual import settle_like
 from rebus.run.inline import settle_inline
+from rebus.run.native_heads import settle_head
 from rebus.run.pictures import settle_pictures
 from rebus.run.tune import usual_epochs
 from rebus.tasks import TASKS, Task
@@ -311,6 +312,7 @@ def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: Non
         FUSIONS.get(model.fusion.kind)
     if (reads and not writes and not sees) or not any(kind.joins for kind in kinds):  # there is nothing to join
         model.fusion.kind = "none"
+    settle_head(recipe, kinds, reads=reads or writes)
     check_towers(model)
     settle_inline(recipe, tell)
     if model.picture.kind == "none" and not reads and not writes:

@@ -108,6 +108,7 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
             fill(settled.picture, theirs.picture, SEEN)
         if theirs.model.fusion.kind != "none":
             fill(settled.model.fusion, theirs.model.fusion, JOINED)
+        settled.model.head = settled.model.head or theirs.model.head or "normed"
         fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
     settle_length(settings, settled, tell)
     return settled

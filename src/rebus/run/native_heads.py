@@ -1,0 +1,125 @@
+"""Which head of a model an architecture of its family has a place for, and what config.json says of its outputs.
+
+``pipeline("text-classification")`` and its like then open a Run and give its answers. One head has a place; those of
+other tasks lie in heads.safetensors, and the model card says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rebus.formats.names import State
+from rebus.models.vlm import VisionLanguageModel
+from rebus.recipe import Recipe
+from rebus.tasks import Classify, Ner, Tag, Task
+from rebus.tasks.extract import Extract
+
+SEQUENCE, TOKENS, ANSWERS = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+IMAGE = "ForImageClassification"
+PIPELINES = {  # the pipeline of transformers that opens an architecture
+    SEQUENCE: "text-classification",
+    TOKENS: "token-classification",
+    ANSWERS: "question-answering",
+    IMAGE: "image-classification",
+}
+
+
+@dataclass(frozen=True)
+class PlacedHead:
+    """A task's linear head with a place in an architecture.
+
+    Attributes:
+        task: its name.
+        ending: of the architecture's name, without the family.
+        entries: of config.json: names of the outputs, the kind of problem.
+    """
+
+    task: str
+    ending: str
+    entries: dict[str, Any]
+
+    @property
+    def prefix(self) -> str:
+        """Of the head's tensors in the model; index 1 is the linear layer after the dropout."""
+        return f"heads.{self.task}.1."
+
+    def split(self, heads: Mapping[str, Tensor]) -> tuple[State, State]:
+        """The head's ``weight`` and ``bias``, and the tensors of all other heads."""
+        own = {name.removeprefix(self.prefix): one for name, one in heads.items() if name.startswith(self.prefix)}
+        return own, {name: one for name, one in heads.items() if not name.startswith(self.prefix)}
+
+
+def settle_head(recipe: Recipe, kinds: Sequence[type[Task]], *, reads: bool) -> None:
+    """Choose the shape of heads and, for these, of the pooling, in place, where the recipe leaves them open.
+
+    On a text tower or image tower of another project, heads are what such models are usually fine-tuned with.
+
+    Args:
+        recipe: with its tasks; towers settled.
+        kinds: the tasks' classes.
+        reads: whether any of them reads or writes text.
+    """
+    model = recipe.model
+    places = (recipe.base, model.text.weights, model.picture.weights)
+    if model.head is None:
+        model.head = "linear" if any(place is not None and is_foreign(place) for place in places) else "normed"
+    if model.head == "normed" or not any(issubclass(kind, Classify | Tag) for kind in kinds):
+        return
+    text, picture = model.text, model.picture
+    if text.kind == "encoder" and picture.kind == "none" and "pool" not in text.model_fields_set:
+        text.pool = "cls"
+    if not reads and all(issubclass(kind, Classify | Tag) for kind in kinds):
+        model.fusion.kind = "none"  # the tower's own vector is what such heads read
+        if picture.kind == "vit" and picture.pool == "pooler":
+            picture.pool = "cls"
+
+
+def is_foreign(place: str) -> bool:
+    """Whether weights come from another project's checkpoint, not from a Run."""
+    return not (Path(place) / "recipe.yaml").exists()
+
+
+def placed_text_head(model: VisionLanguageModel, tasks: Iterable[Task]) -> PlacedHead | None:
+    """The first head that BERT has a place for; None where there is none."""
+    if model.settings.head != "linear" or model.text is None:
+        return None
+    pooled = model.text.settings.pool == "cls"
+    for task in tasks:
+        if isinstance(task, Classify) and pooled:
+            return PlacedHead(
+                task.name, SEQUENCE, _named(task.labels) | {"problem_type": "single_label_classification"}
+            )
+        if isinstance(task, Tag) and pooled:
+            return PlacedHead(task.name, SEQUENCE, _named(task.labels) | {"problem_type": "multi_label_classification"})
+        if isinstance(task, Ner):
+            return PlacedHead(task.name, TOKENS, _named(task.tags))
+        if isinstance(task, Extract):
+            return PlacedHead(task.name, ANSWERS, {})
+    return None
+
+
+def placed_image_head(model: VisionLanguageModel, tasks: Iterable[Task]) -> PlacedHead | None:
+    """The first head that ViT's or ResNet's image classifier has a place for; None where there is none."""
+    if model.settings.head != "linear" or model.picture is None:
+        return None
+    for task in tasks:
+        if isinstance(task, Classify | Tag):
+            return PlacedHead(task.name, IMAGE, _classes(task))
+    return None
+
+
+def _classes(task: Classify | Tag) -> dict[str, Any]:
+    kind = "single_label_classification" if isinstance(task, Classify) else "multi_label_classification"
+    return _named(task.labels) | {"problem_type": kind}
+
+
+def _named(labels: list[str]) -> dict[str, Any]:
+    return {
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }

@@ -1,0 +1,141 @@
+"""What was trained on a BERT or a ViT, opened by transformers' pipelines: the same answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import rebus
+from rebus.run.export import export
+from rebus.run.folder import Run
+from tiny_checkpoints import write_bert
+from tiny_pictures import saved
+
+TEXTS = ["the dog number 4 is blue", "a cat", "THE red thing, 17!", "two dogs are tan", "café ½ 红色", "x " * 80]
+WORDS = {"red": "cat", "blue": "dog", "tan": "cow"}
+
+
+def rows_of(task: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for number in range(24):
+        colour, animal = list(WORDS.items())[number % 3]
+        words = ["the", animal, "number", str(number), "is", colour]
+        text = " ".join(words)
+        row: dict[str, Any] = {"text": text, "label": colour}
+        if task == "tag":
+            row = {"text": text, "labels": [colour, "even"] if number % 2 else [colour]}
+        if task == "ner":
+            tags = ["O", "B-ANIMAL", "O", "O", "O", "B-COLOUR"]
+            row = {"tokens": words, "tags": tags}
+        if task == "extract":
+            row = {"question": "which colour?", "passage": text, "answer": colour}
+        found.append(row)
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
+    folder = tmp_path_factory.mktemp("runs")
+    write_bert(folder / "bert")
+    made = {}
+    for task in ("classify", "tag", "ner", "extract"):
+        table = folder / f"{task}.jsonl"
+        table.write_text("".join(json.dumps(row) + "\n" for row in rows_of(task)), encoding="utf-8")
+        settings = {"train.steps": 25, "train.lr": 3e-3, "train.optimizer": "adamw", "report.explained": 0}
+        made[task] = rebus.train(
+            table, task=task, base=folder / "bert", settings=settings, out=folder / task, quiet=True
+        )
+    return made
+
+
+@pytest.mark.parametrize("task", ["classify", "tag"])
+def test_text_classification(runs: dict[str, Run], task: str) -> None:
+    from transformers import pipeline
+
+    run = runs[task]
+    config = run.read_json("config.json")
+    assert config["architectures"] == ["BertForSequenceClassification"]
+    pipe = pipeline("text-classification", str(run.folder), top_k=None)
+    ours = run.load().predict([{"text": text} for text in TEXTS])
+    for text, mine, theirs in zip(TEXTS, ours, pipe(TEXTS, truncation=True), strict=True):
+        scores = {one["label"]: one["score"] for one in theirs}
+        assert scores.keys() == mine.scores.keys(), text
+        np.testing.assert_allclose([scores[label] for label in mine.scores], list(mine.scores.values()), atol=1e-4)
+        if task == "classify":
+            assert max(scores, key=lambda label: scores[label]) == mine.value
+
+
+def test_token_classification(runs: dict[str, Run]) -> None:
+    from transformers import pipeline
+
+    run = runs["ner"]
+    assert run.read_json("config.json")["architectures"] == ["BertForTokenClassification"]
+    pipe = pipeline("token-classification", str(run.folder), aggregation_strategy="first")
+    texts = [" ".join(row["tokens"]) for row in rows_of("ner")[:6]]
+    ours = run.load().predict([{"tokens": text} for text in texts])
+    found = 0
+    for text, mine in zip(texts, ours, strict=True):
+        theirs = [(one["start"], one["end"], one["entity_group"]) for one in pipe(text)]
+        assert [(span["start"], span["end"], span["label"]) for span in mine.value] == theirs
+        found += len(theirs)
+    assert found
+
+
+def test_question_answering(runs: dict[str, Run]) -> None:
+    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
+
+    run = runs["extract"]
+    assert run.read_json("config.json")["architectures"] == ["BertForQuestionAnswering"]
+    model = AutoModelForQuestionAnswering.from_pretrained(run.folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(run.folder)
+    loaded = run.load()
+    for row in rows_of("extract")[:3]:
+        told = loaded.predict({key: row[key] for key in ("question", "passage")})[0]
+        inputs = tokenizer(row["question"], row["passage"], return_tensors="pt", return_offsets_mapping=True)
+        offsets, kinds = inputs.pop("offset_mapping")[0].tolist(), inputs["token_type_ids"][0]
+        with torch.no_grad():
+            outputs = model(**inputs)
+        allowed = (kinds == 1) & torch.tensor([end > start for start, end in offsets])
+        starts = outputs.start_logits[0].masked_fill(~allowed, -1e9)
+        ends = outputs.end_logits[0].masked_fill(~allowed, -1e9)
+        both = starts[:, None] + ends[None] + torch.full((len(starts),) * 2, -1e9).tril(-1)
+        first, last = divmod(int(both.argmax()), len(starts))
+        assert told.value == row["passage"][offsets[first][0] : offsets[last][1]]
+
+
+@pytest.mark.parametrize("family", ["vit", "resnet basic"])
+def test_image_classification(tmp_path: Path, family: str) -> None:
+    from transformers import AutoImageProcessor, AutoModelForImageClassification
+
+    saved(tmp_path / "base", family)
+    colours = {"red": (200, 30, 30), "blue": (30, 30, 200)}
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        name = ("red", "blue")[number % 2]
+        pixels = np.clip(np.asarray(colours[name]) + rng.integers(-30, 30, (40, 40, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        rows.append({"image": f"{number}.png", "label": name})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = {"train.steps": 12, "report.explained": 0}
+    run = rebus.train(
+        tmp_path / "t.jsonl", vision=tmp_path / "base", settings=settings, out=tmp_path / "run", quiet=True
+    )
+    told = export(run.folder, tmp_path / "hf")
+    assert told.notes == []
+    model = AutoModelForImageClassification.from_pretrained(tmp_path / "hf").eval()
+    processor = AutoImageProcessor.from_pretrained(tmp_path / "hf")
+    loaded = run.load()
+    for row in rows[:3]:
+        image = Image.open(tmp_path / row["image"])
+        with torch.no_grad():
+            theirs = model(**processor(image, return_tensors="pt")).logits.softmax(-1)[0]
+        mine = loaded.predict({"image": str(tmp_path / row["image"])})[0]
+        scores = {model.config.id2label[number]: float(score) for number, score in enumerate(theirs)}
+        np.testing.assert_allclose([scores[label] for label in mine.scores], list(mine.scores.values()), atol=1e-4)
