@@ -57,7 +57,7 @@ def test_what_is_not_said_is_seen_as_the_tower_saw_it(table: Path, places: Path)
     )
     made = assemble(recipe, lambda _: None)
     assert made.recipe.picture.size == 40
-    assert made.codec.tokenizer.to_json() == Run(places / "writing").load().codec.tokenizer.to_json()
+    assert made.codec.tokenizer.to_json() == Run(places / "writing").load().predictor.codec.tokenizer.to_json()
     assert made.recipe.model.text.width == 16
 
 
