@@ -9,13 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import pyarrow as pa
+
+from rebus.data import cells, names
 from rebus.data.cells import is_blank
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.declared import declared
 from rebus.data.marks import Marks, wrong_answer
 from rebus.data.measures import as_yes
 from rebus.data.messages import answered, history_of, turns_of
-from rebus.data.role_cells import role_values
+from rebus.data.role_cells import is_number, role_values
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
 from rebus.recipe import TaskSettings
@@ -53,6 +56,7 @@ TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
     "match": "label",
     "converse": "output",
 }
+_LOOKED_AT = 2000  # cells of a column
 _INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
 
 
@@ -75,6 +79,7 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
         for role in needed_roles(task.name):
             if role not in task.columns:
                 where, found = f"{table.name}, task '{task.name}'", f"none among {', '.join(table.columns)}"
+                found += _why_no_number(table) if is_number(task, role) else ""
                 errors.append(DataError(where, f"a column for '{role}'", found, f"name it with {flag}.{role}=COLUMN"))
         lacking = _lacks_either(task)
         if lacking is not None:
@@ -89,6 +94,21 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
                 )
             )
     return errors
+
+
+def _why_no_number(table: Table) -> str:
+    """Why a column that may be meant as the number is none: the cells that are not."""
+    meant = []
+    for name in table.columns:
+        column = table.arrow_column(name)
+        if pa.types.is_string(column.type):
+            written = cells.numbers(column.slice(0, _LOOKED_AT).to_pylist())
+            meant.append((names.named(name, names.TARGET), written.share, name, written))
+    named, share, name, written = max(meant, key=lambda one: one[:2], default=(False, 0.0, "", None))
+    if written is None or not written.unlike or not (named or share):
+        return ""
+    shown = ", ".join(f"'{cell}'" if len(cell) < 40 else f"'{cell[:37]}...'" for cell in written.unlike)
+    return f"; in '{name}', {written.total - written.count} of {written.total} cells are no numbers, e.g. {shown}"
 
 
 class RowCheck:
@@ -115,9 +135,11 @@ class RowCheck:
         if self.task.name == "regress":
             value = self.values["target"][row]
             if not is_blank(value) and not (isinstance(value, float) and math.isfinite(value)):
-                return self._error(
-                    row, "target", "a finite number", repr(value)[:60], "correct it or leave the cell empty"
-                )
+                other: cells.NumberStyle = "point" if self.task.numbers == "comma" else "comma"
+                do = "correct it or leave the cell empty"
+                if cells.number(value, other) is not None:
+                    do += f"; if all numbers have a decimal {other}: --set data.numbers.COLUMN={other}"
+                return self._error(row, "target", "a finite number", repr(value)[:60], do)
         if self.task.name == "match" and "label" in self.values:
             value = self.values["label"][row]
             if not is_blank(value) and as_yes(value) is None:
