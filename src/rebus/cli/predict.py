@@ -27,4 +27,6 @@ def predict(
 
     summary = api.predict(run, data, out, split=split, quiet=quiet)
     skipped = f", {summary.skipped} rows left out" if summary.skipped else ""
+    if summary.cut:
+        say(f"{summary.cut} (text.max_length of the Run's recipe)", style="yellow", err=True)
     say(f"{summary.rows} rows in {summary.seconds:.1f} s{skipped}: {out}")

@@ -241,21 +241,21 @@ def _decode_base64(text: str, where: str) -> bytes:
 
     It is decoded in portions, as one call over a large picture would hold up every other thread.
     """
-    out, rest, ended = bytearray(), b"", False
+    out, rest, ended, start = bytearray(), b"", False, 0
     try:
         for start in range(0, len(text), _PORTION):
             letters = rest + text[start : start + _PORTION].encode("ascii").translate(_PLAIN, _SPACE)
             whole = len(letters) - len(letters) % 4
             portion, rest = letters[:whole], letters[whole:]
             if ended and letters:
-                raise binascii.Error("text after the padding")
+                raise binascii.Error("Text after the padding")
             ended = portion.endswith(b"=")
             out += binascii.a2b_base64(portion, strict_mode=True)
         if rest:
             out += binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True)
     except (ValueError, binascii.Error) as error:
-        wrong = _WRONG.search(text)
-        told = f"holds {wrong[0]!r} at character {wrong.start() + 1:,}" if wrong else str(error).lower()
+        wrong = _WRONG.search(text, start, start + _PORTION)
+        told = f"holds {wrong[0]!r} at character {wrong.start() + 1:,}" if wrong else f"is not ({error})"
         raise PictureError(
             where or "a picture", "valid base64", f"text that {told}", "encode the picture again"
         ) from error

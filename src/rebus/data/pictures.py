@@ -172,7 +172,7 @@ def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Imag
     return image
 
 
-def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: str = "") -> None:
+def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: str = " of") -> None:
     """Raise PictureSizeError where a header promises too much: pixels, or a side that no model can make use of."""
     if width * height > budget or max(width, height) > SIDE_BUDGET:
         few = width * height <= budget
@@ -180,7 +180,7 @@ def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: st
         raise PictureSizeError(
             opened.where,
             f"at most {SIDE_BUDGET:,} pixels a side" if few else f"at most {budget:,} pixels",
-            f"{opened.what}{what} of {width} x {height} = {width * height:,}",
+            f"{opened.what}{what} {width} x {height} = {width * height:,}",
             do + ("" if few else " if you trust the file"),
             width,
             height,
@@ -193,7 +193,7 @@ def _refuse_large_inside(opened: Opened, budget: int) -> None:
     content = opened.file.read()
     for start in (match.end() for match in re.finditer(rb"\x89PNG\r\n\x1a\n....IHDR", content, re.DOTALL)):
         width, height = int.from_bytes(content[start : start + 4]), int.from_bytes(content[start + 4 : start + 8])
-        _refuse_large(width, height, opened, budget, ", an icon that holds a PNG")
+        _refuse_large(width, height, opened, budget, ", an icon that holds")
 
 
 def _fast(opened: Opened, near: int | None, budget: int) -> Array | None:

@@ -20,6 +20,7 @@ from rebus.explain.written import aim_masked, aim_written
 from rebus.models.fusion.joint import Joint
 from rebus.run.predictor import Predictor
 from rebus.tasks import Mlm, Task
+from rebus.tasks.cuts import counting
 from rebus.tasks.writing import WritingTask
 
 ORDER = ("saliency", "relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
@@ -70,13 +71,15 @@ def subject_of(
     values = row_of(task, text, columns)
     shown = picture_of(predictor, task, picture, values)
     subject = Subject(predictor, task, values, shown)
-    with quiet(predictor.model):
+    with quiet(predictor.model), counting() as cuts:
         if isinstance(task, WritingTask):
             aim_written(subject, task, target)
         elif isinstance(task, Mlm):
             aim_masked(subject, task, target)
         else:
             aim(subject, target)
+    if cuts.texts:
+        subject.remarks.append(str(cuts))
     return subject
 
 

@@ -37,6 +37,7 @@ _SENTENCES = (
     (r"the answer has (\d+) words; the first (\d+) of them are explained", "回答共{0}个词，只解释前{1}个"),
     (r"the first (\d+) tokens of the answer are explained", "只解释回答的前{0}个词元"),
     (r"the model's own choice is '(.*)'", "模型自己的选择是“{0}”"),
+    (r"a text has (.*) tokens, of which (.*) were read", "文本有{0}个词元，只读了其中{1}个"),
     (r"the parts miss what they should add up to by (.*)", "各部分之和与应有的值相差{0}"),
 )
 SAID = {

@@ -22,6 +22,7 @@ from rebus.generation.write import write
 from rebus.models.layout import IGNORED
 from rebus.run.scoring import condition_of
 from rebus.tasks import Choose, Lm, Mlm
+from rebus.tasks.cuts import cut
 from rebus.tasks.layout import opened, plain_text
 from rebus.tasks.writing import WritingTask
 
@@ -203,7 +204,7 @@ def aim_masked(subject: Subject, task: Mlm, target: Target) -> None:
     before, after = tokenizer.frame
     ids, offsets = tokenizer.encode_with_offsets(text)
     room = max(codec.max_length - len(before) - len(after), 1)
-    ids, offsets = ids[:room], offsets[:room]
+    ids, offsets = cut(ids, room, text, "start"), offsets[:room]
     units = [one for one in units_of_text(text, {"text_ids": list(offsets)}) if text[one.start].isalnum()]
     if not units:
         raise DataError("task 'mlm'", "a text of at least one word", "none", "give a text")

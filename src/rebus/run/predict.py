@@ -18,6 +18,7 @@ from rebus.run.prediction_files import WRITERS, Predicted
 from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction, Task
 from rebus.tasks.cells import missing
+from rebus.tasks.cuts import counting
 
 PORTION = 1024  # rows predicted and written together
 PORTION_WRITING = 64  # of tasks that write text, which take longer
@@ -31,11 +32,13 @@ class PredictSummary:
         rows: written.
         skipped: rows that could not be read; they are written too, with the reason under ``error``.
         seconds: it took.
+        cut: how many texts were not read whole, as a sentence; empty: none.
     """
 
     rows: int
     skipped: int
     seconds: float
+    cut: str = ""
 
 
 class StoppedEarlyError(KeyboardInterrupt):
@@ -93,8 +96,9 @@ def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | N
             beside.replace(partial)
             raise StoppedEarlyError(f"Stopped. The first {done:,} of {len(table):,} rows are in {partial}") from None
 
-    atomic.write_with(out, write_all)
-    return PredictSummary(len(table), skipped, time.time() - started)
+    with counting() as cuts:
+        atomic.write_with(out, write_all)
+    return PredictSummary(len(table), skipped, time.time() - started, str(cuts))
 
 
 def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tuple[Predicted, int]:

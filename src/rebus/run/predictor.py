@@ -29,7 +29,7 @@ from rebus.run.matching import match_rows, retrieve_rows
 from rebus.run.pictures import look_at_pictures
 from rebus.run.reading import read_words
 from rebus.run.scoring import choose, condition_of, with_likelihoods
-from rebus.run.writing import Writing, last_picture, shown_turns
+from rebus.run.writing import Writing, last_picture, refuse_long, shown_turns
 from rebus.tasks import (
     Choose,
     Codec,
@@ -47,6 +47,7 @@ from rebus.tasks import (
 )
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
+from rebus.tasks.cuts import refusing, warning
 from rebus.tasks.feed import group_rows
 from rebus.tasks.reading import WordsTask
 from rebus.tasks.writing import WritingTask
@@ -148,6 +149,8 @@ class Predictor:
             task: which task; None: the first.
             root: folder that relative picture paths start from.
 
+        A text with more tokens than the model reads is cut as in training, with a CutWarning.
+
         Raises:
             DataError: a column is missing. PictureError: a picture cannot be read.
         """
@@ -167,7 +170,8 @@ class Predictor:
                 else self.open_picture(pictures[row], Path(root), f"row {row + 1}")
             )
 
-        return self.run_task(chosen, values, range(len(rows)), picture_of)
+        with warning():
+            return self.run_task(chosen, values, range(len(rows)), picture_of)
 
     def ask(
         self, picture: Any, question: str = "", *, system: str | None = None, sampling: Sampling | None = None
@@ -176,7 +180,14 @@ class Predictor:
 
         A model that answers is asked; one that only captions gets no question; one that classifies reads it as text;
         one that converses or goes on from a prompt is given it as that.
+
+        Raises:
+            DataError: the model cannot be asked that. TextLengthError: the question has more tokens than it reads.
         """
+        with refusing("the question"):
+            return self._asked(picture, question, system, sampling)
+
+    def _asked(self, picture: Any, question: str, system: str | None, sampling: Sampling | None) -> Prediction:
         if system is not None and "converse" not in self.tasks:
             raise DataError("a system text", "a model that converses", ", ".join(self.tasks), "leave it out")
         names = [name for name in ("answer", "caption") if name in self.tasks]
@@ -201,11 +212,19 @@ class Predictor:
         return self._about(chosen, values, picture, sampling)
 
     def answer(self, messages: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None) -> Prediction:
-        """The next answer of a conversation, about the picture that was shown last if one was."""
+        """The next answer of a conversation, about the picture that was shown last if one was.
+
+        Where all of it has more tokens than the model reads, the oldest turns are left out, with a CutWarning.
+
+        Raises:
+            DataError: a message cannot be read. TextLengthError: the last message alone is longer than that.
+        """
         chosen = self.task("converse")
         sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
         values: Values = {"messages": [shown_turns(messages)]}
-        return self._about(chosen, values, last_picture(messages), sampling)
+        refuse_long(values["messages"][0], self.codec)
+        with warning():
+            return self._about(chosen, values, last_picture(messages), sampling)
 
     def _about(self, task: Task, values: Values, picture: Any, sampling: Sampling | None) -> Prediction:
         shown = not missing_picture(picture) and task.uses_picture
@@ -215,8 +234,12 @@ class Predictor:
         return self.run_task(task, values, [0], lambda _: given, sampling=sampling)[0]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text."""
-        return embed_texts(self, list(texts))
+        """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text.
+
+        A text with more tokens than the model reads is cut, with a CutWarning.
+        """
+        with warning():
+            return embed_texts(self, list(texts))
 
     def embed_pictures(self, pictures: Iterable[Any], root: str | Path = ".") -> NDArray[np.float32]:
         """(N, D) vectors of length one of paths, bytes or (H, W, 3) arrays; see ``rebus.run.embedding``."""

@@ -20,6 +20,7 @@ from rebus.generation.write import decoder_of
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Codec, Task
 from rebus.tasks.base import Values
+from rebus.tasks.cuts import cut, refusing, warning
 from rebus.tasks.layout import opened
 from rebus.tasks.writing import WritingTask
 
@@ -61,7 +62,8 @@ class Writing:
             task = self.tasks.get(name)
             if isinstance(task, WritingTask):
                 values: Values = {role: [text]}
-                return task.ask(values, 0, self.codec)
+                with refusing("the prompt"):
+                    return task.ask(values, 0, self.codec)
         return opened(self.codec.tokenizer.encode(text), self.codec)
 
     @property
@@ -72,14 +74,20 @@ class Writing:
     def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The ids from which a conversation's next answer goes on; pictures are left out.
 
+        Where all of it has more tokens than the model reads, the oldest turns are left out, with a CutWarning.
+
         Raises:
             DataError: a message cannot be read, or the model does not converse.
+            TextLengthError: the last message alone is longer than that.
         """
         task = self.tasks.get("converse")
         if not isinstance(task, WritingTask):
             do = "ask it single questions, or train it on conversations"
             raise DataError("chat", "a model that converses", ", ".join(self.tasks), do)
-        return task.ask({"messages": [[plain_turn(message) for message in messages]]}, 0, self.codec)
+        turns = [plain_turn(message) for message in messages]
+        refuse_long(turns, self.codec)
+        with warning():
+            return task.ask({"messages": [turns]}, 0, self.codec)
 
     def constraint(self, json_schema: str | Mapping[str, Any] | None, regex: str | None) -> Guided | None:
         """What the texts must be like.
@@ -136,6 +144,13 @@ class Writing:
         for piece in self.texts.pieces([prompt], sampling, stop=stop, constraint=constraint, prefix=prefix):
             if piece.text:
                 yield piece.text
+
+
+def refuse_long(turns: Sequence[Mapping[str, Any]], codec: Codec) -> None:
+    """Raise TextLengthError where the last message alone has more tokens than the model reads."""
+    with refusing("the last message"):
+        for turn in turns[-1:]:
+            cut(codec.tokenizer.encode(turn["content"]), codec.max_length, turn["content"], "end")
 
 
 def plain_turn(message: Mapping[str, Any]) -> dict[str, str]:

@@ -26,6 +26,7 @@ from rebus.serve.turns import once
 M = TypeVar("M", bound=BaseModel)
 PORTION = 2**15  # bytes that are measured at once
 SMALL = 2**14  # bytes of a body that is read where it arrives; a longer one is read by a thread
+CONTENT = "rebus.content"  # of an ASGI scope: the body
 _ESCAPE = re.compile(rb"\\.", re.DOTALL)
 _LEVEL = np.zeros(256, dtype=np.int8)
 _LEVEL[[ord("["), ord("{")]], _LEVEL[[ord("]"), ord("}")]] = 1, -1
@@ -49,7 +50,7 @@ _HINTS = {
 }
 
 
-def read_body(body: bytes, model: type[M], limits: Limits) -> M:
+def read_body(body: bytes | bytearray, model: type[M], limits: Limits) -> M:
     """A body as a route's object. Raises ApiError as ``read_json``, and where it is not such an object."""
     value = read_json(body, limits)
     try:
@@ -58,7 +59,7 @@ def read_body(body: bytes, model: type[M], limits: Limits) -> M:
         raise refusal(error.errors(include_url=False, include_context=True), value) from None
 
 
-def read_json(body: bytes, limits: Limits) -> Any:
+def read_json(body: bytes | bytearray, limits: Limits) -> Any:
     """The value that JSON stands for. Raises ApiError where it is too large or too deep, or no JSON."""
     measure_json(body, limits)
     try:
@@ -71,15 +72,16 @@ def read_json(body: bytes, limits: Limits) -> Any:
         raise ApiError(400, why + (f": {place[0]}" if place else ""), "invalid_json") from None
 
 
-def measure_json(body: bytes, limits: Limits) -> None:
+def measure_json(body: bytes | bytearray, limits: Limits) -> None:
     """Look through a body in portions. Raises ApiError where parsing it could take long."""
     inside, rest = False, b""  # of a string; a backslash whose character is in the next portion
-    depth = values = objects = escapes = bare = 0
+    depth = values = objects = escapes = bare = text = 0
     for start in range(0, len(body), PORTION):
-        portion = rest + body[start : start + PORTION]
+        portion = rest + bytes(body[start : start + PORTION])
         rest = b""
-        if inside and b'"' not in portion and b"\\" not in portion:
+        if inside and b'"' not in portion and b"\\" not in portion and portion.isascii():
             continue  # the inside of a long string, as a picture's base64
+        text += len(portion)
         if b"\\" in portion:
             portion, count = _ESCAPE.subn(b"", portion)
             escapes += count
@@ -101,6 +103,7 @@ def measure_json(body: bytes, limits: Limits) -> None:
             (objects, limits.json_objects, "objects"),
             (escapes, limits.json_escapes, "escaped characters"),
             (bare, limits.json_bytes, "bytes outside strings"),
+            (text, limits.text_mb * 2**20, "bytes beside images"),
         ):
             if number > most:
                 raise ApiError(400, f"the body holds more than {most:,} {what}", "json_too_large")
@@ -163,6 +166,27 @@ def _shape(value: Any) -> str:
     return _SHAPES.get(type(value), f"the number {str(value)[:32]}")
 
 
+class Content:
+    """A body as it was received; large ones are not copied.
+
+    Attributes:
+        size: bytes that were received.
+    """
+
+    def __init__(self) -> None:
+        self.size, self._bytes = 0, bytearray()
+
+    def add(self, piece: bytes) -> None:
+        """Put more at the end."""
+        self._bytes += piece
+        self.size += len(piece)
+
+    def take(self) -> bytearray:
+        """All of it, once."""
+        taken, self._bytes = self._bytes, bytearray()
+        return taken
+
+
 class BodyRoute(APIRoute):
     """A route whose body is validated by ``read_body``, in a thread if it is long, instead of in the event loop."""
 
@@ -176,7 +200,7 @@ class BodyRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             context: Context = request.app.state.context
-            content = await request.body()
+            content = request.scope[CONTENT].take()
             if len(content) <= SMALL:
                 body = read_body(content, model, context.limits)
             else:

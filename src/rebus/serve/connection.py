@@ -1,18 +1,19 @@
 """Connections that send their headers slowly, or are too many, are closed; uvicorn's own waits without end.
 
-What is read at once is kept small until a request says its length: a body in chunks of a byte each costs the event loop
-much more than its size.
+What is read at once is so little that it takes the event loop about ``PATIENCE`` seconds to take it apart: a body in
+chunks of a byte each costs much more than its size.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-READ = 4096  # bytes read at once of headers and of bodies in chunks
-READ_WHOLE = 2**18  # of bodies whose length is known
+LEAST, MOST = 2**9, 2**18  # bytes read at once
+PATIENCE = 0.002  # seconds
 
 
 def patient(seconds: float, most: int) -> type[H11Protocol]:
@@ -25,7 +26,7 @@ def patient(seconds: float, most: int) -> type[H11Protocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self._read_at_once(READ)
+            self._read_at_once(4 * LEAST)
             if len(self.connections) > most:
                 transport.close()
             else:
@@ -36,22 +37,24 @@ def patient(seconds: float, most: int) -> type[H11Protocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            start = time.thread_time()
             super().data_received(data)
+            if time.thread_time() - start > PATIENCE:
+                self._read_at_once(len(data) // 4)
+            elif not self._between:
+                self._read_at_once(2 * len(data))
             if self._between:
                 self._wait()  # the beginning of a next request
             else:
                 self._stop()
-                if any(name == b"content-length" for name, _ in self.headers):
-                    self._read_at_once(READ_WHOLE)
 
         def on_response_complete(self) -> None:
             super().on_response_complete()
-            self._read_at_once(READ)
             self._stop()  # idle connections are uvicorn's to close
 
         def _read_at_once(self, most: int) -> None:
             if hasattr(self.transport, "max_size"):  # asyncio's own
-                self.transport.max_size = most
+                self.transport.max_size = min(max(most, LEAST), MOST)
 
         @property
         def _between(self) -> bool:

@@ -19,6 +19,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rebus.serve.bodies import CONTENT, Content
 from rebus.serve.context import Context, GoneError
 from rebus.serve.errors import ApiError, NotReadyError, late
 from rebus.serve.settings import is_loopback
@@ -60,7 +61,7 @@ class Guard:
         metrics, counted = self.context.metrics, scope["path"].startswith("/v1/")
         metrics.answering.inc()
         self._answering += counted
-        body = bytearray()
+        body = Content()
         try:
             headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             if self.context.connections() > self.context.limits.connections:
@@ -77,9 +78,10 @@ class Guard:
             start = time.perf_counter()
             if counted:
                 async with asyncio.timeout(self.context.limits.seconds + GRACE):
-                    await self.app(scope, replay(bytes(body), receive), answer.send)
+                    scope[CONTENT] = body
+                    await self.app(scope, replay(b"", receive), answer.send)
             else:
-                await self.app(scope, replay(bytes(body), receive), answer.send)
+                await self.app(scope, replay(bytes(body.take()), receive), answer.send)
         except GoneError:
             answer.status = 499
         except ApiError as error:
@@ -91,7 +93,7 @@ class Guard:
             await answer.refuse(ApiError(500, "something went wrong on the server", "internal_error"))
         finally:
             self._answering -= counted
-            self._held -= len(body)
+            self._held -= body.size
             metrics.answering.dec()
             self._count(scope, answer.status, time.perf_counter() - start)
 
@@ -139,7 +141,7 @@ class Guard:
             given = ""
         return hmac.compare_digest(_digest(given.strip().encode("utf-8", "replace")), self._key or b"")
 
-    async def _receive(self, body: bytearray, scope: Scope, headers: dict[str, str], receive: Receive) -> None:
+    async def _receive(self, body: Content, scope: Scope, headers: dict[str, str], receive: Receive) -> None:
         """Put all of the body into ``body``, in time. Raises ApiError where it is too long, too slow or no JSON."""
         limits = self.context.limits
         most = int((limits.text_mb if scope["path"] in TEXT_ROUTES else limits.body_mb) * 2**20)
@@ -159,9 +161,9 @@ class Guard:
                     if message["type"] == "http.disconnect":
                         raise GoneError
                     piece = message.get("body", b"")
-                    body += piece
+                    body.add(piece)
                     self._held += len(piece)
-                    if len(body) > most:
+                    if body.size > most:
                         raise _too_long(most)
                     if self._held > limits.bodies_mb * 2**20:
                         told = "the server is busy: the requests in progress hold too many bytes"

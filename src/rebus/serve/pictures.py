@@ -48,11 +48,11 @@ def check_address(url: str, param: str) -> None:
     """Raise ApiError for a value that is neither a data URL nor base64 of a picture: nothing is fetched or opened."""
     if is_data_address(url) or is_base64_picture(url):
         return
-    scheme = _SCHEME.match(url)
+    scheme = _SCHEME.match(url[:256])
     kind = f"an address with '{scheme[1].lower()}:'" if scheme else "neither an address nor base64 of a picture"
     if scheme and scheme[1].lower() == "data":
         kind = f"a data URL that begins with '{url[:40]}'"
-    elif not url.strip():
+    elif not url[:256].strip():
         kind = "empty"
     raise invalid(
         f"{param}: expected an image as a data URL, such as data:image/png;base64,...; this is {kind}. "

@@ -56,17 +56,23 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
     if body.explain and len(body.rows) > limits.explained:
         raise invalid(f"at most {limits.explained} rows are explained at once", "rows")
     column = task.settings.columns.get("picture")
-    count = sum(not missing(row.get(column)) for row in body.rows) if column else 0
+    count = sum(not _blank(row.get(column)) for row in body.rows) if column else 0
     if count > limits.pictures:
         raise invalid(f"at most {limits.pictures} images may be sent in a request; there are {count}", "rows")
     rows = []
     for number, row in enumerate(body.rows):
-        rows.append({**_whole(task, row, number), **dict(_checked(row, number, column, limits.text_length))})
-        if column and not missing(row.get(column)):
+        checked = dict(_checked(row, number, column, limits.text_length))
+        rows.append({**_whole(task, row, number), **checked})
+        if column and not _blank(row.get(column)):
             shown = pictures.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
             rows[-1][column] = shown.pixels
         yield
     return task, rows
+
+
+def _blank(value: Any) -> bool:
+    """Whether a picture's cell holds nothing; a long one is not looked through."""
+    return missing(value) if not isinstance(value, str) or len(value) < 1024 else False
 
 
 def _checked(row: Json, number: int, column: str | None, longest: int) -> Iterator[tuple[str, Any]]:
@@ -74,7 +80,7 @@ def _checked(row: Json, number: int, column: str | None, longest: int) -> Iterat
     for name, value in row.items():
         where = f"rows[{number}].{name[:64]}"
         if name == column:
-            if missing(value):
+            if _blank(value):
                 value = None
             elif not isinstance(value, str):
                 raise invalid(f"{where}: expected an image as a data URL", where)
@@ -96,7 +102,7 @@ def _whole(task: Task, row: Json, number: int) -> Json:
     unknown = next((name for name in row if name not in columns.values()), None)
     needed = next((name for role, name in lacking.items() if task.roles[role].required), None)
     some = {role for role in task.inputs if role in columns}
-    blank = all(missing(row.get(columns[role])) for role in some)
+    blank = all(_blank(row.get(columns[role])) for role in some)
     if needed is None and unknown is None and not blank:
         return dict.fromkeys(lacking.values())
     name = needed or next(iter(lacking.values()))

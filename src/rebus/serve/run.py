@@ -116,7 +116,7 @@ def make_server(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        h11_max_incomplete_event_size=int(limits.header_kb * 1024),
+        h11_max_incomplete_event_size=2 * int(limits.header_kb * 1024),  # the guard tells what is beyond once
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.drain + AFTER),
     )

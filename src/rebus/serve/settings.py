@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         body_mb: MiB of a request's body.
-        text_mb: MiB of the body of a request that cannot hold pictures.
+        text_mb: MiB of a body beside its pictures.
         bodies_mb: MiB of all bodies together that are being received or answered; past it 503.
         header_kb: KiB of its first line and headers together.
         header_seconds: until all headers must have come.

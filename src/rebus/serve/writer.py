@@ -272,6 +272,7 @@ class Stream:
                     piece = self._take(event)
                     if piece is not None:
                         yield piece
+                        await asyncio.sleep(0)  # others have their turn, however much is there to be told
                 if self._failed is not None:
                     raise self._failed
         finally:

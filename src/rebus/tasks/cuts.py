@@ -7,6 +7,7 @@ decides. Training does neither: its rows are counted once, before it begins (``T
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -54,19 +55,27 @@ class Cuts:
     """What was cut.
 
     Attributes:
-        texts: texts, each once, and their tokens.
+        texts: hashes of the texts.
+        longest: tokens of the longest.
         most: tokens that are read.
     """
 
-    texts: dict[str, int] = field(default_factory=dict)
+    texts: set[int] = field(default_factory=set)
+    longest: int = 0
     most: int = 0
 
     def __str__(self) -> str:
-        longest = max(self.texts.values(), default=0)
-        return (
-            f"{len(self.texts)} texts have more than {self.most} tokens (the longest {longest:,}): "
-            "what is beyond was not read"
-        )
+        """One sentence; empty where nothing was cut."""
+        if not self.texts:
+            return ""
+        if len(self.texts) == 1:
+            return f"a text has {self.longest:,} tokens, of which {self.most:,} were read"
+        told = f"{len(self.texts):,} texts have more than {self.most:,} tokens, and what is beyond was not read"
+        return f"{told}; the longest has {self.longest:,}"
+
+
+class CutWarning(UserWarning):
+    """A text was cut."""
 
 
 @contextmanager
@@ -75,10 +84,20 @@ def counting() -> Iterator[Cuts]:
     found = Cuts()
 
     def count(text: str, tokens: int, most: int) -> None:
-        found.texts[text], found.most = tokens, most
+        found.texts.add(hash(text))
+        found.longest, found.most = max(found.longest, tokens), most
 
     with _watched(count):
         yield found
+
+
+@contextmanager
+def warning() -> Iterator[None]:
+    """Texts that are cut in this block are told by a CutWarning at its end."""
+    with counting() as found:
+        yield
+    if found.texts:
+        warnings.warn(str(found), CutWarning, stacklevel=4)
 
 
 @contextmanager
