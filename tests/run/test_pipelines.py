@@ -139,3 +139,49 @@ def test_image_classification(tmp_path: Path, family: str) -> None:
         mine = loaded.predict({"image": str(tmp_path / row["image"])})[0]
         scores = {model.config.id2label[number]: float(score) for number, score in enumerate(theirs)}
         np.testing.assert_allclose([scores[label] for label in mine.scores], list(mine.scores.values()), atol=1e-4)
+
+
+ODD = ["", " ", "  a", "a  b", "I'm don't 'S", "1234567890 3.14", "中文，测试。：；（）", "\n\n a\n", "\t\tx"]
+    "",
+    " ",
+    "  a",
+    "a  b",
+    "I'm don't 'S",
+    "1234567890 3.14",
+    "中文，测试。：；（）",
+    "ﬁ ½ №5 ™ 10 m²",
+    "\n\n a\n",
+    "\t\tx",
+]
+ODD += ["ﬁ ½ №5 ™ 10 m²", "emoji 😀👍🏽", "كتاب русский", "café cafe\u0301", "x\u2028y", "\u00a0nbsp"]
+ODD += ["ｆｕｌｌ　ｗ", "\r\nwin\r\n", "...!!!???", "İß"]
+    "emoji 😀👍🏽",
+    "كتاب русский",
+    "café cafe\u0301",
+    "x\u2028y",
+    "\u00a0nbsp",
+    "ｆｕｌｌ　ｗ",
+    "\r\nwin\r\n",
+    "...!!!???",
+    "İß",
+]
+
+
+@pytest.mark.parametrize("bias", ["qkv", "none"])
+def test_ids_are_those_of_auto_tokenizer(tmp_path: Path, bias: str) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    table = tmp_path / "t.jsonl"
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows_of("classify")), encoding="utf-8")
+    settings = {"train.steps": 1, "text.vocab_size": 400, "model.text.kind": "decoder", "model.text.bias": bias}
+    settings |= {"model.text.qk_norm": bias != "qkv", "report.explained": 0}
+    run = rebus.train(table, task="classify", settings=settings, out=tmp_path / "run", quiet=True)
+    assert AutoConfig.from_pretrained(run.folder).model_type == ("qwen2" if bias == "qkv" else "qwen3")
+    theirs = AutoTokenizer.from_pretrained(run.folder)
+    ours = run.load().predictor.codec.tokenizer
+    generator = np.random.default_rng(0)
+    marks = [
+        chr(code) for code in (*range(32, 127), *range(0xA0, 0x180), *range(0x4E00, 0x4E40), 0x2028, 0x301, 0x3000)
+    ]
+    texts = [*ODD, *("".join(generator.choice(marks, 20)) for _ in range(390))]
+    assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == [ours.encode(t) for t in texts]

@@ -14,6 +14,7 @@ from torch.overrides import TorchFunctionMode
 
 from rebus import atomic, recipe
 from rebus.errors import RebusError, RunError, enough_memory
+from rebus.formats.families import family_for
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
@@ -42,7 +43,12 @@ def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] =
         nfkc = settings.text.nfkc
         if nfkc is None:
             nfkc = not any(TASKS.get(entry.name).writes for entry in settings.tasks)
-        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, nfkc=nfkc)
+        tower = settings.model.text
+        family = family_for(tower) if tower.kind == "decoder" else None
+        cut: dict[str, Any] = {"nfkc": nfkc}
+        if family is not None and family.name == "qwen2":  # transformers cuts text for it in no other way
+            cut = {"pattern": "qwen2", "nfkc": False, "nfc": True}
+        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, **cut)
         if needs_end(settings.model.text):
             tokenizer = with_end(tokenizer)
     return codec_of(settings, tokenizer, make_reader(settings, texts))
@@ -95,6 +101,8 @@ def save_model(
     """
     save_codec(folder, codec)
     alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, codec)
+    if alone is not None and alone.family.name == "qwen2" and not codec.tokenizer.is_qwen2:
+        alone = None  # transformers would cut texts in another way and nobody would be told
     state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
     said = {
         "tasks": [

@@ -17,7 +17,13 @@ _WITHOUT_SPACES = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 
 
 def learn_bpe(
-    texts: Iterable[str], vocab_size: int, words: Iterable[str], specials: Iterable[str], pattern: Pattern, nfkc: bool
+    texts: Iterable[str],
+    vocab_size: int,
+    words: Iterable[str],
+    specials: Iterable[str],
+    pattern: Pattern,
+    nfkc: bool,
+    nfc: bool = False,
 ) -> tokenizers.Tokenizer:
     """Pieces learned from ``texts``; arguments and errors are those of ``Tokenizer.train``."""
     named = [*SPECIAL_TOKENS, *dict.fromkeys(name for name in specials if name not in SPECIAL_TOKENS)]
@@ -29,6 +35,8 @@ def learn_bpe(
         backend.normalizer = normaliser(nfkc)
     elif nfkc:
         backend.normalizer = normalizers.NFKC()
+    elif nfc:
+        backend.normalizer = normalizers.NFC()
     backend.pre_tokenizer = pretokenizer(pattern)
     backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(

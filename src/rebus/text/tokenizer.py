@@ -107,6 +107,7 @@ class Tokenizer:
         specials: Iterable[str] = (),
         pattern: Pattern = "rebus",
         nfkc: bool = True,
+        nfc: bool = False,
     ) -> Tokenizer:
         """Learn pieces from ``texts``; the same texts give the same tokenizer.
 
@@ -121,11 +122,12 @@ class Tokenizer:
                 language models that are to be exported need one of them (``LM_PATTERN``).
             nfkc: full-width letters become plain ones, ``m²`` becomes ``m2``; off, characters stay as they are (NFC
                 with ``rebus``; with other patterns every text comes back as it was, byte for byte).
+            nfc: with another pattern, compose letters and accents, as Qwen2's tokenizer does.
 
         Raises:
             RecipeError: ``vocab_size`` is less than the bytes and special tokens need.
         """
-        return cls(learn_bpe(texts, vocab_size, words, specials, pattern, nfkc))
+        return cls(learn_bpe(texts, vocab_size, words, specials, pattern, nfkc, nfc))
 
     @classmethod
     def load(cls, path: str | Path, *, extend: bool = False) -> Tokenizer:
@@ -221,6 +223,12 @@ class Tokenizer:
     def pattern(self) -> str | None:
         """How text is cut before pieces: ``rebus`` or a name of llama.cpp's; None: in some other way."""
         return pattern_of(self._parsing)
+
+    @property
+    def is_qwen2(self) -> bool:
+        """Whether it cuts as Qwen2Tokenizer of transformers does, which takes only pieces and merges from the file."""
+        steps = self._parsing.normalizer
+        return self.pattern == "qwen2" and (steps is not None and type(steps).__name__ == "NFC")
 
     @property
     def user_id(self) -> int:
