@@ -141,7 +141,7 @@ def test_image_classification(tmp_path: Path, family: str) -> None:
         np.testing.assert_allclose([scores[label] for label in mine.scores], list(mine.scores.values()), atol=1e-4)
 
 
-ODD = ["", " ", "  a", "a  b", "I'm don't 'S", "1234567890 3.14", "中文，测试。：；（）", "\n\n a\n", "\t\tx"]
+ODD = [
     "",
     " ",
     "  a",
@@ -149,12 +149,12 @@ ODD = ["", " ", "  a", "a  b", "I'm don't 'S", "1234567890 3.14", "中文，测�
     "I'm don't 'S",
     "1234567890 3.14",
     "中文，测试。：；（）",
-    "ﬁ ½ №5 ™ 10 m²",
     "\n\n a\n",
     "\t\tx",
+    "ﬁ ½ №5 ™",
 ]
-ODD += ["ﬁ ½ №5 ™ 10 m²", "emoji 😀👍🏽", "كتاب русский", "café cafe\u0301", "x\u2028y", "\u00a0nbsp"]
-ODD += ["ｆｕｌｌ　ｗ", "\r\nwin\r\n", "...!!!???", "İß"]
+ODD += [
+    "10 m²",
     "emoji 😀👍🏽",
     "كتاب русский",
     "café cafe\u0301",
@@ -163,7 +163,6 @@ ODD += ["ｆｕｌｌ　ｗ", "\r\nwin\r\n", "...!!!???", "İß"]
     "ｆｕｌｌ　ｗ",
     "\r\nwin\r\n",
     "...!!!???",
-    "İß",
 ]
 
 
