@@ -29,6 +29,8 @@ OPTIONAL = {
     "gensim": "vectors",
     "llguidance": "guided",
     "gguf": "gguf",
+    "openpyxl": "excel",
+    "python-calamine": "excel",
     "huggingface-hub": "hub",
     "lm_eval": "lm_eval",
     "transformers": "dev",

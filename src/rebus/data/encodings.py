@@ -22,8 +22,8 @@ _BOMS = (  # UTF-32 first: its little-endian mark begins with UTF-16's
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _BINARY = (
-    (b"PK\x03\x04", "a zip archive or an Excel workbook", "save the sheet as CSV in UTF-8"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV in UTF-8"),
+    (b"PK\x03\x04", "a zip archive or an Excel workbook", "unpack it, or let the name of a workbook end in .xlsx"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "let the file's name end in .xls"),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (b"%PDF-", "a PDF", "give a table: CSV, JSONL or Parquet"),
     (b"PAR1", "Parquet data", "let the file's name end in .parquet"),

@@ -40,6 +40,7 @@ class Data(Section):
     tag_column: int | None = Field(
         None, ge=1, description="CoNLL files: number of the column that holds the tags; None: found from the file"
     )
+    sheet: str | None = Field(None, description="sheet of a spreadsheet; None: the first that holds something")
     header: int | None = Field(None, ge=1, description="line that names the columns; None: found from the file")
     encoding: str | None = Field(None, description="text encoding; None: found from the file")
     blanks: list[str] | None = Field(

@@ -12,6 +12,7 @@ from rebus.data.readers.folders import METADATA, read_folder
 from rebus.data.readers.json_lines import read_json, read_json_lines
 from rebus.data.readers.nested import flattened
 from rebus.data.readers.plain_text import read_plain_text
+from rebus.data.readers.sheets import EXCEL, OTHERS, read_sheet
 from rebus.data.readers.source import Source
 from rebus.data.table import Table
 from rebus.data.tars.finding import folder_of, tar_paths, tars_in
@@ -28,6 +29,7 @@ FORMATS = {
     ".ndjson": read_json_lines,
     ".json": read_json,
     ".parquet": read_parquet,
+    **dict.fromkeys((*EXCEL, *OTHERS), read_sheet),
     ".txt": read_plain_text,
     ".text": read_plain_text,
     ".md": read_plain_text,
@@ -37,8 +39,8 @@ FORMATS = {
     ".iob2": read_conll,
 }
 _KINDS = (
-    "CSV, TSV, JSONL, JSON, Parquet, CoNLL, plain text, tar shards, a folder of pictures or texts, or a saved Hugging "
-    "Face dataset"
+    "CSV, TSV, JSONL, JSON, Parquet, Excel, ODS, CoNLL, plain text, tar shards, a folder of pictures or texts, or a "
+    "saved Hugging Face dataset"
 )
 
 

@@ -21,6 +21,7 @@ from rebus.data.cells import number
 from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.annotations import folder_table
 from rebus.data.readers.arrow import merge_splits
+from rebus.data.readers.sheets import EXCEL, OTHERS
 from rebus.data.readers.source import Source
 from rebus.data.readers.split_folders import layout_of
 from rebus.data.table import Places, Table, stacked_source
@@ -30,7 +31,7 @@ from rebus.recipe import Data
 
 _UNREAD_PICTURES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-_TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet")
+_TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet", *EXCEL, *OTHERS)
 _NOT_TABLES = {"dataset_info.json", "dataset_infos.json", "config.json", "package.json", "check.json"}
 _NOT_TEXT = re.compile(r"(?:readme|licen[cs]e|copying|credits|authors|changelog|notice|requirements)\b", re.I)
 _ReadFile = Callable[[Path, Data], Table]
