@@ -226,7 +226,8 @@ def test_a_repository_is_fetched_as_safetensors_json_and_templates_alone(
     assert found.tower.width == 24
     ((name, how),) = asked
     assert name == "someone/tiny-a"
-    assert how == {"allow_patterns": ["*.safetensors", "*.json", "*.jinja"], "ignore_patterns": ["*/*"]}
+    left = ["*/*.safetensors", "*/*.jinja", "onnx/*", "openvino/*"]
+    assert how == {"allow_patterns": ["*.safetensors", "*.json", "*.jinja"], "ignore_patterns": left}
     assert "hub" in told[0]
 
 

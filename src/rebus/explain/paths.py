@@ -147,9 +147,9 @@ def _text(trace: Trace, rules: Rules) -> Tower:
         rows = rules.among(rows, rules.heads(one), 1.0)
     last = int((torch.arange(length, device=mask.device) * mask).max())
     pool = tower.settings.pool if isinstance(tower, Encoder) else "last"
-    if pool == "mean":
+    if pool in ("mean", "weighted", "max"):  # of the last two, nearly
         pooled = _mean(trace, rules, features, real) @ rows[:length]
-    elif pool == "cls":
+    elif pool in ("cls", "first"):
         pooled = rows[0]
     else:
         filled = isinstance(tower, Encoder) and tower.settings.filler is not None

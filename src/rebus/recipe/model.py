@@ -45,10 +45,11 @@ class Tower(Section):
         None, ge=1, description="decoder, encoder: rows of the embeddings; None: one for each id of the tokenizer"
     )
     segments: int = Field(2, ge=0, description="encoder: segments there are vectors for; 0: none")
-    pool: Literal["mean", "cls", "pooler", "probe", "last"] = Field(
+    pool: Literal["mean", "cls", "pooler", "probe", "last", "first", "max", "weighted"] = Field(
         "mean",
         description="encoder, vit: how one vector is made of many: their mean; cls: the first (encoder: through a "
-        "layer); vit: pooler: the first through a layer, probe: one learned question; encoder: last: the last token",
+        "layer); vit: pooler: the first through a layer, probe: one learned question; encoder: last or first: that "
+        "token, max: the largest of each number, weighted: a mean that counts the n-th token n times",
     )
     norm_first: bool = Field(
         False, description="encoder: norm what enters a layer's parts (CLIP, SigLIP), not what leaves them (BERT)"

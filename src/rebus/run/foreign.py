@@ -25,6 +25,8 @@ from rebus.formats.families import Family, check_rows, family_of
 from rebus.formats.module_names import renaming_of
 from rebus.formats.names import State
 from rebus.formats.peft import is_adapter, merge_adapter, read_adapter
+from rebus.formats.sentence_transformers import FILE as SENTENCES
+from rebus.formats.sentence_transformers import SentenceModel, read_sentence_model
 from rebus.formats.weights import load_shapes, load_weights
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Recipe, TaskSettings, Tower
@@ -40,6 +42,7 @@ from rebus.text.tokenizer import Tokenizer
 GGUF = ".gguf"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FETCHED = ["*.safetensors", "*.json", "*.jinja"]
+_LEFT = ["*/*.safetensors", "*/*.jinja", "onnx/*", "openvino/*"]  # copies of the weights for other programs
 _EMBEDDINGS = ("embed_tokens.weight", "words.weight", "lm_head.weight")
 
 
@@ -56,6 +59,7 @@ class Checkpoint:
         shapes: its tensors without their numbers, where they are not read through those of another checkpoint.
         load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
         sight: what it is beside its text, where it sees pictures.
+        sentences: how it makes vectors of texts, where it is a folder of sentence-transformers.
     """
 
     place: Path
@@ -66,6 +70,7 @@ class Checkpoint:
     load_tokenizer: Callable[[bool], Tokenizer] = field(repr=False)
     shapes: Callable[[], State] = field(repr=False)
     sight: Sight | BothSides | None = None
+    sentences: SentenceModel | None = None
 
     @property
     def part(self) -> str:
@@ -126,7 +131,8 @@ def is_checkpoint(path: str | Path) -> bool:
     if place.is_dir():
         if (place / "recipe.yaml").exists():
             return False
-        return is_adapter(place) or ((place / "config.json").is_file() and not _is_rebus(place))
+        named = (place / "config.json").is_file() or (place / SENTENCES).is_file()
+        return is_adapter(place) or (named and not _is_rebus(place))
     return place.suffix == GGUF or is_hub_id(path)
 
 
@@ -155,6 +161,33 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         place = Path(fetched(str(path)))
     if is_adapter(place) and not (place / "config.json").is_file():
         return _adapted(place, tell)
+    sentences = read_sentence_model(place)
+    found = _plain(place, tell) if sentences is None else _sentence_model(place, sentences, tell)
+    found.check()
+    return found
+
+
+def _sentence_model(place: Path, sentences: SentenceModel, tell: Callable[[str], None]) -> Checkpoint:
+    """A transformer that sentence-transformers pools."""
+    found = _plain(sentences.transformer, tell)
+    for note in sentences.notes:
+        tell(note)
+    pool = sentences.pool(found.tower.kind)
+
+    def tokenizer(extend: bool) -> Tokenizer:
+        made = found.load_tokenizer(extend)
+        if sentences.lower and made.normalise("A") != "a":
+            do = "use a tokenizer.json that does so"
+            raise WeightsError(place, "a tokenizer that writes texts in lower case", "one that does not", do)
+        return made
+
+    # a decoder that makes vectors needs no output weights, and its files hold none
+    shape = {"pool": pool, "tied": True} if found.part == "decoder" else {"pool": pool}
+    tower = found.tower.model_copy(update=shape)
+    return replace(found, place=place, tower=tower, load_tokenizer=tokenizer, sentences=sentences)
+
+
+def _plain(place: Path, tell: Callable[[str], None]) -> Checkpoint:
     config = load_config(place)
     sight: Sight | BothSides | None = None
     if model_type(config) in DUALS:
@@ -166,7 +199,7 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
     else:
         family = sight.family if isinstance(sight, BothSides) else sight.found.family
         tower = sight.found.text.model_copy(update={"rows": sight.found.rows})
-    found = Checkpoint(
+    return Checkpoint(
         place,
         config,
         family,
@@ -176,8 +209,6 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         lambda: load_shapes(place),
         sight,
     )
-    found.check()
-    return found
 
 
 def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambda _: None) -> Recipe:
@@ -187,6 +218,8 @@ def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambd
     made.model.picture.kind = made.model.fusion.kind = "none"
     made.model.text = found.tower.model_copy(deep=True)
     made.text.max_length = max(4, found.tower.context or made.text.max_length)
+    if found.sentences is not None and found.sentences.max_length is not None:
+        made.text.max_length = max(4, min(found.sentences.max_length, made.text.max_length))
     if found.sight is not None:
         found.sight.settle(made)
     return made
@@ -248,6 +281,8 @@ def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings
             return TaskSettings(name="converse", columns={"messages": "messages", "picture": "picture"})
         asked = {"question": "question", "picture": "picture", "answer": "answer"}
         return TaskSettings(name="answer", columns=asked, layout="plain")
+    if found.sentences is not None:
+        return TaskSettings(name="similar", columns={"anchor": "text", "positive": "other"})
     if found.part == "decoder":
         if tokenizer.has_chat:
             return TaskSettings(name="converse", columns={"messages": "messages"})
@@ -319,7 +354,7 @@ def fetched(name: str) -> str:
         what = f"fetching '{name}' from the hub (there is no such folder here)"
         raise MissingPackageError("huggingface-hub", "hub", what) from error
     try:
-        return str(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=["*/*"]))
+        return str(snapshot_download(name, allow_patterns=_FETCHED, ignore_patterns=_LEFT))
     except LocalEntryNotFoundError as error:
         do = "check the spelling of the path; or go online once, or fetch the folder by hand and name it"
         raise WeightsError(name, "a folder here, or a repository of the hub", "neither, being offline", do) from error

@@ -90,7 +90,11 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         expected = f"nothing, as the base {base.name} has its shape"
         raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
     if base.checkpoint is not None:
-        adopt("model.text", settled.model.text, base.checkpoint.tower, SHAPE, base.name)
+        sentences = base.checkpoint.sentences
+        shape = SHAPE if sentences is None else (*SHAPE, "pool")
+        adopt("model.text", settled.model.text, base.checkpoint.tower, shape, base.name)
+        if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
+            settled.text.max_length = max(4, min(sentences.max_length, settled.text.max_length))
         seen = base.checkpoint.sight
         if isinstance(seen, BothSides):
             _adopt_both(settled, seen, base.name)

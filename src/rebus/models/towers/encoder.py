@@ -30,7 +30,7 @@ class Encoder(nn.Module):
     Args:
         settings: width, depth, heads, hidden (None: four times the width), activation, eps, segments, dropout;
             ``context`` positions, and ``pool``: ``mean`` of the real tokens, ``cls``, the first token through BERT's
-            pooler, tanh(W x + b), or ``last``, the last real token.
+            pooler, tanh(W x + b), or the ``last`` or ``first`` token, the ``max`` or a ``weighted`` mean of the real.
             ``norm_first``: layers norm what enters their parts, and there is a last norm; else they norm after each
             sum, and the embeddings are normed. ``causal``: a token sees none of those after it. ``filler``: texts are
             filled up to the context with this id, which is read as any other, and ``last`` is the last of all places.
@@ -101,6 +101,14 @@ class Encoder(nn.Module):
         """(B, places, D), (B, L) -> (B, D)."""
         if self.pooler is not None:
             return torch.tanh(self.pooler(x[:, 0]))
+        tokens = x[:, : mask.shape[1]]
         if self.settings.pool == "mean":
-            return masked_mean(x[:, : mask.shape[1]], mask)
+            return masked_mean(tokens, mask)
+        if self.settings.pool == "first":
+            return x[:, 0]
+        if self.settings.pool == "max":
+            return tokens.masked_fill(~mask[..., None], torch.finfo(x.dtype).min).amax(dim=1)
+        if self.settings.pool == "weighted":  # Muennighoff (2022), "SGPT: GPT Sentence Embeddings for Semantic Search"
+            weight = mask * torch.arange(1, mask.shape[1] + 1, device=x.device)
+            return (tokens * weight[..., None]).sum(1) / weight.sum(1, keepdim=True).clamp(min=1)
         return last_token(x, mask) if self.settings.filler is None else x[:, -1]
