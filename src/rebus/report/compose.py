@@ -6,6 +6,7 @@ What each part of a report says is in ``rebus.report.sections``; here they are p
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rebus.report.sections.about import head_of
 from rebus.report.sections.charts import plots_of_predictions, plots_of_run
 from rebus.report.sections.examples import examples_of
 from rebus.report.sentences import naive_name
+from rebus.report.summary import beside
 from rebus.run.evaluate import Evaluation
 from rebus.run.folder import Run
 from rebus.tasks import Pictures
@@ -155,13 +157,14 @@ def results_of_score(task: str, score: Mapping[str, Any], lang: str = "en") -> l
         )
         for name, value in score["metrics"].items()
     }
-    return results_of(
+    results = results_of(
         score["metrics"],
         task=task,
         baseline=score["baseline"],
         baseline_name=naive_name(str(score.get("baseline_name", "")), lang),
         comparisons=compared,
     )
+    return [replace(one, beside=beside(task, score, one.metric, lang)) for one in results]
 
 
 def _whole(column: str, figure: Any) -> Any:

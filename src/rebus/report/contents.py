@@ -34,6 +34,7 @@ class Result:
         difference_interval: its 95% interval, judged on the same resamples.
         baseline_name: what the naive predictor is.
         task: the task it belongs to.
+        beside: the same figure beside other baselines, such as a plain model.
     """
 
     metric: str
@@ -44,6 +45,7 @@ class Result:
     difference_interval: Bounds | None = None
     baseline_name: str = ""
     task: str = ""
+    beside: Sequence[Result] = ()
 
     @property
     def verdict(self) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rebus.report.contents import Table
-from rebus.report.sentences import sentence
+from rebus.report.sentences import naive_name, sentence
 from rebus.run.machine import starvation
 
 SAID: dict[str, dict[str, str]] = {
@@ -35,6 +35,7 @@ SAID: dict[str, dict[str, str]] = {
         "baseline": "baseline",
         "difference": "difference",
         "paired": "On the rows that were held out; differences are paired over them.",
+        "fitted": " Fitted on {rows:,} of {of:,} training rows in {seconds:.1f} s.",
         "passed": "{text} (at step {step}; no longer so at the end)",
         "still": "{text} (at step {step})",
     },
@@ -60,12 +61,12 @@ SAID: dict[str, dict[str, str]] = {
         "baseline": "基线",
         "difference": "差",
         "paired": "在留出的行上；差按行配对。",
+        "fitted": "在 {of:,} 个训练行中的 {rows:,} 行上用 {seconds:.1f} 秒拟合。",
         "passed": "{text}（第 {step} 步；结束时已不再如此）",
         "still": "{text}（第 {step} 步）",
     },
 }
 NAMED = 3  # parts that are named, of those that learn
-OTHERS = {"zh": {"caption of the nearest training picture": "最相似的训练图片的标题"}}
 
 
 def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
@@ -79,8 +80,11 @@ def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
                 for name, (gain, low, high) in figures["gains"].items()
             ]
             columns = [said[key] for key in ("figure", "model", "baseline", "difference", "interval")]
-            title = said["beside"].format(task=task, other=OTHERS.get(lang, {}).get(other, other))
-            tables.append(Table(title, columns, cells, said["paired"], shares=False))
+            title = said["beside"].format(task=task, other=naive_name(other, lang))
+            note = said["paired"]
+            if "rows" in figures:
+                note += said["fitted"].format(**{key: figures[key] for key in ("rows", "of", "seconds")})
+            tables.append(Table(title, columns, cells, note, shares=False))
     return tables
 
 

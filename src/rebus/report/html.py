@@ -134,6 +134,7 @@ def _result(data: ReportData, result: Result, language: str) -> dict[str, Any]:
         "difference": labels.difference(result, language),
         "difference_interval": labels.difference_interval(result),
         "verdict": {1: "better", -1: "worse"}.get(result.verdict, "same") if result.difference_interval else "",
+        "beside": [_result(data, one, language) for one in result.beside],
         "strip": _strip(result, labels.full_scale(data.results, result.metric)),
     }
 

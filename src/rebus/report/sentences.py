@@ -206,6 +206,7 @@ _NAIVE = {
     "commonest token": "最常见的词元",
     "dictionary of training spans": "训练片段词典",
     "how often each label occurs": "各标签的频率",
+    "caption of the nearest training picture": "最相似的训练图片的标题",
     "majority class": "最多的类别",
     "mean of the training rows": "训练行的平均值",
     "most frequent answer": "最常见的回答",
@@ -220,6 +221,12 @@ _NAIVE = {
     "token frequencies": "词元频率",
     "words in common (TF-IDF)": "共同的词（TF-IDF）",
 }
+_PLAIN = (  # rebus.tasks.linear
+    (r"linear model on (.+)", "{}上的线性模型"),
+    (r"text of the nearest training row by (.+)", "按{}最近的训练行的文本"),
+    (r"linear map from (.+) to TF-IDF", "从{}到 TF-IDF 的线性映射"),
+)
+_MODALITIES = {"colours and edges": "颜色与边缘"}
 _ENDS = {
     "finished": ("all of them", "全部完成"),
     "time": ("the time limit was reached", "到达时限"),
@@ -252,7 +259,13 @@ def kind_name(kind: str, lang: str) -> str:
 
 def naive_name(name: str, lang: str) -> str:
     """What a baseline is."""
-    return _NAIVE.get(name, name) if lang == "zh" else name
+    if lang != "zh":
+        return name
+    for pattern, said in _PLAIN:
+        if found := re.fullmatch(pattern, name):
+            parts = [_MODALITIES.get(part, part) for part in found[1].split(", ")]
+            return said.format("、".join(parts))
+    return _NAIVE.get(name, name)
 
 
 def place_name(place: str, lang: str) -> str:

@@ -73,24 +73,37 @@ def main_figure(task: str, score: Mapping[str, Any]) -> str | None:
     return next(iter(names), None)
 
 
+def beside(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[Result]:
+    """A figure beside each baseline that is not the naive one: a plain model, the nearest picture's caption."""
+    found = []
+    for name, other in score.get("others", {}).items():
+        if metric not in other["metrics"]:
+            continue
+        value, base, gain = score["metrics"][metric], other["metrics"][metric], other["gains"].get(metric)
+        found.append(
+            Result(
+                metric,
+                value,
+                baseline=base,
+                difference=value - base,
+                difference_interval=(gain[1], gain[2]) if gain else None,
+                baseline_name=naive_name(name, lang),
+                task=task,
+            )
+        )
+    return found
+
+
 def comparisons(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[dict[str, str]]:
     """The figure of each baseline, the model's difference from it, and whether that is sure."""
-    baselines = {str(score.get("baseline_name", "")): {"metrics": score["baseline"], "gains": score["gains"]}}
-    found = []
-    for name, one in (baselines | dict(score.get("others", {}))).items():
-        if metric not in one["metrics"]:
-            continue
-        value, base = score["metrics"][metric], one["metrics"][metric]
-        gain = one["gains"].get(metric)
-        result = Result(
-            metric,
-            value,
-            baseline=base,
-            difference=value - base,
-            difference_interval=(gain[1], gain[2]) if gain else None,
-            task=task,
-        )
-        words = {"name": naive_name(name, lang), "value": labels.figure(base, metric)}
-        sign = SIGNS[result.verdict] if gain else ""
-        found.append({**words, "difference": labels.difference(result, lang), "sign": sign})
-    return found
+    naive = {str(score.get("baseline_name", "")): {"metrics": score["baseline"], "gains": score["gains"]}}
+    results = [*beside(task, {**score, "others": naive}, metric, lang), *beside(task, score, metric, lang)]
+    return [
+        {
+            "name": one.baseline_name,
+            "value": labels.figure(one.baseline, metric),
+            "difference": labels.difference(one, lang),
+            "sign": SIGNS[one.verdict] if one.difference_interval else "",
+        }
+        for one in results
+    ]

@@ -27,6 +27,7 @@ from rebus.run.groups import Groups, group_figures
 from rebus.run.held_out import judge_held_out, judge_texts
 from rebus.run.nearest import NAME as NEAREST
 from rebus.run.nearest import applies, nearest_captions
+from rebus.run.plain import plain_model
 from rebus.run.predictor import Predictor
 from rebus.run.prepare import open_store
 from rebus.run.watch import constant_answer
@@ -369,6 +370,14 @@ def judge(
         if naive:
             beside = task.compared(values, usable, told, naive, NEAREST)
             score.others[NEAREST] = {"metrics": beside.baseline, "gains": beside.gains}
+    minutes = predictor.recipe.train.time_limit
+    if memory is not None and (plain := plain_model(source, usable, memory, training, minutes)) is not None:
+        beside = task.compared(values, usable, told, plain.told, plain.name)
+        score.others[plain.name] = {
+            "metrics": beside.baseline,
+            "gains": beside.gains,
+            **{"rows": plain.rows, "of": plain.of, "seconds": round(plain.seconds, 1)},
+        }
     if by is None:
         return usable, told
     groups: dict[str, list[int]] = {}

@@ -31,6 +31,7 @@ class Answer(WritingTask):
     }
     inputs = ("picture", "question")
     watch = "exact_match"
+    has_plain = True
 
     def prompt(self, values: Values, row: int) -> str:
         """The question, unless the settings hide it from the model."""

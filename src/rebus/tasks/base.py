@@ -26,6 +26,7 @@ from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.cuts import counting, cut
+from rebus.tasks.linear import Features
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
 from rebus.text.tokenizer import Tokenizer
 
@@ -131,6 +132,7 @@ class Task(ABC):
     either: ClassVar[tuple[str, ...]] = ()  # roles of which one is enough to predict from
     packs: ClassVar[bool] = False  # whether it learns from all rows of a picture at once
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
+    has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
     views: int = 1  # of each picture in a training batch; 2: another one stands under ``views``
 
     def __init_subclass__(cls) -> None:
@@ -244,6 +246,27 @@ class Task(ABC):
             train_rows: rows of ``known``.
         """
 
+    def plain_text(self, values: Values, row: int) -> str | None:
+        """The text that ``plain`` reads of a row; None: it reads none."""
+        return None
+
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """What a plain model, fitted in seconds on ``features`` of ``train_rows``, says to ``rows``, and its name.
+
+        Args:
+            values: columns that hold ``rows``.
+            rows: what it is asked.
+            known: columns that hold ``train_rows``.
+            train_rows: rows of ``known`` that it is fitted on.
+            features: of ``plain_text`` and of the pictures, for ``train_rows`` and for ``rows``.
+
+        Returns:
+            None where these rows have nothing to fit it on.
+        """
+        return None
+
     @abstractmethod
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """How good each prediction is: 1 right, 0 wrong, or an error in the column's unit."""
@@ -353,6 +376,7 @@ class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
     inputs = ("picture", "text")
+    has_plain = True
 
     def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
         """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
@@ -361,6 +385,12 @@ class VectorTask(Task):
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """How many texts are cut."""
         return [*super().notes(values, rows, codec), *cut_notes(self, values, rows, codec)]
+
+    def plain_text(self, values: Values, row: int) -> str | None:
+        """The text column's."""
+        if "text" not in values:
+            return None
+        return "" if missing(values["text"][row]) else as_text(values["text"][row])
 
     @abstractmethod
     def target(self, values: Values, row: int) -> NDArray[Any]:

@@ -17,6 +17,7 @@ from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.labels import Labels
+from rebus.tasks.linear import Features, classes_of
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
 
@@ -95,6 +96,18 @@ class Classify(Labels, VectorTask):
         """The commonest training label."""
         usual = majority_class([as_text(known["label"][row]) for row in train_rows])
         return [Prediction(usual, 1.0, {usual: 1.0})] * len(rows), "majority class"
+
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """Logistic regression."""
+        chances = classes_of(features, [self.labels_of(known, row)[0] for row in train_rows], self.labels)
+        told = []
+        for row in chances:
+            best = int(row.argmax())
+            scores = dict(zip(self.labels, map(float, row), strict=True))
+            told.append(Prediction(self.labels[best], float(row[best]), scores))
+        return told, f"linear model on {features.name}"
 
     def _chance_and_truth(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]

@@ -33,6 +33,7 @@ class Generate(WritingTask):
         "type": Role(("category", "text", "ignore"), required=False),
     }
     watch = "chrf"
+    has_plain = True
     inputs: ClassVar[tuple[str, ...]] = ("picture", "system", "prompt", "input")
 
     def prompt(self, values: Values, row: int) -> str:

@@ -15,6 +15,7 @@ from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
 from rebus.tasks.baselines import mean_target
+from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.regression import regress_statistics
 
@@ -91,6 +92,14 @@ class Regress(VectorTask):
         told = np.asarray([float(p.value) for p in predictions])
         error: NDArray[np.float64] = np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
         return error
+
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """Ridge regression."""
+        targets = np.stack([self.target(known, row) for row in train_rows]).astype(np.float64)
+        told = numbers_of(features, targets)[:, 0] * self.spread + self.mean
+        return [Prediction(float(number)) for number in told], f"linear model on {features.name}"
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

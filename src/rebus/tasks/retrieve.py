@@ -26,6 +26,7 @@ from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, picture_key, spared_cross_entropy
+from rebus.tasks.linear import TEXT, Features, numbers_of, word_space
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.retrieval import (
     Asked,
@@ -145,6 +146,7 @@ class Retrieve(Comparing, PairTask):
     watch = "mean_recall"
     either = ("picture", "text")
     joins = False
+    has_plain = True
 
     def head(self, codec: Codec) -> HeadSpec:
         """Vectors of both towers in one space."""
@@ -185,6 +187,22 @@ class Retrieve(Comparing, PairTask):
             Prediction(0.0, extra={"picture_key": int(picture_key(values["picture"][row]))}) for row in rows
         ], "random order"
 
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """Ridge regression from a picture's features to where its text is among mixtures of words."""
+        first = [as_texts(known["text"][row])[0] for row in train_rows]
+        asked = [as_texts(values["text"][row]) for row in rows]
+        places, texts = word_space(first, [text for one in asked for text in one])
+        seen = numbers_of(features, places)
+        seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-9)
+        starts = np.cumsum([0, *(len(one) for one in asked)])
+        told = [
+            self.predicted(picture.astype(np.float32), 0, texts[start:stop].astype(np.float32))
+            for picture, start, stop in zip(seen, starts, starts[1:], strict=False)
+        ]
+        return told, f"linear map from {features.name} to {TEXT}"
+
     def compared(
         self,
         values: Values,
@@ -196,7 +214,12 @@ class Retrieve(Comparing, PairTask):
         n: int = 1000,
     ) -> TaskScore:
         """As every task's; the random order is of the same different pictures as the model's."""
-        if naive:
+        if naive and "texts" in naive[0].extra:
+            naive = [
+                Prediction(one.value, extra=one.extra | {"picture_key": other.extra["picture_key"]})
+                for one, other in zip(naive, predictions, strict=True)
+            ]
+        elif naive:
             alike = [Prediction(0.0, extra={"picture_key": one.extra["picture_key"]}) for one in predictions]
             first = self._found(values, rows, alike)[1].first(len(rows))
             naive = [

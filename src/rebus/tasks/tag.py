@@ -17,6 +17,7 @@ from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
 from rebus.tasks.labels import Labels
+from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 
@@ -102,6 +103,18 @@ class Tag(Labels, VectorTask):
         """1 where the labels are exactly the true ones."""
         truth = [set(as_labels(values["labels"][row])) for row in rows]
         return np.asarray([float(set(p.value) == labels) for p, labels in zip(predictions, truth, strict=True)])
+
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """Ridge regression of each label's presence."""
+        chances = numbers_of(features, np.stack([self.target(known, row) for row in train_rows]).astype(np.float64))
+        told = []
+        for row in chances.clip(0.0, 1.0):
+            scores = dict(zip(self.labels, map(float, row), strict=True))
+            chosen = [label for label, chance in scores.items() if chance >= 0.5]
+            told.append(Prediction(chosen, float(np.maximum(row, 1 - row).mean()), scores))
+        return told, f"linear model on {features.name}"
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

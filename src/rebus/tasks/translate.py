@@ -31,6 +31,7 @@ class Translate(WritingTask):
         "target": Role(("text", "category")),
     }
     watch = "chrf"
+    has_plain = True
     blind_baseline = True
     inputs: ClassVar[tuple[str, ...]] = ("direction", "source")
 

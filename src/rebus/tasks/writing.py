@@ -17,11 +17,13 @@ from rebus.data.messages import Message
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
 from rebus.tasks import layout
-from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.base import Codec, Item, Prediction, Task, Values
 from rebus.tasks.cells import missing, pad_to
+from rebus.tasks.linear import Features, classes_of, nearest
 
 _MOST_READ_BACK = 2000  # texts of a sample
 ROW = 256  # tokens up to which rows are made longer to hold several texts
+FEW = 200  # different texts up to which they are classes to a plain model
 
 
 class WritingTask(Task):
@@ -175,6 +177,23 @@ class WritingTask(Task):
         text, read = min(changed, key=lambda pair: len(pair[0]))
         shown = f"{text[:60]!r} is learned as {read[:60]!r}"
         return [f"task {self.name}: the tokenizer changes {len(changed)} of {len(texts)} texts to be written: {shown}"]
+
+    def plain_text(self, values: Values, row: int) -> str | None:
+        """The prompt."""
+        return self.prompt(values, row)
+
+    def plain(
+        self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
+    ) -> tuple[list[Prediction], str] | None:
+        """Logistic regression on the commonest texts where they are few; else the nearest training row's text."""
+        texts = [self.targets(known, row)[0] for row in train_rows]
+        different = sorted(set(texts))
+        if len(different) <= min(FEW, len(texts) // 2):
+            chances = classes_of(features, texts, different)
+            told = [Prediction(different[int(row.argmax())], float(row.max())) for row in chances]
+            return told, f"linear model on {features.name}"
+        told = [Prediction(texts[at]) for at in nearest(features)]
+        return told, f"text of the nearest training row by {features.name}"
 
     def truth(self, values: Values, row: int) -> Any:
         """The first right text."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from rebus._version import __version__
 from rebus.data.tars.finding import folder_of
+from rebus.report import labels
 from rebus.report.contents import ReportData
 from rebus.report.neighbours import picture_commands
 from rebus.report.sections.machine import machine_rows
@@ -63,6 +64,9 @@ SAID: dict[str, dict[str, Any]] = {
         "above.",
         "chosen": "The rows of these figures also chose the weights that were kept (there is no test set): on other "
         "rows they will be somewhat worse.",
+        "plain": "{task}: a {name}, fitted in {seconds:.0f} s on {rows:,} rows, is surely better ({metric} {base} "
+        "against {own}): use that, or train longer, with more rows, or from a base (--from).",
+        "even": "{task} is not surely better than a {name}, fitted in {seconds:.0f} s ({metric} {base} against {own}).",
         "weak": "{task} is not surely better than its baseline ({baseline}): do not rely on it.",
     },
     "zh": {
@@ -106,6 +110,9 @@ SAID: dict[str, dict[str, Any]] = {
         "leaks": "有 {count:,} 个留出行的内容在训练行里也有：这些数字可能偏高。",
         "unmeasured": "它是否看图片、是否读文字还没有测过；命令见上文。",
         "chosen": "这些数字所用的行也用来挑选了保留的权重（没有测试集）：换了别的行会略差。",
+        "plain": "{task}：{name}（在 {rows:,} 行上用 {seconds:.0f} 秒拟合）确实更好（{metric} {base}，模型为 {own}）："
+        "请用它，或训练更久、增加数据，或从已有模型开始（--from）。",
+        "even": "{task} 不能确定优于{name}（{seconds:.0f} 秒拟合；{metric} {base}，模型为 {own}）。",
         "weak": "{task} 不能确定优于基线（{baseline}）：不要依赖它。",
     },
 }
@@ -214,8 +221,25 @@ def limits_of(subject: Subject, said: dict[str, Any]) -> list[str]:
         gain = score["gains"].get(watch)
         if gain is not None and not _better(watch, gain):
             found.append(said["weak"].format(task=task, baseline=naive_name(score["baseline_name"], subject.lang)))
+        found += _beside_plain(task, score, watch, subject.lang)
     if subject.recipe.model.fusion.kind != "none" and not evaluation.get("ablation"):
         found.append(said["unmeasured"])
+    return found
+
+
+def _beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> list[str]:
+    """What is to be said where a plain model is as good as this one, or better."""
+    found = []
+    for name, other in score.get("others", {}).items():
+        gain = other["gains"].get(metric)
+        if gain is None or "seconds" not in other or _better(metric, gain):
+            continue
+        worse = gain[1] > 0 if metric in LOWER_IS_BETTER else gain[2] < 0
+        words = {"task": task, "name": naive_name(name, lang), "seconds": max(other["seconds"], 1.0)}
+        figures = {"metric": labels.metric_name(metric, lang), "rows": other["rows"]}
+        figures |= {"base": labels.figure(other["metrics"][metric], metric)}
+        figures |= {"own": labels.figure(score["metrics"][metric], metric)}
+        found.append(SAID[lang]["plain" if worse else "even"].format(**words, **figures))
     return found
 
 
