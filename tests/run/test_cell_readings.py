@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from PIL import Image
 
 from rebus.recipe import Recipe
+from rebus.run.build import make_codec
 from rebus.run.prepare import Checked, check_data
+from rebus.tasks import TASKS
 
 
 def checked(path: Path, *tasks: str, **data: Any) -> Checked:
@@ -105,7 +108,7 @@ def test_why_a_column_is_no_number_is_said(tmp_path: Path) -> None:
     assert len(mixed.report.bad_rows) == 10
     first = mixed.report.bad_rows[1]
     assert first.found == "'2,5'"
-    assert "--set data.numbers.COLUMN=comma" in first.do
+    assert "--set data.numbers.price=comma" in first.do
 
 
 def test_percent_beside_plain_numbers_is_warned_of(tmp_path: Path) -> None:
@@ -187,3 +190,26 @@ def test_another_spelling_never_leads_out_of_the_folder(tmp_path: Path) -> None:
     for spelt in ("%2E%2E/out.png", '"../out.png"', f'"{outside}"', str(outside).replace("/", "%2F"), "..\\out.png"):
         path = table(tmp_path / "in", image=[spelt] * 4, label=["red", "blue"] * 2)
         assert len(checked(path).report.bad_rows) == 4, spelt
+
+
+@pytest.mark.parametrize("text", ["10 m²", "½", "№5 ™", "全角，。！ＡＢ", "18.50", "ﬁve"])
+def test_what_is_written_is_not_folded_and_what_is_read_is(text: str) -> None:
+    writes = Recipe.model_validate({"tasks": [{"name": "answer"}]})
+    reads = Recipe.model_validate({"tasks": [{"name": "classify"}]})
+    for recipe, kept in ((writes, text), (reads, unicodedata.normalize("NFKC", text))):
+        tokenizer = make_codec(recipe, ["some words", text]).tokenizer
+        assert tokenizer.decode(tokenizer.encode(text)) == kept
+    folded = writes.model_copy(update={"text": writes.text.model_copy(update={"nfkc": True})})
+    tokenizer = make_codec(folded, [text]).tokenizer
+    assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFKC", text)
+
+
+def test_texts_that_a_tokenizer_cannot_give_back_are_counted() -> None:
+    recipe = Recipe.model_validate({"tasks": [{"name": "generate", "columns": {"prompt": "p", "output": "o"}}]})
+    task = TASKS.get("generate")(recipe.tasks[0])
+    values = task.values({"p": ["one", "two"], "o": ["plain text", "if x:\n    return  1"]})
+    notes = task.notes(values, [0, 1], make_codec(recipe, ["plain text return"]))
+    assert notes == [
+        "task generate: the tokenizer changes 1 of 2 texts to be written: 'if x:\\n    return  1' is learned as "
+        "'if x:\\nreturn 1'"
+    ]

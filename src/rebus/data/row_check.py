@@ -104,8 +104,10 @@ def _why_no_number(table: Table) -> str:
         if pa.types.is_string(column.type):
             written = cells.numbers(column.slice(0, _LOOKED_AT).to_pylist())
             meant.append((names.named(name, names.TARGET), written.share, name, written))
-    named, share, name, written = max(meant, key=lambda one: one[:2], default=(False, 0.0, "", None))
-    if written is None or not written.unlike or not (named or share):
+    if not meant:
+        return ""
+    named, share, name, written = max(meant, key=lambda one: one[:2])
+    if not written.unlike or not (named or share):
         return ""
     shown = ", ".join(f"'{cell}'" if len(cell) < 40 else f"'{cell[:37]}...'" for cell in written.unlike)
     return f"; in '{name}', {written.total - written.count} of {written.total} cells are no numbers, e.g. {shown}"
@@ -138,7 +140,8 @@ class RowCheck:
                 other: cells.NumberStyle = "point" if self.task.numbers == "comma" else "comma"
                 do = "correct it or leave the cell empty"
                 if cells.number(value, other) is not None:
-                    do += f"; if all numbers have a decimal {other}: --set data.numbers.COLUMN={other}"
+                    column = self.task.columns["target"]
+                    do += f"; if all numbers have a decimal {other}: --set data.numbers.{column}={other}"
                 return self._error(row, "target", "a finite number", repr(value)[:60], do)
         if self.task.name == "match" and "label" in self.values:
             value = self.values["label"][row]

@@ -316,6 +316,19 @@ def notes_of_rows(task: Task, values: Values, judged: Sequence[int]) -> list[str
     return notes
 
 
+def _count_passed_over(found: Evaluation, task: Task, table: Table, rows: Sequence[int], total: int) -> None:
+    """Say of rows that cannot be judged what is wrong with them, or that they hold nothing to compare with."""
+    if not rows:
+        return
+    columns = {role: name for role, name in task.settings.columns.items() if name in table.columns}
+    settings = task.settings.model_copy(update={"columns": columns})
+    check = RowCheck(table, settings, {name: table.column(name) for name in columns.values()}, set())
+    wrong = [str(error) for row in rows if (error := check.invalid(row)) is not None]
+    found.skipped += wrong
+    if len(wrong) < len(rows):
+        found.notes.append(f"task {task.name}: {len(rows) - len(wrong)} of {total} rows hold nothing to compare with")
+
+
 def judge(
     found: Evaluation,
     predictor: Predictor,
@@ -345,16 +358,18 @@ def judge(
         The rows that were judged and the prediction for each.
     """
     task, values = source.task, source.values
-    usable = []
+    usable, passed_over = [], []
     for row in rows:
         try:
             if not task.judgeable(values, row):
+                passed_over.append(row)
                 continue
             source.picture(row)
         except RebusError as error:
             found.skipped.append(str(error))
             continue
         usable.append(row)
+    _count_passed_over(found, task, table, passed_over, len(rows))
     if not usable:
         return [], []
     found.notes += notes_of_rows(task, values, usable)
