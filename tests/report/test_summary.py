@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from rebus.report.compose import results_of_score
+from rebus.report.contents import ReportData
+from rebus.report.html import render_report
+from rebus.report.sections.about import beside_plain
 from rebus.report.sections.machine import time_line
 from rebus.report.summary import summary_lines
 
@@ -17,7 +22,13 @@ def evaluation(**training: Any) -> dict[str, Any]:
         "baseline_name": "majority class",
         "by_type": {},
         "others": {
-            "linear model": {"metrics": {"accuracy": 0.693}, "gains": {"accuracy": [-0.07, -0.12, -0.02]}},
+            "linear model on TF-IDF": {
+                "metrics": {"accuracy": 0.693},
+                "gains": {"accuracy": [-0.07, -0.12, -0.02]},
+                "rows": 900,
+                "of": 900,
+                "seconds": 2.2,
+            },
             "nearest row": {"metrics": {"accuracy": 0.62}, "gains": {"accuracy": [0.003, -0.1, 0.1]}},
         },
     }
@@ -30,7 +41,7 @@ def test_figures_stand_beside_every_baseline() -> None:
     line = summary_lines(evaluation())[0]
     assert line.startswith("classify, 1,260 test rows: Accuracy 62.3% (57.9 – 66.6%); ")
     assert "majority class 34.4%, +27.9 points ▲; " in line
-    assert "linear model 69.3%, −7.0 points ▼" in line
+    assert "linear model on TF-IDF 69.3%, −7.0 points ▼" in line
     assert line.endswith("nearest row 62.0%, +0.3 points ≈")
 
 
@@ -48,4 +59,21 @@ def test_in_chinese() -> None:
     told = summary_lines(evaluation(time_limit=180.0), "zh")
     assert "准确率 62.3%" in told[0]
     assert "最多的类别" in told[0]
+    assert "TF-IDF上的线性模型 69.3%" in told[0]
     assert "时限 3:00；" in time_line(evaluation(time_limit=180.0)["training"], "zh")
+
+
+def test_a_plain_model_that_is_better_is_named_among_the_limits_and_in_the_headline() -> None:
+    score = evaluation()["tasks"]["classify"]
+    said = beside_plain("classify", score, "accuracy", "en")
+    assert said == [
+        "classify: a linear model on TF-IDF, fitted in 2 s on 900 rows, is surely better (Accuracy 69.3% against 62.3%): "
+        "use that, or train longer, with more rows, or from a base (--from)."
+    ]
+    score["others"]["linear model on TF-IDF"]["gains"]["accuracy"] = [0.01, -0.02, 0.03]
+    assert "is not surely better than a linear model" in beside_plain("classify", score, "accuracy", "en")[0]
+    score["others"]["linear model on TF-IDF"]["gains"]["accuracy"] = [0.1, 0.02, 0.2]
+    assert beside_plain("classify", score, "accuracy", "en") == []
+    results = results_of_score("classify", evaluation()["tasks"]["classify"])
+    page = render_report(ReportData("a report", results=results))
+    assert re.search(r"linear model on TF-IDF 69.3%: <b>−7.0 points</b>\s*<span class=.worse.", page)

@@ -221,13 +221,13 @@ def limits_of(subject: Subject, said: dict[str, Any]) -> list[str]:
         gain = score["gains"].get(watch)
         if gain is not None and not _better(watch, gain):
             found.append(said["weak"].format(task=task, baseline=naive_name(score["baseline_name"], subject.lang)))
-        found += _beside_plain(task, score, watch, subject.lang)
+        found += beside_plain(task, score, watch, subject.lang)
     if subject.recipe.model.fusion.kind != "none" and not evaluation.get("ablation"):
         found.append(said["unmeasured"])
     return found
 
 
-def _beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> list[str]:
+def beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> list[str]:
     """What is to be said where a plain model is as good as this one, or better."""
     found = []
     for name, other in score.get("others", {}).items():
