@@ -67,8 +67,8 @@ def test_a_plain_model_that_is_better_is_named_among_the_limits_and_in_the_headl
     score = evaluation()["tasks"]["classify"]
     said = beside_plain("classify", score, "accuracy", "en")
     assert said == [
-        "classify: a linear model on TF-IDF, fitted in 2 s on 900 rows, is surely better (Accuracy 69.3% against 62.3%): "
-        "use that, or train longer, with more rows, or from a base (--from)."
+        "classify: a linear model on TF-IDF, fitted in 2 s on 900 rows, is surely better (Accuracy 69.3% "
+        "against 62.3%): use that, or train longer, with more rows, or from a base (--from)."
     ]
     score["others"]["linear model on TF-IDF"]["gains"]["accuracy"] = [0.01, -0.02, 0.03]
     assert "is not surely better than a linear model" in beside_plain("classify", score, "accuracy", "en")[0]
