@@ -184,3 +184,28 @@ def test_ids_are_those_of_auto_tokenizer(tmp_path: Path, bias: str) -> None:
     ]
     texts = [*ODD, *("".join(generator.choice(marks, 20)) for _ in range(390))]
     assert [theirs(text, add_special_tokens=False)["input_ids"] for text in texts] == [ours.encode(t) for t in texts]
+
+
+def test_a_language_model_begins_texts_alike_in_transformers_and_in_gguf(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from rebus.formats.gguf_file import GgufFile
+
+    text = tmp_path / "t.txt"
+    text.write_text("\n\n".join(f"the dog number {number} is blue, and a cat is red." for number in range(60)))
+    settings = {"train.steps": 2, "corpus.block": 16, "text.vocab_size": 320, "corpus.document": "paragraph"}
+    shape = {"model.text.width": 16, "model.text.depth": 1, "model.text.heads": 2}
+    run = rebus.train(text, task="lm", settings=settings | shape, out=tmp_path / "run", quiet=True)
+    tokenizer = AutoTokenizer.from_pretrained(run.folder)
+    ours = run.load()
+    ids = tokenizer("the dog", return_tensors="pt")["input_ids"]
+    assert ids[0].tolist() == ours.predictor.writing.prompt("the dog")
+    model = AutoModelForCausalLM.from_pretrained(run.folder).eval()
+    assert model.config.bos_token_id == ids[0, 0]
+    written = model.generate(ids, max_new_tokens=6, do_sample=False, pad_token_id=0)[0, ids.shape[1] :]
+    assert tokenizer.decode(written, skip_special_tokens=True) == ours.generate("the dog", max_new_tokens=6)
+    assert np.isfinite(list(rebus.evaluate(run, quiet=True).tasks["lm"].metrics.values())).all()
+    rebus.export(run.folder, tmp_path / "m.gguf", precision="f32")
+    fields = GgufFile.open(tmp_path / "m.gguf").fields
+    assert fields["tokenizer.ggml.add_bos_token"] is True
+    assert fields["tokenizer.ggml.bos_token_id"] == ids[0, 0]

@@ -161,12 +161,14 @@ def tokenizer_to_gguf(tokenizer: Tokenizer, rows: int) -> Iterator[tuple[str, st
     yield f"{_T}.merges", "strings", merges
     before, after = tokenizer.frame
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "padding": tokenizer.pad_id, "mask": tokenizer.mask_id}
+    if len(before) == 1:
+        ids["bos"] = before[0]  # a language model of ours begins a text with the token that ends one
     for role, one in ids.items():
         if one is not None:
             yield f"{_T}.{role}_token_id", "uint32", one
     if len(tokenizer.eos_ids) > 1:
         yield f"{_T}.eot_token_id", "uint32", tokenizer.eos_ids[1]
-    yield f"{_T}.add_bos_token", "bool", before == (tokenizer.bos_id,)
+    yield f"{_T}.add_bos_token", "bool", before == (ids["bos"],)
     yield f"{_T}.add_eos_token", "bool", bool(after) and after[0] in tokenizer.eos_ids
     yield f"{_T}.add_space_prefix", "bool", False
     if tokenizer.chat_template is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from rebus.run.native_vision import seeing
 from rebus.run.tune import merged_state, save_adapters
 from rebus.run.words import make_reader
 from rebus.tasks import TASKS, Codec, Task
-from rebus.text.frames import with_end
+from rebus.text.frames import with_end, with_start
 from rebus.text.tokenizer import Tokenizer
 from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
@@ -99,6 +100,8 @@ def save_model(
     ``rebus.run.dual``), any other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and
     stand beside them too.
     """
+    if set(tasks) == {"lm"}:
+        codec = replace(codec, tokenizer=with_start(codec.tokenizer))
     save_codec(folder, codec)
     alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, codec)
     if alone is not None and alone.family.name == "qwen2" and not codec.tokenizer.is_qwen2:

@@ -79,7 +79,8 @@ class Lone:
         ends = list(tokenizer.eos_ids)
         tokens: dict[str, Any] = {"pad_token_id": tokenizer.pad_id}
         if self.part == "decoder":
-            tokens |= {"bos_token_id": tokenizer.bos_id, "eos_token_id": ends if len(ends) > 1 else ends[0]}
+            begins = tokenizer.frame[0][0] if tokenizer.frame[0] else tokenizer.bos_id
+            tokens |= {"bos_token_id": begins, "eos_token_id": ends if len(ends) > 1 else ends[0]}
         made = self.family.config_to_hf(
             self.tower.settings, self.tower.vocab_size, max_length=self.tower.max_length, **tokens
         )

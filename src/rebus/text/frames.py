@@ -25,3 +25,18 @@ def with_end(tokenizer: Tokenizer, name: str = END) -> Tokenizer:
         single=f"$A {name}", pair=f"$A {name} $B {name}", special_tokens=special
     )
     return Tokenizer(backend)
+
+
+def with_start(tokenizer: Tokenizer) -> Tokenizer:
+    """The same, beginning every text with the token that ends one, after which a language model saw texts begin.
+
+    Other programs put it there only where the tokenizer's file says so.
+    """
+    if tokenizer.is_foreign or tokenizer.frame != ((), ()):
+        return tokenizer
+    backend = tokenizers.Tokenizer.from_str(tokenizer.to_json())
+    name = backend.id_to_token(tokenizer.eos_id)
+    backend.post_processor = TemplateProcessing(
+        single=f"{name} $A", pair=f"{name} $A {name} $B", special_tokens=[(name, tokenizer.eos_id)]
+    )
+    return Tokenizer(backend)

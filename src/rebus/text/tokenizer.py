@@ -216,7 +216,10 @@ class Tokenizer:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the content: two tokenizers with the same give every text the same ids."""
-        content = json.dumps(json.loads(self._parsing.to_str()), sort_keys=True, ensure_ascii=False)
+        parsed = json.loads(self._parsing.to_str())
+        if self._own_turns:
+            parsed["post_processor"] = None  # what stands around a text is no part of its ids
+        content = json.dumps(parsed, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
     @property
