@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import getpass
 import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +134,19 @@ def test_settings_keep_words_that_yaml_would_turn_into_something_else() -> None:
 def test_a_kind_without_its_two_halves_is_refused(word: str) -> None:
     with pytest.raises(RecipeError, match="COLUMN=KIND"):
         kind_settings([word])
+
+
+@pytest.mark.parametrize("delay", [0.05, 0.5, 1.2])
+def test_an_interrupt_while_it_is_imported_shows_no_traceback(delay: float, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys, threading\n"
+        "from rebus.cli import main\n"
+        f"timer = threading.Timer({delay}, os.kill, (os.getpid(), signal.SIGINT))\n"
+        "timer.daemon = True\n"
+        "timer.start()\n"
+        "sys.argv = ['rebus', 'train', 'nowhere.csv']\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode in (130, 2), done.stderr  # 2: it was faster than the signal, and found no such table
+    assert "Traceback" not in done.stderr

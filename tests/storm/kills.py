@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -206,11 +207,19 @@ class Storm:
     def reference(self, name: str) -> None:
         """Two trainings that nothing happens to: equal, and closed."""
         for kind in ("calm", "again"):
-            start, counter = time.monotonic(), self.folder / "renames"
+            start, counter = time.monotonic(), self.folder / "told"
             status = wait(self.child(name, self.folder / f"{name}-{kind}", count=counter))
             assert status == 0, f"{name}: status {status}\n{self.log()}"
             self.seconds[name] = time.monotonic() - start
-            self.renames[name] = int(counter.read_text(encoding="ascii"))
+            told = json.loads(counter.read_text(encoding="utf-8"))
+            self.renames[name] = told["renames"]
+            for module in told["modules"]:  # what a training imports on its way is there for the next one
+                if (
+                    module.startswith(("rebus.", "torch.", "matplotlib.", "PIL.", "jinja2"))
+                    and module not in sys.modules
+                ):
+                    with contextlib.suppress(Exception):
+                        importlib.import_module(module)
         first, second = (facts(self.folder / f"{name}-{kind}") for kind in ("calm", "again"))
         assert first == second, f"{name}: the same command twice gave {differing(first, second)}"
         self.runs += 2
@@ -279,7 +288,7 @@ class Storm:
             else:
                 api.train(**SETTINGS[name].words(self.folder), out=out, quiet=True)
             if count is not None:
-                count.write_text(str(seen.made), encoding="ascii")
+                count.write_text(json.dumps({"renames": seen.made, "modules": list(sys.modules)}), encoding="utf-8")
             status = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import warnings
+from types import FrameType
+from typing import NoReturn
+
+interrupted = False  # by Ctrl-C: libraries make other errors of what reaches them while they are imported
 
 
 def main() -> None:
-    """Run the ``rebus`` command."""
-    import warnings
+    """Run the ``rebus`` command; Ctrl-C ends it with status 130, also while it is imported."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else somebody wants it ignored
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        from rebus.cli.streams import write_what_can_be
 
-    from rebus.cli.streams import write_what_can_be
+        write_what_can_be()
+        from rebus.cli.app import app
 
-    write_what_can_be()
-    from rebus.cli.app import app
+        warnings.showwarning = _tell
+        app(prog_name="rebus")
+    except KeyboardInterrupt:
+        sys.stderr.write("Stopped.\n")
+        raise SystemExit(130) from None
 
-    def tell(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
-        print(f"{category.__name__}: {message}", file=sys.stderr)  # where in our code it was raised helps nobody
 
-    warnings.showwarning = tell
-    app(prog_name="rebus")
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    global interrupted
+    interrupted = True
+    raise KeyboardInterrupt
+
+
+def _tell(message: Warning | str, category: type[Warning], *place: object, **more: object) -> None:
+    print(f"{category.__name__}: {message}", file=sys.stderr)  # where in our code it was raised helps nobody
