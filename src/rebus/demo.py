@@ -31,6 +31,7 @@ from rebus.run.folder import Run
 from rebus.run.learn import learn
 from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction
+from rebus.training.lines import LOCK, locked
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 TEST_SCENES = 200  # by seen artists, and again as many by unseen ones
@@ -119,6 +120,11 @@ def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train
     Raises:
         RunError: the folder holds something that is not a demo's, or cannot be written.
     """
+    with locked(out):  # the Runs of an earlier demo there are removed
+        return _run_demo(out, minutes, lang, train)
+
+
+def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     started, said, console = time.time(), SAID[lang], Console(highlight=False)
     recipe = demo_recipe()
     limit = minutes if minutes is not None else (recipe.train.time_limit or 5.0)
@@ -319,7 +325,7 @@ def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
 def _cleared(folder: Path) -> Path:
     """A folder without an earlier demo's Run. Raises RunError where something else is there."""
     if folder.exists() and any(folder.iterdir()):
-        if not (folder / "recipe.yaml").exists():
+        if not ((folder / "recipe.yaml").exists() or (folder / LOCK).exists()):
             raise RunError(folder, "a new folder, or an earlier demo's Run", "something else", "choose another --out")
         shutil.rmtree(folder)
     return folder

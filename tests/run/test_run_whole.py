@@ -8,6 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from typer.testing import CliRunner
 
 from rebus import api
 from rebus.cli.app import app
+from rebus.comparison import compare
+from rebus.demo import run_demo
 from rebus.errors import RebusError, RunError
 from rebus.recipe import Recipe
 from rebus.run import digests
 from rebus.run.build import load_model
 from rebus.run.folder import Run
+from rebus.run.indexing import index_run
 from rebus.run.learn import learn
 from rebus.training import checkpoint
 from rebus.training.lines import locked
@@ -145,6 +149,22 @@ def test_a_lock_is_not_inherited_and_ends_with_its_process(tmp_path: Path) -> No
     os.waitpid(holder, 0)
     with locked(tmp_path):
         pass
+
+
+STARTS: dict[str, Callable[[Path], object]] = {
+    "index": lambda folder: index_run("nowhere", "nowhere", out=folder),
+    "compare": lambda folder: compare(Recipe(), folder),
+    "demo": run_demo,
+    "train": lambda folder: api.train([{"text": "a", "label": "b"}], out=folder, quiet=True),
+}
+
+
+@pytest.mark.parametrize("verb", list(STARTS))
+def test_nothing_else_is_begun_in_a_folder_that_is_written(tmp_path: Path, verb: str) -> None:
+    out = tmp_path / "out"
+    with locked(out), ThreadPoolExecutor(1) as pool, pytest.raises(RunError, match=f"process {os.getpid()}"):
+        pool.submit(STARTS[verb], out).result()
+    assert not list(tmp_path.iterdir())  # not even a table beside it
 
 
 def test_a_start_that_is_refused_leaves_nothing(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from rebus.errors import RecipeError, RunError
 from rebus.report import labels
 from rebus.run.prepare import Tell
 from rebus.training import parallel
+from rebus.training.lines import LOCK, locked
 
 SAID: dict[str, dict[str, str]] = {
     "en": {
@@ -81,7 +82,12 @@ def compare(
     if parallel.world() > 1:
         found = f"{parallel.world()} processes"
         raise RecipeError("rebus compare", "one process", found, "start it without torchrun")
-    setup = set_up(settings, tell, folds=folds, repeats=repeats, only=only)
+    with locked(folder):
+        setup = set_up(settings, tell, folds=folds, repeats=repeats, only=only)
+        return _compare(setup, folder, language, command, tell)
+
+
+def _compare(setup: Setup, folder: Path, language: str, command: str, tell: Tell) -> Comparison:
     _agree(folder, setup)
     said, budget = SAID[language], _budget(setup.whole.recipe, language)
     runs = [(arm, split) for split in range(len(setup.splits)) for arm in setup.arms]
@@ -126,7 +132,7 @@ def _agree(folder: Path, setup: Setup) -> None:
     """Note the plan, or hold a comparison that goes on to it."""
     path, plan = folder / "plan.json", json.loads(json.dumps(setup.plan()))
     if not path.exists():
-        if folder.is_dir() and any(folder.iterdir()):
+        if any(path.name != LOCK for path in folder.iterdir()):
             do = "choose another --out, or empty the folder"
             raise RunError(folder, "a new folder, an empty one or one of a comparison", "other files", do)
         atomic.write_json(path, plan)

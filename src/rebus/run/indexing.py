@@ -28,6 +28,7 @@ from rebus.run.foreign import is_checkpoint
 from rebus.run.predictor import Predictor
 from rebus.run.search_index import Collection, Entry, Finder, Vectors, load_index, make_lists, save_index
 from rebus.tasks.cells import as_texts, missing
+from rebus.training.lines import locked
 
 Tell = Callable[[str], None]
 FOLDER = "index"  # in a Run
@@ -83,8 +84,15 @@ def index_run(
         RebusError: the model or the collection cannot be read, the model reads nothing that is in it, or no picture
             of it can be read.
     """
-    started = time.time()
     folder = index_folder(run, out)
+    with locked(folder):
+        return _index(folder, run, data, kinds, tell)
+
+
+def _index(
+    folder: Path, run: str | Path, data: str | Path, kinds: Mapping[str, recipe.Kind] | None, tell: Tell
+) -> IndexSummary:
+    started = time.time()
     predictor = Predictor.open(run)
     settings = predictor.recipe.data.model_copy(update={"path": str(data), "kinds": dict(kinds or {})})
     table = read_table(settings)
