@@ -273,6 +273,7 @@ class Storm:
         """A training in a process of its own, which resumes where there is something; its number."""
         pid = os.fork()
         if pid:
+            _ended.pop(pid, None)  # numbers are used again
             return pid
         status = 1
         try:
@@ -300,6 +301,9 @@ class Storm:
         return (self.folder / "log").read_text(encoding="utf-8", errors="replace")[-3000:]
 
 
+_ended: dict[int, int] = {}  # of this lane's children: how each ended
+
+
 class Renames:
     """Counts how often a file gets its name; kills this process before (even) or after (odd) the one that is due."""
 
@@ -320,19 +324,15 @@ class Renames:
 def wait(pid: int, seconds: float | None = None) -> int | None:
     """How a child ended (a signal is negative); None: it lives after these seconds."""
     end = None if seconds is None else time.monotonic() + seconds
-    while True:
+    while pid not in _ended:
         done, status = os.waitpid(pid, 0 if end is None else os.WNOHANG)
         if done:
-            os.waitstatus_to_exitcode(status)
             _ended[pid] = os.waitstatus_to_exitcode(status)
-        if pid in _ended:
-            return _ended[pid]
-        if end is not None and time.monotonic() >= end:
+        elif end is not None and time.monotonic() >= end:
             return None
-        time.sleep(0.002)
-
-
-_ended: dict[int, int] = {}
+        else:
+            time.sleep(0.002)
+    return _ended[pid]
 
 
 def in_session(session: int) -> list[int]:
