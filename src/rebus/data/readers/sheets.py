@@ -36,7 +36,7 @@ class _Sheet:
     """
 
     name: str
-    rows: list[Sequence[Any]]
+    rows: Sequence[Sequence[Any]]
     hidden: bool = False
     remarks: list[str] = field(default_factory=list)
 
@@ -148,7 +148,7 @@ def _others(source: Source, content: bytes) -> list[_Sheet]:
             if about.typ is not calamine.SheetTypeEnum.WorkSheet:
                 continue
             made = book.get_sheet_by_index(number)
-            rows: list[Sequence[Any]] = list(made.to_python(skip_empty_area=False))
+            rows = made.to_python(skip_empty_area=False)
             sheet = _Sheet(about.name, rows, about.visible is not calamine.SheetVisibleEnum.Visible)
             _tell_merged(sheet, len(made.merged_cell_ranges or []))
             sheets.append(sheet)
