@@ -338,6 +338,14 @@ def _label_warnings(
             report.warnings.append(f"column '{column}': {len(unseen)} labels are in no training row ({shown})")
 
 
+def _dim(survey: PictureSurvey) -> int:
+    """How many pictures show next to nothing, blank ones apart."""
+    if not len(survey.thumbs):
+        return 0
+    thumbs = survey.thumbs.reshape(len(survey.thumbs), -1, 3).astype(int)
+    return int(((thumbs.max(1) - thumbs.min(1)).max(1) < 16).sum()) - len(survey.blank)
+
+
 def _tell(report: CheckReport) -> None:
     """Errors and warnings about the whole."""
     if report.splits and not report.splits["train"]:
@@ -370,6 +378,19 @@ def _tell(report: CheckReport) -> None:
             )
         )
     for survey in report.pictures:
+        if survey.levels is not None:
+            low, high = min(one.low for one in survey.extremes), max(one.high for one in survey.extremes)
+            black, white = survey.levels
+            report.notes.append(
+                f"column '{survey.column}': {len(survey.extremes)} pictures have more than 8 bits a sample, values "
+                f"{low:g} to {high:g}: {black:g} is black, {white:g} white (others: --set data.levels=[BLACK,WHITE])"
+            )
+        if paged := sum(header is not None and header.pages > 1 for header in survey.headers):
+            report.warnings.append(f"column '{survey.column}': {paged} pictures have several pages; the first is used")
+        if dark := _dim(survey):
+            report.warnings.append(
+                f"column '{survey.column}': {dark} pictures are nearly of one colour (less than 16 of 255 levels apart)"
+            )
         if survey.blank:
             first = report.places.get(survey.rows[survey.blank[0]][0], "")
             report.warnings.append(

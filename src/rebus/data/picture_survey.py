@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from rebus.data.depth import Extremes, Levels, levels_of
 from rebus.data.duplicates import THUMB, blank_pictures, shared_keys, similar_pictures
 from rebus.data.picture_sources import open_picture, picture_bytes, picture_span
-from rebus.data.pictures import Header, decode_picture, read_header
+from rebus.data.pictures import Header, decode_picture, deep_extremes, read_header
 from rebus.data.table import Table
 from rebus.errors import PictureError
 from rebus.recipe import Data
@@ -43,6 +44,8 @@ class PictureSurvey:
         errors: position of a picture: why it cannot be used.
         decoded: positions of the pictures that were decoded as well.
         thumbs: (len(decoded), 16, 16, 3) uint8.
+        extremes: of the decoded pictures with more than 8 bits a sample.
+        levels: which of their values are black and white; None: there are no such pictures.
         leaks: (held-out row, training row) of pictures that are the same or look it.
         blank: positions of the pictures of one colour among those that were decoded.
     """
@@ -54,6 +57,8 @@ class PictureSurvey:
     errors: dict[int, PictureError] = field(default_factory=dict)
     decoded: list[int] = field(default_factory=list)
     thumbs: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMB, THUMB, 3), np.uint8))
+    extremes: list[Extremes] = field(default_factory=list)
+    levels: Levels | None = None
     leaks: list[tuple[int, int]] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
 
@@ -69,6 +74,7 @@ class PictureSurvey:
             "headers_read": len(self.rows),
             "decoded": len(self.decoded),
             "blank": len(self.blank),
+            **({} if self.levels is None else {"deep": len(self.extremes), "levels": list(self.levels)}),
             "formats": dict(Counter(header.format for header in known).most_common()),
             **{name: [min(side), int(np.median(side)), max(side)] for name, side in sides.items() if side},
         }
@@ -114,14 +120,25 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
                 pixel_budget=data.pixel_budget,
                 where=where(at),
                 near=4 * THUMB,
+                levels=survey.levels,
             )
         except PictureError as error:
             return error
         return np.asarray(Image.fromarray(array).resize((THUMB, THUMB), Image.Resampling.BOX))
 
+    def extremes(at: int) -> Extremes | None:
+        try:
+            return deep_extremes(values[at], table.root, pixel_budget=data.pixel_budget, where=where(at))
+        except PictureError:
+            return None  # told when it is decoded
+
     with ThreadPoolExecutor(_THREADS) as pool:
         thumbs = []
         chosen = _chosen(survey.headers, cut)
+        deep = [at for at in chosen if (header := survey.headers[at]) is not None and header.deep]
+        survey.extremes = [found for found in pool.map(extremes, deep) if found is not None]
+        if survey.extremes:
+            survey.levels = data.levels or levels_of(survey.extremes)
         for at, thumb in zip(chosen, pool.map(decode, chosen), strict=True):
             if isinstance(thumb, PictureError):
                 survey.errors[at] = thumb

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from PIL import Image, ImageColor
 
 from rebus.data import jpeg as jpeg_files
+from rebus.data.depth import Extremes, Levels, eight_bits, extremes_of, is_deep
 from rebus.data.picture_sources import Opened, open_picture, shown
 from rebus.errors import PictureError, PictureSizeError
 
@@ -40,11 +41,13 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded: its format and its size in pixels as stored."""
+    """What a picture says of itself before it is decoded: format, size in pixels as stored, depth, pages of a TIFF."""
 
     format: str
     width: int
     height: int
+    deep: bool = False
+    pages: int = 1
 
 
 def decode_picture(
@@ -56,6 +59,7 @@ def decode_picture(
     where: str = "",
     near: int | None = None,
     jpeg: jpeg_files.Choice = "auto",
+    levels: Levels | None = None,
 ) -> Array:
     """Decode a picture.
 
@@ -68,6 +72,7 @@ def decode_picture(
         near: when given, a JPEG may be decoded at a half, a quarter or an eighth of its size, as long as both sides
             stay at least twice this many pixels; much faster for photographs.
         jpeg: what decodes JPEG files; ``auto``, and ``simplejpeg`` where it is not installed: what there is.
+        levels: which values are black and white in images of more than 8 bits a sample; None: see ``depth``.
 
     Returns:
         (H, W, 3) uint8, upright by its EXIF orientation, the first frame of an animation.
@@ -86,7 +91,7 @@ def decode_picture(
         try:
             image.load()
             turn = _TURNS.get(_orientation(image))
-            flat = _on_background(image, colour)
+            flat = _on_background(image, colour, levels)
             return np.asarray(flat if turn is None else flat.transpose(turn), dtype=np.uint8).copy()
         except PictureError:
             raise
@@ -100,7 +105,29 @@ def read_header(
     """Open a picture without decoding it. Raises PictureError as ``decode_picture`` does."""
     with open_picture(value, root, where) as opened:
         image = _identify(opened, pixel_budget)
-        return Header(image.format or "", image.width, image.height)
+        return Header(image.format or "", image.width, image.height, is_deep(image), _pages(image))
+
+
+def deep_extremes(
+    value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = ""
+) -> Extremes:
+    """The smallest and the largest value of an image of more than 8 bits. Raises PictureError as ``decode_picture``."""
+    with open_picture(value, root, where) as opened:
+        image = _identify(opened, pixel_budget)
+        try:
+            image.load()
+            return extremes_of(image)
+        except Exception as error:  # as in decode_picture
+            raise _broken(opened, error) from error
+
+
+def _pages(image: Image.Image) -> int:
+    if image.format != "TIFF":
+        return 1
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # a damaged directory of pages: the first page may be whole
+        return 1
 
 
 def background_colour(name: str) -> tuple[int, int, int]:
@@ -211,28 +238,15 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _on_background(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(image)).convert("RGB")
+def _on_background(image: Image.Image, colour: tuple[int, int, int], levels: Levels | None) -> Image.Image:
+    if is_deep(image):
+        return Image.fromarray(eight_bits(image, levels)).convert("RGB")
     transparent = image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
     if not transparent:
         return image.convert("RGB")
     layer = image.convert("RGBA")
     under = Image.new("RGBA", layer.size, (*colour, 255))
     return Image.alpha_composite(under, layer).convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Array:
-    """Deep greys to 0..255: sixteen bits lose the low byte; numbers to 255 and fractions to 1 keep their meaning."""
-    values = np.nan_to_num(np.asarray(image).astype(np.float64))
-    top = float(values.max(initial=0.0))
-    if image.mode.startswith("I;16"):
-        values = values / 257.0
-    elif image.mode == "F" and top <= 1.0:
-        values = values * 255.0
-    elif top > 255.0:
-        values = values / (257.0 if top <= 65535.0 else top / 255.0)
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _broken(opened: Opened, error: Exception) -> PictureError:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from rebus.data.depth import Levels
 from rebus.data.jpeg import Choice
 from rebus.data.pictures import PIXEL_BUDGET, decode_picture
 from rebus.data.table import Table
@@ -35,6 +36,7 @@ def fitted_picture(
     resample: str = "auto",
     edge: int | None = None,
     jpeg: Choice = "auto",
+    levels: Levels | None = None,
 ) -> Array:
     """One picture as the model sees it: (size, size, 3) uint8. Training and answering both come this way.
 
@@ -43,7 +45,7 @@ def fitted_picture(
     """
     near = size if resample == "auto" else None  # a filter is meant for all pixels
     array = decode_picture(
-        value, root, background=background, pixel_budget=pixel_budget, where=where, near=near, jpeg=jpeg
+        value, root, background=background, pixel_budget=pixel_budget, where=where, near=near, jpeg=jpeg, levels=levels
     )
     return fit_picture(array, size, fit, background, resample, edge)
 
@@ -62,6 +64,7 @@ class PictureStore:
         resample: see ``fit_picture``.
         edge: likewise.
         jpeg: see ``decode_picture``.
+        levels: likewise.
     """
 
     def __init__(
@@ -76,10 +79,11 @@ class PictureStore:
         resample: str = "auto",
         edge: int | None = None,
         jpeg: Choice = "auto",
+        levels: Levels | None = None,
     ) -> None:
         self.table, self.column, self.size = table, column, size
         self.fit, self.background, self.pixel_budget = fit, background, pixel_budget
-        self.resample, self.edge, self.jpeg = resample, edge, jpeg
+        self.resample, self.edge, self.jpeg, self.levels = resample, edge, jpeg, levels
         table.arrow_column(column)  # a missing column is told here
         self._most = cache_mb * 2**20 // (size * size * 3 + _BESIDE)
         self._kept: OrderedDict[Any, Array] = OrderedDict()
@@ -128,6 +132,7 @@ class PictureStore:
             resample=self.resample,
             edge=self.edge,
             jpeg=self.jpeg,
+            levels=self.levels,
         )
         made.setflags(write=False)
         with self._lock:

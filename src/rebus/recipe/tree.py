@@ -55,6 +55,10 @@ class Data(Section):
     split: Split = Field(default_factory=Split, description="train, valid and test")
     on_bad: Literal["refuse", "skip"] = Field("refuse", description="a broken row: stop, or leave it out and count it")
     background: str = Field("white", description="colour behind transparent pictures")
+    levels: tuple[float, float] | None = Field(
+        None,
+        description="black and white of pictures with more than 8 bits a sample; None: found from all of them",
+    )
     pixel_budget: int = Field(50_000_000, gt=0, description="most pixels a picture may have, read from its header")
     workers: int = Field(
         0, ge=0, description="processes that prepare batches; 0: prepare them in a thread beside training"

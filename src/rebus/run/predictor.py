@@ -286,6 +286,7 @@ class Predictor:
             resample=picture.resample,
             edge=picture.edge,
             jpeg=data.jpeg,
+            levels=data.levels,
         )
 
     @torch.inference_mode()

@@ -185,6 +185,9 @@ def fit_tasks(checked: Checked, tell: Tell) -> Prepared:
         task.fit(values[task.name], training)
         tasks[task.name] = task
     settle_like(recipe)
+    found = [survey.levels for survey in report.pictures if survey.levels is not None]
+    if recipe.data.levels is None and found:
+        recipe.data.levels = min(low for low, _ in found), max(high for _, high in found)
     settle_pictures(recipe, len(training), tell)
     resolve_model(recipe, len(training), tell)
     settle_changes(recipe, tasks, values, training, tell)
@@ -257,6 +260,7 @@ def open_store(table: Table, column: str, recipe: settings.Recipe) -> PictureSto
         resample=picture.resample,
         edge=picture.edge,
         jpeg=data.jpeg,
+        levels=data.levels,
     )
 
 

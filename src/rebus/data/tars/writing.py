@@ -270,7 +270,9 @@ class _Writer:
 
     def _key(self) -> str:
         """A hash of everything the archive is made of; of picture files, their place, size and time."""
-        digest = hashlib.sha256(repr((asdict(self.recode), self.layout, self.data.background)).encode())
+        digest = hashlib.sha256(
+            repr((asdict(self.recode), self.layout, self.data.background, self.data.levels)).encode()
+        )
         for rows in self.planned.samples:
             for name in self.layout.pictures.values():
                 try:
@@ -324,6 +326,7 @@ class _Writer:
             value,
             self.table.root,
             background=data.background,
+            levels=data.levels,
             pixel_budget=data.pixel_budget,
             where=where,
             near=recode.side,

@@ -209,7 +209,12 @@ def _decoded(subject: Any, original: Any) -> Any:
     data = subject.predictor.recipe.data
     value = str(original) if isinstance(original, Path) else original
     return decode_picture(
-        value, Path(), background=data.background, pixel_budget=data.pixel_budget, where="the picture"
+        value,
+        Path(),
+        background=data.background,
+        pixel_budget=data.pixel_budget,
+        where="the picture",
+        levels=data.levels,
     )
 
 
