@@ -47,14 +47,14 @@ class Running:
     place: Path
 
 
-def run_studio(run: Path | None, place: Path, **settings: Any) -> Iterator[Running]:
+def run_studio(run: Path | None, place: Path, lang: str = "en", **settings: Any) -> Iterator[Running]:
     """A Studio in a thread, until the iterator goes on."""
     from rebus.serve.run import listening, make_server
     from rebus.serve.settings import ServeSettings
     from rebus.studio.start import make_studio
 
     made = ServeSettings(port=0, drain=0.2, **settings)
-    app, served = make_studio(made, run, roots=[place], upload_mb=1)
+    app, served = make_studio(made, run, roots=[place], lang=lang, upload_mb=1)
     if served is not None:
         served.load()
     socket = listening(made)

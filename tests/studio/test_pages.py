@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from rebus.studio import jobs
-from tiny_studio import Running, Seen, look
+from tiny_studio import Running, Seen, look, run_studio
 
 pytestmark = pytest.mark.slow
 
@@ -32,9 +33,15 @@ def until(true: Callable[[], Any], seconds: float = 60) -> Any:
 def ask(seen: Seen, picture: Path, question: str) -> None:
     page = seen.page
     page.set_input_files("#ask-picture input[type=file]", picture)
-    page.wait_for_selector("#ask-shown img")
+    page.wait_for_selector("#ask-picture img")
     page.fill("#ask-question textarea", question)
     page.click("#ask-send")
+
+
+def typed(page: Any, where: str, value: str) -> None:
+    """Write what a list does not have, or has."""
+    page.fill(f"{where} input", value)
+    page.keyboard.press("Enter")
 
 
 def test_ask_streams_and_shows_where_it_looked_for_each_word(seen: Seen, studio: Running) -> None:
@@ -106,6 +113,77 @@ def test_a_model_that_classifies_tells_probabilities_and_their_maps(seen: Seen, 
     seen.shot("ask-classify")
 
 
+def test_enter_sends_an_example_that_was_pressed(seen: Seen, studio: Running) -> None:
+    page = seen.open(studio.address)
+    page.wait_for_selector("#ask-examples button")
+    page.locator("#ask-examples button").first.click()
+    page.wait_for_selector("#ask-picture img")
+    assert page.input_value("#ask-question textarea") == "What is in the picture?"
+    assert page.locator("#ask-picture [aria-label*=webcam i], #ask-picture button").count() >= 2
+    page.locator("#ask-question textarea").press("Enter")
+    page.wait_for_selector(".said[data-done=true]")
+    assert "square" in page.locator(".said").inner_text()
+    page.wait_for_selector("#ask-command pre")
+    told = page.locator("#ask-command pre").inner_text()
+    assert re.fullmatch(r"rebus ask runs/asks row-\d+\.png 'What is in the picture\?'", told)
+    assert seen.bad == []
+
+
+def test_without_a_run_it_opens_on_train_and_speaks_chinese_throughout(
+    chromium: Any, shots: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"text {row},a{row % 2}\n" for row in range(20)))
+    run = run_studio(None, tmp_path, lang="zh")
+    window = look(chromium, shots)
+    seen, page = next(window), None
+    page = seen.page
+    page.goto(f"{next(run).address}/studio/")
+    page.wait_for_selector("#train-start")
+    assert page.get_by_role("tab", name="训练", exact=True).get_attribute("aria-selected") == "true"
+    page.click("#train-path input")
+    page.get_by_role("option", name="t.csv", exact=True).click()  # picked, not typed; it is looked at by that
+    page.wait_for_selector("#train-seen table")
+    page.wait_for_selector("#train-command pre")
+    assert page.locator("#train-command pre").inner_text() == "rebus train t.csv --time-limit 5"
+    seen.turn_to("提问")
+    assert "还没有模型" in page.locator("#ask-talk").inner_text()
+    page.fill("#ask-question textarea", "什么？")
+    page.locator("#ask-question textarea").press("Enter")
+    page.wait_for_selector("#ask-talk .problem")
+    told = [page.locator("#ask-talk .problem").inner_text()]
+    seen.turn_to("浏览")
+    typed(page, "#explore-path", "/etc/passwd")
+    page.wait_for_selector("#explore-cards .problem")
+    told.append(page.locator("#explore-cards .problem").inner_text())
+    for text in told:
+        assert not re.search(r"[A-Za-z]{3,}", re.sub(r"Run|--root|/\S+|“[^”]*”", "", text)), text
+    seen.shot("no-run-zh")
+    next(window, None)
+    next(run, None)
+
+
+def test_a_finished_training_offers_its_figures_its_report_and_a_talk(seen: Seen, studio: Running, sorts: Path) -> None:
+    (sorts / "report.html").write_text("<!doctype html><title>the report</title><script>document.title += 's'</script>")
+    page = seen.open(studio.address)
+    seen.turn_to("Train")
+    typed(page, "#train-out", "runs/sorts")
+    page.click("#train-watch")
+    page.wait_for_selector("[data-state=finished]")
+    assert "Accuracy" in page.locator("#train-status table").inner_text()
+    assert page.locator("#train-status .curves").bounding_box()["width"] > 600
+    assert page.locator("#train-status figure").first.bounding_box()["width"] < 600
+    link = page.get_by_role("link", name="Open its report")
+    report = page.context.new_page()
+    answer = report.goto(studio.address + link.get_attribute("href"))
+    assert report.title() == "the reports"
+    assert "sandbox" in answer.headers["content-security-policy"]
+    report.close()
+    page.get_by_role("button", name="Ask it").click()
+    page.wait_for_selector("#ask-send")
+    assert page.input_value("#run input") == "runs/sorts"
+    (sorts / "report.html").unlink()
+
+
 def test_what_is_no_picture_is_told_on_the_page(seen: Seen, studio: Running, tmp_path: Path) -> None:
     page = seen.open(studio.address)
     (tmp_path / "fake.png").write_text("<svg onload=alert(1)>")
@@ -165,16 +243,16 @@ def choose(page: Any, where: str, value: str) -> None:
 def test_a_bad_table_and_a_path_elsewhere_are_told(seen: Seen, studio: Running) -> None:
     page = seen.open(studio.address)
     seen.turn_to("Explore")
-    page.fill("#explore-path textarea", "/etc/passwd")
+    typed(page, "#explore-path", "/etc/passwd")
     page.click("#explore-open")
     page.wait_for_selector("#explore-cards .problem")
     assert "--root" in page.locator("#explore-cards .problem").inner_text()
     seen.turn_to("Train")
-    page.fill("#train-path textarea", "bad.csv")
+    typed(page, "#train-path", "bad.csv")
     page.click("#train-look")
     page.wait_for_selector("#train-seen .problem")
     assert "nowhere.png" in page.locator("#train-seen").inner_text()
-    page.fill("#train-path textarea", "none.csv")
+    typed(page, "#train-path", "none.csv")
     page.click("#train-start")
     page.wait_for_selector("#train-told .problem")
     assert "no such file" in page.locator("#train-told").inner_text()
@@ -184,13 +262,13 @@ def test_a_bad_table_and_a_path_elsewhere_are_told(seen: Seen, studio: Running) 
 def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, studio: Running) -> None:
     page, folder = seen.open(studio.address), studio.place / "runs" / "made"
     seen.turn_to("Train")
-    page.fill("#train-path textarea", "squares/table.jsonl")
+    typed(page, "#train-path", "squares/table.jsonl")
     choose(page, "#train-tasks", "classify")
     page.keyboard.press("Escape")
     page.click("#train-look")
     page.wait_for_selector("#train-seen table")
     assert "Ready to train" in page.locator("#train-seen").inner_text()
-    page.fill("#train-out textarea", "runs/made")
+    typed(page, "#train-out", "runs/made")
     settings = ["train.steps=4000", "train.save_every=500", "train.validate_every=50", "train.batch_size=8"]
     settings += ["picture.size=32", "text.vocab_size=340", "model.picture.width=16", "model.picture.depth=1"]
     settings += ["model.picture.heads=2", "model.picture.patch=8", "model.text.width=16", "model.text.depth=1"]
@@ -215,7 +293,7 @@ def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, stud
     page.wait_for_selector("#ask-send")
     seen.turn_to("Train")
     page.wait_for_selector("[data-state=running]")
-    assert page.input_value("#train-out textarea") == "runs/made"
+    assert page.input_value("#train-out input") == "runs/made"
     page.click("#train-stop")
     page.wait_for_selector("[data-state=stopped]")
     steps = [json.loads(line)["step"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -244,7 +322,7 @@ def test_compare_shows_runs_side_by_side(seen: Seen, studio: Running) -> None:
     Image.new("RGB", (80, 40), "white").save(studio.place / "runs" / "found" / "compare.png")
     page = seen.open(studio.address)
     seen.turn_to("Compare")
-    page.fill("#compare-folder textarea", "runs")
+    typed(page, "#compare-folder", "runs")
     page.click("#compare-look")
     page.wait_for_selector("#compare-shown table")
     told_text = page.locator("#compare-shown").inner_text()

@@ -26,11 +26,11 @@ from rebus.studio import jobs
 from rebus.studio.ask import _WORD, Turn, conversation, of_word, spans
 from rebus.studio.book import alike, judged, open_book
 from rebus.studio.curves import curve
-from rebus.studio.panel import bars, grid, problem
+from rebus.studio.panel import bars, command, grid, problem
 from rebus.studio.places import Places
 from rebus.studio.seat import Seat, Seats
 from rebus.studio.train import spelled
-from rebus.studio.words import WORDS, say
+from rebus.studio.words import WORDS, StudioError, say
 
 SOURCES = Path(jobs.__file__).parent
 
@@ -46,14 +46,7 @@ def test_every_text_is_there_in_both_languages(key: str) -> None:
     assert chinese.strip()
     assert gaps(english) == gaps(chinese)
     assert english.count("|") == chinese.count("|")
-    same = {
-        "explore.path_hint",
-        "train.path_hint",
-        "train.out_hint",
-        "train.more_hint",
-        "compare.hint",
-        "explore.right",
-    }
+    same = {"train.more_hint", "explore.right"}
     assert key in same | {"compare.runs"} or re.search(r"[\u4e00-\u9fff]", chinese), key
 
 
@@ -70,7 +63,11 @@ def test_every_text_that_pages_ask_for_exists_and_none_is_left_over() -> None:
     made |= {f"train.{key}" for key in ("column", "kind", "role", "blank", "sample", "parameters", "memory", "time")}
     made |= {"explore.right", "explore.wrong"}
     assert set(WORDS) - asked - made == set()
-    wanted = {text for text in asked if re.fullmatch(r"(ask|explore|train|compare|flow|door|page|kind)\.[a-z_]+", text)}
+    wanted = {
+        text
+        for text in asked
+        if re.fullmatch(r"(ask|explore|train|compare|flow|door|page|kind|problem|what)\.[a-z_]+", text)
+    }
     wanted -= {"compare.json", "train.log", "train.is_"} - set(WORDS)
     assert {text for text in wanted if text not in WORDS} == set()
 
@@ -80,7 +77,7 @@ def test_paths_lead_only_below_the_roots(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "in" / "link").symlink_to(tmp_path / "out")
     places = Places([tmp_path / "in"], 1000)
-    assert places.inside("a/b.csv", "the table") == tmp_path / "in" / "a" / "b.csv"
+    assert places.inside("a/b.csv", "what.table") == tmp_path / "in" / "a" / "b.csv"
     assert places.inside(str(tmp_path / "in"), "the table") == tmp_path / "in"
     for typed in (
         "../out",
@@ -92,7 +89,7 @@ def test_paths_lead_only_below_the_roots(tmp_path: Path) -> None:
         "~root/x",
         str(tmp_path / "inside"),
     ):
-        with pytest.raises(DataError):
+        with pytest.raises(StudioError):
             places.inside(typed, "the table")
 
 
@@ -104,7 +101,7 @@ def test_a_table_cannot_show_pictures_from_elsewhere_nor_too_large_ones(tmp_path
     Image.new("RGB", (40, 40)).save(tmp_path / "table" / "own.png")
     places = Places([tmp_path / "table"], 2000)
     assert places.picture("own.png", tmp_path / "table", "row 1").shape == (40, 40, 3)
-    with pytest.raises(DataError, match="Studio"):
+    with pytest.raises(StudioError, match="Studio"):
         places.picture(str(tmp_path / "other.png"), tmp_path / "table", "row 1")
     with pytest.raises(PictureError, match="pixels"):
         Places([tmp_path], 1000).picture("other.png", tmp_path, "row 1")
@@ -191,7 +188,7 @@ except Exception as error:
     print(type(error).__name__, error)
 """
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert told.startswith("RunError")
+    assert told.startswith("StudioError")
     assert f"process {os.getpid()}" in told
     assert "nothing is lost" in told
     os.close(held)
@@ -208,9 +205,9 @@ def test_a_training_that_is_refused_says_why_in_four_parts(tmp_path: Path) -> No
     assert job.state == "failed"
     assert job.error is not None
     assert all(job.error.as_dict().values())
-    with pytest.raises(RunError):
+    with pytest.raises(StudioError):
         jobs.resume(folder)
-    with pytest.raises(RunError):
+    with pytest.raises(StudioError):
         jobs.stop(folder)
 
 
@@ -340,3 +337,31 @@ def test_what_is_said_of_a_map_is_said_in_the_page_s_language() -> None:
     assert remark in seen("en", one, "red")
     assert remark not in seen("zh", one, "red")
     assert "注意力只说明模型看了哪里" in seen("zh", one, "red")
+
+
+def test_a_studio_s_own_errors_are_told_in_the_page_s_language_and_others_under_its_headings() -> None:
+    error = StudioError("problem.no_path", what="what.table")
+    assert "a path" in problem("en", error)
+    assert all(word in problem("zh", error) for word in ("位置", "表格", "一个路径", "从列表中选择"))
+    told = problem("zh", RunError("r", "a Run", "none", "train one"))
+    assert all(word in told for word in ("没有成功", "应为", "实际", "怎么办", "a Run"))
+
+
+def test_tables_are_listed_but_not_those_of_runs_nor_links_out(tmp_path: Path) -> None:
+    place, other = tmp_path / "in", tmp_path / "out"
+    for folder in (place / "deep", place / "run", place / ".hidden", other):
+        folder.mkdir(parents=True)
+        (folder / "t.csv").write_text("a\n1\n")
+    (place / "run" / "recipe.yaml").write_text("seed: 0\n")
+    (place / "link.csv").symlink_to(other / "t.csv")
+    (place / "notes.md").write_text("x")
+    places = Places([place], 1000)
+    assert places.tables() == ["deep/t.csv"]
+    assert [path.name for path in places.runs()] == ["run"]
+
+
+def test_the_command_that_does_the_same_can_be_pasted() -> None:
+    told = command("en", ["ask", "my run", "it's.png", "<b>?"])
+    assert "rebus ask &#x27;my run&#x27;" in told
+    assert "<b>" not in told
+    assert command("en", []) == ""

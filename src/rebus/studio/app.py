@@ -11,19 +11,21 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 
 from rebus.errors import DataError, RebusError
 from rebus.run.folder import Run
 from rebus.serve.loading import Served
 from rebus.studio import ask, compare, explore, flow, train
+from rebus.studio.book import own_table
 from rebus.studio.border import Border, Uploads
 from rebus.studio.door import PATH, Door
 from rebus.studio.look import CSS, PHONE, theme
 from rebus.studio.places import Places
 from rebus.studio.seat import Seats
 from rebus.studio.speaking import OPENED, TAGS, Speaker
-from rebus.studio.words import LANGUAGES, say
+from rebus.studio.words import LANGUAGES, StudioError, say
 
 PAGES = {"ask": ask.build, "explore": explore.build, "train": train.build, "compare": compare.build, "flow": flow.build}
 
@@ -63,15 +65,17 @@ class Desk:
         seats: the models.
         lang: the component that holds the language.
         run: the component that holds the chosen Run.
+        pages: the component that shows one page of all.
     """
 
     lang: gr.Radio
     run: gr.Dropdown
+    pages: gr.Tabs
 
     def __init__(self, settings: StudioSettings, served: Served | None) -> None:
         own = [settings.run.resolve()] if settings.run is not None else []
         for run in list(own):  # its table lies elsewhere, more often than not
-            table = explore.own_table(run)
+            table = own_table(run)
             own += [table.resolve().parent] if table is not None else []
         self.speaker = Speaker(settings.lang)
         self.places = Places([*settings.roots, *own], settings.pixels)
@@ -89,8 +93,8 @@ class Desk:
             blocks.load(work, inputs, outputs, show_progress="hidden", api_visibility="private")
 
     def chosen(self, run: str | None) -> Path | None:
-        """The chosen Run's folder; None where none is. Raises DataError where it may not be reached."""
-        return self.places.inside(run, "the model") if run else None
+        """The chosen Run's folder; None where none is. Raises StudioError where it may not be reached."""
+        return self.places.inside(run, "what.model") if run else None
 
     def folder(self, run: str | None) -> Path | None:
         """As ``chosen``; None where it is no Run, for what can do without."""
@@ -101,15 +105,10 @@ class Desk:
         return folder if folder is not None and Run(folder).recipe_path.exists() else None
 
     def table(self, typed: str) -> Path:
-        """A table as typed. Raises DataError where there is none, or it may not be reached."""
-        path = self.places.inside(typed, "the table")
+        """A table as typed. Raises StudioError where there is none, or it may not be reached."""
+        path = self.places.inside(typed, "what.table")
         if not path.exists():
-            raise DataError(
-                typed,
-                "a table or a folder",
-                "no such file",
-                "check the path; relative ones begin at " + str(self.places.home),
-            )
+            raise StudioError("problem.no_table", typed=typed, home=str(self.places.home))
         return path
 
     def finished(self) -> list[str]:
@@ -119,6 +118,10 @@ class Desk:
         ]
         return [self.places.shown(path) for path in whole]
 
+    def tables(self) -> Any:
+        """The list of tables as it is now."""
+        return gr.update(choices=self.places.tables())
+
     def choices(self, run: str | None) -> Any:
         """The list of Runs as it is now; the chosen one stays, and where none was, the newest is."""
         found = self.finished()
@@ -127,8 +130,8 @@ class Desk:
         return gr.update(choices=found, value=found[0] if found else None)
 
 
-def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple[gr.Blocks, Uploads]:
-    """All pages, not yet mounted, and the files that browsers drop in them."""
+def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple[gr.Blocks, Desk]:
+    """All pages, not yet mounted, and what they share."""
     if settings.lang not in LANGUAGES:
         raise DataError("--lang", "en or zh", f"'{settings.lang}'", "choose one")
     desk = Desk(settings, served)
@@ -157,14 +160,15 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple
                     value=settings.lang,
                     elem_id="lang",
                 )
-        with gr.Tabs():
+        desk.pages = gr.Tabs(selected="ask" if first is not None else "train")
+        with desk.pages:
             for name, build in PAGES.items():
                 with speaker.make(gr.Tab, {"label": f"page.{name}"}, id=name, elem_id=f"page-{name}"):
                     build(desk)
         desk.on_open(desk.choices, [desk.run], [desk.run])
         speaker.listen(desk.lang)
         desk.open_with(blocks)
-    return blocks, desk.uploads
+    return blocks, desk
 
 
 def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) -> FastAPI:
@@ -178,7 +182,8 @@ def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) 
     Raises:
         DataError: no such language.
     """
-    blocks, uploads = make_blocks(settings, served)
+    blocks, desk = make_blocks(settings, served)
+    app.add_api_route(f"{PATH}/report", _report(desk), include_in_schema=False)
     blocks.queue(default_concurrency_limit=4, max_size=64, api_open=False)
     gr.mount_gradio_app(
         app,
@@ -199,10 +204,26 @@ def mount(app: FastAPI, settings: StudioSettings, served: Served | None = None) 
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
     mounted = next(route for route in app.routes if isinstance(route, Mount) and route.path == PATH)
-    mounted.app = Border(mounted.app, uploads)
+    mounted.app = Border(mounted.app, desk.uploads)
     if settings.api_key is not None:
         app.state.context.door = Door(settings.api_key, settings.lang)
     return app
+
+
+def _report(desk: Desk) -> Callable[[str], Response]:
+    def report(run: str) -> Response:
+        """A Run's report, which can reach nothing from here."""
+        try:
+            path = Run(desk.places.inside(run, "what.run")).report_path
+            if not path.is_file() or not desk.places.holds(path):
+                raise StudioError("problem.no_table", typed=path.name, home=str(desk.places.home))
+        except RebusError as error:
+            return PlainTextResponse(str(error), 404)
+        policy = "sandbox allow-scripts; default-src 'none'; img-src data:; font-src data:; "
+        policy += "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+        return HTMLResponse(path.read_bytes(), headers={"content-security-policy": policy, "cache-control": "no-store"})
+
+    return report
 
 
 _HEAD = '<meta name="referrer" content="no-referrer">'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -10,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from rebus.data.pictures import read_header
-from rebus.errors import DataError, RebusError
+from rebus.errors import RebusError
 from rebus.report.pictures import thumbnail
 from rebus.run.predictor import ASKED, Predictor
 from rebus.run.reading import plainly
 from rebus.run.streaming import stream_answer, streams
-from rebus.studio.panel import FAULTS, act_of, bars, button, esc, note, panel, problem
+from rebus.studio.book import open_book, own_table
+from rebus.studio.border import COOKIE
+from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, note, panel, photo, problem, working
+from rebus.studio.seat import Seat
 from rebus.studio.seen import seen
-from rebus.studio.words import say
+from rebus.studio.words import StudioError, say
+from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
     from rebus.explain import Explanation
@@ -30,6 +36,7 @@ _EAST = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_EAST}]|(?:(?![{_EAST}])\w)+(?:[-'’.](?:(?![{_EAST}])\w)+)*")
 _TOP = 8  # labels shown
 _MOST = 20  # turns kept
+_OFFERED, _LOOKED_AT, _LARGEST = 4, 40, 64 * 2**20  # examples, rows tried for them, bytes of the table's file
 
 
 @dataclass
@@ -64,18 +71,16 @@ class Turn:
 def build(desk: Desk) -> None:
     """Lay out the page and wire it."""
     speaker = desk.speaker
-    turns = gr.State([])
+    turns, offering = gr.State([]), gr.State([])
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            picture = speaker.make(
-                gr.File, {"label": "ask.picture"}, elem_id="ask-picture", elem_classes=["rebus-drop"]
-            )
+            picture = photo(speaker, "ask.picture", "ask-picture")
             shown = panel("ask-shown")
             task = speaker.make(gr.Dropdown, {"label": "ask.task"}, choices=[], elem_id="ask-task", visible=False)
             question = speaker.make(
                 gr.Textbox,
                 {"label": "ask.question", "placeholder": "ask.placeholder"},
-                lines=2,
+                lines=1,  # so that Enter sends
                 max_lines=6,
                 max_length=4000,
                 elem_id="ask-question",
@@ -84,8 +89,9 @@ def build(desk: Desk) -> None:
             with gr.Row():
                 send = speaker.make(gr.Button, {"value": "ask.send"}, variant="primary", elem_id="ask-send")
                 clear = speaker.make(gr.Button, {"value": "ask.clear"}, elem_id="ask-clear")
+            offered = panel("ask-examples")
         with gr.Column(scale=3, min_width=280):
-            talk = panel("ask-talk", note(say(speaker.lang, "ask.empty")))
+            talk = panel("ask-talk", opening(desk, speaker.lang))
             with gr.Row():
                 method = speaker.make(
                     gr.Dropdown,
@@ -96,26 +102,46 @@ def build(desk: Desk) -> None:
                     visible=False,
                 )
             where = panel("ask-where")
+            same = panel("ask-command")
 
-    def preview(file: str | None, lang: str) -> str:
-        if not file:
-            return ""
+    def preview(file: Any, lang: str) -> str:
+        """What is wrong with a picture, as soon as it is there."""
         try:
-            return f'<img src="{small(desk, file)}" alt="{esc(say(lang, "ask.picture_alt"))}" style="max-height:220px">'
+            if file:
+                small(desk, file)
         except FAULTS as error:
             return problem(lang, error)
+        return ""
+
+    def offers(run: str | None, lang: str) -> tuple[Any, str]:
+        """Examples of the Run's own table; none where it cannot be reached or read."""
+        try:
+            found = examples(desk, desk.seats.seat(desk.chosen(run)))
+        except FAULTS:
+            found = []
+        return found, drawn_examples(lang, found)
+
+    def take(found: list[Example], event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+        place = act_of(event)
+        if not place.isdigit() or int(place) >= len(found):
+            return gr.skip(), gr.skip()
+        one = found[int(place)]
+        browser = str(request.cookies.get(COOKIE, ""))
+        file = desk.uploads.write(browser, f"row-{one.row + 1}.png", one.picture) if one.picture else None
+        return (str(file) if file else None), one.question
 
     def ask(
-        said: str, file: str | None, task: str | None, run: str | None, lang: str, turns: list[Turn]
+        said: str, file: Any, task: str | None, run: str | None, lang: str, turns: list[Turn]
     ) -> Iterator[tuple[Any, ...]]:
         kept = turns[-_MOST:]
+        yield gr.skip(), draw(lang, kept) + working(lang), gr.skip(), ""
         try:
             seat = desk.seats.seat(desk.chosen(run))
             name = task if task in seat.predictor.tasks else seat.predictor.task(None).name
-            file = str(desk.uploads.file(file)) if file else None
-            turn = Turn(seat.folder, name, (said or "").strip(), file, small(desk, file) if file else "")
+            turn = Turn(seat.folder, name, (said or "").strip(), str(desk.uploads.file(file)) if file else None)
+            turn.small = small(desk, file) if file else ""
             if not (turn.question or file):
-                raise DataError(say(lang, "ask.question"), *say(lang, "ask.nothing").split("|"))
+                raise StudioError("problem.nothing_asked")
             if streams(seat.predictor, name):
                 messages = conversation(kept, turn)
                 pieces = seat.stream(
@@ -134,17 +160,19 @@ def build(desk: Desk) -> None:
         except FAULTS as error:
             yield gr.skip(), draw(lang, kept) + problem(lang, error), gr.skip(), ""
 
-    def look(turns: list[Turn], how: str, lang: str, event: gr.EventData) -> tuple[Any, ...]:
+    def look(turns: list[Turn], how: str, lang: str, event: gr.EventData) -> Iterator[tuple[Any, ...]]:
         number, _, wanted = act_of(event).partition(":")
         if not number.isdigit() or int(number) >= len(turns):
-            return gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip()
+            return
         turn = turns[int(number)]
         for other in turns:
             other.chosen = ""
         turn.chosen = wanted
+        yield turns, draw(lang, turns), working(lang), gr.skip()
         html, methods = explained(desk, turn, how, lang)
         choices = gr.update(choices=["auto", *methods], visible=bool(methods))
-        return turns, draw(lang, turns), html, choices
+        yield turns, gr.skip(), html, choices
 
     def again(turns: list[Turn], how: str, lang: str) -> str:
         turn = next((one for one in turns if one.chosen), None)
@@ -161,19 +189,100 @@ def build(desk: Desk) -> None:
         chosen = gr.update(choices=names, value=names[0] if names else None, visible=len(names) > 1)
         return chosen, gr.update(choices=["auto"], value="auto", visible=False)
 
+    def as_command(turns: list[Turn], lang: str) -> str:
+        last = turns[-1] if turns else None
+        if last is None:
+            return ""
+        picture = [Path(last.picture).name] if last.picture else []
+        return command(lang, ["ask", desk.places.shown(last.run), *picture, last.question])
+
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    picture.change(preview, [picture, desk.lang], shown, **quiet)
+    turns_and_lang: list[Any] = [turns, desk.lang]
+    picture.change(preview, [picture, desk.lang], shown, **quiet, preprocess=False)
     outputs = [turns, talk, question, where]
     inputs = [question, picture, task, desk.run, desk.lang, turns]
-    gr.on([send.click, question.submit], ask, inputs, outputs, **quiet, concurrency_limit=8)
+    gr.on([send.click, question.submit], ask, inputs, outputs, **quiet, preprocess=False, concurrency_limit=8)
+    talk.change(as_command, turns_and_lang, same, **quiet)
+    offered.click(take, offering, [picture, question], **quiet)
     talk.click(look, [turns, method, desk.lang], [turns, talk, where, method], **quiet)
     method.input(again, [turns, method, desk.lang], where, **quiet)
-    empty: Any = lambda lang: ([], note(say(lang, "ask.empty")), "", "")  # noqa: E731
+    empty: Any = lambda lang: ([], opening(desk, lang), "", "")  # noqa: E731
     clear.click(empty, desk.lang, outputs, **quiet)
     desk.run.change(tasks_of, desk.run, [task, method], **quiet)
+    desk.run.change(offers, [desk.run, desk.lang], [offering, offered], **quiet)
     desk.on_open(tasks_of, [desk.run], [task, method])
-    speaker.redraw(lambda lang, turns: draw(lang, turns) or note(say(lang, "ask.empty")), [turns], talk)
+    desk.on_open(offers, [desk.run, desk.lang], [offering, offered])
+    speaker.redraw(drawn_examples, [offering], offered)
+    speaker.redraw(lambda lang, turns: as_command(turns, lang), [turns], same)
+    speaker.redraw(lambda lang, turns: draw(lang, turns) or opening(desk, lang), [turns], talk)
     speaker.redraw(lambda lang, turns, how: again(turns, how, lang), [turns, method], where)
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row of the model's own table that can be asked about.
+
+    Attributes:
+        row: in the table.
+        question: that the row asks, or "".
+        picture: as PNG; None: the row has none.
+        small: the same as a small ``data:`` address.
+    """
+
+    row: int
+    question: str
+    picture: bytes | None
+    small: str
+
+
+def opening(desk: Desk, lang: str) -> str:
+    """What the conversation says before it begins."""
+    return note(say(lang, "ask.empty" if desk.finished() else "ask.no_model"))
+
+
+def examples(desk: Desk, seat: Seat) -> list[Example]:
+    """A few rows that the model never learned from, where there are any; no two alike. Raises RebusError."""
+    path = own_table(seat.folder)
+    if path is None or path.stat().st_size > _LARGEST:
+        return []
+    task = seat.predictor.tasks[askable(seat.predictor)[0]]
+    book = open_book(desk.table(str(path)), seat.folder)
+    columns = task.settings.columns
+    asked = next((columns[role] for role in task.inputs if role in ASKED and role in columns), None)
+    pictures = columns.get("picture") if task.uses_picture else None
+    rows = sorted(range(len(book.table)), key=lambda row: ("test", "valid", "train").index(book.splits[row]))
+    found: list[Example] = []
+    for row in rows[:_LOOKED_AT]:
+        question = as_text(book.table.value(row, asked)) if asked in book.table.columns else ""
+        cell = book.table.value(row, pictures) if pictures in book.table.columns else None
+        if any(one.question == question for one in found[-1:]) and not cell:
+            continue
+        picture, address = None, ""
+        if not missing(cell):
+            try:
+                array = desk.places.picture(cell, Path(book.table.root), book.table.where(row))
+            except FAULTS:
+                continue
+            buffer = io.BytesIO()
+            Image.fromarray(array).save(buffer, "PNG")
+            picture, address = buffer.getvalue(), thumbnail(array, side=88)
+        if (picture or question) and all((one.picture, one.question) != (picture, question) for one in found):
+            found.append(Example(row, question, picture, address))
+        if len(found) == _OFFERED:
+            break
+    return found
+
+
+def drawn_examples(lang: str, found: list[Example]) -> str:
+    """The examples as buttons."""
+    if not found:
+        return ""
+    rows = []
+    for place, one in enumerate(found):
+        picture = f'<img src="{one.small}" alt="">' if one.small else ""
+        title = say(lang, "ask.example", row=one.row + 1, text=one.question or "–")
+        rows.append(f"<li>{button(str(place), f'{picture}<span>{esc(one.question)}</span>', title=title)}</li>")
+    return f'<p class="hint">{esc(say(lang, "ask.examples"))}</p><ul class="examples">{"".join(rows)}</ul>'
 
 
 def askable(predictor: Predictor) -> list[str]:
@@ -214,11 +323,12 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
     return plainly(told.value), dict(likeliest)
 
 
-def small(desk: Desk, file: str) -> str:
+def small(desk: Desk, sent: Any) -> str:
     """An uploaded picture as a small ``data:`` address. Raises PictureError: it is none, or too large."""
-    name = desk.uploads.file(file).name
-    read_header(file, pixel_budget=desk.places.pixels, where=name)
-    return thumbnail(desk.places.picture(Path(file).read_bytes(), Path(file).parent, name, near=320))
+    file = desk.uploads.file(sent)
+    name = file.name
+    read_header(str(file), pixel_budget=desk.places.pixels, where=name)
+    return thumbnail(desk.places.picture(file.read_bytes(), file.parent, name, near=320))
 
 
 def draw(lang: str, turns: list[Turn]) -> str:

@@ -135,6 +135,17 @@ def _frequency(line: str, words: Sequence[str]) -> float:
     return 0.0 if 0 in counts else sum(1 + math.log(count) for count in counts) / math.sqrt(len(line))
 
 
+def own_table(run: Path | None) -> Path | None:
+    """The table a Run was trained from; None where there is none."""
+    if run is None:
+        return None
+    try:
+        path = Run(run).recipe.data.path
+    except RebusError:
+        return None
+    return Path(path) if path and Path(path).is_file() else None
+
+
 def open_book(path: Path, run: Path | None) -> Book:
     """Read a table, by the settings of the Run where it is the one that the Run was trained from.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import stat
 import threading
 from collections import OrderedDict
@@ -22,9 +21,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rebus.errors import DataError
 from rebus.serve.guard import replay
 from rebus.studio.door import PATH
+from rebus.studio.words import StudioError
 
 COOKIE = "rebus_browser"
 _BROWSERS, _FILES = 4096, 1024  # known at once, and files of each; past them the oldest are forgotten
@@ -97,18 +96,23 @@ class Uploads:
         real = os.path.realpath(path)
         return plain and real == path and self.folder in Path(real).parents
 
-    def file(self, path: str) -> Path:
-        """An uploaded file, where a page is about to open it. Raises DataError where it is none."""
-        if not self.contains(str(path)):
-            raise DataError("the file", "a file that was dropped here", "another path", "drop the file again")
+    def file(self, sent: Any) -> Path:
+        """An uploaded file, as its path or as Gradio writes it, where a page is about to open it.
+
+        Raises:
+            StudioError: it is none.
+        """
+        path = str(sent.get("path") if isinstance(sent, dict) else sent)
+        if not self.contains(path):
+            raise StudioError("problem.not_dropped")
         return Path(path)
 
-    def copy(self, browser: str, source: Path) -> Path:
-        """A file put into the upload folder for a browser, so that its events may name it."""
+    def write(self, browser: str, name: str, content: bytes) -> Path:
+        """A file of the Studio's own in the upload folder, for a browser, so that its events may name it."""
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True, mode=0o700)
-        target = folder / source.name
-        shutil.copyfile(source, target)
+        target = folder / name
+        target.write_bytes(content)
         self.add(browser, str(target))
         return target
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rebus.errors import DataError, RunError
+from rebus.errors import RunError
 from rebus.report import labels
 from rebus.report.pictures import png_address
 from rebus.run.folder import Run
 from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
-from rebus.studio.words import say
+from rebus.studio.words import StudioError, say
 
 if TYPE_CHECKING:
     from rebus.studio.app import Desk
@@ -43,8 +43,9 @@ def build(desk: Desk) -> None:
     speaker = desk.speaker
     with gr.Row(elem_classes=["rebus-end"]):
         folder = speaker.make(
-            gr.Textbox, {"label": "compare.folder", "placeholder": "compare.hint"}, scale=4, elem_id="compare-folder"
-        )
+            gr.Dropdown, {"label": "compare.folder"}, choices=[], value="", allow_custom_value=True, scale=4,
+            elem_id="compare-folder",
+        )  # fmt: skip
         look = speaker.make(
             gr.Button, {"value": "compare.look"}, variant="primary", elem_id="compare-look", min_width=120
         )
@@ -53,9 +54,9 @@ def build(desk: Desk) -> None:
 
     def found(typed: str, lang: str) -> tuple[Any, str]:
         try:
-            root = desk.places.inside(typed, say(lang, "compare.folder")) if (typed or "").strip() else desk.places.home
+            root = desk.places.inside(typed, "what.folder") if (typed or "").strip() else desk.places.home
             if not root.is_dir():
-                raise DataError(root, "a folder", "no such folder", "check the path")
+                raise StudioError("problem.no_folder", typed=typed)
             names = [desk.places.shown(path) for path in desk.places.runs() if root == path or root in path.parents]
         except FAULTS as error:
             return gr.update(choices=[], value=[]), problem(lang, error)
@@ -64,8 +65,10 @@ def build(desk: Desk) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     draw: Any = lambda lang, typed, names: drawn(desk, lang, typed, names)  # noqa: E731
-    gr.on([look.click, folder.submit], found, [folder, desk.lang], [chosen, shown], **quiet)
+    gr.on([look.click, folder.input], found, [folder, desk.lang], [chosen, shown], **quiet)
     chosen.input(draw, [desk.lang, folder, chosen], shown, **quiet)
+    folders: Any = lambda: gr.update(choices=sorted({desk.places.shown(path.parent) for path in desk.places.runs()}))  # noqa: E731
+    desk.on_open(folders, [], [folder])
     speaker.redraw(draw, [folder, chosen], shown)
 
 
@@ -73,8 +76,8 @@ def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
     """The Runs' table, then every comparison of strategies below the folder."""
     parts = []
     try:
-        root = desk.places.inside(typed, say(lang, "compare.folder")) if (typed or "").strip() else desk.places.home
-        sides = [side(desk.places.inside(name, "the Run"), desk.places.shown(Path(name))) for name in names[:_MOST]]
+        root = desk.places.inside(typed, "what.folder") if (typed or "").strip() else desk.places.home
+        sides = [side(desk.places.inside(name, "what.run"), desk.places.shown(Path(name))) for name in names[:_MOST]]
         if sides:
             parts.append(beside(lang, sides))
         for path in sorted({root / "compare.json", *root.glob("*/compare.json"), *root.glob("*/*/compare.json")}):

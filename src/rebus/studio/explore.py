@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rebus.data.pictures import read_header
-from rebus.errors import DataError, RebusError
 from rebus.report.pictures import thumbnail
-from rebus.run.folder import Run
-from rebus.studio.book import Book, Mark, alike, judged, open_book, reads_words
-from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, problem
-from rebus.studio.words import say
+from rebus.studio.book import Book, Mark, alike, judged, open_book, own_table, reads_words
+from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, photo, problem, working
+from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
     from rebus.studio.app import Desk
 
 PAGE = 24
+SPLITS = [(f"split.{name}", name) for name in ("all", "train", "valid", "test")]
 _LONG = 400  # characters of a cell in a row's details
 
 
@@ -53,14 +52,15 @@ def build(desk: Desk) -> None:
     view = gr.State(None)
     with gr.Row(elem_classes=["rebus-end"]):
         path = speaker.make(
-            gr.Textbox, {"label": "explore.path", "placeholder": "explore.path_hint"}, scale=4, elem_id="explore-path"
-        )
+            gr.Dropdown, {"label": "explore.path"}, choices=[], value="", allow_custom_value=True, scale=4,
+            elem_id="explore-path",
+        )  # fmt: skip
         show = speaker.make(
             gr.Button, {"value": "explore.open"}, variant="primary", elem_id="explore-open", min_width=120
         )
     with gr.Row():
         split = speaker.make(
-            gr.Dropdown, {"label": "explore.split"}, choices=["all", "train", "valid", "test"], value="all",
+            gr.Dropdown, {"label": "explore.split", "choices": SPLITS}, value="all",
             elem_id="explore-split", min_width=120,
         )  # fmt: skip
         column = speaker.make(
@@ -86,9 +86,7 @@ def build(desk: Desk) -> None:
         worst = speaker.make(gr.Button, {"value": "explore.worst"}, elem_id="explore-worst")
         words = speaker.make(gr.Button, {"value": "explore.search"}, elem_id="explore-search")
     with speaker.make(gr.Accordion, {"label": "explore.by_picture"}, open=False, elem_id="explore-by-picture"):
-        sample = speaker.make(
-            gr.File, {"label": "explore.sample"}, elem_id="explore-sample", elem_classes=["rebus-drop"]
-        )
+        sample = photo(speaker, "explore.sample", "explore-sample")
     cards = panel("explore-cards", note(say(speaker.lang, "explore.empty")))
     with gr.Row():
         before = speaker.make(gr.Button, {"value": "explore.before"}, elem_id="explore-before")
@@ -99,20 +97,22 @@ def build(desk: Desk) -> None:
         if not (typed or "").strip():
             own = own_table(folder)
             if own is None:
-                raise DataError(say("en", "explore.path"), "a table", "none", "type a path, or choose a Run above")
+                raise StudioError("problem.no_own_table")
             typed = str(own)
         book = open_book(desk.table(typed), folder)
         desk.places.check_pictures(book.table, book.pictures)
         return book
 
-    def opened(typed: str, run: str | None, lang: str) -> tuple[Any, ...]:
+    def opened(typed: str, run: str | None, lang: str) -> Iterator[tuple[Any, ...]]:
+        yield None, working(lang), gr.skip(), gr.skip()
         try:
             book = book_of(typed, run)
         except FAULTS as error:
-            return None, problem(lang, error), gr.skip(), gr.skip()
+            yield None, problem(lang, error), gr.skip(), gr.skip()
+            return
         columns = gr.update(choices=["", *book.texts], value="")
         found = View(book, book.rows("all", None, None, ""))
-        return found, draw(desk, lang, found), columns, gr.update(choices=[], value=None)
+        yield found, draw(desk, lang, found), columns, gr.update(choices=[], value=None)
 
     def values_of(view: View | None, column: str | None) -> Any:
         choices = view.book.values(column) if view is not None and column in view.book.texts and column else []
@@ -120,7 +120,7 @@ def build(desk: Desk) -> None:
 
     def chosen(how: str) -> Any:
         def work(
-            view: View | None, typed: str, split: str, column: str, value: str, text: str, sample: str | None,
+            view: View | None, typed: str, split: str, column: str, value: str, text: str, sample: Any,
             run: str | None, lang: str,
         ) -> Iterator[tuple[Any, str]]:  # fmt: skip
             try:
@@ -129,14 +129,14 @@ def build(desk: Desk) -> None:
                 rows = book.rows(split, column, value, plain)
                 found = View(book, rows)
                 if how == "worst":
-                    yield gr.skip(), note(say(lang, "explore.working"))
+                    yield gr.skip(), working(lang)
                     seat = desk.seats.seat(desk.chosen(run))
                     read = [task.settings.columns.get("picture", "") for task in seat.predictor.tasks.values()]
                     desk.places.check_pictures(book.table, read)
                     found.marks = seat.ask(lambda model: judged(book, rows, model))
                     found.rows, found.told = list(found.marks), "explore.judged"
                 elif how in ("search", "picture"):
-                    yield gr.skip(), note(say(lang, "explore.working"))
+                    yield gr.skip(), working(lang)
                     found.rows, found.told = searched(book, rows, how, text, sample, run)
                 yield found, draw(desk, lang, found)
             except FAULTS as error:
@@ -145,19 +145,19 @@ def build(desk: Desk) -> None:
         return work
 
     def searched(
-        book: Book, rows: list[int], how: str, text: str, sample: str | None, run: str | None
+        book: Book, rows: list[int], how: str, text: str, sample: Any, run: str | None
     ) -> tuple[list[int], str]:
         allowed = set(rows)
         if how == "picture":
             if not sample:
-                raise DataError(say("en", "explore.sample"), "a picture", "none", "drop one first")
-            name = desk.uploads.file(sample).name
-            read_header(sample, pixel_budget=desk.places.pixels, where=name)
+                raise StudioError("problem.no_sample")
+            file = desk.uploads.file(sample)
+            read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
             seat = desk.seats.seat(desk.chosen(run))
-            found = seat.ask(lambda model: alike(book, seat.folder, sample))
+            found = seat.ask(lambda model: alike(book, seat.folder, str(file)))
             return [row for row in found if row in allowed], "explore.alike"
         if not (text or "").strip():
-            raise DataError(say("en", "explore.text"), "words to look for", "nothing", "write some first")
+            raise StudioError("problem.no_words")
         folder = desk.folder(run)
         if folder is not None and book.picture is not None:
             seat = desk.seats.seat(folder)
@@ -186,30 +186,20 @@ def build(desk: Desk) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     inputs = [view, path, split, column, value, text, sample, desk.run, desk.lang]
-    gr.on([show.click, path.submit], opened, [path, desk.run, desk.lang], [view, cards, column, value], **quiet)
+    gr.on([show.click, path.input], opened, [path, desk.run, desk.lang], [view, cards, column, value], **quiet)
     column.input(values_of, [view, column], value, **quiet)
-    gr.on([filters.click, text.submit], chosen("filter"), inputs, [view, cards], **quiet)
-    gr.on([split.input, value.input], chosen("filter"), inputs, [view, cards], **quiet)
-    worst.click(chosen("worst"), inputs, [view, cards], **quiet)
-    words.click(chosen("search"), inputs, [view, cards], **quiet)
-    sample.upload(chosen("picture"), inputs, [view, cards], **quiet)
+    gr.on([filters.click, text.submit], chosen("filter"), inputs, [view, cards], **quiet, preprocess=False)
+    gr.on([split.input, value.input], chosen("filter"), inputs, [view, cards], **quiet, preprocess=False)
+    worst.click(chosen("worst"), inputs, [view, cards], **quiet, preprocess=False)
+    words.click(chosen("search"), inputs, [view, cards], **quiet, preprocess=False)
+    sample.upload(chosen("picture"), inputs, [view, cards], **quiet, preprocess=False)
     before.click(turned(-1), [view, desk.lang], [view, cards], **quiet)
     after.click(turned(1), [view, desk.lang], [view, cards], **quiet)
     cards.click(detail, [view, desk.lang], [view, cards], **quiet)
+    desk.on_open(desk.tables, [], [path])
     speaker.redraw(
         lambda lang, view: draw(desk, lang, view) if view else note(say(lang, "explore.empty")), [view], cards
     )
-
-
-def own_table(run: Path | None) -> Path | None:
-    """The table a Run was trained from; None where there is none."""
-    if run is None:
-        return None
-    try:
-        path = Run(run).recipe.data.path
-    except RebusError:
-        return None
-    return Path(path) if path and Path(path).is_file() else None
 
 
 def draw(desk: Desk, lang: str, view: View) -> str:

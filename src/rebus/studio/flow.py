@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
 from rebus.data.pictures import read_header
-from rebus.errors import DataError
-from rebus.studio.panel import FAULTS, note, panel, problem
-from rebus.studio.words import say
+from rebus.studio.panel import FAULTS, note, panel, photo, problem, working
+from rebus.studio.words import StudioError, say
 
 if TYPE_CHECKING:
     from rebus.report.flow import Flow
@@ -22,9 +22,7 @@ def build(desk: Desk) -> None:
     kept = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=260):
-            picture = speaker.make(
-                gr.File, {"label": "ask.picture"}, elem_id="flow-picture", elem_classes=["rebus-drop"]
-            )
+            picture = photo(speaker, "ask.picture", "flow-picture")
         with gr.Column(scale=2, min_width=260):
             text = speaker.make(
                 gr.Textbox,
@@ -35,22 +33,26 @@ def build(desk: Desk) -> None:
             go = speaker.make(gr.Button, {"value": "flow.go"}, variant="primary", elem_id="flow-go")
     shown = panel("flow-shown", note(say(speaker.lang, "flow.empty")))
 
-    def follow(file: str | None, text: str, run: str | None, lang: str) -> tuple[Any, str]:
+    def follow(sent: Any, text: str, run: str | None, lang: str) -> Iterator[tuple[Any, str]]:
         from rebus.report.flow import flow
 
         try:
-            if not file and not (text or "").strip():
-                raise DataError(say(lang, "flow.text"), *say(lang, "ask.nothing").split("|"))
+            if not sent and not (text or "").strip():
+                raise StudioError("problem.nothing_asked")
+            yield None, working(lang)
             seat = desk.seats.seat(desk.chosen(run))
+            file = desk.uploads.file(sent) if sent else None
             if file:
-                read_header(file, pixel_budget=desk.places.pixels, where=desk.uploads.file(file).name)
+                read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
             found = seat.ask(lambda model: flow(model, picture=file, text=(text or "").strip(), lang=lang))
-            return found, drawn(lang, found)
+            yield found, drawn(lang, found)
         except FAULTS as error:
-            return None, problem(lang, error)
+            yield None, problem(lang, error)
 
-    quiet: dict[str, Any] = {"show_progress": "minimal", "show_progress_on": go, "api_visibility": "private"}
-    gr.on([go.click, text.submit], follow, [picture, text, desk.run, desk.lang], [kept, shown], **quiet)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    gr.on(
+        [go.click, text.submit], follow, [picture, text, desk.run, desk.lang], [kept, shown], **quiet, preprocess=False
+    )
     speaker.redraw(drawn, [kept], shown)
 
 

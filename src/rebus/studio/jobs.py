@@ -25,6 +25,7 @@ from rebus import atomic
 from rebus.data.picture_sources import INSIDE
 from rebus.errors import DataError, RebusError, RunError
 from rebus.run.folder import Run
+from rebus.studio.words import StudioError
 
 State = Literal["running", "stopped", "finished", "failed", "none"]
 LOG, LOCK = "train.log", ".studio.lock"
@@ -64,11 +65,10 @@ def start(
         inside: folders besides the table's that pictures may lie in; none: anywhere.
 
     Raises:
-        RunError: the folder holds a Run, another process trains into it, or it cannot be written.
+        StudioError: the folder holds a Run, another process trains into it. RunError: it cannot be written.
     """
     if (folder / "recipe.yaml").exists():
-        do = "choose another folder, or go on with this Run by the button Resume"
-        raise RunError(folder, "a new or empty folder", "a Run", do)
+        raise StudioError("problem.is_a_run", folder=str(folder))
     held = _hold(folder)
     try:
         if bring:
@@ -82,12 +82,12 @@ def resume(folder: Path, *, inside: Sequence[Path] = ()) -> None:
     """Begin ``rebus train --resume folder``; ``inside`` as for ``start``.
 
     Raises:
-        RunError: as ``start``; or there is nothing to go on with.
+        StudioError: as ``start``; or there is nothing to go on with.
     """
     if not (folder / "recipe.yaml").exists():
-        raise RunError(folder, "a Run that was begun", "none", "start one with the button Start")
+        raise StudioError("problem.not_begun", folder=str(folder))
     if Run(folder).finished:
-        raise RunError(folder, "a Run that was stopped", "one that is finished", "start a new one in another folder")
+        raise StudioError("problem.is_finished", folder=str(folder))
     held = _hold(folder)
     try:
         _begin(folder, ["train", "--resume", str(folder)], held, inside)
@@ -96,17 +96,14 @@ def resume(folder: Path, *, inside: Sequence[Path] = ()) -> None:
 
 
 def stop(folder: Path) -> None:
-    """Ask the training to save and end. Raises RunError where none runs here."""
+    """Ask the training to save and end. Raises StudioError where none runs here."""
     owner = trainer(folder)
     if owner is None:
-        raise RunError(folder, "a training that runs", "none", "nothing is left to stop")
+        raise StudioError("problem.none_runs", folder=str(folder))
     try:
         os.kill(owner, signal.SIGINT)
     except (ProcessLookupError, PermissionError) as error:
-        found = (
-            f"process {owner}, which this user cannot stop" if isinstance(error, PermissionError) else "that it ended"
-        )
-        raise RunError(folder, "a training that can be stopped", found, "look again in a moment") from error
+        raise StudioError("problem.cannot_stop", folder=str(folder), owner=str(owner)) from error
 
 
 def look(folder: Path) -> Job:
@@ -161,9 +158,7 @@ def _hold(folder: Path) -> int:
             os.close(handle)
         else:
             return handle
-    found = f"that process {owner or 'unknown'}, started here or by another Studio, is training it"
-    do = "watch it here (nothing is lost), stop it first, or choose another folder"
-    raise RunError(folder, "a Run that no other process is training", found, do)
+    raise StudioError("problem.is_trained", folder=str(folder), owner=str(owner or "?"))
 
 
 def _begin(folder: Path, words: Sequence[str], held: int, inside: Sequence[Path] = ()) -> None:

@@ -45,7 +45,7 @@ CSS = """
 #rebus-head p { margin: 2px 0 0; color: var(--body-text-color-subdued); }
 #rebus-top { align-items: end; } #lang .wrap { flex-wrap: nowrap; } #lang label { padding: 6px 10px; }
 .block.rebus-panel:has(> .html-container > .prose:empty) { display: none; }
-.rebus-drop .upload-container [data-testid=upload-text] { font-size: 0; } .rebus-drop .or { display: none; }
+.rebus-drop [data-testid=upload-text] { font-size: 0; } .rebus-drop .or { display: none; }
 .rebus-drop .upload-container { height: 96px !important; min-height: 0 !important; padding-top: 24px; }
 .rebus-end { align-items: end; }
 .rebus-panel h2 { font-size: 1.1rem; margin: 14px 0 6px; }
@@ -118,7 +118,7 @@ button.bar { cursor: pointer; } button.bar:hover, button.bar[aria-pressed=true] 
 .progress { height: 10px; background: var(--border-color-primary); border-radius: 5px; overflow: hidden;
   margin: 6px 0; }
 .progress span { display: block; height: 100%; background: var(--primary-600); }
-.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(280px, 1fr)); gap: 14px; margin: 8px 0; }
+.curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(280px, 1fr)); gap: 14px; margin: 8px 0; }
 .curves figure { margin: 0; } .curves svg { width: 100%; height: auto; display: block; }
   .curves figcaption { font-weight: 600; }
 .log { max-height: 220px; overflow: auto; font-family: var(--font-mono); font-size: .82rem; white-space: pre-wrap;
@@ -126,6 +126,26 @@ button.bar { cursor: pointer; } button.bar:hover, button.bar[aria-pressed=true] 
   background: var(--background-fill-secondary); padding: 8px; border-radius: 6px; }
 .samples { padding-left: 1.2em; margin: 6px 0; } .samples li { overflow-wrap: anywhere; }
 .small { font-size: .88rem; }
+.busy { display: inline-block; width: 1em; height: 1em; margin-right: .5em; vertical-align: -.15em; border-radius: 50%;
+  border: 2px solid var(--border-color-primary); border-top-color: var(--primary-600);
+  animation: rebus-turn .8s linear infinite; }
+@keyframes rebus-turn { to { transform: rotate(360deg); } }
+@media (prefers-reduced-motion: reduce) { .busy { animation-duration: 4s; } }
+.offers { display: flex; flex-wrap: wrap; gap: 8px; margin: 10px 0; }
+.offers a, .offers button { padding: 8px 16px; border-radius: 8px; border: 1px solid var(--primary-600); font: inherit;
+  background: var(--primary-600); color: #fff !important; text-decoration: none !important; cursor: pointer; }
+.offers a { background: none; color: var(--primary-700) !important; }
+.dark .offers a { color: var(--primary-300) !important; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(120px, 1fr)); gap: 8px; list-style: none;
+  padding: 0; margin: 6px 0; }
+.examples button { width: 100%; height: 100%; text-align: left; display: flex; gap: 8px; align-items: center;
+  padding: 6px;
+  background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); border-radius: 8px;
+  font: inherit; font-size: .85rem; color: inherit; cursor: pointer; }
+.examples button:hover { border-color: var(--primary-600); }
+.examples img { width: 44px; height: 44px; object-fit: contain; flex: none; }
+.examples span { overflow-wrap: anywhere; display: -webkit-box; -webkit-line-clamp: 3; -webkit-box-orient: vertical;
+  overflow: hidden; }
 """
 
 # For phones. Gradio takes no account of a width in the style it is given above, so this stands in the page's head.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ import gradio as gr
 
 from rebus import atomic
 from rebus.errors import RebusError
-from rebus.studio.words import say
+from rebus.report.sentences import sentence
+from rebus.studio.speaking import Speaker
+from rebus.studio.words import StudioError, say
 
 log = logging.getLogger("rebus.studio")
 # A panel is drawn anew after each click; the button that was pressed keeps the keyboard's focus.
@@ -42,6 +45,17 @@ def panel(name: str, value: str = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, elem_id=name, js_on_load=_ACTS, elem_classes=["rebus-panel"], **options)
 
 
+def photo(speaker: Speaker, label: str, name: str) -> gr.Image:
+    """A box for one picture: dropped, pasted, chosen or taken by a camera.
+
+    Events that take it say ``preprocess=False``: the file comes as it is, and is opened by nobody before us.
+    """
+    return speaker.make(
+        gr.Image, {"label": label}, type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"],
+        height=220, elem_id=name, elem_classes=["rebus-drop"], buttons=["fullscreen"], placeholder=" ",
+    )  # fmt: skip
+
+
 def act_of(event: gr.EventData) -> str:
     """What was clicked in a panel."""
     return str((event._data or {}).get("act", ""))
@@ -63,7 +77,8 @@ def problem(lang: str, error: Exception) -> str:
     elif not isinstance(error, RebusError):
         log.error("a page met an error", exc_info=error)
         error = RebusError(*say(lang, "error.inside").format(found=type(error).__name__).split("|"))
-    parts = [("where", error.where), ("expected", error.expected), ("found", error.found), ("do", error.do)]
+    known = error.parts(lang) if isinstance(error, StudioError) else list(error.as_dict().values())
+    parts = zip(("where", "expected", "found", "do"), (sentence(part, lang) for part in known), strict=True)
     rows = "".join(f"<dt>{esc(say(lang, f'error.{name}'))}</dt><dd>{esc(text)}</dd>" for name, text in parts)
     return f'<div class="problem" role="alert"><h3>{esc(say(lang, "error.title"))}</h3><dl>{rows}</dl></div>'
 
@@ -71,6 +86,19 @@ def problem(lang: str, error: Exception) -> str:
 def note(text: str, kind: str = "note") -> str:
     """A remark; ``kind`` note, good or warn."""
     return f'<p class="{kind}" role="status">{esc(text)}</p>'
+
+
+def working(lang: str) -> str:
+    """That something is being done, with a turning ring."""
+    return f'<p class="note" role="status"><span class="busy"></span>{esc(say(lang, "ask.working"))}</p>'
+
+
+def command(lang: str, words: Sequence[object]) -> str:
+    """The command that does the same in a shell; nothing where there are no words."""
+    if not words:
+        return ""
+    line = "rebus " + shlex.join(str(word) for word in words)
+    return f'<p class="hint">{esc(say(lang, "command"))}</p><pre class="log" tabindex="0">{esc(line)}</pre>'
 
 
 def button(act: str, inside: str, *, pressed: bool | None = None, title: str = "", css: str = "") -> str:

@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from rebus.data.picture_sources import is_base64_picture, named_file, picture_bytes, picture_span, shown
 from rebus.data.pictures import decode_picture
 from rebus.data.table import Table
-from rebus.errors import DataError
 from rebus.recipe import Recipe, as_yaml, path_settings
+from rebus.studio.words import StudioError
 
+_TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".ods", ".txt"})
+_LISTED_TABLES = 200
 _NAMES = re.compile(r"path|image|picture|url|file", re.I)  # keys of a message that hold a path
 _LISTED = re.compile(r"[\[\]\"',;()\n]")  # between paths, where a cell is a list written as text
 _DEEPEST, _MOST = 3, 4000  # folders looked into for Runs
@@ -43,17 +45,15 @@ class Places:
         """A path as typed.
 
         Raises:
-            DataError: it is empty, or leads out of the folders.
+            StudioError: it is empty, or leads out of the folders.
         """
         typed = str(text or "").strip()
         if not typed or "\0" in typed:
-            raise DataError(what, "a path", "nothing" if not typed else "a zero byte in it", "type one, or drop a file")
+            raise StudioError("problem.no_path", what=what)
         path = Path(os.path.expanduser(typed))
         found = (path if path.is_absolute() else self.home / path).resolve()
         if not self.holds(found):
-            where = ", ".join(str(root) for root in self.roots)
-            do = "move it there, or start the Studio with --root FOLDER for a folder above it"
-            raise DataError(what, f"a path below {where}", f"'{typed}'", do)
+            raise StudioError("problem.outside", what=what, typed=typed, roots=", ".join(map(str, self.roots)))
         return found
 
     def holds(self, path: Path) -> bool:
@@ -72,20 +72,19 @@ class Places:
         """A picture of a table, (H, W, 3) uint8; its file must be in the table's folder or below one of ours.
 
         Raises:
-            PictureError: it cannot be read, or has too many pixels. DataError: its path leads elsewhere.
+            PictureError: it cannot be read, or has too many pixels. StudioError: its path leads elsewhere.
         """
         if isinstance(value, str) and picture_bytes(value, where) is None:
             file = picture_span(value, root, where)[0].resolve()
             if not self.holds(file) and root.resolve() not in file.parents:
-                expected = "a picture below the table's folder or the Studio's"
-                raise DataError(where, expected, f"'{value[:80]}'", "start the Studio with --root FOLDER")
+                raise StudioError("problem.picture_outside", where=where, named=shown(value))
         return decode_picture(value, root, pixel_budget=self.pixels, where=where, near=near)
 
     def check_pictures(self, table: Table, columns: Iterable[str]) -> None:
         """That a table names no picture outside its own folder and ours; nothing is opened to find out.
 
         Raises:
-            DataError: a path in one of the columns leads elsewhere, by itself or through a link.
+            StudioError: a path in one of the columns leads elsewhere, by itself or through a link.
         """
         home, folders = Path(table.root).resolve(), dict[str, bool]()
 
@@ -105,35 +104,47 @@ class Places:
             for row, value in enumerate(table.column(column)):
                 for named in _named(value):
                     if not within(os.path.join(home, named)):
-                        expected = "a picture below the table's folder or the Studio's"
-                        found = f"'{shown(named)}' in column '{column}'"
-                        raise DataError(table.where(row), expected, found, "start the Studio with --root FOLDER")
+                        raise StudioError("problem.picture_outside", where=table.where(row), named=shown(named))
 
     def settings(self, made: Recipe) -> list[str]:
         """The settings of a recipe that name files, as ``KEY=PATH`` with whole paths.
 
         Raises:
-            DataError: one of them leads out of the folders.
+            StudioError: one of them leads out of the folders.
         """
-        return [
-            f"{name}={as_yaml(str(self.inside(path, f'the setting {name}')))}" for name, path in path_settings(made)
-        ]
+        return [f"{name}={as_yaml(str(self.inside(path, name)))}" for name, path in path_settings(made)]
+
+    def tables(self) -> list[str]:
+        """Files that look like tables, as short as they can be typed, the newest first; none inside a Run."""
+        found: dict[Path, float] = {}
+        for folder, files in self._folders():
+            if "recipe.yaml" not in files:
+                for name in files:
+                    path = folder / name
+                    if path.suffix.lower() in _TABLES and not name.startswith(".") and self.holds(path):
+                        found[path] = path.stat().st_mtime
+        return [self.shown(path) for path in sorted(found, key=lambda path: -found[path])[:_LISTED_TABLES]]
 
     def runs(self) -> list[Path]:
         """Folders with a recipe in them, the newest first."""
-        found: dict[Path, float] = {}
+        found = {
+            folder: (folder / "recipe.yaml").stat().st_mtime
+            for folder, files in self._folders()
+            if "recipe.yaml" in files
+        }
+        return sorted(found, key=lambda path: -found[path])
+
+    def _folders(self) -> Iterator[tuple[Path, list[str]]]:
+        """Folders below the roots with the names of their files; nothing inside a Run, nothing hidden."""
         looked = 0
         for root in self.roots:
             for folder, below, files in os.walk(root):
                 looked += 1
-                path = Path(folder)
-                if "recipe.yaml" in files:
-                    found[path] = (path / "recipe.yaml").stat().st_mtime
-                    below.clear()
-                if looked > _MOST or len(path.relative_to(root).parts) >= _DEEPEST:
+                yield Path(folder), files
+                deep = len(Path(folder).relative_to(root).parts) >= _DEEPEST
+                if looked > _MOST or deep or "recipe.yaml" in files:
                     below.clear()
                 below[:] = sorted(name for name in below if not name.startswith((".", "__")) and name != "node_modules")
-        return sorted(found, key=lambda path: -found[path])
 
 
 def _named(value: Any) -> Iterator[str]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rebus.errors import DataError, RunError
 from rebus.run.folder import Run
 from rebus.run.predictor import Predictor
+from rebus.studio.words import StudioError
 
 if TYPE_CHECKING:
     from rebus.serve.loading import Served
@@ -67,16 +67,11 @@ class Seat:
         finally:
             left.set()
 
-    def gone(self) -> RunError | None:
+    def gone(self) -> StudioError | None:
         """That the folder is no longer there, while the model in memory still answers."""
         if (self.folder / "config.json").exists():
             return None
-        return RunError(
-            self.folder,
-            "the folder that this model was loaded from",
-            "that it was moved or deleted",
-            "the model still answers from memory until the Studio ends; put the folder back to keep it",
-        )
+        return StudioError("problem.gone", folder=str(self.folder))
 
 
 class Seats:
@@ -95,12 +90,10 @@ class Seats:
         """The model of a Run, loaded if it is not yet, or if the Run was trained anew.
 
         Raises:
-            RunError: it is missing, unfinished or damaged. DataError: none is chosen.
+            RunError: it is missing, unfinished or damaged. StudioError: none is chosen, or it is being loaded.
         """
         if folder is None:
-            raise DataError(
-                "the model", "a Run to talk with", "none", "train one on the page Train, or choose one above"
-            )
+            raise StudioError("problem.no_run")
         folder = folder.resolve()
         if self.served is not None and self.served.path is not None and Path(self.served.path).resolve() == folder:
             return self._from_server(self.served, folder)
@@ -120,8 +113,7 @@ class Seats:
 
     def _from_server(self, served: Served, folder: Path) -> Seat:
         if served.state == "loading":
-            do = "wait some seconds, then try again"
-            raise RunError(folder, "a model that is loaded", "that it is being loaded", do)
+            raise StudioError("problem.loading", folder=str(folder))
         if served.error is not None:
             raise served.error
         return Seat(served.predictor, folder, served.desk)

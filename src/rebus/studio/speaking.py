@@ -10,6 +10,7 @@ import gradio as gr
 from rebus.studio.words import say
 
 C = TypeVar("C")
+Said = str | Sequence[tuple[str, str]]
 
 
 class Speaker:
@@ -21,12 +22,12 @@ class Speaker:
 
     def __init__(self, lang: str) -> None:
         self.lang = lang
-        self._spoken: list[tuple[Any, dict[str, str]]] = []
+        self._spoken: list[tuple[Any, dict[str, Said]]] = []
         self._redrawn: list[tuple[Callable[..., Any], list[Any], Any]] = []
 
-    def make(self, kind: Callable[..., C], said: Mapping[str, str], **options: Any) -> C:
-        """A component whose properties ``said`` (property: key of a text) follow the switch."""
-        made = kind(**{name: say(self.lang, key) for name, key in said.items()}, **options)
+    def make(self, kind: Callable[..., C], said: Mapping[str, Said], **options: Any) -> C:
+        """A component whose properties ``said`` follow the switch: key of a text, or (key, value) pairs of choices."""
+        made = kind(**_texts(said, self.lang), **options)
         self._spoken.append((made, dict(said)))
         return made
 
@@ -38,15 +39,19 @@ class Speaker:
         """Follow a switch whose value is the language."""
 
         def labels(lang: str) -> list[Any]:
-            every: list[dict[str, Any]] = [
-                {name: say(lang, key) for name, key in said.items()} for _, said in self._spoken
-            ]
-            return [gr.update(**one) for one in every]
+            return [gr.update(**_texts(said, lang)) for _, said in self._spoken]
 
         options: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
         switch.change(labels, switch, [made for made, _ in self._spoken], js=_SPEAK, **options)
         for draw, inputs, output in self._redrawn:
             switch.change(draw, [switch, *inputs], output, **options)
+
+
+def _texts(said: Mapping[str, Said], lang: str) -> dict[str, Any]:
+    return {
+        name: say(lang, key) if isinstance(key, str) else [(say(lang, one), value) for one, value in key]
+        for name, key in said.items()
+    }
 
 
 # The page says its language, for screen readers; Gradio's own English on its drop areas gives way to our label.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +18,14 @@ from rebus import recipe
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError
+from rebus.report.sentences import sentence
 from rebus.run.folder import Run
 from rebus.run.looking import look_at
 from rebus.run.prepare import Checked
 from rebus.studio import jobs
-from rebus.studio.panel import FAULTS, esc, grid, note, panel, problem
+from rebus.studio.panel import FAULTS, act_of, command, esc, grid, note, panel, problem, working
 from rebus.studio.watching import watched
-from rebus.studio.words import say
+from rebus.studio.words import StudioError, say
 from rebus.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -44,10 +45,12 @@ def build(desk: Desk) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
             path = speaker.make(
-                gr.Textbox,
-                {"label": "train.path", "placeholder": "train.path_hint"},
+                gr.Dropdown,
+                {"label": "train.path"},
+                choices=[],
+                value="",
+                allow_custom_value=True,
                 elem_id="train-path",
-                max_length=1000,
             )
             file = speaker.make(gr.File, {"label": "train.file"}, elem_id="train-file", elem_classes=["rebus-drop"])
             look = speaker.make(gr.Button, {"value": "train.look"}, elem_id="train-look")
@@ -80,11 +83,13 @@ def build(desk: Desk) -> None:
                     min_width=120,
                 )
                 out = speaker.make(
-                    gr.Textbox,
-                    {"label": "train.out", "placeholder": "train.out_hint"},
+                    gr.Dropdown,
+                    {"label": "train.out"},
+                    choices=[],
+                    value="",
+                    allow_custom_value=True,
                     elem_id="train-out",
                     min_width=150,
-                    max_length=1000,
                 )
             more = speaker.make(
                 gr.Textbox,
@@ -102,6 +107,7 @@ def build(desk: Desk) -> None:
         resume = speaker.make(gr.Button, {"value": "train.resume"}, elem_id="train-resume", min_width=100)
         watch = speaker.make(gr.Button, {"value": "train.watch"}, elem_id="train-watch", min_width=100)
     told = panel("train-told")
+    same = panel("train-command")
     status = panel("train-status")
     seen = panel("train-seen", note(say(speaker.lang, "train.empty")))
     clock = gr.Timer(EVERY, active=False)
@@ -110,25 +116,22 @@ def build(desk: Desk) -> None:
         """The table, and whether it was dropped, so that it has to be kept."""
         return (desk.uploads.file(dropped), True) if dropped else (desk.table(typed), False)
 
-    def looks(typed: str, dropped: str | None, tasks: list[str], lang: str) -> tuple[Any, str]:
+    def looks(typed: str, dropped: str | None, tasks: list[str], lang: str) -> Iterator[tuple[Any, str]]:
+        yield None, working(lang)
         try:
             data = table(typed, dropped)[0]
             found = look_at(confined(desk.places, data, tasks, ""))
-            return found, checked(lang, found)
+            yield found, checked(lang, found)
         except FAULTS as error:
-            return None, problem(lang, error)
+            yield None, problem(lang, error)
 
     def place(typed: str, data: Path) -> Path:
-        return (
-            desk.places.inside(typed, "the Run's folder")
-            if (typed or "").strip()
-            else _free(desk.places.home, data.stem)
-        )
+        return desk.places.inside(typed, "what.run") if (typed or "").strip() else _free(desk.places.home, data.stem)
 
     def estimates(
         typed: str, dropped: str | None, tasks: list[str], fusion: str, minutes: float, more: str, lang: str
     ) -> Any:
-        yield note(say(lang, "train.estimating"))
+        yield working(lang)
         try:
             data = table(typed, dropped)[0]
             words = spelled(tasks, fusion, minutes, more)
@@ -152,16 +155,53 @@ def build(desk: Desk) -> None:
             target, words = place(folder, data), spelled(tasks, fusion, minutes, more)
             words += path_words(desk.places, confined(desk.places, data, tasks, more))
             jobs.start(target, data, words, bring=bring, inside=desk.places.roots)
-            return "", desk.places.shown(target), watched(lang, target), gr.Timer(EVERY, active=True)
+            return (
+                "",
+                desk.places.shown(target),
+                seen_of(lang, target),
+                gr.Timer(EVERY, active=True),
+            )
         except FAULTS as error:
             return problem(lang, error), gr.skip(), gr.skip(), gr.skip()
+
+    def as_command(lang: str, *given: Any) -> str:
+        typed, dropped, tasks, fusion, minutes, more, folder = given
+        data = Path(dropped).name if dropped else (typed or "").strip()
+        if not data:
+            return ""
+        try:
+            words = ["train", data, *spelled(tasks, fusion, minutes, more)]
+        except RebusError:  # told when it is started
+            return ""
+        return command(lang, [*words, *(["--out", folder] if (folder or "").strip() else [])])
+
+    def offered(folder: str, run: str | None, event: gr.EventData) -> tuple[Any, ...]:
+        """A finished Run is chosen, and the page that was pressed shown."""
+        act = act_of(event)
+        if act not in ("ask", "explore") or desk.folder(folder) is None:
+            return gr.skip(), gr.skip()
+        names = desk.finished()
+        return gr.update(value=folder, choices=names if folder in names else [folder, *names]), gr.Tabs(selected=act)
+
+    def lists() -> tuple[Any, Any]:
+        runs = [desk.places.shown(path) for path in desk.places.runs()]
+        return desk.tables(), gr.update(choices=runs)
+
+    def seen_of(lang: str, target: Path, job: jobs.Job | None = None) -> str:
+        return watched(lang, target, job, desk.places.shown(target))
+
+    def again(lang: str, folder: str) -> str:
+        try:
+            return seen_of(lang, desk.places.inside(folder, "what.run")) if (folder or "").strip() else ""
+        except RebusError:
+            return ""
 
     def chosen(act: Any) -> Any:
         def work(folder: str, lang: str) -> tuple[Any, ...]:
             try:
-                target = desk.places.inside(folder, "the Run's folder")
+                target = desk.places.inside(folder, "what.run")
                 act(target)
-                return "", watched(lang, target), gr.Timer(EVERY, active=True)
+                return "", seen_of(lang, target), gr.Timer(EVERY, active=True)
             except FAULTS as error:
                 return problem(lang, error), gr.skip(), gr.skip()
 
@@ -169,11 +209,15 @@ def build(desk: Desk) -> None:
 
     def ticks(folder: str, run: str | None, lang: str) -> tuple[Any, ...]:
         try:
-            target = desk.places.inside(folder, "the Run's folder")
+            target = desk.places.inside(folder, "what.run")
             job = jobs.look(target)
             if job.state == "running":
-                return watched(lang, target, job), gr.skip(), gr.skip()
-            return watched(lang, target, job), gr.Timer(EVERY, active=False), desk.choices(run)
+                return seen_of(lang, target, job), gr.skip(), gr.skip()
+            return (
+                seen_of(lang, target, job),
+                gr.Timer(EVERY, active=False),
+                desk.choices(run),
+            )
         except FAULTS as error:
             return problem(lang, error), gr.Timer(EVERY, active=False), gr.skip()
 
@@ -181,12 +225,16 @@ def build(desk: Desk) -> None:
         """A training that runs when the page is opened is shown at once."""
         for path in desk.places.runs()[:20]:
             if jobs.trainer(path) is not None:
-                return desk.places.shown(path), watched(lang, path), gr.Timer(EVERY, active=True)
+                return (
+                    desk.places.shown(path),
+                    seen_of(lang, path),
+                    gr.Timer(EVERY, active=True),
+                )
         return gr.skip(), gr.skip(), gr.skip()
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     options = [path, file, tasks, fusion, minutes, more]
-    gr.on([look.click, path.submit], looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
+    gr.on([look.click, path.input], looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
     file.upload(looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
     estimate.click(estimates, [*options, desk.lang], told, **quiet)
     start.click(starts, [*options, out, desk.lang], [told, out, status, clock], **quiet)
@@ -197,18 +245,17 @@ def build(desk: Desk) -> None:
     ):
         button.click(chosen(act), [out, desk.lang], [told, status, clock], **quiet)
     clock.tick(ticks, [out, desk.run, desk.lang], [status, clock, desk.run], **quiet)
+    changing: list[Any] = [*options, out]
+    changes = [one.change for one in changing]
+    gr.on(changes, as_command, [desk.lang, *changing], same, **quiet, trigger_mode="always_last")
+    status.click(offered, [out, desk.run], [desk.run, desk.pages], **quiet)
+    desk.on_open(lists, [], [path, out])
     desk.on_open(running, [desk.lang], [out, status, clock])
     speaker.redraw(
         lambda lang, found: checked(lang, found) if found else note(say(lang, "train.empty")), [looked], seen
     )
-    speaker.redraw(lambda lang, folder: _again(desk, lang, folder), [out], status)
-
-
-def _again(desk: Desk, lang: str, folder: str) -> str:
-    try:
-        return watched(lang, desk.places.inside(folder, "the Run's folder")) if (folder or "").strip() else ""
-    except RebusError:
-        return ""
+    speaker.redraw(as_command, [*options, out], same)
+    speaker.redraw(again, [out], status)
 
 
 def _free(home: Path, stem: str) -> Path:
@@ -219,7 +266,7 @@ def _free(home: Path, stem: str) -> Path:
 
 
 def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, more: str | None) -> list[str]:
-    """The choices as words of the command line. Raises RecipeError for a setting without ``=``."""
+    """The choices as words of the command line. Raises StudioError for a setting without ``=``."""
     words = [word for name in tasks or [] for word in ("--task", name)]
     if fusion:
         words += ["--fusion", fusion]
@@ -227,7 +274,7 @@ def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, 
     for line in lines:
         key, equals, _ = line.partition("=")
         if not equals or not key.strip() or key.startswith("-"):
-            raise RecipeError("more settings", "KEY=VALUE, one a line", f"'{line}'", "write it like train.steps=500")
+            raise StudioError("problem.no_setting", line=line)
         words += ["--set", line]
     says = any(line.startswith(("train.steps=", "train.epochs=", "train.time_limit=")) for line in lines)
     if minutes and not says:
@@ -239,14 +286,13 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
     """The settings as training will read them, once it is known that none of them, and no picture, leads elsewhere.
 
     Raises:
-        DataError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
+        StudioError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
     """
     made = recipe.Recipe(tasks=[recipe.TaskSettings(name=name) for name in tasks or []])
     made.data.path = str(data)
     made = recipe.override(made, [line.strip() for line in (more or "").splitlines() if line.strip()])
     if made.data.path != str(data):
-        do = "name the table above"
-        raise RecipeError("more settings", "no other table than the one above", f"'{made.data.path}'", do)
+        raise StudioError("problem.other_table", typed=made.data.path)
     places.settings(made.model_copy(update={"data": recipe.Data()}))
     if {task.name for task in made.tasks} & {"lm", "mlm"}:
         return made
@@ -308,5 +354,5 @@ def checked(lang: str, found: Checked) -> str:
     if report.splits:
         split = ", ".join(f"{say(lang, 'split.' + name)} {count:,}" for name, count in report.splits.items())
         parts.append(f'<p class="small">{esc(say(lang, "train.splits", splits=split))}</p>')
-    parts += [note(warning, "warn") for warning in report.warnings[:_SHOWN]]
+    parts += [note(sentence(warning, lang), "warn") for warning in report.warnings[:_SHOWN]]
     return "".join(parts)

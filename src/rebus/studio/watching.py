@@ -6,20 +6,24 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from rebus.errors import RebusError
 from rebus.jsonl import json_lines
 from rebus.report import labels
+from rebus.run.folder import Run
 from rebus.studio import jobs
 from rebus.studio.curves import curve
-from rebus.studio.panel import esc, note, problem
+from rebus.studio.door import PATH
+from rebus.studio.panel import button, esc, grid, note, problem
 from rebus.studio.words import say
 
-_SAMPLES, _LINES, _FIGURES = 6, 12, 2
+_SAMPLES, _LINES, _FIGURES, _FIGURES_SHOWN = 6, 12, 2, 4
 _SIGNS = {"running": "note", "finished": "good", "stopped": "warn", "failed": "warn", "none": "note"}
 
 
-def watched(lang: str, folder: Path, job: jobs.Job | None = None) -> str:
-    """What there is to see of a Run's training, as HTML."""
+def watched(lang: str, folder: Path, job: jobs.Job | None = None, shown: str = "") -> str:
+    """What there is to see of a Run's training, as HTML; ``shown`` is its folder as pages write it."""
     job = job or jobs.look(folder)
     records = metrics(folder)
     told = say(lang, f"train.is_{job.state}", folder=folder.name, owner=job.owner or "")
@@ -39,6 +43,8 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None) -> str:
             f'aria-valuenow="{100 * share:.0f}" aria-label="{esc(line)}"><span style="width:{100 * share:.1f}%"></span>'
             f'</div><p class="hint">{esc(line)}</p>'
         )
+    if job.state == "finished":
+        parts.append(offers(lang, folder, shown))
     parts.append(curves(lang, folder, train, records))
     parts.append(samples(lang, records))
     if job.log.strip():
@@ -47,6 +53,34 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None) -> str:
         summary = f"<summary>{esc(say(lang, 'train.log'))}</summary>"
         parts.append(f'<details{opened}>{summary}<div class="log" tabindex="0">{esc(tail)}</div></details>')
     return "".join(parts)
+
+
+def offers(lang: str, folder: Path, shown: str) -> str:
+    """What can be done with a Run that is finished, and its figures."""
+    run, parts = Run(folder), []
+    if shown:
+        asks = button("ask", esc(say(lang, "train.ask_it"))) + button("explore", esc(say(lang, "train.explore_it")))
+        if run.report_path.is_file():
+            address = f"{PATH}/report?run={quote(shown)}"
+            asks += f'<a href="{esc(address)}" target="_blank" rel="noopener">{esc(say(lang, "train.report"))}</a>'
+        parts.append(f'<div class="offers">{asks}</div>')
+    try:
+        tasks = run.evaluation.get("tasks", {})
+    except RebusError:
+        return "".join(parts)
+    rows = [
+        [
+            f"{task}: {labels.metric_name(metric, lang)}",
+            labels.figure(value, metric),
+            labels.interval(tuple(score["intervals"][metric]), metric) if metric in score.get("intervals", {}) else "–",
+            labels.figure(score.get("baseline", {}).get(metric), metric),
+        ]
+        for task, score in tasks.items()
+        for metric, value in list(score.get("metrics", {}).items())[:_FIGURES_SHOWN]
+    ]
+    names = ("compare.what", "train.value", "compare.interval", "train.baseline")
+    headings = [say(lang, name) for name in names]
+    return "".join(parts) + (grid(headings, rows, caption=say(lang, "train.figures")) if rows else "")
 
 
 def _number(value: Any) -> bool:
