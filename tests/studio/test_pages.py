@@ -164,6 +164,7 @@ def test_without_a_run_it_opens_on_train_and_speaks_chinese_throughout(
 
 def test_a_finished_training_offers_its_figures_its_report_and_a_talk(seen: Seen, studio: Running, sorts: Path) -> None:
     (sorts / "report.html").write_text("<!doctype html><title>the report</title><script>document.title += 's'</script>")
+    (sorts / "README.md").write_text("what `rebus train` writes last")
     page = seen.open(studio.address)
     seen.turn_to("Train")
     typed(page, "#train-out", "runs/sorts")
@@ -182,6 +183,7 @@ def test_a_finished_training_offers_its_figures_its_report_and_a_talk(seen: Seen
     page.wait_for_selector("#ask-send")
     assert page.input_value("#run input") == "runs/sorts"
     (sorts / "report.html").unlink()
+    (sorts / "README.md").unlink()
 
 
 def test_what_is_no_picture_is_told_on_the_page(seen: Seen, studio: Running, tmp_path: Path) -> None:

@@ -113,9 +113,7 @@ class Desk:
 
     def finished(self) -> list[str]:
         """Runs that can answer, the newest first."""
-        whole = [
-            path for path in self.places.runs() if Run(path).config_path.exists() and Run(path).weights_path.exists()
-        ]
+        whole = [path for path in self.places.runs() if Run(path).saved]
         return [self.places.shown(path) for path in whole]
 
     def tables(self) -> Any:
