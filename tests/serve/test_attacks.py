@@ -394,13 +394,35 @@ def test_broken_characters(strict: Running) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "[::2]:80", ""]
+    "host",
+    [
+        "evil.example",
+        "evil.example:80",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "[::2]:80",
+        "::2",
+        "",
+        "127.0.0.1:1@evil.example",
+        "localhost@evil.example",
+        "localhost:80:80",
+        "localhost:8o",
+        "[::1",
+        "[::1]x",
+        "[localhost]",
+        "localhost evil.example",
+        "localhost,evil.example",
+        "localhost/evil.example",
+        "http://localhost",
+    ],
 )
 def test_dns_rebinding(strict: Running, host: str) -> None:
     refused(strict.http.get("/v1/models", headers={"Host": host}), 403, "host_not_allowed")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "127.8.8.8"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "[::1]", "::1", "127.8.8.8"]
+)
 def test_this_machines_own_names_pass(strict: Running, host: str) -> None:
     assert strict.http.get("/v1/models", headers={"Host": host}).status_code == 200
 

@@ -33,6 +33,7 @@ MOST = 0.1  # seconds that an attack may add to an answer of /health
 EVERY = 0.02  # seconds between two questions
 MIB = 2**20
 Send = Callable[["Target"], None]
+PROBABILITIES: dict[str, Any] = {"logprobs": True, "top_logprobs": 20}
 
 
 NOTHING = """
@@ -166,7 +167,7 @@ def silent(target: Target) -> None:
 
 def slow_reader(target: Target) -> None:
     """A stream that nobody reads."""
-    content = json.dumps(chat("Go on", stream=True, max_tokens=40, n=8, logprobs=True, top_logprobs=20)).encode()
+    content = json.dumps(chat("Go on", stream=True, max_tokens=40, n=8, **PROBABILITIES)).encode()
     head = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with target.connect() as made:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
@@ -174,8 +175,8 @@ def slow_reader(target: Target) -> None:
         time.sleep(0.3)
 
 
-def attacks() -> dict[str, Send]:
-    """The known kinds by name."""
+def attacks() -> dict[str, Callable[[], Send]]:
+    """What makes the known kinds, by name: some are large."""
     nulls, words = [None] * 190_000, "what colour is the square " * 7_000
     strip, square_25 = as_url(png(25_000_000, 1)), as_url(png(5_000, 5_000))
     long = {"model": "run", "input": ["what colour is it " * 5] * 256}
@@ -187,42 +188,44 @@ def attacks() -> dict[str, Send]:
     many, data = {f"{i}": 1 for i in range(90_000)}, "data:image/png;base64,"
     turns = chat("a" * 5000)["messages"]
     return {
-        "nulls for messages": posts("chat/completions", chat("a") | {"messages": nulls}),
-        "nulls for parts": posts("chat/completions", chat(nulls)),
-        "nulls for rows": posts("predict", {"rows": nulls}),
-        "nulls for inputs": posts("embeddings", {"model": "run", "input": nulls}),
-        "31 MiB of quotes": posts("chat/completions", b'"' * (31 * MIB)),
-        "31 MiB of escapes": posts("chat/completions", b'{"model":"' + b'\\"' * (31 * MIB // 2) + b'"}'),
-        "escapes within the limit": posts("chat/completions", b'{"model":"' + b"\\u4f60" * 900_000 + b'"}'),
-        "31 MiB of text": posts("predict", {"rows": [{"question": "a" * (31 * MIB), "picture": None}]}),
-        "31 MiB of letters of three bytes": posts("predict", b'{"task":"' + "你".encode() * (10 * MIB) + b'"}'),
-        "31 MiB of blanks": posts("predict", b" " * (31 * MIB)),
-        "200,000 values": posts("predict", {"rows": [{"question": [[[[1, 2, 3]]]] * 20_000, "picture": None}]}),
-        "90,000 unknown fields": posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(90_000)}),
-        "a map of 90,000 biases": posts("completions", {"model": "run", "logit_bias": many}),
-        "190,000 stops": posts("completions", {"model": "run", "prompt": "a", "stop": ["a"] * 190_000}),
-        "190,000 token ids": posts("completions", {"model": "run", "prompt": [1] * 190_000}),
-        "numbers of many digits": posts("predict", b'{"rows":[{"a":' + b"9" * (3 * MIB) + b"}]}"),
-        "lists in lists": posts("chat/completions", b"[" * (8 * MIB)),
-        "base64 of 31 MiB that is no image": posts("chat/completions", chat(image(data + "A" * (31 * MIB)))),
-        "base64 of 31 MiB of blanks": posts("chat/completions", chat(image(data + " " * (31 * MIB)))),
-        "an image of 25,000,000 x 1": posts("chat/completions", chat(image(strip))),
-        "an image of 5,000 x 5,000": posts("chat/completions", chat(image(square_25))),
-        "rows with large images": posts("predict", {"task": "classify", "rows": rows * 8}),
-        "256 embeddings": posts("embeddings", long),
-        "embeddings of texts that are too long": posts("embeddings", long | {"input": [words] * 100}),
-        "prompts that are too long": posts("completions", {"model": "run", "prompt": [words] * 32}),
-        "a conversation of 512 turns": posts("chat/completions", chat("a") | {"messages": turns * 512}),
-        "explanations": posts("predict", why),
-        "a large schema": posts("chat/completions", chat("a", response_format=form)),
-        "many probabilities": posts("chat/completions", chat("a", n=8, logprobs=True, top_logprobs=20, max_tokens=40)),
-        "clients that leave embeddings": leaves("embeddings", long),
-        "clients that leave predictions": leaves("predict", {"task": "classify", "rows": rows * 8}),
-        "clients that leave streams": leaves("chat/completions", chat("Go on", stream=True, max_tokens=60)),
-        "chunks of a byte": tiny_chunks,
-        "thousands of requests at once": pipelined,
-        "connections that say nothing": silent,
-        "a stream that nobody reads": slow_reader,
+        "nulls for messages": lambda: posts("chat/completions", chat("a") | {"messages": nulls}),
+        "nulls for parts": lambda: posts("chat/completions", chat(nulls)),
+        "nulls for rows": lambda: posts("predict", {"rows": nulls}),
+        "nulls for inputs": lambda: posts("embeddings", {"model": "run", "input": nulls}),
+        "31 MiB of quotes": lambda: posts("chat/completions", b'"' * (31 * MIB)),
+        "31 MiB of escapes": lambda: posts("chat/completions", b'{"model":"' + b'\\"' * (31 * MIB // 2) + b'"}'),
+        "escapes within the limit": lambda: posts("chat/completions", b'{"model":"' + b"\\u4f60" * 900_000 + b'"}'),
+        "31 MiB of text": lambda: posts("predict", {"rows": [{"question": "a" * (31 * MIB), "picture": None}]}),
+        "31 MiB of letters of three bytes": lambda: posts("predict", b'{"task":"' + "你".encode() * (10 * MIB) + b'"}'),
+        "31 MiB of blanks": lambda: posts("predict", b" " * (31 * MIB)),
+        "200,000 values": lambda: posts("predict", {"rows": [{"question": [[[[1, 2, 3]]]] * 20_000, "picture": None}]}),
+        "90,000 unknown fields": lambda: posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(90_000)}),
+        "a map of 90,000 biases": lambda: posts("completions", {"model": "run", "logit_bias": many}),
+        "190,000 stops": lambda: posts("completions", {"model": "run", "prompt": "a", "stop": ["a"] * 190_000}),
+        "190,000 token ids": lambda: posts("completions", {"model": "run", "prompt": [1] * 190_000}),
+        "numbers of many digits": lambda: posts("predict", b'{"rows":[{"a":' + b"9" * (3 * MIB) + b"}]}"),
+        "lists in lists": lambda: posts("chat/completions", b"[" * (8 * MIB)),
+        "base64 of 31 MiB that is no image": lambda: posts("chat/completions", chat(image(data + "A" * (31 * MIB)))),
+        "base64 of 31 MiB of blanks": lambda: posts("chat/completions", chat(image(data + " " * (31 * MIB)))),
+        "an image of 25,000,000 x 1": lambda: posts("chat/completions", chat(image(strip))),
+        "an image of 5,000 x 5,000": lambda: posts("chat/completions", chat(image(square_25))),
+        "rows with large images": lambda: posts("predict", {"task": "classify", "rows": rows * 8}),
+        "256 embeddings": lambda: posts("embeddings", long),
+        "embeddings of texts that are too long": lambda: posts("embeddings", long | {"input": [words] * 100}),
+        "prompts that are too long": lambda: posts("completions", {"model": "run", "prompt": [words] * 32}),
+        "a conversation of 512 turns": lambda: posts("chat/completions", chat("a") | {"messages": turns * 512}),
+        "explanations": lambda: posts("predict", why),
+        "a large schema": lambda: posts("chat/completions", chat("a", response_format=form)),
+        "many probabilities": lambda: posts(
+            "chat/completions", chat("a", n=8, logprobs=True, top_logprobs=20, max_tokens=40)
+        ),
+        "clients that leave embeddings": lambda: leaves("embeddings", long),
+        "clients that leave predictions": lambda: leaves("predict", {"task": "classify", "rows": rows * 8}),
+        "clients that leave streams": lambda: leaves("chat/completions", chat("Go on", stream=True, max_tokens=60)),
+        "chunks of a byte": lambda: tiny_chunks,
+        "thousands of requests at once": lambda: pipelined,
+        "connections that say nothing": lambda: silent,
+        "a stream that nobody reads": lambda: slow_reader,
     }
 
 
@@ -276,9 +279,9 @@ def run(seconds: float, seed: int = 0, *, most: float = MOST, only: Sequence[str
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             attack = order[count % len(order)]
-            added, longest = float("inf"), 0.0
+            attacked, added, longest = known[attack](), float("inf"), 0.0
             for _ in range(tries):
-                answers, others = during(target, idle, partial(known[attack], target))
+                answers, others = during(target, idle, partial(attacked, target))
                 asked += len(answers)
                 added, longest = min((added, longest), (max(answers) - max(others), max(answers)))
                 if added <= most:

@@ -62,7 +62,6 @@ class Turns(Executor):
         self._threads, self._name, self._started = threads, name, 0
         self._waiting: OrderedDict[str, deque[_Job]] = OrderedDict()
         self._ready = threading.Condition()
-        self._current = threading.local()
         self.closed = False
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
@@ -84,11 +83,6 @@ class Turns(Executor):
                 threading.Thread(target=self._run, name=f"{self._name}-{self._started}", daemon=True).start()
                 self._started += 1
         return job.future
-
-    def cancelled(self) -> bool:
-        """Whether the job whose portion this thread is doing was cancelled; False in other threads."""
-        job: _Job | None = getattr(self._current, "job", None)
-        return job is not None and job.future.cancelled()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs. Portions that are being done end; with ``cancel_futures`` no other begins."""
@@ -115,10 +109,7 @@ class Turns(Executor):
                 job = jobs.popleft()
                 if jobs:
                     self._waiting[user] = jobs  # behind all other users
-            self._current.job = job
-            more = job.portion()
-            self._current.job = None
-            if more:
+            if job.portion():
                 with self._ready:
                     self._put(user, job)
             del job
