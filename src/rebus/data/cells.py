@@ -337,6 +337,13 @@ def numbers(cells: Iterable[Any], style: NumberStyle | None = None, words: Colle
     return Numbers(chosen, len(known) - len(unlike), len(known), tuple(unlike[:3]), tuple(unsure[:3]))
 
 
+def in_order(names: Iterable[str]) -> list[str]:
+    """Names by their numbers where all are numbers, else by the alphabet."""
+    listed = list(names)
+    by_number = {name: value for name in listed if (value := number(name)) is not None}
+    return sorted(listed, key=(lambda name: (by_number[name], name)) if len(by_number) == len(listed) else None)
+
+
 def is_code(cell: Any) -> bool:
     """Whether a cell is digits that count as written: with a zero before them, or more than fit a number."""
     inner = trimmed(cell) if isinstance(cell, str) else ""

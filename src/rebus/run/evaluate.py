@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus import recipe
+from rebus.data import cells
 from rebus.data.corpus import looks_like_corpus, open_source
 from rebus.data.readers import read_table
 from rebus.data.row_check import RowCheck
@@ -34,7 +35,7 @@ from rebus.run.watch import constant_answer
 from rebus.run.zero_shot import settings_for, untrained_task
 from rebus.tasks import Lm, Match, Mlm, Prediction, Task, TaskScore
 from rebus.tasks.base import Values
-from rebus.tasks.cells import as_text, missing
+from rebus.tasks.cells import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -397,17 +398,17 @@ def judge(
         return usable, told
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(usable):
-        groups.setdefault(as_text(table.value(row, by)), []).append(place)
+        groups.setdefault(cells.label(table.value(row, by)), []).append(place)
     if len(groups) > MANY:
         raise DataError(
             f"--by {by}", f"at most {MANY} different values", f"{len(groups)}", "name a column of few values"
         )
     found.by[task.name] = {
         group: {
-            "count": float(len(places)),
-            **task.quick_score(values, [usable[i] for i in places], [told[i] for i in places]),
+            "count": float(len(groups[group])),
+            **task.quick_score(values, [usable[i] for i in groups[group]], [told[i] for i in groups[group]]),
         }
-        for group, places in sorted(groups.items())
+        for group in cells.in_order(groups)
     }
     return usable, told
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from rebus import recipe
+from rebus.data import cells
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
 from rebus.tasks import Prediction, Task
@@ -55,11 +56,11 @@ def group_figures(
     found: Groups = {}
     kept: list[dict[str, list[int]]] = []
     for column in group_columns(settings, table, rows):
-        parts = _parts([as_text(table.value(row, column)) for row in rows])
+        parts = _parts([cells.label(table.value(row, column)) for row in rows])
         if settings.report.groups is None and len([part for part in parts.values() if len(part) >= LEAST]) < 2:
             continue
         kept.append(parts)
-        found[column] = {name: _figure(task, values, rows, told, places) for name, places in sorted(parts.items())}
+        found[column] = {name: _figure(task, values, rows, told, parts[name]) for name in cells.in_order(parts)}
     spoken = _parts([_language(values, row) for row in rows])
     spoken.pop("", None)
     said = any(sorted(parts.values()) == sorted(spoken.values()) for parts in kept)  # a column of languages
@@ -86,7 +87,7 @@ def group_columns(settings: recipe.Recipe, table: Table, rows: Sequence[int]) ->
             continue
         different: set[str] = set()
         for row in rows:
-            different.add(as_text(table.value(row, name)))
+            different.add(cells.label(table.value(row, name)))
             if len(different) > FEW:
                 break
         if 1 < len(different) <= FEW:

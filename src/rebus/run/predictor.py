@@ -160,8 +160,7 @@ class Predictor:
             return []
         columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
         values = self.input_values(chosen, columns)
-        column = chosen.settings.columns.get("picture")
-        pictures = columns.get(column, [None] * len(rows)) if column else [None] * len(rows)
+        pictures = values.get("picture", [None] * len(rows))
 
         def picture_of(row: int) -> NDArray[np.uint8] | None:
             return (

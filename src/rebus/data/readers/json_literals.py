@@ -31,6 +31,13 @@ def cell(value: Any) -> Any:
     return _plain(value) if isinstance(value, (list, dict)) else value
 
 
+def typed(value: Any) -> Any:
+    """A decoded value with its own type; a number that would be written otherwise afterwards stays text."""
+    if isinstance(value, Literal):
+        return str(value) if _changes(value) and value not in _CONSTANTS else _plain(value)
+    return _plain(value) if isinstance(value, (list, dict)) else value
+
+
 def written(value: Any) -> str:
     """A decoded value as JSON again, its numbers as they were."""
     if isinstance(value, Literal):

@@ -6,7 +6,6 @@ a list of objects in its JSON.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 
 from rebus.data.names import PICTURE_ENDINGS
 from rebus.data.picture_sources import member_value
+from rebus.data.readers.json_literals import DECODER, typed
 from rebus.data.tars.archive import Member, members
 from rebus.errors import DataError
 
@@ -175,9 +175,10 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
         elif last == "json":
             found_rows = _json(member, where)
             if before:
-                plain[before] = found_rows
+                plain[before] = typed(found_rows)
             else:
-                said = found_rows if isinstance(found_rows, list) else [found_rows]
+                listed = found_rows if isinstance(found_rows, list) else [found_rows]
+                said = [{name: typed(value) for name, value in row.items()} for row in listed]
         elif last in _TEXTS:
             text = _text(member, where, "utf-8" if columns.exact else "utf-8-sig")
             plain[before or columns.text] = text if columns.exact else text.strip() or None
@@ -199,7 +200,7 @@ def _text(member: Member, where: str, encoding: str = "utf-8-sig") -> str:
 
 def _json(member: Member, where: str) -> Any:
     try:
-        found = json.loads(_text(member, where))
+        found = DECODER.decode(_text(member, where))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise

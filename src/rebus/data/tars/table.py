@@ -26,7 +26,7 @@ from rebus.data.tars.samples import Columns, Row, UnsortedError, is_picture, row
 from rebus.errors import DataError, RunError
 from rebus.recipe import Data, Kind
 
-_VERSION = 1
+_VERSION = 2
 _BATCH = 16_384  # rows turned into Arrow at a time
 _FILE, _NUMBER = "__file__", "__sample__"  # where a row came from; no columns of the table
 _MOST_PICTURES = 32  # columns of pictures
