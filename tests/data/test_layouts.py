@@ -80,6 +80,9 @@ def test_rows_of_several_images_are_bad_rows_that_say_so(tmp_path: Path, ending:
     report = report_of(tmp_path, [one, {**one, "images": ["0.png", SECOND]}], ending)
     assert sorted(report.bad_rows) == list(range(1, 20, 2))
     assert "one image a row" in str(report.bad_rows[1])
+    every = {"messages": turns("<image><image>which?", "red"), "images": ["0.png", SECOND]}
+    for row in ({**one, "images": ["0.png", SECOND]}, every):
+        assert len(report_of(tmp_path, [row], ending).bad_rows) == 20
 
 
 VISION = {

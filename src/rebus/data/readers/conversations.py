@@ -8,10 +8,11 @@ Source: Liu, Li, Wu and Lee, 2023, "Visual Instruction Tuning".
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
-from rebus.data.messages import DO, MARK, Message, is_turn, turns_of, without_marks
+from rebus.data.messages import DO, MARK, Message, answered, is_turn, turns_of, without_marks
 from rebus.data.readers.source import Source
 from rebus.errors import DataError
 
@@ -47,6 +48,11 @@ def read_conversations(
         try:
             made.append(_read(row, f"{source.name}, {word} {number}"))
             origin.append(number)
+            turns = made[-1].get("messages") or []
+            last = answered(turns)
+            if last is not None:
+                kind = "turns after the last answer that is to be learned"
+                source.unused.add(kind, f"{source.name}, {word} {number}", len(turns) - 1 - last)
         except DataError as error:
             if not source.skip_bad:
                 raise
@@ -114,11 +120,23 @@ def _read(row: Row, where: str) -> Row:
         kept |= {name: turns_of(row[name], where, inside) for name in _HALVES if _are_turns(row.get(name))}
         if not any(_are_turns(row.get(name)) for name in _HALVES):
             raise DataError(where, "a list of turns, as in the rows before", f"the keys {', '.join(row)}"[:80], DO)
+    if key is not None and (images or inside):
+        _in_turns(kept["messages"], where)
     name = "prompt" if key is None else "messages"
     picture = image_cell(images or inside)
     if _are_turns(kept.get(name)):
         kept[name], picture = with_image(kept[name], images or inside, where)
     return {"picture": picture, **kept}
+
+
+def _in_turns(turns: list[Message], where: str) -> None:
+    """Refuse a conversation about an image in which a question has no answer, or two follow each other."""
+    said = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if said and said[-1] == "user":
+        raise DataError(where, "questions and answers in turn", "a question without an answer", DO)
+    twice = next((role for role, other in itertools.pairwise(["assistant", *said]) if role == other), None)
+    if twice is not None:
+        raise DataError(where, "questions and answers in turn", f"a turn of '{twice}' out of order", DO)
 
 
 def _are_turns(value: Any) -> bool:

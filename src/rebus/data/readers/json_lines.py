@@ -16,6 +16,7 @@ from rebus.data.readers.squad import as_questions, is_squad
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
 from rebus.jsonl import json_lines
+from rebus.recipe import Kind
 
 _LISTS = ("data", "rows", "examples")
 
@@ -116,7 +117,8 @@ def _table(
         raise _broken(source, source.name, "objects without any key")
     arrow = arrow_table(columns, places.where, source.name)
     as_written = source_columns(decoded, arrow.column_names) if rows is cells else {}
-    return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written)
+    kinds: dict[str, Kind] = {"picture": "picture"} if rows is not cells and "picture" in columns else {}
+    return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written, kinds=kinds)
 
 
 def _broken(source: Source, where: str, found: str) -> DataError:

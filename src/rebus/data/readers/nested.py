@@ -112,7 +112,7 @@ def _texts(table: Table, name: str) -> Table:
 def _single_images(table: Table, name: str) -> Table:
     """A column of lists of images, as one image a row where each list holds one."""
     cells = _lists(table.stored.column(name), _are_images)
-    return table if cells is None else _with(table, name, [image_cell(images_of(cell)) for cell in cells])
+    return table if cells is None else _as_image(table, name, [image_cell(images_of(cell)) for cell in cells])
 
 
 def _conversations(table: Table) -> Table:
@@ -138,9 +138,14 @@ def _conversations(table: Table) -> Table:
             picture = images[row]  # the check says what is wrong with the turns
         shown.append(picture)
     table = _with(table, first, cells[first])
-    if image is None:
-        return replace(table, stored=table.stored.add_column(0, "picture", arrow_column(shown, "picture", str)))
-    return _with(table, image, shown)
+    return _as_image(table, image or "picture", shown)
+
+
+def _as_image(table: Table, name: str, values: list[Any]) -> Table:
+    """The rows with a column of images, a new one first; a list of several stays the kind that it is."""
+    if name not in table.columns:
+        table = replace(table, stored=table.stored.add_column(0, name, pa.nulls(len(table.stored))))
+    return replace(_with(table, name, values), kinds={**table.kinds, name: "picture"})
 
 
 def _with(table: Table, name: str, values: list[Any]) -> Table:
