@@ -71,7 +71,8 @@ def scans(folder: Path, top: int) -> Path:
     for i in range(30):
         most = top if i == 0 else top // 3
         values = rng.integers(0, most, (16, 16)).astype(np.uint16)
-        values[0, 0], values[:8] = most, values[:8] // (1 + i % 2)
+        values[:8] //= 1 + i % 2
+        values[0, 0] = most
         (folder / f"{i}.png").write_bytes(saved(values))
         lines.append(f"{i}.png,{'a' if i % 2 else 'b'}")
     (folder / "t.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -135,7 +135,7 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
     with ThreadPoolExecutor(_THREADS) as pool:
         thumbs = []
         chosen = _chosen(survey.headers, cut)
-        deep = [at for at in chosen if (header := survey.headers[at]) is not None and header.deep]
+        deep = [at for at in chosen if getattr(survey.headers[at], "deep", False)]
         survey.extremes = [found for found in pool.map(extremes, deep) if found is not None]
         if survey.extremes:
             survey.levels = data.levels or levels_of(survey.extremes)
