@@ -11,6 +11,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from rebus.data.role_cells import reader_of
 from rebus.errors import nearest
 from rebus.run.predictor import Predictor
 from rebus.serve import pictures
@@ -23,7 +24,6 @@ from rebus.serve.schemas import PredictReply, PredictRequest
 from rebus.serve.texts import uncut
 from rebus.serve.turns import Portions
 from rebus.tasks import Prediction, Task
-from rebus.tasks.cells import missing
 
 ROUTE = "/v1/predict"
 TOGETHER = 8  # rows that are predicted in one portion
@@ -56,31 +56,31 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
     if body.explain and len(body.rows) > limits.explained:
         raise invalid(f"at most {limits.explained} rows are explained at once", "rows")
     column = task.settings.columns.get("picture")
-    count = sum(not _blank(row.get(column)) for row in body.rows) if column else 0
+    count = sum(not _blank(task, "picture", row.get(column)) for row in body.rows) if column else 0
     if count > limits.pictures:
         raise invalid(f"at most {limits.pictures} images may be sent in a request; there are {count}", "rows")
     rows = []
     for number, row in enumerate(body.rows):
-        checked = dict(_checked(row, number, column, limits.text_length))
+        checked = dict(_checked(task, row, number, limits.text_length))
         rows.append({**_whole(task, row, number), **checked})
-        if column and not _blank(row.get(column)):
+        if column and not _blank(task, "picture", row.get(column)):
             shown = pictures.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
             rows[-1][column] = shown.pixels
         yield
     return task, rows
 
 
-def _blank(value: Any) -> bool:
-    """Whether a picture's cell holds nothing; a long one is not looked through."""
-    return missing(value) if not isinstance(value, str) or len(value) < 1024 else False
+def _blank(task: Task, role: str, value: Any) -> bool:
+    """Whether a cell says nothing, as in a table; a long text is not looked through."""
+    return reader_of(task.settings, role)(value) is None if not isinstance(value, str) or len(value) < 1024 else False
 
 
-def _checked(row: Json, number: int, column: str | None, longest: int) -> Iterator[tuple[str, Any]]:
+def _checked(task: Task, row: Json, number: int, longest: int) -> Iterator[tuple[str, Any]]:
     """A row's cells; a blank picture is none. Raises ApiError for a picture that is no text, or a text too long."""
     for name, value in row.items():
         where = f"rows[{number}].{name[:64]}"
-        if name == column:
-            if _blank(value):
+        if name == task.settings.columns.get("picture"):
+            if _blank(task, "picture", value):
                 value = None
             elif not isinstance(value, str):
                 raise invalid(f"{where}: expected an image as a data URL", where)
@@ -101,8 +101,7 @@ def _whole(task: Task, row: Json, number: int) -> Json:
         return {}
     unknown = next((name for name in row if name not in columns.values()), None)
     needed = next((name for role, name in lacking.items() if task.roles[role].required), None)
-    some = {role for role in task.inputs if role in columns}
-    blank = all(_blank(row.get(columns[role])) for role in some)
+    blank = all(_blank(task, role, row.get(columns[role])) for role in task.inputs if role in columns)
     if needed is None and unknown is None and not blank:
         return dict.fromkeys(lacking.values())
     name = needed or next(iter(lacking.values()))
