@@ -28,7 +28,7 @@ from rebus.run.learn import learn
 COLOURS = {"红": (220, 30, 30), "绿": (30, 200, 60), "蓝": (40, 60, 220)}
 VOID = {"meta", "link", "img", "br"}
 # names of code, formats and measures, which are the same in every language
-NAMES = {
+NAMES = {"TF", "IDF", 
     "Simonyan",
     "CPU", "GPU", "GiB", "RAPL", "SHA", "Wh", "Rebus", "Run", "JSON", "JPEG", "PNG", "Python", "Linux", "torch",
     "classify", "answer", "lm", "mlm", "convnet", "decoder", "unified", "none", "fp32", "bf16", "KIND", "COLUMN",

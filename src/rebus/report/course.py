@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rebus.report import labels
 from rebus.report.contents import Table
 from rebus.report.sentences import naive_name, sentence
+from rebus.report.summary import results_beside
 from rebus.run.machine import starvation
 
 SAID: dict[str, dict[str, str]] = {
@@ -76,8 +78,14 @@ def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
     for task, score in evaluation.get("tasks", {}).items():
         for other, figures in score.get("others", {}).items():
             cells = [
-                [name, score["metrics"][name], figures["metrics"][name], gain, f"{low:.3f} – {high:.3f}"]
-                for name, (gain, low, high) in figures["gains"].items()
+                [
+                    labels.metric_name(one.metric, lang),
+                    labels.figure(one.value, one.metric),
+                    labels.figure(one.baseline, one.metric),
+                    labels.difference(one, lang),
+                    labels.difference_interval(one),
+                ]
+                for one in results_beside(task, score, other, lang)
             ]
             columns = [said[key] for key in ("figure", "model", "baseline", "difference", "interval")]
             title = said["beside"].format(task=task, other=naive_name(other, lang))

@@ -73,25 +73,32 @@ def main_figure(task: str, score: Mapping[str, Any]) -> str | None:
     return next(iter(names), None)
 
 
-def beside(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[Result]:
-    """A figure beside each baseline that is not the naive one: a plain model, the nearest picture's caption."""
+def results_beside(task: str, score: Mapping[str, Any], name: str, lang: str) -> list[Result]:
+    """Every figure beside the baseline of that name among ``others``."""
+    other = score["others"][name]
     found = []
-    for name, other in score.get("others", {}).items():
-        if metric not in other["metrics"]:
+    for metric, base in other["metrics"].items():
+        if metric in COUNTS or metric not in score["metrics"]:
             continue
-        value, base, gain = score["metrics"][metric], other["metrics"][metric], other["gains"].get(metric)
+        gain = other["gains"].get(metric)
         found.append(
             Result(
                 metric,
-                value,
+                score["metrics"][metric],
                 baseline=base,
-                difference=value - base,
+                difference=score["metrics"][metric] - base,
                 difference_interval=(gain[1], gain[2]) if gain else None,
                 baseline_name=naive_name(name, lang),
                 task=task,
             )
         )
     return found
+
+
+def beside(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[Result]:
+    """A figure beside each baseline that is not the naive one: a plain model, the nearest picture's caption."""
+    results = [one for name in score.get("others", {}) for one in results_beside(task, score, name, lang)]
+    return [one for one in results if one.metric == metric]
 
 
 def comparisons(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[dict[str, str]]:

@@ -185,7 +185,8 @@ def kept_weights(subject: Subject) -> list[tuple[str, str]]:
     validations = [line for line in subject.run.metrics() if line.get("kind") == "valid"]
     name = next((metric for metric, value in best["metrics"].items() if value == best["value"]), "")
     rows = said["looked_at"].format(rows=trained["valid_rows"]) if trained.get("valid_rows") else ""
-    words = {"count": len(validations), "name": name, "value": best["value"], "rows": rows}
+    metric = labels.metric_name(name.rpartition("/")[2], subject.lang)
+    words = {"count": len(validations), "name": metric, "value": best["value"], "rows": rows}
     return [(said["kept"], said["best"].format(step=best["step"], **words))]
 
 
