@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from rebus.explain.honesty.store import keep_honesty
 from rebus.invocation import invocation
 from rebus.recipe import Recipe, load_recipe
 from rebus.report.compose import write_outputs
-from rebus.report.contents import Example, Plot, ReportData, Table
-from rebus.report.plots import plot_types
+from rebus.report.contents import Example, Table
+from rebus.report.parts import PARTS, ReportPart, kept_part
 from rebus.run.evaluate import Evaluation, Rows, chosen_rows, judge, read_own, rows_of
 from rebus.run.folder import Run
 from rebus.run.learn import learn
@@ -55,6 +55,8 @@ SAID: dict[str, dict[str, Any]] = {
         "took": "The demo took {minutes:.1f} minutes.",
         "title": "The demo: pictures by artists it never saw",
         "group": "unseen artists",
+        "judged": "test set, artists it never saw: answer {unseen:,} rows; the {seen:,} by artists it saw stand apart "
+        "below",
         "table": "Share of right answers by type of question",
         "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. "
         "Question only: the same model without pictures.",
@@ -74,6 +76,7 @@ SAID: dict[str, dict[str, Any]] = {
         "took": "演示共用了 {minutes:.1f} 分钟。",
         "title": "演示：没见过的画家的图",
         "group": "没见过的画家",
+        "judged": "测试集，没见过的画家：answer {unseen:,} 行；见过的画家的 {seen:,} 行另列在下面",
         "table": "各类问题答对的比例",
         "note": "没见过和见过的画家各有 {unseen:,} 和 {seen:,} 个问题。只看问题：同样的模型，但没有图。",
     },
@@ -146,8 +149,9 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
     with run.writing():
-        run.write_json("demo.json", {**vars(figures), "minutes": round(minutes_spent, 2)})
-        write_outputs(run, lang=lang, extra=extra_report(run, figures, examples, lang))
+        parts = {language: kept_part(part_of_report(figures, examples, language)) for language in SAID}
+        run.write_json(PARTS, {**vars(figures), "minutes": round(minutes_spent, 2), "report": parts})
+        write_outputs(run, lang=lang)
         run.close()
     console.print(said["took"].format(minutes=(time.time() - started) / 60))
     print_next(console, run, scenes, lang)
@@ -172,31 +176,30 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     source = rows_of(predictor, table, task)
     rows = chosen_rows(table, predictor.recipe, "test")
     known, training = source.values, chosen_rows(table, predictor.recipe, "train")
+    seen, language = table.column("seen"), table.column("language")
     found = Evaluation()
-    rows, told = judge(found, predictor, source, rows, known, training, table)
+    new, told = judge(found, predictor, source, [row for row in rows if not seen[row]], known, training, table)
+    old = [row for row in rows if seen[row]]
     with run.writing():
         run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
-    seen, language = table.column("seen"), table.column("language")
-    types = task.types(source.values, rows) or []
-    right = task.right(source.values, rows, told)
-    naive, _ = task.naive(source.values, rows, known, training)
-    naive_right = task.right(source.values, rows, naive)
+    naive, _ = task.naive(source.values, new, known, training)
     eyeless = Predictor.open(blind_run.folder)
-    blind_rows = [row for row in rows if not seen[row]]
-    blind_told = rows_of(eyeless, table, task).predict(eyeless, blind_rows)
-    blind_right = task.right(source.values, blind_rows, blind_told)
-    new = np.asarray([not seen[row] for row in rows])
-    kinds = np.asarray(types)
+    blind_told = rows_of(eyeless, table, task).predict(eyeless, new)
+
+    def shares(which: list[int], answers: list[Prediction], of: list[str] | None = None) -> dict[str, float]:
+        return by_type(
+            np.asarray(of or task.types(source.values, which) or []), task.right(source.values, which, answers)
+        )
+
     figures = DemoFigures(
-        unseen=by_type(kinds[new], right[new]),
-        seen=by_type(kinds[~new], right[~new]),
-        baseline=by_type(kinds[new], naive_right[new]),
-        blind=by_type(kinds[new], blind_right),
-        languages=by_type(np.asarray([language[row] for row in rows])[new], right[new]),
-        counts={"unseen": int(new.sum()), "seen": int((~new).sum())},
+        unseen=shares(new, told),
+        seen=shares(old, source.predict(predictor, old)),
+        baseline=shares(new, naive),
+        blind=shares(new, blind_told),
+        languages=shares(new, told, [language[row] for row in new]),
+        counts={"unseen": len(new), "seen": len(old)},
     )
-    unseen = [place for place in range(len(rows)) if new[place]]
-    return figures, source, [rows[i] for i in unseen], [told[i] for i in unseen]
+    return figures, source, new, told
 
 
 def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Honesty | None:
@@ -239,7 +242,7 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
                         answer=str(told[place].value),
                         truth=truth,
                         question=str(values["question"][row]),
-                        picture=source.picture(row),
+                        picture=str(picture),
                         right=bool(right),
                         group=group,
                         confidence=told[place].confidence,
@@ -252,7 +255,7 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
     return examples
 
 
-def extra_report(run: Run, figures: DemoFigures, examples: list[Example], lang: str) -> ReportData:
+def part_of_report(figures: DemoFigures, examples: list[Example], lang: str) -> ReportPart:
     """What the demo adds to a Run's report."""
     said = SAID[lang]
     columns = {
@@ -264,12 +267,12 @@ def extra_report(run: Run, figures: DemoFigures, examples: list[Example], lang: 
     rows = [[kind, *(column.get(kind) for column in columns.values())] for kind in figures.unseen]
     rows.append([said["mean"], *(float(np.mean(list(column.values()))) for column in columns.values())])
     note = said["note"].format(**figures.counts) + " " + said["languages"].format(**figures.languages)
-    plot = plot_types(run.folder / "plots" / "demo-types.png", columns, lang)
-    return ReportData(
+    return ReportPart(
         title=said["title"],
+        judged_on=said["judged"].format(**figures.counts),
         tables=[Table(said["table"], list(said["columns"]), rows, note)],
-        plots=[Plot(said["table"], plot)],
-        examples=examples,
+        types={said["table"]: columns},
+        examples=[replace(one, group=said["group"]) for one in examples],
     )
 
 

@@ -56,9 +56,13 @@ def test_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
 def test_without_a_chinese_font_one_note_and_no_crash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    monkeypatch.setattr(canvas, "_FAMILIES", ("No Such Font",))
+    monkeypatch.setattr(canvas, "chinese_font", lambda: None)
     canvas.cjk_family.cache_clear()
+    canvas._tell_of_boxes.cache_clear()
     try:
+        with caplog.at_level(logging.WARNING):
+            canvas.save(tmp_path / "c.png", lambda figure, word: figure.suptitle(word("loss")), "en", (2, 2))
+        assert not caplog.records, "nothing in it needs such a font"
         with caplog.at_level(logging.WARNING):
             PLOTS["types"](tmp_path / "a.png", "zh")
             PLOTS["types"](tmp_path / "b.png", "zh")

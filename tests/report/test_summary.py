@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
+from rebus.demo import DemoFigures, part_of_report
+from rebus.report import labels
 from rebus.report.compose import results_of_score
-from rebus.report.contents import ReportData
+from rebus.report.contents import Example, ReportData, Result
 from rebus.report.html import render_report
+from rebus.report.parts import PARTS, add_part, kept_part
 from rebus.report.sections.about import beside_plain
 from rebus.report.sections.machine import time_line
 from rebus.report.summary import summary_lines
+from rebus.run.folder import Run
 
 
 def evaluation(**training: Any) -> dict[str, Any]:
@@ -77,3 +82,53 @@ def test_a_plain_model_that_is_better_is_named_among_the_limits_and_in_the_headl
     results = results_of_score("classify", evaluation()["tasks"]["classify"])
     page = render_report(ReportData("a report", results=results))
     assert re.search(r"linear model on TF-IDF 69.3%: <b>−7.0 points</b>\s*<span class=.worse.", page)
+
+
+def retrieval(value: float, base: float) -> Result:
+    metric = "text_to_picture_median_rank"
+    return Result(metric, value, (300.0, 410.5), base, value - base, (-80.0, -20.0), "random order", "retrieve")
+
+
+def test_a_rank_is_a_rank() -> None:
+    one = retrieval(356.0, 403.0)
+    assert labels.figure(one.value, one.metric) == "356"
+    assert labels.interval(one.interval, one.metric) == "300 – 410.5"
+    assert labels.difference(one, "en") == "−47 places"
+    assert one.verdict == 1, "a lower rank is better"
+    assert labels.figure(12345.0, one.metric) == "12,345"
+    page = render_report(ReportData("a report", results=[one]))
+    assert "35600" not in page
+
+
+def test_every_figure_of_a_task_is_known_and_no_other_is_taken_for_a_share() -> None:
+    for shares in ("accuracy", "map", "ece", "mean_recall", "exact_match", "f1", "auroc"):
+        assert labels.is_share(shares)
+    for others in ("rmse", "picture_to_text_median_rank", "perplexity", "bleu", "a_plug_ins_figure"):
+        assert not labels.is_share(others)
+
+
+def test_a_run_keeps_what_was_added_to_its_report(tmp_path: Path) -> None:
+    figures = DemoFigures(
+        unseen={"count": 0.9},
+        seen={"count": 0.95},
+        baseline={"count": 0.4},
+        blind={"count": 0.5},
+        languages={"en": 0.9, "zh": 0.9},
+        counts={"unseen": 30, "seen": 40},
+    )
+    examples = [Example("one", "one", "How many?", "pictures/0.jpg", True, "", 0.9, "pictures/0.jpg")]
+    run = Run(tmp_path)
+    parts = {lang: kept_part(part_of_report(figures, examples, lang)) for lang in ("en", "zh")}
+    run.write_json(PARTS, {"report": parts})
+    for lang, title, group in (("en", "never saw", "unseen artists"), ("zh", "没见过", "没见过的画家")):
+        data = ReportData("plain", results=[])
+        add_part(data, run, lang)
+        assert title in data.title
+        assert data.examples[0].group == group
+        assert data.tables[0].rows[0] == ["count", 0.9, 0.95, 0.4, 0.5]
+        assert "30" in data.judged_on
+        assert Path(str(data.plots[0].picture)).exists()
+        assert render_report(data, lang)
+    other = ReportData("plain")
+    add_part(other, Run(tmp_path / "none"), "en")
+    assert other == ReportData("plain")

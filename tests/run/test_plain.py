@@ -158,3 +158,19 @@ def test_features_of_an_image_have_no_bad_numbers() -> None:
         found = image_features(image)
         assert found.shape == (400,)
         assert np.isfinite(found).all()
+
+
+def test_what_is_shown_of_retrieval_names_texts() -> None:
+    colours = ["red", "blue", "green"] * 4
+    columns = {"picture": [f"{n}.png" for n in range(12)], "text": [f"something {one}" for one in colours]}
+    source = source_of("retrieve", columns, Pictures(colours))
+    task, rows = source.task, [0, 1, 2]
+    told = [
+        task.predicted(np.eye(3, dtype=np.float32)[picture], row, np.eye(3, dtype=np.float32)[[row]])
+        for row, picture in ((0, 0), (1, 2), (2, 2))
+    ]
+    assert task.shown(source.values, rows, told) == [
+        ("something red", "something red", 1.0),
+        ("something green", "something blue", 0.0),
+        ("something green", "something green", 1.0),
+    ]

@@ -29,6 +29,7 @@ CLOSE = 0.05  # of what the parts add up to
 class IntegratedGradients(Method):
     """``gradients``."""
 
+    signed = True
     adds_up = True
 
     def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:

@@ -26,6 +26,7 @@ BUDGET = 32 * 128 * 128  # pixels of the variants that go through the model toge
 class Occlusion(Method):
     """``occlusion``."""
 
+    signed = True
     adds_up = True
 
     def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:

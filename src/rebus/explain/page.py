@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
 from rebus.errors import RecipeError
 from rebus.explain.draw import overlay, strengths
+from rebus.explain.registry import METHODS
 from rebus.explain.result import Explanation
 from rebus.explain.wording import Language, method_name, modality, said, words
 
@@ -47,6 +49,7 @@ def page_html(explanation: Explanation, lang: Language = "en") -> str:
     page: str = environment.get_template(_TEMPLATE).render(
         lang="zh-CN" if lang == "zh" else "en",
         words=told,
+        legend=told["signed" if has_signs(explanation) else "unsigned"],
         answer=explanation.answer,
         method=method_name(explanation.method, lang),
         picture=shown,
@@ -81,6 +84,14 @@ def _view(one: Explanation, name: str, lang: Language) -> dict[str, Any]:
         "pieces": pieces(one),
         "weights": shares,
     }
+
+
+def has_signs(one: Explanation) -> bool:
+    """Whether an explanation tells what speaks for the output from what speaks against it."""
+    with suppress(RecipeError):  # the method of another version
+        if METHODS.get(one.method).signed:
+            return True
+    return any(token.score < 0 for token in one.tokens) or (one.picture is not None and bool((one.picture < 0).any()))
 
 
 def pieces(one: Explanation) -> list[dict[str, Any]]:

@@ -37,10 +37,12 @@ class Method(ABC):
 
     Attributes:
         adds_up: what it says of several words adds up to what it says of their sum.
+        signed: what it says has a sign: above zero where a part speaks for the output, below where against it.
         remark: what must be known to read it.
     """
 
     adds_up = False
+    signed = False
     remark = ""
 
     @abstractmethod

@@ -51,7 +51,11 @@ SAID = {
     "picture": ("Where it looked", "看了哪里"),
     "no_picture": ("Nothing is said of any picture.", "没有关于图片的解释。"),
     "original": ("The picture as the model saw it", "模型看到的图片"),
-    "map": ("Red: speaks for it; blue: speaks against it", "红色：支持；蓝色：反对"),
+    "signed": ("Red: speaks for it; blue: speaks against it", "红色：支持；蓝色：反对"),
+    "unsigned": (
+        "The redder, the more it mattered; this method does not tell for from against",
+        "越红作用越大；这种方法不区分支持与反对",
+    ),
     "words": ("Words of the answer", "回答中的词"),
     "whole": ("the whole answer", "整个回答"),
     "weights": ("What was fused", "融合的比重"),

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
+from rebus.explain.fonts import chinese_font
 from rebus.report import labels
+from rebus.tasks.metrics.words import has_cjk
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,11 +53,6 @@ _STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.parse_math": False,  # a dollar sign in a user's label is a dollar sign
 }
-_FAMILIES = (
-    "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN", "PingFang SC", "Hiragino Sans GB",
-    "Microsoft YaHei", "SimHei", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei", "Noto Sans CJK JP", "Noto Serif CJK SC",
-    "AR PL UMing CN", "Droid Sans Fallback", "Arial Unicode MS", "SimSun",
-)  # fmt: skip
 
 
 def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str, size: tuple[float, float]) -> Path:
@@ -73,6 +70,7 @@ def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str,
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     at = ("en", "zh").index(spoken(language))
     family = cjk_family()
@@ -82,6 +80,8 @@ def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str,
         figure = Figure(figsize=size, dpi=144, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure, lambda word: _WORDS[word][at])
+        if family is None and (language == "zh" or any(has_cjk(one.get_text()) for one in figure.findobj(Text))):
+            _tell_of_boxes()
         # No date and no version in the file: the same figures give the same bytes.
         atomic.write_with(path, lambda beside: figure.savefig(beside, format="png", metadata={"Software": None}))
     return path
@@ -99,22 +99,31 @@ def spoken(language: str) -> str:
 
 @functools.cache
 def cjk_family() -> str | None:
-    """The first installed font family that draws Chinese; None, with one note in the log, where there is none."""
+    """The family of an installed font that draws Chinese; None where there is none.
+
+    Its file is looked for, since Matplotlib's own list is of the day on which it was made.
+    """
     from matplotlib import font_manager
 
-    installed = {font.name for font in font_manager.fontManager.ttflist}
-    found = next((family for family in _FAMILIES if family in installed), None)
-    if found is None:
-        logging.getLogger(__name__).warning(
-            "No installed font draws Chinese: characters in plots show as boxes. The report's text is not affected. "
-            "Install one, e.g. the system package fonts-noto-cjk, and write the report again."
-        )
-    return found
+    file = chinese_font()
+    if file is None:
+        return None
+    font_manager.fontManager.addfont(file)
+    return font_manager.FontProperties(fname=file).get_name()
+
+
+@functools.cache
+def _tell_of_boxes() -> None:
+    """Say once that letters are drawn as boxes."""
+    logging.getLogger(__name__).warning(
+        "No installed font draws Chinese: characters in plots show as boxes. The report's text is not affected. "
+        "Install one, e.g. the system package fonts-noto-cjk, and write the report again."
+    )
 
 
 @contextmanager
 def _without_glyph_warnings() -> Iterator[None]:
-    # cjk_family has said it once and clearly; Matplotlib would repeat it for every character.
+    # it is said once and clearly; Matplotlib would repeat it for every character.
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

@@ -19,6 +19,7 @@ from rebus.report.course import course_tables, remark_lines
 from rebus.report.html import render_report
 from rebus.report.labels import labels
 from rebus.report.language import describe_language_run
+from rebus.report.parts import add_part
 from rebus.report.sections import SECTIONS, Subject
 from rebus.report.sections.about import head_of
 from rebus.report.sections.charts import plots_of_predictions, plots_of_run
@@ -47,7 +48,7 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def write_outputs(run: Run, *, lang: str = "en", extra: ReportData | None = None) -> Path:
+def write_outputs(run: Run, *, lang: str = "en") -> Path:
     """Write plots/, report.html and README.md; gives the report's path.
 
     Page and card are made whole before either is written, so that a report that fails leaves the old ones.
@@ -55,29 +56,17 @@ def write_outputs(run: Run, *, lang: str = "en", extra: ReportData | None = None
     Args:
         run: a finished Run.
         lang: en or zh.
-        extra: tables, examples and limits that go before those found here.
 
     Raises:
         RecipeError: the language is neither. RunError: the Run is unfinished, damaged or cannot be written.
     """
     labels(lang)
     with run.writing():
-        return _write_outputs(run, lang, extra)
-
-
-def _write_outputs(run: Run, lang: str, extra: ReportData | None) -> Path:
-    data = describe_run(run, lang)
-    if extra is not None:
-        data.title, data.summary = extra.title or data.title, extra.summary or data.summary
-        data.tables = [*extra.tables, *data.tables]
-        data.plots = [*extra.plots, *data.plots]
-        data.examples = [*extra.examples, *data.examples]
-        data.sections = [*extra.sections, *data.sections]
-        data.commands = [*extra.commands, *data.commands]
-        data.limits = [*extra.limits, *data.limits]
-    page, card = render_report(data, lang), render_card(data, lang)
-    atomic.write_text(run.report_path, page)
-    atomic.write_text(run.folder / "README.md", card)
+        data = describe_run(run, lang)
+        add_part(data, run, lang)
+        page, card = render_report(data, lang), render_card(data, lang)
+        atomic.write_text(run.report_path, page)
+        atomic.write_text(run.folder / "README.md", card)
     return run.report_path
 
 

@@ -31,6 +31,7 @@ _WORDS: dict[str, tuple[str, str]] = {
     "no_results": ("Nothing has been measured yet.", "尚未评估。"),
     "picture_unread": ("This picture cannot be shown:", "这张图片无法显示："),
     "picture": ("picture", "图片"),
+    "places": ("places", "位"),
     "plots": ("Curves and charts", "曲线与图表"),
     "points": ("points", "个百分点"),
     "recipe": ("The whole recipe", "完整配置"),
@@ -112,8 +113,11 @@ _METRICS: dict[str, tuple[str, str]] = {
 _SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman": 1.0}
 _THREE_PLACES = frozenset({"bits_per_byte"})  # where differences of a hundredth matter
 _UNITS = frozenset(
-    {"alignment", "bits_per_byte", "mae", "perplexity", "rmse", "uniformity"}
-)  # in a unit of their own: no full marks
+    {
+        "alignment", "bits_per_byte", "mae", "perplexity", "picture_to_text_median_rank", "rmse",
+        "text_to_picture_median_rank", "uniformity",
+    }
+)  # fmt: skip # in a unit of their own: no full marks
 
 
 def labels(language: str) -> dict[str, str]:
@@ -133,8 +137,8 @@ def metric_name(metric: str, language: str) -> str:
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is a share of 1, which is shown in percent."""
-    return metric not in _SCALES and metric not in _UNITS
+    """Whether a metric is a share of 1, which is shown in percent; of a plug-in's nobody knows."""
+    return metric in _METRICS and metric not in _SCALES and metric not in _UNITS
 
 
 def full_scale(results: list[Result], metric: str) -> float:
@@ -151,6 +155,8 @@ def figure(value: float | None, metric: str) -> str:
         return ""
     if metric in _THREE_PLACES:
         return f"{value:.3f}"
+    if metric.endswith("_rank"):
+        return f"{value:,.1f}".removesuffix(".0")
     return _minus(f"{100 * value:.1f}%") if is_share(metric) else number(value)
 
 
@@ -158,6 +164,8 @@ def interval(bounds: tuple[float, float] | None, metric: str) -> str:
     """An interval as text: ``50.1 – 56.4%``."""
     if bounds is None:
         return ""
+    if metric.endswith("_rank"):
+        return f"{figure(bounds[0], metric)} – {figure(bounds[1], metric)}"
     if is_share(metric):
         return f"{_minus(f'{100 * bounds[0]:.1f}')} – {_minus(f'{100 * bounds[1]:.1f}')}%"
     return f"{number(bounds[0])} – {number(bounds[1])}"
@@ -169,6 +177,8 @@ def difference(result: Result, language: str) -> str:
         return ""
     if is_share(result.metric):
         return f"{_signed(100 * result.difference, 1)} {labels(language)['points']}"
+    if result.metric.endswith("_rank"):
+        return f"{_signed(result.difference, 1).removesuffix('.0')} {labels(language)['places']}"
     return _signed(result.difference, _places(result.difference))
 
 

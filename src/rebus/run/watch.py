@@ -299,7 +299,7 @@ def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
     for name in valid[-1][1]:
         metric = name.rpartition("/")[2]
         seen = [(step, metrics[name]) for step, metrics in valid if metrics.get(name) is not None]
-        if metric not in LOWER_IS_BETTER or len(seen) < 3:
+        if metric not in LOWER_IS_BETTER or metric.endswith("rank") or len(seen) < 3:
             continue
         (low_step, low), (last_step, last) = min(seen, key=lambda one: one[1]), seen[-1]
         worse = last - low > 0.1 and last > 2 * low if metric == "ece" else last > 1.1 * low

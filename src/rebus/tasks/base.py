@@ -351,6 +351,17 @@ class Task(ABC):
             correct=[float(x) for x in correct],
         )
 
+    def shown(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> list[tuple[Any, Any, float]]:
+        """What people are shown of each row: what the model says, what would be right, and how good that is.
+
+        ``right`` says what the last is.
+        """
+        marks = self.right(values, rows, predictions)
+        return [
+            (one.value, self.truth(values, row), float(mark))
+            for row, one, mark in zip(rows, predictions, marks, strict=True)
+        ]
+
     def truth(self, values: Values, row: int) -> Any:
         """The right value of a row, as shown to people."""
         return values[next(role for role in reversed(self.roles) if self.roles[role].required)][row]

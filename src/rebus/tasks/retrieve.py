@@ -227,6 +227,22 @@ class Retrieve(Comparing, PairTask):
             ]
         return super().compared(values, rows, predictions, naive, name, n=n)
 
+    def shown(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> list[tuple[Any, Any, float]]:
+        """The text of these rows that is nearest to each row's picture, the picture's own, and whether they are one."""
+        said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
+        keys = [one.extra["picture_key"] for one in predictions]
+        own = defaultdict(set)
+        for place, text in said:
+            own[keys[place]].add(int(caption_key(text)))
+        vectors = np.concatenate([one.extra["texts"] for one in predictions])
+        found = []
+        for row, one, key in zip(rows, predictions, keys, strict=True):
+            first = as_texts(values["text"][row])[0]
+            picture = one.extra["picture"]
+            text = first if picture is None else said[int((vectors @ picture).argmax())][1]
+            found.append((text, first, float(int(caption_key(text)) in own[key])))
+        return found
+
     def truth(self, values: Values, row: int) -> Any:
         """That the two belong together."""
         return 1.0

@@ -18,6 +18,7 @@ from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
 from rebus.report.sentences import end_name, kind_name, naive_name, sentence
 from rebus.tasks.metrics import LOWER_IS_BETTER
+from rebus.tasks.writing import WritingTask
 
 FEW = 200  # judged rows below which a report says that they are few
 SAID: dict[str, dict[str, Any]] = {
@@ -275,14 +276,18 @@ def _commands(subject: Subject, said: dict[str, Any]) -> list[tuple[str, str]]:
     if "pictures" in subject.predictor.tasks:
         return picture_commands(run.folder, Path(recipe.data.path).name, subject.lang)
     sees = recipe.model.picture.kind != "none"
-    shown = "--image PICTURE --text TEXT" if sees else "--text TEXT"
+    reads = recipe.model.text.kind != "none"
+    shown = " ".join(["--image PICTURE"] * sees + ["--text TEXT"] * reads)
+    task = next(iter(subject.predictor.tasks.values()))
+    asking = [(said["ask"], f"rebus ask {folder} {'PICTURE QUESTION' if sees else 'QUESTION'}")]
+    predicting = [(said["predict"], f"rebus predict {folder} DATA --out answers.csv")]
     return [
-        (said["ask"], f"rebus ask {folder} PICTURE QUESTION"),
+        *(asking if isinstance(task, WritingTask) else predicting),
         (said["judge"], f"rebus evaluate {folder}"),
         (said["ablate"], f"rebus evaluate {folder} --ablate"),
         (said["explain"], f"rebus explain {folder} {shown}"),
         (said["flow"], f"rebus flow {folder} {shown}"),
-        (said["predict"], f"rebus predict {folder} DATA --out answers.csv"),
+        *(predicting if isinstance(task, WritingTask) else []),
         (said["again"], f"rebus train {data} --recipe {folder}/recipe.yaml{settled(subject)} --out again"),
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rebus.report.contents import Example
 from rebus.report.sections.subject import Looked
-from rebus.tasks import Caption, Prediction, Regress
+from rebus.tasks import Caption, Prediction, Regress, Retrieve
 from rebus.tasks.cells import as_text
 from rebus.tasks.writing import WritingTask
 
@@ -44,7 +44,7 @@ SAID: dict[str, dict[str, str]] = {
 def examples_of(looked: Looked, lang: str) -> list[Example]:
     """Examples of one task, group by group; a group that holds none is left out."""
     said, task, told = SAID[lang], looked.task, looked.told
-    marks = task.right(looked.source.values, looked.rows, told)
+    marks = looked.marks
     near = nearness(looked)
     numbers, captions = isinstance(task, Regress), isinstance(task, Caption)
     groups: dict[str, list[int]]
@@ -73,14 +73,15 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
 def example_at(looked: Looked, place: int, group: str, marks: Any = None) -> Example:
     """One row as it is shown; ``marks`` None: right and wrong are no matter of yes or no."""
     task, source, row, prediction = looked.task, looked.source, looked.rows[place], looked.told[place]
+    said, truth, _ = looked.shown[place]
     return Example(
-        answer=shown(prediction.value),
-        truth=shown(task.truth(source.values, row)),
-        question=asked(looked, place),
+        answer=shown(said),
+        truth=shown(truth),
+        question="" if isinstance(task, Retrieve) else asked(looked, place),
         picture=source.picture(row),
         right=None if marks is None else bool(marks[place] >= 1.0),
         group=group,
-        confidence=None if isinstance(task, Regress) else prediction.confidence,
+        confidence=prediction.confidence if looked.has_confidence and not isinstance(task, Regress) else None,
     )
 
 
@@ -98,13 +99,12 @@ def nearness(looked: Looked) -> Any:
     letters in common (Dice's coefficient of pairs of neighbouring letters).
     """
     found = []
-    for row, prediction in zip(looked.rows, looked.told, strict=True):
-        truth = looked.task.truth(looked.source.values, row)
+    for prediction, (said, truth, _) in zip(looked.told, looked.shown, strict=True):
         if prediction.scores and isinstance(truth, str):
             found.append(prediction.scores.get(truth, 0.0))
             continue
         truths = truth if isinstance(truth, list | tuple) else [truth]
-        found.append(max((_alike(shown(prediction.value), shown(one)) for one in truths), default=0.0))
+        found.append(max((_alike(shown(said), shown(one)) for one in truths), default=0.0))
     return np.asarray(found, dtype=np.float64)
 
 

@@ -17,8 +17,9 @@ SAID: dict[str, dict[str, str]] = {
     "en": {
         "title": "Where it looked, which words mattered",
         "text": "Some held-out examples, right ones and mistakes. Of a picture: the original beside the map, warm "
-        "where it mattered most. Of the text: the deeper the colour, the more a piece mattered; blue spoke against the "
-        "answer.",
+        "where it mattered most. Of the text: the deeper the colour, the more a piece mattered{signs}.",
+        "signed": "; blue spoke against the answer",
+        "unsigned": ", whether for the answer or against it",
         "note": "{target}; method: {method}",
         "failed": "{task}: an answer could not be explained ({where}: {found})",
         "group": "{task}",
@@ -28,7 +29,9 @@ SAID: dict[str, dict[str, str]] = {
     "zh": {
         "title": "看了哪里，哪些词起了作用",
         "text": "几个留出的例子，有答对的也有答错的。图片：左为原图，右图中越暖的地方作用越大。"
-        "文字：颜色越深作用越大，蓝色表示与答案相反。",
+        "文字：颜色越深作用越大{signs}。",
+        "signed": "，蓝色表示与答案相反",
+        "unsigned": "，不区分支持与反对",
         "note": "{target}；方法：{method}",
         "failed": "{task}：有一个回答无法解释（{where}：{found}）",
         "group": "{task}",
@@ -56,7 +59,11 @@ def explained(subject: Subject) -> Section | None:
     if not examples:
         return None
     command = f"rebus explain {subject.run.folder} --help"
-    text = [said["text"], said["command"].format(command=command)]
+    negative = any(score < 0 for one in examples for _, score in one.marked)
+    text = [
+        said["text"].format(signs=said["signed" if negative else "unsigned"]),
+        said["command"].format(command=command),
+    ]
     return Section("explanations", said["title"], text, examples=examples, after="examples")
 
 
@@ -64,7 +71,7 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
     """Places, the tasks by turns: of each a mistake that it is sure of, then an answer that is right, and so on."""
     queues = []
     for one in looked:
-        marks = one.task.right(one.source.values, one.rows, one.told)
+        marks = one.marks
         sure = [int(i) for i in np.argsort([-prediction.confidence for prediction in one.told], kind="stable")]
         right, wrong = ([i for i in sure if (marks[i] >= 1.0) == good] for good in (True, False))
         step = max(1, len(right) // most)  # not only the easiest
@@ -92,13 +99,13 @@ def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) ->
         if told not in subject.warnings:
             subject.warnings.append(told)
         return None
-    marks = task.right(source.values, [row], [looked.told[place]])
+    answer, truth, mark = looked.shown[place]
     return Example(
-        answer=shown(looked.told[place].value),
-        truth=shown(task.truth(source.values, row)),
+        answer=shown(answer),
+        truth=shown(truth),
         question="" if found.tokens else asked(looked, place),
         picture=_overlay(found, picture),
-        right=None if task.name == "regress" else bool(marks[0] >= 1.0),
+        right=None if task.name == "regress" else mark >= 1.0,
         group=said["group"].format(task=task.name),
         note=_note(found, "zh" if subject.lang == "zh" else "en"),
         marked=_marked(found),

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
 from rebus.recipe import Recipe
@@ -45,6 +48,21 @@ class Looked:
     rows: list[int]
     told: list[Prediction]
     of: int
+
+    @cached_property
+    def shown(self) -> list[tuple[Any, Any, float]]:
+        """What is said, what would be right and how good that is, row by row, as ``Task.shown`` gives it."""
+        return self.task.shown(self.source.values, self.rows, self.told)
+
+    @property
+    def marks(self) -> NDArray[np.float64]:
+        """How good each answer is."""
+        return np.asarray([mark for *_, mark in self.shown])
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the model says how sure it is: a task that does not is always at 1."""
+        return any(one.confidence != 1.0 for one in self.told)
 
 
 @dataclass

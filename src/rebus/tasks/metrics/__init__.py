@@ -20,7 +20,12 @@ from rebus.tasks.metrics.regression import regress_metrics, regress_statistics
 from rebus.tasks.metrics.text_generation import caption_metrics, caption_statistics
 from rebus.tasks.metrics.words import normalise_answer, words
 
-LOWER_IS_BETTER = frozenset({"alignment", "bits_per_byte", "ece", "mae", "perplexity", "rmse", "uniformity"})
+LOWER_IS_BETTER = frozenset(
+    {
+        "alignment", "bits_per_byte", "ece", "mae", "perplexity", "picture_to_text_median_rank", "rmse",
+        "text_to_picture_median_rank", "uniformity",
+    }
+)  # fmt: skip
 COUNTS = frozenset({"auroc_classes", "map_classes", "unknown_labels"})
 
 __all__ = [

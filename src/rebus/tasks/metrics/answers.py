@@ -27,8 +27,8 @@ class AnswerFigures:
     """What ``answer_metrics`` found, all between 0 and 1.
 
     Attributes:
-        overall: ``exact_match`` and ``vqa_accuracy``; with types also ``exact_match_over_types`` and
-            ``vqa_accuracy_over_types``, their means over types, each type weighing the same.
+        overall: ``exact_match`` and, where an item has several references, ``vqa_accuracy``; with types also
+            ``exact_match_over_types`` and ``vqa_accuracy_over_types``, their means over types, each weighing the same.
         by_type: ``{type: {"exact_match": ..., "vqa_accuracy": ..., "count": ...}}`` in the sorted order of the types.
     """
 
@@ -56,8 +56,12 @@ def answer_metrics(
 def answer_statistics(
     predictions: Sequence[str], references: Sequence[Sequence[str]], types: Sequence[str] | None = None
 ) -> dict[str, Statistic]:
-    """The overall figures as functions of item weights, for ``intervals.compare``."""
-    each = {"exact_match": answer_scores(predictions, references), "vqa_accuracy": vqa_scores(predictions, references)}
+    """The overall figures as functions of item weights, for ``intervals.compare``; the soft accuracy only where an item
+    has several people's answers.
+    """
+    each = {"exact_match": answer_scores(predictions, references)}
+    if any(len(known) > 1 for known in references):  # of one person's answers it is exact match again
+        each["vqa_accuracy"] = vqa_scores(predictions, references)
     found = {name: mean_of(values) for name, values in each.items()}
     if types is not None:
         found |= {f"{name}_over_types": mean_over_types(values, types) for name, values in each.items()}
