@@ -324,3 +324,74 @@ def test_an_unknown_tensor_is_named(tokenizer: Tokenizer, tmp_path: Path) -> Non
     state["model.layers.0.strange.weight"] = torch.zeros(1)
     with pytest.raises(WeightsError, match="strange"):
         write_gguf(tmp_path / "m.gguf", config, state, tokenizer)
+
+
+def changed(path: Path, tokenizer: Tokenizer, **fields: tuple[str, Any]) -> GgufFile | Any:
+    """A model read from a file with further metadata: key: (type, value)."""
+    config, state = grown(reference_decoder("llama"), 328)
+    write_gguf(path, config, state, tokenizer, precision="f32")
+    file = GgufFile.open(path)
+    writer = gguf.GGUFWriter(path.with_suffix(".new"), "llama")
+    kinds = {str: "string", int: "uint32", float: "float32", bool: "bool"}
+    told = {key: value for key, value in file.fields.items() if key != "general.architecture"}
+    for key, value in (told | {key.replace("__", "."): value for key, value in fields.items()}).items():
+        if isinstance(value, list):
+            writer.add_array(key, value)
+        elif value is not None:
+            getattr(writer, f"add_{kinds[type(value)]}")(key, value)
+    for name in file.entries:
+        writer.add_tensor(name, file.tensor(name).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return read_gguf(path.with_suffix(".new"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "rope"),
+    [
+        ({"llama__rope__scaling__type": "linear", "llama__rope__scaling__factor": 4.0}, {"factor": 4.0}),
+        ({"llama__rope__scale_linear": 2.5}, {"factor": 2.5}),
+        ({"llama__rope__scaling__factor": 4.0}, {"factor": 4.0}),  # the type is linear where none is said
+        ({"llama__rope__scaling__type": "none", "llama__rope__scaling__factor": 4.0}, {}),
+        ({"llama__rope__scale_linear": 1.0}, {}),
+    ],
+)
+def test_scaled_positions_are_read(
+    tokenizer: Tokenizer, tmp_path: Path, fields: dict[str, Any], rope: dict[str, Any]
+) -> None:
+    found = changed(tmp_path / "m.gguf", tokenizer, **fields).config["rope_parameters"]
+    assert {key: value for key, value in found.items() if key == "factor"} == rope
+    assert found["rope_type"] == ("linear" if rope else "default")
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"llama__rope__scaling__type": "yarn", "llama__rope__scaling__factor": 4.0}, "'yarn'"),
+        ({"llama__rope__scaling__type": "longrope"}, "'longrope'"),
+        ({"llama__rope__dimension_count": 4}, "rope.dimension_count"),
+        ({"llama__attention__value_length": 4}, "attention.value_length"),
+        ({"llama__attention__sliding_window": 16}, "sliding_window"),
+        ({"llama__logit_scale": 0.5}, "logit_scale"),
+        ({"llama__attention__scale": 0.5}, "attention.scale"),
+        ({"llama__block_count": 2**31}, "block_count"),
+        ({"llama__attention__head_count": [2, 2]}, "head_count"),
+    ],
+)
+def test_settings_without_a_counterpart_are_refused(
+    tokenizer: Tokenizer, tmp_path: Path, fields: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(WeightsError, match=said):
+        changed(tmp_path / "m.gguf", tokenizer, **fields)
+
+
+def test_a_tokenizer_without_merges_is_refused(whole: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(whole)
+    for merges in ([], [1, 2]):
+        found = read_gguf(tmp_path / "m.gguf")
+        del found.file.fields["tokenizer.huggingface.json"]
+        found.file.fields["tokenizer.ggml.merges"] = merges
+        with pytest.raises(WeightsError, match="merges"):
+            _ = found.tokenizer

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rebus import atomic
 from rebus.errors import WeightsError
+from rebus.formats.config import MOST
 from rebus.formats.gguf_file import GgufFile, gguf_package
 from rebus.formats.gguf_names import (
     MAPS,
@@ -100,9 +101,12 @@ def read_gguf(path: str | Path) -> GgufModel:
         raise WeightsError(file.path, "embeddings 'token_embd.weight'", "none", "fetch the whole model, not a part")
 
     def read(key: str, kind: type, default: Any) -> Any:
+        place, again = f"{file.path}, '{arch}.{key}'", "fetch the file again"
         found = file.get(f"{arch}.{key}", (int, float) if kind is float else kind, None if default is ... else default)
         if found is None:
-            raise WeightsError(f"{file.path}, '{arch}.{key}'", "a value", "none", "fetch the file again")
+            raise WeightsError(place, "a value", "none", again)
+        if kind is not str and not 0 <= found <= MOST:
+            raise WeightsError(place, f"a number from 0 to {MOST}", str(found), again)
         return found
 
     factors = file.tensor(ROPE) if ROPE in file.entries else None

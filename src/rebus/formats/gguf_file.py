@@ -163,7 +163,7 @@ class GgufFile:
         try:
             rows = np.asarray(data).reshape(*entry.shape[:-1], -1)
             return torch.from_numpy(gguf.quants.dequantize(rows, kind)).reshape(entry.shape)
-        except NotImplementedError as error:
+        except (NotImplementedError, LookupError, AttributeError, ValueError) as error:
             do = "fetch the model as F16, Q8_0, Q6_K, Q5_K or Q4_K"
             raise WeightsError(f"{self.path}, '{name}'", "a type that can be read", entry.kind, do) from error
 

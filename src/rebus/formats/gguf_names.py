@@ -63,6 +63,10 @@ CLASSES = {
     "gpt2": "GPT2LMHeadModel",
 }
 ROPE = "rope_freqs.weight"  # (head_dim / 2,): what Llama 3 divides its frequencies by
+_FACTORS = (
+    *("logit_scale", "residual_scale", "embedding_scale", "attention.scale", "attention.clamp_kqv"),
+    *("attention.max_alibi_bias", "final_logit_softcapping", "attn_logit_softcapping", "rope.scaling.attn_factor"),
+)
 _TURNED = ("attn_qkv.weight", "attn_output.weight", "ffn_up.weight", "ffn_down.weight")
 # What Llama 3's releases share; a file holds only the divisors, from which the rest is found.
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -132,7 +136,8 @@ def config_from_gguf(arch: str, read: Any, rows: int, names: set[str], factors: 
             "activation_function": "gelu_new",
         }
     theta = _short(read("rope.freq_base", float, 10000.0))
-    size = read("attention.key_length", int, width // heads)
+    size = read("attention.key_length", int, width // max(heads, 1))
+    _refuse_others(read, size)
     scaling = _scaling(read, factors, size, theta)
     bias = "blk.0.attn_q.bias" in names
     more: dict[str, Any] = {"mlp_bias": "blk.0.ffn_up.bias" in names} if arch == "llama" else {}
@@ -156,6 +161,21 @@ def config_from_gguf(arch: str, read: Any, rows: int, names: set[str], factors: 
         "rope_parameters": {"rope_type": "default", **scaling, "rope_theta": theta},
         **more,
     }
+
+
+def _refuse_others(read: Any, size: int) -> None:
+    """Raise WeightsError for settings that change what is computed and have no counterpart here."""
+    do = "this variant is not supported; use a model without it"
+    for key in ("attention.value_length", "rope.dimension_count"):
+        if read(key, int, size) != size:
+            raise WeightsError(f"the GGUF file, '{key}'", f"{size}, the size of a head", str(read(key, int, size)), do)
+    window, context = read("attention.sliding_window", int, 0), read("context_length", int, 2048)
+    if 0 < window < context:
+        expected = f"none, or at least the context, {context}"
+        raise WeightsError("the GGUF file, 'attention.sliding_window'", expected, str(window), do)
+    for key in _FACTORS:
+        if read(key, float, 0.0):
+            raise WeightsError(f"the GGUF file, '{key}'", "none", str(read(key, float, 0.0)), do)
 
 
 def settings_to_gguf(config: Mapping[str, Any], rows: int) -> Iterator[tuple[str, str, Any]]:
@@ -205,7 +225,7 @@ def rope_factors(config: Mapping[str, Any]) -> Tensor | None:
 
 
 def _scaling(read: Any, factors: Tensor | None, size: int, theta: float) -> dict[str, Any]:
-    kind = read("rope.scaling.type", str, "none")
+    kind = read("rope.scaling.type", str, "linear")  # the default of llama.cpp, where there is a factor
     if kind not in ("none", "linear"):
         do = "this variant is not supported; use a model without it"
         raise WeightsError("the GGUF file, 'rope.scaling.type'", "none or linear", f"'{kind}'", do)
@@ -218,7 +238,8 @@ def _scaling(read: Any, factors: Tensor | None, size: int, theta: float) -> dict
                 return found
         do = "use the model's safetensors instead"
         raise WeightsError(f"the GGUF file, '{ROPE}'", "the factors of a Llama 3", "others", do)
-    return {"rope_type": "linear", "factor": read("rope.scaling.factor", float, ...)} if kind == "linear" else {}
+    factor = read("rope.scaling.factor", float, 0.0) or read("rope.scale_linear", float, 0.0)  # the second: older files
+    return {"rope_type": "linear", "factor": _short(factor)} if kind == "linear" and factor not in (0, 1) else {}
 
 
 def _divisors(size: int, theta: float, scaling: Mapping[str, Any]) -> Tensor:

@@ -66,7 +66,11 @@ def _byte_level(file: GgufFile, pieces: list[str], types: list[int]) -> tokenize
         expected = f"a pattern that is known ({', '.join(KNOWN)})"
         raise WeightsError(f"{file.path}, '{_T}.pre'", expected, f"'{name}'", _DO)
     vocabulary = {piece: number for number, piece in reversed(list(enumerate(pieces)))}
-    merges = [tuple(merge.split(" ", 1)) for merge in file.get(f"{_T}.merges", list, [])]
+    given = file.get(f"{_T}.merges", list, [])
+    long = next((piece for piece, kind in zip(pieces, types, strict=True) if kind == _NORMAL and len(piece) > 1), None)
+    if not all(isinstance(merge, str) for merge in given) or (not given and long is not None):
+        raise WeightsError(f"{file.path}, '{_T}.merges'", f"what makes pieces such as {long!r}", "none", _DO)
+    merges = [tuple(merge.split(" ", 1)) for merge in given]
     # llama.cpp leaves a merge alone whose result is no piece; the library refuses it
     known = [pair for pair in merges if len(pair) == 2 and {*pair, "".join(pair)} <= vocabulary.keys()]
     backend = tokenizers.Tokenizer(models.BPE(vocabulary, known, ignore_merges=name in WHOLE_AND_BOS))

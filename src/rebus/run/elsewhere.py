@@ -114,8 +114,8 @@ def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, tell:
         raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{ours.kind}'", do)
     if is_checkpoint(place):
         _check_family(place, FAMILIES, PICTURE_FAMILIES, "--text", "--vision")
-        found = read_checkpoint(place, tell)
-        adopt(where, ours, found.tower, SHAPE if found.sentences is None else (*SHAPE, "pool"), place)
+        opened = read_checkpoint(place, tell)
+        adopt(where, ours, opened.tower, SHAPE if opened.sentences is None else (*SHAPE, "pool"), place)
     else:
         theirs = Run.open(place).recipe
         if theirs.model.text.kind in ("none", "auto"):
