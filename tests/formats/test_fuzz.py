@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import struct
 from pathlib import Path
@@ -144,3 +145,37 @@ def test_a_shard_alone_is_no_checkpoint(tmp_path: Path) -> None:
     save_file(dict(list(state.items())[:5]), tmp_path / "model.safetensors")
     with pytest.raises(WeightsError, match="missing"):
         read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("preprocessor_config.json", {"size": {"height": [32], "width": [32]}}),
+        ("preprocessor_config.json", {"size": {"height": {}, "width": 32}}),
+        ("preprocessor_config.json", {"image_mean": {"0": 0.5}}),
+        ("config.json", {"vision_config": 7}),
+        ("config.json", {"text_config": [1]}),
+        ("tokenizer_config.json", {"eos_token": {"content": 5}}),
+    ],
+)
+def test_values_of_another_type_are_refused_or_passed_over(tmp_path: Path, file: str, values: dict[str, Any]) -> None:
+    clip_folder(tmp_path)
+    place = tmp_path / file
+    place.write_text(json.dumps(json.loads(place.read_text()) | values))
+    with contextlib.suppress(RebusError):
+        open_checkpoint(tmp_path)
+
+
+def test_a_parquet_file_with_texts_that_are_not_utf_8_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from rebus import api
+    from rebus.errors import DataError
+
+    table = pa.table({"text": ["a word", "marker-x"], "label": ["a", "b"]})
+    pq.write_table(table, tmp_path / "t.parquet", compression="NONE", use_dictionary=False, write_statistics=False)
+    content = (tmp_path / "t.parquet").read_bytes()
+    (tmp_path / "t.parquet").write_bytes(content.replace(b"marker-x", b"marker-\xc3"))
+    with pytest.raises(DataError, match="damage"):
+        api.check(tmp_path / "t.parquet")

@@ -9,7 +9,6 @@ Letters: I inputs, O outputs, r rank, V vocabulary, D width.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from rebus import atomic
 from rebus.errors import WeightsError
+from rebus.formats.config import read_object
 from rebus.formats.module_names import Rename
 from rebus.formats.names import State
 from rebus.formats.weights import load_weights
@@ -97,10 +97,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         WeightsError: a file is missing or damaged, or the adapter is of a kind that is not merged here.
     """
     folder = Path(folder)
-    try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise WeightsError(folder / CONFIG, "an adapter's configuration", f"'{error}'", "save it again") from error
+    config = read_object(folder / CONFIG)
     _check_config(folder / CONFIG, config)
     tensors = {
         name.removeprefix(_PREFIX).replace(".modules_to_save.", ".").replace(".base_layer.", "."): tensor
@@ -112,11 +109,9 @@ def read_adapter(folder: str | Path) -> Adapter:
     return Adapter(folder, config, tensors)
 
 
-def _check_config(file: Path, config: Any) -> None:
+def _check_config(file: Path, config: Mapping[str, Any]) -> None:
     """Raise WeightsError unless an adapter_config.json is that of an adapter that can be merged."""
     again = "save it again with PEFT"
-    if not isinstance(config, dict):
-        raise WeightsError(file, "a JSON object", type(config).__name__, again)
     kind = str(config.get("peft_type"))
     if kind != "LORA":
         raise WeightsError(file, "a LoRA adapter", f"'{kind}'", "merge it with PEFT's merge_and_unload, use the result")

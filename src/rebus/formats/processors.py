@@ -181,8 +181,8 @@ def _square(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
         return _fields(shortest, "crop", int(shortest / _number(full, "crop_pct", 1.0)), size)
     if shortest is not None:
         return _fields(cut, "crop", shortest, size)
-    both = {size.get("height"), size.get("width")} if isinstance(size, dict) else set()
-    side = both.pop() if len(both) == 1 else None
+    high, wide = (size.get("height"), size.get("width")) if isinstance(size, dict) else (None, None)
+    side = high if high == wide else None
     return _fields(side if cut is None else cut, "squash", None if cut is None else side, size)
 
 

@@ -34,6 +34,7 @@ from rebus.run.build import codec_of, filled_model
 from rebus.run.dual import LAYOUTS as DUALS
 from rebus.run.dual import BothSides, both_sides
 from rebus.run.fitting import check_layers, check_tower
+from rebus.run.foreign_heads import ForeignHead, architecture_of, foreign_head
 from rebus.run.foreign_vision import Sight, sight_of
 from rebus.run.native_vision import LAYOUTS
 from rebus.tasks import TASKS, Codec, Task
@@ -90,6 +91,10 @@ class Checkpoint:
                 configuration is not as large as the embeddings.
         """
         return self._named(self.tensors(), settings, rows)
+
+    def head(self) -> ForeignHead | str | None:
+        """Its head that classifies, marks words or finds answers; or why that cannot be used; None: there is none."""
+        return foreign_head(self.config, self.shapes())
 
     def check(self) -> None:
         """Hold its configuration against the shapes of its tensors. Raises WeightsError."""
@@ -230,8 +235,8 @@ def open_checkpoint(
 ) -> tuple[VisionLanguageModel, Recipe, dict[str, Task], Codec]:
     """A checkpoint as a model that is ready to answer: it converses where it has a chat template, else goes on a text.
 
-    An encoder guesses masked words where it has the head for it, else gives sentence vectors. CLIP and SigLIP give
-    pictures and texts vectors of one space.
+    An encoder does what its head does: it guesses masked words, classifies, marks words or finds answers; without a
+    known head it gives sentence vectors. CLIP and SigLIP give pictures and texts vectors of one space.
 
     Args:
         path: see ``read_checkpoint``.
@@ -257,9 +262,19 @@ def open_checkpoint(
         more = tokenizer.vocab_size - rows
         tell(f"{path}: the tokenizer has {more} ids that the embeddings have no rows for; these get the mean of all")
     settings.model.text.rows = max(rows, tokenizer.vocab_size)
-    state = found.state(rows=settings.model.text.rows)
-    settings.tasks = [_task(found, state, tokenizer)]
-    tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
+    head = None if found.sentences is not None else found.head()
+    if isinstance(head, str):
+        tell(f"{path}: its head, {architecture_of(found.config)}, is not used: {head}")
+    if isinstance(head, ForeignHead):
+        settings.model.text.pool, settings.model.head = head.pool, "linear"  # type: ignore[assignment]
+    state = found.state(settings.model.text, settings.model.text.rows)
+    if isinstance(head, ForeignHead):
+        state |= head.state(found.tensors(), str(architecture_of(found.config)))
+        settings.tasks = [head.task.settings]
+        tasks = {head.task.name: head.task}
+    else:
+        settings.tasks = [_task(found, state, tokenizer)]
+        tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
     used = {name: one for name, one in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
     return filled_model(settings, tasks, codec, lambda: used, dtype), settings, tasks, codec
 

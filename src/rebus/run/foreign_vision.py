@@ -80,7 +80,7 @@ def picture_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: 
         return recipe.Picture.model_validate(made)
     told = {**_IDEFICS3, **said}
     square = told.get("max_image_size") or {"longest_edge": found.size}
-    if square.get("longest_edge") != found.size:
+    if not isinstance(square, Mapping) or square.get("longest_edge") != found.size:
         expected = f"squares of {found.size} pixels a side, as its tower has them"
         raise WeightsError(where + "max_image_size", expected, str(square), "use the files that came with the weights")
     if told["do_image_splitting"]:

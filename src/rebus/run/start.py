@@ -22,6 +22,7 @@ from rebus.run.dual import TASK as DUAL_TASK
 from rebus.run.dual import BothSides
 from rebus.run.folder import Run
 from rebus.run.foreign import Checkpoint, is_checkpoint, is_hub_id, read_checkpoint
+from rebus.run.foreign_heads import architecture_of
 from rebus.run.foreign_pictures import picture_checkpoint
 from rebus.run.native import run_state
 from rebus.run.prepare import Tell
@@ -90,7 +91,9 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         expected = f"nothing, as the base {base.name} has its shape"
         raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
     if base.checkpoint is not None:
-        sentences = base.checkpoint.sentences
+        sentences, architecture = base.checkpoint.sentences, architecture_of(base.checkpoint.config)
+        if architecture is not None:
+            tell(f"{base.name}: the head of its {architecture} is left behind; heads are trained anew")
         shape = SHAPE if sentences is None else (*SHAPE, "pool")
         adopt("model.text", settled.model.text, base.checkpoint.tower, shape, base.name)
         if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:

@@ -40,6 +40,7 @@ def read_parquet(source: Source) -> Table:
         raise DataError(path, "a Parquet file", found, "write or download it again")
     try:
         arrow = pq.read_table(path, memory_map=True)
+        arrow.validate(full=True)  # texts in UTF-8, lists within their values
     except (pa.ArrowException, OSError, ValueError) as error:
         told = " ".join(str(error).split())[:200]
         raise DataError(
