@@ -69,7 +69,7 @@ def scans(folder: Path, top: int) -> Path:
     rng = np.random.default_rng(0)
     lines = ["picture,label"]
     for i in range(30):
-        most = top if i == 0 else top // 3
+        most = top if i == 0 else top // 9
         values = rng.integers(0, most, (16, 16)).astype(np.uint16)
         values[:8] //= 1 + i % 2
         values[0, 0] = most

@@ -219,7 +219,7 @@ def _respelt(value: str, root: Path, where: str) -> Path | None:
     for spelling in cells.paths(value):
         if Path(spelling).is_absolute() == Path(value).is_absolute():
             path = _placed(spelling, root, where)
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
     return None
 
