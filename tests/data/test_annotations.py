@@ -254,6 +254,16 @@ def test_yolo_outlines_empty_files_and_images_without_a_file(tmp_path: Path) -> 
     ]
 
 
+def test_yolo_keypoints_are_no_outlines(tmp_path: Path) -> None:
+    yolo(tmp_path, "", "", "classes.txt", "0 0.5 0.75 0.5 0.5 0.3 0.3 2 0.4 0.4 2 0.4 0.5 1")
+    with pytest.raises(DataError, match="kpt_shape"):
+        read_table(tmp_path)
+    (tmp_path / "data.yaml").write_text("kpt_shape: [3, 3]\nnames: [dog, cat]\n")
+    table = read_table(tmp_path)
+    assert table.column("boxes") == [[{"label": "dog", "box": BOX}]] * 12
+    assert table.unused.lines()[0].startswith("12 boxes with keypoints, of which only the box is used")
+
+
 def test_rows_of_numbers_beside_images_are_no_captions(tmp_path: Path) -> None:
     write_images(tmp_path, *NAMES)
     for name in NAMES:

@@ -192,6 +192,8 @@ def test_file_names_in_an_id_column_are_images(tmp_path: Path) -> None:
         ({"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
           "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]}, "DPO"),
         ({"prompt": "say", "completion": "hi", "label": True}, "KTO"),
+        ({"input": {"messages": []}, "preferred_output": "a", "non_preferred_output": "b"}, "DPO"),
+        ({"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": [1]}}, "a layout that is not read"),
     ],
 )  # fmt: skip
 def test_pairs_of_answers_are_refused_by_name(tmp_path: Path, row: dict[str, Any], told: str) -> None:
@@ -207,3 +209,18 @@ def test_the_preferred_answers_can_be_learned(tmp_path: Path) -> None:
     report = checked(path, "generate").report
     assert report.exit_code == 0
     assert report.tasks["generate"] == {"prompt": "prompt", "output": "chosen"}
+
+
+def test_classes_that_no_held_out_folder_has_are_warned_of(tmp_path: Path) -> None:
+    for place in ("train/pos", "train/neg", "train/unsup", "test/pos", "test/neg"):
+        for number in range(10):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            (tmp_path / place / f"{number}.txt").write_text(f"a review of {place} {number}")
+    (tmp_path / "imdb.vocab").write_text("a\nreview\n")
+    (tmp_path / "train" / "urls_pos.txt").write_text("http://a\n")
+    report = checked(tmp_path).report
+    assert any("1 labels are in no held-out row (unsup)" in warning for warning in report.warnings)
+    assert [line.split(" (")[0] for line in report.unused.lines()] == [
+        "1 texts beside the class folders",
+        "1 files ending in '.vocab'",
+    ]

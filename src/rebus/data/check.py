@@ -330,6 +330,13 @@ def _label_warnings(
     (_, most), least = counts.most_common(1)[0], min(counts.values())
     if most > 10 * least:
         report.warnings.append(f"column '{column}': the most frequent label has {most} rows, the rarest {least}")
+    if report.says_splits:
+        judged = "test" if "test" in splits else "valid"
+        held_out = Counter(label for row, name in zip(labels, splits, strict=True) if name == judged for label in row)
+        alone = sorted(set(counts) - set(held_out))
+        if alone and held_out.total() >= 5 * len(counts):
+            shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
+            report.warnings.append(f"column '{column}': {len(alone)} labels are in no held-out row ({shown})")
     if splits:
         training = {label for row, name in zip(labels, splits, strict=True) if name == "train" for label in row}
         unseen = sorted(set(counts) - training)

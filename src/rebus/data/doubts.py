@@ -78,6 +78,14 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
         )
     if [task.name for task in tasks] in (["lm"], ["pictures"]):
         (task,) = tasks
+        unread = [name for name in table.columns if kinds[name] == "ignore" and _holds_objects(table, name)]
+        if unread:
+            return DataError(
+                table.name,
+                "columns that a task reads",
+                f"'{unread[0]}', which holds objects in a layout that is not read ({_shown(table, unread[0])})",
+                f"write what they say to columns of their own; to learn without them: --task {task.name}",
+            )
         few = [name for name in table.columns if kinds[name] == "ignore" and _may_be_classes(table, name)]
         if few:
             read = next(iter(task.columns.values()))
@@ -95,6 +103,14 @@ def _says_yes(table: Table, name: str) -> bool:
     return pa.types.is_boolean(table.arrow_column(name).type) or {str(value) for value in table.column(name)} <= {
         "true", "false", "True", "False", "None"
     }  # fmt: skip
+
+
+def _holds_objects(table: Table, name: str) -> bool:
+    column = table.arrow_column(name)
+    kind = column.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_struct(kind)) and column.null_count < len(column)
 
 
 def _may_be_classes(table: Table, name: str) -> bool:

@@ -75,7 +75,7 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
         path for path in files if path.suffix.lower() in (".txt", ".text", ".md") and not _NOT_TEXT.match(path.name)
     ]
     if texts:
-        return _texts(folder, texts, data)
+        return _texts(folder, texts, files, data)
     shown = ", ".join(sorted({path.suffix or path.name for path in files})[:8])
     raise DataError(
         folder,
@@ -253,8 +253,9 @@ def _count_others(folder: Path, files: list[Path], used: set[Path], unused: Unus
         unused.add(kind, f"{folder.name}/{path.as_posix()}")
 
 
-def _texts(folder: Path, texts: list[Path], data: Data) -> Table:
+def _texts(folder: Path, texts: list[Path], files: list[Path], data: Data) -> Table:
     layout = layout_of(folder, texts, "texts")
+    _count_others(folder, files, set(texts), layout.unused)
     texts = layout.files
     columns = {"text": [_content(folder, path, data) for path in texts], **layout.columns()}
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in texts), "", np.arange(len(texts)))

@@ -17,7 +17,7 @@ from rebus.data.readers.annotations.coco import is_coco, read_coco
 from rebus.data.readers.annotations.label_studio import is_label_studio, read_label_studio
 from rebus.data.readers.annotations.vqa import is_answers, is_questions, read_vqa
 from rebus.data.readers.annotations.xml_boxes import cvat_rows, parse_xml, voc_row
-from rebus.data.readers.annotations.yolo import class_names, is_yolo, label_files, read_boxes
+from rebus.data.readers.annotations.yolo import class_names, has_keypoints, is_yolo, label_files, read_boxes
 from rebus.data.readers.source import Source
 from rebus.data.readers.split_folders import layout_of
 from rebus.data.table import Places, Table
@@ -155,7 +155,7 @@ def _image_sets(folder: Path, files: list[Path]) -> dict[str, str]:
 
 
 def _yolo(folder: Path, files: list[Path], pictures: list[Path], labels: dict[Path, Path], data: Data) -> Table:
-    names = class_names(folder, files, data)
+    names, keypoints = class_names(folder, files, data), has_keypoints(folder, files)
     bare = {Path(*(part for part in path.parts if part.casefold() != "images")): path for path in pictures}
     layout = layout_of(folder, list(bare), "images")
     made = Table(pa.table({}), folder, Places(()), name=folder.name, unused=layout.unused, warnings=layout.warnings)
@@ -168,7 +168,7 @@ def _yolo(folder: Path, files: list[Path], pictures: list[Path], labels: dict[Pa
         if label is None:
             place = f"{folder.name}/{picture.as_posix()}"
             made.unused.add("images without a label file, taken to show nothing", place)
-        boxes = [] if label is None else read_boxes(folder, label, names, source)
+        boxes = [] if label is None else read_boxes(folder, label, names, keypoints, source)
         row: Row = {"picture": picture.as_posix(), "boxes": boxes}
         rows.append(row | ({"split": layout.splits[at]} if layout.splits else {}))
         places.append(picture.as_posix())

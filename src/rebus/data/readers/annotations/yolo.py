@@ -69,8 +69,20 @@ def class_names(folder: Path, files: list[Path], data: Data) -> list[str]:
     return [line.strip() for line in Source(folder / named, data).read_text().split("\n") if line.strip()]
 
 
-def read_boxes(folder: Path, path: Path, names: list[str], source: Source) -> list[Row]:
+def has_keypoints(folder: Path, files: list[Path]) -> bool:
+    """Whether a data.yaml says that a line holds points after its box (``kpt_shape``)."""
+    return any("kpt_shape" in _text(folder / path) for path in files if path.suffix.lower() in (".yaml", ".yml"))
+
+
+def read_boxes(folder: Path, path: Path, names: list[str], keypoints: bool, source: Source) -> list[Row]:
     """The boxes of one label file; an empty one says that nothing is there.
+
+    Args:
+        folder: the topmost one.
+        path: the file, relative to it.
+        names: of the classes.
+        keypoints: whether points follow a box, rather than an outline standing for it.
+        source: counts what is not used.
 
     Raises:
         DataError: a line is no box, or of a class without a name.
@@ -84,6 +96,12 @@ def read_boxes(folder: Path, path: Path, names: list[str], source: Source) -> li
             raise DataError(where, "a YOLO box: class, x, y, width, height", f"'{line.strip()[:60]}'", "correct it")
         first, *rest = line.split()
         sides = [float(value) for value in rest]
+        if keypoints and len(sides) > 5:
+            source.unused.add("boxes with keypoints, of which only the box is used", where)
+            sides = sides[:4]
+        if len(sides) > 5 and len(sides) % 2:
+            do = "for keypoints name kpt_shape in data.yaml"
+            raise DataError(where, "a box, or an outline of x and y in pairs", f"{len(sides)} numbers", do)
         if int(first) >= len(names):
             raise DataError(where, f"a class from 0 to {len(names) - 1}", first, "add its name to the list of classes")
         if any(not -0.01 <= side <= 1.01 for side in sides):
