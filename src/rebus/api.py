@@ -41,7 +41,7 @@ from rebus.run.evaluate import Evaluation
 from rebus.run.evaluate import evaluate_run as evaluate_folder
 from rebus.run.folder import Run
 from rebus.run.indexing import IndexSummary, index_run
-from rebus.run.learn import learn, make_ready
+from rebus.run.learn import Ready, learn, make_ready
 from rebus.run.looking import look_at
 from rebus.run.predict import PredictSummary
 from rebus.run.predict import predict_table as predict_folder
@@ -49,7 +49,9 @@ from rebus.run.prompts import judge_frozen
 from rebus.run.search import Hit, find_run
 from rebus.run.sizes import unsay
 from rebus.training import parallel
+from rebus.training.optim import build_optimizers
 
+LONG = 20.0  # seconds after which a dry run measures no further step
 Settings = Sequence[str] | dict[str, Any] | None
 AnyModel: TypeAlias = str | Path | Run | Model  # a Run, another project's checkpoint, or what ``load`` gave
 
@@ -157,13 +159,17 @@ class DryRun:
         recipe_text: the complete recipe, as YAML.
         parameters: numbers that are learned.
         memory_mb: estimate of the memory training needs, in MiB.
-        seconds: estimate of the time, from two steps measured here.
+        seconds: estimate of the time of training, from some steps measured here; the limit where there is one.
+        steps: updates; an estimate where there is a time limit.
+        epochs: passes over the training rows; likewise.
     """
 
     recipe_text: str
     parameters: int
     memory_mb: float
     seconds: float | None
+    steps: int
+    epochs: float
 
 
 def dry_run(
@@ -176,23 +182,41 @@ def dry_run(
     vision: str | Path | None = None,
     text: str | Path | None = None,
 ) -> DryRun:
-    """The resolved recipe with estimates, from two steps that are thrown away. Raises as ``train``."""
+    """The resolved recipe with estimates, from a few steps that are thrown away. Raises as ``train``."""
     with table_path(data) as path, TemporaryDirectory() as folder:
         made = make_recipe(path, task, recipe, settings, base=base, vision=vision, text=text)
         ready = make_ready(made, _teller(False), Path(folder) / "shards")
         train = ready.recipe.train
-        spent = []
-        for step in range(2):
-            batch = ready.feed.split(ready.feed.batch_at(step, 1.0), train.accumulate)[0]
-            start = time.perf_counter()
-            loss, _ = summed_loss(ready.tasks, ready.model(batch), batch)
-            loss.backward()  # type: ignore[no-untyped-call]
-            spent.append((time.perf_counter() - start) * train.accumulate)
+        step = _step_seconds(ready)
         parameters = ready.model.count_parameters()
         state = 16 * parameters / 2**20  # weights, gradients and two moments, four bytes each
-        seconds = train.time_limit * 60 if train.time_limit else (ready.total_steps or 0) * min(spent)
+        limit = 60 * train.time_limit if train.time_limit else None
+        # of a limit, a twelfth or so goes to validations and checkpoints
+        steps = max(int(0.92 * limit / step), 1) if limit else ready.total_steps or 0
         needed = state + ready.memory_mb() + 400
-    return DryRun(ready.recipe.save_text(), parameters, needed, seconds)
+        epochs = steps / max(ready.feed.steps_per_epoch, 1e-9)
+    return DryRun(ready.recipe.save_text(), parameters, needed, limit or steps * step, steps, epochs)
+
+
+def _step_seconds(ready: Ready) -> float:
+    """Seconds of a training step, from up to four after a first one; the model learns from them."""
+    train, spent = ready.recipe.train, []
+    optimizers = build_optimizers(ready.model, train)
+    for step in range(5):
+        start = time.perf_counter()
+        batch = ready.feed.split(ready.feed.batch_at(step, 1.0), train.accumulate)[0]
+        loss, _ = summed_loss(ready.tasks, ready.model(batch), batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        passed = (time.perf_counter() - start) * train.accumulate
+        start = time.perf_counter()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
+        spent.append(passed + time.perf_counter() - start)
+        if sum(spent) > LONG:
+            break
+    usual = sorted(spent[1:] or spent)
+    return usual[len(usual) // 2]
 
 
 def predict(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from rebus import api
 from rebus.cli.app import app
 
 SMALL = [
@@ -174,6 +176,18 @@ def test_dry_run_tells_size_and_writes_nothing(folder: Path) -> None:
     recipe, _, estimate = done.stdout.rpartition("parameters")
     assert yaml.safe_load(recipe)["model"]["text"]["kind"] == "encoder"
     assert "MiB" in estimate
+    assert re.search(r"steps\s+\d[\d,]*, \S+ passes over the training rows", estimate)
+
+
+def test_dry_run_tells_what_a_time_limit_is_enough_for(folder: Path) -> None:
+    small = [word for word in SMALL if word != "--set"]
+    short, long = (
+        api.dry_run(folder / "words.csv", settings=[*small, f"train.time_limit={limit}"]) for limit in (1, 100)
+    )
+    assert (short.seconds, long.seconds) == (60.0, 6000.0)
+    assert short.steps > 1
+    assert 10 < long.steps / short.steps < 1000
+    assert long.epochs / long.steps == pytest.approx(short.epochs / short.steps)
 
 
 def test_data_check_json_is_what_training_keeps(folder: Path) -> None:

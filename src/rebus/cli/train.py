@@ -153,6 +153,8 @@ def train(
         say(plan.recipe_text)
         seconds = "not known" if plan.seconds is None else f"{plan.seconds / 60:.1f} minutes"
         rows = [["parameters", f"{plan.parameters:,}"], ["memory", f"{plan.memory_mb:,.0f} MiB"], ["time", seconds]]
+        passes = f"{plan.epochs:.3g} passes over the training rows"
+        rows.append(["steps", f"{plan.steps:,}, {passes}" + (": not all are seen" if plan.epochs < 1 else "")])
         show_table(["estimate", ""], rows)
         return
     run = api.train(
