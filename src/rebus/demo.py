@@ -31,6 +31,7 @@ from rebus.run.folder import Run
 from rebus.run.learn import learn
 from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction
+from rebus.tasks.cells import as_text
 from rebus.training.lines import LOCK, locked
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
@@ -176,7 +177,8 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     source = rows_of(predictor, table, task)
     rows = chosen_rows(table, predictor.recipe, "test")
     known, training = source.values, chosen_rows(table, predictor.recipe, "train")
-    seen, language = table.column("seen"), table.column("language")
+    language = table.column("language")
+    seen = [as_text(value).lower() == "true" for value in table.column("seen")]
     found = Evaluation()
     new, told = judge(found, predictor, source, [row for row in rows if not seen[row]], known, training, table)
     old = [row for row in rows if seen[row]]
