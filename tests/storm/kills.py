@@ -154,7 +154,6 @@ SETTINGS = {
         task={"pictures": SEES}, change={"model.text.kind": "none", "model.picture.kind": "vit"}
     ),
 }
-BASES = [name for name in SETTINGS if any(name in one.given.values() for one in SETTINGS.values())]
 
 
 def run(seconds: float, seed: int = 0, names: list[str] | None = None, lanes: int | None = None) -> str:
@@ -163,10 +162,13 @@ def run(seconds: float, seed: int = 0, names: list[str] | None = None, lanes: in
     Raises:
         AssertionError: a training did not come to the end it should have come to.
     """
+    if unknown := set(names or []) - set(SETTINGS):
+        raise ValueError(f"no such setting: {min(unknown)}")
     lanes = lanes or min(2, os.cpu_count() or 1)
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "MPLBACKEND": "Agg",
+        "PYTHONHASHSEED": "0",
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]),
     }
@@ -204,25 +206,31 @@ class Storm:
         self.renames: dict[str, int] = {}
         self.kills = self.runs = 0
 
-    def reference(self, name: str) -> None:
-        """Two trainings that nothing happens to: equal, and closed."""
-        for kind in ("calm", "again"):
-            start, counter = time.monotonic(), self.folder / "told"
-            status = wait(self.child(name, self.folder / f"{name}-{kind}", count=counter))
+    def references(self, names: list[str]) -> None:
+        """Of each setting two trainings that nothing happens to: equal, and closed.
+
+        The second ones follow each other in one process, whose sets have another order.
+        """
+        told = self.folder / "told"
+        for name in names:
+            start = time.monotonic()
+            status = wait(self.child(name, self.folder / f"{name}-calm", count=told))
             assert status == 0, f"{name}: status {status}\n{self.log()}"
             self.seconds[name] = time.monotonic() - start
-            told = json.loads(counter.read_text(encoding="utf-8"))
-            self.renames[name] = told["renames"]
-            for module in told["modules"]:  # what a training imports on its way is there for the next one
-                if (
-                    module.startswith(("rebus.", "torch.", "matplotlib.", "PIL.", "jinja2"))
-                    and module not in sys.modules
-                ):
+            seen = json.loads(told.read_text(encoding="utf-8"))
+            self.renames[name] = seen["renames"]
+            for module in set(seen["modules"]) - set(sys.modules):  # what it imported is there for the next one
+                if module.startswith(("rebus.", "torch.", "matplotlib.", "PIL.", "jinja2")):
                     with contextlib.suppress(Exception):
                         importlib.import_module(module)
-        first, second = (facts(self.folder / f"{name}-{kind}") for kind in ("calm", "again"))
-        assert first == second, f"{name}: the same command twice gave {differing(first, second)}"
-        self.runs += 2
+        command = [sys.executable, str(Path(__file__).resolve()), "again", str(self.folder), *names]
+        environment = os.environ | {"PYTHONHASHSEED": "12345"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+        for name in names:
+            first, second = (facts(self.folder / f"{name}-{kind}") for kind in ("calm", "again"))
+            assert first == second, f"{name}: the same command twice gave {differing(first, second)}"
+        self.runs += 2 * len(names)
 
     def storm(self, name: str, kills: int) -> None:
         """One training, killed so often at most, and resumed until it is finished."""
@@ -361,11 +369,16 @@ def facts(out: Path) -> dict[str, Any]:
         if "checkpoints" not in path.parts
     }
     evaluation = run.evaluation
-    found["tasks"], found["rows"] = evaluation["tasks"], evaluation.get("rows")
+    found["tasks"], found["rows"] = untimed(evaluation["tasks"]), evaluation.get("rows")
     found["steps"] = evaluation["training"]["steps"]
     found["recipe"] = run.recipe.model_dump(mode="json")
     found["validations"] = [one["metrics"] for one in run.metrics() if one["kind"] == "valid"]
     return found
+
+
+def untimed(value: Any) -> Any:
+    """Figures without the seconds that they took."""
+    return {key: untimed(one) for key, one in value.items() if key != "seconds"} if isinstance(value, dict) else value
 
 
 def differing(first: dict[str, Any], second: dict[str, Any]) -> str:
@@ -422,8 +435,19 @@ def write_data(folder: Path) -> None:
     (folder / "texts.txt").write_text("\n<|endoftext|>\n".join(texts), encoding="utf-8")
 
 
+def again(folder: Path, names: list[str]) -> None:
+    """Train some settings in this process."""
+    from rebus import api
+
+    for name in names:
+        api.train(**SETTINGS[name].words(folder), out=folder / f"{name}-again", quiet=True)
+
+
 def main() -> None:
     """One lane."""
+    if sys.argv[1] == "again":
+        again(Path(sys.argv[2]), sys.argv[3:])
+        return
     seconds, seed, lane = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     number, lanes = (int(part) for part in lane.split("/"))
     mine = (sys.argv[4:] or list(SETTINGS))[number::lanes]
@@ -441,8 +465,7 @@ def main() -> None:
         write_data(folder)
         storm = Storm(folder, seed)
         needed = [other for name in mine for other in SETTINGS[name].given.values()]
-        for name in dict.fromkeys([*needed, *mine]):
-            storm.reference(name)
+        storm.references(list(dict.fromkeys([*needed, *mine])))
         at, killed = 0, set()
         while time.monotonic() < end or len(killed) < len(mine):
             name = mine[at % len(mine)]

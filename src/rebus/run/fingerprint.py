@@ -5,14 +5,17 @@ It knows no loop. Where the data lies does not count, nor do settings that chang
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from rebus import atomic
 from rebus.errors import RunError
-from rebus.recipe import Recipe
+from rebus.recipe import Recipe, path_settings, recipe_from
 
 FILE = "fingerprint.json"
 # where things lie, how fast they are read, what is kept and told beside
@@ -25,6 +28,8 @@ FREE = (
     "report.",
 )
 _SHOWN = 6
+_DECIDES = re.compile(r".*\.(safetensors|gguf|txt|model|jinja)|(config|tokenizer.*|vocab|.*index)\.json")
+_ENDS = 2**25  # bytes at each end of a file
 
 
 def fingerprint_of(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -35,6 +40,32 @@ def fingerprint_of(recipe: Recipe, data: Mapping[str, Any]) -> dict[str, Any]:
         data: what stands for the data: a flat or nested mapping of counts and digests.
     """
     return {"recipe": recipe.model_dump(mode="json"), "data": json.loads(json.dumps(data))}
+
+
+def given_files(recipe: Recipe) -> dict[str, str]:
+    """Setting: a digest of the file, or of the checkpoint folder, that it names; those that are not here are left out.
+
+    They decide how a run begins; once it has a checkpoint they are not read again. Of a large file its size, its first
+    and its last bytes count.
+    """
+    found = {}
+    for name, value in path_settings(recipe):
+        place = Path(value)
+        if name in FREE or not place.exists():
+            continue
+        files = (
+            [path for path in sorted(place.iterdir()) if _DECIDES.fullmatch(path.name)] if place.is_dir() else [place]
+        )
+        digest = hashlib.sha256()
+        for path in files:
+            with open(path, "rb") as file:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(f"{path.name if place.is_dir() else ''}\0{size}\0".encode("utf-8", "surrogateescape"))
+                for start in (0, max(_ENDS, size - _ENDS)):
+                    file.seek(start)
+                    digest.update(file.read(_ENDS))
+        found[name] = digest.hexdigest()[:32]
+    return found
 
 
 def write_fingerprint(folder: Path, content: Mapping[str, Any]) -> None:
@@ -58,7 +89,7 @@ def read_fingerprint(folder: Path) -> dict[str, Any] | None:
 def refuse_recipe(folder: Path, kept: Mapping[str, Any], recipe: Recipe) -> None:
     """Refuse to go on with other settings than the run was begun with. Raises RunError, which names them."""
     # settings of later versions were at their defaults when the run began
-    begun = Recipe.model_validate(kept["recipe"]).model_dump(mode="json")
+    begun = recipe_from(kept["recipe"], str(folder / FILE)).model_dump(mode="json")
     changed = [
         f"{key}: {_short(old)}, now {_short(new)}"
         for key, old, new in differences(begun, recipe.model_dump(mode="json"))
@@ -69,9 +100,14 @@ def refuse_recipe(folder: Path, kept: Mapping[str, Any], recipe: Recipe) -> None
 
 
 def refuse_data(folder: Path, kept: Mapping[str, Any], data: Mapping[str, Any]) -> None:
-    """Refuse to go on with other data than the run was begun with. Raises RunError, which names what changed."""
+    """Refuse to go on with other data than the run was begun with; what ``data`` does not name is not compared.
+
+    Raises:
+        RunError: names what changed.
+    """
     changed = []
-    for key, old, new in differences(kept["data"], json.loads(json.dumps(data))):
+    kept = {name: value for name, value in kept["data"].items() if name in data}
+    for key, old, new in differences(kept, json.loads(json.dumps(data))):
         whole = isinstance(old, int) and isinstance(new, int)
         told = f": {old:,}, now {new:,}" if whole else " is gone" if new is None else " is new" if old is None else ""
         changed.append(f"{key.replace('.', ' ', 1)}{told}")

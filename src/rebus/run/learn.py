@@ -26,7 +26,14 @@ from rebus.run.contrast import cached_plan, check_batches, summed_loss
 from rebus.run.corpus import FOLDER as SHARDS
 from rebus.run.elsewhere import refuse_raw_text, settle_towers
 from rebus.run.evaluate import Evaluation, Rows, judge, store_for
-from rebus.run.fingerprint import fingerprint_of, read_fingerprint, refuse_data, refuse_recipe, write_fingerprint
+from rebus.run.fingerprint import (
+    fingerprint_of,
+    given_files,
+    read_fingerprint,
+    refuse_data,
+    refuse_recipe,
+    write_fingerprint,
+)
 from rebus.run.folder import Run
 from rebus.run.frozen import frozen_features
 from rebus.run.machine import Meter, machine_facts, starvation
@@ -428,7 +435,7 @@ def _learn(
     if isinstance(ready, Assembled):
         ready.folder = folder
     if first:
-        content = ready.content()
+        content = ready.content() | ({} if begun is not None else {"file of": given_files(settings)})
         if kept is not None and not accept_changes:
             refuse_data(folder, kept, content)
         if kept is None and resume:
