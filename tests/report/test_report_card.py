@@ -26,7 +26,7 @@ def example(title: str = "Pets") -> ReportData:
         languages=["en", "zh"],
         tags=["vqa", "rebus"],
         dataset="pets",
-        pipeline_tag="visual-question-answering",
+        hub={"library_name": "rebus", "pipeline_tag": "visual-question-answering"},
     )
 
 

@@ -16,6 +16,7 @@ from rebus.run.export import export
 from rebus.run.folder import Run
 from tiny_checkpoints import write_bert
 from tiny_pictures import saved
+from tiny_seeing import write_seeing
 
 TEXTS = ["the dog number 4 is blue", "a cat", "THE red thing, 17!", "two dogs are tan", "café ½ 红色", "x " * 80]
 WORDS = {"red": "cat", "blue": "dog", "tan": "cow"}
@@ -209,3 +210,45 @@ def test_a_language_model_begins_texts_alike_in_transformers_and_in_gguf(tmp_pat
     fields = GgufFile.open(tmp_path / "m.gguf").fields
     assert fields["tokenizer.ggml.add_bos_token"] is True
     assert fields["tokenizer.ggml.bos_token_id"] == ids[0, 0]
+
+
+def test_sentence_vectors(tmp_path: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    write_bert(tmp_path / "bert")
+    rows = [{"anchor": f"the dog number {n}", "positive": f"a dog is number {n}"} for n in range(24)]
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings, base = {"train.steps": 4, "report.explained": 0}, tmp_path / "bert"
+    table, out = tmp_path / "t.jsonl", tmp_path / "run"
+    run = rebus.train(table, task="similar", base=base, settings=settings, out=out, quiet=True)
+    theirs = SentenceTransformer(str(run.folder), device="cpu").encode(TEXTS)
+    np.testing.assert_allclose(run.load().embed(TEXTS), theirs, atol=1e-5)
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    for line in ("library_name: sentence-transformers", "pipeline_tag: sentence-similarity", "base_model: bert"):
+        assert line in card
+    (run.folder / "touched").touch()
+    assert run.weights_path.stat().st_mode == (run.folder / "touched").stat().st_mode
+
+
+@pytest.mark.parametrize("kind", ["smolvlm", "llava clip"])
+def test_adapters_of_a_model_that_sees_open_in_peft(tmp_path: Path, kind: str) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    write_seeing(tmp_path / "base", kind)
+    rows = []
+    for number in range(12):
+        Image.new("RGB", (48, 48), (number * 20, 90, 200 - number * 10)).save(tmp_path / f"{number}.png")
+        rows.append({"image": f"{number}.png", "question": "what is it?", "answer": f"number {number}"})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = {"train.steps": 4, "train.tune": "lora", "train.lr": 1e-2, "report.explained": 0, "train.batch_size": 4}
+    run = rebus.train(tmp_path / "t.jsonl", base=tmp_path / "base", settings=settings, out=tmp_path / "run", quiet=True)
+    base = AutoModelForImageTextToText.from_pretrained(tmp_path / "base")
+    merged = PeftModel.from_pretrained(base, run.folder / "adapter").merge_and_unload().state_dict()
+    whole = AutoModelForImageTextToText.from_pretrained(run.folder).state_dict()
+    adapted = json.loads((run.folder / "adapter" / "adapter_config.json").read_text())["target_modules"]
+    assert adapted
+    for name in adapted:
+        before = AutoModelForImageTextToText.from_pretrained(tmp_path / "base").state_dict()[f"{name}.weight"]
+        assert not torch.allclose(before, whole[f"{name}.weight"], atol=1e-5) or "q_proj" not in name
+        torch.testing.assert_close(merged[f"{name}.weight"], whole[f"{name}.weight"], atol=1e-5, rtol=1e-5)

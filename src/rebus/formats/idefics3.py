@@ -111,16 +111,17 @@ def to_hf(state: Mapping[str, Tensor], family: Family) -> State:
     """The other way round; output weights that are the embeddings are written a second time.
 
     Args:
-        state: tensors of ``picture.``, ``inline.`` and ``decoder.``.
+        state: tensors of ``picture.``, ``inline.`` and ``decoder.``, all or some.
         family: of the text.
     """
     vision = siglip.to_hf(dict(below("picture.", state)))
     plain = family.to_hf(dict(below("decoder.", state)))
-    plain.setdefault("lm_head.weight", plain["model.embed_tokens.weight"].clone())
+    if "model.embed_tokens.weight" in plain:  # part of a model is renamed too
+        plain.setdefault("lm_head.weight", plain["model.embed_tokens.weight"].clone())
     text = moved(plain, {"model.": _TEXT})
     return {
         **{f"{_VISION}{name}": tensor for name, tensor in vision.items()},
-        _PROJECTION: state["inline.proj.weight"],
+        **({_PROJECTION: state["inline.proj.weight"]} if "inline.proj.weight" in state else {}),
         **text,
     }
 

@@ -37,9 +37,26 @@ _RENAMED: dict[str, dict[str, str]] = {
 }
 
 
-def renaming_of(model_type: str) -> Rename:
-    """Renames a family's tensors, and the factors of adapters, from what modules are called to what files say."""
-    pairs = [(re.compile(old), new) for old, new in _RENAMED.get(model_type, {}).items()]
+# the other way round, where adapters are written for a family
+_FILED: dict[str, dict[str, str]] = {
+    "llava": {
+        r"^language_model\.model\.": "model.language_model.",
+        r"^language_model\.lm_head\.": "lm_head.",
+        r"^vision_tower\.(vision_model\.)?": "model.vision_tower.",
+        r"^multi_modal_projector\.": "model.multi_modal_projector.",
+    },
+}
+
+
+def renaming_of(model_type: str, *, to_modules: bool = False) -> Rename:
+    """Renames a family's tensors, and the factors of adapters, from what modules are called to what files say.
+
+    Args:
+        model_type: of the family.
+        to_modules: the other way round.
+    """
+    table = _FILED if to_modules else _RENAMED
+    pairs = [(re.compile(old), new) for old, new in table.get(model_type, {}).items()]
 
     def renamed(state: Mapping[str, Tensor]) -> State:
         out: State = {}

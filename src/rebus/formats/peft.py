@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from rebus import atomic
@@ -24,7 +23,7 @@ from rebus.errors import WeightsError
 from rebus.formats.config import read_object
 from rebus.formats.module_names import Rename
 from rebus.formats.names import State
-from rebus.formats.weights import load_weights
+from rebus.formats.weights import load_weights, write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
@@ -332,7 +331,7 @@ def write_adapter(
         "inference_mode": True,
     }
     Path(folder).mkdir(parents=True, exist_ok=True)
-    atomic.write_with(Path(folder) / WEIGHTS, lambda beside: save_file(tensors, beside, metadata={"format": "pt"}))
+    write_tensors(Path(folder) / WEIGHTS, tensors)
     atomic.write_json(Path(folder) / CONFIG, config)
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rebus import atomic
 from rebus.errors import WeightsError
 from rebus.formats.config import MOST, number, read_object
 
@@ -150,3 +151,34 @@ def _prompts(file: Path, settings: Mapping[str, Any], *, whole: bool) -> str:
     if prompts and not whole:
         raise WeightsError(file, "prompts that count in the pooling", "'include_prompt': false", _ALONE)
     return ", ".join(f"{name}: {text!r}" for name, text in prompts.items())
+
+
+def write_sentence_model(folder: Path, pool: str, width: int, max_length: int) -> bool:
+    """Describe an encoder in a folder as Transformer, Pooling and Normalize; False where its pooling has no name.
+
+    Args:
+        folder: of the encoder, in a family's layout.
+        pool: the tower's ``pool``.
+        width: of its vectors.
+        max_length: most tokens of a text.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    mode = {"mean": "mean", "first": "cls", "max": "max", "weighted": "weightedmean", "last": "lasttoken"}.get(pool)
+    if mode is None:
+        return False
+    names = ("Transformer", "Pooling", "Normalize")
+    paths = ("", "1_Pooling", "2_Normalize")
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for number, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    older = {key: value == mode for key, value in _OLDER.items()}
+    pooling = {"word_embedding_dimension": width, **older, "include_prompt": True}
+    atomic.write_json(folder / "1_Pooling" / "config.json", pooling)
+    atomic.write_json(folder / "sentence_bert_config.json", {"max_seq_length": max_length, "do_lower_case": False})
+    atomic.write_json(folder / _SETTINGS, {"prompts": {}, "default_prompt_name": None, "similarity_fn_name": "cosine"})
+    atomic.write_json(folder / FILE, modules)
+    return True

@@ -105,13 +105,13 @@ def save_weights(
         shards[-1][name] = tensor.detach().to("cpu", kind).contiguous()
         size += more
     if len(shards) == 1:
-        _write(folder / FILE, shards[0])
+        write_tensors(folder / FILE, shards[0])
         (folder / INDEX).unlink(missing_ok=True)
         return
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write(folder / file, shard)
+        write_tensors(folder / file, shard)
         places.update(dict.fromkeys(shard, file))
     total = sum(tensor.numel() * tensor.element_size() for shard in shards for tensor in shard.values())
     atomic.write_json(folder / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
@@ -173,8 +173,20 @@ def check_tensors(
         )
 
 
-def _write(path: Path, state: dict[str, Tensor]) -> None:
-    atomic.write_with(path, lambda beside: save_file(state, beside, metadata={"format": "pt"}))
+def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write one safetensors file, whole or not at all, readable by whom the umask allows.
+
+    Raises:
+        RunError: the disk is full, or the folder cannot be written.
+    """
+
+    def write(beside: Path) -> None:
+        beside.touch()
+        mode = beside.stat().st_mode
+        save_file(tensors, beside, metadata={"format": "pt"})  # which makes a file for its owner alone
+        beside.chmod(mode)
+
+    atomic.write_with(path, write)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

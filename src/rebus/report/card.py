@@ -62,8 +62,7 @@ def front_matter(data: ReportData, language: str = "en") -> dict[str, Any]:
         "license": data.licence,
         "language": data.languages,
         "library_name": "rebus",
-        "pipeline_tag": data.pipeline_tag,
-        "base_model": data.base_model,
+        **data.hub,
         "tags": ["rebus", *(tag for tag in data.tags if tag != "rebus")],
     }
     found: dict[str, Any] = {key: value for key, value in known.items() if value}
@@ -84,7 +83,7 @@ def _index(data: ReportData, language: str) -> list[dict[str, Any]]:
     name = data.dataset or data.title
     return [
         {
-            "task": {"type": data.pipeline_tag or task, "name": task},
+            "task": {"type": data.hub.get("pipeline_tag") or task, "name": task},
             "dataset": {"type": "private", "name": name},
             "metrics": [_metric(one, language) for one in results],
         }

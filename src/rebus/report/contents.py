@@ -162,7 +162,7 @@ class ReportData:
         created: when, as text.
         version: of Rebus.
         root: folder that pictures' relative paths start from.
-        licence, languages, tags, dataset, base_model, pipeline_tag: for the model card's front matter.
+        licence, languages, tags, dataset, hub: for the model card's front matter; see ``report.hub``.
     """
 
     title: str
@@ -190,8 +190,7 @@ class ReportData:
     languages: list[str] = field(default_factory=list)
     tags: list[str] = field(default_factory=list)
     dataset: str = ""
-    base_model: str = ""
-    pipeline_tag: str = ""
+    hub: dict[str, str] = field(default_factory=dict)
 
 
 def results_of(

@@ -12,6 +12,7 @@ from typing import Any
 from rebus._version import __version__
 from rebus.errors import RunError
 from rebus.report.contents import Plot, ReportData, Result, Table
+from rebus.report.hub import hub_metadata
 from rebus.report.labels import figure
 from rebus.report.plots import plot_curves
 from rebus.report.sections.about import kept_weights, settled
@@ -178,7 +179,7 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
         version=__version__,
         tags=["rebus", task],
         dataset=name,
-        pipeline_tag="text-generation" if task == "lm" else "fill-mask",
+        hub=hub_metadata(run),
     )
     if task == "mlm":
         data.commands = [

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from rebus import atomic, recipe
 from rebus.errors import RebusError, RunError, enough_memory
 from rebus.formats.families import family_for
-from rebus.formats.weights import check_state, save_weights
+from rebus.formats.module_names import renaming_of
+from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
@@ -119,7 +119,8 @@ def save_model(
         sees.save_beside(folder, settings.picture, codec)
         state, heads = sees.state_to_hf(state)
         config = sees.config(codec) | {KEY: said}
-        save_adapters(folder, model, settings)
+        modules = renaming_of(str(config["model_type"]), to_modules=True)
+        save_adapters(folder, model, settings, rename=lambda one: modules(sees.state_to_hf(one)[0]), whole=True)
     elif alone is None:
         atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.picture))
         rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
@@ -130,6 +131,7 @@ def save_model(
     else:
         state, heads = alone.state_to_hf(state)
         alone.describe_tokenizer(folder, settings.text.max_length)
+        alone.describe_pooling(folder, settings.text.max_length)
         if alone.head is not None:
             said["head"] = alone.head.task
         config = alone.config(model, codec.tokenizer) | {KEY: said}
@@ -137,7 +139,7 @@ def save_model(
         save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)
     save_weights(folder, state)
     if heads:
-        atomic.write_with(folder / HEADS_FILE, lambda beside: save_file(heads, beside, metadata={"format": "pt"}))
+        write_tensors(folder / HEADS_FILE, heads)
     else:
         (folder / HEADS_FILE).unlink(missing_ok=True)
     atomic.write_json(folder / "config.json", config)

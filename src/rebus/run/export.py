@@ -101,6 +101,7 @@ def export(
     source.tokenizer.save(out)
     if source.lone is not None:
         source.lone.describe_tokenizer(out, source.max_length)
+        source.lone.describe_pooling(out, source.max_length)
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     if source.tower.kind == "decoder":
         ends = {key: source.config[key] for key in tokens if source.config.get(key) is not None}

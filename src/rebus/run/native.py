@@ -18,6 +18,7 @@ from rebus import atomic
 from rebus.formats import bert
 from rebus.formats.families import FAMILIES, Family, family_for
 from rebus.formats.names import State
+from rebus.formats.sentence_transformers import write_sentence_model
 from rebus.formats.weights import load_weights
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
@@ -73,6 +74,13 @@ class Lone:
         segments = ["token_type_ids"] if self.part == "text" and self.tower.settings.segments > 1 else []
         said["model_input_names"] = ["input_ids", *segments, "attention_mask"]
         atomic.write_json(folder / CONFIG, said)
+
+    def describe_pooling(self, folder: Path, max_length: int) -> None:
+        """Say for sentence-transformers how the encoder's tokens become the vector that Rebus gives for a text."""
+        tower = self.tower.settings
+        if self.part == "text" and self.family.name == "bert":
+            length = max_length if tower.context is None else min(max_length, tower.context)
+            write_sentence_model(folder, tower.pool, tower.width, length)
 
     def config(self, model: VisionLanguageModel, tokenizer: Tokenizer) -> dict[str, Any]:
         """The config.json of the family."""

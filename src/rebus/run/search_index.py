@@ -27,10 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from rebus import atomic
 from rebus.errors import MissingPackageError, RunError
+from rebus.formats.weights import write_tensors
 
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -134,7 +135,7 @@ def save_index(folder: Path, found: Collection) -> None:
     }
     schema = pa.schema([*((name, pa.string()) for name in _WORDS), *((name, pa.int64()) for name in _NUMBERS)])
     rows = pa.Table.from_pylist([_storable(row) for row in everything], schema=schema)
-    atomic.write_with(folder / names["vectors"], lambda beside: save_file(tensors, beside))
+    write_tensors(folder / names["vectors"], tensors)
     atomic.write_with(folder / names["entries"], lambda beside: pq.write_table(rows, beside))
     meta = {
         "version": VERSION,

@@ -13,6 +13,7 @@ from rebus._version import __version__
 from rebus.data.tars.finding import folder_of
 from rebus.report import labels
 from rebus.report.contents import ReportData
+from rebus.report.hub import hub_metadata
 from rebus.report.neighbours import picture_commands
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
@@ -171,7 +172,7 @@ def head_of(subject: Subject) -> ReportData:
         languages=_languages(check),
         tags=["rebus", *tasks],
         dataset=Path(recipe.data.path).stem,
-        pipeline_tag="image-text-to-text" if model.picture.kind != "none" else "text-generation",
+        hub=hub_metadata(subject.run),
     )
 
 

@@ -1,0 +1,54 @@
+"""What model hubs ask of a Run: which library and which pipeline open it, and what it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rebus.run.folder import Run
+from rebus.run.native_heads import PIPELINES
+
+_BY_TASK = {
+    "answer": ("visual-question-answering", "text-generation"),
+    "caption": ("image-to-text", "text-generation"),
+    "choose": ("visual-question-answering", "multiple-choice"),
+    "classify": ("image-classification", "text-classification"),
+    "converse": ("image-text-to-text", "text-generation"),
+    "extract": ("document-question-answering", "question-answering"),
+    "generate": ("image-text-to-text", "text-generation"),
+    "lm": ("text-generation", "text-generation"),
+    "match": ("image-text-to-text", "text-ranking"),
+    "mlm": ("fill-mask", "fill-mask"),
+    "ner": ("token-classification", "token-classification"),
+    "patches": ("image-segmentation", "image-segmentation"),
+    "pictures": ("image-feature-extraction", "image-feature-extraction"),
+    "regress": ("image-classification", "text-classification"),
+    "retrieve": ("zero-shot-image-classification", "sentence-similarity"),
+    "similar": ("sentence-similarity", "sentence-similarity"),
+    "tag": ("image-classification", "text-classification"),
+    "translate": ("translation", "translation"),
+}
+
+
+def hub_metadata(run: Run) -> dict[str, str]:
+    """``library_name``, ``pipeline_tag`` and ``base_model`` as the hub names them; what is not known is left out.
+
+    A model reads images where its image tower is there. A base in a folder is named without its place.
+    """
+    config: dict[str, Any] = run.read_json("config.json")
+    recipe = run.recipe
+    named = config.get("architectures")
+    architecture = str(named[0]) if isinstance(named, list) and named else ""
+    native = config.get("model_type") != "rebus"
+    tag = next((tag for ending, tag in PIPELINES.items() if native and architecture.endswith(ending)), "")
+    sees = recipe.model.picture.kind not in ("none", "auto")
+    first = recipe.tasks[0].name if recipe.tasks else ""
+    if not tag and first in _BY_TASK:
+        tag = _BY_TASK[first][0 if sees else 1]
+    sentences = first == "similar" and (run.folder / "modules.json").is_file()
+    library = "sentence-transformers" if sentences else "transformers" if native else "rebus"
+    base = recipe.base or recipe.model.text.weights or recipe.model.picture.weights
+    if base is not None and (Path(base).is_absolute() or Path(base).exists()):
+        base = Path(base).name
+    found = {"library_name": library, "pipeline_tag": tag, "base_model": base or ""}
+    return {key: value for key, value in found.items() if value}
