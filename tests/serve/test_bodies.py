@@ -110,6 +110,16 @@ def test_costly_bodies_cost_little(model: type[Body], body: Any) -> None:
     assert time.thread_time() - start < 2.5  # it was 11 to 22 s
 
 
+def test_a_long_string_that_is_no_image_is_refused_before_it_is_parsed() -> None:
+    for text in ("a" * (5 * MIB), "https://" + "a" * (5 * MIB)):
+        for content in (asked(text), {"rows": [{"question": "a"}, {"question": text}]}):
+            assert "text of more than 200,000 characters" in refused(content).message
+    texts = {"rows": [{"a": "x" * 199_999, "b": "你" * 199_999, "c": IMAGE + "A" * (5 * MIB), "d": "y" * 199_999}]}
+    for ascii_only in (True, False):
+        content = json.dumps(texts, ensure_ascii=ascii_only).encode()
+        assert read_body(content, PredictRequest, Limits()).rows == texts["rows"]
+
+
 def test_a_long_string_is_read_nearly_for_nothing() -> None:
     content = json.dumps(asked([{"type": "image_url", "image_url": IMAGE + "A" * (24 * MIB)}])).encode()
     start = time.thread_time()

@@ -104,15 +104,16 @@ def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
         found, do = f"{len(several)}: {shown(value)}", "keep the one that the row is about, or write a row for each"
         raise PictureError(where or "a picture", "one image a row", found, do)
     if is_data_address(value):
-        head, comma, body = value.partition(",")
-        if not comma or not head.rstrip().lower().endswith(";base64"):
+        comma = value.find(",", 0, 256)
+        head = value[: max(comma, 0)] or value[:256]
+        if comma < 0 or not head.rstrip().lower().endswith(";base64"):
             raise PictureError(
                 where or "a picture",
                 "an address like 'data:image/png;base64,...'",
                 f"'{shown(head)}'",
                 "encode it as base64",
             )
-        return _decode_base64(body, where)
+        return _decode_base64(value, where, comma + 1)
     return _decode_base64(value, where) if is_base64_picture(value) else None
 
 
@@ -236,30 +237,31 @@ def _below(value: str, root: Path, where: str) -> Path:
     return root / inner
 
 
-def _decode_base64(text: str, where: str) -> bytes:
-    """Base64 in either alphabet, with or without padding and white space.
+def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
+    """Base64 from this character on, in either alphabet, with or without padding and white space.
 
     It is decoded in portions, as one call over a large picture would hold up every other thread.
     """
-    out, rest, ended, start = bytearray(), b"", False, 0
+    found: list[bytes] = []
+    rest, ended, start = b"", False, begin
     try:
-        for start in range(0, len(text), _PORTION):
+        for start in range(begin, len(text), _PORTION):
             letters = rest + text[start : start + _PORTION].encode("ascii").translate(_PLAIN, _SPACE)
             whole = len(letters) - len(letters) % 4
             portion, rest = letters[:whole], letters[whole:]
             if ended and letters:
                 raise binascii.Error("Text after the padding")
-            ended = portion.endswith(b"=")
-            out += binascii.a2b_base64(portion, strict_mode=True)
+            ended = ended or portion.endswith(b"=")
+            found.append(binascii.a2b_base64(portion, strict_mode=True))
         if rest:
-            out += binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True)
+            found.append(binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True))
     except (ValueError, binascii.Error) as error:
         wrong = _WRONG.search(text, start, start + _PORTION)
-        told = f"holds {wrong[0]!r} at character {wrong.start() + 1:,}" if wrong else f"is not ({error})"
+        told = f"holds {wrong[0]!r} at character {wrong.start() - begin + 1:,}" if wrong else f"is not ({error})"
         raise PictureError(
             where or "a picture", "valid base64", f"text that {told}", "encode the picture again"
         ) from error
-    return bytes(out)
+    return b"".join(found)
 
 
 def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> PictureError:

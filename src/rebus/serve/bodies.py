@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
+from rebus.data.picture_sources import is_base64_picture, is_data_address
 from rebus.errors import nearest
 from rebus.serve.context import Context
 from rebus.serve.errors import ApiError, invalid
@@ -76,11 +77,15 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
     """Look through a body in portions. Raises ApiError where parsing it could take long."""
     inside, rest = False, b""  # of a string; a backslash whose character is in the next portion
     depth = values = objects = escapes = bare = text = 0
+    head, length = b"", 0  # of the string that a portion ends in
     for start in range(0, len(body), PORTION):
         portion = rest + bytes(body[start : start + PORTION])
         rest = b""
         if inside and b'"' not in portion and b"\\" not in portion and portion.isascii():
-            continue  # the inside of a long string, as a picture's base64
+            length += len(portion)  # the inside of a long string, as a picture's base64
+            if length > 6 * limits.text_length and not _is_image(head):
+                raise ApiError(400, f"the body holds a text of more than {limits.text_length:,} characters")
+            continue
         text += len(portion)
         if b"\\" in portion:
             portion, count = _ESCAPE.subn(b"", portion)
@@ -90,6 +95,7 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
         parts = portion.split(b'"')
         outside = b"".join(parts[1 if inside else 0 :: 2])
         inside ^= len(parts) % 2 == 0
+        head, length = (parts[-1][:64], len(parts[-1])) if len(parts) > 1 else (head, length + len(portion))
         levels = np.cumsum(_LEVEL[np.frombuffer(outside, dtype=np.uint8)], dtype=np.int64)
         deepest = depth + int(levels.max(initial=0))
         depth += int(levels[-1]) if len(levels) else 0
@@ -107,6 +113,12 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
         ):
             if number > most:
                 raise ApiError(400, f"the body holds more than {most:,} {what}", "json_too_large")
+
+
+def _is_image(head: bytes) -> bool:
+    """Whether a string that begins so is an image."""
+    start = head.decode("latin-1")
+    return is_data_address(start) or is_base64_picture(start)
 
 
 def refusal(errors: Sequence[ErrorDetails], value: Any) -> ApiError:
