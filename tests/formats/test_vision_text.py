@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from rebus.errors import WeightsError
-from rebus.formats import idefics3
+from rebus.formats import idefics3, llava
+from rebus.formats.vision_text import text_config_of
 from rebus.formats.weights import load_weights, save_weights
 from rebus.generation.sampling import Sampling
 from rebus.run.foreign import open_checkpoint, read_checkpoint
@@ -283,3 +285,48 @@ def _batch(seen: np.ndarray[Any, Any]) -> dict[str, Tensor]:
         "picture": torch.from_numpy(seen).permute(0, 3, 1, 2),
         "has_picture": torch.ones(len(seen), dtype=torch.bool),
     }
+
+
+def test_llavas_own_configuration_leaves_out_what_llamas_class_has() -> None:
+    config = {
+        "model_type": "llava",
+        "architectures": ["LlavaForConditionalGeneration"],
+        "image_token_index": 32000,
+        "projector_hidden_act": "gelu",
+        "text_config": {
+            "model_type": "llama",
+            "max_position_embeddings": 4096,
+            "rms_norm_eps": 1e-05,
+            "vocab_size": 32064,
+        },
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            **{"hidden_size": 1024, "image_size": 336, "intermediate_size": 4096, "patch_size": 14},
+            **{"num_attention_heads": 16, "num_hidden_layers": 24, "projection_dim": 768, "vocab_size": 32000},
+        },
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    }
+    found = llava.settings_from_hf(config, "config.json")
+    text = transformers.LlavaConfig(**config).text_config
+    assert (found.text.width, found.text.depth, found.text.heads) == (4096, 32, 32)
+    assert (found.text.hidden, found.rows, found.text.context) == (11008, 32064, 4096)
+    assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (4096, 32, 32)
+    assert (text.intermediate_size, text.num_key_value_heads) == (found.text.hidden, found.text.kv_heads)
+    assert (found.tower.width, found.tower.depth, found.size) == (1024, 23, 336)
+
+
+@pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
+def test_what_a_text_configuration_leaves_out_is_as_in_transformers(name: str) -> None:
+    given = {"model_type": name} | ({"sliding_window": None} if name == "mistral" else {})
+    family, text, rows = text_config_of({"text_config": given}, "config.json", tied=False)
+    theirs = transformers.AutoConfig.for_model(**given)
+    assert family.name == name
+    assert (text.width, text.depth, text.heads, rows) == (
+        *(theirs.hidden_size, theirs.num_hidden_layers, theirs.num_attention_heads, theirs.vocab_size),
+    )
+    assert (text.hidden, text.kv_heads, text.context) == (
+        *(theirs.intermediate_size, theirs.num_key_value_heads, theirs.max_position_embeddings),
+    )
+    assert text.eps == theirs.rms_norm_eps
+    assert (text.head_dim or text.width // text.heads) == (getattr(theirs, "head_dim", None) or 128)

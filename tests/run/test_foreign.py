@@ -304,3 +304,26 @@ def test_an_adapter_opens_as_its_base_with_it_added(tmp_path: Path) -> None:
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(ids.shape[1])[None])
     torch.testing.assert_close(model.decoder.logits(hidden), adapted.eval()(ids).logits, **CLOSE)
+
+
+def test_a_picture_tower_alone_is_told_with_the_option_for_it(tmp_path: Path) -> None:
+    from tiny_pictures import saved
+
+    saved(tmp_path, "vit")
+    with pytest.raises(WeightsError, match=r"'vit', a picture tower alone.*--vision"):
+        read_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize(("window", "opens"), [(None, True), (512, True), (511, False), ("left out", False)])
+def test_mistral_opens_where_no_layer_has_a_window(tmp_path: Path, window: Any, opens: bool) -> None:
+    write_checkpoint(tmp_path, "llama")
+    edit_config(tmp_path, model_type="mistral", sliding_window=window)
+    if window == "left out":  # then it is 4096, and the context 131072
+        config = json.loads((tmp_path / "config.json").read_text())
+        kept = {key: one for key, one in config.items() if key not in ("sliding_window", "max_position_embeddings")}
+        (tmp_path / "config.json").write_text(json.dumps(kept))
+    if opens:
+        assert read_checkpoint(tmp_path).tower.width == 24
+    else:
+        with pytest.raises(WeightsError, match="sliding_window"):
+            read_checkpoint(tmp_path)
