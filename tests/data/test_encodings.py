@@ -252,6 +252,19 @@ SENTENCES = [
             "It’s a small café near the station.",
         ],
     ),
+    (
+        ["cp1252"],
+        [
+            "Aquesta pel·lícula m'ha agradat molt.",
+            "El servei va ser pèssim, no hi tornaré més.",
+            "Avui fa bon temps; això és perfecte.",
+        ],
+    ),
+    (["cp1252"], ["Tá an scannán seo go hiontach.", "Bhí an tseirbhís uafásach ar fad."]),
+    (["cp1257"], ["Šī filma man ļoti patika.", "Apkalpošana bija briesmīga, vairs nenākšu.", "Mēs gājām uz parku."]),
+    (["cp1250"], ["Film mi se jako svidio, šteta što je kratak.", "Usluga je bila užasna, neću više doći."]),
+    (["cp1251"], ["Овај филм ми се веома допао.", "Услуга је била ужасна, нећу се вратити."]),
+    (["cp1251"], ["ЭТОТ ФИЛЬМ МНЕ ПОНРАВИЛСЯ", "ОБСЛУЖИВАНИЕ БЫЛО УЖАСНЫМ", "СЕГОДНЯ ХОРОШАЯ ПОГОДА"]),
 ]
 ENGLISH = [
     "The film was good and I would see it again.",
@@ -324,6 +337,23 @@ def test_unicode_is_never_a_guess(encoding: str) -> None:
         text, found = decode_text(content.encode(encoding), "a.csv")
         assert text == content
         assert not found.guessed
+
+
+@pytest.mark.parametrize(
+    ("encoding", "texts"),
+    [
+        ("cp1253", ["ΑΥΤΗ Η ΤΑΙΝΙΑ ΕΙΝΑΙ ΚΑΛΗ", "Ο ΔΑΣΚΑΛΟΣ ΕΙΠΕ ΜΙΑ ΙΣΤΟΡΙΑ"]),
+        ("koi8-r", ["ЭТОТ ФИЛЬМ МНЕ ПОНРАВИЛСЯ", "ОБСЛУЖИВАНИЕ БЫЛО УЖАСНЫМ"]),
+        ("cp1258", ["Phim này hay quá"]),
+        ("cp1252", ["Ffilm hyfryd iawn, bûm wrth fy modd â hi."]),
+        ("gb18030", ["张伟", "王芳", "李娜"]),
+        ("mac_roman", ["Die Straße ist schön und grün.", "Für Müller war es zu spät."]),
+    ],
+)
+@pytest.mark.parametrize("rows", [3, 60])
+def test_what_is_hard_to_tell_is_read_right_or_refused(encoding: str, texts: list[str], rows: int) -> None:
+    content = table(texts, rows, rows, seed=rows).encode(encoding)
+    assert read_or_none(content) in (content.decode(encoding), None)
 
 
 def test_the_encoding_is_said(tmp_path: Path) -> None:

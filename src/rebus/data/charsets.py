@@ -52,12 +52,18 @@ LANGUAGES = (
     Language("fi", _WEST, "äöå", "ja on ei se oli hyvin mutta kun en hän ole"),
     Language("nl", _WEST, "ëéïöèüê", "de het een en van is niet dat op te ik met was"),
     Language("is", _WEST, "ðáíóéöþúýæ", "og er til ekki hann var um en sem"),
+    Language("ca", _WEST, "éàóíèòúçïü·", "de la el i que a en un per amb no és va les molt"),
+    Language("ga", _WEST, "íáéóú", "an na agus is ar go le an bhí ní"),
     Language("pl", _CENTRAL, "łąężśćóńź", "nie na w z i do to jest za o po ale jak ten bardzo"),
     Language("cs", _CENTRAL, "íáéěřčýžšůúťňďó", "je na se v to byl ale za si tak jsem a nebo"),
     Language("sk", _CENTRAL, "áíéčýúžšľťôňäóďĺŕ", "je na sa v to bol ale za som a nie alebo"),
     Language("hu", _CENTRAL, "áéöóőüíúű", "a az nem hogy egy is van ez volt nagyon meg de csak"),
     Language("ro", _CENTRAL, "ăîâşţ", "de la nu este un o pe cu mai din foarte am a fost"),
     Language("hr", _CENTRAL, "čšžćđ", "je u i na se da nije za od to sam vrlo ali"),
+    Language("sq", {**_WEST, **_CENTRAL}, "ëç", "dhe nuk me ishte shume ky kjo per do"),
+    Language(
+        "vi", {"cp1258": 1.5}, "ôđưàáâơêă\u0323\u0301\u0300\u0309\u0303íéóùúèìòýãõ", "la va cua khong toi cho hay"
+    ),
     Language("tr", {"cp1254": 1.0, "iso8859_9": 2.0, "cp857": 3.5}, "ıüşğöçİâî", "bir ve bu da de ama daha en ne var"),
     Language(
         "lt", {"cp1257": 1.0, "iso8859_13": 2.5, "cp775": 4.0}, "ėšžųūįąčę", "ir yra kad ne tai buvo su labai bet"
@@ -154,7 +160,7 @@ def readings(sample: bytes, ascii_words: Counter[str]) -> list[Reading]:
     hints = _hints(ascii_words)
     texts = {encoding: _decoded(sample, encoding) for one in LANGUAGES for encoding in one.encodings}
     counted = {
-        encoding: (_beyond(text), _words(text), 4.0 * len(_ODD.findall(text)))
+        encoding: (_beyond(text), _words(text), 6.0 * len(set(_ODD.findall(text))))
         for encoding, text in texts.items()
         if text
     }
@@ -237,7 +243,7 @@ class _Costs:
     def _unlisted(self, letter: str) -> float:
         small = letter.lower()
         if small != letter and small in self._known:
-            return self._known[small] + 1.5
+            return self._known[small] + 0.3
         if letter in _SIGNS:
             return _SIGNS[letter]
         if self._large is not None:

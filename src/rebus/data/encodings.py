@@ -35,6 +35,7 @@ _SAMPLE = 1 << 16
 _LARGE = 1 << 22
 _MOST_WORDS = 2000
 _AGREED, _ALONE = 2.5, 6.0  # nats by which the best encoding must be likelier than any other
+_ALONE_EACH = 0.5  # and nats a byte where chardetng says otherwise
 _PLAUSIBLE = 5.5  # nats a byte beyond ASCII: languages take 1 to 4.5, noise 6.5
 _SLACK = 10.0  # nats that a rare letter may cost a short text
 _ALIASES = {"windows-874": "cp874", "Shift_JIS": "cp932", "EUC-KR": "cp949", "GBK": "gb18030"}  # as Windows has them
@@ -151,10 +152,10 @@ def _likeliest(content: bytes, where: str, whole: bool) -> Encoding:
     words = [found[0] for found in islice(_WORD.finditer(content), _MOST_WORDS + 1)]
     if not whole:
         words = words[:-1] or words  # the last may be cut
-    sample = b"\n".join(words[:_MOST_WORDS])
+    sample = b"\n".join(dict.fromkeys(words[:_MOST_WORDS]))  # a word that returns tells nothing new
     plain = Counter(word.decode("ascii").lower() for word in _ASCII_WORD.findall(content[:_LARGE]))
     usable = [one for one in readings(sample, plain) if not whole or _decodes(content, one.encoding)]
-    if not usable or usable[0].cost > _PLAUSIBLE * (len(sample) - len(sample.translate(None, _BEYOND))) + _SLACK:
+    if not usable or usable[0].cost > _PLAUSIBLE * _beyond(sample) + _SLACK:
         return Encoding("utf-8")  # no language: whoever decodes the file names the byte
     best = usable[0]
     other = next((one for one in usable[1:] if one.text != best.text), None)
@@ -184,9 +185,15 @@ def _margin(sample: bytes, text: str) -> float:
     detector.feed(sample, last=True)
     name = detector.guess(tld=None, allow_utf8=False)
     try:
-        return _AGREED if sample.decode(_ALIASES.get(name, name)) == text else _ALONE
+        agreed = sample.decode(_ALIASES.get(name, name)) == text
     except (UnicodeDecodeError, LookupError):
-        return _ALONE
+        agreed = False
+    return _AGREED if agreed else max(_ALONE, _ALONE_EACH * _beyond(sample))
+
+
+def _beyond(sample: bytes) -> int:
+    """How many bytes are beyond ASCII."""
+    return len(sample) - len(sample.translate(None, _BEYOND))
 
 
 def _decodes(content: bytes, encoding: str) -> bool:
