@@ -398,3 +398,24 @@ def test_a_stream_is_read_as_a_table_is(tmp_path: Path, encoding: str, texts: li
     head = text.encode(encoding)[:-3]
     name = find_encoding(head, "a.txt", whole=False).name
     assert codecs.getincrementaldecoder(name)().decode(head) == codecs.getincrementaldecoder(encoding)().decode(head)
+
+
+def test_a_setting_made_for_another_file_does_not_garble_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):
+        path.write_bytes(table(SENTENCES[0][1], 20, 20, seed=1).encode(encoding))
+        read = read_table(Data(path=str(path), encoding="gb18030"))
+        assert read.column("text") == read_table(Data(path=str(path))).column("text")
+        assert any("not as gb18030" in note for note in read.notes)
+    path.write_bytes("text,label\ncaf\xe9,x\nb,y\n".encode("latin-1"))
+    assert read_table(Data(path=str(path), encoding="latin-1")).column("text")[0] == "café"
+
+
+def test_the_encodings_of_a_folder_of_texts_are_counted(tmp_path: Path) -> None:
+    for name, encoding in (("good", "cp1251"), ("bad", "utf-8")):
+        (tmp_path / name).mkdir()
+        for i in range(4):
+            (tmp_path / name / f"{i}.txt").write_bytes(". ".join(SENTENCES[5][1]).encode(encoding))
+    table_ = read_table(Data(path=str(tmp_path)))
+    assert len(set(table_.column("text"))) == 1
+    assert any("4 files not UTF-8, read as cp1251" in note for note in table_.notes)

@@ -110,6 +110,8 @@ def test_other_sheets_are_said_and_can_be_chosen(tmp_path: Path) -> None:
     assert len(table) == 12
     assert any("more (2 rows), secret (hidden, 0 rows)" in note and "data.sheet" in note for note in table.notes)
     assert read(path, sheet="more").column("label") == ["y"]
+    alone = read(book(tmp_path / "b.xlsx", [["text", "label"], *ROWS]), sheet="mor")
+    assert any("there is no sheet 'mor'" in warning for warning in alone.warnings)
     with pytest.raises(DataError, match="did you mean 'more'"):
         read(path, sheet="mor")
 

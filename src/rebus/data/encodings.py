@@ -55,10 +55,18 @@ class Encoding:
     Attributes:
         name: as Python's codecs know it.
         guessed: whether it was found from the letters, so that a person should be told.
+        instead: the encoding that was named, where the file certainly is in another.
     """
 
     name: str
     guessed: bool = False
+    instead: str = ""
+
+    def said(self) -> str:
+        """What a person should know of it; "": nothing."""
+        if self.instead:
+            return f"read as {self.name}, which it certainly is, not as {self.instead} (data.encoding)"
+        return f"not UTF-8, read as {self.name}, which its letters fit best" if self.guessed else ""
 
 
 def decode_text(content: bytes, where: str, encoding: str | None = None) -> tuple[str, Encoding]:
@@ -98,7 +106,9 @@ def find_encoding(head: bytes, where: str, encoding: str | None = None, whole: b
         DataError: the encoding is not known, or the file is no text.
     """
     if encoding is not None:
-        return Encoding(_known(encoding, where))
+        named = _known(encoding, where)
+        certain = None if named.startswith("utf") else _certain(head, whole)  # e.g. a setting made for another file
+        return Encoding(named) if certain is None else Encoding(certain, instead=named)
     for mark, name in _BOMS:
         if head.startswith(mark):
             return Encoding(name)
@@ -124,6 +134,18 @@ def undecodable(where: str, encoding: str, at: int, line: int, byte: int, reason
         f"byte 0x{byte:02x}, which does not fit ({reason})",
         "save the file as UTF-8, or name its encoding with --set data.encoding=NAME (for example latin-1 or gb18030)",
     )
+
+
+def _certain(head: bytes, whole: bool) -> str | None:
+    """The encoding of bytes that can hardly be in another: a mark says it, or they are several characters of UTF-8."""
+    for mark, name in _BOMS:
+        if head.startswith(mark):
+            return name
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head, whole)
+    except UnicodeDecodeError:
+        return None
+    return "utf-8" if sum(letter >= "\x80" for letter in text) >= 8 else None
 
 
 def _escaped(content: bytes) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -211,15 +212,17 @@ def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data)
     pictures = layout.files
     columns: dict[str, list[Any]] = {"picture": [path.as_posix() for path in pictures], **layout.columns()}
     captions = [texts.get(path.with_suffix("")) for path in pictures]
+    said: Counter[str] = Counter()
     if any(captions):
         if len(set(columns.get("label", []))) == 1:
             del columns["label"]  # one folder that only holds the pictures
-        texts_beside = [None if path is None else _content(folder, path, data) for path in captions]
+        texts_beside = [None if path is None else _content(folder, path, data, said) for path in captions]
         columns[_text_column(folder, texts_beside)] = texts_beside
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in pictures), "", np.arange(len(pictures)))
     _count_others(folder, files, {*pictures, *(path for path in captions if path)}, layout.unused)
     unused, warnings = layout.unused, layout.warnings
-    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, warnings=warnings)
+    notes = [f"{folder.name}: {count} files {words}" for words, count in said.items()]
+    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
 
 
 def _text_column(folder: Path, texts: list[str | None]) -> str:
@@ -257,17 +260,23 @@ def _texts(folder: Path, texts: list[Path], files: list[Path], data: Data) -> Ta
     layout = layout_of(folder, texts, "texts")
     _count_others(folder, files, set(texts), layout.unused)
     texts = layout.files
-    columns = {"text": [_content(folder, path, data) for path in texts], **layout.columns()}
+    said: Counter[str] = Counter()
+    columns = {"text": [_content(folder, path, data, said) for path in texts], **layout.columns()}
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in texts), "", np.arange(len(texts)))
     unused, warnings = layout.unused, layout.warnings
-    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, warnings=warnings)
+    notes = [f"{folder.name}: {count} files {words}" for words, count in said.items()]
+    return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
 
 
-def _content(folder: Path, path: Path, data: Data) -> str | None:
+def _content(folder: Path, path: Path, data: Data, said: Counter[str]) -> str | None:
+    """A text file's text; what its reader says is counted in ``said``."""
     full = folder / path
     if full.stat().st_size == 0:
         return None  # the check reports it as an empty cell of this row
-    return Source(full, data).read_text().strip()
+    source = Source(full, data)
+    text = source.read_text().strip()
+    said.update(note.removeprefix(f"{source.name}: ") for note in source.notes)
+    return text
 
 
 def _strings(columns: dict[str, list[Any]]) -> pa.Table:

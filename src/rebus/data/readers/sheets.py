@@ -73,6 +73,12 @@ def _chosen(source: Source, sheets: list[_Sheet]) -> _Sheet:
     named = source.data.sheet
     if named is not None:
         found = next((sheet for sheet in sheets if sheet.name == named), None)
+        alone = [sheet for sheet in sheets if sheet.filled]
+        if found is None and len(alone) == 1:
+            source.warnings.append(
+                f"{source.name}: there is no sheet '{named}'; '{alone[0].name}', the only one, is read"
+            )
+            return alone[0]
         if found is None:
             names = [sheet.name for sheet in sheets]
             raise DataError(f"{source.name}, data.sheet", "a sheet of the file", f"'{named}'", nearest(named, names))

@@ -54,11 +54,8 @@ class Source:
     def read_text(self) -> str:
         """The whole file as text. Raises DataError when it is empty or not text."""
         text, encoding = decode_text(self.read_bytes(), self.name, self.data.encoding)
-        if encoding.guessed:
-            self.notes.append(
-                f"{self.name} is not UTF-8: read as {encoding.name}, which its letters fit best "
-                "(another encoding: --set data.encoding=NAME)"
-            )
+        if said := encoding.said():
+            self.notes.append(f"{self.name}: {said} (another encoding: --set data.encoding=NAME)")
         if not text.strip():
             raise DataError(self.path, "a table", "only blank space", "check that it was written completely")
         return text
