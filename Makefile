@@ -9,7 +9,7 @@ OTHERS := .interop
 JOBS    ?= 2
 MINUTES ?= 10
 PARTS   ?=
-FAST    := tests/nn tests/text tests/tasks tests/models tests/data tests/formats tests/studio/test_parts.py
+FAST    := tests/nn tests/text tests/tasks tests/models tests/data tests/project
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast storm lint tests interop format install clean
@@ -49,7 +49,7 @@ lint: $(STAMP)
 tests: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-# Leaves out the slow tests and the folders that train at length: what is quick to run after each change.
+# Layers, texts, tables, tasks and the project's own rules: what is quick to run after each change. Nothing here trains at length.
 test-fast: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not slow" $(FAST)
 

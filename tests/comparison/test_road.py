@@ -217,6 +217,7 @@ def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None
         DataError, "a task that reads a picture and a text: .*answer.*classify", small_recipe(table, "similar", pair)
     )
     refused(DataError, "rows to train on", small_recipe(write_table(tmp_path / "few", "both", 40)), folds=60)
+    assert not (tmp_path / "x" / "trials").exists()  # nothing was trained before it was refused
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RunError, match="other files"):

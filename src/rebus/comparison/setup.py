@@ -90,22 +90,24 @@ class Setup:
         made.seed += split
         return made
 
-    def prepared(self, arm: Arm, split: int) -> Shared:
-        """The table as one run sees it, the task fitted on its own training rows.
+    def check_splits(self) -> None:
+        """That every split has rows to train on and rows to judge, before any run begins. Raises DataError."""
+        for split in range(len(self.splits)):
+            names = self.names(split)
+            training, judged = names.count("train"), names.count("test")
+            if not training or not judged:
+                raise DataError(
+                    f"{self.whole.table.name}, split {split + 1} of {len(self.splits)}",
+                    "rows to train on and rows to judge",
+                    f"{training} and {judged}",
+                    "give more rows, or fewer --folds",
+                )
 
-        Raises:
-            DataError: a split has no rows to train on or to judge.
-        """
+    def prepared(self, arm: Arm, split: int) -> Shared:
+        """The table as one run sees it, the task fitted on its own training rows."""
         settings, names = self.recipe(arm, split), self.names(split)
         task = TASKS.get(self.task.name)(settings.tasks[0])
         training = [row for row, name in enumerate(names) if name == "train"]
-        if not training or "test" not in names:
-            raise DataError(
-                f"{self.whole.table.name}, split {split + 1} of {len(self.splits)}",
-                "rows to train on and rows to judge",
-                f"{len(training)} and {names.count('test')}",
-                "give more rows, or fewer --folds",
-            )
         task.fit(self.values, training)
         whole = self.whole
         return Shared(
@@ -165,7 +167,9 @@ def set_up(
     if not prepared.recipe.train.patience:  # nothing is chosen by what would be held out to watch
         splits = [split.model_copy(update={"valid": 0.0}) for split in splits]
     column = prepared.recipe.tasks[0].columns["picture"]
-    return Setup(prepared, arms, splits, how, open_store(prepared.table, column, prepared.recipe))
+    made = Setup(prepared, arms, splits, how, open_store(prepared.table, column, prepared.recipe))
+    made.check_splits()
+    return made
 
 
 def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> None:
