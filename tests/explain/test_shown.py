@@ -212,3 +212,14 @@ def test_a_mistake_is_told_in_one_paragraph(
     assert "What to do" in result.output
     assert "Traceback" not in result.output
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "signed"),
+    [("occlusion", True), ("gradients", True), ("saliency", False), ("rollout", False), ("relevance", False)],
+)
+def test_a_legend_tells_for_from_against_only_where_the_method_does(method: str, signed: bool) -> None:
+    tokens = (TokenScore("红", 1.0, 0, 1), TokenScore("bus", 0.5, 3, 6))
+    page = page_html(made(np.eye(4, dtype=np.float32), method=method, tokens=tokens))
+    assert ("blue: speaks against it" in page) == signed
+    assert ("does not tell for from against" in page) != signed
