@@ -641,7 +641,7 @@ def _teller(quiet: bool) -> Callable[[str], None]:
         return lambda _: None
     from rich.console import Console
 
-    return lambda text: Console(stderr=True, highlight=False).print(text, style="dim", markup=False)
+    return lambda text: Console(stderr=True, highlight=False).print(text, style="dim", markup=False, soft_wrap=True)
 
 
 __all__ = [
