@@ -155,6 +155,8 @@ def test_a_shard_alone_is_no_checkpoint(tmp_path: Path) -> None:
         ("preprocessor_config.json", {"image_mean": {"0": 0.5}}),
         ("config.json", {"vision_config": 7}),
         ("config.json", {"text_config": [1]}),
+        ("config.json", {"architectures": [["CLIPModel"]]}),
+        ("config.json", {"vision_config": {"patch_size": 64, "image_size": 32}}),
         ("tokenizer_config.json", {"eos_token": {"content": 5}}),
     ],
 )
@@ -179,3 +181,20 @@ def test_a_parquet_file_with_texts_that_are_not_utf_8_is_refused(tmp_path: Path)
     (tmp_path / "t.parquet").write_bytes(content.replace(b"marker-x", b"marker-\xc3"))
     with pytest.raises(DataError, match="damage"):
         api.check(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize("at", [200, 700, 1500, -40])
+def test_a_damaged_sheet_is_refused(tmp_path: Path, at: int) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    from rebus import api
+    from rebus.errors import DataError
+
+    book = openpyxl.Workbook()
+    for row in range(30):
+        book.active.append([f"text {row}", "ab"[row % 2]])
+    book.save(tmp_path / "t.xlsx")
+    content = bytearray((tmp_path / "t.xlsx").read_bytes())
+    content[at : at + 30] = bytes(30)
+    (tmp_path / "t.xlsx").write_bytes(content)
+    with pytest.raises(DataError):
+        api.check(tmp_path / "t.xlsx")

@@ -50,7 +50,8 @@ class ForeignHead:
 def architecture_of(config: Mapping[str, Any]) -> str | None:
     """The architecture with a head that is known, where a configuration names one."""
     named = config.get("architectures")
-    return next((one for one in named if one in CLASSIFIERS), None) if isinstance(named, list) else None
+    names = [str(one) for one in named] if isinstance(named, list) else []
+    return next((name for name in names if name in CLASSIFIERS), None)
 
 
 def foreign_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> ForeignHead | str | None:

@@ -9,6 +9,7 @@ import datetime
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -89,6 +90,10 @@ def _chosen(source: Source, sheets: list[_Sheet]) -> _Sheet:
     return next((sheet for sheet in filled if not sheet.hidden), filled[0])
 
 
+# what the standard library raises for an archive that is damaged
+_BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError)
+
+
 def _excel(source: Source, content: bytes) -> list[_Sheet]:
     try:
         import openpyxl
@@ -98,16 +103,7 @@ def _excel(source: Source, content: bytes) -> list[_Sheet]:
     unsaved = _look_inside(source, content)
     try:
         book = openpyxl.load_workbook(io.BytesIO(content), data_only=True)
-    except (
-        InvalidFileException,
-        KeyError,
-        ValueError,
-        TypeError,
-        IndexError,
-        AttributeError,
-        SyntaxError,
-        OSError,
-    ) as error:
+    except (InvalidFileException, LookupError, ValueError, TypeError, AttributeError, SyntaxError, *_BROKEN) as error:
         raise _damaged(source, error) from error
     sheets = []
     for made in book.worksheets:
@@ -138,7 +134,7 @@ def _look_inside(source: Source, content: bytes) -> int:
                 raise DataError(source.path, "at most 4 GiB of cells", f"{size:,} bytes", "save the sheet as CSV")
             names = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
             return sum(len(_UNSAVED.findall(archive.read(name))) for name in names)
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except _BROKEN as error:
         raise _damaged(source, error) from error
 
 

@@ -134,7 +134,7 @@ def resized_positions(position: Tensor, grid: int) -> Tensor:
     """
     side = int(position.shape[0] ** 0.5)
     first = position.shape[0] - side * side
-    if side == grid or first not in (0, 1):
+    if side == grid or first not in (0, 1) or not side or grid < 1:
         return position
     square = position[first:].float().view(1, side, side, -1).permute(0, 3, 1, 2)
     resized = F.interpolate(square, size=(grid, grid), mode="bicubic", align_corners=False)
