@@ -56,6 +56,30 @@ def test_vqa_answers_with_confidence_are_texts_the_most_frequent_first(tmp_path:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize(
+    ("cells", "task", "column", "value"),
+    [
+        ({"question": "what?", "answer": {"answer": "red", "sure": "yes"}}, "answer", "answer", "red"),
+        (
+            {"sentences": [{"raw": "a dog", "tokens": ["a", "dog"]}, {"raw": "it"}]},
+            "caption",
+            "sentences",
+            ["a dog", "it"],
+        ),
+        ({"captions": [{"caption": "a dog runs", "id": 1}]}, "caption", "captions", ["a dog runs"]),
+    ],
+)
+def test_objects_that_are_a_text_with_remarks(
+    tmp_path: Path, ending: str, cells: dict[str, Any], task: str, column: str, value: Any
+) -> None:
+    found = checked(write_rows(tmp_path, [{**PNG, **cells}], ending))
+    assert list(found.report.tasks) == [task]
+    assert found.table.value(0, column) == value
+    assert found.report.unused
+    assert found.table.source_cells(column) is not None
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize(
     ("row", "task", "roles"),
     [
         ({"query": "<image>what colour?", "response": "red", "images": ["0.png"]}, "answer", ["question", "answer"]),
@@ -183,4 +207,10 @@ def test_a_system_column_stands_before_conversations(tmp_path: Path) -> None:
 def test_more_marks_than_images_are_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path, [{**PNG, "messages": turns("<image><image>which?", "red")}])
     with pytest.raises(ValueError, match="2 marks"):
+        read_table(path)
+
+
+def test_marks_of_images_without_any_image_are_refused(tmp_path: Path) -> None:
+    path = write_rows(tmp_path, [{"messages": turns("<image>which?", "red")}], "json", images=False)
+    with pytest.raises(ValueError, match="an image for each mark"):
         read_table(path)

@@ -168,6 +168,13 @@ def test_two_columns_that_may_be_the_label_are_warned_of(tmp_path: Path) -> None
     assert not [line for line in checked(named).report.warnings if "could be meant" in line]
 
 
+def test_numbers_that_may_be_classes_are_warned_of(tmp_path: Path) -> None:
+    report = checked(films(tmp_path, grade=["0", "1", "2"])).report
+    assert list(report.tasks) == ["regress"]
+    assert any("--kind grade=category" in warning for warning in report.warnings)
+    assert list(checked(films(tmp_path, cls=["0", "1", "2"])).report.tasks) == ["classify"]
+
+
 def test_a_column_between_classes_and_text_is_warned_of(tmp_path: Path) -> None:
     path = films(tmp_path, tone=[f"tone {i}" for i in range(18)])
     (warning,) = [line for line in checked(path).report.warnings if "nearly" in line]
@@ -192,6 +199,7 @@ def test_file_names_in_an_id_column_are_images(tmp_path: Path) -> None:
         ({"chosen": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}],
           "rejected": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "c"}]}, "DPO"),
         ({"prompt": "say", "completion": "hi", "label": True}, "KTO"),
+        ({"filename": "a.png", "class": "cat", "xmin": 1, "ymin": 2, "xmax": 3, "ymax": 4}, "a box a row"),
         ({"input": {"messages": []}, "preferred_output": "a", "non_preferred_output": "b"}, "DPO"),
         ({"image": "a.png", "objects": {"bbox": [[1, 2, 3, 4]], "category": [1]}}, "a layout that is not read"),
     ],

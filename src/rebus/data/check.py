@@ -178,6 +178,8 @@ def check_table(
         texts = [name for name, kind in kinds.items() if kind == "text"]
         joined = [" ".join(str(values[name][row]) for name in texts) for row in range(len(table))] if texts else []
         report.leaks = shared_texts(joined, splits) if texts else []
+    apart = set(report.unlabelled)  # neither learned nor judged
+    report.leaks = [(row, other) for row, other in report.leaks if row not in apart]
     named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
     named += [survey.rows[survey.blank[0]][0] for survey in report.pictures if survey.blank]
     report.places = {row: table.where(row) for row in named}

@@ -162,7 +162,8 @@ def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.
         return Guess("category", "two different whole numbers")
     if whole and len(column) > 2 and distinct == len(column) and _counts(column):
         return Guess("ignore", "it counts the rows")
-    return Guess("number", "numbers")
+    classes = whole and 3 <= distinct <= 10 and len(column) >= 5 * distinct
+    return Guess("number", "numbers", "category" if classes else None)
 
 
 def _numbered_label(values: list[float], whole: bool) -> Guess:

@@ -68,6 +68,14 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
             f"to learn the preferred answers alone: --task {'converse' if kinds[chosen] == 'messages' else 'generate'} "
             f"--set tasks.0.columns.output={chosen}",
         )
+    sides = (("xmin", "x_min"), ("ymin", "y_min"), ("xmax", "x_max"), ("ymax", "y_max"))
+    if all(names.first_named(table.columns, words) for words in sides):
+        return DataError(
+            table.name,
+            "a layout that a task learns from",
+            "a box a row (xmin, ymin, xmax, ymax), which no task learns from",
+            "write COCO, YOLO or Pascal VOC, which the task 'patches' learns from; or name the task",
+        )
     rated = names.first_named(table.columns, ("label",))
     if {"prompt", "completion", "label"} <= set(map(names.tidy, table.columns)) and rated and _says_yes(table, rated):
         return DataError(

@@ -48,7 +48,20 @@ ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "
 HISTORY = ("history", "历史")  # turns before a question, as pairs
 REJECTED = ("rejected", "rejected_response", "non_preferred_output")  # of pairs of answers, the one not to be learned
 CHOSEN = ("chosen", "chosen_response", "preferred_output")
-CAPTION = ("caption", "captions", "description", "title", "text", "sentence", "描述", "标题", "说明", "图说", "文本")
+CAPTION = (
+    "caption",
+    "captions",
+    "sentences",
+    "description",
+    "title",
+    "text",
+    "sentence",
+    "描述",
+    "标题",
+    "说明",
+    "图说",
+    "文本",
+)
 TEXT = (
     "text",
     "sentence",
@@ -67,6 +80,7 @@ TEXT = (
 LABEL = (
     "label",
     "class",
+    "cls",
     "category",
     "topic",
     "sentiment",

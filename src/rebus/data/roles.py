@@ -55,7 +55,8 @@ class Columns:
     @property
     def caption(self) -> str | None:
         """The text that describes the picture."""
-        return self.named(names.CAPTION, "text", "category") or self.text()
+        asked = [name for name in self.all if names.named(name, names.QUESTION)]  # a question describes no picture
+        return self.named(names.CAPTION, "text", "category") or self.text(*asked)
 
     def text(self, *taken: str | None) -> str | None:
         """The text to read, leaving out columns that play another role."""

@@ -58,6 +58,10 @@ def read_conversations(
                 raise
             skipped.append(error)
     if not any(row["picture"] is not None for row in made):
+        marked = sum(any(MARK.search(turn["content"]) for turn in row.get("messages") or []) for row in made)
+        if 2 * marked > len(made):
+            do = "name the images in a column 'image' or 'images', or remove the marks"
+            raise DataError(source.name, "an image for each mark (<image>)", f"none in {marked} records", do)
         for row in made:
             del row["picture"]
     elif all(_is_one_question(row.get("messages")) for row in made):

@@ -28,6 +28,7 @@ from rebus.data.picture_sources import SIGNATURES, is_base64_picture
 from rebus.data.readers.conversations import IMAGES, image_cell, images_of, with_image
 from rebus.data.table import Table
 from rebus.errors import DataError
+from rebus.recipe import Kind
 
 _OBJECTS = (*names.TRANSLATION, *names.CHOICES, *names.ANSWER)  # columns that such objects stand in
 _CODE = re.compile(r"[a-z]{2,3}([_-][A-Za-z]{2,4})?")
@@ -43,7 +44,7 @@ def flattened(table: Table) -> Table:
             column = _objects(column)
         if pa.types.is_struct(column.type):
             table = _struct(table, name, column)
-        elif names.named(name, (*names.ANSWER, *names.CAPTION, "sentences")):
+        elif names.named(name, (*names.ANSWER, *names.CAPTION)):
             table = _texts(table, name)
         elif names.named(name, IMAGES):
             table = _single_images(table, name)
@@ -65,16 +66,23 @@ def _objects(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _struct(table: Table, name: str, column: pa.ChunkedArray) -> Table:
     kind = column.type
-    parts = _parts(name, [kind.field(i).name for i in range(kind.num_fields)])
+    fields = [kind.field(i).name for i in range(kind.num_fields)]
+    parts = _parts(name, fields)
     if parts is None:
         return table
+    others = sorted(set(fields) - set(parts) - {"label"})
+    if others:
+        table.unused.add(f"cells of '{name}' with {', '.join(others)}", table.places.where(0), len(column))
     arrow = table.stored
     at = arrow.column_names.index(name)
     arrow = arrow.remove_column(at)
     for field, wanted in reversed(parts.items()):
         free = wanted if wanted not in arrow.column_names else f"{name}.{wanted}"
         arrow = arrow.add_column(at, free, pc.struct_field(column, field))
-    return replace(table, stored=arrow)
+    source = dict(table.source)
+    if name in arrow.column_names:
+        source[name] = source.get(name, table.stored.column(name))
+    return replace(table, stored=arrow, source=source)
 
 
 def _parts(name: str, fields: list[str]) -> dict[str, str] | None:
@@ -85,6 +93,9 @@ def _parts(name: str, fields: list[str]) -> dict[str, str] | None:
         return {"text": name, "answer_start": "answer_start"}
     if names.named(name, names.CHOICES) and set(fields) == {"text", "label"}:
         return {"text": name}
+    if names.named(name, (*names.ANSWER, *names.CAPTION)) and not {"bytes", "path"} <= set(fields):
+        text = next((field for field in _TEXT_FIELDS if field in fields), None)
+        return {text: name} if text is not None else None
     return None
 
 
@@ -143,15 +154,19 @@ def _conversations(table: Table) -> Table:
 
 def _as_image(table: Table, name: str, values: list[Any]) -> Table:
     """The rows with a column of images, a new one first; a list of several stays the kind that it is."""
-    if name not in table.columns:
-        table = replace(table, stored=table.stored.add_column(0, name, pa.nulls(len(table.stored))))
-    return replace(_with(table, name, values), kinds={**table.kinds, name: "picture"})
+    kinds: dict[str, Kind] = {**table.kinds, name: "picture"}
+    if name in table.columns:
+        return replace(_with(table, name, values), kinds=kinds)
+    stored = table.stored.add_column(0, name, arrow_column(values, name, table.places.where))
+    return replace(table, stored=stored, kinds=kinds)
 
 
 def _with(table: Table, name: str, values: list[Any]) -> Table:
-    """The rows with another content of a column."""
+    """The rows with another content of a column, whose cells as the file holds them are kept for ``predict``."""
     at = table.stored.column_names.index(name)
-    return replace(table, stored=table.stored.set_column(at, name, arrow_column(values, name, table.places.where)))
+    source = {**table.source, name: table.source.get(name, table.stored.column(name))}
+    stored = table.stored.set_column(at, name, arrow_column(values, name, table.places.where))
+    return replace(table, stored=stored, source=source)
 
 
 def _lists(column: pa.ChunkedArray, wanted: Callable[[list[Any]], bool]) -> list[Any] | None:
