@@ -76,6 +76,8 @@ def test_whole_numbers_are_classes_where_there_is_evidence(
         (["5%", "6%", "７％"], "point", 6.0),
         (["1.234,50", "2.234,50", "3.234,50"], "comma", 2234.5),
         (["(1.5)", "2.5", "\u22123.5"], "point", -1.5),
+        (["(1,000.0)", "2,500", "(3,000)"], "point", -1000.0),
+        (["1'000.50 CHF", "2'000.50 CHF", "900 CHF"], "point", 1000.5),
     ],
 )
 def test_numbers_are_numbers_however_they_are_written(
@@ -122,7 +124,7 @@ def test_labels_divided_by_commas(tmp_path: Path) -> None:
     assert found.recipe.tasks[0].name == "tag"
     assert found.recipe.tasks[0].separator == ","
     assert found.report.columns["genres"]["different"] == 4
-    assert said(found, "'Comedy, Drama' is 'Comedy' and 'Drama'", "--set data.separators.genres=''")
+    assert said(found, "'Comedy, Drama' is 'Comedy' and 'Drama'", "--set \"data.separators.genres=''\"")
     whole = checked(
         table(tmp_path, text=texts(60), genres=sets * 10), separators={"genres": ""}, kinds={"genres": "labels"}
     )

@@ -5,13 +5,13 @@ The check and training print it. Each message shows cells, and names the setting
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from rebus.data import cells
-from rebus.data.column_kind import quoted
 from rebus.data.role_cells import is_data, is_number
 from rebus.recipe import TaskSettings
 
@@ -59,10 +59,10 @@ def _blanks(report: CellReport, task: TaskSettings, role: str, column: str, valu
         do = "to keep them as they are" if task.blanks is None else "as data.blanks says; for empty cells only"
         report.warnings.append(f"column '{column}': {_counted(taken)} taken for blank; {do}: --set data.blanks=[]")
     if kept and role in _LEARNED and task.blanks is None:
-        listed = ",".join(dict.fromkeys((*cells.EXPORTED_BLANKS, *kept)))
+        listed = json.dumps([*cells.EXPORTED_BLANKS, *kept])
         report.warnings.append(
             f"column '{column}': {_counted(kept)} taken for a text to be learned; if nothing is meant by it: "
-            f"--set 'data.blanks=[{listed}]'"
+            f"--set 'data.blanks={listed}'"
         )
 
 
@@ -144,11 +144,11 @@ def _labels(report: CellReport, task: TaskSettings, role: str, column: str, valu
     if task.separator is None and not any(mark in text for text in texts for mark in cells.SEPARATORS):
         _divided(report, role, column, texts)
     elif task.separator and role == "labels":
-        divided = [text for text in texts if task.separator in text][:_SHOWN]
-        shown = "; ".join(f"'{text}' is {_listed(text, task.separator)}" for text in divided)
+        divided = [text for text in dict.fromkeys(texts) if task.separator in text][:_SHOWN]
+        shown = "; ".join(f"{text!r} is {_listed(text, task.separator)}" for text in divided)
         report.notes.append(
-            f"column '{column}': labels are divided by '{task.separator}': {shown}; otherwise: --set "
-            f"data.separators.{column}=''"
+            f"column '{column}': labels are divided by {task.separator!r}: {shown}; otherwise: "
+            f"--set \"data.separators.{column}=''\""
         )
 
 
@@ -156,10 +156,10 @@ def _divided(report: CellReport, role: str, column: str, texts: Sequence[str]) -
     mark = cells.separator(texts)
     if not mark.cells:
         return
-    both = "; ".join(f"'{cell}' is one label, or {_listed(cell, mark.mark)}" for cell in mark.cells)
-    told = f"--set data.separators.{quoted(column)}={mark.mark!r}"
+    both = "; ".join(f"{cell!r} is one label, or {_listed(cell, mark.mark)}" for cell in mark.cells)
+    told = f"--set 'data.separators.{column}={mark.mark}'"
     do = told if role == "labels" else f"--task tag {told}"
-    report.warnings.append(f"column '{column}': cells may hold several labels, divided by '{mark.mark}': {both}: {do}")
+    report.warnings.append(f"column '{column}': cells may hold several labels, divided by {mark.mark!r}: {both}: {do}")
 
 
 def _listed(cell: str, mark: str) -> str:

@@ -134,12 +134,17 @@ def labels(value: Any, separator: str | None = None, words: Collection[str] = ()
     """
     if value is None:
         return []
-    parts = value if isinstance(value, (list, tuple)) else parse_list(value) if isinstance(value, str) else None
+    parts = value if isinstance(value, (list, tuple)) else listed(value)
     if parts is None:
         parts = divided(text(value), separator)
     found = dict.fromkeys(label(part) for part in parts if not is_blank(part, words))
     found.pop("", None)
     return list(found)
+
+
+def listed(value: Any) -> list[Any] | None:
+    """The list that a text writes; None for any other cell, and for ``(1,000)``, which is a number."""
+    return parse_list(value) if isinstance(value, str) and number(value) is None else None
 
 
 def divided(written: str, separator: str | None = None) -> list[str]:

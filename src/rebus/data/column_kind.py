@@ -210,13 +210,13 @@ def _counts(column: pa.ChunkedArray) -> bool:
 def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str]) -> Guess:
     if not sample:
         return Guess("ignore", "it is blank")
-    listed = _written_list(sample)
-    if listed is not None:
-        return _list(name, listed)
     written = cells.numbers(sample)
     least = 0.5 if names.named(name, names.TARGET) else _NEARLY
     if written.share >= least and not any(map(cells.is_code, sample)):
         return _number(name, column, sample, written.style)
+    listed = _written_list(sample)
+    if listed is not None:
+        return _list(name, listed)
     if _are_pictures(table, name, sample):
         return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
     if all(one in ("true", "false") for one in map(cells.label, sample)):

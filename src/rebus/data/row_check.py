@@ -139,10 +139,10 @@ class RowCheck:
             if not is_blank(value) and not (isinstance(value, float) and math.isfinite(value)):
                 other: cells.NumberStyle = "point" if self.task.numbers == "comma" else "comma"
                 do = "correct it or leave the cell empty"
-                if cells.number(value, other) is not None:
+                if isinstance(value, str) and cells.number(value, other) is not None:
                     column = self.task.columns["target"]
                     do += f"; if all numbers have a decimal {other}: --set data.numbers.{column}={other}"
-                return self._error(row, "target", "a finite number", repr(value)[:60], do)
+                return self._error(row, "target", "a finite number", repr(self._written(row, "target"))[:60], do)
         if self.task.name == "match" and "label" in self.values:
             value = self.values["label"][row]
             if not is_blank(value) and as_yes(value) is None:
@@ -191,6 +191,10 @@ class RowCheck:
     def target(self) -> str | None:
         """The column of what is to be predicted."""
         return self.task.columns.get(TARGETS.get(self.task.name, ""))
+
+    def _written(self, row: int, role: str) -> Any:
+        """A cell as the table holds it."""
+        return self.table.value(row, self.task.columns[role])
 
     def _lacking(self, row: int) -> list[str]:
         """Roles that a row needs and holds nothing for."""

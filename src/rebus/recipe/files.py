@@ -148,6 +148,8 @@ def _carry_said(new: BaseModel, old: BaseModel) -> None:
 
 
 def _value(text: str, word: str) -> Any:
+    if text in (",", "|", "&", "#"):  # separators, which mean something else to YAML
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 
+from rebus.data.cells import number
 from rebus.data.columns import arrow_table
 from rebus.data.lists import parse_column
 from rebus.data.readers.source import Source
@@ -185,6 +186,8 @@ def _rectangular(
 def _cells(source: Source, name: str, values: tuple[str, ...]) -> list[str | None]:
     problem = parse_column(values)[1]
     filled = [value.strip() for value in values if value.strip()]
+    if problem and number(next(value for value in filled if value[0] in "[({")) is not None:
+        problem = ""  # (1,000) is a number below zero
     if filled and all(len(value) > 1 and value[0] == value[-1] == "'" for value in filled):
         problem = "all cells stand in single quotes, which are read as letters"
     if problem:
