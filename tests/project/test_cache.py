@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from rebus import cache
+from rebus.cli.app import app
 
 
 @pytest.fixture
@@ -85,3 +89,28 @@ def test_a_place_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert not cache.write_text(tmp_path / "rebus" / "a", "content")
     assert cache.read_text(tmp_path / "rebus" / "a") is None
+
+
+@pytest.mark.slow
+def test_a_user_without_a_name_or_a_home_can_train(tmp_path: Path) -> None:
+    lines = [f"film {number} was {'good,1' if number % 2 else 'bad,0'}" for number in range(24)]
+    (tmp_path / "table.csv").write_text("\n".join(["text,label", *lines]), encoding="utf-8")
+    code = (
+        "import os, pwd, sys\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody\n"
+        "for name in ('HOME', 'USER', 'LOGNAME', 'LNAME', 'USERNAME', 'XDG_CACHE_HOME'): os.environ.pop(name, None)\n"
+        "from rebus.cli import main\n"
+        "sys.argv = ['rebus', 'train', 'table.csv', '--out', 'run', '--quiet', '--set', 'train.steps=2',\n"
+        "    *(f'--set=model.text.{name}' for name in ('width=16', 'depth=1', 'heads=2'))]\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "digests.json").exists()
+
+
+def test_a_path_below_an_unknown_users_home_is_said(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["data", "check", "~nobody-has-this-name/table.csv"])
+    assert done.exit_code == 2
+    assert "Traceback" not in done.output

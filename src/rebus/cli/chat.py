@@ -5,6 +5,7 @@ Knows only how to read lines and keep the conversation; the model is reached thr
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,7 +91,7 @@ def chat(
 def _turn(model: Any, conversation: Conversation, line: str, options: dict[str, Any]) -> Conversation:
     command, _, rest = line.partition(" ")
     if command == "/image":
-        conversation.show(Path(rest.strip().strip("'\"")).expanduser())
+        conversation.show(Path(os.path.expanduser(rest.strip().strip("'\""))))
     elif command == "/reset":
         conversation = Conversation(conversation.system)
     elif command.startswith("/"):

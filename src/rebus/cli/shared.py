@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -148,11 +149,14 @@ def existing_image(path: Path | None) -> Path | None:
     Raises:
         PictureError: there is no such file.
     """
-    if path is not None and not path.expanduser().is_file():
-        folder = path.expanduser().absolute().parent
+    if path is None:
+        return None
+    path = Path(os.path.expanduser(path))
+    if not path.is_file():
+        folder = path.absolute().parent
         found = "no such file" if folder.is_dir() else "no such folder"
         raise PictureError(path, f"an image file in {folder}", found, "check the path")
-    return None if path is None else path.expanduser()
+    return path
 
 
 def kind_settings(kinds: list[str] | None) -> list[str]:

@@ -64,7 +64,7 @@ def chinese_font() -> Path | None:
 
 def _folders() -> list[Path]:
     """Where fonts are kept."""
-    home = Path.home()
+    home = Path(os.path.expanduser("~"))  # stays "~" where nobody knows a home
     if sys.platform == "darwin":
         return [Path("/System/Library/Fonts"), Path("/Library/Fonts"), home / "Library/Fonts"]
     if sys.platform == "win32":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from rebus.data.names import PICTURE_ENDINGS
@@ -93,7 +94,7 @@ def _existing(text: str) -> Path:
         raise DataError("data.path", "a table or a folder", "nothing", "name one, e.g. `rebus train pets.csv`")
     if "://" in text[:12]:
         raise DataError(text, "a local file or folder", "an address", "download it first, then give the local path")
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     try:
         if path.is_dir() or path.is_file():
             return path

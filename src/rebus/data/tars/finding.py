@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def tar_paths(text: str) -> list[Path] | None:
     """
     if not text.endswith((".tar", *PACKED)):
         return None
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if path.is_dir():
         return None
     if text.endswith(PACKED):
@@ -40,7 +41,7 @@ def tar_paths(text: str) -> list[Path] | None:
 
 def folder_of(text: str) -> Path:
     """The folder that values in archives of a path or a pattern start from: the deepest that has no pattern in it."""
-    place = Path(text).expanduser().absolute().parent
+    place = Path(os.path.expanduser(text)).absolute().parent
     while not place.is_dir():
         place = place.parent
     return place

@@ -5,6 +5,7 @@ It is what ``rebus data shard`` calls where the source holds pictures; raw text 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -35,7 +36,7 @@ def holds_pictures(recipe: Recipe) -> bool:
     data = recipe.data
     if "picture" in data.kinds.values() or tar_paths(data.path) is not None:
         return True
-    path = Path(data.path).expanduser()
+    path = Path(os.path.expanduser(data.path))
     if looks_like_corpus(path):
         return False
     if path.is_dir() and any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):

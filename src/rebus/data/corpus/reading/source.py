@@ -241,7 +241,7 @@ def looks_like_corpus(path: str | Path) -> bool:
     A text file is, plain or packed, and a folder of nothing but such files (and of README files and the like), unless
     they lie in several folders, which may be classes. Tables are not: their columns say what they are for.
     """
-    path = Path(path).expanduser()
+    path = Path(os.path.expanduser(path))
     if path.is_file():
         return ending(path) in TEXT_ENDINGS
     if not path.is_dir() or any((path / name).is_file() for name in _DATASET):
@@ -254,7 +254,7 @@ def looks_like_corpus(path: str | Path) -> bool:
 
 
 def _existing(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     if not text or not path.exists():
         beside = [item.name for item in path.parent.iterdir()][:10_000] if text and path.parent.is_dir() else []
         hint = nearest(path.name, beside) if beside else ""
