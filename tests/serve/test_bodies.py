@@ -78,6 +78,7 @@ COSTLY: list[tuple[str, type[Body], Any]] = [
     ("nulls for messages", ChatRequest, {"model": "m", "messages": NULLS}),
     ("empty messages", ChatRequest, {"model": "m", "messages": [{}] * 19_000}),
     ("unknown fields", ChatRequest, {**asked("a"), **{f"x{number}": 1 for number in range(90_000)}}),
+    ("fewer unknown fields", ChatRequest, {**asked("a"), **{f"x{number}": 1 for number in range(49_000)}}),
     ("unknown fields of messages", ChatRequest, {"model": "m", "messages": [{f"x{i}": 1 for i in range(20)}] * 4000}),
     ("a map of biases", ChatRequest, {**asked("a"), "logit_bias": {f"{number}": "x" for number in range(90_000)}}),
     ("metadata", ChatRequest, {**asked("a"), "metadata": {f"{number}": 1 for number in range(90_000)}}),

@@ -199,6 +199,7 @@ def attacks() -> dict[str, Callable[[], Send]]:
         "31 MiB of letters of three bytes": lambda: posts("predict", b'{"task":"' + "你".encode() * (10 * MIB) + b'"}'),
         "31 MiB of blanks": lambda: posts("predict", b" " * (31 * MIB)),
         "200,000 values": lambda: posts("predict", {"rows": [{"question": [[[[1, 2, 3]]]] * 20_000, "picture": None}]}),
+        "49,000 unknown fields": lambda: posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(49_000)}),
         "90,000 unknown fields": lambda: posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(90_000)}),
         "a map of 90,000 biases": lambda: posts("completions", {"model": "run", "logit_bias": many}),
         "190,000 stops": lambda: posts("completions", {"model": "run", "prompt": "a", "stop": ["a"] * 190_000}),

@@ -76,7 +76,7 @@ def read_json(body: bytes | bytearray, limits: Limits) -> Any:
 def measure_json(body: bytes | bytearray, limits: Limits) -> None:
     """Look through a body in portions. Raises ApiError where parsing it could take long."""
     inside, rest = False, b""  # of a string; a backslash whose character is in the next portion
-    depth = values = objects = escapes = bare = text = 0
+    depth = values = objects = keys = escapes = bare = text = 0
     head, length = b"", 0  # of the string that a portion ends in
     for start in range(0, len(body), PORTION):
         portion = rest + bytes(body[start : start + PORTION])
@@ -101,12 +101,15 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
         depth += int(levels[-1]) if len(levels) else 0
         opened = outside.count(b"{")
         objects, bare = objects + opened, bare + len(outside)
-        values += max(outside.count(b",") + outside.count(b":") + outside.count(b"["), len(parts) // 4) + opened
+        named = outside.count(b":")
+        keys += named
+        values += max(outside.count(b",") + named + outside.count(b"["), len(parts) // 4) + opened
         if deepest > limits.json_depth:
             raise ApiError(400, f"the body has lists in lists deeper than {limits.json_depth}", "json_too_deep")
         for number, most, what in (
             (values, limits.json_values, "values"),
             (objects, limits.json_objects, "objects"),
+            (keys, limits.json_keys, "fields"),
             (escapes, limits.json_escapes, "escaped characters"),
             (bare, limits.json_bytes, "bytes outside strings"),
             (text, limits.text_mb * 2**20, "bytes beside images"),

@@ -45,6 +45,7 @@ class Limits:
         json_depth: of lists and objects inside one another.
         json_values: separators of values in a body, so that a small body cannot be a great many of them.
         json_objects: objects in a body; each costs more to look at than a number.
+        json_keys: fields of all objects together.
         json_escapes: characters written with a backslash.
         json_bytes: outside strings.
         schema_kb: KiB of a JSON schema that an answer is to follow.
@@ -81,6 +82,7 @@ class Limits:
     json_depth: int = 32
     json_values: int = 200_000
     json_objects: int = 20_000
+    json_keys: int = 50_000
     json_escapes: int = 1_000_000
     json_bytes: int = 4_194_304
     schema_kb: int = 64
