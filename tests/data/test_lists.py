@@ -61,7 +61,7 @@ def test_dictionaries_are_values_but_no_lists() -> None:
 _leaves = st.one_of(st.text(max_size=12), st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.recursive(_leaves, lambda inner: st.lists(inner, max_size=4), max_leaves=12))
 def test_whatever_python_prints_of_a_list_reads_back(value: Any) -> None:
     assert parse_list(repr([value])) == [value]

@@ -28,7 +28,10 @@ OTHERS = {  # files that divide other texts into lines: /proc, a log, settings t
 
 def calls(path: Path) -> int:
     """How often a source file calls ``splitlines`` or ``readlines``."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    text = path.read_text(encoding="utf-8")
+    if "splitlines" not in text and "readlines" not in text:
+        return 0
+    tree = ast.parse(text)
     return sum(isinstance(node, ast.Attribute) and node.attr in ("splitlines", "readlines") for node in ast.walk(tree))
 
 
