@@ -29,13 +29,9 @@ def rows_of(task: str) -> list[dict[str, Any]]:
         words = ["the", animal, "number", str(number), "is", colour]
         text = " ".join(words)
         row: dict[str, Any] = {"text": text, "label": colour}
-        if task == "tag":
-            row = {"text": text, "labels": [colour, "even"] if number % 2 else [colour]}
         if task == "ner":
             tags = ["O", "B-ANIMAL", "O", "O", "O", "B-COLOUR"]
             row = {"tokens": words, "tags": tags}
-        if task == "extract":
-            row = {"question": "which colour?", "passage": text, "answer": colour}
         found.append(row)
     return found
 
@@ -45,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     folder = tmp_path_factory.mktemp("runs")
     write_bert(folder / "bert")
     made = {}
-    for task in ("classify", "tag", "ner", "extract"):
+    for task in ("classify", "ner"):
         table = folder / f"{task}.jsonl"
         table.write_text("".join(json.dumps(row) + "\n" for row in rows_of(task)), encoding="utf-8")
         settings = {"train.steps": 25, "train.lr": 3e-3, "train.optimizer": "adamw", "report.explained": 0}
@@ -55,11 +51,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     return made
 
 
-@pytest.mark.parametrize("task", ["classify", "tag"])
-def test_text_classification(runs: dict[str, Run], task: str) -> None:
+def test_text_classification(runs: dict[str, Run]) -> None:
     from transformers import pipeline
 
-    run = runs[task]
+    run = runs["classify"]
     config = run.read_json("config.json")
     assert config["architectures"] == ["BertForSequenceClassification"]
     pipe = pipeline("text-classification", str(run.folder), top_k=None)
@@ -68,8 +63,7 @@ def test_text_classification(runs: dict[str, Run], task: str) -> None:
         scores = {one["label"]: one["score"] for one in theirs}
         assert scores.keys() == mine.scores.keys(), text
         np.testing.assert_allclose([scores[label] for label in mine.scores], list(mine.scores.values()), atol=1e-4)
-        if task == "classify":
-            assert max(scores, key=lambda label: scores[label]) == mine.value
+        assert max(scores, key=lambda label: scores[label]) == mine.value
 
 
 def test_token_classification(runs: dict[str, Run]) -> None:
@@ -88,29 +82,7 @@ def test_token_classification(runs: dict[str, Run]) -> None:
     assert found
 
 
-def test_question_answering(runs: dict[str, Run]) -> None:
-    from transformers import AutoModelForQuestionAnswering, AutoTokenizer
-
-    run = runs["extract"]
-    assert run.read_json("config.json")["architectures"] == ["BertForQuestionAnswering"]
-    model = AutoModelForQuestionAnswering.from_pretrained(run.folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(run.folder)
-    loaded = run.load()
-    for row in rows_of("extract")[:3]:
-        told = loaded.predict({key: row[key] for key in ("question", "passage")})[0]
-        inputs = tokenizer(row["question"], row["passage"], return_tensors="pt", return_offsets_mapping=True)
-        offsets, kinds = inputs.pop("offset_mapping")[0].tolist(), inputs["token_type_ids"][0]
-        with torch.no_grad():
-            outputs = model(**inputs)
-        allowed = (kinds == 1) & torch.tensor([end > start for start, end in offsets])
-        starts = outputs.start_logits[0].masked_fill(~allowed, -1e9)
-        ends = outputs.end_logits[0].masked_fill(~allowed, -1e9)
-        both = starts[:, None] + ends[None] + torch.full((len(starts),) * 2, -1e9).tril(-1)
-        first, last = divmod(int(both.argmax()), len(starts))
-        assert told.value == row["passage"][offsets[first][0] : offsets[last][1]]
-
-
-@pytest.mark.parametrize("family", ["vit", "resnet basic"])
+@pytest.mark.parametrize("family", ["vit"])
 def test_image_classification(tmp_path: Path, family: str) -> None:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
