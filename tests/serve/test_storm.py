@@ -52,7 +52,7 @@ ROW = {"question": "What?", "picture": as_url(square())}
 
 
 def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "TOKENS", 200)
+    monkeypatch.setattr(embeddings, "TOKENS", 100)
     done = slowly(monkeypatch, embeddings, "embed_texts", 0.05)
     thread = threading.Thread(target=answering.http.post, args=("/v1/embeddings",), kwargs={"json": MANY})
     thread.start()
@@ -62,8 +62,7 @@ def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monk
     before = len(done)
     thread.join()
     assert told.status_code == 200
-    assert before <= 5  # one portion that was being done, its own, and one or two of the many
-    assert len(done) > 5
+    assert 2 * before < len(done)  # it did not wait for all of them
 
 
 @pytest.mark.parametrize(
