@@ -91,7 +91,7 @@ def make_place(root: Path) -> tuple[Path, Path]:
 def outside_paths(place: Path, outside: Path, uploads: Path, rng: random.Random) -> Iterator[str]:
     """Ways to name what lies outside, without end; the first thousand differ."""
     named = [str(outside / name) for name in ("x.csv", "x.png", "x.txt", "run", "run/recipe.yaml")]
-    named += ["/etc/passwd", "/proc/self/environ", "/etc", "/root/.ssh/id_rsa"]
+    named += ["/etc/passwd", "/proc/self/environ", "/etc", "/home/user/.ssh/id_rsa"]
     links = [str(place / name) for name in ("link.csv", "link.png", "link-run", "link/x.csv", "link/x.png", "link/run")]
     tables = ["leads-out.csv", "leads-out-too.csv"]
     ways = [
