@@ -198,3 +198,15 @@ def test_a_damaged_sheet_is_refused(tmp_path: Path, at: int) -> None:
     (tmp_path / "t.xlsx").write_bytes(content)
     with pytest.raises(DataError):
         api.check(tmp_path / "t.xlsx")
+
+
+def test_files_of_a_run_that_are_too_deep_are_refused(tmp_path: Path) -> None:
+    from rebus.run.digests import read_digests
+    from rebus.run.folder import Run
+
+    for name in ("digests.json", "config.json"):
+        (tmp_path / name).write_text("[" * 100_000)
+    with pytest.raises(RunError, match=r"digests\.json"):
+        read_digests(tmp_path)
+    with pytest.raises(RunError, match="whole JSON"):
+        Run(tmp_path).read_json("config.json")

@@ -168,7 +168,7 @@ def read_digests(folder: Path) -> Entries | None:
             raise ValueError("another content than was written")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         do = "restore the folder from a copy; or delete this file, and nothing is compared any more"
         raise RunError(path, "the list of the Run's files", f"a damaged file ({error})", do) from error
     return entries

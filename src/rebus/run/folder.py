@@ -178,7 +178,7 @@ class Run:
             raise RunError(
                 path, "a file that training writes", "no such file", "train again, or restore the folder"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(path, "whole JSON", f"'{error}'", "restore the file, or train again") from error
 
     def write_json(self, name: str, value: Any) -> None:
