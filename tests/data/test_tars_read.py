@@ -172,7 +172,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     assert len(table) == 3
     assert sorted(error.found for error in table.skipped) == ["2 of '.npy'", "2 of 'no name before a point'"]
     (tmp_path / "loose.jpg").write_bytes(picture(1))
-    assert any("1 pictures beside them" in error.found for error in read_table(tmp_path).skipped)
+    assert any("1 images beside the tar archives" in line for line in read_table(tmp_path).unused.lines())
 
 
 def spoiled(tmp_path: Path, name: str) -> Path:

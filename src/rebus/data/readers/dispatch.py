@@ -83,8 +83,7 @@ def _read_folder(path: Path, data: Data) -> Table:
         table = read_tars(tars, data, path, whole=True)
         loose = sorted(item.name for item in path.iterdir() if item.suffix.lower() in PICTURE_ENDINGS)
         if loose:
-            found, do = f"{len(loose)} pictures beside them", "move them to a folder of their own"
-            table.skipped.append(DataError(f"{path.name}/{loose[0]}", "a folder of nothing but tars", found, do))
+            table.unused.add("images beside the tar archives", f"{path.name}/{loose[0]}", len(loose))
         return table
     return read_folder(path, data, read_file, tuple(FORMATS))
 
