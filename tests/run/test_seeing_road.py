@@ -88,7 +88,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
     found = {}
     for name, (fusion, text, _, _) in LAYOUTS.items():
         made = recipe(table, fusion, text)
-        made.train.steps = 15
+        made.train.steps, made.train.lr = 20, 0.01
         found[name] = learn(made, folder / name, tell=lambda _: None, quiet=True)
     return found
 
@@ -327,7 +327,9 @@ def test_what_does_not_go_together_is_told(table: Path, tmp_path: Path) -> None:
     assert any("squash pictures that are not square" in line for line in said)
 
 
-def test_a_picture_that_is_not_there_and_a_model_that_sees_none_are_told(runs: dict[str, Run], tmp_path: Path) -> None:
+def test_a_picture_that_is_not_there_and_a_model_that_sees_none_are_told(
+    runs: dict[str, Run], table: Path, tmp_path: Path
+) -> None:
     told = CliRunner().invoke(app, ["ask", str(runs["idefics3"].folder), "--image", "nowhere.png", "What?"])
     assert told.exit_code == 2
     assert "nowhere.png" in told.output
@@ -338,6 +340,9 @@ def test_a_picture_that_is_not_there_and_a_model_that_sees_none_are_told(runs: d
         export(runs["idefics3"].folder, tmp_path / "out")
     write_checkpoint(tmp_path / "text", "llama", chat=True)
     told = CliRunner().invoke(app, ["ask", str(tmp_path / "text"), "--image", "nowhere.png", "What?"])
+    assert told.exit_code == 2
+    assert "nowhere.png" in told.output  # before any model is loaded
+    told = CliRunner().invoke(app, ["ask", str(tmp_path / "text"), "--image", str(table.parent / "0.png"), "What?"])
     assert told.exit_code == 2
     assert "leave --image out" in told.output
     with pytest.raises(DataError):
