@@ -11,6 +11,8 @@ TREE = {
     "RebusError": "ValueError",
     "DataError": "RebusError",
     "PictureError": "DataError",
+    "PictureSizeError": "PictureError",
+    "TextLengthError": "DataError",
     "RecipeError": "RebusError",
     "RunError": "RebusError",
     "WeightsError": "RunError",
@@ -29,7 +31,7 @@ def test_the_tree_is_the_one_in_the_docstring() -> None:
     assert all(name in (errors.__doc__ or "") for name in TREE)
 
 
-@pytest.mark.parametrize("name", sorted(set(TREE) - {"MissingPackageError"}))
+@pytest.mark.parametrize("name", sorted(set(TREE) - {"MissingPackageError", "PictureSizeError", "TextLengthError"}))
 def test_every_error_has_four_parts_in_one_paragraph(name: str) -> None:
     error = getattr(errors, name)("pets.csv, row 12", "a picture", "nothing", "add the file")
     assert error.as_dict() == {

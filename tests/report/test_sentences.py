@@ -107,10 +107,29 @@ def test_every_reason_that_the_sources_give_is_known() -> None:
         "values of type ",
         " are not learned from",
         "few different values (",
+        "its name, and few different values (",
         " rows)",
         " in ",
+        " of ",
+        "its name; ",
+        "free text, ",
+        "labels divided by ",
+        ", which come back in other cells",
+        " numbers that come back",
+        " whole numbers that come back",
+        " whole numbers differ, and they lie far apart",
+        " different whole numbers stand for classes",
     }  # of formatted ones
     assert {text for text in reasons - parts if not any(one.fullmatch(text) for one in known)} == set()
+    for whole in (
+        "its name; 5 numbers that come back",
+        "its name; 5 different whole numbers stand for classes",
+        "9 of 12 whole numbers differ, and they lie far apart",
+        "4 whole numbers that come back",
+        "its name, and few different values (3 in 40 rows)",
+        "labels divided by ',', which come back in other cells",
+    ):
+        assert any(one.fullmatch(whole) for one in known), whole
 
 
 def test_kinds_and_baselines_have_chinese_names() -> None:
