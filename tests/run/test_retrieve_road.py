@@ -142,7 +142,7 @@ def test_rows_are_told_by_their_likeness(predictor: Predictor, table: Path, tmp_
     with open(out, encoding="utf-8") as file:
         said = list(csv.DictReader(file))
     assert float(said[0]["retrieve"]) == pytest.approx(told[0].value, abs=1e-5)
-    assert said[0]["match"] in ("True", "False")
+    assert said[0]["match"] in ("true", "false")
 
 
 def test_another_table_is_judged_and_figures_are_of_its_split(run: Run, table: Path) -> None:
