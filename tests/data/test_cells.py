@@ -17,6 +17,7 @@ from rebus.data import cells
 from rebus.data.readers import read_table
 from rebus.data.role_cells import role_values
 from rebus.recipe import TaskSettings
+from tiny_tables import checked
 
 CLASSIFY = TaskSettings(name="classify", columns={"text": "text", "label": "label"})
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
@@ -213,3 +214,60 @@ def test_lists_written_as_text_are_lists_where_a_role_takes_several() -> None:
     assert role_values(caption, "caption", column) == [["a cat", "a dog"], ["one"], None]
     assert role_values(caption, "caption", ["[a cat]", '["x"]']) == ["[a cat]", '["x"]']
     assert role_values(generate, "output", column) == column
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["pos", "neg", "-"], ["pos", "neg", "?"], ["pos", "neg", "#REF!"], ["pos", "neg", "#DIV/0!"],
+        ["pos", "neg", "\\N"], ["pos", "neg", "undefined"], ["pos", "neg", "(null)"], ["好", "坏", "无"],
+        ["a", "b", "NAN"],
+    ],
+)  # fmt: skip
+def test_labels_that_may_say_nothing_are_warned_of(tmp_path: Path, labels: list[str]) -> None:
+    rows = "".join(f"words number {i},{labels[i % 3]}\n" for i in range(30))
+    (tmp_path / "t.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    report = checked(tmp_path / "t.csv").report
+    assert any(f"'{labels[2]}'" in line and "data.blanks=" in line for line in report.warnings)
+    settled = checked(tmp_path / "t.csv", blanks=[labels[2]], on_bad="skip").report
+    assert len(settled.bad_rows) == 10
+
+
+def test_plus_and_minus_are_labels(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "".join(f"words {i},{'+-'[i % 2]}\n" for i in range(30)))
+    assert not any("data.blanks" in line for line in checked(tmp_path / "t.csv").report.warnings)
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [("1", "1e0"), ("01", "1"), ("1.", "1"), ("+1", "1"), ("−1", "-1"), ("1.10", "1.1"), ("сat", "cat"),
+     ("rock &amp; roll", "rock & roll")],
+)  # fmt: skip
+def test_labels_that_read_alike_are_warned_of(pair: tuple[str, str]) -> None:
+    assert cells.near_equal([*pair, "other"]) == [list(pair)]
+    assert cells.near_equal(["1", "-1", "15", "1.5", "5"]) == []
+
+
+def test_the_semicolon_of_an_entity_divides_no_labels() -> None:
+    assert cells.labels("rock &amp; roll; jazz|pop&#39;s") == ["rock &amp; roll", "jazz", "pop&#39;s"]
+
+
+@pytest.mark.parametrize("mark", [" - ", " and ", "\t", "~", ":", " "])
+def test_rarer_marks_between_labels_are_warned_of(tmp_path: Path, mark: str) -> None:
+    said = [f"Action{mark}Drama", "Drama", "Comedy", f"Drama{mark}Comedy", "Action"]
+    (tmp_path / "t.csv").write_text("text,genres\n" + "".join(f"words {i},{said[i % 5]}\n" for i in range(40)))
+    assert any("is one label, or 'Action' and 'Drama'" in line for line in checked(tmp_path / "t.csv").report.warnings)
+
+
+def test_one_combination_of_labels_that_stand_alone_is_warned_of() -> None:
+    assert cells.separator(["toxic,insult", "insult", "ok", "toxic"] * 5).mark == ","
+    assert cells.separator(["Cars, Trucks", "Home, Garden", "Books"] * 5).mark == ""
+    assert cells.separator(["a,", "b,c,", "c,", "b,"] * 5).mark == ","
+
+
+@pytest.mark.parametrize(("odd", "told"), [("-999", True), ("-1", True), ("9999", True), ("45", False), ("12", False)])
+def test_amounts_written_for_nothing_are_warned_of(tmp_path: Path, odd: str, told: bool) -> None:
+    rows = "".join(f"words {i},{odd if i % 5 == 0 else 20 + i / 5}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("text,price\n" + rows)
+    lines = [line for line in checked(tmp_path / "t.csv").report.warnings if "far from all others" in line]
+    assert bool(lines) is told

@@ -192,3 +192,10 @@ def test_split_labels() -> None:
     assert split_labels(["a", " b ", None, ""]) == ["a", "b"]
     assert split_labels(None) == []
     assert split_labels(3) == ["3"]
+
+
+@pytest.mark.parametrize("pair", ["04", "12", "37"])
+def test_two_numbers_of_what_is_to_be_predicted_are_classes(tmp_path: Path, pair: str) -> None:
+    (tmp_path / "t.csv").write_text("text,target\n" + "".join(f"some words {i},{pair[i % 2]}\n" for i in range(40)))
+    inference = infer(read_table(tmp_path / "t.csv"))
+    assert [task.name for task in inference.tasks] == ["classify"]

@@ -6,6 +6,7 @@ The check and training print it. Each message shows cells, and names the setting
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from rebus.recipe import TaskSettings
 
 _LEARNED = frozenset(("caption", "answer", "output", "target", "positive", "messages"))  # texts that are written
 _SHOWN = 3
+_STANDS_FOR_NOTHING = re.compile(r"-?9{2,}|-1|-32768|-2147483648")  # amounts often written for no amount
 
 
 @dataclass
@@ -100,12 +102,28 @@ def _numbers(report: CellReport, task: TaskSettings, column: str, values: Sequen
             f"column '{column}': numbers are read with a decimal {style}: {shown}; otherwise: --set "
             f"data.numbers.{column}={other}"
         )
+    _far_amounts(report, column, values, style)
     units = Counter("%" if "%" in cell or "％" in cell else "" for cell in known if not cells.is_blank(cell))
     if len(units) > 1:
         report.warnings.append(
             f"column '{column}': {units['%']} cells are in percent and {units['']} are not; all are read as they are "
             "written (5% is 5): write them alike"
         )
+
+
+def _far_amounts(report: CellReport, column: str, values: Sequence[Any], style: cells.NumberStyle) -> None:
+    """Warn of an amount such as -999 that comes back far from all others, as where it is written for no amount."""
+    read = Counter(amount for cell in values if (amount := cells.number(cell, style)) is not None)
+    for amount in {min(read, default=0.0), max(read, default=0.0)}:
+        written, others = f"{amount:.15g}", [other for other in read if other != amount]
+        if read[amount] < 3 or not others or not _STANDS_FOR_NOTHING.fullmatch(written):
+            continue
+        low, high = min(others), max(others)
+        if min(abs(amount - low), abs(amount - high)) > max(high - low, 1):
+            report.warnings.append(
+                f"column '{column}': {read[amount]} cells hold {written}, far from all others ({low:g} to {high:g}), "
+                f"and are learned as amounts; if nothing is meant by it: --set 'data.blanks=[\"{written}\"]'"
+            )
 
 
 def _is_usual(cell: str) -> bool:
@@ -125,6 +143,13 @@ def _labels(report: CellReport, task: TaskSettings, role: str, column: str, valu
             counts.update(cells.labels(value, task.separator, words))
         elif not cells.is_blank(value, words):
             counts[cells.label(value)] += 1
+    empty = {name: count for name, count in counts.items() if cells.may_be_blank(name)}
+    if empty and not {"+", "-"} <= set(counts):
+        listed = json.dumps([*(cells.BLANKS if task.blanks is None else task.blanks), *empty], ensure_ascii=False)
+        report.warnings.append(
+            f"column '{column}': {_counted(empty)} learned as a label; if nothing is meant by it: "
+            f"--set 'data.blanks={listed}'"
+        )
     near = cells.near_equal(counts)
     if near:
         groups = "; ".join(
@@ -153,7 +178,7 @@ def _labels(report: CellReport, task: TaskSettings, role: str, column: str, valu
 
 
 def _divided(report: CellReport, role: str, column: str, texts: Sequence[str]) -> None:
-    mark = cells.separator(texts)
+    mark = cells.separator(texts, role == "labels")
     if not mark.cells:
         return
     both = "; ".join(f"{cell!r} is one label, or {_listed(cell, mark.mark)}" for cell in mark.cells)

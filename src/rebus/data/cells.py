@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from html import unescape
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -23,8 +24,16 @@ NumberStyle = Literal["point", "comma"]  # the decimal mark
 EXPORTED_BLANKS = ("nan", "NaN", "-nan", "<NA>", "NaT", "#N/A", "#NA", "NULL")  # programs write them for nothing
 WRITTEN_BLANKS = ("null", "None", "NA", "N/A", "n/a")  # people write them too, and may mean the word
 BLANKS = (*EXPORTED_BLANKS, *WRITTEN_BLANKS)
+_DOUBTFUL_BLANKS = {
+    *map(str.lower, BLANKS), "nil", "undefined", "missing", "(null)", "(none)", "(blank)", "(empty)", "\\n", "无", "空",
+    "缺失", "-", "--", "—", "–", "?", "？", "??", ".", "..", "...", "…", "*", "#ref!", "#div/0!", "#value!", "#name?",
+    "#num!", "#null!", "#error!", "#spill!", "#calc!", "####",
+}  # fmt: skip
 SEPARATORS = "|;；"
+_ENTITIES = ("&amp", "&lt", "&gt", "&quot", "&apos", "&nbsp", "&#39", "&#x27", "&eacute", "&uuml", "&ouml", "&auml")
+_DIVIDERS = re.compile("[|；]|" + "".join(f"(?<!{entity})" for entity in _ENTITIES) + ";")
 _COMMAS = (",", "，", "、", "/", "+", "&", "\n")  # they divide labels in some columns
+_RARE_MARKS = ("\t", "~", "\\", ":", " - ", " and ", " ")  # they may divide several labels, never surely
 _RECURRING = 0.4  # of the parts between them, so that they may
 
 _UNSEEN = "\ufeff\u200b\u2060\u00ad"  # they take no room: byte order mark, zero-width space, word joiner, soft hyphen
@@ -67,6 +76,11 @@ def blank_words(data: bool, blanks: Sequence[str] | None = None) -> tuple[str, .
     if blanks is not None:
         return tuple(blanks)
     return BLANKS if data else EXPORTED_BLANKS
+
+
+def may_be_blank(name: str) -> bool:
+    """Whether a label may be written for nothing: ``-``, ``?``, an error of a spreadsheet, another spelling of NaN."""
+    return name.lower() in _DOUBTFUL_BLANKS
 
 
 def trimmed(written: str) -> str:
@@ -151,7 +165,7 @@ def divided(written: str, separator: str | None = None) -> list[str]:
     """A text's parts between separators; see ``labels``."""
     if separator == "":
         return [written]
-    return re.split(f"[{SEPARATORS}]", written) if separator is None else written.split(separator)
+    return _DIVIDERS.split(written) if separator is None else written.split(separator)
 
 
 @dataclass(frozen=True)
@@ -169,18 +183,22 @@ class Separator:
     cells: tuple[str, ...] = ()
 
 
-def separator(known: Sequence[str]) -> Separator:
+def separator(known: Sequence[str], several_labels: bool = False) -> Separator:
     """What divides labels in a column, by what comes back.
 
     Args:
         known: its cells that are not blank.
+        several_labels: whether the column is known to hold several labels a cell, so that rarer marks may divide them.
     """
     best = (0.0, Separator())
-    for mark in _COMMAS:
+    for mark in (*_COMMAS, *_RARE_MARKS) if several_labels else _COMMAS:
         whole = [_parts(cell, mark) for cell in dict.fromkeys(known)]
         several = [parts for parts in whole if len(parts) > 1]
+        alone = {parts[0] for parts in whole if len(parts) == 1}
         count = sum(mark in cell for cell in known)
-        if 5 * count < len(known) or len(several) < 2 or len(known) < 4:
+        if 5 * count < len(known) or not several or len(known) < 4:
+            continue
+        if len(several) < 2 and not alone >= set(several[0]):
             continue
         parts = [part for parts in several for part in parts]
         if any(not part or len(part) > 40 or len(part.split()) > 4 for part in parts):
@@ -188,7 +206,10 @@ def separator(known: Sequence[str]) -> Separator:
         seen = Counter(part for parts in whole for part in parts)
         share = sum(seen[part] > 1 for part in parts) / len(parts)
         divided_cells = tuple(dict.fromkeys(cell for cell in known if mark in cell))[:3]
-        recurs = share >= 0.9 and len(seen) <= max(len(several), 3) and _free(whole)
+        recurs = share >= 0.9 and len(several) > 1 and len(seen) <= max(len(several), 3) and _free(whole)
+        if mark in _RARE_MARKS:
+            recurs = False
+            share = share if share >= (0.9 if mark == " " else 0.7) and _free(whole) else 0.0
         if share >= _RECURRING and share > best[0]:
             best = (share, Separator(mark, recurs, divided_cells))
     return best[1]
@@ -213,19 +234,28 @@ def _free(whole: Sequence[Sequence[str]]) -> bool:
 
 
 def _parts(cell: str, mark: str) -> list[str]:
-    return [label(part) for part in cell.split(mark)]
+    parts = [label(part) for part in cell.split(mark)]
+    return parts[:-1] if len(parts) > 1 and not parts[-1] else parts  # ``a,b,``
 
 
 def near_equal(names: Iterable[str]) -> list[list[str]]:
-    """Groups of labels that are the same but for case, width, spaces, punctuation or accents."""
+    """Groups of labels that are the same but for case, width, spaces, punctuation, accents, look-alike letters of other
+    alphabets or the way a number is written.
+    """
     groups: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         groups.setdefault(_folded(name), []).append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
+_ALIKE = str.maketrans("асеорхуіѕјһԁԛвкмнтαοορνικτυχ", "aceopxyisjhdqbkmhtaoopviktyx")  # Cyrillic and Greek
+
+
 def _folded(name: str) -> str:
-    wide = unicodedata.normalize("NFKD", name).casefold()
+    amount = number(name)
+    if amount is not None:
+        return repr(amount)
+    wide = unicodedata.normalize("NFKD", unescape(name) if "&" in name else name).casefold().translate(_ALIKE)
     if not any(letter.isalpha() for letter in wide):
         return unicodedata.normalize("NFKC", name)  # the signs of figures count: -1 and 1, 1.5 and 15
     return "".join(letter for letter in wide if unicodedata.category(letter)[0] in "LN")

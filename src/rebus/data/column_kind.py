@@ -186,6 +186,8 @@ def _numbered_target(name: str, values: list[float]) -> Guess:
     neutral = names.tidy(name) in names.EITHER
     if len(different) == 2 and _dense(different, 2) and max(different) <= 2 and len(values) > 4:
         return Guess("category", "two different whole numbers", None if neutral else "number")
+    if neutral and len(different) == 2 and len(values) > 4:
+        return Guess("category", "two different whole numbers", "number")
     few = 2 < len(different) <= _FEW and _dense(different, 1) and len(values) >= 5 * len(different)
     if neutral and few:
         return Guess("category", f"{len(different)} whole numbers that come back", "number")
