@@ -199,3 +199,43 @@ def test_two_numbers_of_what_is_to_be_predicted_are_classes(tmp_path: Path, pair
     (tmp_path / "t.csv").write_text("text,target\n" + "".join(f"some words {i},{pair[i % 2]}\n" for i in range(40)))
     inference = infer(read_table(tmp_path / "t.csv"))
     assert [task.name for task in inference.tasks] == ["classify"]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *("{:02d}.05.2024", "2024-05-{:02d} 23:59", "5/{:d}/24, 3:15 PM", "2024年5月{:d}日", "12:{:02d}:00"),
+        "2024-05-{:02d}T10:00:00Z",
+    ],
+)
+def test_dates_are_not_text_to_learn_from(cell: str) -> None:
+    assert column("Eingang", [cell.format(1 + i % 28) for i in range(240)]) == "ignore"
+    assert column("text", [cell.format(1 + i % 28) for i in range(240)]) == "text"
+    assert column("label", [cell.format(1 + i % 3) for i in range(240)]) == "category"
+    assert column("Eingang", [f"am {cell.format(1 + i % 28)} um {i}" for i in range(240)]) == "text"
+
+
+def test_two_texts_that_may_be_read_are_warned_of() -> None:
+    rows = [
+        {"Betreff": f"{word} {i}", "Brief": f"ein {word} {i}", "label": word} for i in range(40) for word in ("a", "b")
+    ]
+    table = Table.from_rows(rows)
+    (warning,) = infer(table).warnings
+    assert "task classify reads column 'Betreff'" in warning
+    assert warning.endswith("--task classify --set tasks.0.columns.text=Brief")
+    given = infer(table, tasks=["classify"], columns={"classify": {"text": "Brief"}})
+    assert given.warnings == []
+    assert "reading text 'Brief'" in given.notes[-1]
+    assert infer(Table.from_rows([{"text": row["Brief"], **row} for row in rows])).warnings == []
+
+
+def test_what_the_user_says_is_not_doubted() -> None:
+    table = Table.from_rows([{"a (b)": "ab"[i % 2], "text": f"ein Text {i}", "Land": "xyz"[i % 3]} for i in range(60)])
+    (warning,) = infer(table).warnings
+    assert warning.endswith("--task classify --set tasks.0.columns.label='a (b)'")
+    (warning,) = infer(table, tasks=["classify"]).warnings
+    assert warning.endswith("no name says which; otherwise: --set tasks.0.columns.label='a (b)'")
+    said = infer(table, tasks=["classify"], columns={"classify": {"label": "a (b)"}})
+    assert said.warnings == []
+    assert said.tasks[0].columns == {"text": "text", "label": "a (b)"}
+    assert any("--kind 'a (b)'=KIND" in note for note in said.notes)

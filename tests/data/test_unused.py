@@ -232,3 +232,13 @@ def test_classes_that_no_held_out_folder_has_are_warned_of(tmp_path: Path) -> No
         "1 texts beside the class folders",
         "1 files ending in '.vocab'",
     ]
+
+
+def test_numbers_and_classes_alone_are_refused_with_what_a_model_reads(tmp_path: Path) -> None:
+    path = tmp_path / "iris.csv"
+    rows = [f"{i},{i / 7:.2f},{'abc'[i % 3]}" for i in range(60)]
+    path.write_text("\n".join([",length,target", *rows]), encoding="utf-8")
+    report = checked(path).report
+    (error,) = report.errors
+    assert "models learn from pictures, texts and conversations" in error.do
+    assert (report.splits, report.warnings) == ({}, [])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rebus.errors import RecipeError
-from rebus.recipe import Recipe, describe, load_recipe, override, recipe_from
+from rebus.recipe import Recipe, TaskSettings, describe, load_recipe, override, recipe_from
 
 
 def test_a_saved_recipe_reads_back_as_the_same_recipe(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ BAD_WORDS = [
     ("picture.fit=stretch", "squash"),
     ("model.fusion.how=product", "concat"),
     ("model.picture.width.deep=3", "setting that exists"),
-    ("tasks.0.weight=2", "number below 0"),
+    ("tasks.0.weight=2", "name it as well: --task NAME"),
     ("tasks=caption", "list"),
     ("seed=[1", "YAML"),
     ("seed=-1", "greater than or equal to 0"),
@@ -133,3 +133,11 @@ def test_no_word_brings_anything_but_a_recipe_error(key: str, value: str) -> Non
 def test_no_content_brings_anything_but_a_recipe_error(content: dict[str, object]) -> None:
     with contextlib.suppress(RecipeError):
         recipe_from(content)
+
+
+def test_a_column_whose_name_holds_a_dot_is_one_key() -> None:
+    base = Recipe(tasks=[TaskSettings(name="classify")])
+    recipe = override(base, ["data.numbers.Preis i.d.R.=comma", "tasks.0.columns.text=Ticket-Nr."])
+    assert recipe.data.numbers == {"Preis i.d.R.": "comma"}
+    assert recipe.tasks[0].columns == {"text": "Ticket-Nr."}
+    assert override(recipe, ["data.kinds.a.b=text"]).data.kinds == {"a.b": "text"}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rebus.data import cells
+from rebus.data.column_kind import quoted
 from rebus.data.role_cells import is_data, is_number
 from rebus.recipe import TaskSettings
 
@@ -92,7 +93,7 @@ def _numbers(report: CellReport, task: TaskSettings, column: str, values: Sequen
         )
         report.warnings.append(
             f"column '{column}': numbers are read with a decimal {style}: {both} with a decimal {other}; for that: "
-            f"--set data.numbers.{column}={other}; to settle it: --set data.numbers.{column}={style}"
+            f"--set data.numbers.{quoted(column)}={other}; to settle it: --set data.numbers.{quoted(column)}={style}"
         )
         return
     odd = [cell for cell in known if cells.number(cell, style) is not None and not _is_usual(cell)][:_SHOWN]
@@ -100,7 +101,7 @@ def _numbers(report: CellReport, task: TaskSettings, column: str, values: Sequen
         shown = ", ".join(f"'{cell}' is {cells.number(cell, style):.15g}" for cell in odd)
         report.notes.append(
             f"column '{column}': numbers are read with a decimal {style}: {shown}; otherwise: --set "
-            f"data.numbers.{column}={other}"
+            f"data.numbers.{quoted(column)}={other}"
         )
     _far_amounts(report, column, values, style)
     units = Counter("%" if "%" in cell or "％" in cell else "" for cell in known if not cells.is_blank(cell))

@@ -32,15 +32,15 @@ def render_report(report: CheckReport, console: Console) -> None:
         console.print(f"task {task}: " + escape(", ".join(f"{role} = {column}" for role, column in columns.items())))
     if report.splits:
         console.print("splits: " + ", ".join(f"{name} {count:,}" for name, count in report.splits.items()))
-    for pairs, words in ((report.duplicates, "repeats"), (report.leaks, "also in training as")):
-        for first, second in pairs[:_SHOWN]:
-            console.print(f"  {escape(report.places[first])} {words} {escape(report.places[second])}", style="dim")
     for note in report.notes:
         console.print(f"[blue]note[/] {escape(note)}")
     for line in report.unused.lines():
         console.print(f"[yellow]not used[/] {escape(line)}")
     for warning in report.warnings:
         console.print(f"[yellow]warning[/] {escape(warning)}")
+    for pairs, words in ((report.duplicates, "repeats"), (report.leaks, "also in training as")):
+        for first, second in pairs[:_SHOWN]:
+            console.print(f"  {escape(report.places[first])} {words} {escape(report.places[second])}", style="dim")
     for row in sorted(report.bad_rows)[:_SHOWN]:
         console.print(f"[red]bad row[/] {escape(str(report.bad_rows[row]))}")
     if len(report.bad_rows) > _SHOWN:

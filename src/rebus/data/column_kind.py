@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,10 +28,15 @@ _SEPARATORS = re.compile(r"[|;；]")
 _FEW = 20  # whole numbers that may be classes though a column's name says that it is a number
 _CODE = re.compile(r"(?=.*\d)[A-Za-z0-9_\-./:]+")
 _PATH = re.compile(r"\S+")
+_PLAIN = re.compile(r"[\w.,:/@%+-]+")  # what a shell leaves as it is
 _WRITTEN = (  # columns that hold texts, whatever these look like
     *(*names.QUESTION, *names.ANSWER, *names.CAPTION, *names.INSTRUCTION, *names.OUTPUT, *names.CHOSEN),
     *names.REJECTED,
 )
+_PASSED_ON = (*names.SOURCE, *names.TRANSLATED, *names.LANGUAGES)  # texts that a model writes anew
+_DAY = r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(?:\d{4}|\d\d)|\d{4}年\d{1,2}月(?:\d{1,2}日)?)"
+_HOUR = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+_DATE = re.compile(rf"{_DAY}(?:(?:T|,? ){_HOUR})?|{_HOUR}")
 _BOX_FIELDS = {"box", "bbox"}
 _TAG_FIELDS = {"tag", "label"}
 _SPAN_FIELDS = {"start", "end"}
@@ -199,8 +205,8 @@ def _dense(values: set[float], times: int) -> bool:
 
 
 def quoted(name: str) -> str:
-    """A column's name as a flag takes it."""
-    return f"'{name}'" if " " in name else name
+    """A column's name as a shell takes it inside a flag."""
+    return name if _PLAIN.fullmatch(name) else shlex.quote(name)
 
 
 def _counts(column: pa.ChunkedArray) -> bool:
@@ -237,6 +243,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("category", "its name")
     if names.named(name, names.LABELS):
         return Guess("labels", "its name")
+    if not names.named(name, _PASSED_ON) and _are_dates(sample):
+        return Guess("ignore", "dates")
     distinct, rows = pc.count_distinct(column, mode="only_valid").as_py(), len(column) - column.null_count
     if distinct == 1 and len(column) > 1 and rows == len(column):
         return Guess("ignore", "every row holds the same")
@@ -252,6 +260,11 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
     if distinct <= most and mean_length <= 40 and not asks:
         return Guess("category", f"few different values ({distinct} in {rows} rows)", "text" if near else None)
     return Guess("text", f"free text, {told}" if near else "free text", "category" if near else None)
+
+
+def _are_dates(sample: list[str]) -> bool:
+    """Whether cells are dates, times or both, in numbers: ``31.12.2024``, ``2024-12-31 23:59``, ``2024年5月1日``."""
+    return sum(_DATE.fullmatch(value.strip()) is not None for value in sample) >= _NEARLY * len(sample)
 
 
 def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:

@@ -18,10 +18,30 @@ from rebus.recipe import Kind, TaskSettings
 
 _REMARKS = ("width", "height", "seed", "date", "time", "timestamp", "split", "license", "licence", "url", "uri", "link")
 _CELLS = 3
+_READS = ("reads", "text", (*names.TEXT, *names.CAPTION))
+_CHOSEN = {  # task: what it does with a column that was chosen among several, its role, names that settle the choice
+    "classify": (("learns", "label", names.LABEL), _READS),
+    "tag": (("learns", "labels", names.LABELS), _READS),
+    "regress": (("learns", "target", names.TARGET), _READS),
+}
 
 
-def doubts_of(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSettings]) -> list[str]:
-    """Warnings: columns that are nearly of another kind, and columns that could as well be what is to be learned."""
+def doubts_of(
+    table: Table,
+    guesses: Mapping[str, Guess],
+    tasks: Sequence[TaskSettings],
+    guessed: bool = True,
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+) -> list[str]:
+    """Warnings: columns that are nearly of another kind, and columns that could as well be what is to be learned.
+
+    Args:
+        table: the rows.
+        guesses: column: its kind.
+        tasks: with the columns they read.
+        guessed: whether the tasks are a guess too, so that a flag about one has to name it.
+        columns: task: role: column, where the user says which column a task reads, of which there is no doubt.
+    """
     read = {column for task in tasks for column in task.columns.values()}
     told = [
         f"column '{name}' is taken as {guess.kind} ({guess.why}), and is nearly {guess.alternative}: "
@@ -30,24 +50,27 @@ def doubts_of(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSe
         if guess.alternative is not None and (name in read or guess.alternative != "ignore")
     ]
     for number, task in enumerate(tasks):
-        role = {"classify": "label", "tag": "labels", "regress": "target"}.get(task.name)
-        chosen = task.columns.get(role or "")
-        if role is None or chosen is None:
-            continue
-        words = {"classify": names.LABEL, "tag": names.LABELS, "regress": names.TARGET}[task.name]
-        named = names.named(chosen, words)
-        others = [
-            name
-            for name, guess in guesses.items()
-            if name != chosen and guess.kind == guesses[chosen].kind and names.named(name, words) == named
-        ]
-        if others:
-            why = "both names may say so" if named else "no name says which"
-            told.append(
-                f"task {task.name} learns column '{chosen}' ({_shown(table, chosen)}), and '{others[0]}' "
-                f"({_shown(table, others[0])}) could be meant as well: {why}; otherwise: "
-                f"--set tasks.{number}.columns.{role}={others[0]}"
-            )
+        given = (columns or {}).get(task.name, {})
+        for verb, role, words in _CHOSEN.get(task.name, ()):
+            chosen = task.columns.get(role)
+            if chosen is None or chosen not in guesses or role in given:
+                continue
+            named = names.named(chosen, words)
+            others = [
+                name
+                for name, guess in guesses.items()
+                if name not in task.columns.values()
+                and guess.kind == guesses[chosen].kind
+                and names.named(name, words) == named
+            ]
+            if others:
+                why = "both names may say so" if named else "no name says which"
+                flag = f"--task {task.name} " if guessed else ""
+                told.append(
+                    f"task {task.name} {verb} column '{chosen}' ({_shown(table, chosen)}), and '{others[0]}' "
+                    f"({_shown(table, others[0])}) could be meant as well: {why}; otherwise: "
+                    f"{flag}--set tasks.{number}.columns.{role}={quoted(others[0])}"
+                )
     return told
 
 

@@ -40,20 +40,30 @@ class Inference:
     refusal: DataError | None = None
 
 
-def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequence[str] = ()) -> Inference:
+def infer(
+    table: Table,
+    overrides: Mapping[str, Kind] | None = None,
+    tasks: Sequence[str] = (),
+    columns: Mapping[str, Mapping[str, str]] | None = None,
+) -> Inference:
     """Guess kinds and tasks.
 
     Args:
         table: the rows.
         overrides: column: kind, where the user says it.
         tasks: names of the tasks that are wanted, whose columns are guessed where possible; none: the task is guessed.
+        columns: task: role: column, where the user says which column a task reads; nothing is guessed there.
 
     Raises:
         DataError: an override names a column or a kind that does not exist.
     """
     guesses = _guesses(table, overrides or {})
     kinds = {name: guess.kind for name, guess in guesses.items()}
-    found = guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
+    given = columns or {}
+    found = [
+        (one.model_copy(update={"columns": {**one.columns, **given.get(one.name, {})}}), why)
+        for one, why in guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
+    ]
     notes = [
         f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {quoted(name)}=KIND"
         for name, guess in guesses.items()
@@ -65,12 +75,12 @@ def infer(table: Table, overrides: Mapping[str, Kind] | None = None, tasks: Sequ
     for number, (one, why) in enumerate(found):
         roles = ", ".join(f"{role} '{column}'" for role, column in one.columns.items())
         notes.append(
-            f"task {one.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME, "
-            f"or --set tasks.{number}.columns.ROLE=COLUMN"
+            f"task {one.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME "
+            f"--set tasks.{number}.columns.ROLE=COLUMN"
         )
     settings = [one for one, _ in found]
     refusal = None if tasks else refusal_of(table, kinds, settings)
-    warnings = doubts_of(table, guesses, settings)
+    warnings = doubts_of(table, guesses, settings, guessed=not tasks, columns=given)
     return Inference(kinds, [] if refusal is not None else settings, notes, warnings, refusal)
 
 

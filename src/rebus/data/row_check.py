@@ -14,6 +14,7 @@ import pyarrow as pa
 from rebus.data import cells, names
 from rebus.data.cells import is_blank
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
+from rebus.data.column_kind import quoted
 from rebus.data.declared import declared
 from rebus.data.marks import Marks, wrong_answer
 from rebus.data.measures import as_yes
@@ -141,7 +142,7 @@ class RowCheck:
                 do = "correct it or leave the cell empty"
                 if isinstance(value, str) and cells.number(value, other) is not None:
                     column = self.task.columns["target"]
-                    do += f"; if all numbers have a decimal {other}: --set data.numbers.{column}={other}"
+                    do += f"; if all numbers have a decimal {other}: --set data.numbers.{quoted(column)}={other}"
                 return self._error(row, "target", "a finite number", repr(self._written(row, "target"))[:60], do)
         if self.task.name == "match" and "label" in self.values:
             value = self.values["label"][row]

@@ -165,8 +165,13 @@ def _value(text: str, word: str) -> Any:
 def _assign(content: Any, key: str, value: Any, word: str) -> None:
     *path, last = key.split(".")
     model: Any = Recipe
-    for part in path:
+    for place, part in enumerate(path):
+        if typing.get_origin(model) is dict:  # the rest is one key: a column's name may hold a dot
+            last = ".".join((*path[place:], last))
+            break
         if isinstance(content, list):
+            if key.startswith("tasks.") and not content:
+                raise RecipeError(f"--set {word}", "a task that is named", "none", "name it as well: --task NAME")
             if not part.isdigit() or int(part) >= len(content):
                 raise RecipeError(
                     f"--set {word}", f"a number below {len(content)}", f"'{part}'", "name a task by its position"

@@ -131,7 +131,8 @@ def check_data(recipe: settings.Recipe) -> Checked:
     for entry in recipe.tasks:
         TASKS.get(entry.name)  # a misspelt name is refused first; a plug-in declares its columns
     table = read_table(recipe.data)
-    inference = infer(table, kinds_told(recipe.data), [task.name for task in recipe.tasks])
+    given = {task.name: task.columns for task in recipe.tasks}
+    inference = infer(table, kinds_told(recipe.data), list(given), given)
     recipe = recipe.model_copy(deep=True)
     recipe.data.path = str(Path(recipe.data.path).resolve())
     recipe.data.kinds = dict(inference.kinds)
@@ -142,7 +143,7 @@ def check_data(recipe: settings.Recipe) -> Checked:
         refusal = error
     pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
     splits = assign_splits(table, recipe.data.split, pictures, seed=0)
-    report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits)
+    report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits if refusal is None else ())
     report.warnings += inference.warnings
     if refusal is not None:
         report.errors.insert(0, refusal)
@@ -209,7 +210,7 @@ def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[set
                 where="the table",
                 expected="columns that a task can be found from",
                 found=", ".join(f"{column} ({kind})" for column, kind in inference.kinds.items()) or "no column",
-                do="name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN",
+                do=_remedy(inference),
             )
         return inference.tasks
     names = [task.name for task in tasks]
@@ -219,6 +220,16 @@ def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[set
     return [
         task.model_copy(update={"columns": {**guessed.get(task.name, {}), **task.columns}}, deep=True) for task in tasks
     ]
+
+
+def _remedy(inference: Inference) -> str:
+    """What to do where no task was found: a table of numbers and classes alone has nothing that a model reads."""
+    if set(inference.kinds.values()) <= {"number", "category", "labels", "ignore"}:
+        return (
+            "models learn from pictures, texts and conversations, not from numbers and classes alone: add such a "
+            "column, or say which one is: --kind COLUMN=text"
+        )
+    return "name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN"
 
 
 def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set[int]:
