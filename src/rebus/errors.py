@@ -135,6 +135,16 @@ class MissingPackageError(RebusError):
 
 
 @contextmanager
+def reachable(where: str | Path) -> Iterator[None]:
+    """Say that the system refuses a path (too long a name, no permission), where it does inside. Raises RunError."""
+    try:
+        yield
+    except OSError as error:
+        found = f"'{error.strerror or error}'"
+        raise RunError(where, "a path that can be read", found, "check the path and its permissions") from error
+
+
+@contextmanager
 def enough_memory(what: str) -> Iterator[None]:
     """Say that memory ran out, where it does inside. Raises RunError."""
     try:

@@ -120,7 +120,7 @@ def test_train_without_a_table_says_so(door: SimpleNamespace) -> None:
 
 def test_dry_run_prints_recipe_and_size(door: SimpleNamespace) -> None:
     door.dry_run.return_value = SimpleNamespace(
-        recipe_text="seed: 0", parameters=1234567, memory_mb=321.0, seconds=90.0
+        recipe_text="seed: 0", parameters=1234567, memory_mb=321.0, seconds=90.0, steps=40, epochs=2.0
     )
     done = rebus("train", "x.csv", "--dry-run")
     assert done.stdout.startswith("seed: 0")
@@ -129,7 +129,7 @@ def test_dry_run_prints_recipe_and_size(door: SimpleNamespace) -> None:
 
 
 def test_predict(door: SimpleNamespace) -> None:
-    door.predict.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0)
+    door.predict.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0, cut="")
     done = rebus("predict", RUN, "x.csv", "--out", "y.csv")
     assert door.predict.call_args.args == (Path(RUN), Path("x.csv"), Path("y.csv"))
     assert done.stdout == "5 rows in 2.0 s, 1 rows left out: y.csv\n"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from typer.testing import CliRunner
 from rebus import api
 from rebus.cli.app import app
 from rebus.errors import RebusError, RunError, WeightsError
+from rebus.run.digests import _digest_of
+from rebus.training.events import read_metrics
 
 SMALL = {
     "picture.size": 32,
@@ -152,3 +156,121 @@ def test_a_run_shows_itself_in_a_notebook(whole: Path) -> None:
     shown = api.load(whole).run._repr_html_()
     assert "<td>accuracy</td>" in shown
     assert str(whole) in shown
+
+
+@pytest.mark.parametrize("out", ["table.csv", "link.csv", "twin.csv"])
+def test_predictions_never_replace_the_table_they_are_of(whole: Path, tmp_path: Path, out: str) -> None:
+    table = tmp_path / "table.csv"
+    shutil.copy(whole.parent / "table.csv", table)
+    (tmp_path / "link.csv").symlink_to(table)
+    os.link(table, tmp_path / "twin.csv")
+    before = table.read_bytes()
+    for data in (table, tmp_path, tmp_path / "t*.csv"):
+        with pytest.raises(RebusError, match="the table itself"):
+            api.predict(whole, data, tmp_path / out, quiet=True)
+    assert table.read_bytes() == before
+
+
+def test_an_image_that_is_a_list_is_told(whole: Path) -> None:
+    with pytest.raises(RebusError, match="found a list"):
+        api.load(whole).predict({"picture": [str(whole.parent / "0.png")], "question": "x"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict", "LONG", "x.csv", "--out", "o.csv"],
+        ["ask", "LONG", "What?"],
+        ["ask", "RUN", "--image", "LONG", "What?"],
+        ["explain", "RUN", "--image", "LONG"],
+        ["flow", "RUN", "--image", "LONG"],
+        ["train", "x.csv", "--from", "LONG", "--out", "o"],
+        ["train", "x.csv", "--text", "LONG", "--out", "o"],
+        ["train", "x.csv", "--vision", "LONG", "--out", "o"],
+        ["train", "--resume", "LONG"],
+        ["verify", "LONG"],
+        ["report", "LONG"],
+        ["serve", "LONG"],
+        ["export", "RUN", "LONG"],
+        ["generate", "LONG", "Once"],
+    ],
+    ids=" ".join,
+)
+def test_a_text_too_long_to_be_a_path_is_told(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """As where the model is forgotten and a question stands in its place."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.csv").write_text("text,label\na,b\n", encoding="utf-8")
+    put = {"LONG": "why is that " * 50, "RUN": str(whole)}
+    done = CliRunner().invoke(app, [put.get(word, word) for word in words])
+    assert done.exit_code == 2, done.output
+    assert "defect" not in done.output
+
+
+def test_a_folder_in_place_of_an_image_is_told(whole: Path) -> None:
+    done = CliRunner().invoke(app, ["ask", str(whole), "--image", str(whole), "What?"])
+    assert done.exit_code == 2
+    assert "found a folder" in done.output
+
+
+def test_json_output_replaces_no_table(whole: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    shutil.copy(whole.parent / "table.csv", table)
+    done = CliRunner().invoke(app, ["evaluate", str(whole), "--json", str(table)], env={"COLUMNS": "400"})
+    assert done.exit_code == 2
+    assert "write --json last" in done.output
+    assert table.read_bytes() == (whole.parent / "table.csv").read_bytes()
+
+
+def forge(entries: Any) -> Callable[[Path], object]:
+    """digests.json with these entries and a digest that fits them."""
+    content = {"version": 1, "digest": _digest_of(entries), "files": entries}
+    return lambda run: (run / "digests.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+def as_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "digests that are a number": (forge(5), "verify"),
+    "digests that are a list": (forge([]), "verify"),
+    "an entry that is a number": (forge({"config.json": 5}), "verify"),
+    "a size that is a text": (forge({"config.json": {"bytes": "x", "sha256": ""}}), "verify"),
+    "an entry without a size": (forge({"config.json": {}}), "verify"),
+    "a file outside": (forge({"plots/../../0.png": {"bytes": 1, "sha256": ""}}), "verify"),
+    "a file far outside": (forge({"../0.png": {"bytes": 1, "sha256": ""}}), "verify"),
+    "metrics that are a folder": (lambda run: as_folder(run / "metrics.jsonl"), "report"),
+    "figures that are a folder": (lambda run: as_folder(run / "evaluation.json"), "report"),
+    "figures that are a list": (lambda run: (run / "evaluation.json").write_text("[1]"), "report"),
+    "a lock that is a folder": (lambda run: as_folder(run / ".lock"), "report"),
+}
+
+
+@pytest.mark.parametrize("name", list(ODD))
+def test_odd_files_of_a_run_are_told(whole: Path, tmp_path: Path, name: str) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("checkpoints", "events"))
+    damage, verb = ODD[name]
+    (run / ".lock").touch()
+    damage(run)
+    done = CliRunner().invoke(app, [verb, str(run)])
+    assert done.exit_code == 2, done.output
+    assert "defect" not in done.output
+
+
+def test_a_lock_that_is_a_link_overwrites_nothing(whole: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(whole, run, ignore=shutil.ignore_patterns("checkpoints", "events"))
+    other.write_text("mine", encoding="utf-8")
+    (run / ".lock").unlink(missing_ok=True)
+    (run / ".lock").symlink_to(other)
+    assert CliRunner().invoke(app, ["report", str(run)]).exit_code == 2
+    assert other.read_text(encoding="utf-8") == "mine"
+
+
+def test_lines_of_metrics_that_are_no_text_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_bytes(b'\xff\xfe\x00 {\n5\n{"step": 1}\n')
+    assert read_metrics(tmp_path) == [{"step": 1}]

@@ -152,9 +152,10 @@ def existing_image(path: Path | None) -> Path | None:
     if path is None:
         return None
     path = Path(os.path.expanduser(path))
-    if not path.is_file():
+    if not os.path.isfile(path):
         folder = path.absolute().parent
-        found = "no such file" if folder.is_dir() else "no such folder"
+        found = "no such file" if os.path.isdir(folder) else "no such folder"
+        found = "a folder" if os.path.isdir(path) else "what is no ordinary file" if os.path.exists(path) else found
         raise PictureError(path, f"an image file in {folder}", found, "check the path")
     return path
 

@@ -14,10 +14,21 @@ from rebus.cli.shared import say
 
 _STDOUT = "-"
 
+
+def _json_file(where: str | None) -> str | None:
+    """What ``--json`` was given; a word that is no .json file is a misplaced argument, or a table to be replaced."""
+    if where is not None and where != _STDOUT and not where.lower().endswith(".json"):
+        raise typer.BadParameter(f"expected a file ending in .json, found '{where}'; to print JSON, write --json last")
+    return where
+
+
 JsonOutput = Annotated[
     str | None,
     typer.Option(
-        "--json", metavar="[FILE]", help="The result as JSON: in FILE, or printed in place of text where none is named."
+        "--json",
+        metavar="[FILE]",
+        callback=_json_file,
+        help="The result as JSON: in FILE, or printed in place of text where none is named.",
     ),
 ]
 

@@ -164,14 +164,22 @@ def read_digests(folder: Path) -> Entries | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         entries: Entries = content["files"]
-        if content["version"] != VERSION or content["digest"] != _digest_of(entries):
+        if content["version"] != VERSION or content["digest"] != _digest_of(entries) or not _well_formed(entries):
             raise ValueError("another content than was written")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         do = "restore the folder from a copy; or delete this file, and nothing is compared any more"
         raise RunError(path, "the list of the Run's files", f"a damaged file ({error})", do) from error
     return entries
+
+
+def _well_formed(entries: Entries) -> bool:
+    """Whether every entry names a file of the Run, with its size."""
+    return all(
+        sort_of(name) is not None and ".." not in name.split("/") and type(entry["bytes"]) is int
+        for name, entry in entries.items()
+    )
 
 
 def _differences(folder: Path, entries: Entries) -> Iterator[Difference]:

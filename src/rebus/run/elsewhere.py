@@ -6,6 +6,7 @@ data is read; ``rebus.run.start`` then takes over the tensors. It reads no weigh
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
         RecipeError: it is neither a kind nor a place, or ``vision`` is a kind.
     """
     if vision is not None:
-        if str(vision) in TOWERS.names() and not Path(vision).exists():
+        if str(vision) in TOWERS.names() and not os.path.exists(vision):
             do = f"for a fresh one write --picture {vision}"
             raise RecipeError("--vision", "a Run or a checkpoint with a picture tower", f"'{vision}', a kind", do)
         model.picture.weights = str(vision)
@@ -42,7 +43,7 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
         return
     if str(text) in ("auto", "none") or str(text) in TOWERS.names():
         model.text.kind = str(text)
-    elif Path(text).exists() or Path(text).suffix == ".gguf" or is_hub_id(text):
+    elif os.path.exists(text) or Path(text).suffix == ".gguf" or is_hub_id(text):
         model.text.weights = str(text)
     else:
         kinds = ", ".join(TEXT_TOWERS)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rebus import atomic
-from rebus.errors import RecipeError, RunError, WeightsError
+from rebus.errors import RecipeError, RunError, WeightsError, reachable
 from rebus.formats.families import quantising_notes
 from rebus.formats.gguf import Precision, write_gguf
 from rebus.formats.processors import FILE
@@ -89,7 +89,8 @@ def export(
     out = Path(out)
     format = format or ("gguf" if out.suffix == ".gguf" else "hf")
     precision = precision or ("f16" if format == "gguf" else "f32")
-    _check(out, format, precision)
+    with reachable(out):
+        _check(out, format, precision)
     source = _source(model)
     if isinstance(source, LonePicture):
         return _export_picture(source, out, format, precision)

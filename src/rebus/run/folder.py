@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
-from rebus.errors import RunError
+from rebus.errors import RunError, reachable
 from rebus.jsonl import json_lines
 from rebus.notebook import html_table
 from rebus.recipe import Recipe, load_recipe
@@ -59,18 +59,19 @@ class Run:
             RunError: there is no such folder, it holds no finished model, or a file of the model has changed.
         """
         run = cls(folder)
-        if not run.folder.is_dir():
-            raise RunError(run.folder, "a Run folder", "no such folder", "give the folder that `rebus train` made")
-        if not run.recipe_path.exists():
-            raise run._not_a_run()
-        if not run.saved:
-            raise RunError(
-                run.folder,
-                "a finished Run",
-                "no model.safetensors and config.json: its training has not ended",
-                f"finish it with: rebus train --resume {run.folder}",
-            )
-        check_model(run.folder)
+        with reachable(run.folder):
+            if not run.folder.is_dir():
+                raise RunError(run.folder, "a Run folder", "no such folder", "give the folder that `rebus train` made")
+            if not run.recipe_path.exists():
+                raise run._not_a_run()
+            if not run.saved:
+                raise RunError(
+                    run.folder,
+                    "a finished Run",
+                    "no model.safetensors and config.json: its training has not ended",
+                    f"finish it with: rebus train --resume {run.folder}",
+                )
+            check_model(run.folder)
         return run
 
     def _not_a_run(self) -> RunError:
@@ -88,11 +89,12 @@ class Run:
     def begun(cls, folder: str | Path) -> Run:
         """A Run that was begun, finished or not. Raises RunError where there is none."""
         run = cls(folder)
-        if not run.recipe_path.exists():
-            found = "no recipe.yaml in it" if run.folder.is_dir() else "no such folder"
-            raise RunError(
-                run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR"
-            )
+        with reachable(run.folder):
+            if not run.recipe_path.exists():
+                found = "no recipe.yaml in it" if run.folder.is_dir() else "no such folder"
+                raise RunError(
+                    run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR"
+                )
         return run
 
     @contextmanager
@@ -178,7 +180,7 @@ class Run:
             raise RunError(
                 path, "a file that training writes", "no such file", "train again, or restore the folder"
             ) from error
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RunError(path, "whole JSON", f"'{error}'", "restore the file, or train again") from error
 
     def write_json(self, name: str, value: Any) -> None:
@@ -190,7 +192,10 @@ class Run:
         """Figures on the held-out rows, {} before they are measured."""
         if not (self.folder / "evaluation.json").exists():
             return {}
-        found: dict[str, Any] = self.read_json("evaluation.json")
+        found = self.read_json("evaluation.json")
+        if not isinstance(found, dict):
+            do = "restore the file, or evaluate again"
+            raise RunError(self.folder / "evaluation.json", "an object", f"'{found}'"[:60], do)
         return found
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -202,7 +207,8 @@ class Run:
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        lines = list(json_lines(path.read_text(encoding="utf-8", errors="replace")))
+        with reachable(path):
+            lines = list(json_lines(path.read_text(encoding="utf-8", errors="replace")))
         found: list[dict[str, Any]] = []
         for number, line in lines:
             try:

@@ -7,6 +7,7 @@ Only safetensors and GGUF are read, and code that comes with a checkpoint is nev
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.errors import MissingPackageError, WeightsError
+from rebus.errors import MissingPackageError, WeightsError, reachable
 from rebus.formats import bert
 from rebus.formats.config import load_config, model_type
 from rebus.formats.families import Family, check_rows, family_of
@@ -133,18 +134,19 @@ class Checkpoint:
 def is_checkpoint(path: str | Path) -> bool:
     """Whether this names a checkpoint of another project, rather than a Run. Nothing is fetched."""
     place = Path(path)
-    if place.is_dir():
-        if (place / "recipe.yaml").exists():
-            return False
-        named = (place / "config.json").is_file() or (place / SENTENCES).is_file()
-        return is_adapter(place) or (named and not _is_rebus(place))
-    return place.suffix == GGUF or is_hub_id(path)
+    with reachable(place):
+        if place.is_dir():
+            if (place / "recipe.yaml").exists():
+                return False
+            named = (place / "config.json").is_file() or (place / SENTENCES).is_file()
+            return is_adapter(place) or (named and not _is_rebus(place))
+        return place.suffix == GGUF or is_hub_id(path)
 
 
 def is_hub_id(path: str | Path) -> bool:
     """Whether this looks like owner/name on the hub: nothing of that name is here, and no folder ``owner`` either."""
     name = str(path)
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists() and not Path(name).parent.exists()
+    return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name) and not os.path.exists(Path(name).parent)
 
 
 def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoint:

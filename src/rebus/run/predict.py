@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +70,8 @@ def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | N
         raise DataError(
             out, "a file ending in .csv, .jsonl or .parquet", f"'{out.suffix}'", "choose one of these for --out"
         )
+    if os.path.exists(out) and any(os.path.exists(one) and os.path.samefile(one, out) for one in _sources(data)):
+        raise DataError(out, "a file that is not read", "the table itself", "choose another file for --out")
     predictor = Predictor.open(run.folder)
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data), "kinds": {}}))
     if split is not None:
@@ -131,3 +135,9 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
         added[f"{task.name}_confidence"] = [None if one is None else round(one.confidence, 6) for one in predictions]
     added["error"] = errors
     return added, sum(bool(error) for error in errors)
+
+
+def _sources(data: str | Path) -> list[str]:
+    """Files that a table may be read from: itself, those of a pattern, those in a folder."""
+    text = os.path.expanduser(data)
+    return [text, *glob.glob(text), *(entry.path for entry in (os.scandir(text) if os.path.isdir(text) else ()))]

@@ -6,6 +6,7 @@ It knows nothing of HTTP.
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class Served:
         self.state: State = "loading"
         self.error: Exception | None = None
         self.since = int(time.time())
-        self._on_disk = self.path is not None and Path(self.path).exists()
+        self._on_disk = self.path is not None and os.path.exists(self.path)
         self._predictor: Predictor | None = None
         self._scribe: Scribe | None = None
         self._given: Predictor | None = None if isinstance(source, str | Path) else source

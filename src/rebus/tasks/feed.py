@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -273,6 +273,6 @@ def group_rows(rows: Sequence[int], pictures: Sequence[Any] | None) -> list[list
     groups: dict[Any, list[int]] = {}
     for row in rows:
         value = pictures[row]
-        alone = missing(value) or isinstance(value, np.ndarray)  # pixels are not looked at to tell them apart
+        alone = missing(value) or not isinstance(value, Hashable)  # pixels, or a list: no path
         groups.setdefault(("row", row) if alone else value, []).append(row)
     return list(groups.values())

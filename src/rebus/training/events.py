@@ -87,10 +87,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
     path = folder / "metrics.jsonl"
     found = []
-    for _, text in json_lines(path.read_text(encoding="utf-8")) if path.exists() else ():
+    for _, text in json_lines(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else ():
         try:
-            found.append(json.loads(text))
-        except ValueError:
+            found.append(dict(json.loads(text)))
+        except (ValueError, TypeError):
             continue
     return found
 

@@ -16,6 +16,7 @@ from rebus import atomic
 from rebus.errors import RunError
 
 LOCK = ".lock"
+_LOCK_FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # a link could name any file
 
 
 def append_line(path: Path, text: str, *, sync: bool = False) -> None:
@@ -92,7 +93,7 @@ def _taken(folder: Path, wait: float) -> int:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(folder / LOCK, _LOCK_FLAGS, 0o644)
         except FileNotFoundError:  # whoever had it has just removed the folder
             continue
         except OSError as error:
