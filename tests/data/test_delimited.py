@@ -163,3 +163,20 @@ def test_what_the_reader_says_is_in_the_check(tmp_path: Path) -> None:
     assert any("sep=" in note for note in report.as_dict()["notes"])
     assert any("1 empty line" in warning for warning in report.warnings)
     assert report.columns["label"]["counts"] == {"neg": 6, "pos": 6}
+
+
+def test_a_first_row_instead_of_names_and_a_last_row_of_sums_are_warned_of(tmp_path: Path) -> None:
+    rows = "".join(f"some words {i},{'ab'[i % 2]}\n" for i in range(10))
+    (tmp_path / "t.csv").write_text(rows)
+    assert "though 'a' is also what its column holds" in read_table(tmp_path / "t.csv").warnings[0]
+    (tmp_path / "t.csv").write_text("text,label\n" + rows + "Total,10\n")
+    assert "'Total' looks like a sum" in read_table(tmp_path / "t.csv").warnings[0]
+    (tmp_path / "t.csv").write_text("text,label\n" + rows)
+    assert not read_table(tmp_path / "t.csv").warnings
+
+
+def test_a_table_that_is_called_a_text_is_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("sep=|\ntext|label\n" + "".join(f"some words {i}|a\n" for i in range(9)))
+    assert "rename it to t.csv" in read_table(tmp_path / "t.txt").warnings[0]
+    (tmp_path / "t.txt").write_text("".join(f"some words {i}; more\n" * (i % 2) + "others\n" for i in range(9)))
+    assert not read_table(tmp_path / "t.txt").warnings

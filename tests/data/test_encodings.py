@@ -10,7 +10,7 @@ import pytest
 
 from rebus import api
 from rebus.data.corpus.reading.streams import read_text
-from rebus.data.encodings import EncodingError, decode_text, find_encoding
+from rebus.data.encodings import EncodingError, decode_text, find_encoding, garbled
 from rebus.data.readers import read_table
 from rebus.errors import DataError
 from rebus.recipe import Data
@@ -419,3 +419,21 @@ def test_the_encodings_of_a_folder_of_texts_are_counted(tmp_path: Path) -> None:
     table_ = read_table(Data(path=str(tmp_path)))
     assert len(set(table_.column("text"))) == 1
     assert any("4 files not UTF-8, read as cp1251" in note for note in table_.notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("café crème".encode().decode("cp1252"), "café crème"),
+        ("отличный".encode().decode("latin-1"), "отличный"),
+        ("caf\ufffd", ""),
+        ("отличный".encode("utf-7").decode(), "отличный"),
+    ],
+)
+def test_texts_that_were_garbled_before_they_were_saved(text: str, other: str) -> None:
+    assert garbled([text] * 5) == (5, text, other)
+
+
+@pytest.mark.parametrize("text", ["café crème", "отличный фильм", "très bien", "C++ and a+b+c", "好电影", "Ã"])
+def test_texts_that_are_right_are_not_called_garbled(text: str) -> None:
+    assert garbled([text] * 5) == (0, "", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from rebus.data.check import CheckReport
 from rebus.data.readers import read_table
+from rebus.errors import DataError
 from rebus.recipe import TaskSettings
 from rebus.tasks.converse import Converse
-from tiny_tables import checked, write_images
+from tiny_tables import checked, png, write_images
 
 COLORS = ("red", "green", "blue", "white", "black")
 PNG, SECOND = {"image": "0.png"}, "1.png"
@@ -214,3 +216,75 @@ def test_marks_of_images_without_any_image_are_refused(tmp_path: Path) -> None:
     path = write_rows(tmp_path, [{"messages": turns("<image>which?", "red")}], "json", images=False)
     with pytest.raises(ValueError, match="an image for each mark"):
         read_table(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("cell", [[{"path": "0.png"}], [{"url": "0.png"}], [["0.png"]], {"url": "0.png"}])
+def test_images_in_objects_and_lists_are_images(tmp_path: Path, ending: str, cell: Any) -> None:
+    report = report_of(tmp_path, [{"query": "what colour?", "response": "red", "images": cell}], ending)
+    assert report.tasks == {"answer": {"picture": "images", "question": "query", "answer": "response"}}
+    assert report.exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ({"image": "0.png", "image2": "0.png", "label": "red"}, "'image2' holds images"),
+        ({"image": "<img src='0.png'>", "label": "red"}, "named as images and not read so"),
+        ({"query": "what?", "response": "red", "videos": ["0.mp4"]}, "the answers depend on it"),
+        ({"instruction": "say", "output": "red", "history": "User: hello"}, "the answers depend on it"),
+        ({"messages": turns("what?", "red"), "tools": [{"name": "f"}]}, "the answers depend on it"),
+        ({"image": "0.png", "question": "what?", "choices": ["red", "blue"], "answer": 0}, "names places in 'choices'"),
+    ],
+)
+def test_columns_that_should_be_read_and_are_not_are_warned_of(tmp_path: Path, row: dict[str, Any], told: str) -> None:
+    rows = [
+        json.loads(json.dumps(row).replace("red", f"red {i % 3}").replace("hello", f"hello {i}")) for i in range(20)
+    ]
+    report = report_of(tmp_path, rows)
+    assert any(told in line for line in report.warnings)
+
+
+def test_a_system_column_beside_one_question_is_kept(tmp_path: Path) -> None:
+    row = {**PNG, "system": "answer in French", "messages": turns("<image>what?", "rouge")}
+    found = checked(write_rows(tmp_path, [row], "json"))
+    assert found.report.tasks["converse"]["system"] == "system"
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("field", [{"reasoning_content": "I see"}, {"mask": True}, {"tool_calls": [{"id": "1"}]}])
+def test_fields_of_turns_that_nothing_reads_are_counted(tmp_path: Path, ending: str, field: dict[str, Any]) -> None:
+    said = turns("what?", "red")
+    said[1] |= field
+    report = report_of(tmp_path, [{"messages": said}], ending)
+    assert any(line.startswith(f"20 turns with '{next(iter(field))}'") for line in report.unused.lines())
+
+
+def test_train_on_turn_false_is_not_learned(tmp_path: Path) -> None:
+    said = turns("what?", "WRONG", "no, what?", "red")
+    said[1]["train_on_turn"] = False
+    table = checked(write_rows(tmp_path, [{**PNG, "conversations": said}], "json")).table
+    assert table.value(0, "messages")[1]["weight"] == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "part", "told"),
+    [
+        (0, {"type": "image", "somewhere": "0.png"}, "an image part with somewhere"),
+        (1, {"type": "image", "image": "0.png"}, "an image in an answer"),
+    ],
+)
+def test_image_parts_that_cannot_be_read_are_refused(tmp_path: Path, place: int, part: Any, told: str) -> None:
+    said = turns("what?", "red")
+    said[place]["content"] = [part, {"type": "text", "text": "this"}]
+    with pytest.raises(DataError, match=told):
+        checked(write_rows(tmp_path, [{"messages": said}], "json"))
+
+
+def test_images_in_the_turns_of_anthropic_are_images(tmp_path: Path) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": base64.b64encode(png()).decode()}
+    said = turns("what?", "red")
+    said[0]["content"] = [{"type": "image", "source": source}, {"type": "text", "text": "what?"}]
+    report = report_of(tmp_path, [{"messages": said}])
+    assert report.tasks == {"answer": {"picture": "picture", "question": "question", "answer": "answer"}}
+    assert not report.bad_rows

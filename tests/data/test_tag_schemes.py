@@ -189,3 +189,17 @@ def test_lines_without_a_tag(tmp_path: Path) -> None:
     assert read(tmp_path, "a\nb\n\nc\n").columns == ["tokens"]
     with pytest.raises(DataError, match="2012"):
         read(tmp_path, "\n".join(f"bc/a/b 0 {i} w NN * - - - - * -" for i in range(4)))
+
+
+@pytest.mark.parametrize("tags", ["START-LOC END-LOC O O", "LOC_1 LOC_2 O O", "(LOC* *) * *"])
+def test_labels_that_say_beginning_and_end_are_warned_of(tags: str) -> None:
+    doubt = Marks.of([["new", "city", "is", "big"]] * 9, [tags.split()] * 9).writing.doubt
+    assert "not as the beginning and the end of one" in doubt
+    fine = ["person-actor", "person-artist", "O", "B"]
+    assert not Marks.of([["new", "city", "is", "big"]] * 9, [fine] * 9).writing.doubt
+
+
+def test_words_and_tags_together_are_refused() -> None:
+    pairs = [["EU", "B-ORG"], ["says", "O"]]
+    marks = Marks.of([["EU", "says"]] * 3, [pairs] * 3)
+    assert "a word and its tag together" in str(marks.wrong(["EU", "says"], pairs))

@@ -242,3 +242,49 @@ def test_numbers_and_classes_alone_are_refused_with_what_a_model_reads(tmp_path:
     (error,) = report.errors
     assert "models learn from pictures, texts and conversations" in error.do
     assert (report.splits, report.warnings) == ({}, [])
+
+
+@pytest.mark.parametrize("cells", [["1.5k", "2M"], ["10-20", "11-22"], ["1/5", "2/5"], ["1:30", "2:30"]])
+def test_amounts_that_are_no_numbers_are_not_passed_over(tmp_path: Path, cells: list[str]) -> None:
+    rows = "".join(f"some words {i},{i}{cells[i % 2]}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text("text,price\n" + rows)
+    found = checked(tmp_path / "t.csv")
+    assert "whose name says that it is to be learned" in str(found.report.errors[0])
+    assert not checked(tmp_path / "t.csv", "lm").report.errors
+
+
+def test_several_answers_with_ranks_are_refused(tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {i}", "responses": ["a", "b"], "scores": [1, 2]} for i in range(20)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert "several answers with ranks" in str(checked(tmp_path / "t.jsonl").report.errors[0])
+
+
+def test_images_beside_their_masks_are_no_classes(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{top}/{i}.png" for top in ("images", "masks") for i in range(4)))
+    with pytest.raises(DataError, match="images, masks: images and what belongs to them"):
+        read_table(tmp_path)
+
+
+def test_two_levels_of_folders(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"a/{top}/{label}/{i}.png" for top in ("f1", "f2") for label in "xy" for i in range(3)))
+    with pytest.raises(DataError, match="either may be the classes"):
+        read_table(tmp_path)
+    write_images(tmp_path, *(f"b/{place}/{i}.png" for place in ("cat/pug", "cat/siam", "dog/lab") for i in range(3)))
+    assert "classes are the upper folders (cat, dog)" in read_table(tmp_path / "b").warnings[0]
+
+
+def test_objects_and_rows_between_commas_beside_images_are_no_captions(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{i}.png" for i in range(4)))
+    for text, told in (('{"caption": "a cat"}', "objects in JSON"), ("1,1,20,1,20,20,1,20,STOP", "rows of numbers")):
+        for i in range(4):
+            (tmp_path / f"{i}.txt").write_text(text)
+        with pytest.raises(DataError, match=told):
+            read_table(tmp_path)
+
+
+def test_boxes_whose_labels_training_never_saw_are_warned_of(tmp_path: Path) -> None:
+    write_images(tmp_path, *(f"{i}.png" for i in range(20)))
+    boxes = [{"label": "zebra" if i > 15 else "cat", "box": [0.1, 0.1, 0.5, 0.5]} for i in range(20)]
+    rows = [{"image": f"{i}.png", "boxes": [boxes[i]], "split": "test" if i > 15 else "train"} for i in range(20)]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert any("in no training row (zebra)" in line for line in checked(tmp_path / "t.jsonl").report.warnings)

@@ -209,7 +209,7 @@ def separator(known: Sequence[str], several_labels: bool = False) -> Separator:
         recurs = share >= 0.9 and len(several) > 1 and len(seen) <= max(len(several), 3) and _free(whole)
         if mark in _RARE_MARKS:
             recurs = False
-            share = share if share >= (0.9 if mark == " " else 0.7) and _free(whole) else 0.0
+            share = share if share >= 0.7 and _free(whole) else 0.0
         if share >= _RECURRING and share > best[0]:
             best = (share, Separator(mark, recurs, divided_cells))
     return best[1]

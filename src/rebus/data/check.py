@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from rebus.data import cells, measures
 from rebus.data.cell_check import check_cells
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
+from rebus.data.encodings import garbled
+from rebus.data.lists import parse_value
 from rebus.data.marks import Marks
+from rebus.data.messages import unread_fields
 from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
@@ -159,6 +162,7 @@ def check_table(
     )
     report.unused.update(table.unused)
     _unread_columns(report, tasks)
+    _unread_fields(report, table)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
     _measure(report, values, data)
     for name in [name for name, kind in kinds.items() if kind == "picture"]:
@@ -195,6 +199,14 @@ def _unread_columns(report: CheckReport, tasks: Sequence[TaskSettings]) -> None:
             report.unused.add(f"cells of column '{name}' ({kind}), which no task reads", count=report.rows)
 
 
+def _unread_fields(report: CheckReport, table: Table) -> None:
+    """Fields of turns that nothing reads, where the reader left them in."""
+    for name in [name for name, kind in report.kinds.items() if kind == "messages"]:
+        for row, value in enumerate(table.column(name)):
+            for field_name in unread_fields(parse_value(value) if isinstance(value, str) else value):
+                report.unused.add(f"turns with '{field_name}', which is not read", table.where(row))
+
+
 def _says_splits(table: Table, data: Data, splits: Sequence[str]) -> bool:
     """Whether the table itself says which rows are held out."""
     return bool(splits) and data.split.folds is None and split_column(table, data.split) is not None
@@ -204,6 +216,8 @@ def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> N
     for name, column in values.items():
         kind = report.kinds[name]
         words = cells.blank_words(kind in ("category", "labels", "number"), data.blanks)
+        if kind in ("text", "category", "labels"):
+            _garbled(report, name, column)
         figures: dict[str, Any] = {"empty": sum(cells.is_blank(value, words) for value in column)}
         if kind == "text":
             figures |= measures.text_figures(column)
@@ -228,6 +242,16 @@ def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> N
             if figures["not_finite"]:
                 report.warnings.append(f"column '{name}': {figures['not_finite']} values are not finite numbers")
         report.columns[name] = figures
+
+
+def _garbled(report: CheckReport, name: str, column: list[Any]) -> None:
+    count, first, other = garbled(value for value in column if isinstance(value, str))
+    if count:
+        told = f"'{first[:40]}' would be '{other[:40]}'" if other else f"'{first[:40]}' holds U+FFFD"
+        report.warnings.append(
+            f"column '{name}': {count} texts were decoded wrongly before they were saved: {told}; "
+            "export them again, in UTF-8"
+        )
 
 
 def _one(value: Any) -> list[str]:
@@ -292,6 +316,10 @@ def _rows(
 def _targets(
     report: CheckReport, table: Table, task: TaskSettings, values: dict[str, list[Any]], splits: Sequence[str]
 ) -> None:
+    if task.name == "patches":
+        boxes = role_values(task, "boxes", table.column(task.columns["boxes"]))
+        said = [[cells.label(box.get("label")) for box in row or () if isinstance(box, dict)] for row in boxes]
+        _unseen_labels(report, task.columns["boxes"], said, splits)
     role = {"classify": "label", "tag": "labels", "regress": "target"}.get(task.name)
     if role is None:
         return
@@ -339,9 +367,14 @@ def _label_warnings(
         if alone and held_out.total() >= 5 * len(counts):
             shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
             report.warnings.append(f"column '{column}': {len(alone)} labels are in no held-out row ({shown})")
+    _unseen_labels(report, column, labels, splits)
+
+
+def _unseen_labels(report: CheckReport, column: str, labels: list[list[str]], splits: Sequence[str]) -> None:
+    """Warn of labels that only rows outside training have."""
     if splits:
         training = {label for row, name in zip(labels, splits, strict=True) if name == "train" for label in row}
-        unseen = sorted(set(counts) - training)
+        unseen = sorted({label for row in labels for label in row} - training)
         if unseen:
             shown = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
             report.warnings.append(f"column '{column}': {len(unseen)} labels are in no training row ({shown})")

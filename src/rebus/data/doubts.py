@@ -5,6 +5,7 @@ It decides between readings of whole columns; what a column is by itself is ``co
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
@@ -71,7 +72,46 @@ def doubts_of(
                     f"({_shown(table, others[0])}) could be meant as well: {why}; otherwise: "
                     f"{flag}--set tasks.{number}.columns.{role}={quoted(others[0])}"
                 )
+    return told + _unread(table, guesses, tasks)
+
+
+def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSettings]) -> list[str]:
+    """Warnings of columns whose names or cells say that a task should read them, and that none reads so."""
+    read = {column: role for task in tasks for role, column in task.columns.items()}
+    picture = next((column for column, role in read.items() if role == "picture"), None)
+    told = []
+    for name, guess in guesses.items() if tasks else ():
+        if guess.why in ("it is empty", "it is blank"):
+            continue
+        if name not in read and guess.kind == "picture" and picture is not None:
+            told.append(
+                f"column '{name}' holds images ({_shown(table, name)}) that no task sees: a model takes one a row, "
+                f"here that of '{picture}'; for the other: --set tasks.0.columns.picture={name}"
+            )
+        elif names.named(name, names.IMAGES) and guess.kind != "picture":
+            told.append(
+                f"column '{name}' ({_shown(table, name)}) is named as images and not read so: no task sees them; "
+                f"write a path a cell, or --kind {quoted(name)}=picture where it is one"
+            )
+        elif name not in read and names.named(name, (*names.HISTORY, *names.SYSTEM, *names.MEDIA)):
+            told.append(
+                f"column '{name}' ({_shown(table, name)}) is not read, though its name says that the answers depend on "
+                "it: a model cannot learn them without it"
+            )
+    for task in tasks:
+        choices = names.first_named(table.columns, names.CHOICES)
+        answers = task.columns.get("answer") if task.name == "answer" else None
+        if choices is not None and answers is not None and _are_places(table, answers):
+            told.append(
+                f"'{answers}' ({_shown(table, answers)}) names places in '{choices}' ({_shown(table, choices)}), "
+                "which this task does not read: it learns to write the places; write the right choice itself there"
+            )
     return told
+
+
+def _are_places(table: Table, name: str) -> bool:
+    cells = [str(value).strip() for value in table.arrow_column(name).slice(0, 1000).to_pylist() if value is not None]
+    return bool(cells) and all(re.fullmatch(r"\d|\(?[A-Ja-j]\)?", cell) for cell in cells)
 
 
 def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSettings]) -> DataError | None:
@@ -90,6 +130,14 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
             f"'{chosen}' and '{rejected}': pairs of a preferred and a rejected answer (DPO), which no task learns from",
             f"to learn the preferred answers alone: --task {'converse' if kinds[chosen] == 'messages' else 'generate'} "
             f"--set tasks.0.columns.output={chosen}",
+        )
+    answers, ranks = (names.first_named(table.columns, words) for words in (names.RANKED, names.RANKS))
+    if answers and ranks and kinds[answers] == "labels":
+        return DataError(
+            table.name,
+            "a layout that a task learns from",
+            f"'{answers}' and '{ranks}': several answers with ranks, which no task learns from",
+            "keep the best answer of each row in a column 'output', for the task generate",
         )
     sides = (("xmin", "x_min"), ("ymin", "y_min"), ("xmax", "x_max"), ("ymax", "y_max"))
     if all(names.first_named(table.columns, words) for words in sides):
@@ -117,6 +165,17 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
                 f"'{unread[0]}', which holds objects in a layout that is not read ({_shown(table, unread[0])})",
                 f"write what they say to columns of their own; to learn without them: --task {task.name}",
             )
+        named = [name for name in table.columns if kinds[name] == "ignore" and _is_named_as_target(table, name)]
+        if named:
+            read = next(iter(task.columns.values()))
+            return DataError(
+                table.name,
+                "columns that only one task fits",
+                f"'{read}' beside '{named[0]}' ({_shown(table, named[0])}), whose name says that it is to be learned, "
+                "and whose cells are neither numbers nor classes that come back",
+                f"write numbers or classes; to learn the cells as classes: --kind {quoted(named[0])}=category; to "
+                f"learn from '{read}' alone: --task {task.name}",
+            )
         few = [name for name in table.columns if kinds[name] == "ignore" and _may_be_classes(table, name)]
         if few:
             read = next(iter(task.columns.values()))
@@ -128,6 +187,16 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
                 f"to learn the classes: --kind {few[0]}=category; to learn from '{read}' alone: --task {task.name}",
             )
     return None
+
+
+def _is_named_as_target(table: Table, name: str) -> bool:
+    words = (*names.LABEL, *names.LABELS, *names.TARGET, *names.SCORE)
+    column = table.arrow_column(name)
+    return names.named(name, words) and len(column.unique().drop_null()) > 1 if _is_flat(column.type) else False
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_floating(kind))
 
 
 def _says_yes(table: Table, name: str) -> bool:

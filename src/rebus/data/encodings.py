@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -277,3 +279,38 @@ def _undecodable(content: bytes, where: str, encoding: str, error: UnicodeDecode
 
 def _line(content: bytes, at: int) -> int:
     return content.count(b"\n", 0, at) + 1
+
+
+_UTF7 = re.compile(r"\+[A-Za-z0-9+/]{3,}-?")
+_GARBLING = ("cp1252", "latin-1", "cp1251", "mac_roman")  # as which UTF-8 is often read by mistake
+
+
+def garbled(texts: Iterable[str]) -> tuple[int, str, str]:
+    """Texts that were decoded wrongly before they were saved: how many, the first, and what it would be; "" if lost.
+
+    UTF-8 that was read as Windows-1252 (``cafÃ©``), letters that were lost (U+FFFD), and UTF-7 in most texts.
+    """
+    found: list[tuple[str, str]] = []
+    seven: list[tuple[str, str]] = []
+    count = 0
+    for text in texts:
+        count += 1
+        if text.isascii():
+            if "+" in text and _UTF7.search(text) and (read := _read_as(text, "ascii", "utf-7")):
+                seven.append((text, read))
+        elif "\ufffd" in text:
+            found.append((text, ""))
+        else:
+            read = next((read for encoding in _GARBLING if (read := _read_as(text, encoding, "utf-8"))), "")
+            found += [(text, read)] if read else []
+    found += seven if 2 * len(seven) > count > 3 else []
+    return (len(found), *found[0]) if found else (0, "", "")
+
+
+def _read_as(text: str, written: str, read: str) -> str:
+    try:
+        other = text.encode(written).decode(read)
+    except UnicodeError:
+        return ""
+    odd = any(unicodedata.category(letter) in ("Cc", "Cn", "Co") for letter in other)
+    return "" if odd or other == text else other

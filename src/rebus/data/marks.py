@@ -110,7 +110,8 @@ class Marks:
         try:
             tags = as_tags(cell, self.names)
         except ValueError as error:
-            return "a tag, or the number of one", str(error), "give task.label_names the names in their order"
+            do = "give task.label_names the names in their order" if self.names else "write the tag of each word alone"
+            return "a tag, or the number of one", str(error), do
         if not self.names and any(tag.isdecimal() and tag != self.writing.outside for tag in tags):
             do = "say what the numbers mean with --set tasks.0.label_names=[O,B-PER,I-PER,...]"
             return "names of tags", f"the number {next(tag for tag in tags if tag.isdecimal())}", do

@@ -24,8 +24,15 @@ ROLES = {
 MARK = re.compile(r"[ \t]*<\|?image(?:_?\d+)?\|?>[ \t]*\n?")  # what stands in a text for an image beside it
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _IMAGE_PARTS = ("image", "image_url", "input_image", "image_path")
-_IMAGE_KEYS = ("image", "image_url", "url", "path", "image_path", "bytes")
+_IMAGE_KEYS = ("image", "image_url", "url", "path", "image_path", "bytes", "source")
+_IMAGE_FIELDS = ("url", "bytes", "path", "data")  # of an object that holds an image
 _EXPECTED = 'turns: [{"role": "user", "content": "..."}, {"role": "assistant", "content": "..."}]'
+_READ_FIELDS = frozenset(
+    ("role", "from", "content", "value", "weight", "loss", "train", "train_on_turn", "shown", "name")
+)
+_PART_REMARKS = frozenset(
+    ("type", "detail", "index", "text", "min_pixels", "max_pixels", "resized_height", "resized_width")
+)
 DO = "correct that row, or leave it out with --set data.on_bad=skip"
 
 
@@ -66,6 +73,13 @@ def is_turn(item: Any) -> bool:
     return isinstance(item, dict) and bool({"role", "from"} & set(item)) and bool({"content", "value"} & set(item))
 
 
+def unread_fields(turns: Any) -> list[str]:
+    """The fields of turns that nothing reads (``reasoning_content``, ``mask``), one for each time it says something."""
+    said = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list | tuple) else []
+    empty: tuple[Any, ...] = (None, "", [], {})
+    return [name for turn in said for name, value in turn.items() if name not in _READ_FIELDS and value not in empty]
+
+
 def is_learned(turn: Message) -> bool:
     """Whether a turn of ``turns_of`` is an answer to learn."""
     return bool(turn["role"] == "assistant" and turn.get("weight") != 0)
@@ -99,13 +113,17 @@ def _turn(item: Any, number: int, where: str, images: list[Any] | None) -> Messa
     if role is None:
         raise DataError(where, "the roles user, assistant and system", f"'{speaker}' (turn {number})", DO)
     text, shows = (content, False) if isinstance(content, str) else _joined(content, number, where, images)
+    if shows and role == "assistant":
+        raise DataError(
+            where, "images in questions", f"an image in an answer, which no task writes (turn {number})", DO
+        )
     shows = shows or item.get("shown") is True  # where a picture is shown, said by Rebus itself
     if not text.strip() and role != "system" and not shows:
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} ({role}) is empty")
     turn: Message = {"role": role, "content": text}
     if shows:
         turn["shown"] = True
-    unlearned = item.get("weight") == 0 or item.get("loss") is False or item.get("train") is False
+    unlearned = item.get("weight") == 0 or any(item.get(key) is False for key in ("loss", "train", "train_on_turn"))
     if unlearned and role == "assistant":
         turn["weight"] = 0
     return turn
@@ -128,7 +146,11 @@ def _joined(content: Any, number: int, where: str, images: list[Any] | None) -> 
         elif kind in _IMAGE_PARTS:
             shows = True
             image = next((held[key] for key in _IMAGE_KEYS if key in held), None)
-            image = image.get("url") or image.get("bytes") or image.get("path") if isinstance(image, dict) else image
+            if isinstance(image, dict):
+                image = next((image[key] for key in _IMAGE_FIELDS if image.get(key)), None)
+            if image is None and (odd := sorted(set(held) - _PART_REMARKS)):
+                found = f"an image part with {', '.join(odd)[:60]} and none of them (turn {number})"
+                raise DataError(where, "a path, an address or bytes in each image part", found, DO)
             if image is not None and images is not None:
                 images.append(image.removeprefix("file://") if isinstance(image, str) else image)
         else:

@@ -43,6 +43,10 @@ PICTURE = (
     "照片",
     "图",
 )
+IMAGES = ("image", "images", "picture", "pictures", "img", "photo", "photos", "图片", "图像", "照片")
+RANKED = ("responses", "completions", "candidates", "answers")
+RANKS = ("ranks", "ranking", "rank", "scores", "rewards", "ratings")  # of several answers
+MEDIA = ("video", "videos", "audio", "audios", "tools", "functions", "视频", "音频")  # that answers depend on
 QUESTION = ("question", "query", "问题", "提问", "问")
 ANSWER = ("answer", "answers", "response", "multiple_choice_answer", "回答", "答案", "答")
 HISTORY = ("history", "历史")  # turns before a question, as pairs

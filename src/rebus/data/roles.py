@@ -71,7 +71,9 @@ class Columns:
     @property
     def labels(self) -> str | None:
         """The column of several labels."""
-        return self.named(names.LABELS, "labels") or next(iter(self.of("labels")), None)
+        return self.named(names.LABELS, "labels") or next(
+            (name for name in self.of("labels") if not names.named(name, names.CHOICES)), None
+        )
 
     @property
     def target(self) -> str | None:

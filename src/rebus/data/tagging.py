@@ -120,8 +120,41 @@ def _scheme_name(letters: set[str]) -> str:
     return exact or next((name for full, name in _SCHEMES.items() if letters <= set(full)), "mixed")
 
 
+_NAME_PARTS = re.compile(r"[^a-z0-9]+")
+_PLACES = frozenset(
+    (
+        "start",
+        "end",
+        "begin",
+        "beg",
+        "first",
+        "last",
+        "mid",
+        "middle",
+        "inside",
+        "in",
+        "inner",
+        "single",
+        "cont",
+        "stop",
+    )
+)
+
+
 def _of_labels(counts: Counter[str], outside: str) -> Writing:
     """Tags without letters: labels, of which one may stand for none."""
+    parts = {tag: [part for part in _NAME_PARTS.split(tag.lower()) if part] for tag in counts}
+    stems = Counter(
+        (*words[:at], *words[at + 1 :])
+        for words in parts.values()
+        for at, word in enumerate(words)
+        if len(words) > 1 and (word in _PLACES or word.isdigit())
+    )
+    stem = next((stem for stem, count in stems.most_common(1) if count > 1), None)
+    if stem is not None or any(mark in tag for tag in counts for mark in "()*"):
+        shown = [f"'{tag}'" for tag, words in parts.items() if stem is None or set(stem) <= set(words)][:3]
+        doubt = f"{', '.join(shown)} are read as {len(shown)} labels, not as the beginning and the end of one"
+        return Writing("label", outside, "labels", doubt)
     if outside in ("", OUTSIDE):
         return Writing("label", outside, "labels")
     share = counts[outside] / counts.total()
@@ -272,10 +305,13 @@ def as_tags(value: Any, names: Sequence[str] = ()) -> list[str]:
     """A cell of tags: a list, or text with spaces between them; numbers by their names.
 
     Raises:
-        ValueError: a number that has no name; the message is what was found.
+        ValueError: a number that has no name, or a list in a tag's place; the message is what was found.
     """
     listed = as_list(value)
     tags = listed if listed is not None else str(value).split()
+    odd = next((tag for tag in tags if isinstance(tag, list | tuple | dict)), None)
+    if odd is not None:
+        raise ValueError(f"{odd!r}, a word and its tag together"[:80])
     if not names:
         return ["" if tag is None else str(tag) for tag in tags]
     found = []

@@ -12,7 +12,8 @@ import itertools
 import json
 from typing import Any
 
-from rebus.data.messages import DO, MARK, Message, answered, is_turn, turns_of, without_marks
+from rebus.data.messages import DO, MARK, Message, answered, is_turn, turns_of, unread_fields, without_marks
+from rebus.data.names import SYSTEM, named
 from rebus.data.readers.source import Source
 from rebus.errors import DataError
 
@@ -48,6 +49,8 @@ def read_conversations(
         try:
             made.append(_read(row, f"{source.name}, {word} {number}"))
             origin.append(number)
+            for field in [field for key in (*_KEYS, *_HALVES) for field in unread_fields(row.get(key))]:
+                source.unused.add(f"turns with '{field}', which is not read", f"{source.name}, {word} {number}")
             turns = made[-1].get("messages") or []
             last = answered(turns)
             if last is not None:
@@ -64,7 +67,7 @@ def read_conversations(
             raise DataError(source.name, "an image for each mark (<image>)", f"none in {marked} records", do)
         for row in made:
             del row["picture"]
-    elif all(_is_one_question(row.get("messages")) for row in made):
+    elif all(_is_one_question(row.get("messages")) and not _has_system(row) for row in made):
         made = [_as_question(row) for row in made]
     return made, origin
 
@@ -151,6 +154,10 @@ def _is_one_question(turns: Any) -> bool:
     """Whether a conversation is a question and an answer to learn; a system turn without text counts for nothing."""
     said = [turn for turn in turns or [] if turn["role"] != "system" or turn["content"].strip()]
     return [turn["role"] for turn in said] == ["user", "assistant"] and said[1].get("weight") != 0
+
+
+def _has_system(row: Row) -> bool:
+    return any(named(name, SYSTEM) and isinstance(value, str) and value.strip() for name, value in row.items())
 
 
 def _as_question(row: Row) -> Row:

@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from rebus.data.cells import number
+from rebus.data.lists import parse_value
 from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.annotations import folder_table
 from rebus.data.readers.arrow import merge_splits
@@ -225,12 +226,24 @@ def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data)
     return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
 
 
+_FIELDS = re.compile(r"[\s,;]+")
+
+
 def _text_column(folder: Path, texts: list[str | None]) -> str:
     """What texts beside images are: captions, or a number each. Raises DataError where they are rows of numbers."""
     known = [text for text in texts if text]
     numbers = [[number(word) is not None for word in text.split()] for text in known]
     if known and all(len(words) == 1 and words[0] for words in numbers):
         return "value"
+    objects = sum(isinstance(parse_value(text), dict) for text in known)
+    if known and 2 * objects > len(known):
+        raise DataError(
+            folder,
+            "texts that describe the images of the same name",
+            f"objects in JSON, such as '{known[0][:60]}'",
+            "write a file metadata.jsonl with an object a line and the image's name as file_name",
+        )
+    numbers = [[number(word) is not None for word in _FIELDS.split(text.strip())] for text in known]
     rows = sum(len(words) >= 4 and 2 * sum(words) > len(words) for words in numbers)
     if known and 2 * rows > len(known):
         raise DataError(

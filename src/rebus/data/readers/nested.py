@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rebus.data import names
-from rebus.data.columns import arrow_column
+from rebus.data.columns import arrow_column, is_picture_struct
 from rebus.data.lists import looks_like_list, parse_column, parse_value
 from rebus.data.messages import turns_of
 from rebus.data.names import PICTURE_ENDINGS
@@ -42,7 +42,9 @@ def flattened(table: Table) -> Table:
         column = table.stored.column(name)
         if pa.types.is_string(column.type) and names.named(name, _OBJECTS):
             column = _objects(column)
-        if pa.types.is_struct(column.type):
+        if pa.types.is_struct(column.type) and names.named(name, IMAGES) and not is_picture_struct(column.type):
+            table = _image_objects(table, name)
+        elif pa.types.is_struct(column.type):
             table = _struct(table, name, column)
         elif names.named(name, (*names.ANSWER, *names.CAPTION)):
             table = _texts(table, name)
@@ -126,6 +128,13 @@ def _single_images(table: Table, name: str) -> Table:
     return table if cells is None else _as_image(table, name, [image_cell(images_of(cell)) for cell in cells])
 
 
+def _image_objects(table: Table, name: str) -> Table:
+    """A column of objects such as ``{"url": "0.png"}``, as images where each holds one."""
+    cells = table.stored.column(name).to_pylist()
+    said = [cell for cell in cells[:_SAMPLE] if images_of(cell)]
+    return _as_image(table, name, [image_cell(images_of(cell)) for cell in cells]) if _are_images(said) else table
+
+
 def _conversations(table: Table) -> Table:
     """Columns of turns with images inside them or beside them, as turns of text and an image."""
     arrow = table.stored
@@ -199,7 +208,10 @@ def _are_images(items: list[Any]) -> bool:
 
 def _is_image(item: Any) -> bool:
     if isinstance(item, dict):
-        return {"bytes", "path"} <= set(item)
+        held = images_of(item)
+        return {"bytes", "path"} <= set(item) or (bool(held) and _is_image(held[0]))
+    if isinstance(item, list):
+        return bool(item) and _are_images(item)
     if isinstance(item, bytes):
         return item.startswith(SIGNATURES)
     if not isinstance(item, str):

@@ -33,5 +33,16 @@ def read_plain_text(source: Source) -> Table:
         position = start
         rows.append(part.strip())
         numbers.append(line)
+    _warn_of_a_table(source, rows)
     places = Places((source.name,), "line", numbers=np.array(numbers, dtype=np.int64))
     return Table(pa.table({"text": pa.array(rows, pa.string())}), source.path.parent, places, name=source.name)
+
+
+def _warn_of_a_table(source: Source, rows: list[str]) -> None:
+    for mark, ending in (("\t", "tsv"), ("|", "csv"), (";", "csv")):
+        if len(rows) > 2 and len({row.count(mark) for row in rows[1:]}) == 1 and mark in rows[1]:
+            source.warnings.append(
+                f"{source.name}: {mark!r} divides each line alike ('{rows[1][:60]}'); the file is read as texts. If it "
+                f"is a table, rename it to {source.path.stem}.{ending}"
+            )
+            return

@@ -25,6 +25,7 @@ _MEASURED = re.compile(r"[+-]?[\d.,\s]*\d[\d.,\s]*%?", re.ASCII)
 _UNIT = re.compile(r"[\[(]?[^\d\s]{1,3}[^\s]{0,9}[\])]?")
 _PICTURE_NAME = re.compile(r".+\.(?:png|jpe?g|webp|gif|bmp|tiff?)", re.I)
 _LOOKED_AT = 200
+_SUMS = ("total", "totals", "grand total", "sum", "summe", "合计", "总计")
 _SETTING = "say which line names the columns with --set data.header=LINE"
 
 
@@ -58,6 +59,11 @@ def table_of(source: Source, rows: list[Row], divided: str, word: str = "line") 
     columns = list(zip(*(fields for _, fields in kept), strict=True)) or [() for _ in names]
     cells = {name: _cells(source, name, values) for name, values in zip(names, columns, strict=True)}
     _warn_of_units(source, names, kept, word)
+    _warn_of_no_names(source, cells, header[0], word)
+    if len(kept) > 3 and (last := next(filter(None, kept[-1][1]), "").strip()).casefold() in _SUMS:
+        source.warnings.append(
+            f"{source.name}, {word} {kept[-1][0]}: '{last}' looks like a sum, not a row; leave it out"
+        )
     places = Places((source.name,), word, numbers=np.array([line for line, _ in kept], dtype=np.int64))
     arrow = arrow_table(cells, places.where, source.name)
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped)
@@ -193,6 +199,21 @@ def _cells(source: Source, name: str, values: tuple[str, ...]) -> list[str | Non
     if problem:
         source.warnings.append(f"column '{name}': {problem}")
     return [value or None for value in values]
+
+
+def _warn_of_no_names(source: Source, cells: dict[str, list[str | None]], line: int, word: str) -> None:
+    """A warning where what should name the columns looks like a row: it comes back below, or is a number above some."""
+    odd = [
+        name
+        for name, values in cells.items()
+        if len(values) > 3
+        and (values.count(name) > 1 or (_NUMBER.fullmatch(name) and all(map(_NUMBER.fullmatch, filter(None, values)))))
+    ]
+    if odd and list(cells) != [str(i) for i in range(len(cells))]:
+        source.warnings.append(
+            f"{source.name}, {word} {line}: taken for the names of columns, though '{odd[0][:40]}' is also what its "
+            f"column holds; if it is a row, add a first {word} that names the columns"
+        )
 
 
 def _warn_of_units(source: Source, names: list[str], rows: list[Row], word: str) -> None:

@@ -17,6 +17,12 @@ from rebus.data.unused import Unused
 from rebus.errors import DataError
 
 _WORDS = re.compile(r"[^\W\d_]+")
+_ALL_IMAGES = frozenset(
+    ("images", "image", "imgs", "img", "jpegimages", "pictures", "photos", "input", "inputs", "raw", "original")
+)
+_OTHER_IMAGES = frozenset(
+    ("masks", "mask", "annotations", "annotation", "ground_truth", "groundtruth", "gt", "labels", "segmentation")
+)
 _DEEPEST = 4  # folders above a file in which a split is looked for
 
 
@@ -85,9 +91,45 @@ def layout_of(folder: Path, files: list[Path], what: str) -> Layout:
                 f"the folders {', '.join(odd)} are taken for classes, not for splits, as train and test (or valid) do "
                 f"not stand side by side; if they are splits, name them train, valid and test"
             )
+        _refuse_masks(folder, set(found.labels), what)
+        _warn_of_levels(folder, found, parts, what)
     if any(len(names) > 1 for names in parts):
         found.folders = ["/".join(names) for names in parts]
     return found
+
+
+def _refuse_masks(folder: Path, labels: set[str | None], what: str) -> None:
+    """Refuse images beside their masks or their parts (``images``, ``masks``), which are no classes."""
+    tidied = {label.casefold() for label in labels if label}
+    beside = tidied & _OTHER_IMAGES
+    if beside and tidied <= _OTHER_IMAGES | _ALL_IMAGES:
+        raise DataError(
+            folder,
+            f"folders of {what} that are classes",
+            f"{', '.join(sorted(label for label in labels if label))}: {what} and what belongs to them, no classes",
+            f"name the folder that holds the {what}, or write a table with the columns image and label",
+        )
+
+
+def _warn_of_levels(folder: Path, found: Layout, parts: list[tuple[str, ...]], what: str) -> None:
+    """Folders in folders: a class is the upper one, unless the lower ones come back under each, as classes do."""
+    below = {upper: names for upper, names in _below([names for names in parts if names], 0).items() if names}
+    lower = set().union(*below.values()) if below else set()
+    if not lower or len(below) < len({names[0] for names in parts if names}):
+        return
+    upper = ", ".join(sorted(below)[:3])
+    shown = ", ".join(sorted(lower)[:3])
+    if len(below) > 1 and len(lower) > 1 and all(names == lower for names in below.values()):
+        raise DataError(
+            folder,
+            f"folders of {what} of which one level is plainly the classes",
+            f"the same folders ({shown}) in each of {upper}: either may be the classes",
+            "put the classes on top, or write a table with the columns image and label",
+        )
+    found.warnings.append(
+        f"classes are the upper folders ({upper}); for the folders in them ({shown}) as well: "
+        "--kind folder=category --task classify --set tasks.0.columns.label=folder"
+    )
 
 
 def _leave_out(folder: Path, found: Layout, keep: list[bool], what: str) -> None:
