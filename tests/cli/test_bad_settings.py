@@ -44,7 +44,7 @@ BAD_SETTINGS = [
     (["--set", "train.batch_size=0"], "greater than or equal to 1"),
     (["--set", "picture.size=4"], "greater than or equal to 8"),
     (["--set", "data.kinds.label=word"], "category"),
-    (["--set", "tasks.3.weight=2"], "number below"),
+    (["--set", "tasks.3.weight=2"], "a task that is named"),
     (["--set", "seed=[1"], "YAML"),
     (["--seed", "-1"], "greater than or equal to 0"),
     (["--time-limit", "0"], "greater than 0"),
@@ -98,7 +98,7 @@ def test_a_bad_recipe_is_refused_at_the_door(table: Path, content: str, hint: st
 BAD_RUNS = [
     ["predict", "nowhere", "words.csv", "--out", "out"],
     ["evaluate", "nowhere", "words.csv"],
-    ["ask", "nowhere", "cat.png", "what?"],
+    ["ask", "nowhere", "what?"],
     ["chat", "nowhere"],
     ["report", "nowhere"],
     ["train", "--resume", "nowhere"],

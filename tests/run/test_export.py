@@ -96,7 +96,7 @@ def test_a_run_becomes_gguf_and_a_plain_folder(tmp_path: Path, tower: dict[str, 
     with torch.no_grad():
         assert torch.allclose(theirs(torch.tensor([[1, 9, 200, 41, 7]])).logits, wanted, atol=1e-5)
     ours = Tokenizer.load(run)
-    assert AutoTokenizer.from_pretrained(tmp_path / "hf")(TEXTS[0]).input_ids == ours.encode(TEXTS[0])
+    assert AutoTokenizer.from_pretrained(tmp_path / "hf")(TEXTS[0]).input_ids == [ours.eos_id, *ours.encode(TEXTS[0])]
     assert theirs.generation_config.eos_token_id == ours.eos_id
 
 

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
@@ -135,7 +136,7 @@ def save_index(folder: Path, found: Collection) -> None:
     }
     schema = pa.schema([*((name, pa.string()) for name in _WORDS), *((name, pa.int64()) for name in _NUMBERS)])
     rows = pa.Table.from_pylist([_storable(row) for row in everything], schema=schema)
-    write_tensors(folder / names["vectors"], tensors)
+    write_tensors(folder / names["vectors"], {name: torch.from_numpy(one) for name, one in tensors.items()})
     atomic.write_with(folder / names["entries"], lambda beside: pq.write_table(rows, beside))
     meta = {
         "version": VERSION,
