@@ -101,9 +101,15 @@ def test_the_last_text_counts_and_the_one_image_wherever_it_stands(answering: Ru
         {"role": "assistant", "content": "red"},
         {"role": "user", "content": "What colour is the square?"},
     ]
-    told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages}).json()
+    sent = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages})
+    told = sent.json()
     expected = offline.ask(square("blue"), "What colour is the square?").value
     assert told["choices"][0]["message"]["content"] == expected
+    assert sent.headers["X-Rebus-Unread-Messages"] == "3"
+    streamed = answering.chat("What colour is the square?", stream=True)
+    assert "X-Rebus-Unread-Messages" not in streamed.headers
+    body = {"model": "run", "messages": messages, "stream": True}
+    assert answering.http.post("/v1/chat/completions", json=body).headers["X-Rebus-Unread-Messages"] == "3"
 
 
 @pytest.mark.parametrize("together", [True, False])

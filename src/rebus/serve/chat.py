@@ -65,15 +65,22 @@ def router(context: Context) -> APIRouter:
         stream, meter = context.begin(scribe, order), Meter(context, len(order.request.ids))
         head = {"id": identifier("chatcmpl"), "created": int(time.time()), "model": served.name}
         if body.stream:
-            return streamed(_chunks(body, head, scribe, stream, meter), stream.close)
+            return _with_unread(streamed(_chunks(body, head, scribe, stream, meter), stream.close), order)
         try:
             texts = await unless_gone(request, gather(stream, meter))
             told = once(_whole, body, head, scribe, texts, meter)
-            return answer(await context.in_turn(context.readers, told, request, body.user))
+            return _with_unread(answer(await context.in_turn(context.readers, told, request, body.user)), order)
         finally:
             stream.close()
 
     return routes
+
+
+def _with_unread(response: Response, order: Order) -> Response:
+    """An answer whose header says how many messages the model did not read, where there are any."""
+    if order.unread:
+        response.headers["X-Rebus-Unread-Messages"] = str(order.unread)
+    return response
 
 
 def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, user: str) -> Portions[Order]:
@@ -118,7 +125,8 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
             grammars.check_schema(schema, limits)
         constraint = scribe.constraint(schema)
     request = batching.Request(ids, sampling, source, constraint, user)
-    return Order(request, stops, "line" if task.settings.layout == "plain" else "strip")
+    unread = 0 if task.name == "converse" else _unread(turns)
+    return Order(request, stops, "line" if task.settings.layout == "plain" else "strip", unread)
 
 
 def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple[str, str] | None]:
@@ -189,6 +197,12 @@ def _question(turns: list[Json]) -> str | None:
         return None
     last = said[-1]
     return last if isinstance(last, str) else "\n".join(part["text"] for part in last if part["type"] == "text")
+
+
+def _unread(turns: list[Json]) -> int:
+    """Messages with text beside the last one of the user's."""
+    last = max((place for place, turn in enumerate(turns) if turn["role"] == "user"), default=-1)
+    return sum(_question([{**turn, "role": "user"}]) not in (None, "") for turn in turns[:last] + turns[last + 1 :])
 
 
 def _whole(body: ChatRequest, head: Json, scribe: Scribe, texts: list[Whole], meter: Meter) -> bytes:

@@ -48,11 +48,13 @@ class Order:
         request: for the engine.
         stop: strings before which a text ends.
         tidy: ``whole``: as written; ``strip``: without the space around it; ``line``: its first line only.
+        unread: messages with text that the task does not read.
     """
 
     request: Request
     stop: tuple[str, ...] = ()
     tidy: Tidy = "whole"
+    unread: int = 0
 
 
 @dataclass(frozen=True)
