@@ -95,7 +95,7 @@ def read_json(source: Source) -> Table:
 def _table(
     source: Source, rows: list[dict[str, Any]], numbers: list[int], skipped: list[DataError], word: str
 ) -> Table:
-    decoded = rows
+    decoded, records = rows, dict(zip(numbers, rows, strict=True))
     rows = [{name: cell(value) for name, value in row.items()} for row in rows]
     cells = rows
     if rows and is_conversation(rows[0]):
@@ -116,7 +116,12 @@ def _table(
     if rows and not columns:
         raise _broken(source, source.name, "objects without any key")
     arrow = arrow_table(columns, places.where, source.name)
-    as_written = source_columns(decoded, arrow.column_names) if rows is cells else {}
+    if rows is not cells:  # fields that were kept as they are
+        decoded = [
+            {name: value for name, value in records[number].items() if name in row and row[name] == cell(value)}
+            for number, row in zip(numbers, rows, strict=True)
+        ]
+    as_written = source_columns(decoded, arrow.column_names)
     kinds: dict[str, Kind] = {"picture": "picture"} if rows is not cells and "picture" in columns else {}
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written, kinds=kinds)
 
