@@ -15,6 +15,7 @@ import rebus
 from rebus.data.in_memory import rows_of, table_path, usable_image, write_rows
 from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
+from rebus.data.splits import assign_splits
 from rebus.errors import DataError
 from rebus.recipe import Data
 from rebus.run.predictor import Predictor
@@ -112,6 +113,10 @@ def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, mo
     assert len(Path("stopped.partial.csv").read_text().splitlines()) == 3
     assert not Path("stopped.csv").exists()
     found = rebus.evaluate(run, frame.head(6), split="all", quiet=True)
+    (note,) = [line for line in found.notes if "trained on" in line]
+    dealt = assign_splits(read_table(run.recipe.data), run.recipe.data.split, ["image"], seed=0)
+    assert note.startswith(f"task classify: {dealt[:6].count('train')} of 6 rows are among those")
+    assert not [line for line in rebus.evaluate(run, frame, split="test", quiet=True).notes if "trained on" in line]
     assert found.rows["classify"] == 6
     for shown in (found, told[0], run, rebus.check(frame), model.explain(frame["image"][0])):
         assert "<" in shown._repr_html_()

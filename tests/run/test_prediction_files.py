@@ -95,6 +95,18 @@ def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
     assert schema.field("on").type == pa.bool_()
 
 
+def test_numbers_beside_conversations_stay_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    turns = '[{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]'
+    for key in ("messages", "conversations"):
+        path.write_text(
+            "".join(f'{{"id": {i}, "{key}": {turns}, "score": 1.50}}\n' for i in range(3)), encoding="utf-8"
+        )
+        out = predicted(read_table(path), tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+        assert [('"id": 2' in line, '"score": 1.50' in line) for line in out][-1] == (True, True)
+        assert json.loads(out[1])["id"] == 1
+
+
 def test_parquet_keeps_its_types_and_lists_of_csv_their_spelling(tmp_path: Path) -> None:
     columns = {
         "id": pa.array([2**62, None]),

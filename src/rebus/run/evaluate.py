@@ -16,7 +16,7 @@ from rebus.data import cells
 from rebus.data.corpus import looks_like_corpus, open_source
 from rebus.data.readers import read_table
 from rebus.data.row_check import RowCheck
-from rebus.data.splits import assign_splits
+from rebus.data.splits import assign_splits, row_keys
 from rebus.data.store import PictureStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
@@ -221,6 +221,8 @@ def evaluate_run(
         asked, told = judge(found, predictor, source, rows, known, training, table, by, memory=memory)
         if name not in found.tasks and known_task.predicts:
             raise nothing_to_judge(found, table, name, split)
+        if own is not None and (data is not None or split == "all") and split != "train":
+            found.notes += note_of_training_rows(known_task, table, asked, own, training)
         if ablations and known_task.predicts:
             found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.picture)
     if ablations and not found.ablation:
@@ -305,6 +307,22 @@ def nothing_to_judge(found: Evaluation, table: Table, name: str, split: str) -> 
         "none" if not found.skipped else f"none that can be read ({found.skipped[0]})",
         "choose another --split: train, valid, test or all",
     )
+
+
+def note_of_training_rows(
+    task: Task, table: Table, judged: Sequence[int], own: Table, training: Sequence[int]
+) -> list[str]:
+    """What should be known where rows that are judged were training rows: the same cells in the task's columns."""
+    columns = [name for name in task.settings.columns.values() if name in table.columns and name in own.columns]
+    before, now = row_keys(own, columns), row_keys(table, columns)
+    learned = {before[row] for row in training}
+    again = sum(now[row] in learned for row in judged)
+    if not again:
+        return []
+    return [
+        f"task {task.name}: {again:,} of {len(judged):,} rows are among those that the model was trained on, which "
+        "flatters the figures; for held-out rows alone name no table, or add --split test"
+    ]
 
 
 def notes_of_rows(task: Task, values: Values, judged: Sequence[int]) -> list[str]:
