@@ -95,6 +95,11 @@ BAD_FILES = {
     "a number for a section": (b"train: 3\n", "train"),
     "text for a number": (b"seed: many\n", "integer"),
     "python object": (b"seed: !!python/object/apply:os.getcwd []\n", "YAML"),
+    "a rate without end": (b"train: {lr: .inf}\n", "finite"),
+    "a share that is no number": (b"train: {warmup: .nan}\n", "finite"),
+    "a key twice": (b"seed: 1\nseed: 2\n", "twice"),
+    "a key twice, deeper": (b"train:\n  lr: 1\n  steps: 3\n  lr: 2\n", "twice"),
+    "a recipe within itself": (b"data: &d {path: *d}\n", "path"),
     "a task without a name": (b"tasks: [{weight: 1}]\n", "tasks.0.name"),
     "task weight": (b"tasks: [{name: caption, weight: 0}]\n", "tasks.0.weight"),
 }
@@ -110,6 +115,17 @@ def test_a_bad_file_is_refused_in_four_parts(case: str, tmp_path: Path) -> None:
     assert all(part.strip() for part in caught.value.as_dict().values())
     assert hint in str(caught.value)
     assert str(path) in caught.value.where
+
+
+def test_a_value_is_told_in_short(tmp_path: Path) -> None:
+    lines = [
+        "a: &a 1",
+        *(f"{name}: &{name} [{', '.join(['*' + before] * 9)}]" for before, name in zip("abcd", "bcde", strict=True)),
+    ]
+    (tmp_path / "recipe.yaml").write_text("\n".join(["data:", "  path:", *(f"    {line}" for line in lines)]))
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "recipe.yaml")
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:

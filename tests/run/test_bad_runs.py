@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from rebus import api
 from rebus.cli.app import app
-from rebus.errors import RebusError, RunError, WeightsError
+from rebus.errors import RebusError, RunError, TrainingError, WeightsError
 from rebus.run.digests import _digest_of
 from rebus.training.events import read_metrics
 
@@ -274,3 +274,10 @@ def test_a_lock_that_is_a_link_overwrites_nothing(whole: Path, tmp_path: Path) -
 def test_lines_of_metrics_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_bytes(b'\xff\xfe\x00 {\n5\n{"step": 1}\n')
     assert read_metrics(tmp_path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("rate", [1e39, 1e30])
+def test_weights_without_numbers_end_a_run_in_words(whole: Path, tmp_path: Path, rate: float) -> None:
+    settings = SMALL | {"train.steps": 2, "train.lr": rate, "train.muon_lr": rate}
+    with pytest.raises(TrainingError, match=r"lower train\.lr"):
+        api.train(whole.parent / "table.csv", out=tmp_path / "run", settings=settings, quiet=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +160,17 @@ def test_an_adapter_of_an_encoder_may_bring_the_head_that_its_base_lacks(tmp_pat
     model = BertForSequenceClassification.from_pretrained(tmp_path / "base")
     write_adapter(tmp_path / "adapter", tmp_path / "base", model, target_modules=["query"], task_type="SEQ_CLS")
     assert open_checkpoint(tmp_path / "adapter")[2]
+
+
+@pytest.mark.parametrize("ring", [("a",), ("a", "b"), ("a", "b", "c")])
+def test_adapters_that_are_their_own_base_are_told(tmp_path: Path, ring: tuple[str, ...]) -> None:
+    base = write_checkpoint(tmp_path / "base", "llama")
+    write_adapter(tmp_path / "a", tmp_path / "base", base, target_modules=["q_proj"])
+    for name in ring[1:]:
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+    for name, below in zip(ring, (*ring[1:], "a"), strict=True):
+        file = tmp_path / name / "adapter_config.json"
+        told = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": f"../{below}"}
+        file.write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(WeightsError, match="among its bases"):
+        open_checkpoint(tmp_path / "a")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +135,16 @@ def test_a_head_without_its_bias_is_said_and_training_says_that_heads_are_new(tm
     save_file(state, tmp_path / "model.safetensors")
     open_checkpoint(tmp_path, lines.append)
     assert "its head, BertForSequenceClassification, is not used" in lines[-1]
+
+
+def test_the_numbers_of_labels_are_read_as_numbers(tmp_path: Path) -> None:
+    write_headed(tmp_path, "SequenceClassification", ["zero", "one", "two"])
+    file = tmp_path / "config.json"
+    names = {"02": "two", "00": "zero", "01": "one"}
+    config = json.loads(file.read_text(encoding="utf-8")) | {"id2label": names}
+    file.write_text(json.dumps(config), encoding="utf-8")
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert model.config.id2label == {0: "zero", 1: "one", 2: "two"}
+    assert Predictor.open(tmp_path).tasks["classify"].labels == ["zero", "one", "two"]  # type: ignore[attr-defined]

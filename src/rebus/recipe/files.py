@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import reprlib
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -49,6 +51,20 @@ _USUAL = {
 }
 
 
+_MOST_SHOWN = 200  # characters of a value
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Refuses a key that stands twice in one mapping, of which the last would win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As the base class."""
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"]
+        if twice := [key for number, key in enumerate(keys) if key in keys[:number]]:
+            raise yaml.constructor.ConstructorError(None, None, f"'{twice[0]}' stands twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def load_recipe(path: str | Path) -> Recipe:
     """Read a recipe.yaml.
 
@@ -57,7 +73,7 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)  # noqa: S506 - a safe loader
     except FileNotFoundError as error:
         raise RecipeError(path, "a recipe file", "no such file", "check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
@@ -228,7 +244,7 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
     return RecipeError(
         where=f"{where}, setting '{dotted}'",
         expected=first["msg"].removeprefix("Input should be "),
-        found=repr(first["input"]),
+        found=textwrap.shorten(reprlib.repr(first["input"]), _MOST_SHOWN, placeholder="..."),
         do="`rebus recipe` prints every setting with its meaning and default",
     )
 

@@ -25,4 +25,4 @@ PathText = Annotated[str, IsPath()]
 class Section(BaseModel):
     """A branch of the recipe: unknown keys are refused, assignments are checked."""
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True, allow_inf_nan=False)

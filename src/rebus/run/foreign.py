@@ -149,12 +149,15 @@ def is_hub_id(path: str | Path) -> bool:
     return bool(_HUB_ID.fullmatch(name)) and not os.path.exists(name) and not os.path.exists(Path(name).parent)
 
 
-def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> Checkpoint:
+def read_checkpoint(
+    path: str | Path, tell: Callable[[str], None] = lambda _: None, *, below: tuple[Path, ...] = ()
+) -> Checkpoint:
     """Look into a checkpoint; its tensors are read when they are asked for.
 
     Args:
         path: a Hugging Face folder, a .gguf file, a folder with a PEFT adapter, or a hub id.
         tell: prints a line for people.
+        below: adapters that it is the base of.
 
     Raises:
         WeightsError: it is not there, damaged, or of a family that is not known.
@@ -167,7 +170,7 @@ def read_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: No
         tell(f"{path}: not a folder here, so looked for on the hub")
         place = Path(fetched(str(path)))
     if is_adapter(place) and not (place / "config.json").is_file():
-        return _adapted(place, tell)
+        return _adapted(place, tell, below)
     sentences = read_sentence_model(place)
     found = _plain(place, tell) if sentences is None else _sentence_model(place, sentences, tell)
     found.check()
@@ -316,10 +319,14 @@ def _described(config: dict[str, Any], where: str) -> tuple[Family, Tower]:
     return family, tower
 
 
-def _adapted(folder: Path, tell: Callable[[str], None]) -> Checkpoint:
+def _adapted(folder: Path, tell: Callable[[str], None], below: tuple[Path, ...]) -> Checkpoint:
     """An adapter's base with the adapter added to it; a tokenizer beside the adapter wins."""
+    place = folder.resolve()
+    if place in below:
+        do = "write the model that it was trained on into base_model_name_or_path"
+        raise WeightsError(folder, "an adapter whose base is another model", "itself among its bases", do)
     adapter = read_adapter(folder)
-    base = read_checkpoint(adapter.base, tell)
+    base = read_checkpoint(adapter.base, tell, below=(*below, place))
     own = (folder / "tokenizer.json").is_file()
     tied, sight = base.tower.tied and base.part == "decoder", base.sight
     shape = {"tied": base.tower.tied and not adapter.changes_embeddings, "rows": adapter.rows or base.tower.rows}

@@ -77,7 +77,8 @@ def foreign_head(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Fo
             "extract", {"question": "question", "passage": "passage"}, unanswerable=False, longest=_LONGEST
         )
         return ForeignHead(made, "mean", [0, 1]) if rows == 2 else f"it gives {rows} numbers a token, not 2"
-    names = mapping(config, "bert", "id2label")
+    said = mapping(config, "bert", "id2label")
+    names = {str(int(key)): name for key, name in said.items() if key.isdecimal()}  # "00" is 0, as in transformers
     labels = [str(names.get(str(row), f"LABEL_{row}")) for row in range(rows)]
     if len(set(labels)) < rows:
         return "two of its labels have one name"

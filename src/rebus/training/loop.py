@@ -212,6 +212,8 @@ class _Session:
         validating = changing or due(step, settings.validate_every, self.clock, finished)
         affordable = settings.validate_every > 0 or self.clock.affords(step)
         improved = False
+        if validating and step > 0:
+            self.updater.check_weights(step)
         if validating and self.state.validated != step:
             improved = self._validate(last=finished, needed=finished or changing or affordable)
             self.state.validated = step

@@ -19,6 +19,8 @@ from rebus.training.probe import Precision
 
 LossOf = Callable[[nn.Module, Any, float], tuple[Tensor, dict[str, "float | Tensor"]]]
 
+_CALMER = "lower train.lr and train.muon_lr, or set train.precision=fp32 or train.clip=1, and start anew"
+
 
 @dataclass
 class Outcome:
@@ -138,6 +140,13 @@ class Updater:
         )
         return float(loss), {name: float(value) for name, value in named.items()}
 
+    def check_weights(self, step: int) -> None:
+        """Refuse to go on where an update has left weights without numbers. Raises TrainingError."""
+        for name, weight in self._learning:
+            if not bool(torch.isfinite(weight).all()):
+                found = f"numbers in '{name}' that are not"
+                raise TrainingError(f"training, step {step}", "finite weights", found, _CALMER)
+
     def _what_is_bad(self, loss: float, norm: Tensor) -> str | None:
         if bool(torch.isfinite(norm)) and torch.isfinite(torch.tensor(loss)):
             return None
@@ -153,8 +162,7 @@ def not_finite(step: int, many: int, outcome: Outcome) -> TrainingError:
         where=f"training, step {step}",
         expected="a finite loss and finite gradients",
         found=f"{many} steps in a row without; in the last, {outcome.bad}",
-        do="lower train.lr and train.muon_lr, or set train.precision=fp32 or train.clip=1, and start anew; "
-        "`rebus data check` looks for numbers that are not finite in the data",
+        do=f"{_CALMER}; `rebus data check` looks for numbers that are not finite in the data",
     )
 
 

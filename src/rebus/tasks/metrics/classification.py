@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rebus.errors import TrainingError
 from rebus.tasks.metrics.intervals import Floats, Statistic, figures, mean_of
 
 Flags = NDArray[np.bool_]
@@ -95,7 +96,7 @@ def tag_statistics(probabilities: ArrayLike, targets: ArrayLike, known: int | No
     """
     chance, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(targets).astype(bool)
     assert chance.shape == truth.shape, (chance.shape, truth.shape)
-    assert np.isfinite(chance).all(), "probabilities must be finite"
+    _refuse_no_numbers(chance)
     guess = chance >= _THRESHOLD
     known = truth.shape[1] if known is None else known
     return {
@@ -180,7 +181,7 @@ def _checked(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, NDArr
     chance, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.intp)
     assert chance.ndim == 2, chance.shape
     assert truth.shape == chance.shape[:1], (chance.shape, truth.shape)
-    assert np.isfinite(chance).all(), "probabilities must be finite"
+    _refuse_no_numbers(chance)
     assert not len(truth) or (truth.min() >= -1 and truth.max() < chance.shape[1]), "labels are -1 or class numbers"
     return chance, truth
 
@@ -244,3 +245,9 @@ def _micro_f1(guess: Flags, truth: Flags) -> Statistic:
         return np.asarray(shared.sum(1) / all_of_them.sum(1))
 
     return of
+
+
+def _refuse_no_numbers(chance: Floats) -> None:
+    if not np.isfinite(chance).all():
+        do = "train anew with a lower train.lr and train.muon_lr"
+        raise TrainingError("the model's probabilities", "finite numbers", "inf or nan: the weights are too large", do)
