@@ -276,8 +276,7 @@ def test_lines_of_metrics_that_are_no_text_are_left_out(tmp_path: Path) -> None:
     assert read_metrics(tmp_path) == [{"step": 1}]
 
 
-@pytest.mark.parametrize("rate", [1e39, 1e30])
-def test_weights_without_numbers_end_a_run_in_words(whole: Path, tmp_path: Path, rate: float) -> None:
-    settings = SMALL | {"train.steps": 2, "train.lr": rate, "train.muon_lr": rate}
+def test_weights_without_numbers_end_a_run_in_words(whole: Path, tmp_path: Path) -> None:
+    settings = SMALL | {"train.steps": 2, "train.lr": 1e30, "train.muon_lr": 1e30}
     with pytest.raises(TrainingError, match=r"lower train\.lr"):
         api.train(whole.parent / "table.csv", out=tmp_path / "run", settings=settings, quiet=True)

@@ -185,6 +185,16 @@ def test_three_bad_steps_in_a_row_stop_with_advice(tmp_path):
         run(tmp_path, plan=poisoned({5, 6, 7}))
 
 
+def test_weights_without_numbers_stop_with_advice(tmp_path):
+    def loss_of(model, batch, progress):
+        loss = tiny.loss_of(model, batch, progress)
+        model.head.bias.data.fill_(float("inf"))  # as an update of a rate that is too high leaves it
+        return loss
+
+    with pytest.raises(TrainingError, match=r"'head\.bias' that are not.*lower train\.lr"):
+        run(tmp_path, plan=tiny.plan(loss_of=loss_of, total_steps=1))
+
+
 def test_early_stopping_ends_with_the_best_weights(tmp_path):
     figures = iter([5.0, 3.0, 4.0, 4.5])
     digests = []

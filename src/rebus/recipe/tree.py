@@ -229,8 +229,8 @@ class Stage(Section):
         None, description="lora, head: parts that learn as well; None: those that no base has weights for"
     )
     optimizer: Literal["muon", "adamw", "sgd"] | None = Field(None, description="of this stage")
-    lr: float | None = Field(None, gt=0, description="peak rate of AdamW (or SGD) in this stage")
-    muon_lr: float | None = Field(None, gt=0, description="peak rate of Muon in this stage")
+    lr: float | None = Field(None, gt=0, le=1e30, description="peak rate of AdamW (or SGD) in this stage")
+    muon_lr: float | None = Field(None, gt=0, le=1e30, description="peak rate of Muon in this stage")
     rates: dict[str, float] | None = Field(None, description="part's name prefix: factor on its rates in this stage")
 
 
@@ -251,9 +251,12 @@ class Train(Section):
     lr: float | None = Field(
         None,
         gt=0,
+        le=1e30,  # what a float32 can be multiplied with
         description="peak rate of AdamW (or SGD); None: 2e-3, and what fine-tuning needs where there is a base",
     )
-    muon_lr: float | None = Field(None, gt=0, description="peak rate of Muon; None: 1e-2, lower where there is a base")
+    muon_lr: float | None = Field(
+        None, gt=0, le=1e30, description="peak rate of Muon; None: 1e-2, lower where there is a base"
+    )
     muon_steps: int = Field(5, ge=1, le=10, description="products by which Muon makes an update orthogonal")
     weight_decay: float = Field(0.05, ge=0, description="decoupled decay of matrices")
     betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's two averages")
