@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from rebus.data.table import Table
 from rebus.generation.sampling import Sampling
+from rebus.run.predict import predict_portion
 from rebus.run.predictor import Predictor
 from tiny_checkpoints import write_bert, write_checkpoint
 from tiny_server import COLOURS, Running, as_url, running, shown, square, write_run
@@ -16,6 +18,13 @@ from tiny_server import COLOURS, Running, as_url, running, shown, square, write_
 @pytest.fixture(scope="module")
 def offline(asked: Path) -> Predictor:
     return Predictor.open(asked)
+
+
+def test_a_predicted_number_has_no_confidence(offline: Predictor) -> None:
+    rows = Table.from_rows([{"picture": square(colour), "question": "What colour?"} for colour in COLOURS])
+    told, _ = predict_portion(offline, [offline.tasks["classify"], offline.tasks["regress"]], rows)
+    assert list(told) == ["classify", "classify_confidence", "regress", "error"]
+    assert all(0 <= sure <= 1 for sure in told["classify_confidence"])
 
 
 @pytest.mark.parametrize("task", ["answer", "caption", "classify", "regress"])
@@ -29,7 +38,7 @@ def test_every_task_says_of_rows_what_it_says_offline(answering: Running, offlin
     assert [one["index"] for one in told["data"]] == list(range(len(rows)))
     for one, known in zip(told["data"], expected, strict=True):
         assert one["value"] == (pytest.approx(known.value, rel=1e-4) if task == "regress" else known.value)
-        assert one["confidence"] == pytest.approx(known.confidence, rel=1e-4)
+        assert one["confidence"] == (None if task == "regress" else pytest.approx(known.confidence, rel=1e-4))
         assert one["scores"] == pytest.approx(known.scores, rel=1e-4)
         assert one["explanation"] is None
 

@@ -50,8 +50,8 @@ class StoppedEarlyError(KeyboardInterrupt):
 def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | None = None) -> PredictSummary:
     """Predict every row with every task of the Run.
 
-    The output holds the table's own columns but for pictures kept as bytes, then ``TASK`` and ``TASK_confidence`` a
-    task, and ``error``, which is empty unless a row could not be read.
+    The output holds the table's own columns but for pictures kept as bytes, then a task's ``TASK`` and, unless it is a
+    number, ``TASK_confidence``, and ``error``, which is empty unless a row could not be read.
 
     Args:
         run: the Run.
@@ -132,7 +132,9 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
         predictions: list[Prediction | None] = [answers.get(row) for row in rows]
         name = task.name if task.name not in part.columns else f"{task.name}_predicted"
         added[name] = [None if one is None else one.value for one in predictions]
-        added[f"{task.name}_confidence"] = [None if one is None else round(one.confidence, 6) for one in predictions]
+        if task.says_confidence:
+            sure = [None if one is None else round(one.confidence, 6) for one in predictions]
+            added[f"{task.name}_confidence"] = sure
     added["error"] = errors
     return added, sum(bool(error) for error in errors)
 

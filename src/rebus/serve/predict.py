@@ -122,7 +122,7 @@ def predict_rows(
     for start in range(0, len(rows), TOGETHER):
         portion = rows[start : start + TOGETHER]
         with uncut("rows", lambda text, start=start, portion=portion: _place_of(text, portion, start)):  # type: ignore[misc]
-            data += [as_json(one) for one in predictor.predict(portion, task=task.name)]
+            data += [as_json(one, task) for one in predictor.predict(portion, task=task.name)]
         yield
     for index, place in enumerate(data):
         place |= {"index": index, "explanation": None}
@@ -161,11 +161,11 @@ def explained(predictor: Predictor, task: Task, row: Mapping[str, Any], body: Pr
     return {key: plain(value) for key, value in found.to_json().items()}
 
 
-def as_json(prediction: Prediction) -> Json:
+def as_json(prediction: Prediction, task: Task) -> Json:
     """A prediction's public parts."""
     return {
         "value": plain(prediction.value),
-        "confidence": plain(float(prediction.confidence)),
+        "confidence": plain(float(prediction.confidence)) if task.says_confidence else None,
         "scores": {str(key): float(value) for key, value in prediction.scores.items()},
     }
 

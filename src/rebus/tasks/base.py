@@ -124,6 +124,7 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     predicts: ClassVar[bool] = True  # whether it says something of a whole row
     suits: ClassVar[str] = "encoder"  # the text tower that learns it best from little text (docs/LOG.md)
+    says_confidence: ClassVar[bool] = True  # whether the confidence of its predictions means something
     writes: ClassVar[bool] = False  # whether a decoder writes what it says
     inputs: ClassVar[tuple[str, ...]] = ("picture",)  # roles that a prediction is made from
     specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs

@@ -32,6 +32,7 @@ class Regress(VectorTask):
     }
     watch = "rmse"
     higher_is_better = False
+    says_confidence = False
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)
