@@ -181,10 +181,14 @@ def dry_run(
     base: str | Path | None = None,
     vision: str | Path | None = None,
     text: str | Path | None = None,
+    time_limit: float | None = None,
+    seed: int | None = None,
 ) -> DryRun:
-    """The resolved recipe with estimates, from a few steps that are thrown away. Raises as ``train``."""
+    """The resolved recipe with estimates, from a few steps that are thrown away. Arguments and errors as ``train``."""
     with table_path(data) as path, TemporaryDirectory() as folder:
-        made = make_recipe(path, task, recipe, settings, base=base, vision=vision, text=text)
+        made = make_recipe(
+            path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
+        )
         ready = make_ready(made, _teller(False), Path(folder) / "shards")
         train = ready.recipe.train
         step = _step_seconds(ready)

@@ -270,3 +270,18 @@ def test_what_is_copied_into_a_run_has_the_umask_s_mode(
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "run" / "data" / "x.csv").stat().st_mode) == mode
     assert begun
+
+
+def test_an_upload_that_gradio_cannot_read_is_refused(ground: tuple[Path, Path, Uploads]) -> None:
+    import asyncio
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise TypeError("a file without a name")
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Border(app, ground[2])._upload(MINE, {"type": "http"}, None, send))  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400

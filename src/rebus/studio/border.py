@@ -201,7 +201,12 @@ class Border:
                             self.uploads.add(browser, path)
             await send(message)
 
-        await self.app(scope, receive, noted)
+        try:
+            await self.app(scope, receive, noted)
+        except (TypeError, ValueError) as error:  # a form whose files have no names
+            if status:
+                raise
+            await _refuse(send, RefusedError(400, f"an upload is files with names ({type(error).__name__})"))
 
 
 def browser_of(scope: Scope) -> str | None:
