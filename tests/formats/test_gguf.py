@@ -395,3 +395,12 @@ def test_a_tokenizer_without_merges_is_refused(whole: bytes, tmp_path: Path) -> 
         found.file.fields["tokenizer.ggml.merges"] = merges
         with pytest.raises(WeightsError, match="merges"):
             _ = found.tokenizer
+
+
+def test_heads_that_do_not_divide_the_rows_are_refused() -> None:
+    from rebus.formats.gguf_names import tensor_from_gguf
+
+    config = {"model_type": "llama", "num_attention_heads": 16388, "num_key_value_heads": 2}
+    with pytest.raises(WeightsError, match="16388 heads"):
+        tensor_from_gguf("blk.0.attn_q.weight", torch.zeros(32, 24), config)
+    assert tensor_from_gguf("blk.0.attn_k.weight", torch.zeros(32, 24), config).shape == (32, 24)

@@ -370,3 +370,18 @@ def test_the_measured_precision_is_used_again(tmp_path):
     (tmp_path / "loop.json").write_text(text.replace(f'"precision": "{first.precision}"', f'"precision": "{other}"'))
     _, second = run(tmp_path, resume=True, precision="auto")
     assert second.precision == other
+
+
+def test_a_run_that_begins_again_keeps_no_line_of_before(tmp_path: Path) -> None:
+    """A kill before the first checkpoint leaves a validation of step 0, which is made anew."""
+    from rebus.training.events import Events, read_metrics
+
+    first = Events(tmp_path, 0)
+    first.write("valid", 0, metrics={"x": 1.0})
+    first.close()
+    again = Events(tmp_path, 0)
+    again.write("valid", 0, metrics={"x": 1.0})
+    again.write("valid", 3, metrics={"x": 2.0})
+    again.close()
+    Events(tmp_path, 3).close()
+    assert [line["step"] for line in read_metrics(tmp_path)] == [0, 3]

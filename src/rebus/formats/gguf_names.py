@@ -80,6 +80,9 @@ def tensor_from_gguf(name: str, tensor: Tensor, config: Mapping[str, Any]) -> Te
         return tensor.T.contiguous()
     heads = _paired(name, config)
     if heads:
+        if tensor.shape[0] % (2 * heads):
+            expected, do = f"rows of {heads} heads in pairs", "fetch the file again"
+            raise WeightsError(f"'{name}'", expected, str(tuple(tensor.shape)), do)
         return tensor.reshape(heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
     return tensor
 

@@ -76,7 +76,7 @@ class Events:
         kept = []
         for _, text in json_lines(self.path.read_text(encoding="utf-8", errors="replace")):
             try:
-                if json.loads(text)["step"] <= step:
+                if json.loads(text)["step"] <= step and step:  # from the start, nothing was before
                     kept.append(text)
             except (ValueError, KeyError, TypeError):  # cut short by a kill
                 continue
