@@ -73,7 +73,11 @@ def load_recipe(path: str | Path) -> Recipe:
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _OnceLoader)  # noqa: S506 - a safe loader
+        loader = _OnceLoader(path.read_text(encoding="utf-8"))
+        try:
+            content = loader.get_single_data()
+        finally:
+            loader.dispose()
     except FileNotFoundError as error:
         raise RecipeError(path, "a recipe file", "no such file", "check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

@@ -12,8 +12,8 @@ _SAYS: tuple[tuple[str, str], ...] = (
     (r"column '(.+)' is (\w+) \((.*)\); otherwise: --kind (.+)", r"列“\1”是{kind:\2}（{part:\3}）；若不对：--kind \4"),
     (r"not learned from: (.+); otherwise: --kind COLUMN=KIND", r"不用于学习：{list:\1}；若不对：--kind COLUMN=KIND"),
     (
-        r"task (\S+) \((.*)\), reading (.*); otherwise: --task NAME, or --set tasks\.(\d+)\.columns\.ROLE=COLUMN",
-        r"任务 \1（{part:\2}），读取 {list:\3}；若不对：--task NAME，或 --set tasks.\4.columns.ROLE=COLUMN",
+        r"task (\S+) \((.*)\), reading (.*); otherwise: --task NAME,?(?: or)? --set tasks\.(\d+)\.columns\.ROLE=COLUMN",
+        r"任务 \1（{part:\2}），读取 {list:\3}；若不对：--task NAME --set tasks.\4.columns.ROLE=COLUMN",
     ),
     (
         r"task lm \(text files and nothing else\); otherwise: --task mlm",
@@ -137,6 +137,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"its name says that it describes the row", "列名表明它只是描述这一行"),
     (r"true or false", "真或假"),
     (r"numbers that are not whole", "不是整数的数字"),
+    (r"dates", "日期"),
     (r"its name; (\d+) numbers that come back", r"列名；\1 个会重复出现的数字"),
     (r"its name; (\d+) different whole numbers stand for classes", r"列名；\1 个不同的整数代表类别"),
     (r"(\d+) of (\d+) whole numbers differ, and they lie far apart", r"\2 个整数中有 \1 个不同，而且相差很大"),
