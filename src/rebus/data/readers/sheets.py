@@ -134,7 +134,7 @@ def _look_inside(source: Source, content: bytes) -> int:
                 raise DataError(source.path, "at most 4 GiB of cells", f"{size:,} bytes", "save the sheet as CSV")
             names = [name for name in archive.namelist() if name.startswith("xl/worksheets/") and name.endswith(".xml")]
             return sum(len(_UNSAVED.findall(archive.read(name))) for name in names)
-    except _BROKEN as error:
+    except (ValueError, *_BROKEN) as error:  # zipfile: a seek before the beginning
         raise _damaged(source, error) from error
 
 
