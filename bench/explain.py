@@ -20,9 +20,9 @@ from rebus.data.readers import read_table
 from rebus.explain import methods_for
 from rebus.explain.honesty import Effort, Honesty, measure_rows
 from rebus.explain.honesty.checking import matching
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import chosen_rows
 from rebus.report.honesty import honesty_points, honesty_tables
-from rebus.run.evaluate import chosen_rows
-from rebus.run.predictor import Predictor
 
 TARGET, TIMES = 0.8, 2.5  # pointing rate, and how many times that of a random point
 

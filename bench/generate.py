@@ -81,7 +81,7 @@ def smollm_file(cache: Path) -> Path:
 def decoder(shape: str, cache: Path, random: bool) -> Decoder:
     """The model, in float32."""
     if shape == "smollm" and not random:
-        from rebus.run.foreign import open_checkpoint
+        from rebus.checkpoints.hf_load import open_checkpoint
 
         return decoder_of(open_checkpoint(smollm_file(cache))[0])
     settings, rows = SHAPES[shape]
@@ -234,7 +234,7 @@ print(json.dumps(rates[1:]))
 
 def llama(options: argparse.Namespace) -> None:
     """The same file and precision in llama.cpp, batch 1, prompt included, as above."""
-    from rebus.run.export import export
+    from rebus.checkpoints.export import export
 
     for precision in options.precision:
         with tempfile.TemporaryDirectory() as folder:

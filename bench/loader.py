@@ -119,8 +119,8 @@ def index(args: argparse.Namespace) -> None:
 
 
 def stream(args: argparse.Namespace) -> None:
-    from rebus.run.learn import assemble
-    from rebus.run.workers import FeedPool
+    from rebus.training.loader_workers import FeedPool
+    from rebus.training.train import assemble
 
     folder = shards(args)
     print(f"at the start: {memory():.0f} MiB")
@@ -165,8 +165,8 @@ def stream(args: argparse.Namespace) -> None:
 
 
 def train(args: argparse.Namespace) -> None:
-    from rebus.run.learn import learn
-    from rebus.training.batches import Prefetcher
+    from rebus.loop.batches import Prefetcher
+    from rebus.training.train import learn
 
     waited = []
     real = Prefetcher.get

@@ -42,7 +42,7 @@ from rebus.data.corpus import PackedRows, Shards
 from rebus.data.corpus.prepare import make_shards
 from rebus.nn.feedforward import swiglu_hidden
 from rebus.recipe import Recipe
-from rebus.run.sizes import SHAPES, vocabulary_for
+from rebus.resolve.scaling import SHAPES, vocabulary_for
 from rebus.text.tokenizer import Tokenizer
 
 BLOCK = 256

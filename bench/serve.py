@@ -34,14 +34,14 @@ from generate import smollm_file
 from serve_client import PATIENCE, THINGS, Answer, ask, body_of, free_port, question, rebus_words, serving
 from serve_soak import soak
 
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 
 # ---------------------------------------------------------------- servers
 
 
 def servers(options: argparse.Namespace, source: Path, folder: Path) -> Iterator[tuple[str, str, list[str], int]]:
     """(name, what it calls the model, its command, its port) of each server that was asked for."""
-    from rebus.run.export import export
+    from rebus.checkpoints.export import export
 
     hf, gguf = folder / "hf", folder / "model.gguf"
     if {"transformers", "transformers-cb"} & set(options.servers):
@@ -137,9 +137,9 @@ def tiny(folder: Path) -> Path:
     """A Run of an untrained model of a few thousand parameters that converses."""
     import torch
 
+    from rebus.checkpoints.save_load import save_codec, save_model
     from rebus.recipe import Recipe, TaskSettings, Tower
-    from rebus.run.build import save_codec, save_model
-    from rebus.run.learn import assemble
+    from rebus.training.train import assemble
 
     table = folder / "talk.jsonl"
     turns = [[{"role": "user", "content": question(n)}, {"role": "assistant", "content": THINGS[n]}] for n in range(12)]

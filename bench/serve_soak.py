@@ -17,8 +17,8 @@ import httpx
 from serve_client import PATIENCE, ask, body_of, free_port, question, rebus_words, serving
 
 from rebus.generation.sampling import Sampling
-from rebus.run.predictor import Predictor
-from rebus.run.writing import Writing
+from rebus.inference.generate import Writing
+from rebus.inference.predictor import Predictor
 
 JSON = {"content-type": "application/json"}
 

@@ -28,12 +28,12 @@ from real import fashion_tables, stamps_table
 import rebus
 from rebus.api import make_recipe
 from rebus.data.readers import read_table
+from rebus.evaluation.linear_probe import fit_probe
+from rebus.inference.predictor import Predictor
 from rebus.recipe import Data
-from rebus.run.learn import learn
-from rebus.run.predictor import Predictor
-from rebus.run.probe import fit_probe
 from rebus.tasks.metrics import Interval, paired_difference
 from rebus.tasks.metrics.intervals import bootstrap_interval
+from rebus.training.train import learn
 
 TOWERS = {"simclr": "convnet", "masked": "vit"}
 PRETEXT_SHARE = 0.45  # of the time goes to learning without labels
@@ -162,7 +162,7 @@ def probed(source: Source, run: Path, *, fresh: bool) -> dict[str, np.ndarray]:
     """(N,) whether each test picture is told right from frozen features; ``fresh``: of a tower with new weights."""
     predictor = Predictor.open(run)
     if fresh:
-        from rebus.run.build import build_model
+        from rebus.checkpoints.save_load import build_model
 
         predictor.model = build_model(predictor.recipe, predictor.tasks, predictor.codec).eval()
     labels = sorted({label for _, label in source.train})

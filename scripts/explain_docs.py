@@ -15,8 +15,8 @@ from PIL import Image
 
 from rebus.explain import Explanation, explain
 from rebus.explain.draw import overlay, word_sheet, write_png
+from rebus.inference.predictor import Predictor
 from rebus.jsonl import json_lines
-from rebus.run.predictor import Predictor
 
 COLOURS = 96  # of a picture's palette: small files
 

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from rebus.run.foreign import open_checkpoint
-from rebus.run.predictor import Predictor
+from rebus.checkpoints.hf_load import open_checkpoint
+from rebus.inference.predictor import Predictor
 from tiny_checkpoints import DECODERS, V, reference_decoder, write_bert, write_checkpoint, write_tokenizer
 from tiny_duals import clip_folder, siglip_folder
 from tiny_pictures import PICTURES, saved, seen_by
@@ -142,8 +142,8 @@ def dual(folder: Path, *, make: Callable[[Path], Any], whole: bool) -> float:
 
 def image_tower(folder: Path, *, name: str) -> float:
     """A tower for images alone."""
+    from rebus.checkpoints.hf_load_images import picture_checkpoint
     from rebus.models.towers import TOWERS
-    from rebus.run.foreign_pictures import picture_checkpoint
 
     model = saved(folder, name)
     size = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}

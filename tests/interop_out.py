@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rebus.checkpoints.export import export
+from rebus.checkpoints.hf_load import open_checkpoint
+from rebus.checkpoints.save_load import build_model, codec_of, save_model
+from rebus.inference.predictor import Predictor
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Fusion, Picture, Recipe, TaskSettings, Tower
-from rebus.run.build import build_model, codec_of, save_model
-from rebus.run.export import export
-from rebus.run.foreign import open_checkpoint
-from rebus.run.predictor import Predictor
 from rebus.tasks import TASKS
 from rebus.text.frames import with_end
 from rebus.text.tokenizer import Tokenizer

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from PIL import Image
 
+from rebus.checkpoints.save_load import save_codec, save_model
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
-from rebus.run.build import save_codec, save_model
-from rebus.run.learn import assemble
 from rebus.serve.app import create_app
 from rebus.serve.loading import Served
 from rebus.serve.run import address_of, listening, make_server
 from rebus.serve.settings import Limits, ServeSettings
+from rebus.training.train import assemble
 from tiny_seeing import write_seeing
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}

@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from rebus.recipe import Data, Recipe, TaskSettings
-from rebus.run.looking import look_at
-from rebus.run.prepare import Checked
+from rebus.resolve.from_table import Checked
+from rebus.training.dry_run import look_at
 
 
 def png(seed: int = 0) -> bytes:

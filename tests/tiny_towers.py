@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from rebus import api
-from rebus.run.learn import Assembled, assemble
+from rebus.training.train import Assembled, assemble
 from tiny_checkpoints import write_bert, write_checkpoint
 
 SMALL = {"picture.size": 32, "train.batch_size": 8, "train.precision": "fp32", "data.split.column": "split"}

@@ -38,12 +38,12 @@ if TYPE_CHECKING:
         verify,
         write_report,
     )
+    from rebus.checkpoints.export import export
+    from rebus.checkpoints.run_folder import Run
+    from rebus.checkpoints.tokenizers import inspect_tokenizer, train_tokenizer
     from rebus.doctor import examine
     from rebus.errors import RebusError
     from rebus.recipe import Recipe, describe
-    from rebus.run import Run
-    from rebus.run.export import export
-    from rebus.run.tokenizers import inspect_tokenizer, train_tokenizer
     from rebus.serve.run import serve_model
     from rebus.studio.start import run_studio
 
@@ -79,14 +79,14 @@ VERBS = {
 _HOMES = {
     "Recipe": "rebus.recipe",
     "RebusError": "rebus.errors",
-    "Run": "rebus.run",
+    "Run": "rebus.checkpoints.run_folder",
     "describe": "rebus.recipe",
     "examine": "rebus.doctor",
-    "export": "rebus.run.export",
-    "inspect_tokenizer": "rebus.run.tokenizers",
+    "export": "rebus.checkpoints.export",
+    "inspect_tokenizer": "rebus.checkpoints.tokenizers",
     "run_studio": "rebus.studio.start",
     "serve_model": "rebus.serve.run",
-    "train_tokenizer": "rebus.run.tokenizers",
+    "train_tokenizer": "rebus.checkpoints.tokenizers",
 }
 
 __all__ = [

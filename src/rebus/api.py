@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, TypeAlias, Unpack
 
 from rebus import atomic
+from rebus.checkpoints.digests import Verification, verify_files
+from rebus.checkpoints.run_folder import Run
 from rebus.comparison import Comparison
 from rebus.comparison import compare as compare_strategies
 from rebus.data.check import CheckReport
@@ -23,9 +25,16 @@ from rebus.data.tars.making import holds_pictures, make_tars
 from rebus.data.tars.manifest import TarManifest
 from rebus.data.tars.writing import Recode
 from rebus.errors import DataError, RecipeError, RunError
+from rebus.evaluation.class_prompts import judge_frozen
+from rebus.evaluation.evaluate import Evaluation
+from rebus.evaluation.evaluate import evaluate_run as evaluate_folder
 from rebus.explain.honesty import Honesty
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import SamplingOptions
+from rebus.inference.predict_table import PredictSummary
+from rebus.inference.predict_table import predict_table as predict_folder
+from rebus.loop import parallel
+from rebus.loop.optim import build_optimizers
 from rebus.model import Model, load
 from rebus.progress import shown
 from rebus.recipe import Kind, Recipe, TaskSettings, as_yaml, load_recipe, override
@@ -34,22 +43,13 @@ from rebus.report.compose import keep_ablation, write_outputs
 from rebus.report.flow import Flow, write_flow
 from rebus.report.flow import flow as follow
 from rebus.report.summary import summary_lines
-from rebus.run.contrast import summed_loss
-from rebus.run.digests import Verification, verify_files
-from rebus.run.elsewhere import name_towers
-from rebus.run.evaluate import Evaluation
-from rebus.run.evaluate import evaluate_run as evaluate_folder
-from rebus.run.folder import Run
-from rebus.run.indexing import IndexSummary, index_run
-from rebus.run.learn import Ready, learn, make_ready
-from rebus.run.looking import look_at
-from rebus.run.predict import PredictSummary
-from rebus.run.predict import predict_table as predict_folder
-from rebus.run.prompts import judge_frozen
-from rebus.run.search import Hit, find_run
-from rebus.run.sizes import unsay
-from rebus.training import parallel
-from rebus.training.optim import build_optimizers
+from rebus.resolve.from_towers import name_towers
+from rebus.resolve.scaling import unsay
+from rebus.retrieval.build_index import IndexSummary, index_run
+from rebus.retrieval.search import Hit, find_run
+from rebus.training.dry_run import look_at
+from rebus.training.losses import summed_loss
+from rebus.training.train import Ready, learn, make_ready
 
 LONG = 20.0  # seconds after which a dry run measures no further step
 Settings = Sequence[str] | dict[str, Any] | None
@@ -226,7 +226,7 @@ def _step_seconds(ready: Ready) -> float:
 def predict(
     run: str | Path | Run, data: TableLike, out: str | Path, *, split: str | None = None, quiet: bool = False
 ) -> PredictSummary:
-    """Predict every row of a table into ``out`` (.csv, .jsonl or .parquet); see ``rebus.run.predict``.
+    """Predict every row of a table into ``out`` (.csv, .jsonl or .parquet); see ``rebus.inference.predict_table``.
 
     For predictions in memory see ``Model.predict``. ``split``: only rows of train, valid or test. ``quiet``: show no
     progress.
@@ -250,7 +250,7 @@ def evaluate(
     ablate: bool = False,
     quiet: bool = False,
 ) -> Evaluation:
-    """Figures of a Run, or of a checkpoint of another project, on a table; see ``rebus.run.evaluate``.
+    """Figures of a Run, or of a checkpoint of another project, on a table; see ``rebus.evaluation.evaluate``.
 
     Args:
         run: the model.
@@ -259,8 +259,9 @@ def evaluate(
         by: a column whose values are also judged apart.
         task: what to judge it on.
         kinds: column: kind, where the guess is wrong.
-        probe: ``linear`` or ``knn``: judge frozen features on the table's labels; see ``rebus.run.probe``.
-        zero_shot: judge a model with a shared space on classes named only; see ``rebus.run.prompts``.
+        probe: ``linear`` or ``knn``: judge frozen features on the table's labels; see
+            ``rebus.evaluation.linear_probe``.
+        zero_shot: judge a model with a shared space on classes named only; see ``rebus.evaluation.class_prompts``.
         labels: names of these classes; None: the table's own.
         lang: ``en`` or ``zh``, of the sentences around them; None: that of each name. With ``ablate``: of the verdict.
         ablate: also what the model loses when its pictures or its text are taken away. Of the Run's own test rows that
@@ -372,7 +373,7 @@ def index(
     kinds: dict[str, Kind] | None = None,
     quiet: bool = False,
 ) -> IndexSummary:
-    """Embed a collection's pictures and texts to be searched; see ``rebus.run.indexing``."""
+    """Embed a collection's pictures and texts to be searched; see ``rebus.retrieval.build_index``."""
     with table_path(data) as path:
         return index_run(_folder(run), _named(path), out=out, kinds=kinds, tell=_teller(quiet))
 
@@ -387,7 +388,7 @@ def find(
     rerank: bool = False,
     quiet: bool = False,
 ) -> list[Hit]:
-    """What is nearest to a text or a picture in an indexed collection; see ``rebus.run.search``."""
+    """What is nearest to a text or a picture in an indexed collection; see ``rebus.retrieval.search``."""
     return find_run(_folder(run), query, k=k, index=index, what=what, rerank=rerank, tell=_teller(quiet))
 
 

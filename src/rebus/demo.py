@@ -17,22 +17,23 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as Grid
 
+from rebus.checkpoints.run_folder import Run
 from rebus.data.demo.write import write_scenes
 from rebus.errors import RunError
+from rebus.evaluation.evaluate import Evaluation, Rows, judge, read_own, rows_of
 from rebus.explain.honesty import Effort, Honesty, measure_rows
 from rebus.explain.honesty.store import keep_honesty
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import chosen_rows
 from rebus.invocation import invocation
+from rebus.loop.lines import LOCK, locked
 from rebus.recipe import Recipe, load_recipe
 from rebus.report.compose import write_outputs
 from rebus.report.contents import Example, Table
 from rebus.report.parts import PARTS, ReportPart, kept_part
-from rebus.run.evaluate import Evaluation, Rows, chosen_rows, judge, read_own, rows_of
-from rebus.run.folder import Run
-from rebus.run.learn import learn
-from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction
 from rebus.tasks.cells import as_text
-from rebus.training.lines import LOCK, locked
+from rebus.training.train import learn
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 TEST_SCENES = 200  # by seen artists, and again as many by unseen ones

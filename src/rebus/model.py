@@ -10,17 +10,17 @@ from typing import Any, Literal, TypeAlias, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.checkpoints.run_folder import Run
 from rebus.data.in_memory import Image, Images, InMemory, TableLike, rows_of, table_path, usable_image
 from rebus.errors import DataError, RebusError
+from rebus.evaluation.class_prompts import classify_by_names
+from rebus.evaluation.evaluate import Evaluation, evaluate_run
 from rebus.explain.explaining import explain, methods_for
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import Sampling, SamplingOptions
-from rebus.run.evaluate import Evaluation, evaluate_run
-from rebus.run.folder import Run
-from rebus.run.predictor import LONG, Predictor
-from rebus.run.prompts import classify_by_names
-from rebus.run.reading import plainly
-from rebus.run.writing import last_picture, plain_turn
+from rebus.inference.generate import last_picture, plain_turn
+from rebus.inference.predictor import LONG, Predictor
+from rebus.inference.reading import plainly
 from rebus.tasks import Prediction
 
 Rows: TypeAlias = Mapping[str, Any] | InMemory
@@ -292,7 +292,7 @@ def load(run: str | Path | Run, *, precision: str = "fp32") -> Model:
         RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
         RecipeError: no such precision.
     """
-    from rebus.run.foreign import is_checkpoint
+    from rebus.checkpoints.hf_load import is_checkpoint
 
     place = run.folder if isinstance(run, Run) else run
     found: Run | str | Path = place if is_checkpoint(place) else Run(Path(place))

@@ -14,8 +14,8 @@ from rebus import api
 from rebus.cli.app import app
 from rebus.cli.evaluate import split_names
 from rebus.errors import RunError
-from rebus.run.indexing import IndexSummary
-from rebus.run.search import Hit
+from rebus.retrieval.build_index import IndexSummary
+from rebus.retrieval.search import Hit
 
 
 def rebus(*words: str) -> Any:

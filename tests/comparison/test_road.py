@@ -22,8 +22,8 @@ from rebus.comparison.setup import set_up
 from rebus.comparison.trial import Trial, run_trial
 from rebus.errors import DataError, RebusError, RecipeError, RunError
 from rebus.recipe import TaskSettings
-from rebus.run.learn import learn
 from rebus.tasks import TASKS
+from rebus.training.train import learn
 
 from .conftest import COLUMNS, small_recipe, write_table
 

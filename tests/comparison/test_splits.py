@@ -12,7 +12,7 @@ from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError
 from rebus.recipe import Split, load_recipe
-from rebus.run.prepare import prepare
+from rebus.resolve.from_table import prepare
 
 from .conftest import settle, small_recipe
 

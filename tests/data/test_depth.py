@@ -14,7 +14,7 @@ from rebus import api
 from rebus.data.depth import Extremes, levels_of
 from rebus.data.pictures import decode_picture, read_header
 from rebus.recipe import Recipe
-from rebus.run.prepare import check_data, fit_tasks, open_store
+from rebus.resolve.from_table import check_data, fit_tasks, open_store
 
 
 def saved(values: Any, kind: str = "PNG", **options: Any) -> bytes:

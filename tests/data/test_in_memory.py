@@ -17,8 +17,8 @@ from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
 from rebus.errors import DataError
+from rebus.inference.predictor import Predictor
 from rebus.recipe import Data
-from rebus.run.predictor import Predictor
 
 ROWS = [{"text": "good film", "label": 1, "score": 1.5}, {"text": "bad film", "label": 0, "score": None}]
 
@@ -105,7 +105,7 @@ def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, mo
 
     interrupted.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(Predictor, "run_task", interrupted)
-    monkeypatch.setattr("rebus.run.predict.PORTION", 2)
+    monkeypatch.setattr("rebus.inference.predict_table.PORTION", 2)
     with pytest.raises(KeyboardInterrupt, match=r"first 2 of 3 rows are in stopped.partial.csv"):
         rebus.predict(run, frame.head(3), "stopped.csv", quiet=True)
     monkeypatch.undo()

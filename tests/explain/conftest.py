@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "run"))  # for test_matrix.py, whose parts are used here
+sys.path.insert(0, str(Path(__file__).parents[1] / "training"))  # for test_matrix.py, whose parts are used here
 
 sys.path.insert(0, str(Path(__file__).parent))  # for makers.py
 

@@ -16,9 +16,9 @@ from rebus.explain.inputs import explained_task, picture_of, row_of
 from rebus.explain.subject import Subject, quiet
 from rebus.explain.targets import aim
 from rebus.explain.written import aim_written
-from rebus.run.learn import assemble
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from rebus.tasks.writing import WritingTask
+from rebus.training.train import assemble
 
 QUESTION = "What colour is the square?"
 

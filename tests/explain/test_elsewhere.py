@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rebus.explain import explain, methods_for
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from tiny_checkpoints import write_checkpoint, write_tokenizer
 from tiny_seeing import write_seeing
 

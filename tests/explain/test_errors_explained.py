@@ -14,7 +14,7 @@ from makers import QUESTION, shown, tiny
 
 from rebus.errors import DataError, MissingPackageError, PictureError, RebusError
 from rebus.explain import explain, methods_for
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

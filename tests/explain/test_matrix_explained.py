@@ -14,9 +14,9 @@ from test_matrix import COLUMNS, FUSIONS, TOWERS, small
 
 from rebus.errors import DataError
 from rebus.explain import METHODS, explain, methods_for
-from rebus.run.learn import assemble
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from rebus.tasks import TASKS
+from rebus.training.train import assemble
 
 GRID = 4  # 32 pixels in patches of 8
 WRITE = {name for name in COLUMNS if TASKS.get(name).writes} | {"choose", "lm"}

@@ -15,8 +15,8 @@ from makers import QUESTION, shown, subject_of, tiny
 from rebus.explain import explain, methods_for
 from rebus.explain.occlusion import fillers, neutral, windows_over
 from rebus.explain.pieces import units_of_text
+from rebus.inference.predictor import Predictor
 from rebus.models.features import Features
-from rebus.run.predictor import Predictor
 
 PLACE = 6  # row 1, column 2 of 4 x 4
 
@@ -207,7 +207,7 @@ def test_words_that_are_looked_up_among_patches_carry_relevance(table: Path) -> 
     from test_matrix import COLUMNS, small
 
     from rebus.recipe import TaskSettings
-    from rebus.run.learn import assemble
+    from rebus.training.train import assemble
 
     recipe = small(table, "answer", "joint", "concat", "convnet", "decoder")
     recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"])]

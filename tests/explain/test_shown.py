@@ -14,13 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import rebus
+from rebus.checkpoints.save_load import save_codec, save_model
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.explain import METHODS, Explanation, TokenScore, explain, fonts
 from rebus.explain.draw import SIDE, overlay, strengths, word_sheet
 from rebus.explain.page import page_html
 from rebus.explain.wording import NAMES, SAID, said
-from rebus.run.build import save_codec, save_model
 
 
 @pytest.fixture(scope="module")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
+from rebus.checkpoints.hf_load_images import picture_checkpoint
 from rebus.errors import RebusError, RunError, WeightsError, enough_memory
-from rebus.run.foreign import open_checkpoint, read_checkpoint
-from rebus.run.foreign_pictures import picture_checkpoint
 from rebus.text.tokenizer import Tokenizer
 from storm.fuzz import run
 from tiny_checkpoints import write_checkpoint
@@ -201,8 +201,8 @@ def test_a_damaged_sheet_is_refused(tmp_path: Path, at: int) -> None:
 
 
 def test_files_of_a_run_that_are_too_deep_are_refused(tmp_path: Path) -> None:
-    from rebus.run.digests import read_digests
-    from rebus.run.folder import Run
+    from rebus.checkpoints.digests import read_digests
+    from rebus.checkpoints.run_folder import Run
 
     for name in ("digests.json", "config.json"):
         (tmp_path / name).write_text("[" * 100_000)

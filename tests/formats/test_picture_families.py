@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
+from rebus.checkpoints.hf_load_images import is_picture_checkpoint, picture_checkpoint
 from rebus.errors import WeightsError
 from rebus.formats import clip, dinov2, efficientnet, resnet, siglip, vit
 from rebus.formats.config import load_config
@@ -21,7 +22,6 @@ from rebus.models.towers.efficientnet import EfficientNet
 from rebus.models.towers.vit import ViT
 from rebus.nn.stages import BLOCKS, CHANNELS
 from rebus.recipe import Tower
-from rebus.run.foreign_pictures import is_picture_checkpoint, picture_checkpoint
 from tiny_pictures import PICTURES, VIT, picture_model, saved, seen_by, varied
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}

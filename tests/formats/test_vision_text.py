@@ -12,14 +12,14 @@ import torch
 import transformers
 from torch import Tensor
 
+from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
+from rebus.checkpoints.hf_save_vision import described, seeing
 from rebus.errors import WeightsError
 from rebus.formats import idefics3, llava
 from rebus.formats.vision_text import text_config_of
 from rebus.formats.weights import load_weights, save_weights
 from rebus.generation.sampling import Sampling
-from rebus.run.foreign import open_checkpoint, read_checkpoint
-from rebus.run.native_vision import described, seeing
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from tiny_seeing import SIDE, write_seeing
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.errors import DataError
 from rebus.generation.score import Scored, branch_mask, score
 from rebus.models.features import Features
 from rebus.models.fusion import Condition
-from rebus.run.foreign import open_checkpoint
 from tiny_checkpoints import write_checkpoint
 
 PROMPTS = [[1, 7, 9, 4, 12], [1, 20], [5, 6, 7, 8, 9, 10, 11, 12, 13]]

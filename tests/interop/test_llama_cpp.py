@@ -14,10 +14,10 @@ import torch
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.checkpoints.export import export
 from rebus.formats.families import FAMILIES
 from rebus.formats.gguf import read_gguf, write_gguf
 from rebus.models.towers.decoder import Decoder
-from rebus.run.export import export
 from rebus.text.tokenizer import Tokenizer
 from tiny_tokenizers import TEXTS, llama2
 
@@ -86,7 +86,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def our_greedy(path: Path, ids: list[int], count: int) -> tuple[list[int], np.ndarray]:
     """Greedy ids in fp32, and the logits after the prompt."""
-    from rebus.run.foreign import open_checkpoint
+    from rebus.checkpoints.hf_load import open_checkpoint
 
     decoder = open_checkpoint(path)[0].decoder
     assert decoder is not None

@@ -148,8 +148,8 @@ def test_a_gate_at_zero_lets_nothing_through() -> None:
 
 @pytest.mark.parametrize(("kind", "how"), KINDS)
 def test_a_model_made_before_fusions_had_these_parts_opens_as_it_was(kind: str, how: str) -> None:
+    from rebus.checkpoints.save_load import _as_it_was_made
     from rebus.models.vlm import HeadSpec, VisionLanguageModel
-    from rebus.run.build import _as_it_was_made
 
     torch.manual_seed(0)
     model = VisionLanguageModel(

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from rebus.checkpoints.run_folder import Run
 from rebus.data.readers import read_table
 from rebus.jsonl import json_lines
+from rebus.loop.events import read_metrics
 from rebus.recipe import Data
-from rebus.run.folder import Run
 from rebus.studio.watching import metrics
-from rebus.training.events import read_metrics
 
 ROOT = Path(__file__).parents[2]
 BREAKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 OTHERS = {  # files that divide other texts into lines: /proc, a log, settings that were typed, a text to be measured
     "src/rebus/generation/native.py": 1,
-    "src/rebus/run/machine.py": 1,
+    "src/rebus/training/hardware.py": 1,
     "src/rebus/studio/train.py": 3,
     "src/rebus/studio/watching.py": 1,
     "src/rebus/text/measures.py": 1,

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from rebus.checkpoints.save_load import save_codec, save_model
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
@@ -23,9 +24,8 @@ from rebus.report.flow import Flow, flow, flow_html, write_flow
 from rebus.report.flow.drawing import anchors, heat, over
 from rebus.report.flow.told import SENTENCES
 from rebus.report.flow.words import CAPTIONS, FITS, NAMES, PAGE, TITLES
-from rebus.run.build import save_codec, save_model
-from rebus.run.learn import Assembled, assemble
 from rebus.tasks import Pictures
+from rebus.training.train import Assembled, assemble
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLUMNS: dict[str, dict[str, str]] = {

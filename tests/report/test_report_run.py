@@ -16,14 +16,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rebus import atomic
+from rebus.checkpoints.run_folder import Run
 from rebus.cli.app import app
 from rebus.errors import RebusError, RunError
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.report.compose import describe_run, write_outputs
 from rebus.report.contents import Section
 from rebus.report.sections import SECTIONS
-from rebus.run.folder import Run
-from rebus.run.learn import learn
+from rebus.training.train import learn
 
 COLOURS = {"红": (220, 30, 30), "绿": (30, 200, 60), "蓝": (40, 60, 220)}
 VOID = {"meta", "link", "img", "br"}

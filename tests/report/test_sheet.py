@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from rebus.report import sheet
 from rebus.report.sheet import GAP, LINE, SIDE, Cell, shortened, wrapped, write_found, write_sheet
-from rebus.run.search import Hit
+from rebus.retrieval.search import Hit
 
 
 def solid(colour: tuple[int, int, int], wide: int = 40, high: int = 40) -> np.ndarray:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from rebus.checkpoints.run_folder import Run
 from rebus.demo import DemoFigures, part_of_report
 from rebus.report import labels
 from rebus.report.compose import results_of_score
@@ -15,7 +16,6 @@ from rebus.report.parts import PARTS, add_part, kept_part
 from rebus.report.sections.about import beside_plain
 from rebus.report.sections.machine import time_line
 from rebus.report.summary import summary_lines
-from rebus.run.folder import Run
 
 
 def evaluation(**training: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from rebus.data.picture_sources import picture_bytes
 from rebus.data.pictures import SIDE_BUDGET, read_header
 from rebus.data.resizing import scale_and_cut
 from rebus.errors import PictureError, PictureSizeError
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from tiny_server import Running, as_url, running, shown, square
 
 RED = square("red")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from tiny_server import Running, as_url, running, shown, square, write_run
 
 LONG = "A sentence about nothing. " * 30 + "How many things are there?"

@@ -14,8 +14,8 @@ import pytest
 from pydantic import BaseModel
 
 from rebus.generation.sampling import Sampling
-from rebus.run.predictor import Predictor
-from rebus.run.writing import Writing
+from rebus.inference.generate import Writing
+from rebus.inference.predictor import Predictor
 from tiny_server import COLOURS, Running, as_url, running, shown, square
 
 openai = pytest.importorskip("openai")

@@ -9,8 +9,8 @@ import pytest
 
 from rebus.data.table import Table
 from rebus.generation.sampling import Sampling
-from rebus.run.predict import predict_portion
-from rebus.run.predictor import Predictor
+from rebus.inference.predict_table import predict_portion
+from rebus.inference.predictor import Predictor
 from tiny_checkpoints import write_bert, write_checkpoint
 from tiny_server import COLOURS, Running, as_url, running, shown, square, write_run
 

@@ -259,8 +259,8 @@ class Storm:
 
     def look(self, name: str, out: Path, pid: int) -> None:
         """What holds at every instant: no process of it lives, its lock is free, what is there can be read."""
-        from rebus.run.folder import Run
-        from rebus.training.lines import locked
+        from rebus.checkpoints.run_folder import Run
+        from rebus.loop.lines import locked
 
         if out.exists():
             with locked(out):
@@ -356,8 +356,8 @@ def in_session(session: int) -> list[int]:
 
 def facts(out: Path) -> dict[str, Any]:
     """What must be the same for two runs of one recipe; and that the run is closed."""
-    from rebus.run.digests import verify_files
-    from rebus.run.folder import Run
+    from rebus.checkpoints.digests import verify_files
+    from rebus.checkpoints.run_folder import Run
 
     run = Run(out)
     assert run.closed, f"{out.name} is not finished: it has {sorted(path.name for path in out.iterdir())}"

@@ -168,7 +168,7 @@ def open_sample(how: str, place: Path) -> None:
 def _question(place: Path) -> None:
     import torch
 
-    from rebus.run.predictor import Predictor
+    from rebus.inference.predictor import Predictor
 
     predictor = Predictor.open(place)
     model = predictor.model
@@ -186,9 +186,9 @@ def _question(place: Path) -> None:
 
 
 def _picture_tower(place: Path) -> None:
+    from rebus.checkpoints.hf_load_images import picture_checkpoint
     from rebus.formats.weights import check_state
     from rebus.models.towers import TOWERS
-    from rebus.run.foreign_pictures import picture_checkpoint
 
     found = picture_checkpoint(place)
     state = found.state()

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebus.run.learn import learn
 from rebus.studio import jobs
+from rebus.training.train import learn
 from required import required
 from tiny_studio import CHROMIUM, MISSING, Running, Seen, look, run_studio, small
 

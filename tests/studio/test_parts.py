@@ -20,8 +20,8 @@ import pytest
 
 from rebus.errors import DataError, PictureError, RebusError, RunError
 from rebus.explain import Explanation
-from rebus.run.predictor import Predictor
-from rebus.run.streaming import stream_answer, streams
+from rebus.inference.predictor import Predictor
+from rebus.inference.streaming import stream_answer, streams
 from rebus.studio import jobs
 from rebus.studio.ask import _WORD, Turn, conversation, of_word, spans
 from rebus.studio.book import alike, judged, open_book

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import TextLengthError
 from rebus.explain import explain
+from rebus.inference.generate import refuse_long
+from rebus.inference.predict_table import predict_table
+from rebus.inference.predictor import Predictor
 from rebus.recipe import TaskSettings
-from rebus.run.folder import Run
-from rebus.run.predict import predict_table
-from rebus.run.predictor import Predictor
-from rebus.run.writing import refuse_long
 from rebus.tasks import TASKS, Codec, Converse
 from rebus.tasks.cuts import CutWarning, counting, cut, refusing
 from rebus.tasks.layout import answer_ids, prompt_ids

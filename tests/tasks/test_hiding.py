@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
-from rebus.run.learn import assemble
 from rebus.tasks import TASKS, Task
 from rebus.tasks.hiding import hidden_modality
+from rebus.training.train import assemble
 
 ROWS = 8
 COLUMNS: dict[str, dict[str, str]] = {

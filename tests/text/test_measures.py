@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from rebus.checkpoints.tokenizers import inspect_tokenizer, train_tokenizer
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError, RunError
-from rebus.run.tokenizers import inspect_tokenizer, train_tokenizer
 from rebus.text.measures import cut, longest, measure, search_size, shortened
 from rebus.text.tokenizer import Tokenizer
 from tiny_tokenizers import TEXTS, bert, llama2

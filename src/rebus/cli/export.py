@@ -25,7 +25,7 @@ def export(
     ] = None,
 ) -> None:
     """Write a text model for other programs: tensors, settings, tokenizer and chat template."""
-    from rebus.run.export import export as write
+    from rebus.checkpoints.export import export as write
 
     found = write(model, out, format=form, precision=kind)
     for note in found.notes:

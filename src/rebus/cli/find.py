@@ -11,7 +11,7 @@ from rebus.cli.shared import AnyModel, say, show_table
 from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
-    from rebus.run.search import Hit
+    from rebus.retrieval.search import Hit
 
 
 def find(

@@ -11,7 +11,7 @@ from rebus.cli.shared import RecipeFile, Settings, given, say, show_table
 from rebus.cli.verb import JsonOutput, write_json_output
 
 if TYPE_CHECKING:
-    from rebus.run.tokenizers import Inspected
+    from rebus.checkpoints.tokenizers import Inspected
 
 
 def train(
@@ -44,9 +44,9 @@ def train(
     auto takes the smallest of 1,024, 2,048, ... 65,536 pieces after which doubling gains less than 10% of bytes
     a token (see --gain), on a tenth of the sample that is held out.
     """
+    from rebus.checkpoints.tokenizers import train_tokenizer
     from rebus.errors import RecipeError
     from rebus.recipe import Recipe, load_recipe, override
-    from rebus.run.tokenizers import train_tokenizer
 
     if vocab_size != "auto" and not vocab_size.isdecimal():
         raise RecipeError(
@@ -79,7 +79,7 @@ def inspect(
     json_output: JsonOutput = None,
 ) -> None:
     """Say how dense a tokenizer makes English and Chinese, and how it cuts a sentence."""
-    from rebus.run.tokenizers import inspect_tokenizer
+    from rebus.checkpoints.tokenizers import inspect_tokenizer
 
     _show(inspect_tokenizer(model, what, sample_mb=sample_mb), json_output)
 

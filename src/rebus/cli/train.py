@@ -24,7 +24,7 @@ from rebus.errors import RecipeError
 from rebus.invocation import invocation
 
 if TYPE_CHECKING:
-    from rebus.run import Run
+    from rebus.checkpoints.run_folder import Run
 
 
 def train(
@@ -173,7 +173,7 @@ def train(
 
 def _tell(run: Run, quiet: bool) -> None:
     """Where the Run is, or how to go on with one that was stopped."""
-    from rebus.training.parallel import is_first
+    from rebus.loop.parallel import is_first
 
     if not is_first():  # the first process saves and judges while the others are done
         return

@@ -24,10 +24,10 @@ from rebus.comparison.setup import Setup, set_up
 from rebus.comparison.trial import Trial, run_trial
 from rebus.comparison.verdict import verdict
 from rebus.errors import RecipeError, RunError
+from rebus.loop import parallel
+from rebus.loop.lines import LOCK, locked
 from rebus.report import labels
-from rebus.run.prepare import Tell
-from rebus.training import parallel
-from rebus.training.lines import LOCK, locked
+from rebus.resolve.from_table import Tell
 
 SAID: dict[str, dict[str, str]] = {
     "en": {

@@ -17,10 +17,10 @@ from rebus.comparison.arms import Arm, arms_of
 from rebus.data.splits import assign_splits, group_keys, row_keys
 from rebus.data.store import PictureStore
 from rebus.errors import DataError, RecipeError
-from rebus.run.prepare import Prepared, Tell, open_store, prepare
+from rebus.loop.probe import native_precision
+from rebus.resolve.from_table import Prepared, Tell, open_store, prepare
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
-from rebus.training.probe import native_precision
 
 How = Literal["folds", "repeats", "given"]
 FOLDS = 3  # where nobody says

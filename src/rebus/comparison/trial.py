@@ -20,13 +20,13 @@ from rebus import atomic
 from rebus.comparison.arms import PICTURE, TEXT, Arm
 from rebus.comparison.setup import Setup, Shared
 from rebus.errors import PictureError, RunError
-from rebus.run.evaluate import Rows
-from rebus.run.learn import Assembled, assemble_prepared
+from rebus.evaluation.evaluate import Rows
+from rebus.loop import checkpoint
+from rebus.loop.loop import fit
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
-from rebus.training import checkpoint
-from rebus.training.loop import fit
+from rebus.training.train import Assembled, assemble_prepared
 
 
 @dataclass

@@ -17,8 +17,8 @@ from rebus.explain.subject import Goal, Subject, quiet
 from rebus.explain.targets import Target, aim
 from rebus.explain.trace import trace
 from rebus.explain.written import aim_masked, aim_written
+from rebus.inference.predictor import Predictor
 from rebus.models.fusion.joint import Joint
-from rebus.run.predictor import Predictor
 from rebus.tasks import Mlm, Task
 from rebus.tasks.cuts import counting
 from rebus.tasks.writing import WritingTask

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.errors import DataError, nearest
-from rebus.run.predictor import Predictor, missing_picture
+from rebus.inference.predictor import Predictor, missing_picture
 from rebus.tasks import Caption, Converse, Lm, Mlm, Pictures, Task
 from rebus.tasks.base import Values
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject, quiet
+from rebus.inference.predictor import Predictor
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
-from rebus.run.predictor import Predictor
 
 CELLS = 12  # a side, at most
 FINE = 8  # cells a side from which windows are two cells wide: one alone hides little

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus.explain.pieces import Places
+from rebus.inference.predictor import Predictor
 from rebus.models.vlm import VisionLanguageModel
-from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 

@@ -16,7 +16,7 @@ from rebus.data.tagging import parts_of, units_of
 from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
 from rebus.explain.subject import Goal, Subject, log_odds
-from rebus.run.reading import plainly
+from rebus.inference.reading import plainly
 from rebus.tasks import Classify, Match, Ner, Patches, Regress, Retrieve, Similar, Tag
 from rebus.tasks.base import VectorTask
 from rebus.tasks.cells import as_text, as_texts, missing

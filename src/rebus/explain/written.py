@@ -19,8 +19,8 @@ from rebus.explain.subject import Goal, Subject, log_odds
 from rebus.explain.targets import Target, read_places
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
+from rebus.inference.scoring import condition_of
 from rebus.models.layout import IGNORED
-from rebus.run.scoring import condition_of
 from rebus.tasks import Choose, Lm, Mlm
 from rebus.tasks.cuts import cut
 from rebus.tasks.layout import opened, plain_text

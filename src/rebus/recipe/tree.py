@@ -1,7 +1,7 @@
 """The tree of settings: one class a branch, one field a setting, each with its meaning.
 
-``None`` means "to be filled in from the data": a recipe that has been resolved (see ``rebus.run``) holds no such blank
-where the run needs a value.
+``None`` means "to be filled in from the data": a recipe that has been resolved (see ``rebus.resolve``) holds no such
+blank where the run needs a value.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from rebus.checkpoints.run_folder import Run
 from rebus.explain.honesty import Honesty, check_honesty
 from rebus.report.compose import language_of, write_outputs
-from rebus.run.folder import Run
 
 
 def check_maps(

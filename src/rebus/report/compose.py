@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import RebusError
+from rebus.evaluation.evaluate import Evaluation
 from rebus.report.ablation import ablation_verdicts
 from rebus.report.card import render_card
 from rebus.report.contents import ReportData, Result, Table, results_of
@@ -26,8 +28,6 @@ from rebus.report.sections.charts import plots_of_predictions, plots_of_run
 from rebus.report.sections.examples import examples_of
 from rebus.report.sentences import naive_name
 from rebus.report.summary import beside
-from rebus.run.evaluate import Evaluation
-from rebus.run.folder import Run
 from rebus.tasks import Pictures
 from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.intervals import Interval

@@ -12,7 +12,7 @@ from rebus.report import labels
 from rebus.report.contents import Table
 from rebus.report.sentences import naive_name, sentence
 from rebus.report.summary import results_beside
-from rebus.run.machine import starvation
+from rebus.training.hardware import starvation
 
 SAID: dict[str, dict[str, str]] = {
     "en": {

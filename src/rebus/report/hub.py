@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rebus.run.folder import Run
-from rebus.run.native_heads import PIPELINES
+from rebus.checkpoints.hf_save_heads import PIPELINES
+from rebus.checkpoints.run_folder import Run
 
 _BY_TASK = {
     "answer": ("visual-question-answering", "text-generation"),

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rebus.evaluation.evaluate import Rows
 from rebus.report.contents import Plot
 from rebus.report.sheet import COLUMNS, Cell, write_sheet
-from rebus.run.evaluate import Rows
-from rebus.run.pictures import shown_name
 from rebus.tasks import Prediction
+from rebus.training.pretrain_image import shown_name
 
 ASKED = 6  # pictures, each with its nearest ones beside it
 _WORDS = {

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rebus.checkpoints.run_folder import Run
 from rebus.report.contents import Example, Plot, ReportData, Table
 from rebus.report.plots import plot_types
-from rebus.run.folder import Run
 
 PARTS = "demo.json"  # in a Run, where it has such parts
 

@@ -63,12 +63,12 @@ _SAYS: tuple[tuple[str, str], ...] = (
         r"column '(.+)': all (\d+) headers were read, (\d+) pictures were decoded \(a sample\): .*",
         r"列“\1”：读了全部 \2 个文件头，解码了 \3 张图片（抽样）：其余图片是否损坏、是否近似重复不得而知",
     ),
-    # rebus.run.machine
+    # rebus.training.hardware
     (
         r"the machine gave this training (\S+) of a processor core on average: .*",
         r"训练平均只用到 \1 个处理器核：其他任务或处理器时间的限制使它变慢；若限定了时间，它学到的就比本来能学到的少",
     ),
-    # rebus.run.watch
+    # rebus.training.monitors
     (
         r"task (\S+): the model says nearly the same number, (\S+), to all (\d+) rows, whose true numbers go "
         r"from (\S+) to (\S+): it tells nothing apart",
@@ -196,7 +196,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"pairs of texts that mean the same", "意思相同的文字对"),
     (r"one column of text and nothing else", "只有一列文字"),
     (r"pictures and nothing that says what they show", "有图片，但没有说明内容的列"),
-    # rebus.run.watch
+    # rebus.training.monitors
     (r"lower", "降低"),
     (r"raise", "提高"),
 )

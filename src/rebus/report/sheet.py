@@ -17,7 +17,7 @@ from rebus.report.pictures import _pixels
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw, ImageFont
 
-    from rebus.run.search import Hit
+    from rebus.retrieval.search import Hit
 
 SIDE, GAP, LINE, LETTERS = 192, 12, 18, 13  # pixels: of a picture, between pictures, of a line; height of letters
 COLUMNS = 5

@@ -14,9 +14,9 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from rebus.generation import batching
+from rebus.inference.generate import shown_turns
+from rebus.inference.predictor import LONG
 from rebus.model import SILENCE
-from rebus.run.predictor import LONG
-from rebus.run.writing import shown_turns
 from rebus.serve import grammars, pictures
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from rebus.errors import DataError
 from rebus.generation import batching
 from rebus.generation.engine import Token
-from rebus.run.writing import Writing
+from rebus.inference.generate import Writing
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone, user_of

@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from rebus.run.embedding import embed_pictures, embed_texts
-from rebus.run.predictor import Predictor
+from rebus.inference.embedding import embed_pictures, embed_texts
+from rebus.inference.predictor import Predictor
 from rebus.serve import pictures
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute

@@ -19,7 +19,7 @@ from rebus.serve.settings import ServeSettings
 from rebus.serve.turns import Turns
 
 if TYPE_CHECKING:
-    from rebus.run.predictor import Predictor
+    from rebus.inference.predictor import Predictor
     from rebus.serve.writer import Scribe
 
 State = Literal["loading", "ready", "failed", "draining"]
@@ -70,7 +70,7 @@ class Served:
         Raises:
             RebusError: it cannot be loaded; ``state`` is ``failed`` then.
         """
-        from rebus.run.predictor import Predictor
+        from rebus.inference.predictor import Predictor
         from rebus.serve.writer import Scribe
 
         try:

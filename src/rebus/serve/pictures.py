@@ -23,7 +23,7 @@ from rebus.serve.errors import ApiError, invalid
 from rebus.serve.settings import Limits
 
 if TYPE_CHECKING:
-    from rebus.run.predictor import Predictor
+    from rebus.inference.predictor import Predictor
 
 _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]{0,20}):")
 MOVING = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")  # formats that may hold several frames

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from rebus.data.role_cells import reader_of
 from rebus.errors import nearest
-from rebus.run.predictor import Predictor
+from rebus.inference.predictor import Predictor
 from rebus.serve import pictures
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute

@@ -22,10 +22,10 @@ from rebus.generation.engine import End, Step, Token
 from rebus.generation.native import fast
 from rebus.generation.texts import StopStrings
 from rebus.generation.write import decoder_of
+from rebus.inference.scoring import condition_of
 from rebus.model import SILENCE
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory
-from rebus.run.scoring import condition_of
 from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
 from rebus.serve.pictures import Picture
 from rebus.serve.settings import ServeSettings
@@ -33,7 +33,7 @@ from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
 
 if TYPE_CHECKING:
-    from rebus.run.predictor import Predictor
+    from rebus.inference.predictor import Predictor
 
 Tidy = Literal["whole", "strip", "line"]
 BLOCK = 16  # tokens of a cache block

@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import DataError, RebusError
-from rebus.run.folder import Run
 from rebus.serve.loading import Served
 from rebus.studio import ask, compare, explore, flow, train
 from rebus.studio.book import own_table

@@ -15,10 +15,10 @@ from PIL import Image
 
 from rebus.data.pictures import read_header
 from rebus.errors import RebusError
+from rebus.inference.predictor import ASKED, Predictor
+from rebus.inference.reading import plainly
+from rebus.inference.streaming import stream_answer, streams
 from rebus.report.pictures import thumbnail
-from rebus.run.predictor import ASKED, Predictor
-from rebus.run.reading import plainly
-from rebus.run.streaming import stream_answer, streams
 from rebus.studio.book import open_book, own_table
 from rebus.studio.border import COOKIE
 from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, note, panel, photo, problem, working

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from rebus import recipe
+from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer_kinds
 from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, RunError
-from rebus.run.evaluate import rows_of
-from rebus.run.folder import Run
-from rebus.run.indexing import FOLDER, index_run
-from rebus.run.predictor import Predictor
-from rebus.run.reading import plainly
-from rebus.run.search import find_run
-from rebus.run.search_index import load_index
+from rebus.evaluation.evaluate import rows_of
+from rebus.inference.predictor import Predictor
+from rebus.inference.reading import plainly
+from rebus.retrieval.build_index import FOLDER, index_run
+from rebus.retrieval.index import load_index
+from rebus.retrieval.search import find_run
 from rebus.tasks import Regress
 from rebus.tasks.cells import as_text
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import RunError
 from rebus.report import labels
 from rebus.report.pictures import png_address
-from rebus.run.folder import Run
 from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
 from rebus.studio.words import StudioError, say
 

@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Literal
 
 from rebus import atomic
+from rebus.checkpoints.run_folder import Run
 from rebus.data.picture_sources import INSIDE
 from rebus.errors import DataError, RebusError, RunError
-from rebus.run.folder import Run
 from rebus.studio.words import StudioError
 
 State = Literal["running", "stopped", "finished", "failed", "none"]

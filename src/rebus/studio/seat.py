@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from rebus.run.folder import Run
-from rebus.run.predictor import Predictor
+from rebus.checkpoints.run_folder import Run
+from rebus.inference.predictor import Predictor
 from rebus.studio.words import StudioError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import MissingPackageError, RecipeError
-from rebus.run.folder import Run
 
 if TYPE_CHECKING:
     from fastapi import FastAPI

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rebus import recipe
+from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError
 from rebus.report.sentences import sentence
-from rebus.run.folder import Run
-from rebus.run.looking import look_at
-from rebus.run.prepare import Checked
+from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, act_of, command, esc, grid, note, panel, problem, working
 from rebus.studio.watching import watched
 from rebus.studio.words import StudioError, say
 from rebus.tasks import TASKS
+from rebus.training.dry_run import look_at
 
 if TYPE_CHECKING:
     from rebus.studio.app import Desk

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import RebusError
 from rebus.jsonl import json_lines
 from rebus.report import labels
-from rebus.run.folder import Run
 from rebus.studio import jobs
 from rebus.studio.curves import curve
 from rebus.studio.door import PATH

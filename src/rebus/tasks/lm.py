@@ -1,6 +1,6 @@
 """``lm``: text in, the rest of it out. Every token is foreseen from those before it.
 
-As the only task, on raw text, it goes by the road of ``rebus.run.pretrain``; beside other tasks it reads a column.
+As the only task, on raw text, it goes by the road of ``rebus.training.pretrain``; beside other tasks it reads a column.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """``mlm``: text with hidden words in, the hidden words out; read both ways by an encoder.
 
 Whole words are hidden: in English between spaces and signs, in Chinese as jieba cuts them. As the
-only task, on raw text, it goes by the road of ``rebus.run.pretrain``; beside other tasks it reads a column.
+only task, on raw text, it goes by the road of ``rebus.training.pretrain``; beside other tasks it reads a column.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""The loop and what it stands on: it knows nothing of tokenizers, tables or tasks; callables in, weights out."""
+"""Recipe and data in, a finished Run out."""

@@ -1,45 +1,270 @@
-"""A run in stages: which one a step is in, and how far that one is, as pure functions of progress.
+"""A run in stages: first what joins the towers, both frozen; then adapters or everything. And what each stage gained.
 
-What a stage trains is for whoever makes the plan to say; this knows shares of a run and callables.
+Liu et al. (2023), "Visual Instruction Tuning", train so: a projector begun anew sends noise into a language model, and
+it is that model which would otherwise give way. Each stage has a schedule of its own, warm-up included.
+It knows no loop.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from rebus.recipe import Train
+from torch import nn
 
-_CLOSE = 1e-9  # shares such as 0.1 and 0.2 do not add up exactly
+from rebus import atomic, recipe
+from rebus.errors import RecipeError, RunError, nearest
+from rebus.loop.stages import Stages
+from rebus.models.vlm import VisionLanguageModel
+from rebus.nn.attention import Attention
+from rebus.nn.feedforward import MLP, SwiGLU
+from rebus.nn.lora import take_out_lora
+from rebus.recipe import Stage, Train
+from rebus.resolve.scaling import is_said
+from rebus.resolve.tune import (
+    Tell,
+    apply_tuning,
+    begun_anew,
+    check_taken_over,
+    has_heads,
+    restrict,
+    usual_rates,
+    what_learns,
+)
+from rebus.tasks import Prediction, Task, TaskScore
+from rebus.tasks.base import Values
+
+FILE = "stages.json"
+FIRST = 0.3  # share of the run in which only what joins the towers learns
+ADAPTED = ("decoder", "encoder")  # text towers with layers for adapters
 
 
-@dataclass(frozen=True)
-class Stages:
-    """The stages of a run.
+@dataclass
+class Staging:
+    """The stages of a run, met with its model.
 
     Attributes:
-        shares: of the run, which add up to 1.
-        enter: number of a stage -> the settings it is trained with; changes what learns in the model, whatever stage
-            that was in before, so that a resumed run may begin with any.
-        left: called with the number of a stage when it has ended, and with -1 before the first step, each time after a
-            validation; in the first process alone.
+        model: changed in place as stages are entered.
+        settings: the resolved recipe; ``train.stages`` is complete.
+        frozen: names of parameters that no stage trains.
+        tell: prints a line for people.
+        gains: what each stage has gained, once the run knows where to keep it.
+        entered: number of the stage that the model is in.
     """
 
-    shares: Sequence[float]
-    enter: Callable[[int], Train]
-    left: Callable[[int], None] = lambda _: None
+    model: VisionLanguageModel
+    settings: recipe.Recipe
+    frozen: frozenset[str]
+    tell: Tell
+    gains: Gains | None = None
+    entered: int = 0
+
+    def enter(self, number: int) -> Train:
+        """Make the model learn what a stage trains, whatever it learned before; gives that stage's settings."""
+        train, stage, self.entered = self.settings.train, self.settings.train.stages[number], number
+        if stage.tune != "lora":
+            take_out_lora(self.model)
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name not in self.frozen)
+        told = "everything that is not frozen learns"
+        if stage.tune != "full":
+            named = restrict(self.model, self.settings, stage.tune, stage.learns or [])
+            told = what_learns(self.model, self.settings, len(named), stage.learns or [])
+        if self.gains is not None:
+            self.gains.learned[number] = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
+        self.tell(f"stage {number + 1} of {len(train.stages)} ({stage.share:.0%} of the run): {told}")
+        own = {"optimizer": stage.optimizer, "lr": stage.lr, "muon_lr": stage.muon_lr, "rates": stage.rates or {}}
+        return train.model_copy(update={**own, "tune": stage.tune, "learns": stage.learns})
+
+    def plan(self) -> Stages:
+        """What the loop needs to know."""
+        shares = [stage.share for stage in self.settings.train.stages]
+        return Stages(shares, self.enter, self.gains.left if self.gains is not None else lambda _: None)
+
+    def unreached(self) -> list[tuple[str, str]]:
+        """A remark, where the run has ended before its last stage began."""
+        stages = self.settings.train.stages
+        if self.entered == len(stages) - 1:
+            return []
+        told = f"the run ended before stage {self.entered + 2} of {len(stages)} began: "
+        return [("stages", told + "give it more time (train.time_limit, train.epochs or train.steps)")]
 
     @property
-    def starts(self) -> list[float]:
-        """The progress at which each stage begins."""
-        return [0.0, *list(accumulate(self.shares))[:-1]]
+    def still(self) -> float:
+        """Progress up to which no stage has trained the picture tower; infinite where none does."""
+        passed = 0.0
+        for stage in self.settings.train.stages:
+            if trains_picture(self.model, self.settings, stage):
+                return passed
+            passed += stage.share
+        return float("inf")
 
-    def at(self, progress: float) -> int:
-        """The stage that a run is in which has come so far, 0 to 1."""
-        return max(bisect_right(self.starts, progress + _CLOSE) - 1, 0)
 
-    def within(self, progress: float, stage: int) -> float:
-        """How far that stage is, 0 to 1: what its learning rate follows."""
-        return min(max((progress - self.starts[stage]) / self.shares[stage], 0.0), 1.0)
+def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell) -> Staging | None:
+    """What learns, from the first step: see ``apply_tuning``; None where it is the same all along.
+
+    Where the recipe says no stages and both towers come from elsewhere, there are two: the recipe is filled in.
+
+    Raises:
+        RecipeError: the stages do not add up, or name what is not there. Else as ``apply_tuning``.
+    """
+    train = settings.train
+    if not train.stages:
+        train.stages = usual_stages(model, settings)
+    if not train.stages:
+        apply_tuning(model, settings, tell)
+        return None
+    check_stages(model, train.stages)
+    settle_stages(model, settings)
+    frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
+    staging = Staging(model, settings, frozen, lambda _: None)
+    staging.enter(0)
+    staging.tell = tell
+    return staging
+
+
+def usual_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> list[Stage]:
+    """Two stages where a picture tower and a text tower both come from elsewhere and something joins them anew.
+
+    With adapters in the second, the picture tower is frozen unless the recipe says otherwise, so that its features are
+    computed once for the whole run.
+    """
+    towers, train = settings.model, settings.train
+    text = towers.text.weights is not None or settings.base is not None
+    if towers.picture.weights is None or not text or model.picture is None or not begun_anew(model):
+        return []
+    tune = train.tune if is_said(settings, "train.tune") else "lora" if towers.text.kind in ADAPTED else "full"
+    if tune == "head":  # both stages would be the same
+        return []
+    if tune == "lora" and not is_said(settings, "model.picture.frozen"):
+        towers.picture.frozen = True
+        model.picture.requires_grad_(False)
+    first = Stage(share=FIRST, tune="head", learns=train.learns)
+    return [first, Stage(share=1 - FIRST, tune=tune, learns=train.learns)]
+
+
+def check_stages(model: nn.Module, stages: Sequence[Stage]) -> None:
+    """Refuse stages that are not the whole run, or that name parts which are not there. Raises RecipeError."""
+    whole = sum(stage.share for stage in stages)
+    if abs(whole - 1) > 1e-6:
+        told = " + ".join(f"{stage.share:g}" for stage in stages)
+        raise RecipeError("train.stages", "shares that add up to 1", f"{told} = {whole:g}", "change the shares")
+    names = [name for name, _ in model.named_parameters()]
+    for number, stage in enumerate(stages):
+        for part in [*(stage.learns or []), *(stage.rates or {})]:
+            if not any(name == part or name.startswith(part + ".") for name in names):
+                parts = {".".join(name.split(".")[: 1 + part.count(".")]) for name in names}
+                raise RecipeError(f"train.stages.{number}", "parts of the model", f"'{part}'", nearest(part, parts))
+
+
+def settle_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> None:
+    """Fill in what the stages leave open, in place: after that the recipe alone repeats the run."""
+    train, anew = settings.train, begun_anew(model)
+    for number, stage in enumerate(train.stages):
+        if stage.tune != "full" and stage.learns is None:
+            check_taken_over(model, f"train.stages.{number}.tune", stage.tune)
+            stage.learns = anew
+        usual, rates = usual_rates(settings, stage.tune, anew, heads=has_heads(model))
+        if stage.rates is None:
+            said = stage.lr is not None or train.lr is not None
+            stage.rates = train.rates or ({} if said else rates)
+        for name, value in usual.items():
+            if getattr(stage, name) is None:
+                setattr(stage, name, getattr(train, name) if getattr(train, name) is not None else value)
+
+
+def trains_picture(model: VisionLanguageModel, settings: recipe.Recipe, stage: Stage) -> bool:
+    """Whether a stage changes what the picture tower says."""
+    if model.picture is None or settings.model.picture.frozen:
+        return False
+    if stage.tune == "full" or any(part.partition(".")[0] == "picture" for part in stage.learns or []):
+        return True
+    layers = any(isinstance(module, (Attention, MLP, SwiGLU)) for module in model.picture.modules())
+    return stage.tune == "lora" and (layers or bool(settings.model.lora.targets))
+
+
+@dataclass
+class Gains:
+    """What a task's figures on the validation rows were before the first stage and after each.
+
+    They are kept in the Run folder as the run goes on, so that a resumed run knows those from before.
+
+    Attributes:
+        folder: the Run.
+        task: whose figures.
+        values: its columns.
+        rows: that are judged.
+        stages: the recipe's.
+        tell: prints a line for people.
+        told: predictions of the last validation.
+        learned: number of a stage: how many numbers learn in it.
+    """
+
+    folder: Path
+    task: Task
+    values: Values
+    rows: list[int]
+    stages: Sequence[Stage]
+    tell: Tell
+    told: list[Prediction] = field(default_factory=list)
+    learned: dict[int, int] = field(default_factory=dict)
+
+    def left(self, number: int) -> None:
+        """A stage has ended, the last validation being of what it left; -1: the run begins."""
+        if not self.told:
+            return
+        kept = {key: value for key, value in self._read().items() if int(key) < number}
+        plain = all(not one.extra and isinstance(one.value, (str, int, float, list)) for one in self.told)
+        kept[str(number)] = {
+            "metrics": self.task.quick_score(self.values, self.rows[: len(self.told)], self.told),
+            "rows": len(self.told),
+            "learned": self.learned.get(number, 0),
+            "told": [[one.value, one.confidence, one.scores] for one in self.told] if plain else None,
+        }
+        atomic.write_json(self.folder / FILE, kept)
+        if number >= 0 and str(number - 1) in kept:
+            before, after = (kept[str(n)]["metrics"][self.task.watch] for n in (number - 1, number))
+            what = f"stage {number + 1} of {len(self.stages)} has ended: {self.task.name}/{self.task.watch}"
+            self.tell(f"{what} {before:.3f} -> {after:.3f} on {len(self.told)} validation rows")
+
+    def found(self) -> list[dict[str, Any]]:
+        """For each stage: what learned, the figures before and after, and what was gained, with intervals."""
+        kept, told = self._read(), []
+        for number, stage in enumerate(self.stages):
+            before, after = kept.get(str(number - 1)), kept.get(str(number))
+            if before is None or after is None:
+                continue
+            entry = {
+                "stage": number + 1,
+                "share": stage.share,
+                "tune": stage.tune,
+                "learns": stage.learns,
+                "learned": after["learned"],
+                "rows": after.get("rows", len(self.rows)),
+                "watch": f"{self.task.name}/{self.task.watch}",
+                "before": before["metrics"],
+                "after": after["metrics"],
+                "gains": {},
+            }
+            if before["told"] is not None and after["told"] is not None:
+                first, last = ([Prediction(v, c, dict(s)) for v, c, s in one["told"]] for one in (before, after))
+                both = min(len(first), len(last))  # with a time limit the last validation may look at fewer rows
+                rows, first, last = self.rows[:both], first[:both], last[:both]
+                score: TaskScore = self.task.compared(self.values, rows, last, first, "before the stage", n=500)
+                entry["gains"] = {name: list(gain) for name, gain in score.gains.items()}
+            told.append(entry)
+        return told
+
+    def _read(self) -> dict[str, Any]:
+        path = self.folder / FILE
+        if not path.exists():
+            return {}
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            do = "remove the file: what earlier stages gained is then not told"
+            raise RunError(path, "what stages have gained, as JSON", f"'{error}'", do) from error
+        return found

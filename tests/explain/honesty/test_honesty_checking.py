@@ -12,19 +12,19 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from rebus.checkpoints.save_load import save_codec, save_model
 from rebus.cli.app import app
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError, RunError
+from rebus.evaluation.evaluate import rows_of
 from rebus.explain import explain
 from rebus.explain.honesty import check_honesty, read_honesty
 from rebus.explain.honesty.checking import matching
 from rebus.explain.honesty.pointing import Named
 from rebus.explain.honesty.things import fitted_box, placed, things_asked
+from rebus.inference.predictor import Predictor
 from rebus.recipe import Data, Fusion, Recipe, TaskSettings, Tower
-from rebus.run.build import save_codec, save_model
-from rebus.run.evaluate import rows_of
-from rebus.run.learn import assemble
-from rebus.run.predictor import Predictor
+from rebus.training.train import assemble
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 
@@ -246,8 +246,8 @@ def test_the_demo_measures_its_maps_and_says_so_in_both_languages(
 ) -> None:
     from rich.console import Console
 
+    from rebus.checkpoints.run_folder import Run
     from rebus.demo import measure_maps, print_maps
-    from rebus.run.folder import Run
 
     predictor = Predictor.open(run)
     source = rows_of(predictor, read_table(predictor.recipe.data), predictor.task("answer"))

@@ -16,6 +16,7 @@ import numpy as np
 from rebus.data.readers import read_table
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
+from rebus.evaluation.evaluate import Rows, rows_of
 from rebus.explain.explaining import explain_with, methods_for, subject_of
 from rebus.explain.honesty.figures import Honesty
 from rebus.explain.honesty.maps import Maps
@@ -24,9 +25,9 @@ from rebus.explain.honesty.store import keep_honesty, read_honesty
 from rebus.explain.honesty.things import placed, things_asked
 from rebus.explain.registry import METHODS
 from rebus.explain.subject import Subject
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import chosen_rows
 from rebus.models.vlm import VisionLanguageModel
-from rebus.run.evaluate import Rows, chosen_rows, rows_of
-from rebus.run.predictor import Predictor
 from rebus.tasks import Task
 from rebus.tasks.cells import as_text
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
+from rebus.checkpoints.run_folder import Run
 from rebus.errors import RunError
-from rebus.run.folder import Run
 
 FILE = "explain.json"
 AGAIN = "delete the file, then measure again: rebus explain RUN --check DATA"

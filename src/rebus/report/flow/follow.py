@@ -10,13 +10,13 @@ from rebus.errors import DataError
 from rebus.explain.explaining import subject_of
 from rebus.explain.inputs import explained_task
 from rebus.explain.subject import Subject
+from rebus.inference.predictor import Predictor, missing_picture
 from rebus.report.flow.answers import answer_stations
 from rebus.report.flow.capture import capture
 from rebus.report.flow.inputs import input_stations
 from rebus.report.flow.meeting import fusion_station
 from rebus.report.flow.result import Flow
 from rebus.report.labels import labels
-from rebus.run.predictor import Predictor, missing_picture
 from rebus.tasks import Pictures, Task
 
 

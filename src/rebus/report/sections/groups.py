@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from rebus.evaluation.subgroups import LANGUAGE, LEAST, Groups, group_figures
 from rebus.report import labels
 from rebus.report.contents import Cell, Section, Table
 from rebus.report.sections.subject import Subject
-from rebus.run.groups import LANGUAGE, LEAST, Groups, group_figures
 
 SAID: dict[str, dict[str, Any]] = {
     "en": {

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from rebus.errors import RebusError
+from rebus.evaluation.held_out import held_out
+from rebus.inference.likelihood import foresee_texts, guess_texts
 from rebus.report.contents import Cell, Section, Table
 from rebus.report.sections.subject import Subject
-from rebus.run.corpus import saved_shards
-from rebus.run.held_out import held_out
-from rebus.run.likelihood import foresee_texts, guess_texts
+from rebus.resolve.corpus import saved_shards
 from rebus.tasks import Lm, Mlm
 
 LOOKED_AT, SHOWN, LETTERS = 48, 4, 280

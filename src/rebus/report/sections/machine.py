@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
+from rebus.loop.progress import clock_time
 from rebus.report.contents import Section
 from rebus.report.sections.subject import Subject
-from rebus.training.progress import clock_time
 
 SAID: dict[str, dict[str, str]] = {
     "en": {

@@ -8,7 +8,7 @@ from rebus.data.duplicates import fingerprint
 from rebus.report.contents import Section
 from rebus.report.sections.machine import versions_of
 from rebus.report.sections.subject import Subject
-from rebus.run.corpus import saved_shards
+from rebus.resolve.corpus import saved_shards
 
 SAID: dict[str, dict[str, str]] = {
     "en": {

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.checkpoints.run_folder import Run
 from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
+from rebus.evaluation.evaluate import Rows, read_own, rows_of
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import chosen_rows
 from rebus.recipe import Recipe
-from rebus.run.evaluate import Rows, chosen_rows, read_own, rows_of
-from rebus.run.folder import Run
-from rebus.run.predictor import Predictor
 from rebus.tasks import Prediction, Task
 
 LOOKED_AT = 256  # rows that examples and plots are made from

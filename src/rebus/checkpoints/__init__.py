@@ -1,0 +1,1 @@
+"""Run folders and checkpoints of other projects, in and out."""

@@ -1,0 +1,290 @@
+"""Build, save and load a Run's model and tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from rebus import atomic, recipe
+from rebus.checkpoints.adapters import merged_state, save_adapters
+from rebus.checkpoints.fitting import check_layers
+from rebus.checkpoints.hf_dual import needs_end, saved_dual
+from rebus.checkpoints.hf_save import HEADS_FILE, KEY, lone_tower, rebus_entry, run_state
+from rebus.checkpoints.hf_save_vision import seeing
+from rebus.checkpoints.inline_images import inside_of
+from rebus.checkpoints.run_folder import Run
+from rebus.checkpoints.word_vocab import make_reader
+from rebus.errors import RebusError, RunError, enough_memory
+from rebus.formats.families import family_for
+from rebus.formats.module_names import renaming_of
+from rebus.formats.weights import check_state, save_weights, write_tensors
+from rebus.models.fusion import Joint
+from rebus.models.vlm import VisionLanguageModel
+from rebus.recipe import TaskSettings
+from rebus.tasks import TASKS, Codec, Task
+from rebus.text.frames import with_end, with_start
+from rebus.text.tokenizer import Tokenizer
+from rebus.text.words import FILE as WORDS_FILE
+from rebus.text.words import WordTokenizer
+
+
+def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> Codec:
+    """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own if it has one."""
+    if settings.text.tokenizer is not None:
+        tokenizer = Tokenizer.load(settings.text.tokenizer, extend=True)
+    else:
+        specials = [name for entry in settings.tasks for name in TASKS.get(entry.name).specials]
+        nfkc = settings.text.nfkc
+        if nfkc is None:
+            nfkc = not any(TASKS.get(entry.name).writes for entry in settings.tasks)
+        tower = settings.model.text
+        family = family_for(tower) if tower.kind == "decoder" else None
+        cut: dict[str, Any] = {"nfkc": nfkc}
+        if family is not None and family.name == "qwen2":  # transformers cuts text for it in no other way
+            cut = {"pattern": "qwen2", "nfkc": False, "nfc": True}
+        tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, **cut)
+        if needs_end(settings.model.text):
+            tokenizer = with_end(tokenizer)
+    return codec_of(settings, tokenizer, make_reader(settings, texts))
+
+
+def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> Codec:
+    """Tokenizers with what the recipe says of them."""
+    separate = settings.model.text.kind not in ("decoder", "none")
+    inside = inside_of(settings, tokenizer)
+    return Codec(
+        inside.tokenizer,
+        reader,
+        settings.text.max_length,
+        text_tower=separate,
+        picture=inside.ids,
+        picture_id=inside.picture_id,
+    )
+
+
+def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -> VisionLanguageModel:
+    """A model with fresh weights, drawn from the recipe's seed.
+
+    Its embeddings have a row for each id of the tokenizer, or more where ``model.text.rows`` says so.
+    """
+    torch.manual_seed(settings.seed)
+    heads = {name: task.head(codec) for name, task in tasks.items()}
+    reader = codec.reader
+    words = list(reader.words) if reader is not None else None
+    # One pass over a picture may carry several questions, so a row is longer than one text.
+    return VisionLanguageModel(
+        settings.model,
+        settings.picture,
+        heads,
+        vocab_size=max(settings.model.text.rows or 0, codec.tokenizer.vocab_size),
+        max_length=settings.text.max_length,
+        words=words,
+        picture_id=codec.picture_id,
+    )
+
+
+def save_model(
+    folder: Path, model: VisionLanguageModel, settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec
+) -> None:
+    """Write tokenizer, weights, adapters and, last, config.json, which says that the rest is there.
+
+    A model that is one text tower of a known family is written in that family's layout (``rebus.checkpoints.hf_save``),
+    one that sees and writes as Idefics3 or Llava do, or retrieves as CLIP or SigLIP do, in theirs
+    (``rebus.checkpoints.hf_save_vision``, ``rebus.checkpoints.hf_dual``), any other in Rebus' own, with
+    preprocessor_config.json. Adapters are added to the weights, and stand beside them too.
+    """
+    if set(tasks) == {"lm"}:
+        codec = replace(codec, tokenizer=with_start(codec.tokenizer))
+    save_codec(folder, codec)
+    alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, codec)
+    if alone is not None and alone.family.name == "qwen2" and not codec.tokenizer.is_qwen2:
+        alone = None  # transformers would cut texts in another way and nobody would be told
+    state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
+    said = {
+        "tasks": [
+            {"settings": task.settings.model_dump(mode="json"), "state": task.state()} for task in tasks.values()
+        ],
+        "model": settings.model.model_dump(mode="json"),
+    }
+    config: dict[str, Any]
+    heads: dict[str, Tensor]
+    if sees is not None:
+        sees.save_beside(folder, settings.picture, codec)
+        state, heads = sees.state_to_hf(state)
+        config = sees.config(codec) | {KEY: said}
+        modules = renaming_of(str(config["model_type"]), to_modules=True)
+        save_adapters(folder, model, settings, rename=lambda one: modules(sees.state_to_hf(one)[0]), whole=True)
+    elif alone is None:
+        atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.picture))
+        rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
+        own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
+        config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
+        heads = {}
+        save_adapters(folder, model, settings)
+    else:
+        state, heads = alone.state_to_hf(state)
+        alone.describe_tokenizer(folder, settings.text.max_length)
+        alone.describe_pooling(folder, settings.text.max_length)
+        if alone.head is not None:
+            said["head"] = alone.head.task
+        config = alone.config(model, codec.tokenizer) | {KEY: said}
+        task = "CAUSAL_LM" if alone.part == "decoder" else "FEATURE_EXTRACTION"
+        save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)
+    save_weights(folder, state)
+    if heads:
+        write_tensors(folder / HEADS_FILE, heads)
+    else:
+        (folder / HEADS_FILE).unlink(missing_ok=True)
+    atomic.write_json(folder / "config.json", config)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """As it is saved: floats in full, what counts as it is."""
+    kept = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return kept.cpu().contiguous()
+
+
+def _preprocessor(picture: recipe.Picture) -> dict[str, Any]:
+    return {
+        "do_convert_rgb": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": list(picture.mean),
+        "image_std": list(picture.std),
+        "rescale_factor": 1 / 255,
+        "size": {"height": picture.size, "width": picture.size},
+        "fit": picture.fit,
+        "filter": picture.resample,
+        "edge": picture.edge,
+    }
+
+
+def save_codec(folder: Path, codec: Codec) -> None:
+    """Write the tokenizers."""
+    codec.tokenizer.save(folder)
+    if codec.reader is not None:
+        codec.reader.save(folder)
+
+
+def saved_codec(run: Run) -> Codec:
+    """The tokenizers of a Run, begun or finished. Raises RunError when one is missing or damaged."""
+    reader = WordTokenizer.load(run.folder) if (run.folder / WORDS_FILE).exists() else None
+    return codec_of(run.recipe, Tokenizer.load(run.folder), reader)
+
+
+def load_model(
+    run: Run, dtype: torch.dtype | None = None
+) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], Codec]:
+    """What ``save_model`` wrote.
+
+    Args:
+        run: finished.
+        dtype: of the weights in memory; None: float32.
+
+    Raises:
+        RunError: a file is missing or damaged. WeightsError: the weights do not fit the recipe.
+    """
+    settings = run.recipe
+    config = run.read_json("config.json")
+    tasks = restore_tasks(config, run.config_path)
+    codec = saved_codec(run)
+    model = filled_model(settings, tasks, codec, lambda: run_state(run.folder, config, settings.model.text), dtype)
+    return model, settings, tasks, codec
+
+
+def filled_model(
+    settings: recipe.Recipe,
+    tasks: dict[str, Task],
+    codec: Codec,
+    weights: Callable[[], dict[str, Tensor]],
+    dtype: torch.dtype | None = None,
+) -> VisionLanguageModel:
+    """A model with given weights, ready to answer.
+
+    Args:
+        settings: the resolved recipe.
+        tasks: what it does.
+        codec: text to ids.
+        weights: gives its tensors by name.
+        dtype: of the weights in memory; None: float32.
+
+    Raises:
+        WeightsError: they are not the model's.
+    """
+    with enough_memory("the model"):
+        state = weights()
+        _check_sizes(settings, tasks, codec, dict(state))
+        with _in_type(dtype or torch.float32), _Undrawn():
+            model = build_model(settings, tasks, codec)
+        _as_it_was_made(model, state)
+        model.load_state_dict(state)
+    return model.eval()
+
+
+def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, state: dict[str, Tensor]) -> None:
+    """Hold the sizes that settings ask for against the weights there are, before room is made for them.
+
+    Raises:
+        WeightsError: they ask for more layers than there are tensors, or for other tensors.
+    """
+    check_layers("the image tower", settings.model.picture, len(state))
+    check_layers("the text tower", settings.model.text, len(state))
+    with torch.device("meta"):
+        hollow = build_model(settings, tasks, codec)  # shapes alone
+    _as_it_was_made(hollow, state)
+    check_state(hollow, state)
+
+
+def _as_it_was_made(model: VisionLanguageModel, state: dict[str, Tensor]) -> None:
+    """What fusions got since a Run was made: its absent vectors are zeros, its joint fusion is not deepened."""
+    if isinstance(model.fusion, Joint) and not any(name.startswith("fusion.deepen.") for name in state):
+        model.fusion.deepen = None
+    absent = [name for name in model.state_dict() if name.startswith("fusion.") and "absent" in name.split(".")]
+    if not any(name in state for name in absent):  # some but not all: a damaged Run, not an old one
+        state.update({name: torch.zeros_like(model.state_dict()[name]) for name in absent})
+
+
+@contextmanager
+def _in_type(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+class _Undrawn(TorchFunctionMode):
+    """First values are not drawn: for a model whose every tensor is about to be loaded. A second less for each 100M."""
+
+    _draws = (Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in self._draws:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def restore_tasks(config: dict[str, Any], path: Path) -> dict[str, Task]:
+    """Tasks as they were fitted. Raises RunError when the configuration is damaged."""
+    tasks: dict[str, Task] = {}
+    try:
+        for entry in rebus_entry(config)["tasks"]:
+            task = TASKS.get(entry["settings"]["name"])(TaskSettings.model_validate(entry["settings"]))
+            task.restore(entry["state"])
+            tasks[task.name] = task
+    except RebusError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(
+            path, "tasks with settings and state", f"{error!r}"[:200], "restore config.json, or train again"
+        ) from error
+    return tasks

@@ -1,0 +1,45 @@
+"""Whether a model gives one answer to nearly all rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rebus.tasks import Classify, Prediction, Regress, Tag, Task
+from rebus.tasks.base import Values
+from rebus.tasks.cells import as_labels, as_text
+from rebus.tasks.writing import WritingTask
+
+CONSTANT = 0.98  # share of rows with the same answer from which a model tells nothing apart
+MIN_ROWS = 8  # rows below which nothing can be said
+SAME_ANSWERS = 0.95  # share of the spread of the true numbers that may be lost
+
+
+def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction]) -> str | None:
+    """A sentence where a model says the same to nearly all rows though their truths differ; None where it does not."""
+    if len(rows) < MIN_ROWS or not isinstance(task, (WritingTask, Classify, Tag, Regress)):
+        return None
+    if isinstance(task, Regress):
+        said = np.asarray([float(one.value) for one in told])
+        true = np.asarray([float(values["target"][row]) for row in rows])
+        if true.std() == 0.0 or said.std() >= (1 - SAME_ANSWERS) * true.std():
+            return None
+        text = f"task {task.name}: the model says nearly the same number, {said.mean():.4g}, to all {len(rows)} rows, "
+        return text + f"whose true numbers go from {true.min():.4g} to {true.max():.4g}: it tells nothing apart"
+    answers = Counter(_plain(one.value) for one in told)
+    truths = Counter(
+        _plain(as_labels(values["labels"][row]) if isinstance(task, Tag) else task.truth(values, row)) for row in rows
+    )
+    common, times = answers.most_common(1)[0]
+    if times < CONSTANT * len(rows) or truths.most_common(1)[0][1] >= CONSTANT * len(rows):
+        return None
+    many = "all" if times == len(rows) else f"{times} of"
+    text = f"task {task.name}: the model says '{common[:60]}' to {many} {len(rows)} rows, "
+    return text + f"which is true of {truths[common] / len(rows):.0%} of them: it tells nothing apart"
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(sorted(map(as_text, value))) if isinstance(value, (list, tuple, set)) else as_text(value)

@@ -1,0 +1,100 @@
+"""The captions of the nearest training pictures: what a model that writes has to beat.
+
+Whoever finds the most alike picture and repeats its caption has learned no word. Devlin et al. (2015), "Exploring
+Nearest Neighbor Approaches for Image Captioning". Letters: N pictures, D numbers of a picture's vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rebus.errors import RebusError
+from rebus.tasks import Caption, Prediction, Task
+from rebus.tasks.base import Values
+from rebus.tasks.cells import missing
+from rebus.tasks.feed import group_rows
+
+if TYPE_CHECKING:
+    from rebus.evaluation.evaluate import Rows
+    from rebus.inference.predictor import Predictor
+
+MOST = 5000  # training pictures that are looked at
+NAME = "caption of the nearest training picture"
+
+
+def applies(task: Task, predictor: Predictor) -> bool:
+    """Whether there is such a baseline: a captioning task and a model with a picture tower."""
+    return isinstance(task, Caption) and predictor.model.picture is not None
+
+
+@torch.inference_mode()
+def picture_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> NDArray[np.float32]:
+    """(N, D) what the model's picture tower says of each row's picture, of length one; zeros where it has none."""
+    model, side = predictor.model, predictor.recipe.picture.size
+    was_training = model.training
+    model.eval()
+    found = []
+    try:
+        for start in range(0, len(rows), predictor.batch_size):
+            pixels = [source.picture(row) for row in rows[start : start + predictor.batch_size]]
+            blank = np.zeros((side, side, 3), dtype=np.uint8)
+            array = np.stack([blank if one is None else one for one in pixels])
+            batch = torch.from_numpy(array).permute(0, 3, 1, 2).to(model.mean.device)
+            pooled = model.picture(model.normalise(batch)).pooled.float()
+            pooled = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
+            found.append(pooled * np.array([[one is not None] for one in pixels], dtype=np.float32))
+    finally:
+        model.train(was_training)
+    return np.concatenate(found) if found else np.zeros((0, 1), dtype=np.float32)
+
+
+def nearest_captions(
+    predictor: Predictor, source: Rows, rows: Sequence[int], known: Rows, training: Sequence[int]
+) -> list[Prediction]:
+    """For each row the first caption of the training picture whose vector is nearest, by the cosine.
+
+    Args:
+        predictor: whose picture tower looks.
+        source: the table that holds ``rows``.
+        rows: what is asked.
+        known: the table that holds ``training``.
+        training: rows with pictures and captions, ``MOST`` pictures of them looked at, spread over all.
+
+    Returns:
+        A prediction a row; none at all where no training picture can be read.
+    """
+    task = source.task
+    shown = [group[0] for group in group_rows(training, known.values["picture"])]
+    readable = []
+    for row in shown[:: -(-len(shown) // MOST) or 1]:
+        try:
+            if known.picture(row) is not None and caption_of(task, known.values, row):
+                readable.append(row)
+        except RebusError:
+            continue  # told by the check
+    if not readable:
+        return []
+    memory = picture_vectors(predictor, known, readable)
+    unique = [group[0] for group in group_rows(rows, source.values["picture"])]
+    vectors = picture_vectors(predictor, source, unique)
+    best = (vectors @ memory.T).argmax(axis=1)
+    captions = [caption_of(task, known.values, readable[at]) for at in best]
+    said = {key(source.values, row): caption for row, caption in zip(unique, captions, strict=True)}
+    return [Prediction(said[key(source.values, row)]) for row in rows]
+
+
+def key(values: Values, row: int) -> Any:
+    """What rows that share a picture share."""
+    value = values["picture"][row]
+    return ("row", row) if missing(value) else value
+
+
+def caption_of(task: Task, values: Values, row: int) -> str:
+    """The first caption of a row, or nothing."""
+    assert isinstance(task, Caption)  # noqa: S101 - see ``applies``
+    return next(iter(task.targets(values, row)), "")

@@ -1,0 +1,1 @@
+"""A trained model answering: predictions, generation, likelihoods, embeddings."""

@@ -1,0 +1,131 @@
+"""What a predictor knows as vectors: texts and pictures, in one space where the model was trained to ``retrieve``.
+
+Letters: N texts or pictures, S side of a picture, D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from rebus.errors import DataError
+from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks.cells import missing, pad_texts
+
+if TYPE_CHECKING:
+    from rebus.inference.predictor import Predictor
+
+Vectors = NDArray[np.float32]
+
+
+def shared_space(model: VisionLanguageModel) -> bool:
+    """Whether pictures and texts are vectors of one space, so that a product of the two means something."""
+    return model.pairs is not None
+
+
+def check_space(model: VisionLanguageModel) -> None:
+    """Raise DataError unless pictures and texts share a space."""
+    if not shared_space(model):
+        do = "train one on pictures with texts: rebus train TABLE --task retrieve"
+        raise DataError("the model", "pictures and texts as vectors of one space", "a model without", do)
+
+
+@torch.inference_mode()
+def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
+    """(N, D) vectors of length one; the cosine of two texts is their product.
+
+    Raises:
+        DataError: the model reads no text by itself.
+    """
+    model, codec = predictor.model, predictor.codec
+    if model.text is None and model.decoder is None:
+        raise DataError("the model", "a text tower", "none", "train one on text: rebus train pairs.csv")
+    was_training = model.training
+    model.eval()
+    found: list[Tensor] = []
+    try:
+        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # texts of like length together
+        for start in range(0, len(texts), predictor.batch_size):
+            read = [
+                np.asarray(codec.read(texts[place]), dtype=np.int64)
+                for place in order[start : start + predictor.batch_size]
+            ]
+            ids, mask = pad_texts(read)
+            part = {"text_ids": ids.to(model.mean.device), "text_mask": mask.to(model.mean.device)}
+            alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
+            features = model.read(part) if alone else model.fused(None, part)
+            assert features is not None  # noqa: S101 - there is a text tower
+            if model.pairs is not None:
+                found.append(model.pairs.of_texts(features.pooled).cpu())
+            else:
+                found.append(functional.normalize(features.pooled.float(), dim=-1).cpu())
+    finally:
+        model.train(was_training)
+    if not found:
+        return np.zeros((0, 0), dtype=np.float32)
+    vectors = torch.cat(found)
+    back = torch.empty_like(vectors)
+    back[torch.tensor(order)] = vectors
+    table: Vectors = back.numpy()
+    return table
+
+
+@torch.inference_mode()
+def embed_pictures(predictor: Predictor, pictures: Iterable[Any], root: str | Path = ".") -> Vectors:
+    """(N, D) vectors of length one; in the space of the texts where the model was trained to ``retrieve``, else the
+    picture tower's own.
+
+    Args:
+        predictor: the model.
+        pictures: one after the other, taken ``batch_size`` at a time: paths, bytes or (H, W, 3) arrays of uint8; an
+            array (N, S, S, 3) is N of these.
+        root: folder that relative paths start from.
+
+    Raises:
+        DataError: the model sees no pictures, or an array is not of that shape.
+        PictureError: a picture cannot be read; it is named by its place.
+    """
+    model = predictor.model
+    if model.picture is None:
+        do = "train one on pictures: rebus train TABLE --task retrieve"
+        raise DataError("the model", "a picture tower", "none", do)
+    if isinstance(pictures, (str, bytes, Path)):
+        raise DataError("the pictures", "several pictures", "one", "put it in a list")
+    was_training = model.training
+    model.eval()
+    try:
+        found = [pool_pictures(model, some) for some in _portions(predictor, pictures, Path(root))]
+    finally:
+        model.train(was_training)
+    if not found:
+        return np.zeros((0, 0), dtype=np.float32)
+    table: Vectors = torch.cat(found).numpy()
+    return table
+
+
+def pool_pictures(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor:
+    """(N, S, S, 3) -> (N, D) of length one, on the CPU."""
+    picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
+    pooled = model.look(model.normalise(picture)).pooled
+    vectors = functional.normalize(pooled.float(), dim=-1) if model.pairs is None else model.pairs.of_pictures(pooled)
+    return vectors.cpu()
+
+
+def _portions(predictor: Predictor, pictures: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:
+    coming, seen = iter(pictures), 0
+    while some := list(islice(coming, predictor.batch_size)):
+        opened = []
+        for place, value in enumerate(some, seen + 1):
+            if not isinstance(value, np.ndarray) and missing(value):
+                raise DataError(f"picture {place}", "a path, bytes or an array", "nothing", "leave it out")
+            opened.append(predictor.open_picture(value, root, f"picture {place}"))
+        seen += len(some)
+        yield np.stack(opened)

@@ -1,0 +1,116 @@
+"""An answer while it is being written, about a picture or not. It knows no page and no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rebus.errors import DataError
+from rebus.generation.engine import Engine
+from rebus.generation.sampling import Sampling
+from rebus.generation.write import Conditioned, decoder_of, is_empty, only_inside
+from rebus.generation.writers import Plain
+from rebus.inference.generate import last_picture, shown_turns
+from rebus.inference.predictor import ASKED, LONG, Predictor, missing_picture
+from rebus.inference.scoring import condition_of
+from rebus.tasks import Choose, Converse, Lm
+from rebus.tasks.base import Values
+from rebus.tasks.writing import WritingTask
+
+
+def streams(predictor: Predictor, name: str) -> bool:
+    """Whether a task's answer is written token by token."""
+    task = predictor.tasks.get(name)
+    return isinstance(task, Lm) or (isinstance(task, WritingTask) and not isinstance(task, Choose))
+
+
+def stream_answer(
+    predictor: Predictor,
+    picture: Any,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    task: str,
+    sampling: Sampling | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> Iterator[str]:
+    """The answer to the last question, as far as it is written: each text begins with the one before it.
+
+    The last one is what ``Predictor.ask`` says to the same.
+
+    Args:
+        predictor: the model.
+        picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None; it is what the question is
+            about, unless the task converses and a message shows another.
+        messages: ``{"role", "content"}``; tasks that do not converse read the last of the user's.
+        task: one that ``streams``.
+        sampling: how; None: the likeliest words, as many as the task's settings say.
+        enough: asked after every token; True ends the text there.
+
+    Raises:
+        DataError: the task does not write, or there is no question. PictureError: the picture cannot be read.
+    """
+    if not streams(predictor, task):
+        able = ", ".join(name for name in predictor.tasks if streams(predictor, name)) or "none"
+        raise DataError("the model", "a task that writes", f"'{task}'", f"tasks that write: {able}")
+    chosen = predictor.tasks[task]
+    asked = [turn for turn in messages if turn.get("role") == "user"]
+    if not asked:
+        raise DataError("the conversation", "a question", "none", "write one")
+    question = str(shown_turns(asked[-1:])[0]["content"])
+    if isinstance(chosen, Lm):
+        said = ""
+        for piece in predictor.writing.stream(predictor.writing.prompt(question), sampling or Sampling(LONG)):
+            said += piece
+            yield said.strip()
+            if enough():
+                return
+        return
+    assert isinstance(chosen, WritingTask)  # noqa: S101 - streams says so
+    columns = chosen.settings.columns
+    values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
+    longest = chosen.settings.max_new_tokens
+    if isinstance(chosen, Converse):
+        values["messages"] = [shown_turns(messages)]
+        picture, longest = last_picture(messages) or picture, max(longest, LONG)
+    shown = not missing_picture(picture) and chosen.uses_picture
+    pixels = predictor.open_picture(picture, Path(), "the picture") if shown else None
+    if chosen.uses_picture:
+        values["picture"] = [picture]
+    sampling = sampling or Sampling(max_new_tokens=longest)
+    yield from _written(predictor, chosen, values, pixels, sampling, enough)
+
+
+def _written(
+    predictor: Predictor,
+    task: WritingTask,
+    values: Values,
+    pixels: Any,
+    sampling: Sampling,
+    enough: Callable[[], bool],
+) -> Iterator[str]:
+    model, tokenizer = predictor.model, predictor.codec.tokenizer
+    model.eval()
+    with torch.inference_mode():
+        batch = predictor._pictures([[0]], lambda _: pixels)
+        owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
+        condition = condition_of(predictor, task, values, [0], batch, owner)
+    prompt = task.ask(values, 0, predictor.codec)
+    fast = predictor.settled and (is_empty(condition) or only_inside(condition))
+    writer = predictor.writing.engine.writer if fast else Plain(decoder_of(model))
+    engine = Engine(writer, tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, rows=1)
+    source = None if is_empty(condition) else Conditioned(model, condition)
+    decoder, text, told = tokenizer.stream(), "", ""
+    for step in engine.steps([prompt], sampling, source=source):
+        text += "".join(decoder.push(token.id) for token in step.tokens)
+        said = task.said(text)
+        if said != told:
+            told = said
+            yield told
+        if enough():
+            return
+    said = task.said(text + decoder.finish())
+    if said != told or not said:
+        yield said

@@ -1,0 +1,326 @@
+"""What to start from: a Run or a checkpoint for the whole model (``base``), or for one tower (``model.text.weights``).
+
+A base decides the towers and the tokenizer before the data is read (``settle_base``); its tensors are taken over once
+the model is built (``start_from``). A resumed run needs neither: its recipe is settled, its checkpoints hold all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rebus import recipe
+from rebus.checkpoints.hf_dual import TASK as DUAL_TASK
+from rebus.checkpoints.hf_dual import BothSides
+from rebus.checkpoints.hf_load import Checkpoint, is_checkpoint, is_hub_id, read_checkpoint
+from rebus.checkpoints.hf_load_heads import architecture_of
+from rebus.checkpoints.hf_load_images import picture_checkpoint
+from rebus.checkpoints.hf_save import run_state
+from rebus.checkpoints.run_folder import Run
+from rebus.checkpoints.save_load import codec_of, saved_codec
+from rebus.errors import RecipeError, WeightsError
+from rebus.models.towers.vit import ViT, resized_positions
+from rebus.models.vlm import VisionLanguageModel
+from rebus.resolve.from_table import Tell
+from rebus.tasks import Codec
+
+# What a tower is, as against how it is trained and read
+SHAPE = (
+    *("kind", "width", "depth", "heads", "kv_heads", "hidden", "head_dim", "qk_norm", "tied", "rope_theta"),
+    *("rope_scaling", "eps", "bias", "norm", "feedforward", "activation", "positions", "context", "rows", "segments"),
+    *("patch", "cell", "norm_first", "causal", "filler", "class_token", "patch_bias", "pre_norm", "last_norm"),
+    *("layer_scale", "block", "stages", "channels"),
+)
+SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's picture
+JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
+TURNS = ("caption", "answer", "generate", "translate", "converse")  # tasks that may lay their texts out as turns
+
+
+@dataclass(frozen=True)
+class Base:
+    """A Run or a checkpoint to start from; one of the two is there.
+
+    Attributes:
+        name: as the recipe records it.
+        run: a finished Run.
+        checkpoint: of another project.
+    """
+
+    name: str
+    run: Run | None = None
+    checkpoint: Checkpoint | None = None
+
+
+def open_base(name: str, tell: Tell) -> Base:
+    """Look into a base; no weights are read yet.
+
+    Raises:
+        RunError: it is a folder without a finished Run. WeightsError, MissingPackageError: it is a checkpoint that
+            cannot be read.
+    """
+    recorded = name if is_hub_id(name) else str(Path(name).resolve())
+    if is_checkpoint(name):
+        return Base(recorded, checkpoint=read_checkpoint(name, tell))
+    return Base(recorded, run=Run.open(name))
+
+
+def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
+    """The recipe with its base's towers; as it is where it names no base. Call it before the data is read.
+
+    What the recipe leaves at its default becomes what the base has. Of a Run, also the picture tower, how pictures are
+    seen, the fusion and the length of texts, as far as the recipe does not say otherwise.
+
+    Raises:
+        RecipeError: a setting says something else of a tower than the base. Else as ``open_base``.
+    """
+    if settings.base is None:
+        return settings
+    base = open_base(settings.base, tell)
+    settled = settings.model_copy(deep=True)
+    settled.base = base.name
+    wordless = base.run is not None and base.run.recipe.model.text.kind == "none"
+    if settings.text.tokenizer is not None and not wordless:
+        do = "leave text.tokenizer out, or train without a base"
+        raise RecipeError("text.tokenizer", f"nothing, as the base {base.name} brings its own", "a tokenizer", do)
+    size = settings.model.size
+    if size is not None and (base.run is None or base.run.recipe.model.size != size):
+        expected = f"nothing, as the base {base.name} has its shape"
+        raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
+    if base.checkpoint is not None:
+        sentences, architecture = base.checkpoint.sentences, architecture_of(base.checkpoint.config)
+        if architecture is not None:
+            tell(f"{base.name}: the head of its {architecture} is left behind; heads are trained anew")
+        shape = SHAPE if sentences is None else (*SHAPE, "pool")
+        adopt("model.text", settled.model.text, base.checkpoint.tower, shape, base.name)
+        if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
+            settled.text.max_length = max(4, min(sentences.max_length, settled.text.max_length))
+        seen = base.checkpoint.sight
+        if isinstance(seen, BothSides):
+            _adopt_both(settled, seen, base.name)
+        elif seen is not None and settled.model.picture.kind != "none":
+            adopt("model.picture", settled.model.picture, seen.found.tower, (*SHAPE, "pool"), base.name)
+            fill(settled.picture, seen.picture, SEEN)
+            fill(settled.model.fusion, seen.found.fusion, JOINED)
+    elif base.run is not None:
+        theirs = base.run.recipe
+        if theirs.model.text.kind != "none":
+            adopt("model.text", settled.model.text, theirs.model.text, (*SHAPE, "pool"), base.name, deeper=True)
+        if theirs.model.picture.kind not in ("none", "auto") and settled.model.picture.kind != "none":
+            adopt("model.picture", settled.model.picture, theirs.model.picture, SHAPE, base.name, deeper=True)
+            fill(settled.model.picture, theirs.model.picture, ("tokens",))
+            fill(settled.picture, theirs.picture, SEEN)
+        if theirs.model.fusion.kind != "none":
+            fill(settled.model.fusion, theirs.model.fusion, JOINED)
+        settled.model.head = settled.model.head or theirs.model.head or "normed"
+        fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
+    settle_length(settings, settled, tell)
+    return settled
+
+
+def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | None:
+    """The tokenizers of the recipe's base, or of what its text tower starts from; None where these bring none.
+
+    A foreign tokenizer without a chat template is given Rebus' special tokens where a task lays its texts out as turns.
+
+    Raises:
+        RunError: a tokenizer is missing or damaged. Else as ``open_base``.
+    """
+    source = settings.base or settings.model.text.weights
+    if source is None:
+        return None
+    base = open_base(source, tell)
+    if base.run is not None:
+        if base.run.recipe.model.text.kind == "none":  # a picture tower alone: its tokenizer has seen no text
+            return None
+        theirs = saved_codec(base.run)
+        return codec_of(settings, theirs.tokenizer, theirs.reader)
+    assert base.checkpoint is not None  # noqa: S101 - one of the two is there
+    tokenizer = base.checkpoint.load_tokenizer(False)
+    if not tokenizer.has_chat and any(task.name in TURNS and task.layout == "chat" for task in settings.tasks):
+        tokenizer = base.checkpoint.load_tokenizer(True)
+    return codec_of(settings, tokenizer, None)
+
+
+def start_from(
+    model: VisionLanguageModel,
+    settings: recipe.Recipe,
+    codec: Codec,
+    base: str | Path | None,
+    tell: Tell,
+    *,
+    fresh: bool = True,
+) -> None:
+    """Take over weights where names and shapes agree, and say how many; freeze what the recipe says is frozen.
+
+    Args:
+        model: freshly built from ``settings``.
+        settings: settled and resolved.
+        codec: of the model.
+        base: ``settings.base``; None when resuming, or where there is none.
+        tell: prints a line for people.
+        fresh: False when resuming: checkpoints hold all weights, so that towers need not be read again either.
+
+    Raises:
+        RecipeError: a tower is to be taken over that the model has not.
+        WeightsError: nothing fits, a checkpoint lacks a tensor of its tower, or it is of another shape.
+    """
+    if base is not None:
+        _take_base(model, settings, open_base(str(base), tell), tell)
+    towers: dict[str, tuple[recipe.Tower, nn.Module | None]] = {
+        "picture": (settings.model.picture, model.picture),
+        "text": (settings.model.text, model.text if model.text is not None else model.decoder),
+    }
+    for name, (tower, module) in towers.items():
+        if module is None:
+            if tower.weights is not None:
+                needed = "a picture column" if name == "picture" else "a task that reads or writes text"
+                found, do = f"none, though {tower.weights} is given for it", f"leave out model.{name}.weights, or "
+                do += "name the column with --kind COLUMN=picture" if name == "picture" else "choose another --task"
+                raise RecipeError(f"model.{name}.weights", needed, found, do)
+            continue
+        if tower.weights is not None and fresh:
+            rows = getattr(module, "vocab_size", None) if name == "text" else None
+            state = tower_weights(Path(tower.weights), name, tower, tell, rows)
+            if "position" in state and isinstance(module, ViT):
+                state["position"] = resized_positions(state["position"], module.grid)
+            expected = module.state_dict()
+            wrong = [key for key, tensor in state.items() if key in expected and expected[key].shape != tensor.shape]
+            if wrong:
+                shapes = f"{tuple(expected[wrong[0]].shape)} for '{wrong[0]}'"
+                found = str(tuple(state[wrong[0]].shape))
+                do = f"set model.{name}'s width, depth and heads to the checkpoint's"
+                raise WeightsError(tower.weights, shapes, found, do)
+            taken, left = take_fitting(module, state)
+            if not taken:
+                raise WeightsError(
+                    tower.weights, f"weights of a {tower.kind}", "none that fits", "check model." + name + ".kind"
+                )
+            tell(f"{name} tower started from {tower.weights}: {taken} tensors taken over, {left} begin anew")
+        if tower.frozen:
+            module.requires_grad_(False)
+
+
+def tower_weights(
+    place: Path, name: str, tower: recipe.Tower, tell: Tell = lambda _: None, rows: int | None = None
+) -> dict[str, Tensor]:
+    """One tower's tensors out of a Run or a checkpoint, under the names that Rebus gives them.
+
+    Args:
+        place: the Run or checkpoint.
+        name: ``picture`` or ``text``.
+        tower: the settings of the tower that takes them.
+        tell: prints a line for people.
+        rows: that a checkpoint's embeddings should have; None: as they are.
+
+    Raises:
+        WeightsError: there are no weights, or they are of a family that is not read.
+    """
+    prefixes = ("picture.",) if name == "picture" else ("text.", "decoder.")
+    if not is_checkpoint(place):
+        run = Run.open(place)
+        state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
+    elif name == "picture":
+        return picture_checkpoint(place, tell).state()
+    else:
+        text = read_checkpoint(place, tell)
+        state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
+    return {key.removeprefix(p): tensor for key, tensor in state.items() for p in prefixes if key.startswith(p)}
+
+
+def take_fitting(module: nn.Module, state: dict[str, Tensor]) -> tuple[int, int]:
+    """Copy tensors of the same name and shape; gives how many were taken and how many of the module's were not."""
+    own = module.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    module.load_state_dict(fitting, strict=False)
+    for name, parameter in module.named_parameters():
+        if name in fitting:
+            parameter.taken_over = True  # type: ignore[attr-defined]  # rebus.resolve.tune asks
+    return len(fitting), len(own) - len(fitting)
+
+
+def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, tell: Tell) -> None:
+    if base.run is not None:
+        state = run_state(base.run.folder, base.run.read_json("config.json"), base.run.recipe.model.text)
+    else:
+        assert base.checkpoint is not None  # noqa: S101 - one of the two is there
+        tower = model.text if model.text is not None else model.decoder
+        state = base.checkpoint.state(settings.model.text, getattr(tower, "vocab_size", None))
+        _check_tower(model, base.checkpoint, state)
+    if "picture.position" in state and isinstance(model.picture, ViT):
+        state["picture.position"] = resized_positions(state["picture.position"], model.picture.grid)
+    taken, left = take_fitting(model, state)
+    if not taken:
+        expected, found = "weights that fit this model", "none of the same name and shape"
+        raise WeightsError(base.name, expected, found, "use the base's recipe")
+    tell(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
+
+
+def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
+    """What CLIP or SigLIP is beside its text tower, in place. Raises RecipeError for a setting that says otherwise."""
+    model, found = settled.model, sides.found
+    model.text.pool = found.text.pool
+    if model.picture.kind != "none":
+        adopt("model.picture", model.picture, found.tower, (*SHAPE, "pool"), base)
+        fill(settled.picture, sides.picture, SEEN)
+    for task in settled.tasks:
+        if task.name == DUAL_TASK and "loss" not in task.model_fields_set:
+            task.loss = found.loss
+    if model.embed in (None, found.embed):
+        model.embed, model.maps = found.embed, found.maps
+
+
+def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str, Tensor]) -> None:
+    """A checkpoint must hold all of its tower; layers that only Rebus adds, for pictures and poolers, begin anew."""
+    prefix = f"{found.part}."
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
+    own = {name for name in expected if "cross_" not in name and "memory_norm" not in name and ".pooler." not in name}
+    lacking = sorted(own - state.keys())
+    wrong = sorted(name for name in own & state.keys() if expected[name].shape != state[name].shape)
+    if not lacking and not wrong:
+        return
+    name = (lacking or wrong)[0]
+    told = f"{len(lacking)} missing: '{name}'" if lacking else f"{tuple(state[name].shape)} for '{name}'"
+    shapes = "all tensors of its tower" if lacking else f"{tuple(expected[name].shape)}"
+    raise WeightsError(found.place, shapes, told, "use the config.json that came with the weights")
+
+
+def adopt(
+    where: str, ours: recipe.Tower, theirs: recipe.Tower, names: Iterable[str], base: str, *, deeper: bool = False
+) -> None:
+    """Fill a tower's settings from the base's. Raises RecipeError for one that says something else."""
+    defaults = recipe.Tower()
+    for name in names:
+        mine, wanted = getattr(ours, name), getattr(theirs, name)
+        if name == "depth" and deeper and mine > wanted and mine != defaults.depth:
+            continue  # more layers, which begin anew
+        if mine not in (getattr(defaults, name), wanted):
+            do = f"leave {where}.{name} out, or train without a base"
+            raise RecipeError(f"{where}.{name}", f"{wanted!r}, as the base {base} has it", repr(mine), do)
+        setattr(ours, name, wanted)
+
+
+def fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
+    """Give settings that are at their default the base's values."""
+    defaults = type(ours)()
+    for name in names:
+        if getattr(ours, name) == getattr(defaults, name):
+            setattr(ours, name, getattr(theirs, name))
+
+
+def settle_length(given: recipe.Recipe, settled: recipe.Recipe, tell: Tell) -> None:
+    """Texts no longer than a tower with learned positions can read. Raises RecipeError where the recipe says more."""
+    tower = settled.model.text
+    if tower.context is None or (tower.kind != "encoder" and tower.positions != "learned"):
+        return
+    most = tower.context if tower.kind == "encoder" else (tower.context - 1) // 2  # a prompt and an answer in one row
+    if settled.text.max_length <= most:
+        return
+    if given.text.max_length != recipe.Text().max_length:
+        expected = f"at most {most}, as the base has {tower.context} positions"
+        raise RecipeError("text.max_length", expected, str(given.text.max_length), "lower it")
+    settled.text.max_length = max(4, most)
+    tell(f"text.max_length: {most}, as the base has {tower.context} positions")

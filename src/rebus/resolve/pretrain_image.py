@@ -1,0 +1,67 @@
+"""What a recipe with the task ``pictures`` leaves open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rebus import recipe
+from rebus.errors import RecipeError
+from rebus.tasks.pictures import Pictures
+
+if TYPE_CHECKING:
+    pass
+
+Tell = Callable[[str], None]
+
+NAME = Pictures.name
+
+
+# SimCLR's own changes (crop, flip, colour, grey) at half its strength of colour, as for small pictures; MAE's crop
+AUGMENT = {
+    "simclr": recipe.Augment(crop=0.2, flip=0.5, colour=0.4, hue=0.1, grey=0.2),
+    "masked": recipe.Augment(crop=0.2, flip=0.5),
+}
+
+
+BATCH = 128  # pictures to be told apart; SimCLR learns little from few
+
+
+def settle_pictures(settings: recipe.Recipe, rows: int, tell: Tell) -> None:
+    """Fill in, in place, what a recipe with the task ``pictures`` leaves at its defaults, and say so.
+
+    Args:
+        settings: met with its columns.
+        rows: to train on.
+        tell: prints a line for people.
+
+    Raises:
+        RecipeError: another task beside it, no picture tower, or a frozen one.
+    """
+    entry = next((task for task in settings.tasks if task.name == NAME), None)
+    if entry is None:
+        return
+    model, train = settings.model, settings.train
+    if len(settings.tasks) > 1:
+        found = ", ".join(task.name for task in settings.tasks)
+        do = "train it first, then the others with --from its Run"
+        raise RecipeError(
+            "tasks", f"the task '{NAME}' by itself, as it changes pictures more than others bear", found, do
+        )
+    if model.picture.kind == "none":
+        do = "set convnet or vit"
+        raise RecipeError("model.picture.kind", f"a picture tower, which the task '{NAME}' is for", "'none'", do)
+    if model.picture.frozen:
+        raise RecipeError("model.picture.frozen", "false: the tower is what learns", "true", "leave it out")
+    contrasts = entry.method == "simclr"
+    model.text.kind, model.fusion.kind = "none", "none"
+    told = []
+    if settings.picture.augment == recipe.Augment() and not settings.picture.augment.model_fields_set:
+        settings.picture.augment = AUGMENT[entry.method].model_copy()
+        changes = ", ".join(f"{name} {value:g}" for name, value in settings.picture.augment if value)
+        told.append(f"picture.augment: {changes}; otherwise: --set picture.augment.crop=0.5 and so on")
+    if contrasts and "batch_size" not in train.model_fields_set:
+        train.batch_size = max(8, min(BATCH, 1 << max(rows // 4, 1).bit_length() - 1))
+        told.append(f"train.batch_size: {train.batch_size}")
+    if told:
+        tell(f"task {NAME} ({entry.method}) sets {'; '.join(told)}")

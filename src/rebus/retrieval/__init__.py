@@ -1,0 +1,1 @@
+"""Collections as vectors, and what is near to a query."""

@@ -1,0 +1,353 @@
+"""What goes wrong while a model learns, told in a sentence with advice: the loop asks, the report keeps it.
+
+    collapse   nearly the same output for all validation rows, though their truths differ
+    blind      answers that stay as they are when pictures are shuffled, or that the question alone explains
+    zero loss  a loss of nearly nothing within the first steps: the answer stands in the prompt, or is known already
+    template   the same tokens are learned for all answers, though these differ
+    overfitting  validations that became worse while the training loss went on falling
+    flat loss  a loss that has not fallen by two fifths of the run
+
+It decides nothing: a run goes on whatever is said, except that one without any token to learn cannot begin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rebus.errors import DataError
+from rebus.loop.plan import Observer
+from rebus.models.layout import IGNORED
+from rebus.tasks import Classify, Prediction, Regress, Task
+from rebus.tasks.base import Values
+from rebus.tasks.cells import as_text, missing
+from rebus.tasks.metrics import LOWER_IS_BETTER
+from rebus.tasks.writing import WritingTask
+
+Remark = tuple[str, str]  # name, sentence
+PictureOf = Callable[[int], NDArray[np.uint8] | None]
+ROWS = 64  # validation rows that are looked at
+MIDDLE = 0.5  # share of the run after which answers are looked at
+FEWER = 0.2  # outputs that are so much less varied than the truths are a collapse
+VARIED = 4.0  # truths that are not so varied say nothing about it
+SAME = 0.95  # share of answers that shuffling pictures may leave as they are
+ENOUGH = 8  # rows below which nothing can be said
+EARLY, RECENT = 10, 20  # steps whose mean loss is compared
+JUDGED = 0.4  # share of the run after which a loss should have fallen
+NEAR_ZERO, SMALL = 0.01, 0.05
+LASTING = ("collapse", "blind")  # what is looked for again at the end
+
+
+class Watchers:
+    """Several observers as one."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self.observers = list(observers)
+
+    def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
+        """What any of them says."""
+        return [remark for one in self.observers for remark in one.stepped(step, progress, parts)]
+
+    def validated(self, progress: float) -> list[Remark]:
+        """What any of them says."""
+        return [remark for one in self.observers for remark in one.validated(progress)]
+
+
+@dataclass
+class LossWatch:
+    """Looks at the losses of single steps and at the labels of the first batch.
+
+    Attributes:
+        tasks: name: task.
+        values: name: its columns.
+        rows: some training rows.
+    """
+
+    tasks: Mapping[str, Task]
+    values: Mapping[str, Values]
+    rows: Sequence[int]
+    first: dict[str, list[float]] = field(default_factory=dict)
+    recent: dict[str, deque[float]] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    said: set[tuple[str, str]] = field(default_factory=set)
+    waiting: list[Remark] = field(default_factory=list)
+    looked: bool = False
+
+    def recall(self, records: Sequence[Mapping[str, Any]]) -> None:
+        """Take up what metrics.jsonl holds, where a run is resumed."""
+        for record in records:
+            if record.get("kind") == "train":
+                self._remember({name: loss for name, loss in record.get("parts", {}).items() if loss is not None})
+            elif record.get("kind") == "remark":
+                self.said |= {(str(record.get("name")), name) for name in self.tasks}
+        self.looked = bool(records)
+
+    def batch(self, batch: Mapping[str, Any]) -> None:
+        """Look at the labels of the first batch.
+
+        Raises:
+            DataError: a task that writes finds no token to learn in it.
+        """
+        if self.looked:
+            return
+        self.looked = True
+        for name, part in batch["tasks"].items():
+            task = self.tasks[name]
+            if not isinstance(task, WritingTask) or "blocks" not in part:
+                continue
+            texts = labelled(part)
+            if not any(texts):
+                found = f"none in the {len(texts)} texts of the first batch"
+                do = "look at the tokenizer's chat template, or set tasks.0.layout=plain; and raise text.max_length"
+                raise DataError(f"task '{name}'", "answers with tokens to learn", found, do)
+            truths = {text for row in self.rows for text in task.targets(self.values[name], row)}
+            if len(texts) >= ENOUGH and len(set(texts)) == 1 and len(truths) > 1:
+                told = f"task {name}: the tokens that are learned are the same for all {len(texts)} texts of a batch, "
+                told += "though the answers differ: the chat template seems to leave them out; "
+                self.waiting.append(("template", told + "set tasks.0.layout=plain, or mend the template"))
+
+    def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
+        """Compare."""
+        found, self.waiting = self.waiting, []
+        self._remember(parts)
+        for key in parts:
+            name = key.removeprefix("loss/")
+            for remark in (self._zero(step, key, name), self._flat(progress, key, name)):
+                if remark is not None and (remark[0], name) not in self.said:
+                    self.said.add((remark[0], name))
+                    found.append(remark)
+        return found
+
+    def validated(self, progress: float) -> list[Remark]:
+        """Nothing."""
+        return []
+
+    def _remember(self, parts: Mapping[str, float]) -> None:
+        for key, loss in parts.items():
+            self.counts[key] += 1
+            if len(self.first.setdefault(key, [])) < EARLY:
+                self.first[key].append(loss)
+            self.recent.setdefault(key, deque(maxlen=RECENT)).append(loss)
+
+    def _zero(self, step: int, key: str, name: str) -> Remark | None:
+        losses = self.first[key]
+        if step >= EARLY or len(losses) < 2 or not isinstance(self.tasks.get(name), WritingTask):
+            return None
+        if not sum(losses[-2:]) / 2 < NEAR_ZERO:
+            return None
+        inside = self._answers_inside(name)
+        told = f"task {name}: the loss is nearly nothing ({losses[-1]:.4f}) after {step + 1} steps: "
+        if inside >= 0.5:
+            told += f"in {inside:.0%} of the rows the answer stands in the prompt; "
+            told += "leave it out of the question's column"
+        else:
+            told += "the answers are known already, or what is learned is not the answer; "
+            told += "compare the chat template with `rebus tokenizer`, and look at the answers' column"
+        return "zero loss", told
+
+    def _answers_inside(self, name: str) -> float:
+        task, values = self.tasks[name], self.values[name]
+        assert isinstance(task, WritingTask)  # noqa: S101 - as the caller looked
+        rows = [row for row in self.rows if task.usable(values, row)]
+        inside = [any(text and text in task.prompt(values, row) for text in task.targets(values, row)) for row in rows]
+        return sum(inside) / max(len(inside), 1)
+
+    def _flat(self, progress: float, key: str, name: str) -> Remark | None:
+        if progress < JUDGED or self.counts[key] < EARLY + RECENT or name not in self.tasks:
+            return None
+        before, now = (sum(losses) / len(losses) for losses in (self.first[key], self.recent[key]))
+        if before < SMALL or not now > 0.99 * before:
+            self.said.add(("flat loss", name))  # once is enough: it may rise again when the rows are known by heart
+            return None
+        do = "lower train.lr and train.muon_lr" if now > 1.05 * before else "raise train.lr and train.muon_lr"
+        told = f"task {name}: the loss has not fallen by {progress:.0%} of the run "
+        told += f"({before:.3f} at first, {now:.3f} now): {do}, "
+        return "flat loss", told + "and see whether train.tune, train.learns and train.rates leave enough to learn"
+
+
+@dataclass
+class AnswerWatch:
+    """Looks at answers to validation rows, halfway and at the end.
+
+    Attributes:
+        task: that predicts.
+        values: its columns.
+        rows: validation rows, at most ``most`` of them looked at.
+        training: rows that the answers of one who never looks come from.
+        predict: (rows, a picture for each) -> predictions.
+        picture_of: row -> its picture; None: the model sees none.
+        most: rows looked at.
+    """
+
+    task: Task
+    values: Values
+    rows: Sequence[int]
+    training: Sequence[int]
+    predict: Callable[[Sequence[int], PictureOf], list[Prediction]]
+    picture_of: PictureOf | None
+    done: bool = False
+    most: int = ROWS
+
+    def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
+        """Nothing."""
+        return []
+
+    def validated(self, progress: float) -> list[Remark]:
+        """Look, once, when half of the run is over."""
+        if self.done or progress < MIDDLE:
+            return []
+        self.done = True
+        return self.look()
+
+    def look(self) -> list[Remark]:
+        """What is wrong with the answers as they are now."""
+        chosen = self.rows[:: max(1, math.ceil(len(self.rows) / self.most))]
+        if len(chosen) < ENOUGH:
+            return []
+        told = self.predict(chosen, self.picture_of or (lambda _: None))
+        truths = [as_text(self.task.truth(self.values, row)) for row in chosen]
+        remark = self._collapse(told, truths) if not isinstance(self.task, Regress) else None
+        if remark is None and self.picture_of is not None and self.task.uses_picture:
+            remark = self._blind(chosen, told, truths)
+        return [remark] if remark is not None else []
+
+    def _collapse(self, told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
+        said = Counter(as_text(one.value) for one in told)
+        there = variety(Counter(truths))
+        if there < VARIED or variety(said) > FEWER * there:
+            return None
+        common, times = said.most_common(1)[0]
+        outputs = f"{len(said)} different outputs" if len(said) > 1 else "the same output"
+        text = f"task {self.task.name}: {outputs} for {len(told)} validation rows whose truths differ "
+        text += f"('{common[:60]}' {times} times): the model has settled on what is said most. "
+        do = "Train longer or with a lower train.lr, give it more rows, or another model.fusion.kind"
+        return "collapse", text + (f"{do}; `rebus data check` finds rows that say the same" if times > 1 else do)
+
+    def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
+        right = self.task.right(self.values, rows, list(told))
+        known = not isinstance(self.task, Regress) and float(np.mean(right)) >= SAME
+        shuffled = shuffled_pictures(self.values["picture"], rows, self.picture_of or (lambda _: None))
+        if known or shuffled is None or variety(Counter(truths)) < 1.5:
+            return None  # nothing to gain, or nothing to tell apart
+        other = self.predict(rows, shuffled)
+        same = float(np.mean([self._alike(one, two, truths) for one, two in zip(told, other, strict=True)]))
+        name, do = self.task.name, "look at the pictures with `rebus data check`, raise picture.size, or train longer"
+        if same >= SAME:
+            text = f"task {name}: {same:.0%} of the answers stay the same when pictures are shuffled among the rows: "
+            return "blind", f"{text}the model does not look at them; {do}"
+        naive, what = self.task.naive(self.values, rows, self.values, self.training) if self.training else ([], "")
+        if isinstance(self.task, Regress) or not naive:
+            return None
+        prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(told, naive, strict=True)]))
+        if prior >= SAME:
+            text = f"task {name}: {prior:.0%} of the answers are those of the {what}, which never looks at a picture; "
+            return "blind", text + do
+        return None
+
+    def _alike(self, one: Prediction, two: Prediction, truths: Sequence[str]) -> bool:
+        if isinstance(self.task, Regress):
+            spread = float(np.std([float(truth) for truth in truths])) or 1.0
+            return abs(float(one.value) - float(two.value)) < 0.02 * spread
+        return bool(one.value == two.value)
+
+
+def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
+    """What to say where validations became worse while the training loss went on falling; None where they did not.
+
+    Args:
+        records: the lines of metrics.jsonl.
+    """
+    losses = [(one["step"], one["loss"]) for one in records if one.get("kind") == "train" and one.get("loss")]
+    valid = [(one["step"], one["metrics"]) for one in records if one.get("kind") == "valid"]
+    if len(valid) < 3 or not losses:
+        return None
+    for name in valid[-1][1]:
+        metric = name.rpartition("/")[2]
+        seen = [(step, metrics[name]) for step, metrics in valid if metrics.get(name) is not None]
+        if metric not in LOWER_IS_BETTER or metric.endswith("rank") or len(seen) < 3:
+            continue
+        (low_step, low), (last_step, last) = min(seen, key=lambda one: one[1]), seen[-1]
+        worse = last - low > 0.1 and last > 2 * low if metric == "ece" else last > 1.1 * low
+        before, after = _loss_at(losses, low_step), _loss_at(losses, last_step)
+        if worse and after < 0.9 * before:
+            told = f"overfitting: {name} on the validation rows rose from {low:.3f} (step {low_step}) to {last:.3f} "
+            told += f"(step {last_step}) while the training loss fell from {before:.3f} to {after:.3f}: "
+            return "overfitting", told + "train for less long, with more rows, or with more dropout or augmentation"
+    return None
+
+
+def _loss_at(losses: Sequence[tuple[int, float]], step: int) -> float:
+    """The mean of the few logged losses nearest to a step."""
+    near = sorted(losses, key=lambda one: abs(one[0] - step))[:5]
+    return sum(loss for _, loss in near) / len(near)
+
+
+def watches(task: Task | None) -> bool:
+    """Whether answers of this task can be looked at so: those that are texts, labels or numbers."""
+    return isinstance(task, (WritingTask, Classify, Regress))
+
+
+def variety(counts: Counter[str]) -> float:
+    """How many equally frequent values would be as uncertain: the exponential of the entropy."""
+    whole = sum(counts.values())
+    return math.exp(-sum(n / whole * math.log(n / whole) for n in counts.values()))
+
+
+def shuffled_pictures(pictures: Sequence[Any], rows: Sequence[int], picture_of: PictureOf) -> PictureOf | None:
+    """Gives each row the picture of another one; None where there are fewer than four different ones.
+
+    Rows that share a picture also share the one that they are given.
+    """
+    first: dict[Any, int] = {}
+    for row in rows:
+        if not missing(pictures[row]):
+            first.setdefault(pictures[row], row)
+    places = list(first.values())
+    if len(places) < 4:
+        return None
+    order = np.random.default_rng(0).permutation(len(places))
+    given = {pictures[places[a]]: places[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return lambda row: None if missing(pictures[row]) else picture_of(given[pictures[row]])
+
+
+def labelled(part: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
+    """The tokens that are learned of each text in a batch of (R, L) labels and blocks."""
+    found = []
+    for labels, blocks in zip(part["labels"].tolist(), part["blocks"].tolist(), strict=True):
+        texts: dict[int, list[int]] = {block: [] for block in blocks if block >= 0}
+        for token, block in zip(labels, blocks, strict=True):
+            if block >= 0 and token != IGNORED:
+                texts[block].append(token)
+        found += [tuple(text) for text in texts.values()]
+    return found
+
+
+def remarks_of(
+    records: Sequence[Mapping[str, Any]], ended: Sequence[Remark], looked: bool, step: int
+) -> list[dict[str, Any]]:
+    """All that was said of a run, for evaluation.json.
+
+    Args:
+        records: the lines of metrics.jsonl.
+        ended: what is wrong with the answers at the end.
+        looked: whether they were looked at.
+        step: the last one.
+
+    Returns:
+        ``{"name", "step", "text", "passed"}`` each: passed where it is no longer so at the end.
+    """
+    found = [
+        {"name": one["name"], "step": one["step"], "text": one["text"], "passed": looked and one["name"] in LASTING}
+        for one in records
+        if one.get("kind") == "remark"
+    ]
+    now = {name for name, _ in ended}
+    found = [one for one in found if one["name"] not in now]
+    return found + [{"name": name, "step": step, "text": text, "passed": False} for name, text in ended]

@@ -1,0 +1,65 @@
+"""Runs of the task ``pictures``: what the recipe leaves open, what a model knows of held-out pictures, and a collapse.
+
+Letters: B pictures of a batch, S side, R rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rebus.tasks import Prediction
+from rebus.tasks.base import Values
+from rebus.tasks.pictures import Pictures
+
+if TYPE_CHECKING:
+    pass
+
+Tell = Callable[[str], None]
+FROM_PROGRESS = 0.2  # of a run, before which vectors that are all alike mean nothing yet
+
+
+class PictureWatch:
+    """Shows what is near to what, and says, once, that a tower has become blind. See ``loop.plan.Observer``.
+
+    Args:
+        task: whose predictions are looked at.
+    """
+
+    def __init__(self, task: Pictures) -> None:
+        self.task, self.seen, self.said = task, list[Prediction](), False
+        self.names: list[str] = []
+
+    def note(self, values: Values, rows: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        """Remember a validation's predictions."""
+        self.seen = list(predictions)
+        self.names = [shown_name(values["picture"][row], row) for row in rows]
+
+    def sample(self) -> str:
+        """Which held-out picture is nearest to the first one."""
+        if len(self.seen) < 2:
+            return ""
+        vectors = np.stack([p.extra["vector"] for p in self.seen])
+        cosines = vectors[1:] @ vectors[0]
+        best = int(cosines.argmax())
+        return f"nearest to {self.names[0]}: {self.names[best + 1]} (cosine {float(cosines[best]):.3f})"
+
+    def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """Nothing."""
+        return ()
+
+    def validated(self, progress: float) -> Sequence[tuple[str, str]]:
+        """The warning, if there is reason for one."""
+        if self.said or progress < FROM_PROGRESS:
+            return ()
+        found = [("collapse", text) for text in self.task.remarks(self.seen)]
+        self.said = bool(found)
+        return found
+
+
+def shown_name(value: Any, row: int) -> str:
+    """What to call a row's picture: its file's name, or its row."""
+    return Path(value).name if isinstance(value, str) and len(value) < 256 else f"row {row + 1}"

@@ -1,0 +1,133 @@
+"""Batches: a pure function of the step, whoever makes them; frozen features; what is learned and what is not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from rebus.recipe import Recipe, TaskSettings, Tower
+from rebus.training.loader_workers import FeedPool
+from rebus.training.train import Assembled, assemble, summed_loss
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("feed")
+    rows = []
+    for number in range(10):
+        Image.fromarray(np.full((32, 32, 3), 25 * number, dtype=np.uint8)).save(folder / f"{number}.png")
+        for question, answer in (("How bright?", "dark" if number < 5 else "bright"), ("第几张？", f"第{number}张")):
+            rows.append({"picture": f"{number}.png", "question": question, "answer": answer, "split": "train"})
+    (folder / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return folder / "table.jsonl"
+
+
+def ready_for(table: Path, **changes: Any) -> Assembled:
+    recipe = Recipe()
+    recipe.data.path, recipe.data.split.column = str(table), "split"
+    recipe.data.split.valid = recipe.data.split.test = 0.0
+    recipe.picture.size, recipe.text.vocab_size = 32, 320
+    recipe.picture.augment.colour = changes.pop("colour", 0.5)
+    recipe.model.picture = Tower(
+        kind="convnet", width=24, depth=1, heads=2, patch=8, frozen=changes.pop("frozen", False)
+    )
+    recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
+    columns = {"picture": "picture", "question": "question", "answer": "answer"}
+    recipe.tasks = [TaskSettings(name="answer", columns=columns, **changes)]
+    recipe.train.batch_size = 4
+    return assemble(recipe, lambda _: None)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+
+
+def test_a_batch_is_a_function_of_the_step(table: Path) -> None:
+    first, again = ready_for(table).feed, ready_for(table).feed
+    later = again.batch_at(5, 0.5)
+    assert same(first.batch_at(5, 0.5), later)  # asked for in another order, from another process's memory
+    assert not same(first.batch_at(4, 0.5), later)
+    seen = [index for step in range(5) for _, index in first.batch_at(step, 0.5)["keys"]]
+    assert sorted(seen) == sorted([*range(10), *range(10)])  # two epochs, every picture once in each
+
+
+def test_worker_processes_make_the_same_batches(table: Path) -> None:
+    feed = ready_for(table).feed
+    pool = FeedPool(feed, 2)
+    try:
+        assert all(same(pool.batch_at(step, 0.5), feed.batch_at(step, 0.5)) for step in range(4))
+    finally:
+        pool.close()
+
+
+def test_processes_share_a_batch_without_overlap(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [index for _, index in ready_for(table).feed.batch_at(3, 0.5)["keys"]]
+    parts = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", rank)
+        parts += [index for _, index in ready_for(table).feed.batch_at(3, 0.5)["keys"]]
+    assert parts == whole
+
+
+def test_frozen_features_stand_in_for_pictures(table: Path) -> None:
+    moving, frozen = ready_for(table, colour=0.0), ready_for(table, colour=0.0, frozen=True)
+    frozen.model.load_state_dict(moving.model.state_dict())
+    batch = frozen.feed.batch_at(0, 1.0)
+    assert "picture_tokens" in batch
+    assert "picture" not in batch
+    tasks = frozen.prepared.tasks
+    with torch.no_grad():
+        one = summed_loss(tasks, frozen.model(batch), batch)[0]
+        whole = moving.feed.batch_at(0, 1.0)
+        other = summed_loss(tasks, moving.model(whole), whole)[0]
+    assert torch.allclose(one, other, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in frozen.model.picture.parameters())
+
+
+def test_pictures_that_are_changed_are_not_cached(table: Path) -> None:
+    assert "picture" in ready_for(table, frozen=True).feed.batch_at(0, 1.0)
+
+
+def test_the_prompt_is_never_learned(table: Path) -> None:
+    """The loss is the same when the labels of the prompt would be garbage: there are none to read."""
+    ready = ready_for(table)
+    part = ready.feed.batch_at(0, 1.0)["tasks"]["answer"]
+    tokenizer = ready.codec.tokenizer
+    for row in range(len(part["labels"])):
+        learned = part["labels"][row][part["labels"][row] != -100].tolist()
+        texts = tokenizer.decode(learned, skip_special=False).split("<|eos|>")[:-1]
+        assert texts
+        assert all(text in ("dark", "bright") or text.startswith("第") for text in texts), texts
+        assert "How" not in "".join(texts)
+
+
+def test_length_weight_makes_short_answers_count(table: Path) -> None:
+    """With weight 1 each text counts the same, however long."""
+    ready = ready_for(table, length_weight=1.0)
+    task = ready.prepared.tasks["answer"]
+    labels = torch.tensor([[5, 6, 7, 8, 9, -100]])
+    blocks = torch.tensor([[0, 1, 1, 1, 1, -1]])
+    logits = torch.zeros(5, 320)
+    logits[0, 5] = 20.0  # the short text is known, the long one is not
+    loss = task.loss(logits, {"labels": labels, "blocks": blocks})
+    assert abs(float(loss) - 0.5 * float(np.log(320))) < 1e-3
+    task.settings.length_weight = 0.0
+    loss = task.loss(logits, {"labels": labels, "blocks": blocks})
+    assert abs(float(loss) - 0.8 * float(np.log(320))) < 1e-3
+
+
+def test_accumulation_cuts_a_batch_by_pictures(table: Path) -> None:
+    feed = ready_for(table).feed
+    whole = feed.batch_at(0, 1.0)
+    halves = feed.split(whole, 2)
+    assert [len(half["keys"]) for half in halves] == [2, 2]
+    assert torch.equal(torch.cat([half["picture"] for half in halves]), whole["picture"])
