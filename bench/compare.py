@@ -1,20 +1,20 @@
-"""Run `rebus compare` on real tables whose answer needs a picture and a text, and print what docs/LOG.md quotes.
+"""Run `rebus compare` on real tables whose answer needs an image and a text, and print what docs/LOG.md quotes.
 
-    python bench/compare.py stamps --minutes 0.35 --folds 3     # Tux Paint: topic from picture and masked caption
-    python bench/compare.py scenes --minutes 1.2                # the demo's scenes: questions about pictures
-    python bench/compare.py emoji --minutes 0.35 --folds 3      # Noto emoji: category from picture and name
+    python bench/compare.py stamps --minutes 0.35 --folds 3     # Tux Paint: topic from image and masked caption
+    python bench/compare.py scenes --minutes 1.2                # the demo's scenes: questions about images
+    python bench/compare.py emoji --minutes 0.35 --folds 3      # Noto emoji: category from image and name
 
 A comparison that was stopped goes on where it was by the same command. Times: 24 runs (8 strategies, 3 folds) of
 `--minutes` each, and about a third as much again for tokenizers, predictions and checks.
 
 stamps: tuxpaint-stamps-default (GPL-2+), fetched by apt-get. A caption such as "A mallard duck." names the thing, and
-with it the topic; so its words are hidden behind "thing" where they stand in the picture's own path (folders and file
+with it the topic; so its words are hidden behind "thing" where they stand in the image's own path (folders and file
 name, singular or plural), and so is the last word of the first phrase, which is the noun in most captions ("An old
 Chinese sailing ship." -> "An old Chinese thing thing."). It is a rule, no reading: words such as "letter" or "sign" may
 still give the topic away, and the comparison counts that as what text alone is worth. Topics of fewer than 12 stamps
 are left out. Stamps of one thing drawn in several ways (T_filled, T_outline) stay on one side of a split.
 scenes: drawn by `rebus demo --write-data`'s own code; the test is by artists that training never saw.
-emoji: emoji-datasource-google (MIT; pictures OFL), fetched by npm. The words of the category's own name are hidden.
+emoji: emoji-datasource-google (MIT; images OFL), fetched by npm. The words of the category's own name are hidden.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ FEWEST = 12  # rows of a class
 END = re.compile(r"[.,;:!?()]| (?:of|in|on|with|at|from|for|to|and|or|that|which|by|is|are) ")
 STYLES = {"filled", "outline", "outlined", "cartoon", "sketch", "photo", "upper", "lower", "uppercase", "lowercase"}
 SMALL: dict[str, Any] = {
-    "picture.size": 64,
-    "model.picture.patch": 8,
-    "model.picture.depth": 1,
-    "model.picture.width": 96,
-    "model.picture.dropout": 0.1,
+    "image.size": 64,
+    "model.image.patch": 8,
+    "model.image.depth": 1,
+    "model.image.width": 96,
+    "model.image.dropout": 0.1,
     "model.text.width": 96,
     "model.text.depth": 2,
     "model.fusion.dropout": 0.2,
-    "picture.augment.shift": 0.1,
-    "picture.augment.scale": 0.2,
-    "picture.augment.colour": 0.3,
+    "image.augment.shift": 0.1,
+    "image.augment.scale": 0.2,
+    "image.augment.colour": 0.3,
 }
 
 
 def masked(caption: str, path: Path) -> str:
-    """A caption without the words of the picture's path and without the noun of its first phrase."""
+    """A caption without the words of the image's path and without the noun of its first phrase."""
     named = {stem(word) for word in re.findall(r"[a-z]+", re.sub("(?<=[a-z])(?=[A-Z])", " ", str(path)).lower())}
     first = END.split(caption + " ", maxsplit=1)[0].split()
     noun = len(first) - 1
@@ -93,18 +93,18 @@ def written(rows: list[dict[str, Any]], table: Path) -> Path:
 
 
 def stamps(cache: Path) -> tuple[Path, str, dict[str, Any]]:
-    """Topic of a stamp from its picture and its masked caption."""
+    """Topic of a stamp from its image and its masked caption."""
     from real import stamps_table
 
     rows = []
     for line in stamps_table(cache).read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
-        path = Path(row["picture"].split("/stamps/")[-1])
+        path = Path(row["image"].split("/stamps/")[-1])
         text = masked(row["caption"], path.with_suffix(""))
-        rows.append({"picture": row["picture"], "text": text, "topic": row["topic"], "thing": thing(path)})
+        rows.append({"image": row["image"], "text": text, "topic": row["topic"], "thing": thing(path)})
     for row in rows[:: len(rows) // 8]:
         print("   ", row["topic"], "|", row["text"])
-    columns = {"picture": "picture", "text": "text", "label": "topic"}
+    columns = {"image": "image", "text": "text", "label": "topic"}
     table = written(kept(rows, "topic"), cache / "stamps-masked.jsonl")
     kinds = {"text": "text", "topic": "category", "thing": "ignore"}
     settings = {"tasks": [{"name": "classify", "columns": columns}], "data.kinds": kinds, "data.split.group": "thing"}
@@ -112,26 +112,26 @@ def stamps(cache: Path) -> tuple[Path, str, dict[str, Any]]:
 
 
 def scenes(cache: Path, train: int, test: int) -> tuple[Path, str, dict[str, Any]]:
-    """Questions about scenes, seven types; the answer needs both the question and the picture."""
+    """Questions about scenes, seven types; the answer needs both the question and the image."""
     from rebus.data.demo.write import write_scenes
 
     folder = write_scenes(cache / f"scenes-{train}-{test}", train=train, test_scenes=test, size=64)
     names = ("question", "answer", "type", "split")
     rows = [json.loads(line) for _, line in json_lines((folder / "answer.jsonl").read_text(encoding="utf-8"))]
     rows = [
-        {"picture": str(folder / row["picture"]), **{name: row[name] for name in names}}
+        {"image": str(folder / row["image"]), **{name: row[name] for name in names}}
         for row in rows
         if row["split"] == "train" or (row["split"] == "test" and not row["seen"])
     ]
     counted = Counter(row["split"] for row in rows)
     print(f"scenes: {dict(counted)} questions of {len({row['type'] for row in rows})} types")
-    columns = {"picture": "picture", "question": "question", "answer": "answer", "type": "type"}
+    columns = {"image": "image", "question": "question", "answer": "answer", "type": "type"}
     settings = {"tasks": [{"name": "answer", "columns": columns, "max_new_tokens": 8}]}
     return written(rows, folder / "compare.jsonl"), "answer", SMALL | settings | {"text.vocab_size": 1500}
 
 
 def emoji(cache: Path) -> tuple[Path, str, dict[str, Any]]:
-    """Category of an emoji from its picture and its name."""
+    """Category of an emoji from its image and its name."""
     package, folder = "emoji-datasource-google", cache / "emoji"
     if not folder.is_dir():
         if shutil.which("npm") is None:
@@ -145,13 +145,13 @@ def emoji(cache: Path) -> tuple[Path, str, dict[str, Any]]:
             packed.extractall(folder, wanted, filter="data")
     rows = []
     for entry in json.loads((folder / "package" / "emoji.json").read_text(encoding="utf-8")):
-        picture = folder / "package" / "img" / "google" / "64" / entry["image"]
-        if picture.exists() and entry["category"] != "Component":
+        image = folder / "package" / "img" / "google" / "64" / entry["image"]
+        if image.exists() and entry["category"] != "Component":
             named = {stem(word) for word in re.findall(r"[a-z]+", entry["category"].lower())}
             words = str(entry["name"] or entry["short_name"]).lower().split()
             text = " ".join("thing" if stem(word) in named else word for word in words)
-            rows.append({"picture": str(picture), "text": text, "category": entry["category"]})
-    columns = {"picture": "picture", "text": "text", "label": "category"}
+            rows.append({"image": str(image), "text": text, "category": entry["category"]})
+    columns = {"image": "image", "text": "text", "label": "category"}
     table = written(kept(rows, "category"), cache / "emoji.jsonl")
     kinds = {"text": "text", "category": "category"}
     return table, "classify", SMALL | {"tasks": [{"name": "classify", "columns": columns}], "data.kinds": kinds}

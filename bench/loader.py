@@ -1,12 +1,12 @@
-"""How fast pictures come out of tar shards, how much memory that takes, and whether training waits for them.
+"""How fast images come out of tar shards, how much memory that takes, and whether training waits for them.
 
-    python bench/loader.py make --count 1000000      # tiny JPEG pictures with classes, in shards, once
+    python bench/loader.py make --count 1000000      # tiny JPEG images with classes, in shards, once
     python bench/loader.py index --count 1000000     # time of the index, cold and kept
-    python bench/loader.py stream --count 1000000    # one pass: pictures/s beside plain Pillow, memory on the way
+    python bench/loader.py stream --count 1000000    # one pass: images/s beside plain Pillow, memory on the way
     python bench/loader.py train --count 1000000     # training steps, and the share of their time spent waiting
     python bench/loader.py decode                    # large JPEG files: simplejpeg beside Pillow, whole and drafted
 
-The pictures are drawn by this script: soft blobs of colour, ten classes. Nothing is fetched.
+The images are drawn by this script: soft blobs of colour, ten classes. Nothing is fetched.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def shards(args: argparse.Namespace) -> Path:
         start = time.perf_counter()
         with ProcessPoolExecutor(args.workers or 1) as pool:
             made = sum(pool.map(write_shard, jobs))
-        print(f"made {made:,} pictures in {time.perf_counter() - start:.0f} s: {folder}")
+        print(f"made {made:,} images in {time.perf_counter() - start:.0f} s: {folder}")
     return folder
 
 
@@ -75,8 +75,8 @@ def recipe(folder: Path, args: argparse.Namespace):
     made.data.path, made.data.workers, made.data.cache_mb = str(folder), args.workers, args.cache_mb
     made.data.jpeg, made.data.order = args.jpeg, args.order
     made.data.split.valid, made.data.split.test = 1000 / args.count, 0.0
-    made.picture.size, made.train.batch_size = args.side, args.batch
-    made.tasks = [TaskSettings(name="classify", columns={"picture": "picture", "label": "label"})]
+    made.image.size, made.train.batch_size = args.side, args.batch
+    made.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "label"})]
     return made
 
 
@@ -127,7 +127,7 @@ def stream(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     ready = assemble(recipe(folder, args), lambda _: None)
     print(f"index, check and model: {time.perf_counter() - start:.1f} s, {memory():.0f} MiB")
-    values = ready.prepared.table.column("picture")
+    values = ready.prepared.table.column("image")
     dice = np.random.default_rng(0)
     chosen = [values[at] for at in dice.integers(len(values), size=args.plain)]
     del values
@@ -139,7 +139,7 @@ def stream(args: argparse.Namespace) -> None:
             file.seek(int(offset))
             np.asarray(Image.open(io.BytesIO(file.read(int(size)))).convert("RGB"))
     plain, spent = len(chosen) / (time.perf_counter() - start), (time.process_time() - begun) / len(chosen)
-    print(f"plain Pillow, one process, any order: {plain:,.0f} pictures/s, {1e6 * spent:.0f} us of CPU each")
+    print(f"plain Pillow, one process, any order: {plain:,.0f} images/s, {1e6 * spent:.0f} us of CPU each")
     pool = FeedPool(ready.feed, args.workers) if args.workers else None
     batch_at = pool.batch_at if pool else ready.feed.batch_at
     steps = int(args.passes * args.count / args.batch)
@@ -156,9 +156,9 @@ def stream(args: argparse.Namespace) -> None:
     if pool:
         pool.close()
     else:
-        print(f"loader: {1e6 * spent:.0f} us of CPU a picture")
+        print(f"loader: {1e6 * spent:.0f} us of CPU an image")
     print(
-        f"loader, {args.workers} workers, cache {args.cache_mb} MiB, {args.jpeg}: {rate:,.0f} pictures/s "
+        f"loader, {args.workers} workers, cache {args.cache_mb} MiB, {args.jpeg}: {rate:,.0f} images/s "
         f"({rate / plain:.2f} of plain Pillow); memory {told[0]:.0f} MiB early, {told[len(told) // 2]:.0f} in the "
         f"middle, {told[-1]:.0f} at the end"
     )
@@ -190,14 +190,14 @@ def train(args: argparse.Namespace) -> None:
     steady = waited[max(5, len(waited) // 10) :]
     share = sum(steady) / (len(steady) * args.batch / rate)
     print(
-        f"training, pictures of {args.side}, {args.workers} workers: {rate:,.0f} examples/s; a step of "
+        f"training, images of {args.side}, {args.workers} workers: {rate:,.0f} examples/s; a step of "
         f"{1000 * args.batch / rate:.1f} ms waited {1000 * np.mean(steady):.2f} ms for its batch, {share:.1%} of it"
     )
 
 
 def decode(args: argparse.Namespace) -> None:
+    from rebus.data.images import decode_image
     from rebus.data.jpeg import decoder
-    from rebus.data.pictures import decode_picture
 
     print(decoder("pil"), "beside", decoder("auto"))
     for height, width in ((480, 640), (1500, 2000), (3000, 4000)):
@@ -209,7 +209,7 @@ def decode(args: argparse.Namespace) -> None:
             spent = {}
             for choice in ("pil", "simplejpeg") * 5:
                 start = time.process_time()
-                array = decode_picture(saved.getvalue(), near=near, jpeg=choice)
+                array = decode_image(saved.getvalue(), near=near, jpeg=choice)
                 spent[choice] = min(spent.get(choice, 9e9), time.process_time() - start)
             told = ", ".join(f"{name} {1000 * seconds:.1f} ms" for name, seconds in spent.items())
             print(f"{width} x {height} at {array.shape[1]} x {array.shape[0]}: {told}")
@@ -219,15 +219,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("make", "index", "stream", "train", "decode"))
     parser.add_argument("--cache", default="~/.cache/rebus-bench")
-    parser.add_argument("--count", type=int, default=100_000, help="pictures")
+    parser.add_argument("--count", type=int, default=100_000, help="images")
     parser.add_argument("--side", type=int, default=32, help="their side, in pixels")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--cache-mb", type=int, default=16, help="so that a pass is read from the shards")
     parser.add_argument("--jpeg", choices=("auto", "pil", "simplejpeg"), default="auto")
     parser.add_argument("--order", choices=("rows", "blocks"), default="rows")
-    parser.add_argument("--passes", type=float, default=1.0, help="stream: over the pictures")
-    parser.add_argument("--plain", type=int, default=20_000, help="stream: pictures that plain Pillow reads")
+    parser.add_argument("--passes", type=float, default=1.0, help="stream: over the images")
+    parser.add_argument("--plain", type=int, default=20_000, help="stream: images that plain Pillow reads")
     parser.add_argument("--steps", type=int, default=200, help="train: steps")
     args = parser.parse_args()
     {"make": shards, "index": index, "stream": stream, "train": train, "decode": decode}[args.what](args)

@@ -1,6 +1,6 @@
 """Train on real data that Debian's packages hold, and print the figures that docs/LOG.md quotes.
 
-    python bench/real.py --cache .cache/real stamps      # Tux Paint's stamps: topic from picture, caption, both
+    python bench/real.py --cache .cache/real stamps      # Tux Paint's stamps: topic from image, caption, both
     python bench/real.py --cache .cache/real fashion     # Fashion-MNIST as class folders and as Parquet
 
 The packages (tuxpaint-stamps-default, GPL-2+; dataset-fashion-mnist, MIT) are fetched by apt-get into the cache and
@@ -44,21 +44,21 @@ def unpacked(package: str, cache: Path) -> Path:
 
 
 def stamps_table(cache: Path) -> Path:
-    """One row a stamp: picture, English and Chinese caption, topic folder."""
+    """One row a stamp: image, English and Chinese caption, topic folder."""
     root = unpacked("tuxpaint-stamps-default", cache) / "usr" / "share" / "tuxpaint" / "stamps"
     rows = []
-    for picture in sorted(root.rglob("*.png")):
-        words = picture.with_suffix(".txt")
-        if picture.stem.endswith("_mirror") or not words.exists():
+    for image in sorted(root.rglob("*.png")):
+        words = image.with_suffix(".txt")
+        if image.stem.endswith("_mirror") or not words.exists():
             continue
         lines = words.read_text(encoding="utf-8").splitlines()
         chinese = [line.partition("=")[2] for line in lines if line.startswith("zh_CN")]
         rows.append(
             {
-                "picture": str(picture),
+                "image": str(image),
                 "caption": lines[0].strip(),
                 "caption_zh": chinese[0] if chinese else None,
-                "topic": picture.relative_to(root).parts[0],
+                "topic": image.relative_to(root).parts[0],
             }
         )
     table = cache / "stamps.jsonl"
@@ -73,22 +73,22 @@ def idx(path: Path, head: int) -> np.ndarray:
 
 
 def fashion_tables(cache: Path) -> tuple[Path, Path]:
-    """Fashion-MNIST as folders of classes, and the same rows as one Parquet file with the pictures in it."""
+    """Fashion-MNIST as folders of classes, and the same rows as one Parquet file with the images in it."""
     files = {path.name: path for path in unpacked("dataset-fashion-mnist", cache).rglob("*ubyte.gz")}
     folder, parquet = cache / "fashion", cache / "fashion.parquet"
     if parquet.exists():
         return folder, parquet
-    rows: dict[str, list[object]] = {"picture": [], "label": [], "split": []}
+    rows: dict[str, list[object]] = {"image": [], "label": [], "split": []}
     for name, split in (("train", "train"), ("t10k", "test")):
-        pictures = idx(files[f"{name}-images-idx3-ubyte.gz"], 16).reshape(-1, 28, 28)
+        images = idx(files[f"{name}-images-idx3-ubyte.gz"], 16).reshape(-1, 28, 28)
         labels = idx(files[f"{name}-labels-idx1-ubyte.gz"], 8)
-        for number, (pixels, label) in enumerate(zip(pictures, labels, strict=True)):
+        for number, (pixels, label) in enumerate(zip(images, labels, strict=True)):
             place = folder / split / CLASSES[label]
             place.mkdir(parents=True, exist_ok=True)
             png = io.BytesIO()
             Image.fromarray(pixels).save(png, "png")
             (place / f"{number:05d}.png").write_bytes(png.getvalue())
-            rows["picture"].append(png.getvalue())
+            rows["image"].append(png.getvalue())
             rows["label"].append(CLASSES[label])
             rows["split"].append(split)
     pq.write_table(pa.table(rows), parquet)
@@ -112,35 +112,35 @@ def trained(name: str, data: Path, out: Path, **settings: object) -> None:
 
 
 def stamps(cache: Path, minutes: float) -> None:
-    """The topic of a stamp from its picture, from its caption, from both in each fusion."""
+    """The topic of a stamp from its image, from its caption, from both in each fusion."""
     table = stamps_table(cache)
     common = {
         "train__time_limit": minutes,
         "data__split__valid": 0.1,
         "data__split__test": 0.25,
-        "picture__size": 64,
-        "model__picture__patch": 8,
-        "model__picture__depth": 1,
-        "model__picture__width": 96,
+        "image__size": 64,
+        "model__image__patch": 8,
+        "model__image__depth": 1,
+        "model__image__width": 96,
         "model__text__width": 96,
         "model__text__depth": 2,
-        "model__picture__dropout": 0.1,
+        "model__image__dropout": 0.1,
         "model__fusion__dropout": 0.2,
-        "picture__augment__flip": 0.5,
-        "picture__augment__shift": 0.1,
-        "picture__augment__scale": 0.2,
-        "picture__augment__colour": 0.3,
+        "image__augment__flip": 0.5,
+        "image__augment__shift": 0.1,
+        "image__augment__scale": 0.2,
+        "image__augment__colour": 0.3,
         "data__kinds": {"caption": "text", "caption_zh": "ignore", "topic": "category"},
         "train__patience": 4,
     }
     label = {"label": "topic"}
-    both = [{"name": "classify", "columns": {**label, "picture": "picture", "text": "caption"}}]
+    both = [{"name": "classify", "columns": {**label, "image": "image", "text": "caption"}}]
     trained(
-        "picture",
+        "image",
         table,
         cache / "run",
         **common,
-        tasks=[{"name": "classify", "columns": {**label, "picture": "picture"}}],
+        tasks=[{"name": "classify", "columns": {**label, "image": "image"}}],
     )
     trained(
         "caption", table, cache / "run", **common, tasks=[{"name": "classify", "columns": {**label, "text": "caption"}}]
@@ -160,8 +160,8 @@ def stamps(cache: Path, minutes: float) -> None:
 def fashion(cache: Path, minutes: float) -> None:
     """The class of a garment, from folders and from Parquet."""
     folder, parquet = fashion_tables(cache)
-    small = {"picture__size": 32, "model__picture__patch": 8, "model__picture__width": 96, "model__picture__depth": 1}
-    common = {**small, "train__time_limit": minutes, "train__batch_size": 64, "picture__augment__shift": 0.06}
+    small = {"image__size": 32, "model__image__patch": 8, "model__image__width": 96, "model__image__depth": 1}
+    common = {**small, "train__time_limit": minutes, "train__batch_size": 64, "image__augment__shift": 0.06}
     trained("class folders", folder, cache / "run", **common)
     trained("Parquet", parquet, cache / "run", **common)
 

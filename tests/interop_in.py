@@ -22,7 +22,7 @@ from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.inference.predictor import Predictor
 from tiny_checkpoints import DECODERS, V, reference_decoder, write_bert, write_checkpoint, write_tokenizer
 from tiny_duals import clip_folder, siglip_folder
-from tiny_pictures import PICTURES, saved, seen_by
+from tiny_images import IMAGES, saved, seen_by
 from tiny_seeing import SIDE, write_seeing
 
 Case = Callable[[Path], float]
@@ -136,19 +136,19 @@ def dual(folder: Path, *, make: Callable[[Path], Any], whole: bool) -> float:
     read = tokenizer(["a red car", "cats"], padding=padding, truncation=True, return_tensors="pt")
     theirs = model.eval()(**read, **images(shown, return_tensors="pt"))
     ours = Predictor.open(folder)
-    seen = ours.embed_pictures([folder / "0.png", folder / "1.png"])
+    seen = ours.embed_images([folder / "0.png", folder / "1.png"])
     return max(far(seen, theirs.image_embeds), far(ours.embed(["a red car", "cats"]), theirs.text_embeds))
 
 
 def image_tower(folder: Path, *, name: str) -> float:
     """A tower for images alone."""
-    from rebus.checkpoints.hf_load_images import picture_checkpoint
+    from rebus.checkpoints.hf_load_images import image_checkpoint
     from rebus.models.towers import TOWERS
 
     model = saved(folder, name)
     size = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps(size))
-    found = picture_checkpoint(folder)
+    found = image_checkpoint(folder)
     tower = TOWERS.get(found.tower.kind)(found.tower, size=32).eval()
     tower.load_state_dict(found.state())
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -164,9 +164,9 @@ def seeing(folder: Path, *, kind: str, adapted: bool = False) -> float:
         adapt(theirs, folder / "base", place, target_modules=["q_proj", "down_proj"])
     ours = Predictor.open(place)
     seen = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
-    values = {"messages": [[{"role": "user", "content": "What is this?"}]], "picture": ["x"]}
+    values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
     ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.codec)])  # type: ignore[attr-defined]
-    batch = {"picture": seen, "has_picture": torch.ones(1, dtype=torch.bool)}
+    batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
     condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
@@ -255,7 +255,7 @@ CASES: dict[str, Case] = {
     "clip, preprocessor_config.json": partial(dual, make=clip_folder, whole=False),
     "siglip, processor_config.json": partial(dual, make=siglip_folder, whole=True),
     "siglip, preprocessor_config.json": partial(dual, make=siglip_folder, whole=False),
-    **{f"{name}, tower": partial(image_tower, name=name) for name in PICTURES},
+    **{f"{name}, tower": partial(image_tower, name=name) for name in IMAGES},
     **{kind: partial(seeing, kind=kind) for kind in ("idefics3", "smolvlm", "llava clip", "llava siglip")},
     "PEFT on llama": partial(adapter, name="llama", target_modules=["q_proj", "up_proj"]),
     "PEFT on llama, DoRA": partial(adapter, name="llama", target_modules=["q_proj"], use_dora=True),

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image as PILImage
 
 from rebus.checkpoints.export import export
 from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.checkpoints.save_load import build_model, codec_of, save_model
 from rebus.inference.predictor import Predictor
 from rebus.models.vlm import VisionLanguageModel
-from rebus.recipe import Fusion, Picture, Recipe, TaskSettings, Tower
+from rebus.recipe import Fusion, Image, Recipe, TaskSettings, Tower
 from rebus.tasks import TASKS
 from rebus.text.frames import with_end
 from rebus.text.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def run_of(folder: Path, settings: Recipe, tokenizer: Tokenizer) -> VisionLangua
 def text_recipe(task: str, **tower: Any) -> Recipe:
     """Of one text tower."""
     made = Recipe()
-    made.model.picture.kind = made.model.fusion.kind = "none"
+    made.model.image.kind = made.model.fusion.kind = "none"
     made.model.text = Tower(**{"width": 24, "depth": 2, "heads": 4, **tower})
     made.model.head, made.text.max_length = "linear", 32
     made.tasks = [TaskSettings(name=task, columns=COLUMNS[task])]
@@ -174,15 +174,15 @@ def image_classification(folder: Path, **tower: Any) -> float:
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
     made = Recipe()
-    made.model.picture = Tower(**{"width": 32, "depth": 1, "heads": 4, "patch": 8, **tower})
+    made.model.image = Tower(**{"width": 32, "depth": 1, "heads": 4, "patch": 8, **tower})
     made.model.text.kind = made.model.fusion.kind = "none"
-    made.model.head, made.picture = "linear", Picture(size=32, fit="squash", resample="bicubic")
-    made.tasks = [TaskSettings(name="classify", columns={"picture": "p", "label": "l"})]
+    made.model.head, made.image = "linear", Image(size=32, fit="squash", resample="bicubic")
+    made.tasks = [TaskSettings(name="classify", columns={"image": "p", "label": "l"})]
     run_of(folder / "run", made, Tokenizer.train(["a", "b"], 300))
     place = export(folder / "run", folder / "hf").path
     pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)
     model = AutoModelForImageClassification.from_pretrained(place).eval()
-    inputs = AutoImageProcessor.from_pretrained(place)(Image.fromarray(pixels), return_tensors="pt")
+    inputs = AutoImageProcessor.from_pretrained(place)(PILImage.fromarray(pixels), return_tensors="pt")
     theirs = model(**inputs).logits.softmax(-1)[0]
     mine = Predictor.open(folder / "run").predict({"p": pixels})[0].scores
     return far([mine[model.config.id2label[number]] for number in range(len(theirs))], theirs)
@@ -191,11 +191,11 @@ def image_classification(folder: Path, **tower: Any) -> float:
 def joined(folder: Path) -> float:
     """An image and a text joined in a way that no other library has."""
     made = Recipe()
-    made.model.picture = Tower(kind="convnet", width=16, depth=1, heads=4)
+    made.model.image = Tower(kind="convnet", width=16, depth=1, heads=4)
     made.model.text = Tower(kind="encoder", width=24, depth=1, heads=4)
     made.model.fusion = Fusion(kind="joint")
-    made.picture.size = 32
-    made.tasks = [TaskSettings(name="classify", columns={"picture": "p", "text": "text", "label": "l"})]
+    made.image.size = 32
+    made.tasks = [TaskSettings(name="classify", columns={"image": "p", "text": "text", "label": "l"})]
     run_of(folder / "run", made, with_end(Tokenizer.train(["a", "b"], 300)))
     export(folder / "run", folder / "hf")
     return 0.0

@@ -1,4 +1,4 @@
-"""Tiny random Idefics3, SmolVLM and Llava models of transformers, with a tokenizer that has picture marks."""
+"""Tiny random Idefics3, SmolVLM and Llava models of transformers, with a tokenizer that has image marks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
-from rebus.text.pictures import ALL
+from rebus.text.images import ALL
 from tiny_checkpoints import loud
 from tiny_tokenizers import TEXTS
 

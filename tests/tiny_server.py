@@ -28,11 +28,11 @@ from tiny_seeing import write_seeing
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLUMNS = {
-    "answer": {"picture": "picture", "question": "question", "answer": "answer"},
-    "caption": {"picture": "picture", "caption": "caption"},
-    "classify": {"picture": "picture", "text": "question", "label": "answer"},
-    "regress": {"picture": "picture", "text": "question", "target": "size"},
-    "retrieve": {"picture": "picture", "text": "caption"},
+    "answer": {"image": "image", "question": "question", "answer": "answer"},
+    "caption": {"image": "image", "caption": "caption"},
+    "classify": {"image": "image", "text": "question", "label": "answer"},
+    "regress": {"image": "image", "text": "question", "target": "size"},
+    "retrieve": {"image": "image", "text": "caption"},
     "lm": {"text": "caption"},
 }
 TINY = ServeSettings(port=0, cache_mb=8, running=8, drain=5.0)
@@ -53,7 +53,7 @@ def as_url(content: bytes, kind: str = "png") -> str:
 
 
 def shown(text: str, *urls: str) -> dict[str, Any]:
-    """A message with pictures."""
+    """A message with images."""
     parts = [{"type": "image_url", "image_url": {"url": url}} for url in urls]
     return {"role": "user", "content": [*parts, {"type": "text", "text": text}]}
 
@@ -68,11 +68,11 @@ def write_run(folder: Path, *tasks: str, fusion: str = "unified") -> Path:
         cells = (f"{number}.png", question, colour, f"a {colour} square, row {number}", str(number / 8))
         rows.append(",".join(f'"{cell}"' for cell in cells))
     table = folder / "table.csv"
-    table.write_text("picture,question,answer,caption,size\n" + "\n".join(rows), encoding="utf-8")
+    table.write_text("image,question,answer,caption,size\n" + "\n".join(rows), encoding="utf-8")
     recipe = Recipe()
     recipe.data.path = str(table)
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2)
     recipe.model.text = Tower(kind="decoder", width=24, depth=2, heads=2)
     recipe.model.fusion = Fusion(kind=fusion, depth=1, heads=2)  # type: ignore[arg-type]
     recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6) for task in tasks]
@@ -90,7 +90,7 @@ def write_run(folder: Path, *tasks: str, fusion: str = "unified") -> Path:
 
 
 def write_seer(folder: Path) -> Path:
-    """A tiny SmolVLM: it converses, about a picture too."""
+    """A tiny SmolVLM: it converses, about an image too."""
     write_seeing(folder, "smolvlm")
     return folder
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 
-def picture(shade: int, kind: str = "JPEG", size: tuple[int, int] = (12, 8)) -> bytes:
+def image(shade: int, kind: str = "JPEG", size: tuple[int, int] = (12, 8)) -> bytes:
     saved = io.BytesIO()
     Image.new("RGB", size, (shade, shade, shade)).save(saved, kind)
     return saved.getvalue()

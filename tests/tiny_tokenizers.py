@@ -11,7 +11,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 
 TEXTS = [
     "What is left of the red car? The blue boat is left of it.",
-    "There are 12 cats and 7 dogs; it's a picture of animals, isn't it?",
+    "There are 12 cats and 7 dogs; it's an image of animals, isn't it?",
     "图片里有什么？图片里有一只猫和一只狗。红色的汽车左边是什么？是一艘蓝色的船。",
 ] * 20
 

@@ -14,12 +14,12 @@ from rebus import api
 from rebus.training.train import Assembled, assemble
 from tiny_checkpoints import write_bert, write_checkpoint
 
-SMALL = {"picture.size": 32, "train.batch_size": 8, "train.precision": "fp32", "data.split.column": "split"}
+SMALL = {"image.size": 32, "train.batch_size": 8, "train.precision": "fp32", "data.split.column": "split"}
 TOWERS = {
-    "model.picture.width": 16,
-    "model.picture.depth": 1,
-    "model.picture.heads": 2,
-    "model.picture.patch": 8,
+    "model.image.width": 16,
+    "model.image.depth": 1,
+    "model.image.heads": 2,
+    "model.image.patch": 8,
     "model.text.width": 16,
     "model.text.depth": 1,
     "model.text.heads": 2,
@@ -40,7 +40,7 @@ def write_table(folder: Path) -> Path:
         Image.fromarray(array).save(folder / f"{number}.png")
         caption = f"the {'cat' if big else 'dog'} is {colour} and {'good' if big else 'bad'}"
         split = "train" if number < 20 else "valid" if number < 28 else "test"
-        rows.append({"picture": f"{number}.png", "caption": caption, "split": split, "colour": colour})
+        rows.append({"image": f"{number}.png", "caption": caption, "split": split, "colour": colour})
     (folder / "table.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return folder / "table.jsonl"
 
@@ -63,9 +63,9 @@ def write_towers(folder: Path, table: Path) -> Path:
         quiet=True,
         settings={
             **settings,
-            "model.picture.kind": "vit",
-            "picture.size": 40,
-            "tasks": [{"name": "classify", "columns": {"picture": "picture", "label": "colour"}}],
+            "model.image.kind": "vit",
+            "image.size": 40,
+            "tasks": [{"name": "classify", "columns": {"image": "image", "label": "colour"}}],
         },
     )
     words = table.parent / "words.csv"

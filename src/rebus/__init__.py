@@ -1,4 +1,4 @@
-"""Rebus: train, question and evaluate vision-language models on your own pictures and text.
+"""Rebus: train, question and evaluate vision-language models on your own images and text.
 
 ``import rebus`` imports nothing heavy: each name below is fetched from its module when it is first used.
 """

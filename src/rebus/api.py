@@ -21,7 +21,7 @@ from rebus.data.corpus import Manifest
 from rebus.data.corpus.cleaning.cleaner import CleaningReport
 from rebus.data.corpus.prepare import clean_text, make_shards
 from rebus.data.in_memory import Image, TableLike, table_path, usable_image, write_rows
-from rebus.data.tars.making import holds_pictures, make_tars
+from rebus.data.tars.making import holds_images, make_tars
 from rebus.data.tars.manifest import TarManifest
 from rebus.data.tars.writing import Recode
 from rebus.errors import DataError, RecipeError, RunError
@@ -81,7 +81,7 @@ def train(
         out: the Run folder; None: a new folder under runs/.
         settings: changes, as ``{"train.lr": 1e-3}`` or ``["train.lr=1e-3"]``.
         base: a Run, a checkpoint folder, a .gguf file or a hub id whose weights and tokenizer to start from.
-        vision: a Run, a checkpoint folder or a hub id whose picture tower to start from.
+        vision: a Run, a checkpoint folder or a hub id whose image tower to start from.
         text: the same for the text tower and its tokenizer, or a .gguf file; or the kind of a fresh text tower. With
             both, the run has two stages unless ``train.stages`` says otherwise.
         time_limit: minutes.
@@ -264,7 +264,7 @@ def evaluate(
         zero_shot: judge a model with a shared space on classes named only; see ``rebus.evaluation.class_prompts``.
         labels: names of these classes; None: the table's own.
         lang: ``en`` or ``zh``, of the sentences around them; None: that of each name. With ``ablate``: of the verdict.
-        ablate: also what the model loses when its pictures or its text are taken away. Of the Run's own test rows that
+        ablate: also what the model loses when its images or its text are taken away. Of the Run's own test rows that
             is kept in its evaluation.json, its report and its card.
         quiet: show no progress.
 
@@ -291,7 +291,7 @@ def evaluate(
 
 def ask(
     run: AnyModel,
-    picture: Image = None,
+    image: Image = None,
     question: str = "",
     *,
     system: str | None = None,
@@ -299,7 +299,7 @@ def ask(
     precision: Literal["fp32", "bf16"] = "fp32",
 ) -> str:
     """One answer as text. Arguments and errors as for ``Model.ask``; load the model once to ask it often."""
-    return _loaded(run, precision).ask(picture, question, system=system, max_new_tokens=max_new_tokens)
+    return _loaded(run, precision).ask(image, question, system=system, max_new_tokens=max_new_tokens)
 
 
 def chat(
@@ -331,7 +331,7 @@ def generate(
 
 def explain_answer(
     run: AnyModel,
-    picture: Image = None,
+    image: Image = None,
     text: str = "",
     *,
     columns: Mapping[str, Any] | None = None,
@@ -340,12 +340,12 @@ def explain_answer(
     method: str = "auto",
 ) -> Explanation:
     """Where a model looked and which words mattered. Arguments and errors as for ``Model.explain``."""
-    return _loaded(run).explain(picture, text, columns=columns, task=task, target=target, method=method)
+    return _loaded(run).explain(image, text, columns=columns, task=task, target=target, method=method)
 
 
 def flow(
     run: AnyModel,
-    picture: Image = None,
+    image: Image = None,
     text: str = "",
     *,
     columns: Mapping[str, Any] | None = None,
@@ -357,9 +357,7 @@ def flow(
 
     Arguments and errors as for ``rebus.report.flow.flow``.
     """
-    found = follow(
-        _loaded(run).predictor, picture=usable_image(picture), text=text, columns=columns, task=task, lang=lang
-    )
+    found = follow(_loaded(run).predictor, image=usable_image(image), text=text, columns=columns, task=task, lang=lang)
     if out is not None:
         write_flow(out, found)
     return found
@@ -373,7 +371,7 @@ def index(
     kinds: dict[str, Kind] | None = None,
     quiet: bool = False,
 ) -> IndexSummary:
-    """Embed a collection's pictures and texts to be searched; see ``rebus.retrieval.build_index``."""
+    """Embed a collection's images and texts to be searched; see ``rebus.retrieval.build_index``."""
     with table_path(data) as path:
         return index_run(_folder(run), _named(path), out=out, kinds=kinds, tell=_teller(quiet))
 
@@ -384,11 +382,11 @@ def find(
     *,
     k: int = 10,
     index: str | Path | None = None,
-    what: Literal["picture", "text"] | None = None,
+    what: Literal["image", "text"] | None = None,
     rerank: bool = False,
     quiet: bool = False,
 ) -> list[Hit]:
-    """What is nearest to a text or a picture in an indexed collection; see ``rebus.retrieval.search``."""
+    """What is nearest to a text or an image in an indexed collection; see ``rebus.retrieval.search``."""
     return find_run(_folder(run), query, k=k, index=index, what=what, rerank=rerank, tell=_teller(quiet))
 
 
@@ -408,17 +406,17 @@ def compare(
     quiet: bool = False,
     command: str = "",
 ) -> Comparison:
-    """Text alone, pictures alone and every way of joining them, trained on the same rows with the same budget.
+    """Text alone, images alone and every way of joining them, trained on the same rows with the same budget.
 
     Args:
         data: a table (CSV, TSV, JSON, JSONL, Parquet) or a folder.
-        task: classify, tag, regress, answer, caption or another that reads pictures and text; None: from the columns.
+        task: classify, tag, regress, answer, caption or another that reads images and text; None: from the columns.
         recipe: settings to start from, or the file that holds them.
         out: the folder; None: ``runs/NAME-compare``. A comparison that was begun there goes on; finished runs stay.
         settings: changes, as for ``train``; ``train.steps`` or ``train.epochs`` is the budget of each training.
         folds: parts the rows are dealt to, each judged once; None: 3, or what the table says of its test rows.
         repeats: instead of folds, deal the rows anew so many times.
-        only: strategies: text, picture, joint (or joint-concat, ...), unified, cross; empty: all.
+        only: strategies: text, image, joint (or joint-concat, ...), unified, cross; empty: all.
         time_limit: minutes of each training, as the budget.
         seed: of weights, order and augmentation.
         lang: en or zh, of the verdict and the report.
@@ -500,7 +498,7 @@ def shard(
     with table_path(data) as path:
         made = make_recipe(path, None, recipe, settings)
         of_text = words or tokenizer is not None or made.corpus.column is not None
-        if shard_mb is not None or recode is not None or (not of_text and holds_pictures(made)):
+        if shard_mb is not None or recode is not None or (not of_text and holds_images(made)):
             how, size = Recode(recode, side, quality), shard_mb or 256.0
             return make_tars(made, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, tell=tell)
         return make_shards(made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, tell=tell)

@@ -1,4 +1,4 @@
-"""The demo: scenes of six artists' pictures to learn from, then questions about two artists it never saw.
+"""The demo: scenes of six artists' images to learn from, then questions about two artists it never saw.
 
 It is a user like any other: it writes a table, trains on it by the common road, and judges what came out.
 """
@@ -37,31 +37,31 @@ from rebus.training.train import learn
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 TEST_SCENES = 200  # by seen artists, and again as many by unseen ones
-BLIND_SHARE = 0.08  # of the minutes go to the model that never sees a picture
+BLIND_SHARE = 0.08  # of the minutes go to the model that never sees an image
 MAPPED = Effort(points=48, curves=6, sanity=3, steps=9, cascade=False)  # about ten seconds
 METHODS = ("saliency", "rollout", "relevance", "attention")  # those that cost one pass
 SAID: dict[str, dict[str, Any]] = {
     "en": {
-        "scenes": "Writing scenes from pictures by eight artists; two of them are kept for the test.",
+        "scenes": "Writing scenes from images by eight artists; two of them are kept for the test.",
         "train": "Training on six artists, about {minutes:.1f} minutes.",
         "blind": "Training the same on the questions alone: what can be guessed without looking.",
-        "judge": "Asking about pictures by artists it never saw.",
+        "judge": "Asking about images by artists it never saw.",
         "columns": ["question", "unseen artists", "seen artists", "most frequent answer", "question only"],
         "mean": "mean over types",
         "languages": "English {en:.1%}, Chinese {zh:.1%} of questions right (unseen artists).",
         "maps": "Asked where a thing is, its maps point at that thing {rate:.0%} of the time ({low:.0%} to {high:.0%}; "
         "a random point: {chance:.0%}).",
-        "asked": "Six questions about six pictures by artists it never saw:",
+        "asked": "Six questions about six images by artists it never saw:",
         "true": "true",
         "next": "Type next:",
         "took": "The demo took {minutes:.1f} minutes.",
-        "title": "The demo: pictures by artists it never saw",
+        "title": "The demo: images by artists it never saw",
         "group": "unseen artists",
         "judged": "test set, artists it never saw: answer {unseen:,} rows; the {seen:,} by artists it saw stand apart "
         "below",
         "table": "Share of right answers by type of question",
         "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. "
-        "Question only: the same model without pictures.",
+        "Question only: the same model without images.",
     },
     "zh": {
         "scenes": "用八位画家的图画拼出场景，其中两位只用来测试。",
@@ -161,9 +161,9 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
 
 
 def blind(recipe: Recipe, minutes: float) -> Recipe:
-    """The same recipe without a picture tower and without what needs one."""
+    """The same recipe without an image tower and without what needs one."""
     made = recipe.model_copy(deep=True)
-    made.model.picture.kind = "none"
+    made.model.image.kind = "none"
     made.tasks = [task.model_copy(update={"start": 0.0}) for task in made.tasks if task.name == "answer"]
     made.train.time_limit = minutes
     return made
@@ -225,7 +225,7 @@ def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
 
 
 def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: str) -> list[Example]:
-    """Six questions about six pictures, alternately in English and Chinese; not chosen by success."""
+    """Six questions about six images, alternately in English and Chinese; not chosen by success."""
     order = ("caption", "caption", "existence", "left", "where", "above", "count", "background")
     languages = ("en", "zh")
     used: set[object] = set()
@@ -234,10 +234,10 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
     for number, kind in enumerate(order):
         language = languages[number % 2]
         for place, row in enumerate(rows):
-            picture = values["picture"][row]
+            image = values["image"][row]
             spoken = "zh" if any("\u4e00" <= letter <= "\u9fff" for letter in values["question"][row]) else "en"
-            if values["type"][row] == kind and spoken == language and picture not in used:
-                used.add(picture)
+            if values["type"][row] == kind and spoken == language and image not in used:
+                used.add(image)
                 truth = str(values["answer"][row])
                 right = source.task.right(values, [row], [told[place]])[0] >= 1.0
                 examples.append(
@@ -245,11 +245,11 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
                         answer=str(told[place].value),
                         truth=truth,
                         question=str(values["question"][row]),
-                        picture=str(picture),
+                        image=str(image),
                         right=bool(right),
                         group=group,
                         confidence=told[place].confidence,
-                        note=str(picture),
+                        note=str(image),
                     )
                 )
                 break
@@ -314,14 +314,14 @@ def print_examples(console: Console, examples: list[Example], lang: str) -> None
 
 def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
     """Commands to try."""
-    picture = scenes / "pictures" / "test" / "test-unseen-00000.jpg"
+    image = scenes / "images" / "test" / "test-unseen-00000.jpg"
     console.print(f"\n{SAID[lang]['next']}")
     rebus = invocation()
     for command in (
         f"open {run.report_path}",
-        f"{rebus} chat {run.folder} --image {picture}",
-        f'{rebus} ask {run.folder} {picture} "What is in the picture?" "图里有什么？"',
-        f'{rebus} explain {run.folder} --image {picture} --text "How many things are there?"',
+        f"{rebus} chat {run.folder} --image {image}",
+        f'{rebus} ask {run.folder} {image} "What is in the image?" "图里有什么？"',
+        f'{rebus} explain {run.folder} --image {image} --text "How many things are there?"',
         f"{rebus} evaluate {run.folder} --by artist",
         f"{rebus} train YOUR-TABLE.csv",
     ):

@@ -2,8 +2,8 @@
 
     RebusError                 a user's mistake, told in four parts; the command line exits with status 2
     ├── DataError              a table, its columns or its rows
-    │   ├── PictureError       a picture that cannot be read safely
-    │   │   └── PictureSizeError   a picture with more pixels, or a longer side, than is read
+    │   ├── ImageError       an image that cannot be read safely
+    │   │   └── ImageSizeError   an image with more pixels, or a longer side, than is read
     │   └── TextLengthError    a text with more tokens than the model reads
     ├── RecipeError            a setting that does not exist or does not fit
     ├── RunError               a Run folder that is missing, half written, full or locked
@@ -52,12 +52,12 @@ class DataError(RebusError):
     """Something is wrong with a table, its columns or its rows."""
 
 
-class PictureError(DataError):
-    """A picture is missing, broken, too large or of a kind that is not read."""
+class ImageError(DataError):
+    """An image is missing, broken, too large or of a kind that is not read."""
 
 
-class PictureSizeError(PictureError):
-    """A picture's header promises more pixels, or a longer side, than is read.
+class ImageSizeError(ImageError):
+    """An image's header promises more pixels, or a longer side, than is read.
 
     Args:
         where, expected, found, do: as of every error.

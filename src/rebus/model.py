@@ -18,7 +18,7 @@ from rebus.evaluation.evaluate import Evaluation, evaluate_run
 from rebus.explain.explaining import explain, methods_for
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import Sampling, SamplingOptions
-from rebus.inference.generate import last_picture, plain_turn
+from rebus.inference.generate import last_image, plain_turn
 from rebus.inference.predictor import LONG, Predictor
 from rebus.inference.reading import plainly
 from rebus.tasks import Prediction
@@ -45,12 +45,12 @@ class Model:
 
     @property
     def sees(self) -> bool:
-        """Whether it takes pictures."""
-        return self.predictor.model.picture is not None
+        """Whether it takes images."""
+        return self.predictor.model.image is not None
 
     def ask(
         self,
-        picture: Image = None,
+        image: Image = None,
         question: str = "",
         *,
         system: str | None = None,
@@ -61,7 +61,7 @@ class Model:
         """One answer as text.
 
         Args:
-            picture: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of
+            image: a path, the bytes of an image file, a PIL image, an array (H, W), (H, W, 3) or (H, W, 4) of
                 uint8, or None.
             question: may be empty for a model that captions or classifies.
             system: what a model that converses is told first; None: what it was trained with, and to another project's
@@ -71,18 +71,18 @@ class Model:
             max_new_tokens: longest answer, of a model that writes; None: its own setting.
 
         Raises:
-            PictureError: the picture cannot be read. DataError: the model cannot be asked that.
+            ImageError: the image cannot be read. DataError: the model cannot be asked that.
         """
         sampling = None
         if temperature > 0 or max_new_tokens is not None:
             sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
         if system is None and self._has_persona:
             system = ""
-        return plainly(self.predictor.ask(usable_image(picture), question, system=system, sampling=sampling).value)
+        return plainly(self.predictor.ask(usable_image(image), question, system=system, sampling=sampling).value)
 
     def explain(
         self,
-        picture: Image = None,
+        image: Image = None,
         text: str = "",
         *,
         columns: Mapping[str, Any] | None = None,
@@ -93,7 +93,7 @@ class Model:
         """Where the model looked and which words mattered; see ``rebus.explain.explain``.
 
         Args:
-            picture: as for ``ask``.
+            image: as for ``ask``.
             text: the question, the prompt, or what else the task reads.
             columns: what else the task reads, by name.
             task: which task; None: the one that ``ask`` would take.
@@ -102,11 +102,11 @@ class Model:
 
         Raises:
             DataError: the task, the target or the method does not exist or does not fit this model.
-            PictureError: the picture cannot be read. MissingPackageError: ``gradients`` needs Captum.
+            ImageError: the image cannot be read. MissingPackageError: ``gradients`` needs Captum.
         """
         return explain(
             self.predictor,
-            picture=usable_image(picture),
+            image=usable_image(image),
             text=text,
             columns=columns,
             task=task,
@@ -135,29 +135,29 @@ class Model:
 
     def zero_shot(
         self,
-        pictures: Images,
+        images: Images,
         labels: Sequence[str],
         *,
         lang: Literal["en", "zh"] | None = None,
         templates: Sequence[str] | None = None,
     ) -> list[Prediction]:
-        """The likeliest of some names for each picture, by a model trained to ``retrieve``.
+        """The likeliest of some names for each image, by a model trained to ``retrieve``.
 
         Args:
-            pictures: several, each as for ``ask``.
+            images: several, each as for ``ask``.
             labels: the names.
             lang: of the sentences that they are put into; None: that of each name.
             templates: other sentences, each with ``{}`` where the name goes.
 
         Raises:
-            DataError: the model has no space that pictures and texts share. PictureError: a picture cannot be read.
+            DataError: the model has no space that images and texts share. ImageError: an image cannot be read.
         """
-        return classify_by_names(self.predictor, map(usable_image, pictures), labels, lang=lang, templates=templates)
+        return classify_by_names(self.predictor, map(usable_image, images), labels, lang=lang, templates=templates)
 
     def chat(
         self, messages: Sequence[Mapping[str, Any]], *, stream: bool = False, **options: Unpack[SamplingOptions]
     ) -> Any:
-        """Answer the last message of a conversation; the picture shown last is the one it is about.
+        """Answer the last message of a conversation; the image shown last is the one it is about.
 
         Args:
             messages: ``{"role", "content"}``, content a text or a list of ``{"type": "text", "text"}`` and
@@ -179,10 +179,10 @@ class Model:
         given = bool(options)
         options.setdefault("max_new_tokens", self._longest())
         sampling = Sampling(**options)
-        task, picture = self.predictor.tasks.get("converse"), usable_image(last_picture(messages))
+        task, image = self.predictor.tasks.get("converse"), usable_image(last_image(messages))
         if task is None:
-            said = self.predictor.ask(picture, asked[-1], sampling=sampling if given else None).value
-        elif picture is not None and task.uses_picture:
+            said = self.predictor.ask(image, asked[-1], sampling=sampling if given else None).value
+        elif image is not None and task.uses_image:
             said = self.predictor.answer(messages, sampling=sampling).value
         else:
             writing = self.predictor.writing
@@ -248,7 +248,7 @@ class Model:
             root: folder that relative image paths start from.
 
         Raises:
-            DataError: a column is missing. PictureError: an image cannot be read.
+            DataError: a column is missing. ImageError: an image cannot be read.
         """
         given = [rows] if isinstance(rows, Mapping) else rows_of(rows)
         return self.predictor.predict(

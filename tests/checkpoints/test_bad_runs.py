@@ -22,10 +22,10 @@ from rebus.errors import RebusError, RunError, TrainingError, WeightsError
 from rebus.loop.events import read_metrics
 
 SMALL = {
-    "picture.size": 32,
-    "model.picture.width": 16,
-    "model.picture.depth": 1,
-    "model.picture.heads": 2,
+    "image.size": 32,
+    "model.image.width": 16,
+    "model.image.depth": 1,
+    "model.image.heads": 2,
     "model.text.width": 16,
     "model.text.depth": 1,
     "model.text.heads": 2,
@@ -43,7 +43,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(12):
         Image.fromarray(np.full((32, 32, 3), 20 * number, dtype=np.uint8)).save(folder / f"{number}.png")
         rows.append(f"{number}.png,{'dark' if number < 6 else 'light'}")
-    (folder / "table.csv").write_text("picture,label\n" + "\n".join(rows), encoding="utf-8")
+    (folder / "table.csv").write_text("image,label\n" + "\n".join(rows), encoding="utf-8")
     run = api.train(folder / "table.csv", out=folder / "run", settings=SMALL, quiet=True)
     return run.folder
 
@@ -109,8 +109,8 @@ def test_a_broken_run_is_told_in_four_parts(whole: Path, tmp_path: Path, name: s
     parts = caught.value.as_dict()
     assert all(parts.values()), parts
     assert "\n" not in str(caught.value)
-    picture = whole.parent / "0.png"
-    done = CliRunner().invoke(app, ["ask", str(run), str(picture), "what?"])
+    image = whole.parent / "0.png"
+    done = CliRunner().invoke(app, ["ask", str(run), str(image), "what?"])
     assert done.exit_code == 2
     assert "Traceback" not in done.output
 
@@ -129,7 +129,7 @@ def test_resuming_what_was_never_begun_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_without_the_models_column_is_refused(whole: Path, tmp_path: Path) -> None:
     (tmp_path / "other.csv").write_text("photo,label\n0.png,dark\n", encoding="utf-8")
-    with pytest.raises(RebusError, match="'picture'"):
+    with pytest.raises(RebusError, match="'image'"):
         api.predict(whole, tmp_path / "other.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
 
@@ -139,10 +139,10 @@ def test_an_unknown_suffix_is_refused_before_any_work(whole: Path) -> None:
         api.predict(whole, whole.parent / "table.csv", whole.parent / "out.xlsx")
 
 
-def test_a_broken_picture_among_good_ones_is_counted(whole: Path, tmp_path: Path) -> None:
-    (tmp_path / "bad.png").write_bytes(b"not a picture")
+def test_a_broken_image_among_good_ones_is_counted(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(b"not an image")
     shutil.copy(whole.parent / "0.png", tmp_path / "good.png")
-    (tmp_path / "mixed.csv").write_text("picture,label\ngood.png,dark\nbad.png,light\n", encoding="utf-8")
+    (tmp_path / "mixed.csv").write_text("image,label\ngood.png,dark\nbad.png,light\n", encoding="utf-8")
     summary = api.predict(whole, tmp_path / "mixed.csv", tmp_path / "out.jsonl")
     assert (summary.rows, summary.skipped) == (2, 1)
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -173,7 +173,7 @@ def test_predictions_never_replace_the_table_they_are_of(whole: Path, tmp_path: 
 
 def test_an_image_that_is_a_list_is_told(whole: Path) -> None:
     with pytest.raises(RebusError, match="found a list"):
-        api.load(whole).predict({"picture": [str(whole.parent / "0.png")], "question": "x"})
+        api.load(whole).predict({"image": [str(whole.parent / "0.png")], "question": "x"})
 
 
 @pytest.mark.parametrize(

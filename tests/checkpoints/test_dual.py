@@ -26,8 +26,8 @@ FOLDERS: dict[str, Callable[[Path], Any]] = {"clip": clip_folder, "siglip": sigl
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    folder = tmp_path_factory.mktemp("pictures")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     made = []
     for number, (high, wide) in enumerate([(41, 67), (90, 50), (32, 32), (20, 31)]):
@@ -39,7 +39,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @torch.no_grad()
-def theirs(folder: Path, pictures: list[Path], texts: list[str]) -> Any:
+def theirs(folder: Path, images: list[Path], texts: list[str]) -> Any:
     """What transformers makes of a folder: the model and its processor, as anybody would use them."""
     from transformers import AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -49,20 +49,20 @@ def theirs(folder: Path, pictures: list[Path], texts: list[str]) -> Any:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     padding = "max_length" if model.config.model_type == "siglip" else True
     read = tokenizer(texts, padding=padding, truncation=True, return_tensors="pt")
-    seen = AutoImageProcessor.from_pretrained(folder)([Image.open(one) for one in pictures], return_tensors="pt")
+    seen = AutoImageProcessor.from_pretrained(folder)([Image.open(one) for one in images], return_tensors="pt")
     assert set(read) <= {"input_ids", "attention_mask"}
     return model.eval()(**read, **seen)
 
 
 @pytest.mark.parametrize("family", FOLDERS)
-def test_a_checkpoint_opens_as_a_model_that_retrieves(tmp_path: Path, pictures: list[Path], family: str) -> None:
+def test_a_checkpoint_opens_as_a_model_that_retrieves(tmp_path: Path, images: list[Path], family: str) -> None:
     FOLDERS[family](tmp_path)
     assert is_checkpoint(tmp_path)
     predictor = Predictor.open(tmp_path)
     assert list(predictor.tasks) == ["retrieve"]
     plain = [text.replace("<|endoftext|>", "") for text in WORDS]  # there a user's text can end itself
-    expected = theirs(tmp_path, pictures, plain)
-    texts, seen = predictor.embed(plain), predictor.embed_pictures(pictures)
+    expected = theirs(tmp_path, images, plain)
+    texts, seen = predictor.embed(plain), predictor.embed_images(images)
     np.testing.assert_allclose(texts, expected.text_embeds.numpy(), rtol=0, atol=1e-5)
     np.testing.assert_allclose(seen, expected.image_embeds.numpy(), rtol=0, atol=1e-5)
     head = predictor.model.pairs
@@ -70,16 +70,16 @@ def test_a_checkpoint_opens_as_a_model_that_retrieves(tmp_path: Path, pictures: 
     logits = float(head.scale().detach()) * seen @ texts.T + bias
     np.testing.assert_allclose(logits, expected.logits_per_image.numpy(), rtol=0, atol=1e-4)
     assert not np.allclose(predictor.embed([WORDS[1]]), texts[1])  # a user's text cannot end itself here
-    told = predictor.predict({"picture": pictures[0], "text": "a red car"})[0]
+    told = predictor.predict({"image": images[0], "text": "a red car"})[0]
     assert -1 <= told.value <= 1
 
 
-def test_id_2_is_never_taken_for_the_end_of_a_text(tmp_path: Path, pictures: list[Path]) -> None:
+def test_id_2_is_never_taken_for_the_end_of_a_text(tmp_path: Path, images: list[Path]) -> None:
     """Old files name 2 as the end of text, which is an exclamation mark."""
     clip_folder(tmp_path, eos_token_id=2)
     assert dual.settings_from_hf(json.loads((tmp_path / "config.json").read_text())).end is None
     texts = ["!! a cat !", "a dog"]
-    expected = theirs(tmp_path, pictures, texts).text_embeds.numpy()
+    expected = theirs(tmp_path, images, texts).text_embeds.numpy()
     np.testing.assert_allclose(Predictor.open(tmp_path).embed(texts), expected, rtol=0, atol=1e-5)
 
 
@@ -108,7 +108,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         array[:8, : 4 + number] = 90
         Image.fromarray(array).save(folder / f"{number}.png")
         split = "train" if number < 12 else "test"
-        rows.append({"picture": f"{number}.png", "text": f"{name} {number} cats", "split": split})
+        rows.append({"image": f"{number}.png", "text": f"{name} {number} cats", "split": split})
     (folder / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return folder / "t.jsonl"
 
@@ -116,12 +116,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_of(table: Path, family: str | None = None) -> Recipe:
     made = Recipe()
     made.data.path, made.data.split.column = str(table), "split"
-    made.tasks = [TaskSettings(name="retrieve", columns={"picture": "picture", "text": "text"})]
+    made.tasks = [TaskSettings(name="retrieve", columns={"image": "image", "text": "text"})]
     made.train.steps, made.train.batch_size, made.train.precision = 2, 6, "fp32"
     if family is not None:
         made.model.like = family  # type: ignore[assignment]
-        made.picture.size, made.text.vocab_size, made.text.max_length = 32, 320, 24
-        for tower in (made.model.picture, made.model.text):
+        made.image.size, made.text.vocab_size, made.text.max_length = 32, 320, 24
+        for tower in (made.model.image, made.model.text):
             tower.width, tower.depth, tower.heads, tower.patch = 24, 2, 4, 8
     return made
 
@@ -139,7 +139,7 @@ def shaken(run: Path) -> None:
 
 @pytest.mark.parametrize("family", FOLDERS)
 def test_a_run_is_saved_so_that_transformers_finds_the_same(
-    tmp_path: Path, table: Path, pictures: list[Path], family: str
+    tmp_path: Path, table: Path, images: list[Path], family: str
 ) -> None:
     run = learn(recipe_of(table, family), tmp_path / "run", tell=lambda _: None, quiet=True)
     config = json.loads((run.folder / "config.json").read_text())
@@ -148,8 +148,8 @@ def test_a_run_is_saved_so_that_transformers_finds_the_same(
     shaken(run.folder)
     predictor = run.load().predictor
     texts = ["red 3 cats", "红色的方块", "blue", "a green dog " * 9]
-    expected = theirs(run.folder, pictures, texts)
-    said, seen = predictor.embed(texts), predictor.embed_pictures(pictures)
+    expected = theirs(run.folder, images, texts)
+    said, seen = predictor.embed(texts), predictor.embed_images(images)
     np.testing.assert_allclose(said, expected.text_embeds.numpy(), rtol=0, atol=1e-5)
     np.testing.assert_allclose(seen, expected.image_embeds.numpy(), rtol=0, atol=1e-5)
     assert "mean_recall" in run.evaluation["tasks"]["retrieve"]["metrics"]
@@ -158,14 +158,12 @@ def test_a_run_is_saved_so_that_transformers_finds_the_same(
 
     processor = AutoProcessor.from_pretrained(run.folder)
     assert type(processor).__name__ == {"clip": "CLIPProcessor", "siglip": "SiglipProcessor"}[family]
-    assert (
-        processor(text=texts[:1], images=Image.open(pictures[0]), return_tensors="pt")["pixel_values"].shape[-1] == 32
-    )
+    assert processor(text=texts[:1], images=Image.open(images[0]), return_tensors="pt")["pixel_values"].shape[-1] == 32
 
 
 @pytest.mark.parametrize("family", FOLDERS)
 def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
-    tmp_path: Path, table: Path, pictures: list[Path], family: str
+    tmp_path: Path, table: Path, images: list[Path], family: str
 ) -> None:
     FOLDERS[family](tmp_path / "base")
     recipe = recipe_of(table)
@@ -179,14 +177,14 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == family
     predictor = run.load().predictor
-    expected = theirs(run.folder, pictures, ["red 3 cats"])
+    expected = theirs(run.folder, images, ["red 3 cats"])
     np.testing.assert_allclose(predictor.embed(["red 3 cats"]), expected.text_embeds.numpy(), rtol=0, atol=1e-5)
     assert not np.allclose(predictor.embed(["red 3 cats"]), before, atol=1e-4)  # it learned something
 
 
 def test_a_run_that_no_layout_has_a_place_for_is_saved_in_our_own(tmp_path: Path, table: Path) -> None:
     recipe = recipe_of(table, "clip")
-    recipe.picture.fit = "pad"  # which no processor does
+    recipe.image.fit = "pad"  # which no processor does
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == "rebus"
     assert run.load().predictor.embed(["red"]).shape == (1, 24)
@@ -199,7 +197,7 @@ def test_what_does_not_go_together_is_told(tmp_path: Path, table: Path) -> None:
     with pytest.raises(RecipeError, match=r"model\.text\.kind.*'encoder'"):
         assemble(recipe, lambda _: None)
     recipe = recipe_of(table, "siglip")
-    recipe.tasks = [TaskSettings(name="classify", columns={"picture": "picture", "label": "text"})]
+    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "text"})]
     with pytest.raises(RecipeError, match=r"model\.like.*retrieve"):
         assemble(recipe, lambda _: None)
 
@@ -254,10 +252,10 @@ def test_a_bad_checkpoint_is_told(tmp_path: Path, case: str) -> None:
 
 
 def test_towers_of_a_dual_are_taken_alone(tmp_path: Path) -> None:
-    from rebus.checkpoints.hf_load_images import picture_checkpoint
+    from rebus.checkpoints.hf_load_images import image_checkpoint
 
     model = clip_folder(tmp_path)
-    found = picture_checkpoint(tmp_path)
+    found = image_checkpoint(tmp_path)
     assert found.family.name == "clip_vision_model"
-    assert found.picture["size"] == 32
+    assert found.image["size"] == 32
     assert torch.equal(found.state()["class_token"], model.vision_model.embeddings.class_embedding)

@@ -26,14 +26,14 @@ from tiny_tokenizers import TEXTS, chatml
 
 
 def a_run(
-    folder: Path, *, picture: str = "none", pattern: Any = "qwen2", labels: list[str] | None = None, **tower: Any
+    folder: Path, *, image: str = "none", pattern: Any = "qwen2", labels: list[str] | None = None, **tower: Any
 ) -> Path:
     settings = recipe.Recipe()
-    settings.model.picture.kind, settings.model.fusion.kind = picture, "none" if picture == "none" else "unified"
+    settings.model.image.kind, settings.model.fusion.kind = image, "none" if image == "none" else "unified"
     small = {"kind": "decoder", "width": 32, "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 64}
     settings.model.text = recipe.Tower(**small, **tower)
     settings.text.max_length = 64
-    name, columns = ("caption", {"picture": "p", "caption": "c"}) if picture != "none" else ("lm", {"text": "text"})
+    name, columns = ("caption", {"image": "p", "caption": "c"}) if image != "none" else ("lm", {"text": "text"})
     settings.tasks = [TaskSettings(name=name, columns=columns)]
     if labels:
         settings.tasks.append(TaskSettings(name="classify", columns={"text": "text", "label": "label"}))
@@ -155,7 +155,7 @@ def test_what_cannot_be_written_is_told_before_any_work(tmp_path: Path) -> None:
         export(run, tmp_path / "file")
     with pytest.raises(RunError, match="no such folder"):
         export(tmp_path / "nothing-here", tmp_path / "m.gguf")
-    seeing = a_run(tmp_path / "seeing", picture="convnet")
+    seeing = a_run(tmp_path / "seeing", image="convnet")
     with pytest.raises(WeightsError, match=r"one text tower.*convnet"):
         export(seeing, tmp_path / "m.gguf")
 

@@ -90,7 +90,7 @@ def test_the_recipe_of_a_checkpoint_holds_its_tower_exactly(tmp_path: Path) -> N
     assert (tower.kind, tower.width, tower.head_dim, tower.kv_heads, tower.rows) == ("decoder", 24, 8, 2, V)
     assert tower.rope_scaling is not None
     assert tower.rope_scaling["rope_type"] == "llama3"
-    assert made.model.picture.kind == "none"
+    assert made.model.image.kind == "none"
     assert made.text.max_length == 512
     (tmp_path / "recipe.yaml").write_text(made.save_text(), encoding="utf-8")
     assert load_recipe(tmp_path / "recipe.yaml") == made
@@ -176,7 +176,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown family": (
         lambda f: edit_config(f, model_type="mamba"),
-        r"llama, qwen2, qwen3, mistral, gpt2, bert; pictures: .*vit.*llava\).*'mamba'",
+        r"llama, qwen2, qwen3, mistral, gpt2, bert; images: .*vit.*llava\).*'mamba'",
     ),
     "no family": (lambda f: edit_config(f, model_type=None), "family that Rebus knows"),
     "a configuration cut short": (lambda f: half(f / "config.json"), "settings in JSON"),
@@ -306,11 +306,11 @@ def test_an_adapter_opens_as_its_base_with_it_added(tmp_path: Path) -> None:
     torch.testing.assert_close(model.decoder.logits(hidden), adapted.eval()(ids).logits, **CLOSE)
 
 
-def test_a_picture_tower_alone_is_told_with_the_option_for_it(tmp_path: Path) -> None:
-    from tiny_pictures import saved
+def test_a_image_tower_alone_is_told_with_the_option_for_it(tmp_path: Path) -> None:
+    from tiny_images import saved
 
     saved(tmp_path, "vit")
-    with pytest.raises(WeightsError, match=r"'vit', a picture tower alone.*--vision"):
+    with pytest.raises(WeightsError, match=r"'vit', an image tower alone.*--vision"):
         read_checkpoint(tmp_path)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rebus.checkpoints.hf_load import open_checkpoint
-from rebus.checkpoints.hf_load_images import is_picture_checkpoint, picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint, is_image_checkpoint
 from rebus.errors import WeightsError
 from rebus.inference.predictor import Predictor
 from tiny_checkpoints import V, loud, write_bert, write_checkpoint
@@ -86,9 +86,9 @@ def test_an_adapter_of_a_model_that_sees_and_writes(tmp_path: Path, kind: str) -
     ours = Predictor.open(tmp_path / "adapter")
     rng = np.random.default_rng(0)
     seen = torch.from_numpy(rng.integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
-    values = {"messages": [[{"role": "user", "content": "What is this?"}]], "picture": ["x"]}
+    values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
     ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.codec)])  # type: ignore[attr-defined]
-    batch = {"picture": seen, "has_picture": torch.ones(1, dtype=torch.bool)}
+    batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
     condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
@@ -105,26 +105,26 @@ def test_an_adapter_of_clip(tmp_path: Path) -> None:
     targets = ["q_proj", "fc2", "visual_projection", "patch_embedding"]
     theirs = write_adapter(tmp_path / "adapter", tmp_path / "base", model, target_modules=targets)
     rng = np.random.default_rng(0)
-    pictures = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
-    for number, picture in enumerate(pictures):
-        picture.save(tmp_path / f"{number}.png")
+    images = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+    for number, image in enumerate(images):
+        image.save(tmp_path / f"{number}.png")
     read = AutoTokenizer.from_pretrained(tmp_path / "base")(["a red car", "cats"], padding=True, return_tensors="pt")
-    seen = AutoImageProcessor.from_pretrained(tmp_path / "base")(pictures, return_tensors="pt")
+    seen = AutoImageProcessor.from_pretrained(tmp_path / "base")(images, return_tensors="pt")
     expected = theirs(**read, **seen)
     ours = Predictor.open(tmp_path / "adapter")
     assert list(ours.tasks) == ["retrieve"]
     texts = torch.from_numpy(ours.embed(["a red car", "cats"]))
     torch.testing.assert_close(texts, expected.text_embeds, **CLOSE)
-    found = torch.from_numpy(ours.embed_pictures([tmp_path / f"{number}.png" for number in range(3)]))
+    found = torch.from_numpy(ours.embed_images([tmp_path / f"{number}.png" for number in range(3)]))
     torch.testing.assert_close(found, expected.image_embeds, **CLOSE)
-    assert is_picture_checkpoint(tmp_path / "adapter")
-    tower = picture_checkpoint(tmp_path / "adapter")
-    assert tower.picture == picture_checkpoint(tmp_path / "base").picture
-    torch.testing.assert_close(tower.state()["patches.weight"], ours.model.picture.state_dict()["patches.weight"])  # type: ignore[union-attr]
+    assert is_image_checkpoint(tmp_path / "adapter")
+    tower = image_checkpoint(tmp_path / "adapter")
+    assert tower.image == image_checkpoint(tmp_path / "base").image
+    torch.testing.assert_close(tower.state()["patches.weight"], ours.model.image.state_dict()["patches.weight"])  # type: ignore[union-attr]
 
 
 @torch.no_grad()
-def test_an_adapter_of_a_picture_tower(tmp_path: Path) -> None:
+def test_an_adapter_of_a_image_tower(tmp_path: Path) -> None:
     from transformers import ViTConfig, ViTForImageClassification, ViTModel
 
     sizes = {"hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -136,7 +136,7 @@ def test_an_adapter_of_a_picture_tower(tmp_path: Path) -> None:
     write_adapter(
         tmp_path / "adapter", tmp_path / "base", model, target_modules=targets, modules_to_save=["classifier"]
     )
-    state = picture_checkpoint(tmp_path / "adapter").state()
+    state = image_checkpoint(tmp_path / "adapter").state()
     merged = model.vit.state_dict()
     place = next(name for name in merged if "layer.1" in name or "layers.1" in name if "lora_A" in name)
     stem = place.partition(".lora_A")[0]

@@ -15,7 +15,7 @@ import rebus
 from rebus.checkpoints.export import export
 from rebus.checkpoints.run_folder import Run
 from tiny_checkpoints import write_bert
-from tiny_pictures import saved
+from tiny_images import saved
 from tiny_seeing import write_seeing
 
 TEXTS = ["the dog number 4 is blue", "a cat", "THE red thing, 17!", "two dogs are tan", "café ½ 红色", "x " * 80]

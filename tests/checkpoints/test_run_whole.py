@@ -264,16 +264,16 @@ def test_data_that_lies_elsewhere_passes_and_changes_can_be_accepted(
     assert digests.verify_files(aside).whole
 
 
-def test_a_resume_refuses_pictures_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_refuses_images_that_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(12):
         Image.fromarray(np.full((16, 16, 3), 20 * number, dtype=np.uint8)).save(tmp_path / f"{number}.png")
     lines = [f"{number}.png,{'dark' if number < 6 else 'light'}" for number in range(12)]
     table, run = tmp_path / "table.csv", tmp_path / "run"
-    table.write_text("picture,label\n" + "\n".join(lines), encoding="utf-8")
-    tower = {"picture.size": 16, "model.picture.width": 8, "model.picture.depth": 1, "model.picture.heads": 2}
+    table.write_text("image,label\n" + "\n".join(lines), encoding="utf-8")
+    tower = {"image.size": 16, "model.image.width": 8, "model.image.depth": 1, "model.image.heads": 2}
     begun(table, run, monkeypatch, **tower)
     Image.fromarray(np.full((16, 16, 3), 255, dtype=np.uint8)).save(tmp_path / "3.png")
-    with pytest.raises(RunError, match="pictures in picture"):
+    with pytest.raises(RunError, match="images in image"):
         learn(Run(run).recipe, run, resume=True, tell=lambda _: None, quiet=True)
 
 

@@ -52,7 +52,7 @@ def door(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def test_train_writes_its_shorthands_out_as_settings(door: SimpleNamespace) -> None:
-    words = "train pets.csv --task caption --task classify --seed 3 --time-limit 2 --fusion joint --picture vit"
+    words = "train pets.csv --task caption --task classify --seed 3 --time-limit 2 --fusion joint --image vit"
     done = rebus(*words.split(), "--kind", "age=number", "--split-column", "fold", "--set", "train.lr=1e-3", "--quiet")
     assert done.exit_code == 0, done.output
     assert done.stdout == "runs/pets\n"
@@ -63,7 +63,7 @@ def test_train_writes_its_shorthands_out_as_settings(door: SimpleNamespace) -> N
         "seed=3",
         "train.time_limit=2.0",
         'model.fusion.kind="joint"',
-        'model.picture.kind="vit"',
+        'model.image.kind="vit"',
         'data.split.column="fold"',
         'data.kinds.age="number"',
         "train.lr=1e-3",
@@ -168,8 +168,8 @@ def test_ask_prints_one_line_an_answer(door: SimpleNamespace, tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("sees", "words", "asked"),
     [
-        (True, ["{picture}", "what?"], [("{picture}", "what?")]),
-        (True, ["{picture}"], [("{picture}", "")]),
+        (True, ["{image}", "what?"], [("{image}", "what?")]),
+        (True, ["{image}"], [("{image}", "")]),
         (True, ["what colour is snow?"], [(None, "what colour is snow?")]),
         (
             True,
@@ -177,18 +177,18 @@ def test_ask_prints_one_line_an_answer(door: SimpleNamespace, tmp_path: Path, mo
             [("what is it?", "and this?")],
         ),  # the model refuses it
         (False, ["what?", "and this?"], [(None, "what?"), (None, "and this?")]),
-        (False, ["{picture}", "what?"], [(None, "what?")]),
+        (False, ["{image}", "what?"], [(None, "what?")]),
     ],
 )
-def test_ask_finds_the_picture_where_the_model_sees_any(
+def test_ask_finds_the_image_where_the_model_sees_any(
     door: SimpleNamespace, tmp_path: Path, sees: bool, words: list[str], asked: list[tuple[str | None, str]]
 ) -> None:
-    picture = tmp_path / "a cat.png"
-    picture.write_bytes(b"x")
+    image = tmp_path / "a cat.png"
+    image.write_bytes(b"x")
     door.load.return_value.sees = sees
     door.load.return_value.ask.return_value = "yes"
-    assert rebus("ask", RUN, *(word.format(picture=picture) for word in words)).exit_code == 0
-    expected = [(None if one is None else Path(one.format(picture=picture)), question) for one, question in asked]
+    assert rebus("ask", RUN, *(word.format(image=image) for word in words)).exit_code == 0
+    expected = [(None if one is None else Path(one.format(image=image)), question) for one, question in asked]
     assert [call.args for call in door.load.return_value.ask.call_args_list] == expected
 
 
@@ -247,10 +247,10 @@ def test_report_prints_where(door: SimpleNamespace) -> None:
 
 
 def test_a_users_mistake_is_one_red_paragraph_and_status_2(door: SimpleNamespace) -> None:
-    door.train.side_effect = DataError("pets.csv, row [3]", "a picture", "none", "add it")
+    door.train.side_effect = DataError("pets.csv, row [3]", "an image", "none", "add it")
     done = rebus("train", "pets.csv")
     assert done.exit_code == 2
-    assert done.stderr == "Error: pets.csv, row [3]: expected a picture; found none. What to do: add it\n"
+    assert done.stderr == "Error: pets.csv, row [3]: expected an image; found none. What to do: add it\n"
     assert done.stdout == ""
 
 
@@ -271,9 +271,9 @@ def test_a_defect_keeps_its_traceback_and_asks_for_the_doctor(
     assert "rebus doctor" in done.stderr
 
 
-def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespace, tmp_path: Path) -> None:
-    picture = tmp_path / "a cat.png"
-    picture.write_bytes(b"x")
+def test_chat_shows_images_keeps_turns_and_survives_slips(door: SimpleNamespace, tmp_path: Path) -> None:
+    image = tmp_path / "a cat.png"
+    image.write_bytes(b"x")
     heard: list[list[dict[str, Any]]] = []
 
     def answer(messages: list[dict[str, Any]], *, stream: bool) -> Any:
@@ -284,7 +284,7 @@ def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespac
         return iter(["answer", f" {len(heard)}"])
 
     door.load.return_value.chat.side_effect = answer
-    lines = ["/image nowhere.png", f"/image {picture}", "what is it?", "boom", "and now?", "/reset", "hello", "/help"]
+    lines = ["/image nowhere.png", f"/image {image}", "what is it?", "boom", "and now?", "/reset", "hello", "/help"]
     done = rebus("chat", RUN, typed="\n".join([*lines, "/quit", "never read"]))
     assert done.exit_code == 0, done.output
     assert "no such file" in done.stderr
@@ -293,7 +293,7 @@ def test_chat_shows_pictures_keeps_turns_and_survives_slips(door: SimpleNamespac
     assert first == [
         {
             "role": "user",
-            "content": [{"type": "image", "path": str(picture)}, {"type": "text", "text": "what is it?"}],
+            "content": [{"type": "image", "path": str(image)}, {"type": "text", "text": "what is it?"}],
         }
     ]
     assert [message["role"] for message in third] == ["user", "assistant", "user"]  # the failed turn is forgotten
@@ -306,7 +306,7 @@ def test_chat_ends_at_the_end_of_input(door: SimpleNamespace) -> None:
     assert rebus("chat", RUN, typed="hello\n").exit_code == 0
 
 
-def test_chat_refuses_a_missing_picture_at_the_door(door: SimpleNamespace) -> None:
+def test_chat_refuses_a_missing_image_at_the_door(door: SimpleNamespace) -> None:
     done = rebus("chat", RUN, "--image", "nowhere.png")
     assert done.exit_code == 2
     assert not door.load.called

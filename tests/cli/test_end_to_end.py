@@ -198,7 +198,7 @@ def test_data_check_json_is_what_training_keeps(folder: Path) -> None:
     assert json.loads(out.read_text(encoding="utf-8")) == kept
 
 
-def test_a_model_that_classifies_text_is_not_asked_about_pictures(folder: Path) -> None:
+def test_a_model_that_classifies_text_is_not_asked_about_images(folder: Path) -> None:
     done = rebus("ask", str(folder / "run"), "nowhere.png", "the day was good")
     assert done.exit_code in (0, 2)
     assert "Traceback" not in done.output

@@ -70,7 +70,7 @@ def test_a_shell_completes_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         ("train.learning_rate=1", "train.lr"),
         ("learning_rate=1", "train.lr"),
-        ("train.image_size=64", "picture.size"),
+        ("train.image_size=64", "image.size"),
         ("train.batch=8", "train.batch_size"),
         ("num_epochs=3", "train.epochs"),
     ],

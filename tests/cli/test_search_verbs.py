@@ -29,27 +29,27 @@ def spies(monkeypatch: pytest.MonkeyPatch) -> dict[str, MagicMock]:
         monkeypatch.setattr(api, name, spy)
     made["index"].return_value = IndexSummary(Path("r/index"), 1200, 3, 10, 1193, 2, 4, "each compared, by FAISS", 1.5)
     made["find"].return_value = [
-        Hit(0.912, "picture", "buses/1.png", "t.csv, row 1", "a red bus", Path("/d/buses/1.png")),
-        Hit(0.5, "picture", "buses/2.png", "t.csv, row 2", "", Path("/d/buses/2.png"), there=False),
+        Hit(0.912, "image", "buses/1.png", "t.csv, row 1", "a red bus", Path("/d/buses/1.png")),
+        Hit(0.5, "image", "buses/2.png", "t.csv, row 2", "", Path("/d/buses/2.png"), there=False),
     ]
     return made
 
 
 def test_index_says_what_it_did(spies: dict[str, MagicMock]) -> None:
-    done = rebus("index", "r", "pictures", "--out", "i", "--kind", "photo=picture")
+    done = rebus("index", "r", "images", "--out", "i", "--kind", "photo=image")
     assert done.exit_code == 0, done.output
-    assert spies["index"].call_args.kwargs == {"out": Path("i"), "kinds": {"photo": "picture"}}
+    assert spies["index"].call_args.kwargs == {"out": Path("i"), "kinds": {"photo": "image"}}
     assert done.stdout == (
-        "1,200 pictures and 3 texts in r/index: 10 embedded now, 1,193 known from before, 2 gone, "
+        "1,200 images and 3 texts in r/index: 10 embedded now, 1,193 known from before, 2 gone, "
         "4 could not be read (index.json lists them); each compared, by FAISS; 1.5 s\n"
     )
 
 
 def test_find_prints_a_line_a_hit(spies: dict[str, MagicMock]) -> None:
-    done = rebus("find", "r", "a red bus", "--k", "2", "--what", "picture", "--rerank")
+    done = rebus("find", "r", "a red bus", "--k", "2", "--what", "image", "--rerank")
     assert done.stdout == "0.912\tbuses/1.png\ta red bus\n0.500\tbuses/2.png (gone)\t\n"
     assert spies["find"].call_args.args == ("r", "a red bus")
-    assert spies["find"].call_args.kwargs == {"k": 2, "index": None, "what": "picture", "rerank": True}
+    assert spies["find"].call_args.kwargs == {"k": 2, "index": None, "what": "image", "rerank": True}
 
 
 def test_find_prints_json_and_draws(spies: dict[str, MagicMock], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rebus.comparison.trial import Trial, has_both
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.tasks import Prediction
 
-COLUMNS = {"picture": "picture", "text": "words", "label": "label"}
+COLUMNS = {"image": "image", "text": "words", "label": "label"}
 
 
 def write_table(folder: Path, kind: str, rows: int = 130, gaps: int = 0, seed: int = 0) -> Path:
@@ -24,18 +24,18 @@ def write_table(folder: Path, kind: str, rows: int = 130, gaps: int = 0, seed: i
     dice, lines = np.random.default_rng(seed), []
     for number in range(rows):
         red, sun, other = (int(x) for x in dice.integers(0, 2, 3))
-        label = {"both": red ^ sun, "picture": red, "text": sun, "none": other}[kind]
+        label = {"both": red ^ sun, "image": red, "text": sun, "none": other}[kind]
         pixels = np.full((16, 16, 3), 90)
         pixels[4:12, 4:12] = (220, 30, 30) if red else (30, 60, 220)
         pixels = np.clip(pixels + dice.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         row = {
-            "picture": f"{number}.png",
+            "image": f"{number}.png",
             "words": f"{'sun' if sun else 'moon'} {number % 7}",
             "label": "yes" if label else "no",
         }
         if number < 2 * gaps:
-            row[("picture", "words")[number % 2]] = ""
+            row[("image", "words")[number % 2]] = ""
         lines.append({**row, "tags": [row["label"]], "size": float(label), "question": f"{row['words']}?"})
     (folder / "table.jsonl").write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
     return folder / "table.jsonl"
@@ -45,8 +45,8 @@ def small_recipe(table: Path, task: str = "classify", columns: dict[str, str] | 
     """Models of a few thousand parameters."""
     recipe = Recipe()
     recipe.data.path = str(table)
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 16, 300, 16
-    recipe.model.picture = Tower(kind="auto", width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 16, 300, 16
+    recipe.model.image = Tower(kind="auto", width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(width=24, depth=1, heads=2)
     recipe.model.fusion = Fusion(depth=1)
     recipe.tasks = [TaskSettings(name=task, columns=columns or COLUMNS, max_new_tokens=4)]

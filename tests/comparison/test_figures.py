@@ -61,7 +61,7 @@ def test_figure_over_splits_is_the_mean_weighted_by_items() -> None:
 def test_intervals_cover_and_tests_err_as_often_as_they_say() -> None:
     dice, covered, missed = np.random.default_rng(1), 0, 0
     for _ in range(150):
-        groups = np.repeat(np.arange(40), 2).tolist()  # two questions about each picture
+        groups = np.repeat(np.arange(40), 2).tolist()  # two questions about each image
         shared = np.repeat(dice.normal(size=40), 2)
         value, spread = drawn(mean_of(shared + 0.5 * dice.normal(size=80)), 80, groups, n=400)
         low, high = interval_of(value, spread)[1:]
@@ -71,7 +71,7 @@ def test_intervals_cover_and_tests_err_as_often_as_they_say() -> None:
     assert missed / 150 <= 0.11
 
 
-def test_rows_of_one_picture_are_no_two_witnesses() -> None:
+def test_rows_of_one_image_are_no_two_witnesses() -> None:
     values = np.repeat(np.random.default_rng(0).normal(size=30), 4)
     _, alone = drawn(mean_of(values), 120)
     _, together = drawn(mean_of(values), 120, np.repeat(np.arange(30), 4).tolist())

@@ -34,12 +34,12 @@ NONE: Callable[[str], None] = lambda _: None  # noqa: E731
 def test_exclusive_or_needs_both_and_the_folder_tells_it(tables: Tables, tmp_path: Path) -> None:
     told: list[str] = []
     found = compare(
-        small_recipe(tables("both")), tmp_path, repeats=1, only=["text", "picture", "unified"], tell=told.append
+        small_recipe(tables("both")), tmp_path, repeats=1, only=["text", "image", "unified"], tell=told.append
     )
     assert found.arm("unified").figure.value > 0.9
     assert max(arm.figure.value for arm in found.singles) < 0.75
-    assert found.verdict.startswith("Pictures add") or found.verdict.startswith("Text adds")
-    assert found.arm("unified").without["picture"].value < 0.75 < found.arm("unified").without["complete"].value
+    assert found.verdict.startswith("Images add") or found.verdict.startswith("Text adds")
+    assert found.arm("unified").without["image"].value < 0.75 < found.arm("unified").without["complete"].value
     assert found.arm("unified").parameters > found.arm("text").parameters > 0
     written = json.loads((tmp_path / "compare.json").read_text(encoding="utf-8"))
     assert written["verdict"] == found.verdict
@@ -56,7 +56,7 @@ def test_exclusive_or_needs_both_and_the_folder_tells_it(tables: Tables, tmp_pat
         small_recipe(tables("both")),
         tmp_path,
         repeats=1,
-        only=["text", "picture", "unified"],
+        only=["text", "image", "unified"],
         language="zh",
         tell=again.append,
     )
@@ -150,10 +150,10 @@ def test_one_run_is_what_its_recipe_trains(tables: Tables, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("task", "columns"),
     [
-        ("tag", {"picture": "picture", "text": "words", "labels": "tags"}),
-        ("regress", {"picture": "picture", "text": "words", "target": "size"}),
-        ("answer", {"picture": "picture", "question": "question", "answer": "label"}),
-        ("caption", {"picture": "picture", "caption": "words"}),
+        ("tag", {"image": "image", "text": "words", "labels": "tags"}),
+        ("regress", {"image": "image", "text": "words", "target": "size"}),
+        ("answer", {"image": "image", "question": "question", "answer": "label"}),
+        ("caption", {"image": "image", "caption": "words"}),
     ],
 )
 def test_every_task_of_both_modalities_can_be_compared(
@@ -161,13 +161,13 @@ def test_every_task_of_both_modalities_can_be_compared(
 ) -> None:
     recipe = small_recipe(tables("both"), task, columns, steps=1)
     recipe.data.kinds = {"tags": "labels", "size": "number"}
-    only = ["text", "joint-sum", "cross"] + ([] if task == "caption" else ["picture"])
+    only = ["text", "joint-sum", "cross"] + ([] if task == "caption" else ["image"])
     found = compare(recipe, tmp_path, repeats=1, only=only, tell=NONE)
     assert {arm.name for arm in found.arms} == set(only)
     assert found.metric == TASKS.get(task).watch
     assert found.verdict
     if task == "answer":
-        assert set(found.arm("cross").without) == {"complete", "picture"}  # without a question nothing is asked
+        assert set(found.arm("cross").without) == {"complete", "image"}  # without a question nothing is asked
     if task == "caption":
         assert found.arm("cross").without == {}
 
@@ -178,8 +178,8 @@ def test_rows_that_lack_a_modality_are_figures_of_their_own(tables: Tables, tmp_
     found = compare(recipe, tmp_path, folds=2, only=["text", "joint-mean", "unified", "cross"], tell=NONE)
     assert found.rows == 130
     for arm in found.fused:
-        assert set(arm.without) == {"complete", "picture", "text", "lacking_picture", "lacking_text"}
-    assert "rows without a picture" in (tmp_path / "compare.md").read_text(encoding="utf-8")
+        assert set(arm.without) == {"complete", "image", "text", "lacking_image", "lacking_text"}
+    assert "rows without an image" in (tmp_path / "compare.md").read_text(encoding="utf-8")
     assert "modality_dropout=0.3" in (tmp_path / "compare.md").read_text(encoding="utf-8")
 
 
@@ -191,30 +191,30 @@ def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None
     table = tables("both")
     lone = {"text": "words", "label": "label"}
     made = small_recipe(table, columns=lone)
-    made.data.kinds = {"picture": "ignore"}
-    refused(DataError, "expected a picture column; found only text 'words'", made)
-    lone = {"picture": "picture", "label": "label"}
+    made.data.kinds = {"image": "ignore"}
+    refused(DataError, "expected an image column; found only text 'words'", made)
+    lone = {"image": "image", "label": "label"}
     made = small_recipe(table, columns=lone)
     made.data.kinds = {"words": "ignore", "question": "ignore"}
-    refused(DataError, "expected a text column beside the picture", made)
+    refused(DataError, "expected a text column beside the image", made)
     assert not (tmp_path / "x").exists()  # refused before any work
     refused(RecipeError, "did you mean 'unified'", small_recipe(table), only=["unifid"])
     refused(RecipeError, "one of the two", small_recipe(table), folds=2, repeats=2)
     refused(RecipeError, "at least 2", small_recipe(table), folds=1)
     refused(RecipeError, "at least 1", small_recipe(table), repeats=0)
     made = small_recipe(table)
-    made.model.picture.kind = "none"
-    refused(RecipeError, r"model\.picture\.kind", made)
+    made.model.image.kind = "none"
+    refused(RecipeError, r"model\.image\.kind", made)
     made = small_recipe(table)
     made.base = "somewhere"
     refused(RecipeError, "towers that every strategy shares", made)
     made = small_recipe(table)
-    made.tasks.append(TaskSettings(name="tag", columns={"picture": "picture", "labels": "tags"}))
+    made.tasks.append(TaskSettings(name="tag", columns={"image": "image", "labels": "tags"}))
     refused(RecipeError, "one task", made)
     refused(DataError, "reads raw text alone", small_recipe(table, "lm", {"text": "words"}))
     pair = {"anchor": "words", "positive": "question"}
     refused(
-        DataError, "a task that reads a picture and a text: .*answer.*classify", small_recipe(table, "similar", pair)
+        DataError, "a task that reads an image and a text: .*answer.*classify", small_recipe(table, "similar", pair)
     )
     refused(DataError, "rows to train on", small_recipe(write_table(tmp_path / "few", "both", 40)), folds=60)
     assert not (tmp_path / "x" / "trials").exists()  # nothing was trained before it was refused
@@ -231,15 +231,15 @@ def test_strategies_of_a_task() -> None:
         arm.name for arm in arms_of(TASKS.get("classify")(TaskSettings(name="classify", columns=COLUMNS)), Recipe())
     ]
     joint = ["joint-concat", "joint-mean", "joint-weighted", "joint-sum"]
-    assert names == ["text", "picture", *joint, "unified", "cross"]
-    caption = TASKS.get("caption")(TaskSettings(name="caption", columns={"picture": "picture", "caption": "words"}))
+    assert names == ["text", "image", *joint, "unified", "cross"]
+    caption = TASKS.get("caption")(TaskSettings(name="caption", columns={"image": "image", "caption": "words"}))
     assert [arm.name for arm in arms_of(caption, Recipe())] == ["text", *joint, "unified", "cross"]
     assert [arm.name for arm in arms_of(caption, Recipe(), ["joint", "text"])] == ["text", *joint]
 
 
 def test_from_the_command_line(tables: Tables, tmp_path: Path) -> None:
-    small = "picture.size=16 text.vocab_size=300 model.text.width=24 model.text.depth=1 model.text.heads=2 "
-    small += "model.picture.width=24 model.picture.depth=1 model.picture.heads=2 model.picture.patch=8 "
+    small = "image.size=16 text.vocab_size=300 model.text.width=24 model.text.depth=1 model.text.heads=2 "
+    small += "model.image.width=24 model.image.depth=1 model.image.heads=2 model.image.patch=8 "
     small += "train.precision=fp32 tasks.0.columns.text=words tasks.0.columns.label=label"
     words = ["compare", str(tables("both")), "--task", "classify", "--repeats", "1", "--steps", "2", "--lang", "zh"]
     words += ["--only", "text", "--only", "cross", "--out", str(tmp_path / "out")]

@@ -1,4 +1,4 @@
-"""How rows are dealt: the same for every strategy, pictures together, each row judged once in folds."""
+"""How rows are dealt: the same for every strategy, images together, each row judged once in folds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rebus.resolve.from_table import prepare
 
 from .conftest import settle, small_recipe
 
-ROWS = [{"picture": f"{n // 3}.png", "text": f"t{n}"} for n in range(300)]
+ROWS = [{"image": f"{n // 3}.png", "text": f"t{n}"} for n in range(300)]
 
 
 def dealt(split: Split, rows: list[dict[str, str]] = ROWS) -> list[str]:
-    return assign_splits(Table.from_rows(rows), split, ["picture"])
+    return assign_splits(Table.from_rows(rows), split, ["image"])
 
 
-def test_each_row_is_judged_in_one_fold_and_pictures_stay_together() -> None:
+def test_each_row_is_judged_in_one_fold_and_images_stay_together() -> None:
     folds = [dealt(Split(folds=4, fold=number)) for number in range(4)]
     for row in range(300):
         assert [names[row] for names in folds].count("test") == 1

@@ -19,7 +19,7 @@ from rebus.tasks.metrics.intervals import Interval
 from .conftest import pretended, settle
 
 Tables = Callable[[str], Path]
-BOTH = {"text": 0.6, "picture": 0.55, "joint": 0.6, "joint-concat": 0.88, "unified": 0.9, "cross": 0.75}
+BOTH = {"text": 0.6, "image": 0.55, "joint": 0.6, "joint-concat": 0.88, "unified": 0.9, "cross": 0.75}
 
 
 def compared(table: Path, skill: dict[str, float], **how: object) -> Comparison:
@@ -36,7 +36,7 @@ def test_both_are_needed(tables: Tables) -> None:
     assert gain.sure
     assert gain.t is not None
     assert said.startswith(
-        f"Pictures add {100 * gain.value:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f}) over text"
+        f"Images add {100 * gain.value:.1f} points ({100 * gain.low:.1f} to {100 * gain.high:.1f}) over text"
     )
     assert "text adds" in said
     assert "unified is best but not distinguishable from joint-concat" in said
@@ -49,12 +49,12 @@ def test_both_are_needed(tables: Tables) -> None:
 @pytest.mark.parametrize(
     ("kind", "english", "other"),
     [
-        ("picture", "Text adds nothing", "加上文字没有带来可辨别的好处"),
-        ("text", "Pictures add nothing", "加上图片没有带来可辨别的好处"),
+        ("image", "Text adds nothing", "加上文字没有带来可辨别的好处"),
+        ("text", "Images add nothing", "加上图片没有带来可辨别的好处"),
     ],
 )
 def test_one_modality_says_it_all(tables: Tables, kind: str, english: str, other: str) -> None:
-    single = {"text": 0.5, "picture": 0.5, kind: 0.95}
+    single = {"text": 0.5, "image": 0.5, kind: 0.95}
     found = compared(tables(kind), {**single, "joint": 0.94, "unified": 0.95, "cross": 0.93})
     assert found.best_single == kind
     assert verdict(found, "en").startswith(english)
@@ -77,7 +77,7 @@ def test_joining_harms(tables: Tables) -> None:
 
 def test_only_some_strategies(tables: Tables) -> None:
     assert "cannot say whether joining helps" in verdict(
-        compared(tables("both"), {"text": 0.9, "picture": 0.8}, folds=2, only=["text", "picture"]), "en"
+        compared(tables("both"), {"text": 0.9, "image": 0.8}, folds=2, only=["text", "image"]), "en"
     )
     ranked = verdict(compared(tables("both"), {"unified": 0.9, "cross": 0.6}, folds=2, only=["unified", "cross"]), "en")
     assert "no single modality was trained" in ranked.lower()
@@ -114,7 +114,7 @@ def test_a_gain_that_splits_do_not_agree_on_is_doubted() -> None:
         splits=3,
     )
     said = verdict(found, "en")
-    assert said.startswith("Pictures add 6.1 points (4.0 to 8.2) over text alone")
+    assert said.startswith("Images add 6.1 points (4.0 to 8.2) over text alone")
     assert "which finds little in so few, gives p = 0.20" in said
     assert "p = 0.20" in verdict(found, "zh")
     found.splits = 2
@@ -131,7 +131,7 @@ def test_a_figure_of_which_less_is_better() -> None:
 
     sure = of(Difference(0.3, 0.2, 0.4, 0.001, 0.001))
     assert verdict(sure, "en").startswith(
-        "Pictures lower the root mean squared error by 0.300 (0.200 to 0.400) over text alone"
+        "Images lower the root mean squared error by 0.300 (0.200 to 0.400) over text alone"
     )
     assert "加上图片使均方根误差降低 0.300（0.200 至 0.400）" in verdict(sure, "zh")
     unsure = verdict(of(Difference(0.1, -0.2, 0.4, 0.4, 0.4)), "en")

@@ -38,10 +38,10 @@ def test_coco_boxes_are_fractions_of_their_images(tmp_path: Path, place: str, im
     path = write_json(tmp_path / place, coco(NAMES))
     table = read_table(path)
     assert table.column("boxes")[3] == [{"label": "cat", "box": BOX}]
-    assert table.column("picture")[3].endswith("3.png")
+    assert table.column("image")[3].endswith("3.png")
     report = checked(path).report
     assert report.exit_code == 0
-    assert report.tasks == {"patches": {"picture": "picture", "boxes": "boxes"}}
+    assert report.tasks == {"patch_classify": {"image": "image", "boxes": "boxes"}}
 
 
 def test_coco_captions_are_a_list_an_image(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_coco_captions_are_a_list_an_image(tmp_path: Path) -> None:
     path = write_json(tmp_path / "captions.json", content)
     found = checked(path)
     assert found.table.column("caption")[:2] == [["a grey thing", "once more"], ["a grey thing"]]
-    assert found.report.tasks == {"caption": {"picture": "picture", "caption": "caption"}}
+    assert found.report.tasks == {"caption": {"image": "image", "caption": "caption"}}
     assert [line.split(" (")[0] for line in found.report.unused.lines()] == ["1 images without a caption"]
 
 
@@ -97,8 +97,8 @@ def test_coco_folders_of_splits_keep_equal_names_apart(tmp_path: Path) -> None:
         write_json(tmp_path / split / "_annotations.coco.json", coco(NAMES))
     table = read_table(tmp_path)
     assert table.column("split") == ["train"] * 12 + ["valid"] * 12
-    assert table.column("picture")[0].split("/")[0] == "train"
-    assert table.column("picture")[12].split("/")[0] == "valid"
+    assert table.column("image")[0].split("/")[0] == "train"
+    assert table.column("image")[12].split("/")[0] == "valid"
     write_json(tmp_path / "train" / "more.json", coco(NAMES))
     with pytest.raises(DataError, match="one annotation file, or one a split"):
         read_table(tmp_path)
@@ -130,7 +130,7 @@ def test_vqa_questions_find_their_answers_and_images(tmp_path: Path, image: str,
     assert found.report.exit_code == 0
     assert list(found.report.tasks) == ["answer"]
     assert found.table[3] == {
-        "picture": image.format(103),
+        "image": image.format(103),
         "question": "what is 3?",
         "answer": ["red", "red", "a"],
         "question_type": "what",
@@ -175,7 +175,7 @@ def test_label_studio_exports(tmp_path: Path, name: str) -> None:
     table = read_table(write_json(tmp_path / "export.json", tasks))
     assert table.column(column) == [value] * 12
     if "image" in tasks[0]["data"]:
-        assert table.column("picture")[5] == "images/5.png"
+        assert table.column("image")[5] == "images/5.png"
     assert table.unused.lines()[0].startswith("12 annotations that were cancelled")
 
 
@@ -227,7 +227,7 @@ def test_yolo_labels_are_boxes(tmp_path: Path, places: list[tuple[str, str]], na
     assert table.column("boxes") == [[{"label": "cat", "box": BOX}]] * 12 * len(places)
     assert (set(table.column("split")) if "split" in table.columns else None) == splits
     assert not table.unused
-    assert checked(tmp_path).report.tasks == {"patches": {"picture": "picture", "boxes": "boxes"}}
+    assert checked(tmp_path).report.tasks == {"patch_classify": {"image": "image", "boxes": "boxes"}}
 
 
 def test_yolo_that_cannot_be_right_is_refused(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_spellings_of_a_path() -> None:
 
 
 def test_lists_written_as_text_are_lists_where_a_role_takes_several() -> None:
-    caption = TaskSettings(name="caption", columns={"picture": "p", "caption": "c"})
+    caption = TaskSettings(name="caption", columns={"image": "p", "caption": "c"})
     generate = TaskSettings(name="generate", columns={"prompt": "p", "output": "o"})
     column = ['["a cat", "a dog"]', "['one']", None]
     assert role_values(caption, "caption", column) == [["a cat", "a dog"], ["one"], None]

@@ -11,13 +11,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from rebus.data import picture_survey
+from rebus.data import image_survey
 from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import infer
 from rebus.data.measures import leak_share, script
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
-from rebus.errors import DataError, PictureError
+from rebus.errors import DataError, ImageError
 from rebus.recipe import Data, Split
 
 
@@ -26,8 +26,8 @@ def check(
 ) -> CheckReport:
     table = Table.from_rows(rows, root, "pets")
     inference = infer(table, {}, [task] if task else [])
-    pictures = [name for name, kind in inference.kinds.items() if kind == "picture"]
-    names = assign_splits(table, Split(), pictures) if splits is None else splits
+    images = [name for name, kind in inference.kinds.items() if kind == "image"]
+    names = assign_splits(table, Split(), images) if splits is None else splits
     report = check_table(table, Data(), inference.kinds, inference.tasks, names)
     json.dumps(report.as_dict())
     report.render(Console(file=io.StringIO(), width=100))
@@ -43,7 +43,7 @@ def paint(folder: Path, name: str, seed: int, size: int = 48) -> str:
 @pytest.fixture
 def pets(tmp_path: Path) -> list[dict[str, Any]]:
     return [
-        {"picture": paint(tmp_path, f"{i}.png", i), "label": ("cat", "dog")[i % 2], "caption": f"number {i}"}
+        {"image": paint(tmp_path, f"{i}.png", i), "label": ("cat", "dog")[i % 2], "caption": f"number {i}"}
         for i in range(40)
     ]
 
@@ -53,7 +53,7 @@ def test_a_good_table(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     assert report.good
     told = report.as_dict()
     assert told["rows"] == 40
-    assert told["kinds"] == {"picture": "picture", "label": "category", "caption": "text"}
+    assert told["kinds"] == {"image": "image", "label": "category", "caption": "text"}
     assert told["columns"]["label"] == {
         "empty": 0,
         "different": 2,
@@ -61,23 +61,23 @@ def test_a_good_table(pets: list[dict[str, Any]], tmp_path: Path) -> None:
         "rarest": 20,
         "most_frequent_share": 0.5,
     }
-    assert told["pictures"][0]["different"] == told["pictures"][0]["decoded"] == 40
-    assert told["pictures"][0]["width"] == [48, 48, 48]
+    assert told["images"][0]["different"] == told["images"][0]["decoded"] == 40
+    assert told["images"][0]["width"] == [48, 48, 48]
     assert sum(told["splits"].values()) == 40
     assert not report.leaks
     assert not report.duplicates
 
 
-def test_broken_and_missing_pictures_name_their_rows(pets: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_broken_and_missing_images_name_their_rows(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     (tmp_path / "3.png").unlink()
     (tmp_path / "5.png").write_bytes(b"")
     (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:-60])
-    pets[9]["picture"] = "../9.png"
-    pets[11]["picture"] = pets[3]["picture"]
+    pets[9]["image"] = "../9.png"
+    pets[11]["image"] = pets[3]["image"]
     report = check(pets, tmp_path)
     assert sorted(report.bad_rows) == [3, 5, 7, 9, 11]
-    assert all(isinstance(error, PictureError) for error in report.bad_rows.values())
-    assert report.bad_rows[11].where == "pets, row 12, column 'picture'"
+    assert all(isinstance(error, ImageError) for error in report.bad_rows.values())
+    assert report.bad_rows[11].where == "pets, row 12, column 'image'"
     assert "cut off" in report.bad_rows[7].found
     assert not report.good
     assert report.as_dict()["bad_rows"]["count"] == 5
@@ -86,7 +86,7 @@ def test_broken_and_missing_pictures_name_their_rows(pets: list[dict[str, Any]],
 def test_cut_files_are_found_even_where_only_a_sample_is_decoded(
     pets: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(picture_survey, "MOST_DECODED", 5)
+    monkeypatch.setattr(image_survey, "MOST_DECODED", 5)
     (tmp_path / "7.png").write_bytes((tmp_path / "7.png").read_bytes()[:-60])
     report = check(pets, tmp_path)
     assert list(report.bad_rows) == [7]
@@ -96,12 +96,12 @@ def test_cut_files_are_found_even_where_only_a_sample_is_decoded(
 def test_empty_cells(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     pets[4]["label"] = " "
     pets[6]["caption"] = None
-    pets[8] |= {"picture": None, "caption": ""}
-    pets[10]["picture"] = None
+    pets[8] |= {"image": None, "caption": ""}
+    pets[10]["image"] = None
     report = check(pets, tmp_path)
-    assert sorted(report.bad_rows) == [4, 8]  # a caption alone, or a picture alone, still says something
+    assert sorted(report.bad_rows) == [4, 8]  # a caption alone, or an image alone, still says something
     assert report.columns["caption"]["empty"] == 2
-    assert any("2 rows have no picture" in warning for warning in report.warnings)
+    assert any("2 rows have no image" in warning for warning in report.warnings)
     captions = check(pets, tmp_path, "caption")
     assert sorted(captions.bad_rows) == [6, 8, 10]
 
@@ -112,13 +112,13 @@ def test_duplicate_rows(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     assert report.as_dict()["duplicate_rows"]["first"] == [["pets, row 41", "pets, row 3"]]
 
 
-def test_the_same_picture_in_two_splits(pets: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_the_same_image_in_two_splits(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     splits = ["train"] * 30 + ["test"] * 10
     assert check(pets, tmp_path, splits=splits).leaks == []
     (tmp_path / "31.png").write_bytes((tmp_path / "1.png").read_bytes())  # the same bytes under another name
     Image.open(tmp_path / "2.png").resize((96, 96)).save(tmp_path / "32.jpg", quality=80)  # another size and format
-    pets[32]["picture"] = "32.jpg"
-    pets[33]["picture"] = "3.png"  # the same file
+    pets[32]["image"] = "32.jpg"
+    pets[33]["image"] = "3.png"  # the same file
     report = check(pets, tmp_path, splits=splits)
     assert report.leaks == [(31, 1), (32, 2), (33, 3)]
     assert any("3 rows outside training" in warning for warning in report.warnings)
@@ -167,7 +167,7 @@ def test_boxes(pets: list[dict[str, Any]], tmp_path: Path) -> None:
     pets[3]["boxes"] = [{"label": "cat", "box": [0.5, 0.1, 0.1, 0.5]}]
     pets[4]["boxes"] = None
     pets[5]["boxes"] = [{"label": "", "box": [0.1, 0.1, 0.5, 0.5]}]
-    assert sorted(check(pets, tmp_path, "patches").bad_rows) == [2, 3, 4, 5]
+    assert sorted(check(pets, tmp_path, "patch_classify").bad_rows) == [2, 3, 4, 5]
 
 
 def test_label_named_in_the_text(tmp_path: Path) -> None:
@@ -194,10 +194,10 @@ def test_missing_columns_are_told(pets: list[dict[str, Any]], tmp_path: Path) ->
     inference.tasks[0].columns["label"] = "lable"
     report = check_table(table, Data(), inference.kinds, inference.tasks, [])
     assert "did you mean 'label'" in str(report.errors[0])
-    report = check([{"picture": row["picture"]} for row in pets], tmp_path, "answer")
+    report = check([{"image": row["image"]} for row in pets], tmp_path, "answer")
     assert ["'question'" in str(error) or "'answer'" in str(error) for error in report.errors] == [True, True]
     report = check([{"label": row["label"]} for row in pets], tmp_path, "classify")
-    assert "a picture or a text column" in str(report.errors[0])
+    assert "an image or a text column" in str(report.errors[0])
 
 
 def test_empty_splits_and_skipped_rows(pets: list[dict[str, Any]], tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_rendering_shows_what_is_wrong(pets: list[dict[str, Any]], tmp_path: Pat
 
 def test_many_rows_are_checked_quickly(tmp_path: Path) -> None:
     names = [paint(tmp_path, f"{i}.png", i) for i in range(50)]
-    rows = [{"picture": names[i % 50], "question": f"what is {i}?", "answer": str(i % 9)} for i in range(20_000)]
+    rows = [{"image": names[i % 50], "question": f"what is {i}?", "answer": str(i % 9)} for i in range(20_000)]
     start = time.process_time()
     assert check(rows, tmp_path).good
     assert time.process_time() - start < 5
@@ -264,15 +264,15 @@ def outline(folder: Path, name: str, seed: int) -> str:
     return name
 
 
-def test_pale_outlines_and_blank_pictures_are_no_twins(tmp_path: Path) -> None:
-    rows = [{"picture": outline(tmp_path, f"{i}.png", i), "label": "ab"[i % 2]} for i in range(40)]
+def test_pale_outlines_and_blank_images_are_no_twins(tmp_path: Path) -> None:
+    rows = [{"image": outline(tmp_path, f"{i}.png", i), "label": "ab"[i % 2]} for i in range(40)]
     for i in (3, 7, 33, 35, 38):
         Image.new("RGB", (96, 96), "white" if i % 2 else "black").save(tmp_path / f"{i}.png")
     Image.open(tmp_path / "5.png").resize((160, 160)).save(tmp_path / "36.png")  # the same drawing, smaller
     report = check(rows, tmp_path, splits=["train"] * 30 + ["test"] * 10)
     assert report.leaks == [(36, 5)]
-    assert any("5 pictures are blank, of one colour (first: pets, row 4)" in warning for warning in report.warnings)
-    assert report.as_dict()["pictures"][0]["blank"] == 5
+    assert any("5 images are blank, of one colour (first: pets, row 4)" in warning for warning in report.warnings)
+    assert report.as_dict()["images"][0]["blank"] == 5
 
 
 def test_the_advice_on_leaks_fits_a_table_that_says_its_splits(tmp_path: Path) -> None:

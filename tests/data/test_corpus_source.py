@@ -173,7 +173,7 @@ def test_a_folder_is_read_whole_and_what_is_not_text_is_told(tmp_path: Path) -> 
     put(tmp_path / "a" / "deep" / "c.md", "first")
     put(tmp_path / "d.txt.gz", gzip.compress(b"fourth"))
     put(tmp_path / "c.jsonl", '{"text": "third"}\n')
-    put(tmp_path / "picture.png", b"\x89PNG")
+    put(tmp_path / "image.png", b"\x89PNG")
     put(tmp_path / "binary.txt", b"\x00\x01\x02" * 100)
     put(tmp_path / "pdf.txt", b"%PDF-1.4")
     put(tmp_path / "empty.txt", b"")
@@ -184,7 +184,7 @@ def test_a_folder_is_read_whole_and_what_is_not_text_is_told(tmp_path: Path) -> 
     assert [one.text for one in found if one.text] == ["first", "second", "third", "fourth"]
     assert [one.where for one in found if one.problem == "binary file"] == ["binary.txt", "pdf.txt"]
     assert [one.where for one in found if not one.text and not one.problem] == ["empty.txt"]
-    assert source.passed_over == [("picture.png", "not text"), ("README.md", "about the data")]
+    assert source.passed_over == [("image.png", "not text"), ("README.md", "about the data")]
     assert [one.text for one in source.documents()] == ["first", "second", "third", "fourth"]
     with pytest.raises(DataError, match=r"binary.txt"):
         texts(tmp_path / "binary.txt")

@@ -1,4 +1,4 @@
-"""The picture pack: complete, licensed, small and readable."""
+"""The image pack: complete, licensed, small and readable."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def test_eight_artists_draw_every_kind(pack: Pack) -> None:
     assert len(pack.kinds) == 72
     for artist in pack.artists:
         for kind in pack.kinds:
-            picture = pack.picture(artist, kind)
-            assert picture.shape == (64, 64, 4)
-            assert picture.dtype == np.uint8
-            assert (picture[..., 3] > 128).mean() > 0.05, (artist, kind.en)  # something is drawn
-            assert (picture[..., 3] == 0).any(), (artist, kind.en)  # and not a full square
+            image = pack.image(artist, kind)
+            assert image.shape == (64, 64, 4)
+            assert image.dtype == np.uint8
+            assert (image[..., 3] > 128).mean() > 0.05, (artist, kind.en)  # something is drawn
+            assert (image[..., 3] == 0).any(), (artist, kind.en)  # and not a full square
 
 
 def test_no_two_kinds_share_a_word(pack: Pack) -> None:
@@ -50,16 +50,16 @@ def test_kinds_are_things_and_nothing_is_a_face_or_a_flag(pack: Pack) -> None:
     assert not [name for name in names if "flag" in name or "clock" in name]
 
 
-def test_a_picture_is_found_by_noun_too(pack: Pack) -> None:
-    assert np.array_equal(pack.picture("noto", "apple"), pack.picture("noto", "redapple"))
-    assert not np.array_equal(pack.picture("noto", "apple"), pack.picture("twemoji", "apple"))
+def test_a_image_is_found_by_noun_too(pack: Pack) -> None:
+    assert np.array_equal(pack.image("noto", "apple"), pack.image("noto", "redapple"))
+    assert not np.array_equal(pack.image("noto", "apple"), pack.image("twemoji", "apple"))
 
 
 def test_an_unknown_artist_or_thing_is_named(pack: Pack) -> None:
     with pytest.raises(DataError, match="did you mean 'noto'"):
-        pack.picture("nott", "apple")
+        pack.image("nott", "apple")
     with pytest.raises(DataError, match="thing 'unheard'"):
-        pack.picture("noto", "unheard")
+        pack.image("noto", "unheard")
 
 
 def test_every_artist_has_a_licence_and_a_notice(pack: Pack) -> None:
@@ -86,5 +86,5 @@ def test_all_of_it_loads_quickly() -> None:
     start = time.process_time()  # of this process alone: other work on the machine does not count
     fresh = load_pack()
     for artist in fresh.artists:
-        fresh.picture(artist, "apple")
+        fresh.image(artist, "apple")
     assert time.process_time() - start < 3

@@ -40,7 +40,7 @@ def test_the_number_of_processes_changes_nothing(folder: Path, tmp_path: Path) -
     two = write_scenes(tmp_path / "two", processes=3, **SMALL)
     assert digest(two) == digest(folder)
     assert sorted(path.name for path in two.iterdir()) == [
-        "README.txt", "answer.jsonl", "pictures", "scenes.jsonl", "settings.json",
+        "README.txt", "answer.jsonl", "images", "scenes.jsonl", "settings.json",
     ]  # fmt: skip
 
 
@@ -56,31 +56,31 @@ def test_unseen_artists_are_in_the_test_alone(folder: Path) -> None:
             assert len(seen_of[group]) >= 4
 
 
-def test_every_picture_is_there_once(folder: Path) -> None:
+def test_every_image_is_there_once(folder: Path) -> None:
     scenes = rows(folder / "scenes.jsonl")
     assert Counter((row["split"], row["seen"]) for row in scenes) == {
         ("train", True): 40, ("valid", True): write.VALID_SCENES, ("test", True): 12, ("test", False): 12,
     }  # fmt: skip
-    named = [row["picture"] for row in scenes]
-    on_disk = {str(path.relative_to(folder)) for path in (folder / "pictures").rglob("*") if path.is_file()}
+    named = [row["image"] for row in scenes]
+    on_disk = {str(path.relative_to(folder)) for path in (folder / "images").rglob("*") if path.is_file()}
     assert set(named) == on_disk
     assert len(on_disk) == len(named)
-    with Image.open(folder / named[0]) as picture:
-        assert picture.size == (64, 64)
+    with Image.open(folder / named[0]) as image:
+        assert image.size == (64, 64)
     contents = {hashlib.sha256((folder / name).read_bytes()).digest() for name in named}
     assert len(contents) == len(named)  # no scene of one split appears in another
 
 
 def test_the_two_tables_agree(folder: Path) -> None:
-    scenes = {row["picture"]: row for row in rows(folder / "scenes.jsonl")}
+    scenes = {row["image"]: row for row in rows(folder / "scenes.jsonl")}
     first: dict[str, dict[str, Any]] = {}
     languages: Counter[str] = Counter()
     for row in rows(folder / "answer.jsonl"):
-        scene = scenes[row["picture"]]
-        if row["picture"] in first:
+        scene = scenes[row["image"]]
+        if row["image"] in first:
             assert row["boxes"] is None
         else:
-            first[row["picture"]] = row
+            first[row["image"]] = row
             assert row["boxes"] == scene["boxes"]
         languages[row["language"]] += 1
         if row["type"] == "caption":
@@ -112,11 +112,11 @@ def test_a_whole_set_is_left_and_another_replaced(tmp_path: Path, monkeypatch: p
     write_scenes(folder, **settings)
     assert (folder / "answer.jsonl").stat().st_mtime_ns == before
     write_scenes(folder, **{**settings, "train": 3})
-    assert len(list((folder / "pictures" / "train").iterdir())) == 3
+    assert len(list((folder / "images" / "train").iterdir())) == 3
     (folder / "settings.json").unlink()  # as when the power failed before the end
     (folder / ".unfinished").touch()
     write_scenes(folder, **settings)
-    assert len(list((folder / "pictures" / "train").iterdir())) == 6
+    assert len(list((folder / "images" / "train").iterdir())) == 6
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from rebus import api
 from rebus.data.depth import Extremes, levels_of
-from rebus.data.pictures import decode_picture, read_header
+from rebus.data.images import decode_image, read_header
 from rebus.recipe import Recipe
 from rebus.resolve.from_table import check_data, fit_tasks, open_store
 
@@ -24,7 +24,7 @@ def saved(values: Any, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def grey(content: bytes, levels: tuple[float, float] | None = None) -> list[int]:
-    return decode_picture(content, levels=levels)[0, :, 0].tolist()
+    return decode_image(content, levels=levels)[0, :, 0].tolist()
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def test_white_may_be_zero() -> None:
 
 
 def scans(folder: Path, top: int) -> Path:
-    """A table of 30 pictures in 16-bit PNG, one of them bright up to ``top``, the others darker."""
+    """A table of 30 images in 16-bit PNG, one of them bright up to ``top``, the others darker."""
     rng = np.random.default_rng(0)
-    lines = ["picture,label"]
+    lines = ["image,label"]
     for i in range(30):
         most = top if i == 0 else top // 9
         values = rng.integers(0, most, (16, 16)).astype(np.uint16)
@@ -83,22 +83,22 @@ def test_the_check_says_the_range_and_the_recipe_keeps_it(tmp_path: Path) -> Non
     path = scans(tmp_path, 4000)
     report = api.check(path)
     assert any("to 4000: 0 is black, 4095 white" in note for note in report.notes)
-    assert report.pictures[0].as_dict()["levels"] == [0, 4095]
+    assert report.images[0].as_dict()["levels"] == [0, 4095]
     assert not any("nearly of one colour" in warning for warning in report.warnings)
     recipe = Recipe()
     recipe.data.path = str(path)
     prepared = fit_tasks(check_data(recipe), lambda _: None)
     assert prepared.recipe.data.levels == (0, 4095)
     table = prepared.table
-    stored = open_store(table, "picture", prepared.recipe).get(5)
-    whole = decode_picture(table.column("picture")[5], tmp_path, levels=(0.0, 4095.0))
+    stored = open_store(table, "image", prepared.recipe).get(5)
+    whole = decode_image(table.column("image")[5], tmp_path, levels=(0.0, 4095.0))
     assert abs(float(stored.mean()) - float(whole.mean())) < 2
-    assert float(stored.mean()) < 0.5 * float(decode_picture(table.column("picture")[5], tmp_path).mean())
+    assert float(stored.mean()) < 0.5 * float(decode_image(table.column("image")[5], tmp_path).mean())
 
 
 def test_levels_that_are_set_win_and_what_comes_out_dark_is_warned_of(tmp_path: Path) -> None:
     report = api.check(scans(tmp_path, 250), settings=["data.levels=[0,65535]"])
-    assert any("30 pictures are" in warning for warning in report.warnings)
+    assert any("30 images are" in warning for warning in report.warnings)
     assert any("65535 white" in note for note in report.notes)
 
 
@@ -107,7 +107,7 @@ def test_pages_are_counted(tmp_path: Path) -> None:
     for i in range(10):
         (tmp_path / f"{i}.tif").write_bytes(saved(pages[0], "TIFF", save_all=True, append_images=pages[1 : 2 + i % 2]))
     (tmp_path / "t.csv").write_text(
-        "picture,label\n" + "".join(f"{i}.tif,{'ab'[i % 2]}\n" for i in range(10)), encoding="utf-8"
+        "image,label\n" + "".join(f"{i}.tif,{'ab'[i % 2]}\n" for i in range(10)), encoding="utf-8"
     )
     assert read_header(str(tmp_path / "1.tif")).pages == 3
-    assert any("10 pictures have several pages" in warning for warning in api.check(tmp_path / "t.csv").warnings)
+    assert any("10 images have several pages" in warning for warning in api.check(tmp_path / "t.csv").warnings)

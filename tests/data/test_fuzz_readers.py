@@ -71,7 +71,7 @@ def test_random_text(tmp_path: Path, ending: str, content: str, encoding: str, o
 @QUICK
 @given(
     rows=st.lists(
-        st.dictionaries(st.sampled_from(["a", "b", "conversations", "picture"]), JSON_VALUES, max_size=3), max_size=5
+        st.dictionaries(st.sampled_from(["a", "b", "conversations", "image"]), JSON_VALUES, max_size=3), max_size=5
     )
 )
 def test_random_json(tmp_path: Path, ending: str, rows: list[dict[str, Any]]) -> None:

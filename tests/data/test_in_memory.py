@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 import rebus
+from rebus.data.images import decode_image
 from rebus.data.in_memory import rows_of, table_path, usable_image, write_rows
-from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
 from rebus.errors import DataError
@@ -47,8 +47,8 @@ def test_images_in_memory_are_those_in_files(mode: str, tmp_path: Path) -> None:
     image = Image.fromarray(np.full((7, 9), 4000, np.uint16)) if mode == "I;16" else image.convert(mode)
     image.save(tmp_path / "a.tif")
     options = {"background": "white", "pixel_budget": 10**6, "where": "x"}
-    from_file = decode_picture(str(tmp_path / "a.tif"), tmp_path, **options)
-    from_memory = decode_picture(usable_image(image), tmp_path, **options)
+    from_file = decode_image(str(tmp_path / "a.tif"), tmp_path, **options)
+    from_memory = decode_image(usable_image(image), tmp_path, **options)
     assert from_memory.shape == (7, 9, 3)
     assert np.abs(from_file.astype(int) - from_memory.astype(int)).max() <= (6 if mode == "CMYK" else 0)
 
@@ -81,7 +81,7 @@ def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, mo
         Image.new("RGB", (16, 16), (*colours[name][:2], colours[name][2] - row % 20)) for row, name in enumerate(names)
     ]
     frame = pd.DataFrame({"image": images, "label": names})
-    settings = {"train.steps": 4, "picture.size": 16, "train.batch_size": 8, "report.explained": 0}
+    settings = {"train.steps": 4, "image.size": 16, "train.batch_size": 8, "report.explained": 0}
     run = rebus.train(frame, settings=settings, out="runs/colours", quiet=True)
     assert Path("runs/colours.parquet").is_file()
     model = run.load()
@@ -97,11 +97,11 @@ def test_a_frame_with_images_trains_predicts_and_is_evaluated(tmp_path: Path, mo
     )
     model_rows = Predictor.run_task
 
-    def interrupted(self: Any, task: Any, values: Any, rows: Any, picture_of: Any, **options: Any) -> Any:
+    def interrupted(self: Any, task: Any, values: Any, rows: Any, image_of: Any, **options: Any) -> Any:
         if interrupted.calls:  # type: ignore[attr-defined]
             raise KeyboardInterrupt
         interrupted.calls += 1  # type: ignore[attr-defined]
-        return model_rows(self, task, values, rows, picture_of, **options)
+        return model_rows(self, task, values, rows, image_of, **options)
 
     interrupted.calls = 0  # type: ignore[attr-defined]
     monkeypatch.setattr(Predictor, "run_task", interrupted)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from rebus.data import jpeg
-from rebus.data.pictures import decode_picture
-from rebus.errors import MissingPackageError, PictureError
+from rebus.data.images import decode_image
+from rebus.errors import ImageError, MissingPackageError
 
 pytest.importorskip("simplejpeg")
 
@@ -26,7 +26,7 @@ def saved(height: int, width: int, mode: str = "RGB", **how: Any) -> bytes:
 
 
 def both(content: bytes, **how: Any) -> tuple[np.ndarray, np.ndarray]:
-    return decode_picture(content, jpeg="pil", **how), decode_picture(content, jpeg="simplejpeg", **how)
+    return decode_image(content, jpeg="pil", **how), decode_image(content, jpeg="simplejpeg", **how)
 
 
 @pytest.mark.parametrize("near", [None, 16, 40])
@@ -61,12 +61,12 @@ def test_damage_is_told_the_same() -> None:
     for broken in (content[: len(content) // 2], content[:200], b"\xff\xd8\xff\xe0" + bytes(50)):
         told = []
         for choice in ("pil", "simplejpeg"):
-            with pytest.raises(PictureError) as error:
-                decode_picture(broken, jpeg=choice)  # type: ignore[arg-type]
+            with pytest.raises(ImageError) as error:
+                decode_image(broken, jpeg=choice)  # type: ignore[arg-type]
             told.append(str(error.value))
         assert told[0] == told[1]
-    with pytest.raises(PictureError, match="at most 100 pixels"):
-        decode_picture(content, jpeg="simplejpeg", pixel_budget=100)
+    with pytest.raises(ImageError, match="at most 100 pixels"):
+        decode_image(content, jpeg="simplejpeg", pixel_budget=100)
 
 
 def test_it_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,9 +74,9 @@ def test_it_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
     real = jpeg.decode
     monkeypatch.setattr(jpeg, "decode", lambda *words: (calls.append(1), real(*words))[1])
     content = saved(20, 20)
-    decode_picture(content, jpeg="pil")
+    decode_image(content, jpeg="pil")
     assert not calls
-    decode_picture(content)
+    decode_image(content)
     assert calls
     assert jpeg.decoder("auto").startswith("simplejpeg ")
     assert jpeg.decoder("pil").startswith("pil ")
@@ -85,9 +85,9 @@ def test_it_is_used_where_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(20, 20)
-    before = decode_picture(content)
+    before = decode_image(content)
     monkeypatch.setattr(jpeg, "installed", lambda: False)
-    np.testing.assert_array_equal(decode_picture(content, jpeg="simplejpeg"), before)  # a Run answers anywhere
+    np.testing.assert_array_equal(decode_image(content, jpeg="simplejpeg"), before)  # a Run answers anywhere
     assert jpeg.settled("auto") == "pil"
     with pytest.raises(MissingPackageError, match=r"rebus-vlm\[jpeg\]"):
         jpeg.settled("simplejpeg")

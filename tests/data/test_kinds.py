@@ -37,13 +37,13 @@ BOXES = [[{"label": "cat", "box": [0.1, 0.1, 0.5, 0.5]}], []]
 @pytest.mark.parametrize(
     ("name", "values", "kind"),
     [
-        ("x", ["a.png", "b/c.JPG", "d.webp"], "picture"),
-        ("x", ["https://example.org/a.png", "https://example.org/b.png"], "picture"),
-        ("x", [png(), png()], "picture"),
-        ("x", [base64.b64encode(png()).decode(), None], "picture"),
-        ("x", [{"bytes": png(), "path": None}], "picture"),
-        ("image", ["001", "002"], "picture"),
-        ("图片", ["一.jpg", "二.jpg"], "picture"),
+        ("x", ["a.png", "b/c.JPG", "d.webp"], "image"),
+        ("x", ["https://example.org/a.png", "https://example.org/b.png"], "image"),
+        ("x", [png(), png()], "image"),
+        ("x", [base64.b64encode(png()).decode(), None], "image"),
+        ("x", [{"bytes": png(), "path": None}], "image"),
+        ("image", ["001", "002"], "image"),
+        ("图片", ["一.jpg", "二.jpg"], "image"),
         ("x", [b"abc", b"def"], "ignore"),
         ("x", WORDS, "text"),
         ("question", ["what?"] * 9, "text"),
@@ -89,10 +89,10 @@ def test_kind_of_a_column(name: str, values: list[Any], kind: str) -> None:
 
 def row(i: int, *names: str) -> dict[str, Any]:
     every = {
-        "picture": f"p{i}.png",
+        "image": f"p{i}.png",
         "question": f"what is number {i}?",
         "answer": f"thing {i % 3}",
-        "caption": f"a picture of thing number {i} by the sea",
+        "caption": f"an image of thing number {i} by the sea",
         "text": f"some text about thing {i} and more of it",
         "label": "ab"[i % 2],
         "colour": ("red", "green")[i % 2],
@@ -116,25 +116,25 @@ def table(*names: str) -> Table:
 @pytest.mark.parametrize(
     ("names", "task", "roles"),
     [
-        ("picture question answer type language", "answer", "picture question answer type"),
-        ("picture question answer caption label boxes", "answer", "picture question answer"),
+        ("image question answer type language", "answer", "image question answer type"),
+        ("image question answer caption label boxes", "answer", "image question answer"),
         ("question answer", "answer", "question answer"),
-        ("picture caption", "caption", "picture caption"),
-        ("picture text", "caption", "picture caption=text"),
-        ("picture caption colour", "caption", "picture caption"),
-        ("图片 标题", "caption", "picture=图片 caption=标题"),
-        ("picture label", "classify", "picture label"),
-        ("图片 标题 类别", "classify", "picture=图片 text=标题 label=类别"),
+        ("image caption", "caption", "image caption"),
+        ("image text", "caption", "image caption=text"),
+        ("image caption colour", "caption", "image caption"),
+        ("图片 标题", "caption", "image=图片 caption=标题"),
+        ("image label", "classify", "image label"),
+        ("图片 标题 类别", "classify", "image=图片 text=标题 label=类别"),
         ("text label", "classify", "text label"),
-        ("picture caption label", "classify", "picture text=caption label"),
-        ("picture colour", "classify", "picture label=colour"),
-        ("picture labels", "tag", "picture labels"),
+        ("image caption label", "classify", "image text=caption label"),
+        ("image colour", "classify", "image label=colour"),
+        ("image labels", "tag", "image labels"),
         ("text labels", "tag", "text labels"),
-        ("picture score caption", "regress", "picture text=caption target=score"),
-        ("picture weight", "regress", "picture target=weight"),
+        ("image score caption", "regress", "image text=caption target=score"),
+        ("image weight", "regress", "image target=weight"),
         ("text weight", "regress", "text target=weight"),
-        ("picture", "pictures", "picture"),
-        ("picture type language", "", ""),
+        ("image", "pictures", "image"),
+        ("image type language", "", ""),
         ("label", "", ""),
     ],
 )
@@ -147,20 +147,21 @@ def test_task_of_a_table(names: str, task: str, roles: str) -> None:
 
 
 def test_wanted_tasks_get_their_columns() -> None:
-    whole = table("picture", "question", "answer", "caption", "label", "labels", "score", "boxes")
+    whole = table("image", "question", "answer", "caption", "label", "labels", "score", "boxes")
     found = {
-        task.name: task.columns for task in infer(whole, {}, ["caption", "answer", "patches", "regress", "tag"]).tasks
+        task.name: task.columns
+        for task in infer(whole, {}, ["caption", "answer", "patch_classify", "regress", "tag"]).tasks
     }
-    assert found["caption"] == {"picture": "picture", "caption": "caption"}
-    assert found["patches"] == {"picture": "picture", "boxes": "boxes"}
+    assert found["caption"] == {"image": "image", "caption": "caption"}
+    assert found["patch_classify"] == {"image": "image", "boxes": "boxes"}
     assert found["tag"]["labels"] == "labels"
     assert found["regress"]["target"] == "score"
-    assert infer(table("picture", "score"), {}, ["classify"]).tasks[0].columns["label"] == "score"
-    assert infer(table("picture"), {}, ["plugin"]).tasks[0].columns == {}
+    assert infer(table("image", "score"), {}, ["classify"]).tasks[0].columns["label"] == "score"
+    assert infer(table("image"), {}, ["plugin"]).tasks[0].columns == {}
 
 
 def test_overrides_win_and_are_checked() -> None:
-    whole = table("picture", "colour", "type")
+    whole = table("image", "colour", "type")
     inference = infer(whole, {"type": "category", "colour": "ignore"})
     assert inference.tasks[0].columns["label"] == "type"
     assert infer_tasks(whole, inference.kinds) == inference.tasks
@@ -171,7 +172,7 @@ def test_overrides_win_and_are_checked() -> None:
 
 
 def test_notes_say_what_why_and_the_flag() -> None:
-    notes = infer(table("picture", "caption", "language")).notes
+    notes = infer(table("image", "caption", "language")).notes
     assert any("'caption' is text (its name)" in note and "--kind caption=KIND" in note for note in notes)
     assert any("not learned from: 'language'" in note for note in notes)
     assert "--task NAME" in notes[-1]
@@ -179,10 +180,10 @@ def test_notes_say_what_why_and_the_flag() -> None:
 
 
 def test_the_guess_does_not_depend_on_the_format(tmp_path: Path) -> None:
-    rows = [row(i, "picture", "caption", "labels", "weight") for i in range(12)]
+    rows = [row(i, "image", "caption", "labels", "weight") for i in range(12)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    header = "picture,caption,labels,weight\n"
-    lines = [f"{r['picture']},{r['caption']},{'|'.join(r['labels'])},{r['weight']}" for r in rows]
+    header = "image,caption,labels,weight\n"
+    lines = [f"{r['image']},{r['caption']},{'|'.join(r['labels'])},{r['weight']}" for r in rows]
     (tmp_path / "a.csv").write_text(header + "\n".join(lines))
     assert infer(read_table(tmp_path / "a.jsonl")).kinds == infer(read_table(tmp_path / "a.csv")).kinds
 

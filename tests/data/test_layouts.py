@@ -51,7 +51,7 @@ def test_vqa_answers_with_confidence_are_texts_the_most_frequent_first(tmp_path:
     said = [{"answer": word, "answer_confidence": "yes", "answer_id": i} for i, word in enumerate(("a", "red", "red"))]
     path = write_rows(tmp_path, [{**PNG, "question": "what?", "answers": said}], ending)
     report = checked(path).report
-    assert report.tasks == {"answer": {"picture": "image", "question": "question", "answer": "answers"}}
+    assert report.tasks == {"answer": {"image": "image", "question": "question", "answer": "answers"}}
     assert read_table(path).value(0, "answers") == ["red", "red", "a"]
     assert "answer_confidence, answer_id" in report.unused.lines()[0]
 
@@ -96,7 +96,7 @@ def test_one_image_in_a_list_is_an_image(
     rows = [row, {**row, "label": "blue"} if "label" in row else row]
     report = report_of(tmp_path, rows, ending)
     assert list(report.tasks) == [task]
-    assert set(report.tasks[task]) == {"picture", *roles}
+    assert set(report.tasks[task]) == {"image", *roles}
     assert report.exit_code == 0
 
 
@@ -136,7 +136,7 @@ def test_conversations_about_an_image_are_read_alike(tmp_path: Path, layout: str
     report, table = checked(path).report, read_table(path)
     assert report.exit_code == 0
     ((task, columns),) = report.tasks.items()
-    assert table.column(columns["picture"])[:2] == ["0.png", "1.png"]
+    assert table.column(columns["image"])[:2] == ["0.png", "1.png"]
     if task == "converse":  # Parquet keeps the conversation in its column
         said = [turn["content"] for turn in table.value(0, columns["messages"])]
     else:
@@ -147,7 +147,7 @@ def test_conversations_about_an_image_are_read_alike(tmp_path: Path, layout: str
 def test_trl_prompts_and_completions_with_images(tmp_path: Path) -> None:
     asked = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what?"}]}]
     report = report_of(tmp_path, [{"images": ["0.png"], "prompt": asked, "completion": turns("", "red")[1:]}])
-    assert report.tasks == {"converse": {"picture": "picture", "prompt": "prompt", "output": "completion"}}
+    assert report.tasks == {"converse": {"image": "image", "prompt": "prompt", "output": "completion"}}
     assert report.exit_code == 0
 
 
@@ -176,7 +176,7 @@ def test_turns_beside_images_keep_what_came_before_and_what_is_not_learned(
     read = task.turns(values, 3)
     assert [turn["content"] for turn in read] == texts
     assert [turn["content"] for turn in read if turn["role"] == "assistant" and turn.get("weight") != 0] == learned
-    assert values["picture"][3] == "3.png"
+    assert values["image"][3] == "3.png"
 
 
 @pytest.mark.parametrize("ending", ["json", "parquet"])
@@ -222,7 +222,7 @@ def test_marks_of_images_without_any_image_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cell", [[{"path": "0.png"}], [{"url": "0.png"}], [["0.png"]], {"url": "0.png"}])
 def test_images_in_objects_and_lists_are_images(tmp_path: Path, ending: str, cell: Any) -> None:
     report = report_of(tmp_path, [{"query": "what colour?", "response": "red", "images": cell}], ending)
-    assert report.tasks == {"answer": {"picture": "images", "question": "query", "answer": "response"}}
+    assert report.tasks == {"answer": {"image": "images", "question": "query", "answer": "response"}}
     assert report.exit_code == 0
 
 
@@ -286,5 +286,5 @@ def test_images_in_the_turns_of_anthropic_are_images(tmp_path: Path) -> None:
     said = turns("what?", "red")
     said[0]["content"] = [{"type": "image", "source": source}, {"type": "text", "text": "what?"}]
     report = report_of(tmp_path, [{"messages": said}])
-    assert report.tasks == {"answer": {"picture": "picture", "question": "question", "answer": "answer"}}
+    assert report.tasks == {"answer": {"image": "image", "question": "question", "answer": "answer"}}
     assert not report.bad_rows

@@ -95,10 +95,10 @@ def test_a_file_of_conversations_is_a_row_each(tmp_path: Path, ending: str, key:
     assert turns_of(table.value(1, column), "here") == OPENAI
 
 
-def test_conversations_about_pictures_stay_turn_pairs(tmp_path: Path) -> None:
+def test_conversations_about_images_stay_turn_pairs(tmp_path: Path) -> None:
     pair = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "A cat."}]
     (tmp_path / "x.json").write_text(json.dumps([{"image": "a.png", "conversations": pair}]))
-    assert list(read_table(tmp_path / "x.json")) == [{"picture": "a.png", "question": "What?", "answer": "A cat."}]
+    assert list(read_table(tmp_path / "x.json")) == [{"image": "a.png", "question": "What?", "answer": "A cat."}]
 
 
 def test_a_broken_line_is_named_or_left_out(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Mixed pictures, boxes under moves and crops, and texts that a mirror image makes wrong."""
+"""Mixed images, boxes under moves and crops, and texts that a mirror image makes wrong."""
 
 from __future__ import annotations
 
@@ -67,20 +67,20 @@ def test_cutmix_shares_are_the_areas() -> None:
     ],
     ids=str,
 )
-def test_boxes_follow_the_picture(settings: Augment) -> None:
+def test_boxes_follow_the_image(settings: Augment) -> None:
     side, box = 96, [0.25, 0.375, 0.5, 0.625]
-    picture = np.zeros((side, side, 3), np.uint8)
-    picture[36:60, 24:48] = 255
+    image = np.zeros((side, side, 3), np.uint8)
+    image[36:60, 24:48] = 255
     seen = 0
     for index in range(60):
         frame = frame_of(settings, 3, 1, index)
         found = box if frame is None else frame.box(box)
-        bright = augment(picture, settings, 3, 1, index)[..., 0] > 127
+        bright = augment(image, settings, 3, 1, index)[..., 0] > 127
         if found is None:
             assert bright.sum() < side  # at most an edge that is repeated
             continue
         if min(found) <= 0.02 or max(found) >= 0.98:
-            continue  # cut at the edge, which is repeated in the picture
+            continue  # cut at the edge, which is repeated in the image
         rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
         drawn = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
         assert np.abs(np.array(drawn) - np.array(found) * side).max() <= 1.6

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rebus.data.pictures import decode_picture
+from rebus.data.images import decode_image
 from rebus.data.readers import read_table
 from rebus.data.readers.delimited import sniff_delimiter
 from rebus.data.role_cells import role_values
@@ -20,9 +20,9 @@ from rebus.data.table import Table
 from rebus.recipe import Data, TaskSettings
 
 ROWS = [
-    {"picture": "a.png", "caption": 'a "red", big\ncat', "size": 1.5, "count": 3},
-    {"picture": "b.png", "caption": "一只猫；很大", "size": 2.0, "count": 4},
-    {"picture": "c.png", "caption": "chien là", "size": -3e-2, "count": None},
+    {"image": "a.png", "caption": 'a "red", big\ncat', "size": 1.5, "count": 3},
+    {"image": "b.png", "caption": "一只猫；很大", "size": 2.0, "count": 4},
+    {"image": "c.png", "caption": "chien là", "size": -3e-2, "count": None},
 ]
 
 
@@ -89,7 +89,7 @@ def test_delimiter_can_be_named(tmp_path: Path) -> None:
 
 
 def test_commas_in_text_do_not_hide_the_real_delimiter() -> None:
-    text = "picture;caption\na.png;one, two, three\nb.png;four\nc.png;five, six\n"
+    text = "image;caption\na.png;one, two, three\nb.png;four\nc.png;five, six\n"
     assert sniff_delimiter(text) == ";"
 
 
@@ -126,9 +126,9 @@ def test_cells_stay_the_text_that_a_file_holds(tmp_path: Path) -> None:
 
 
 def test_json_lists_in_csv_cells_are_lists_to_a_task(tmp_path: Path) -> None:
-    path = write_csv(tmp_path / "a.csv", [{"picture": "a.png", "tags": json.dumps(["x", "y"])}])
+    path = write_csv(tmp_path / "a.csv", [{"image": "a.png", "tags": json.dumps(["x", "y"])}])
     assert read_table(path)[0]["tags"] == '["x", "y"]'
-    task = TaskSettings(name="tag", columns={"picture": "picture", "labels": "tags"})
+    task = TaskSettings(name="tag", columns={"image": "image", "labels": "tags"})
     assert role_values(task, "labels", read_table(path).column("tags")) == [["x", "y"]]
 
 
@@ -163,7 +163,7 @@ def test_class_folders_with_splits(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(png())
     table = read_table(tmp_path)
-    assert table.column("picture") == ["test/dog/big/4.png", "train/cat/1.png", "train/dog/2.png", "val/cat/3.png"]
+    assert table.column("image") == ["test/dog/big/4.png", "train/cat/1.png", "train/dog/2.png", "val/cat/3.png"]
     assert table.column("label") == ["dog", "cat", "dog", "cat"]
     assert table.column("split") == ["test", "train", "train", "valid"]
     assert table.where(1) == f"{tmp_path.name}/train/cat/1.png"
@@ -178,12 +178,12 @@ def test_a_class_called_test_is_no_split(tmp_path: Path) -> None:
     assert table.column("label") == ["exam", "test"]
 
 
-def test_captions_beside_pictures(tmp_path: Path) -> None:
+def test_captions_beside_images(tmp_path: Path) -> None:
     for name, caption in (("a", "a cat"), ("b", "一只狗")):
         (tmp_path / f"{name}.png").write_bytes(png())
         (tmp_path / f"{name}.txt").write_text(caption + "\n", encoding="utf-8")
     (tmp_path / "c.png").write_bytes(png())
-    (tmp_path / "d.txt").write_text("no picture")
+    (tmp_path / "d.txt").write_text("no image")
     (tmp_path / "README.txt").write_text("about")
     (tmp_path / "e.svg").write_text("<svg/>")
     table = read_table(tmp_path)
@@ -200,7 +200,7 @@ def test_topic_folders_with_captions_keep_both(tmp_path: Path) -> None:
         (tmp_path / topic / "x.png").write_bytes(png())
         (tmp_path / topic / "x.txt").write_text(f"one of the {topic}")
     table = read_table(tmp_path)
-    assert table[0] == {"picture": "animals/x.png", "label": "animals", "caption": "one of the animals"}
+    assert table[0] == {"image": "animals/x.png", "label": "animals", "caption": "one of the animals"}
 
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
@@ -210,13 +210,13 @@ def test_imagefolder_metadata(tmp_path: Path, kind: str) -> None:
         folder.mkdir()
         (folder / "1.png").write_bytes(png())
         (folder / "2.png").write_bytes(png())
-        row = {"file_name": "1.png", "text": f"a {split} picture"}
+        row = {"file_name": "1.png", "text": f"a {split} image"}
         if kind == "csv":
             write_csv(folder / "metadata.csv", [row])
         else:
             (folder / "metadata.jsonl").write_text(json.dumps(row))
     table = read_table(tmp_path)
-    assert table[1] == {"picture": "train/1.png", "text": "a train picture", "split": "train"}
+    assert table[1] == {"image": "train/1.png", "text": "a train image", "split": "train"}
     assert table.where(1).startswith(f"train/metadata.{kind}, line")
     assert table.column("split") == ["test", "train"]
     assert table.unused.lines() == [
@@ -225,12 +225,12 @@ def test_imagefolder_metadata(tmp_path: Path, kind: str) -> None:
 
 
 def test_folder_with_one_table_reads_it(tmp_path: Path) -> None:
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures" / "a.png").write_bytes(png())
-    (tmp_path / "scenes.jsonl").write_text('{"picture": "pictures/a.png", "caption": "x"}\n')
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.png").write_bytes(png())
+    (tmp_path / "scenes.jsonl").write_text('{"image": "images/a.png", "caption": "x"}\n')
     table = read_table(tmp_path)
-    assert table[0]["picture"] == "pictures/a.png"
-    assert decode_picture(table[0]["picture"], table.root).shape == (8, 8, 3)
+    assert table[0]["image"] == "images/a.png"
+    assert decode_image(table[0]["image"], table.root).shape == (8, 8, 3)
 
 
 def test_folder_of_tables_named_by_split(tmp_path: Path) -> None:
@@ -258,16 +258,16 @@ def test_parquet_class_names_become_labels(tmp_path: Path) -> None:
 def test_saved_dataset_dict(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    picture = {"bytes": png("blue"), "path": None}
+    image = {"bytes": png("blue"), "path": None}
     parts = {
-        "train": datasets.Dataset.from_list([{"image": picture, "label": 0}] * 2, features=features),
-        "test": datasets.Dataset.from_list([{"image": picture, "label": 1}], features=features),
+        "train": datasets.Dataset.from_list([{"image": image, "label": 0}] * 2, features=features),
+        "test": datasets.Dataset.from_list([{"image": image, "label": 1}], features=features),
     }
     datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "d"))
     table = read_table(tmp_path / "d")
     assert table.column("split") == ["train", "train", "test"]
     assert table.column("label") == ["a", "a", "b"]
-    assert tuple(decode_picture(table[2]["image"])[0, 0]) == (0, 0, 255)
+    assert tuple(decode_image(table[2]["image"])[0, 0]) == (0, 0, 255)
     assert table.where(2) == "d/test, row 1"
 
 
@@ -283,7 +283,7 @@ def test_conversations_of_several_questions_stay_whole(tmp_path: Path, ending: s
     path = tmp_path / f"llava.{ending}"
     path.write_text(json.dumps(records) if ending == "json" else "\n".join(map(json.dumps, records)), encoding="utf-8")
     table = read_table(path)
-    assert table.column("picture") == ["a.png", None]
+    assert table.column("image") == ["a.png", None]
     assert [turn["content"] for turn in table.value(0, "messages")] == ["What is it?", "A cat.", "什么颜色？", "红色"]
     assert [turn["shown"] for turn in table.value(0, "messages")] == [True, None, None, None]
     assert table.where(1).endswith("2")
@@ -308,17 +308,17 @@ def test_folder_of_texts_with_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_embedded_pictures_in_text_columns(tmp_path: Path) -> None:
+def test_embedded_images_in_text_columns(tmp_path: Path) -> None:
     code = base64.b64encode(png("lime")).decode()
-    rows = [{"picture": code, "label": "a"}, {"picture": f"data:image/png;base64,{code}", "label": "b"}]
+    rows = [{"image": code, "label": "a"}, {"image": f"data:image/png;base64,{code}", "label": "b"}]
     table = read_table(write_csv(tmp_path / "a.csv", rows))
     for row in table:
-        assert tuple(decode_picture(row["picture"], table.root)[0, 0]) == (0, 255, 0)
+        assert tuple(decode_image(row["image"], table.root)[0, 0]) == (0, 255, 0)
 
 
 def test_several_captions_stay_a_list(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text('{"picture": "a.png", "caption": ["one", "two"]}\n{"picture": "b.png", "caption": ["three"]}\n')
+    path.write_text('{"image": "a.png", "caption": ["one", "two"]}\n{"image": "b.png", "caption": ["three"]}\n')
     assert read_table(path).column("caption") == [["one", "two"], ["three"]]
 
 

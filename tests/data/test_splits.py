@@ -12,11 +12,11 @@ from rebus.data.table import Table
 from rebus.errors import DataError
 from rebus.recipe import Split
 
-ROWS = [{"picture": f"p{i // 3}.png", "text": f"text {i}", "artist": f"artist {i % 7}"} for i in range(600)]
+ROWS = [{"image": f"p{i // 3}.png", "text": f"text {i}", "artist": f"artist {i % 7}"} for i in range(600)]
 
 
 def dealt(rows: list[dict[str, object]], split: Split | None = None, seed: int = 0) -> dict[str, str]:
-    names = assign_splits(Table.from_rows(rows), split or Split(), ["picture"], seed)
+    names = assign_splits(Table.from_rows(rows), split or Split(), ["image"], seed)
     return {str(row["text"]): name for row, name in zip(rows, names, strict=True)}
 
 
@@ -28,13 +28,13 @@ def test_shares_are_near_what_was_asked() -> None:
 
 def test_stable_when_rows_are_added_and_reordered() -> None:
     before = dealt(ROWS)
-    more = [*ROWS, *({"picture": f"new{i}.png", "text": f"new {i}", "artist": "z"} for i in range(50))]
+    more = [*ROWS, *({"image": f"new{i}.png", "text": f"new {i}", "artist": "z"} for i in range(50))]
     random.Random(1).shuffle(more)
     after = dealt(more)
     assert {key: after[key] for key in before} == before
 
 
-def test_rows_of_one_picture_stay_together() -> None:
+def test_rows_of_one_image_stay_together() -> None:
     names = dealt(ROWS)
     for i in range(0, 600, 3):
         assert len({names[f"text {j}"] for j in range(i, i + 3)}) == 1
@@ -53,7 +53,7 @@ def test_seed_deals_otherwise_and_columns_order_does_not() -> None:
     assert dealt(turned) == dealt(ROWS)
 
 
-def test_without_pictures_equal_texts_stay_together() -> None:
+def test_without_images_equal_texts_stay_together() -> None:
     rows = [{"text": f"t{i % 40}", "label": "ab"[i % 2]} for i in range(400)]
     names = assign_splits(Table.from_rows(rows), Split(), [])
     assert len({(row["text"], name) for row, name in zip(rows, names, strict=True)}) == 40
@@ -97,11 +97,11 @@ def test_what_cannot_be_dealt_is_refused(split: Split, rows: list[dict[str, obje
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=5), st.text(max_size=5)), min_size=1, max_size=20), st.randoms())
 def test_a_rows_split_depends_on_nothing_but_itself(pairs: list[tuple[str, str]], chance: random.Random) -> None:
-    rows = [{"picture": a, "text": b} for a, b in pairs]
-    whole = assign_splits(Table.from_rows(rows), Split(valid=0.3, test=0.3), ["picture"])
+    rows = [{"image": a, "text": b} for a, b in pairs]
+    whole = assign_splits(Table.from_rows(rows), Split(valid=0.3, test=0.3), ["image"])
     order = list(range(len(rows)))
     chance.shuffle(order)
-    shuffled = assign_splits(Table.from_rows([rows[i] for i in order]), Split(valid=0.3, test=0.3), ["picture"])
+    shuffled = assign_splits(Table.from_rows([rows[i] for i in order]), Split(valid=0.3, test=0.3), ["image"])
     assert [whole[i] for i in order] == shuffled
     one = order[0]
-    assert assign_splits(Table.from_rows([rows[one]]), Split(valid=0.3, test=0.3), ["picture"]) == [whole[one]]
+    assert assign_splits(Table.from_rows([rows[one]]), Split(valid=0.3, test=0.3), ["image"]) == [whole[one]]

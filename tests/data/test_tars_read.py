@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rebus.data.images import decode_image
 from rebus.data.kinds import infer
-from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
 from rebus.data.table import Table
 from rebus.data.tars.samples import split_name
-from rebus.errors import DataError, PictureError, RebusError
+from rebus.errors import DataError, ImageError, RebusError
 from rebus.recipe import Data
-from tiny_tars import pack, picture
+from tiny_tars import image, pack
 
 
 @pytest.fixture(autouse=True)
@@ -28,34 +28,34 @@ def _cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
-def shade(table: Table, row: int, column: str = "picture") -> int:
-    return int(decode_picture(table.value(row, column), table.root)[0, 0, 0])
+def shade(table: Table, row: int, column: str = "image") -> int:
+    return int(decode_image(table.value(row, column), table.root)[0, 0, 0])
 
 
 def three(prefix: str = "") -> list[tuple[str, bytes]]:
     files = []
     for number in range(3):
         key = f"{prefix}{number:03d}"
-        files += [(f"{key}.jpg", picture(80 * number)), (f"{key}.txt", f"第 {number} 张\n".encode())]
+        files += [(f"{key}.jpg", image(80 * number)), (f"{key}.txt", f"第 {number} 张\n".encode())]
         files += [(f"{key}.cls", str(number % 2).encode())]
     return files
 
 
-def test_pictures_texts_and_classes_become_columns(tmp_path: Path) -> None:
+def test_images_texts_and_classes_become_columns(tmp_path: Path) -> None:
     table = read_table(pack(tmp_path / "a.tar", three()))
-    assert table.columns == ["picture", "caption", "label"]
+    assert table.columns == ["image", "caption", "label"]
     assert table.column("caption") == ["第 0 张", "第 1 张", "第 2 张"]
     assert table.column("label") == [0, 1, 0]
     assert [shade(table, row) for row in range(3)] == [0, 80, 160]
     assert table.where(2) == "a.tar, sample 3"
     found = infer(table)
-    assert found.kinds == {"picture": "picture", "caption": "text", "label": "category"}
+    assert found.kinds == {"image": "image", "caption": "text", "label": "category"}
 
 
 @pytest.mark.parametrize("layout", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 @pytest.mark.parametrize("key", ["plain", "./nested/deep/er", "图片/猫", "x" * 90 + "/" + "y" * 80, "two words"])
 def test_layouts_and_names_of_other_programs(tmp_path: Path, layout: int, key: str) -> None:
-    files = [(f"{key}.JPEG", picture(90)), (f"{key}.json", json.dumps({"caption": "一只猫", "n": 1}).encode())]
+    files = [(f"{key}.JPEG", image(90)), (f"{key}.json", json.dumps({"caption": "一只猫", "n": 1}).encode())]
     table = read_table(pack(tmp_path / "b.tar", files, layout))
     assert shade(table, 0) == 90
     assert table.value(0, "caption") == "一只猫"
@@ -70,7 +70,7 @@ def test_any_names_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     """What tarfile writes is read under the same keys, or told in four parts; nothing is lost in silence."""
     os.environ["XDG_CACHE_HOME"] = "/dev/null"  # nothing is kept
     path = tmp_path_factory.mktemp("names") / "n.tar"
-    pack(path, [(f"{name}.jpg", picture(50)) for name in names], tarfile.PAX_FORMAT)
+    pack(path, [(f"{name}.jpg", image(50)) for name in names], tarfile.PAX_FORMAT)
     with tarfile.open(path) as archive:
         stored = [entry.name for entry in archive if entry.isfile()]
     tidy = [re.sub(r"^(\./)+", "", name) for name in stored]
@@ -86,11 +86,11 @@ def test_any_names_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     told = sum(int(error.found.split()[0]) for error in table.skipped)
     assert len(values) == len(columns)
     assert len(values) + told == len(names)
-    assert all(decode_picture(value, table.root)[0, 0, 0] == 50 for value in values)
+    assert all(decode_image(value, table.root)[0, 0, 0] == 50 for value in values)
 
 
 def test_points_in_names_are_not_taken_for_columns(tmp_path: Path) -> None:
-    files = [(f"IMG.{number}.jpg", picture(1)) for number in range(100)]
+    files = [(f"IMG.{number}.jpg", image(1)) for number in range(100)]
     with pytest.raises(DataError, match="point"):
         read_table(pack(tmp_path / "a.tar", files))
 
@@ -104,11 +104,11 @@ def test_members_in_any_order_are_gathered(tmp_path: Path) -> None:
     assert [shade(wild, row) for row in range(3)] == [0, 80, 160]
 
 
-def test_several_pictures_texts_and_rows_a_sample(tmp_path: Path) -> None:
+def test_several_images_texts_and_rows_a_sample(tmp_path: Path) -> None:
     rows = [{"question": "How many?", "answer": "2"}, {"question": "几只？", "answer": "两只"}]
     files = [
-        ("s.left.png", picture(10, "PNG")),
-        ("s.right.webp", picture(200, "WEBP")),
+        ("s.left.png", image(10, "PNG")),
+        ("s.right.webp", image(200, "WEBP")),
         ("s.en.txt", b"a cat"),
         ("s.json", json.dumps(rows).encode()),
     ]
@@ -117,20 +117,20 @@ def test_several_pictures_texts_and_rows_a_sample(tmp_path: Path) -> None:
     assert table.column("answer") == ["2", "两只"]
     assert table.column("left") == [table.value(0, "left")] * 2
     assert (shade(table, 0, "left"), shade(table, 1, "right")) == (10, 200)
-    assert infer(table).kinds["right"] == "picture"
+    assert infer(table).kinds["right"] == "image"
 
 
 def test_img2dataset_layout_takes_the_caption_once(tmp_path: Path) -> None:
     said = {"caption": "a red bus", "url": "https://example.org/1.jpg", "key": "000000001", "width": 12}
     files = [
-        ("000000001.jpg", picture(3)),
+        ("000000001.jpg", image(3)),
         ("000000001.txt", b"a red bus"),
         ("000000001.json", json.dumps(said).encode()),
     ]
     pack(tmp_path / "00000.tar", files)
     (tmp_path / "00000_stats.json").write_text("{}")
     table = read_table(tmp_path)
-    assert sorted(table.columns) == ["caption", "key", "picture", "url", "width"]
+    assert sorted(table.columns) == ["caption", "key", "image", "url", "width"]
     assert infer(table).kinds["caption"] == "text"
 
 
@@ -158,8 +158,8 @@ def test_folders_patterns_and_splits(tmp_path: Path) -> None:
 
 def test_words_here_and_numbers_there_become_words(tmp_path: Path) -> None:
     for number, label in enumerate((b"3", b"cat")):
-        pack(tmp_path / f"{number}.tar", [("k.jpg", picture(1)), ("k.cls", label), ("k.json", b'{"a": [], "b": 1}')])
-    pack(tmp_path / "2.tar", [("k.jpg", picture(1)), ("k.json", b'{"a": ["x"], "b": 1.5}')])
+        pack(tmp_path / f"{number}.tar", [("k.jpg", image(1)), ("k.cls", label), ("k.json", b'{"a": [], "b": 1}')])
+    pack(tmp_path / "2.tar", [("k.jpg", image(1)), ("k.json", b'{"a": ["x"], "b": 1.5}')])
     table = read_table(tmp_path)
     assert table.column("label") == ["3", "cat", None]
     assert table.column("a") == [[], [], ["x"]]
@@ -171,7 +171,7 @@ def test_what_is_not_read_is_counted(tmp_path: Path) -> None:
     table = read_table(pack(tmp_path / "a.tar", files))
     assert len(table) == 3
     assert sorted(error.found for error in table.skipped) == ["2 of '.npy'", "2 of 'no name before a point'"]
-    (tmp_path / "loose.jpg").write_bytes(picture(1))
+    (tmp_path / "loose.jpg").write_bytes(image(1))
     assert any("1 images beside the tar archives" in line for line in read_table(tmp_path).unused.lines())
 
 
@@ -186,9 +186,9 @@ def spoiled(tmp_path: Path, name: str) -> Path:
         return path
     files = three()
     if name == "out":
-        files = [("../../etc/x.jpg", picture(1))]
+        files = [("../../etc/x.jpg", image(1))]
     if name == "absolute":
-        pack(path, [("aetc/x.jpg", picture(1))])
+        pack(path, [("aetc/x.jpg", image(1))])
         content = bytearray(path.read_bytes())
         content[0:1] = b"/"  # tarfile itself would not write it
         content[148:156] = b"        "
@@ -196,9 +196,9 @@ def spoiled(tmp_path: Path, name: str) -> Path:
         path.write_bytes(content)
         return path
     if name == "twice":
-        files.append(("000.jpg", picture(7)))
+        files.append(("000.jpg", image(7)))
     if name == "two formats":
-        files.append(("000.png", picture(7, "PNG")))
+        files.append(("000.png", image(7, "PNG")))
     if name == "json":
         files.append(("000.json", b"{'a': 1}"))
     if name == "json list":
@@ -236,11 +236,11 @@ BAD = {
     "out": "leads out of it",
     "absolute": "leads out of it",
     "twice": "'000.jpg' twice",
-    "two formats": "one picture for the column 'picture'",
+    "two formats": "one image for the column 'image'",
     "json": "expected JSON",
     "json list": "a list of objects",
     "not text": "text in UTF-8",
-    "nothing": "samples with pictures",
+    "nothing": "samples with images",
     "cut in a file": "in the middle of it",
     "cut between files": "with its mark of the end",
     "glued": "another one after its end",
@@ -274,14 +274,14 @@ def test_names_in_another_encoding(tmp_path: Path) -> None:
     path = tmp_path / "gbk.tar"
     with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="gbk") as archive:
         entry = tarfile.TarInfo("中文图.jpg")
-        entry.size = len(picture(1))
+        entry.size = len(image(1))
         import io
 
-        archive.addfile(entry, io.BytesIO(picture(1)))
+        archive.addfile(entry, io.BytesIO(image(1)))
     with pytest.raises(DataError, match=r"data\.encoding=gbk"):
         read_table(path)
     table = read_table(Data(path=str(path), encoding="gbk"))
-    assert table.value(0, "picture").endswith("/中文图.jpg")
+    assert table.value(0, "image").endswith("/中文图.jpg")
     assert shade(table, 0) == 1
 
 
@@ -291,7 +291,7 @@ def test_the_index_is_kept_until_an_archive_changes(tmp_path: Path) -> None:
     first = read_table(path)
     (file,) = cache.glob("*.arrow")
     made = file.stat().st_mtime_ns
-    assert read_table(path).column("picture") == first.column("picture")
+    assert read_table(path).column("image") == first.column("image")
     assert file.stat().st_mtime_ns == made
     time.sleep(0.01)
     pack(path, three()[:3])
@@ -311,13 +311,13 @@ def test_workers_build_the_same_index(tmp_path: Path) -> None:
     assert [one.where(row) for row in range(9)] == [two.where(row) for row in range(9)]
 
 
-def test_pictures_in_an_archive_that_shrank(tmp_path: Path) -> None:
+def test_images_in_an_archive_that_shrank(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.tar", three())
-    value = read_table(path).value(2, "picture")
+    value = read_table(path).value(2, "image")
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(PictureError, match="write or download the archive again"):
-        decode_picture(value, tmp_path)
-    with pytest.raises(PictureError, match="of which 88 are there"):
-        decode_picture("a.tar#512+999999999999999999/x.jpg", tmp_path)
-    with pytest.raises(PictureError, match="leads out of it"):
-        decode_picture("../a.tar#512+90/x.jpg", tmp_path)
+    with pytest.raises(ImageError, match="write or download the archive again"):
+        decode_image(value, tmp_path)
+    with pytest.raises(ImageError, match="of which 88 are there"):
+        decode_image("a.tar#512+999999999999999999/x.jpg", tmp_path)
+    with pytest.raises(ImageError, match="leads out of it"):
+        decode_image("../a.tar#512+90/x.jpg", tmp_path)

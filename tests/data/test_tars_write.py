@@ -1,4 +1,4 @@
-"""``rebus data shard``: tables with pictures to tar archives and back, whole or not at all, the same by any road."""
+"""``rebus data shard``: tables with images to tar archives and back, whole or not at all, the same by any road."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from rebus.cli.app import app
+from rebus.data.images import decode_image
 from rebus.data.kinds import infer, infer_kinds
-from rebus.data.pictures import decode_picture
 from rebus.data.readers import read_table
 from rebus.data.table import Table
 from rebus.data.tars.manifest import TarManifest
 from rebus.data.tars.writing import Recode, write_tars
-from rebus.errors import DataError, PictureError, RunError
+from rebus.errors import DataError, ImageError, RunError
 from rebus.recipe import Data
-from tiny_tars import noise, picture
+from tiny_tars import image, noise
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +42,7 @@ def rows_with_everything(folder: Path) -> list[dict[str, Any]]:
         (folder / f"{number}.jpg").write_bytes(noise(number))
         rows.append(
             {
-                "picture": f"{number}.jpg" if number != 5 else None,
+                "image": f"{number}.jpg" if number != 5 else None,
                 "caption": ["a cat", "两只 狗\n and a point. ", "", None][number % 4],
                 "question": f"What is {number}?",
                 "label": number % 3,
@@ -70,10 +70,10 @@ def test_every_kind_of_column_comes_back(tmp_path: Path) -> None:
     for name in table.columns[1:]:
         assert back.column(name) == table.column(name), name
     for row in range(len(rows)):
-        before, after = table.value(row, "picture"), back.value(row, "picture")
+        before, after = table.value(row, "image"), back.value(row, "image")
         assert (before is None) == (after is None)
         if after is not None:
-            np.testing.assert_array_equal(decode_picture(after, back.root), decode_picture(before, tmp_path))
+            np.testing.assert_array_equal(decode_image(after, back.root), decode_image(before, tmp_path))
     for shard in manifest.shards:
         content = (tmp_path / "out" / shard.url).read_bytes()
         assert (len(content), hashlib.sha256(content).hexdigest()) == (shard.filesize, shard.sha256)
@@ -82,11 +82,11 @@ def test_every_kind_of_column_comes_back(tmp_path: Path) -> None:
         assert names == sorted(names)
 
 
-def test_rows_of_one_picture_share_a_sample(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(picture(9, "PNG"))
-    (tmp_path / "b.jpg").write_bytes(picture(90))
+def test_rows_of_one_image_share_a_sample(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(image(9, "PNG"))
+    (tmp_path / "b.jpg").write_bytes(image(90))
     rows = [
-        {"picture": name, "caption": f"{name} {n}"}
+        {"image": name, "caption": f"{name} {n}"}
         for n, name in enumerate(["a.png", "b.jpg", "a.png", "b.jpg", "a.png"])
     ]
     table = Table.from_rows(rows, tmp_path)
@@ -99,16 +99,16 @@ def test_rows_of_one_picture_share_a_sample(tmp_path: Path) -> None:
     assert told == [{"caption": f"a.png {n}"} for n in (0, 2, 4)]
     back = read_table(tmp_path / "out")
     assert sorted(back.column("caption")) == sorted(row["caption"] for row in rows)
-    assert len(set(back.column("picture"))) == 2
+    assert len(set(back.column("image"))) == 2
 
 
-def test_two_pictures_a_row_and_odd_names(tmp_path: Path) -> None:
-    rows = [{"left": picture(10 * n), "右 图": picture(100 + n, "PNG"), "score": n / 2} for n in range(3)]
+def test_two_images_a_row_and_odd_names(tmp_path: Path) -> None:
+    rows = [{"left": image(10 * n), "右 图": image(100 + n, "PNG"), "score": n / 2} for n in range(3)]
     table = Table.from_rows(rows, tmp_path)
     write_tars(table, infer_kinds(table), tmp_path / "out", Data())
     back = read_table(tmp_path / "out")
     assert back.columns == ["left", "右 图", "score"]
-    assert decode_picture(back.value(2, "右 图"), back.root)[0, 0, 0] == 102
+    assert decode_image(back.value(2, "右 图"), back.root)[0, 0, 0] == 102
 
 
 def test_processes_and_interruptions_change_nothing(tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_what_changed_is_written_again(tmp_path: Path) -> None:
     rows = rows_with_everything(tmp_path)
     table = Table.from_rows(rows, tmp_path)
     first = write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01)
-    (tmp_path / "11.jpg").write_bytes(picture(200))
+    (tmp_path / "11.jpg").write_bytes(image(200))
     told: list[str] = []
     second = write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01, tell=told.append)
     changed = [a.url for a, b in zip(first.shards, second.shards, strict=True) if a.sha256 != b.sha256]
@@ -154,7 +154,7 @@ def test_what_changed_is_written_again(tmp_path: Path) -> None:
 
 
 def test_other_archives_are_left_alone(tmp_path: Path) -> None:
-    table = Table.from_rows([{"picture": picture(1), "label": 1}, {"picture": picture(2), "label": 2}])
+    table = Table.from_rows([{"image": image(1), "label": 1}, {"image": image(2), "label": 2}])
     (tmp_path / "mine.tar").write_bytes(b"precious")
     for rebuild in (False, True):
         with pytest.raises(RunError, match=r"mine\.tar"):
@@ -163,7 +163,7 @@ def test_other_archives_are_left_alone(tmp_path: Path) -> None:
 
 
 def test_an_index_that_the_archives_do_not_fit(tmp_path: Path) -> None:
-    table = Table.from_rows([{"picture": noise(n), "label": n % 2} for n in range(9)])
+    table = Table.from_rows([{"image": noise(n), "label": n % 2} for n in range(9)])
     manifest = write_tars(table, infer_kinds(table), tmp_path, Data(), shard_mb=0.01)
     last = tmp_path / manifest.shards[-1].url
     content = last.read_bytes()
@@ -183,15 +183,15 @@ def test_an_index_that_the_archives_do_not_fit(tmp_path: Path) -> None:
         read_table(tmp_path)
 
 
-def test_broken_pictures_are_refused_or_counted(tmp_path: Path) -> None:
+def test_broken_images_are_refused_or_counted(tmp_path: Path) -> None:
     rows = [
-        {"picture": b"\x89PNG no", "label": 1},
-        {"picture": picture(2), "label": 2},
-        {"picture": picture(3), "label": 1},
+        {"image": b"\x89PNG no", "label": 1},
+        {"image": image(2), "label": 2},
+        {"image": image(3), "label": 1},
     ]
     table = Table.from_rows(rows, name="pets.csv")
-    kinds = {"picture": "picture", "label": "category"}
-    with pytest.raises(PictureError, match=r"pets\.csv, row 1"):
+    kinds = {"image": "image", "label": "category"}
+    with pytest.raises(ImageError, match=r"pets\.csv, row 1"):
         write_tars(table, kinds, tmp_path / "a", Data())
     manifest = write_tars(table, kinds, tmp_path / "a", Data(on_bad="skip"), rebuild=True)
     assert manifest.left_out["count"] == 1
@@ -205,27 +205,27 @@ def test_recoding(tmp_path: Path) -> None:
     deep[..., 3] = 0
     saved = io.BytesIO()
     Image.fromarray(deep).save(saved, "PNG")
-    table = Table.from_rows([{"picture": saved.getvalue(), "label": 1}, {"picture": noise(1, size=20), "label": 2}])
+    table = Table.from_rows([{"image": saved.getvalue(), "label": 1}, {"image": noise(1, size=20), "label": 2}])
     for kind in ("jpeg", "png", "webp"):
         write_tars(table, infer_kinds(table), tmp_path / kind, Data(), recode=Recode(kind, 32))
         back = read_table(tmp_path / kind)
-        first = decode_picture(back.value(0, "picture"), back.root)
+        first = decode_image(back.value(0, "image"), back.root)
         assert first.shape == (16, 32, 3)
         assert first.min() > 250  # transparent: the background
-        assert decode_picture(back.value(1, "picture"), back.root).shape == (20, 20, 3)
-        assert back.value(0, "picture").endswith({"jpeg": ".jpg"}.get(kind, f".{kind}"))
+        assert decode_image(back.value(1, "image"), back.root).shape == (20, 20, 3)
+        assert back.value(0, "image").endswith({"jpeg": ".jpg"}.get(kind, f".{kind}"))
     with pytest.raises(DataError, match="--recode"):
         write_tars(table, infer_kinds(table), tmp_path / "x", Data(), recode=Recode(side=32))
 
 
 def test_values_that_json_does_not_hold(tmp_path: Path) -> None:
     rows = [
-        {"picture": picture(n), "when": datetime.date(2020, 1, n + 1), "blob": b"\0\1", "x": [1.5, float("nan")][n % 2]}
+        {"image": image(n), "when": datetime.date(2020, 1, n + 1), "blob": b"\0\1", "x": [1.5, float("nan")][n % 2]}
         for n in range(2)
     ]
     table = Table.from_rows(rows)
     told: list[str] = []
-    manifest = write_tars(table, infer_kinds(table, {"picture": "picture"}), tmp_path, Data(), tell=told.append)
+    manifest = write_tars(table, infer_kinds(table, {"image": "image"}), tmp_path, Data(), tell=told.append)
     assert manifest.not_carried == ["blob"]
     assert "blob" in told[0]
     back = read_table(tmp_path)
@@ -237,8 +237,8 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     rows = []
     for number in range(30):
         (tmp_path / f"{number}.jpg").write_bytes(noise(number))
-        rows.append(f"{number}.jpg,a picture of {number},{'train' if number < 20 else 'val'}")
-    (tmp_path / "table.csv").write_text("picture,caption,split\n" + "\n".join(rows), encoding="utf-8")
+        rows.append(f"{number}.jpg,an image of {number},{'train' if number < 20 else 'val'}")
+    (tmp_path / "table.csv").write_text("image,caption,split\n" + "\n".join(rows), encoding="utf-8")
     words = ("data", "shard", tmp_path / "table.csv", tmp_path / "out", "--shard-mb", "0.06", "--shuffle")
     done = rebus(*words, "--json", tmp_path / "report.json")
     assert done.exit_code == 0, done.output
@@ -252,14 +252,12 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         s.sha256 for s in manifest.shards
     ]
     back = read_table(tmp_path / "out")
-    assert sorted(back.column("caption")) == sorted(f"a picture of {n}" for n in range(30))
+    assert sorted(back.column("caption")) == sorted(f"an image of {n}" for n in range(30))
     assert back.column("caption") != sorted(back.column("caption"), key=lambda text: int(text.split()[-1]))
     assert rebus("data", "check", tmp_path / "out").exit_code == 0
     again = rebus("data", "shard", tmp_path / "out", tmp_path / "again", "--workers", "2")
     assert again.exit_code == 0, again.output
     assert len(read_table(tmp_path / "again")) == 30
-    wrong = rebus(
-        "data", "shard", tmp_path / "table.csv", tmp_path / "new", "--recode", "jpeg", "--kind", "picture=text"
-    )
+    wrong = rebus("data", "shard", tmp_path / "table.csv", tmp_path / "new", "--recode", "jpeg", "--kind", "image=text")
     assert wrong.exit_code == 2
-    assert "a column of pictures" in wrong.stderr
+    assert "a column of images" in wrong.stderr

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebus.data.store import PictureStore, fitted_picture
+from rebus.data.store import ImageStore, fitted_image
 from rebus.data.table import Table
-from rebus.data.transforms import augment, augment_batch, draws, fit_picture
-from rebus.errors import DataError, PictureError
+from rebus.data.transforms import augment, augment_batch, draws, fit_image
+from rebus.errors import DataError, ImageError
 from rebus.recipe import Augment
 
 EVERYTHING = Augment(shift=0.1, scale=0.2, flip=0.5, colour=0.3, hue=0.1, erase=0.5)
@@ -26,7 +26,7 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 @pytest.mark.parametrize("shape", [(40, 60), (60, 40), (1, 1), (3, 500), (32, 32), (200, 200)])
 def test_fit_gives_the_square(fit: str, shape: tuple[int, int]) -> None:
     array = np.full((*shape, 3), 77, np.uint8)
-    fitted = fit_picture(array, 32, fit, "black")
+    fitted = fit_image(array, 32, fit, "black")
     assert fitted.shape == (32, 32, 3)
     assert fitted.dtype == np.uint8
     assert fitted[15, 15, 0] == 77
@@ -35,35 +35,35 @@ def test_fit_gives_the_square(fit: str, shape: tuple[int, int]) -> None:
 def test_pad_keeps_all_crop_keeps_the_middle() -> None:
     array = np.zeros((32, 96, 3), np.uint8)
     array[:, 32:64] = 200
-    padded = fit_picture(array, 48, "pad", "#010203")
+    padded = fit_image(array, 48, "pad", "#010203")
     assert tuple(padded[0, 0]) == (1, 2, 3)
     assert padded[24, 0, 0] == 0
     assert padded[24, 24, 0] == 200
-    assert (fit_picture(array, 32, "crop") == 200).mean() > 0.9
-    assert 5 < (fit_picture(array, 48, "squash")[0, :, 0] > 100).sum() < 20
+    assert (fit_image(array, 32, "crop") == 200).mean() > 0.9
+    assert 5 < (fit_image(array, 48, "squash")[0, :, 0] > 100).sum() < 20
 
 
 def test_shrinking_is_antialiased() -> None:
     stripes = np.zeros((256, 256, 3), np.uint8)
     stripes[:, ::2] = 255
-    small = fit_picture(stripes, 32, "squash")
+    small = fit_image(stripes, 32, "squash")
     assert np.abs(small.astype(int) - 128).max() < 12
 
 
-def test_a_batch_gives_what_single_pictures_give_in_any_order() -> None:
-    pictures = noise(6, 24, 24, 3)
+def test_a_batch_gives_what_single_images_give_in_any_order() -> None:
+    images = noise(6, 24, 24, 3)
     indices = [5, 900, 3, 2**40, 7, 0]
-    batch = augment_batch(pictures, EVERYTHING, 1, 2, indices)
+    batch = augment_batch(images, EVERYTHING, 1, 2, indices)
     for row, index in enumerate(indices):
-        np.testing.assert_array_equal(batch[row], augment(pictures[row], EVERYTHING, 1, 2, index))
-    turned = augment(pictures[::-1], EVERYTHING, 1, 2, indices[::-1])
+        np.testing.assert_array_equal(batch[row], augment(images[row], EVERYTHING, 1, 2, index))
+    turned = augment(images[::-1], EVERYTHING, 1, 2, indices[::-1])
     np.testing.assert_array_equal(turned[::-1], batch)
 
 
 @pytest.mark.parametrize(("seed", "epoch", "index"), [(1, 0, 0), (0, 1, 0), (0, 0, 1)])
 def test_seed_epoch_and_index_each_matter(seed: int, epoch: int, index: int) -> None:
-    picture = noise(24, 24, 3)
-    assert (augment(picture, EVERYTHING, seed, epoch, index) != augment(picture, EVERYTHING, 0, 0, 0)).any()
+    image = noise(24, 24, 3)
+    assert (augment(image, EVERYTHING, seed, epoch, index) != augment(image, EVERYTHING, 0, 0, 0)).any()
     assert (draws(seed, epoch, index) != draws(0, 0, 0)).all()
 
 
@@ -77,21 +77,21 @@ def test_draws_are_pinned() -> None:
 
 
 def test_nothing_to_change_changes_nothing() -> None:
-    pictures = noise(2, 16, 16, 3)
-    np.testing.assert_array_equal(augment_batch(pictures, Augment(), 0, 0, [0, 1]), pictures)
+    images = noise(2, 16, 16, 3)
+    np.testing.assert_array_equal(augment_batch(images, Augment(), 0, 0, [0, 1]), images)
 
 
 def test_flip_is_a_mirror() -> None:
-    picture = noise(16, 20, 3)
-    np.testing.assert_array_equal(augment(picture, Augment(flip=1.0), 0, 0, 3), picture[:, ::-1])
+    image = noise(16, 20, 3)
+    np.testing.assert_array_equal(augment(image, Augment(flip=1.0), 0, 0, 3), image[:, ::-1])
 
 
 def test_shift_moves_and_repeats_the_edge() -> None:
-    picture = np.zeros((40, 40, 3), np.uint8)
-    picture[18:22, 18:22] = 255
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[18:22, 18:22] = 255
     centres = []
     for index in range(30):
-        moved = augment(picture, Augment(shift=0.2), 0, 0, index)[:, :, 0].astype(float)
+        moved = augment(image, Augment(shift=0.2), 0, 0, index)[:, :, 0].astype(float)
         rows, columns = np.indices(moved.shape)
         centres.append(((moved * rows).sum() / moved.sum(), (moved * columns).sum() / moved.sum()))
     offsets = np.array(centres) - 19.5
@@ -102,9 +102,9 @@ def test_shift_moves_and_repeats_the_edge() -> None:
 
 
 def test_scale_changes_the_size() -> None:
-    picture = np.zeros((40, 40, 3), np.uint8)
-    picture[10:30, 10:30] = 255
-    areas = [augment(picture, Augment(scale=0.3), 0, 0, i)[:, :, 0].mean() / picture[:, :, 0].mean() for i in range(40)]
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[10:30, 10:30] = 255
+    areas = [augment(image, Augment(scale=0.3), 0, 0, i)[:, :, 0].mean() / image[:, :, 0].mean() for i in range(40)]
     assert 0.45 < min(areas) < 0.75
     assert 1.3 < max(areas) < 1.75
 
@@ -123,26 +123,26 @@ def test_colour_and_hue() -> None:
 
 
 def test_erase_blanks_a_rectangle() -> None:
-    picture = noise(32, 32, 3)
-    changed = (augment(picture, Augment(erase=1.0), 0, 0, 0) != picture).any(-1)
+    image = noise(32, 32, 3)
+    changed = (augment(image, Augment(erase=1.0), 0, 0, 0) != image).any(-1)
     assert 0.01 < changed.mean() < 0.3
-    assert (augment(picture, Augment(erase=1e-9), 0, 0, 0) == picture).all()
+    assert (augment(image, Augment(erase=1e-9), 0, 0, 0) == image).all()
 
 
-def table_of_pictures(tmp_path: Path) -> Table:
+def table_of_images(tmp_path: Path) -> Table:
     for name, colour in (("a", "red"), ("b", "blue"), ("c", "lime")):
         Image.new("RGB", (20, 10), colour).save(tmp_path / f"{name}.png")
-    return Table.from_rows([{"picture": f"{name}.png"} for name in "aabcx"], tmp_path, "t")
+    return Table.from_rows([{"image": f"{name}.png"} for name in "aabcx"], tmp_path, "t")
 
 
 def test_store_keeps_what_rows_share(tmp_path: Path) -> None:
-    store = PictureStore(table_of_pictures(tmp_path), "picture", 16, background="black")
+    store = ImageStore(table_of_images(tmp_path), "image", 16, background="black")
     assert len(store) == 5
     assert store.get(0) is store.get(1)
     assert tuple(store[0][8, 8]) == (255, 0, 0)
     assert tuple(store[0][0, 0]) == (0, 0, 0)
     assert store.batch([2, 3]).shape == (2, 16, 16, 3)
-    np.testing.assert_array_equal(store.get(0), fitted_picture("a.png", tmp_path, size=16, background="black"))
+    np.testing.assert_array_equal(store.get(0), fitted_image("a.png", tmp_path, size=16, background="black"))
     with pytest.raises(ValueError, match="read-only"):
         store[0][0, 0] = 1
     (tmp_path / "a.png").unlink()
@@ -150,21 +150,21 @@ def test_store_keeps_what_rows_share(tmp_path: Path) -> None:
 
 
 def test_store_forgets_within_its_budget(tmp_path: Path) -> None:
-    store = PictureStore(table_of_pictures(tmp_path), "picture", 16, cache_mb=0)
+    store = ImageStore(table_of_images(tmp_path), "image", 16, cache_mb=0)
     assert store.get(0) is not store.get(1)
     np.testing.assert_array_equal(store.get(0), store.get(1))
 
 
-def test_store_names_the_row_of_a_missing_picture(tmp_path: Path) -> None:
-    store = PictureStore(table_of_pictures(tmp_path), "picture", 16)
-    with pytest.raises(PictureError, match=r"t, row 5, column 'picture'.*x\.png"):
+def test_store_names_the_row_of_a_missing_image(tmp_path: Path) -> None:
+    store = ImageStore(table_of_images(tmp_path), "image", 16)
+    with pytest.raises(ImageError, match=r"t, row 5, column 'image'.*x\.png"):
         store.get(4)
-    with pytest.raises(DataError, match="did you mean 'picture'"):
-        PictureStore(store.table, "pictur", 16)
+    with pytest.raises(DataError, match="did you mean 'image'"):
+        ImageStore(store.table, "pictur", 16)
 
 
 def test_store_is_read_by_threads_and_sent_to_processes(tmp_path: Path) -> None:
-    store = PictureStore(table_of_pictures(tmp_path), "picture", 16)
+    store = ImageStore(table_of_images(tmp_path), "image", 16)
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(store.get, [0, 1, 2, 3] * 20))
     assert all(array.shape == (16, 16, 3) for array in found)
@@ -177,5 +177,5 @@ def test_bytes_share_by_content(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (9, 9), "red").save(buffer, "PNG")
     table = Table.from_rows([{"image": buffer.getvalue()}, {"image": buffer.getvalue()}])
-    store = PictureStore(table, "image", 8)
+    store = ImageStore(table, "image", 8)
     assert store.get(0) is store.get(1)

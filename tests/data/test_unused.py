@@ -185,10 +185,10 @@ def test_a_column_between_classes_and_text_is_warned_of(tmp_path: Path) -> None:
 def test_file_names_in_an_id_column_are_images(tmp_path: Path) -> None:
     write_images(tmp_path, *(f"{i}.jpg" for i in range(30)))
     (tmp_path / "train.csv").write_text("image_id,label\n" + "\n".join(f"{i}.jpg,{i % 3}" for i in range(30)))
-    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"picture": "image_id", "label": "label"}}
+    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"image": "image_id", "label": "label"}}
     both = "\n".join(f"{i}.jpg,{i}.jpg,{i % 3}" for i in range(30))
     (tmp_path / "train.csv").write_text("image,image_id,label\n" + both)
-    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"picture": "image", "label": "label"}}
+    assert checked(tmp_path / "train.csv").report.tasks == {"classify": {"image": "image", "label": "label"}}
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_numbers_and_classes_alone_are_refused_with_what_a_model_reads(tmp_path:
     path.write_text("\n".join([",length,target", *rows]), encoding="utf-8")
     report = checked(path).report
     (error,) = report.errors
-    assert "models learn from pictures, texts and conversations" in error.do
+    assert "models learn from images, texts and conversations" in error.do
     assert (report.splits, report.warnings) == ({}, [])
 
 

@@ -8,13 +8,13 @@ from rebus.data.transforms import augment, draws
 from rebus.recipe import Augment
 
 
-def picture(seed: int = 0) -> np.ndarray:
+def image(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
 
 def test_a_view_depends_on_seed_epoch_index_and_view_alone() -> None:
     settings = Augment(crop=0.2, flip=0.5, colour=0.4, hue=0.1, grey=0.2)
-    whole = np.stack([picture(seed) for seed in range(4)])
+    whole = np.stack([image(seed) for seed in range(4)])
     for view in (0, 1):
         together = augment(whole, settings, 3, 2, [5, 6, 7, 8], view)
         assert np.array_equal(together[2], augment(whole[2], settings, 3, 2, 7, view))
@@ -50,7 +50,7 @@ def test_crops_lie_everywhere() -> None:
 
 
 def test_grey_takes_the_colour_and_leaves_brightness() -> None:
-    array = picture()
+    array = image()
     grey = augment(array, Augment(grey=1.0), 0, 0, 0)
     assert np.array_equal(grey[..., 0], grey[..., 1])
     assert np.array_equal(grey[..., 0], grey[..., 2])
@@ -60,7 +60,7 @@ def test_grey_takes_the_colour_and_leaves_brightness() -> None:
 
 def test_new_kinds_leave_the_old_ones_as_they_were() -> None:
     """The numbers that a flip or a shift is drawn from have not moved."""
-    array = picture()
+    array = image()
     old = Augment(shift=0.1, scale=0.2, flip=0.5, colour=0.3, hue=0.1, erase=0.5)
     one = augment(array, old, 1, 2, 3)
     assert int(one.astype(np.int64).sum()) == int(augment(array, old, 1, 2, 3, 0).astype(np.int64).sum())

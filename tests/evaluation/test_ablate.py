@@ -1,4 +1,4 @@
-"""What a model loses without its pictures or its text: known for models whose truth is known."""
+"""What a model loses without its images or its text: known for models whose truth is known."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class Knower:
     """Says ``yes`` where what it looks at is red, or what it reads is sun."""
 
     def __init__(self, looks: bool, sees: bool = True) -> None:
-        self.looks, self.model = looks, SimpleNamespace(picture=object() if sees else None)
+        self.looks, self.model = looks, SimpleNamespace(image=object() if sees else None)
 
-    def run_task(self, task: Task, values: Any, rows: Sequence[int], picture: Any) -> list[Prediction]:
+    def run_task(self, task: Task, values: Any, rows: Sequence[int], image: Any) -> list[Prediction]:
         told = []
         for row in rows:
-            array = picture(row)
+            array = image(row)
             if self.looks:
                 yes = array is not None and int(array[0, 0, 0]) > 180
             else:
@@ -42,7 +42,7 @@ class Knower:
 
 def setting(truth: np.ndarray) -> tuple[Task, dict[str, Any], Any]:
     values = {
-        "picture": [f"{row}.png" for row in range(COUNT)],
+        "image": [f"{row}.png" for row in range(COUNT)],
         "text": [f"{'sun' if SUN[row] else 'moon'} {row}" for row in range(COUNT)],
         "label": ["yes" if one else "no" for one in truth],
     }
@@ -52,27 +52,27 @@ def setting(truth: np.ndarray) -> tuple[Task, dict[str, Any], Any]:
 
 
 def lost(looks: bool, sees: bool = True) -> Any:
-    task, values, picture = setting(RED if looks else SUN)
+    task, values, image = setting(RED if looks else SUN)
     model: Any = Knower(looks, sees)
-    told = model.run_task(task, values, range(COUNT), picture)
-    return ablate(model, task, values, range(COUNT), told, picture)
+    told = model.run_task(task, values, range(COUNT), image)
+    return ablate(model, task, values, range(COUNT), told, image)
 
 
-def test_a_model_that_looks_loses_by_its_pictures_and_not_by_its_text() -> None:
+def test_a_model_that_looks_loses_by_its_images_and_not_by_its_text() -> None:
     found = lost(looks=True)
     assert set(found.losses) == {
-        "pictures_shuffled",
-        "pictures_blank",
-        "pictures_absent",
+        "images_shuffled",
+        "images_blank",
+        "images_absent",
         "text_shuffled",
         "text_masked",
     }
     assert found.value == 1.0
-    assert found.losses["pictures_shuffled"]["low"] > 0.2
-    assert found.losses["pictures_absent"]["lost"] == pytest.approx(float(RED.mean()))
+    assert found.losses["images_shuffled"]["low"] > 0.2
+    assert found.losses["images_absent"]["lost"] == pytest.approx(float(RED.mean()))
     assert found.losses["text_shuffled"] == {"value": 1.0, "lost": 0.0, "low": 0.0, "high": 0.0}
     looks, deaf = ablation_verdicts(found.as_dict(), "en")
-    assert looks.startswith("it looks at its pictures: shuffling them costs")
+    assert looks.startswith("it looks at its images: shuffling them costs")
     assert deaf == "it does not read its text: shuffling it costs 0.0 points (0.0 to 0.0)"
     assert ablation_verdicts(found.as_dict(), "zh")[1].startswith("它不读文字")
 
@@ -80,24 +80,24 @@ def test_a_model_that_looks_loses_by_its_pictures_and_not_by_its_text() -> None:
 def test_a_model_that_reads_does_not_look() -> None:
     found = lost(looks=False)
     blind, reads = ablation_verdicts(found.as_dict(), "en")
-    assert blind.startswith("it does not look at its pictures: shuffling them costs 0.0 points")
+    assert blind.startswith("it does not look at its images: shuffling them costs 0.0 points")
     assert reads.startswith("it reads its text: shuffling it costs")
     assert found.losses["text_masked"]["lost"] == pytest.approx(float(SUN.mean()))
     table = ablation_tables({"classify": found.as_dict()}, "en")[0]
     assert [len(row) for row in table.rows] == [4] * 6
-    assert table.note.startswith("It does not look at its pictures")
+    assert table.note.startswith("It does not look at its images")
 
 
-def test_a_model_without_a_picture_tower_is_asked_about_its_text_alone() -> None:
+def test_a_model_without_a_image_tower_is_asked_about_its_text_alone() -> None:
     assert set(lost(looks=False, sees=False).losses) == {"text_shuffled", "text_masked"}
 
 
 def test_rows_that_are_all_alike_cannot_be_shuffled() -> None:
-    task, values, picture = setting(RED)
+    task, values, image = setting(RED)
     values = {**values, "text": [None] * COUNT}
     model: Any = Knower(True, sees=False)
     with pytest.raises(DataError, match="--ablate"):
-        ablate(model, task, values, range(COUNT), model.run_task(task, values, range(COUNT), picture), picture)
+        ablate(model, task, values, range(COUNT), model.run_task(task, values, range(COUNT), image), image)
 
 
 def test_it_is_kept_in_the_run_its_report_and_its_card(tmp_path: Path) -> None:
@@ -115,11 +115,11 @@ def test_it_is_kept_in_the_run_its_report_and_its_card(tmp_path: Path) -> None:
         Image.fromarray(np.full((16, 16, 3), 220 if RED[row] else 30, dtype=np.uint8) + row).save(
             tmp_path / f"{row}.png"
         )
-        lines.append(json.dumps({"picture": f"{row}.png", "words": f"{row} a", "label": "yes" if RED[row] else "no"}))
+        lines.append(json.dumps({"image": f"{row}.png", "words": f"{row} a", "label": "yes" if RED[row] else "no"}))
     (tmp_path / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = Recipe()
-    recipe.picture.size, recipe.text.vocab_size = 16, 300
-    recipe.model.picture = Tower(width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size = 16, 300
+    recipe.model.image = Tower(width=24, depth=1, heads=2, patch=8)
     recipe.model.text, recipe.model.fusion = Tower(width=24, depth=1, heads=2), Fusion(depth=1)
     recipe.data.kinds = {"words": "text"}
     recipe.data.split.test = 0.4
@@ -128,7 +128,7 @@ def test_it_is_kept_in_the_run_its_report_and_its_card(tmp_path: Path) -> None:
     assert "ablation" not in run.evaluation
     done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--ablate"])
     assert done.exit_code == 0, done.output
-    assert "its pictures: shuffling them costs" in done.stdout
+    assert "its images: shuffling them costs" in done.stdout
     kept = run.evaluation["ablation"]["classify"]
     assert kept["verdict"][0] in (run.folder / "report.html").read_text(encoding="utf-8").replace("It ", "it ")
     assert "what it loses without" in (run.folder / "README.md").read_text(encoding="utf-8")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 from rebus.evaluation import plain as plain_module
 from rebus.evaluation.evaluate import Rows
 from rebus.evaluation.plain import plain_model
@@ -20,7 +20,7 @@ GOOD, BAD = ["lovely", "great", "warm", "fine"], ["awful", "dull", "cold", "poor
 NEUTRAL = ["the", "room", "food", "staff", "was", "and", "very", "it"]
 
 
-class Pictures:
+class Images:
     """Noise of a row's colour, in place of a store; some cannot be read."""
 
     def __init__(self, colours: list[str], broken: tuple[int, ...] = ()) -> None:
@@ -28,7 +28,7 @@ class Pictures:
 
     def get(self, row: int) -> Any:
         if row in self.broken:
-            raise PictureError(f"row {row}", "a picture", "nothing", "mend it")
+            raise ImageError(f"row {row}", "an image", "nothing", "mend it")
         shade = np.array(COLOURS[self.colours[row]]) + np.random.default_rng(row).integers(-30, 30, (32, 32, 3))
         return shade.clip(0, 255).astype(np.uint8)
 
@@ -82,22 +82,22 @@ def test_a_number_and_labels_are_told_from_words() -> None:
     assert np.mean([labels[200 + n] in one.value for n, one in enumerate(told)]) > 0.95
 
 
-def test_a_picture_is_classified_by_its_colours() -> None:
+def test_a_image_is_classified_by_its_colours() -> None:
     colours = [list(COLOURS)[n % 3] for n in range(120)]
     names = [f"{n}.png" for n in range(120)]
-    source = source_of("classify", {"picture": names, "label": colours}, Pictures(colours, broken=(3, 4)))
+    source = source_of("classify", {"image": names, "label": colours}, Images(colours, broken=(3, 4)))
     found = told_by(source, 30)
     assert found.name == "linear model on colours and edges"
     assert (found.rows, found.of) == (88, 90)
     assert [one.value for one in found.told] == colours[90:]
 
 
-def test_a_question_about_a_picture_needs_both() -> None:
+def test_a_question_about_a_image_needs_both() -> None:
     colours = [list(COLOURS)[n % 3] for n in range(240)]
     asked = ["what colour is it?" if n % 2 else "how many things?" for n in range(240)]
     answers = [colours[n] if n % 2 else "one" for n in range(240)]
-    columns = {"picture": [f"{n}.png" for n in range(240)], "question": asked, "answer": answers}
-    found = told_by(source_of("answer", columns, Pictures(colours)), 60)
+    columns = {"image": [f"{n}.png" for n in range(240)], "question": asked, "answer": answers}
+    found = told_by(source_of("answer", columns, Images(colours)), 60)
     assert found.name == "linear model on TF-IDF, colours and edges"
     assert [one.value for one in found.told] == answers[180:]
 
@@ -112,20 +112,18 @@ def test_texts_that_are_all_different_are_copied_from_the_nearest_row() -> None:
     assert np.mean(alike) > 0.8
 
 
-def test_pictures_are_retrieved_by_a_linear_map() -> None:
+def test_images_are_retrieved_by_a_linear_map() -> None:
     colours = [list(COLOURS)[n % 3] for n in range(90)]
-    columns = {"picture": [f"{n}.png" for n in range(90)], "text": [f"something {one}" for one in colours]}
-    source = source_of("retrieve", columns, Pictures(colours))
+    columns = {"image": [f"{n}.png" for n in range(90)], "text": [f"something {one}" for one in colours]}
+    source = source_of("retrieve", columns, Images(colours))
     found = told_by(source, 30)
     rows = range(60, 90)
-    keyed = [
-        Prediction(0.0, extra={**one.extra, "picture_key": row}) for row, one in zip(rows, found.told, strict=True)
-    ]
+    keyed = [Prediction(0.0, extra={**one.extra, "image_key": row}) for row, one in zip(rows, found.told, strict=True)]
     by_chance = source.task.naive(source.values, rows, source.values, range(60))
     beside = source.task.compared(source.values, rows, keyed, found.told, found.name, n=50)
     chance = source.task.compared(source.values, rows, keyed, *by_chance, n=50)
-    assert beside.baseline["text_to_picture_recall_at_1"] == 1.0
-    assert chance.baseline["text_to_picture_recall_at_1"] < 0.8
+    assert beside.baseline["text_to_image_recall_at_1"] == 1.0
+    assert chance.baseline["text_to_image_recall_at_1"] < 0.8
 
 
 @pytest.mark.parametrize(("minutes", "most"), [(None, 10.0), (3.0, 10.0), (0.1, 1.0)])
@@ -149,7 +147,7 @@ def test_its_time_is_bounded(monkeypatch: pytest.MonkeyPatch, minutes: float | N
 
 
 def test_tasks_without_a_plain_model_have_none() -> None:
-    source = source_of("caption", {"picture": ["a", "b"], "caption": ["one", "two"]})
+    source = source_of("caption", {"image": ["a", "b"], "caption": ["one", "two"]})
     assert plain_model(source, [0], source, [0, 1], None) is None
 
 
@@ -162,12 +160,12 @@ def test_features_of_an_image_have_no_bad_numbers() -> None:
 
 def test_what_is_shown_of_retrieval_names_texts() -> None:
     colours = ["red", "blue", "green"] * 4
-    columns = {"picture": [f"{n}.png" for n in range(12)], "text": [f"something {one}" for one in colours]}
-    source = source_of("retrieve", columns, Pictures(colours))
+    columns = {"image": [f"{n}.png" for n in range(12)], "text": [f"something {one}" for one in colours]}
+    source = source_of("retrieve", columns, Images(colours))
     task, rows = source.task, [0, 1, 2]
     told = [
-        task.predicted(np.eye(3, dtype=np.float32)[picture], row, np.eye(3, dtype=np.float32)[[row]])
-        for row, picture in ((0, 0), (1, 2), (2, 2))
+        task.predicted(np.eye(3, dtype=np.float32)[image], row, np.eye(3, dtype=np.float32)[[row]])
+        for row, image in ((0, 0), (1, 2), (2, 2))
     ]
     assert task.shown(source.values, rows, told) == [
         ("something red", "something red", 1.0),

@@ -86,12 +86,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A picture tower that has hardly learned anything: even so, colours are told by its features."""
+    """An image tower that has hardly learned anything: even so, colours are told by its features."""
     recipe = Recipe()
     recipe.data.path = str(folder)
-    recipe.picture.size = 32
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.tasks = [TaskSettings(name="pictures")]
+    recipe.image.size = 32
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
+    recipe.tasks = [TaskSettings(name="pretrain_image")]
     recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 2, 16, "fp32"
     return learn(recipe, tmp_path_factory.mktemp("probe") / "run", tell=lambda _: None, quiet=True)
 
@@ -107,7 +107,7 @@ def test_frozen_features_are_judged_with_intervals(run: Run, folder: Path) -> No
     assert neighbours.metrics["accuracy"] > neighbours.baseline["accuracy"]
 
 
-def test_a_broken_picture_is_counted(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_a_broken_image_is_counted(run: Run, folder: Path, tmp_path: Path) -> None:
     import shutil
 
     copy = tmp_path / "copy"
@@ -136,5 +136,5 @@ def test_what_a_probe_cannot_do_is_said(run: Run, folder: Path, tmp_path: Path) 
         api.evaluate(run.folder, bare, probe="linear")
     texts = tmp_path / "texts.csv"
     texts.write_text("text,label\n" + "a b,x\nc d,y\n" * 9, encoding="utf-8")
-    with pytest.raises(DataError, match="a column of pictures"):
+    with pytest.raises(DataError, match="a column of images"):
         api.evaluate(run.folder, texts, probe="linear")

@@ -60,9 +60,9 @@ def test_a_class_is_the_mean_of_its_sentences_at_length_one() -> None:
 
 def test_chances_are_the_models_own_scale_in_a_softmax() -> None:
     stub: Any = Stub()
-    pictures, classes = unit(5, 1), unit(3, 2)
-    told = chances(stub, pictures, classes)
-    expected = torch.from_numpy(20.0 * pictures @ classes.T).softmax(-1).numpy()
+    images, classes = unit(5, 1), unit(3, 2)
+    told = chances(stub, images, classes)
+    expected = torch.from_numpy(20.0 * images @ classes.T).softmax(-1).numpy()
     assert np.allclose(told, expected, atol=1e-5)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_matrix import small
 
-from rebus.explain.inputs import explained_task, picture_of, row_of
+from rebus.explain.inputs import explained_task, image_of, row_of
 from rebus.explain.subject import Subject, quiet
 from rebus.explain.targets import aim
 from rebus.explain.written import aim_written
@@ -23,11 +23,9 @@ from rebus.training.train import assemble
 QUESTION = "What colour is the square?"
 
 
-def tiny(
-    table: Path, task: str, kind: str, picture: str, text: str, *, how: str = "concat", seed: int = 1
-) -> Predictor:
+def tiny(table: Path, task: str, kind: str, image: str, text: str, *, how: str = "concat", seed: int = 1) -> Predictor:
     """A predictor whose weights are random and none of them zero."""
-    ready = assemble(small(table, task, kind, how, picture, text), lambda _: None)
+    ready = assemble(small(table, task, kind, how, image, text), lambda _: None)
     torch.manual_seed(seed)
     for parameter in ready.model.parameters():
         if parameter.numel() == 1 or not bool(parameter.abs().sum()):
@@ -37,16 +35,16 @@ def tiny(
 
 
 def shown(table: Path, number: int = 13) -> NDArray[np.uint8]:
-    """One of the table's pictures, (32, 32, 3)."""
+    """One of the table's images, (32, 32, 3)."""
     row = json.loads(table.read_text(encoding="utf-8").splitlines()[number])
-    return np.asarray(Image.open(table.parent / row["picture"]).convert("RGB"))
+    return np.asarray(Image.open(table.parent / row["image"]).convert("RGB"))
 
 
-def subject_of(predictor: Predictor, picture: Any, text: str, task: str | None = None, target: Any = None) -> Subject:
+def subject_of(predictor: Predictor, image: Any, text: str, task: str | None = None, target: Any = None) -> Subject:
     """What ``explain`` makes before a method is asked."""
     chosen = explained_task(predictor, task, asked=bool(text))
     values = row_of(chosen, text, None)
-    subject = Subject(predictor, chosen, values, picture_of(predictor, chosen, picture, values))
+    subject = Subject(predictor, chosen, values, image_of(predictor, chosen, image, values))
     with quiet(predictor.model):
         if isinstance(chosen, WritingTask):
             aim_written(subject, chosen, target)

@@ -1,4 +1,4 @@
-"""Models of other projects are explained as our own are: pictures inside texts, language models, encoders."""
+"""Models of other projects are explained as our own are: images inside texts, language models, encoders."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tiny_seeing import write_seeing
 
 
 @pytest.mark.parametrize(("kind", "side"), [("idefics3", 6), ("llava siglip", 6)])
-def test_pictures_inside_texts(tmp_path: Path, kind: str, side: int) -> None:
+def test_images_inside_texts(tmp_path: Path, kind: str, side: int) -> None:
     write_seeing(tmp_path, kind)
     predictor = Predictor.open(tmp_path)
     able = methods_for(predictor, "converse")
     assert {"relevance", "rollout", "attention", "gradients", "occlusion"} <= set(able)
-    picture = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (48, 48, 3), dtype=np.uint8)
     maps = {}
     for method in ("relevance", "rollout", "attention", "occlusion"):
-        found = explain(predictor, picture=picture, text="What is this? 这是什么？", task="converse", method=method)
+        found = explain(predictor, image=image, text="What is this? 这是什么？", task="converse", method=method)
         assert found.words
-        assert found.picture is not None
-        assert np.isfinite(found.picture).all()
-        assert np.ptp(found.picture) > 0
-        assert found.picture.shape == ((3, 3) if method == "attention" and kind == "idefics3" else (side, side))
+        assert found.image is not None
+        assert np.isfinite(found.image).all()
+        assert np.ptp(found.image) > 0
+        assert found.image.shape == ((3, 3) if method == "attention" and kind == "idefics3" else (side, side))
         assert "".join(token.text for token in found.tokens) == "Whatisthis?这是什么？"
-        maps[method] = found.picture
+        maps[method] = found.image
     assert not np.allclose(maps["relevance"] / maps["relevance"].max(), maps["rollout"] / maps["rollout"].max())
 
 
@@ -39,7 +39,7 @@ def test_a_language_model_goes_on_from_its_prompt(tmp_path: Path) -> None:
     predictor = Predictor.open(tmp_path)
     found = explain(predictor, text="The cat sat", task="lm", method="relevance")
     assert [token.text for token in found.tokens] == ["The", "cat", "sat"]
-    assert found.picture is None
+    assert found.image is None
     assert found.words
     again = explain(predictor, text="The cat sat", task="lm", method="occlusion", target=1)
     assert again.target == found.words[0].target

@@ -22,9 +22,9 @@ GRID = 4  # 32 pixels in patches of 8
 WRITE = {name for name in COLUMNS if TASKS.get(name).writes} | {"choose", "lm"}
 
 
-def predictor_for(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> Predictor:
+def predictor_for(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> Predictor:
     """A model with random weights, none of them zero: gates and last layers start closed otherwise."""
-    ready = assemble(small(table, task, fusion, how, picture, text), lambda _: None)
+    ready = assemble(small(table, task, fusion, how, image, text), lambda _: None)
     torch.manual_seed(1)
     for parameter in ready.model.parameters():
         if parameter.numel() == 1 or not bool(parameter.abs().sum()):
@@ -36,21 +36,21 @@ def predictor_for(table: Path, task: str, fusion: str, how: str, picture: str, t
 def columns_for(table: Path, predictor: Predictor, task: str, number: int = 13) -> dict[str, Any]:
     """One row of the table, with what the task reads."""
     row = json.loads(table.read_text(encoding="utf-8").splitlines()[number])
-    row["picture"] = str(table.parent / row["picture"])
+    row["image"] = str(table.parent / row["image"])
     return {column: row[column] for column in predictor.tasks[task].settings.columns.values()}
 
 
-def check(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
+def check(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> None:
     if TASKS.get(task).tower not in (None, text):
         return
-    predictor = predictor_for(table, task, fusion, how, picture, text)
-    if task == "pictures":
+    predictor = predictor_for(table, task, fusion, how, image, text)
+    if task == "pretrain_image":
         with pytest.raises(DataError, match="to explain"):
             methods_for(predictor, task)
         return
     columns = columns_for(table, predictor, task)
     known = predictor.tasks[task]
-    sees = known.uses_picture and predictor.model.picture is not None
+    sees = known.uses_image and predictor.model.image is not None
     before = predictor.predict(columns, task=task)[0].value if known.predicts else None
     state = {name: value.clone() for name, value in predictor.model.state_dict().items()}
     able = methods_for(predictor, task)
@@ -60,12 +60,12 @@ def check(table: Path, task: str, fusion: str, how: str, picture: str, text: str
         assert found.method == method
         for one in (found, *found.words):
             assert np.isfinite(one.score)
-            assert (one.picture is not None) == sees, method
+            assert (one.image is not None) == sees, method
             if sees:
-                assert one.picture is not None
+                assert one.image is not None
                 side = GRID // 2 if (how, method) == ("inline", "attention") and task in WRITE else GRID
-                assert one.picture.shape == (side, side)  # of the picture tokens in the text, which are fewer
-                assert np.isfinite(one.picture).all()
+                assert one.image.shape == (side, side)  # of the image tokens in the text, which are fewer
+                assert np.isfinite(one.image).all()
                 assert one.shown is not None
                 assert one.shown.shape == (32, 32, 3)
             assert all(np.isfinite(token.score) for token in one.tokens)
@@ -78,7 +78,7 @@ def check(table: Path, task: str, fusion: str, how: str, picture: str, text: str
             if one.weights is not None:
                 assert fusion == "joint"
                 assert sum(one.weights.values()) == pytest.approx(1, abs=1e-4)
-        if fusion == "joint" and sees and task not in ("retrieve", "patches"):
+        if fusion == "joint" and sees and task not in ("retrieve", "patch_classify"):
             assert found.weights is not None
         assert bool(found.words) == (task in WRITE)
         json.dumps(found.to_json(), allow_nan=False)
@@ -101,9 +101,9 @@ SOME = [(task, *FUSIONS[(3 * n) % 7], *TOWERS[n % 4]) for n, task in enumerate(C
 ]
 
 
-@pytest.mark.parametrize(("task", "fusion", "how", "picture", "text"), SOME)
-def test_some(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
-    check(table, task, fusion, how, picture, text)
+@pytest.mark.parametrize(("task", "fusion", "how", "image", "text"), SOME)
+def test_some(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> None:
+    check(table, task, fusion, how, image, text)
 
 
 # every pair of a task, a fusion and the towers; not every triple, of which there are four times as many
@@ -116,15 +116,15 @@ PAIRS = [
 
 def test_the_pairs_are_all_there() -> None:
     ways = {(name, how) for _, name, how, _, _ in PAIRS}
-    towers = {(picture, text) for _, _, _, picture, text in PAIRS}
+    towers = {(image, text) for _, _, _, image, text in PAIRS}
     assert (len(ways), len(towers)) == (len(FUSIONS), len(TOWERS))
     for task in COLUMNS:
-        assert {(picture, text) for name, _, _, picture, text in PAIRS if name == task} == towers
+        assert {(image, text) for name, _, _, image, text in PAIRS if name == task} == towers
     for way in ways:
-        assert {(picture, text) for _, name, how, picture, text in PAIRS if (name, how) == way} == towers
+        assert {(image, text) for _, name, how, image, text in PAIRS if (name, how) == way} == towers
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "fusion", "how", "picture", "text"), PAIRS)
-def test_pairs(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
-    check(table, task, fusion, how, picture, text)
+@pytest.mark.parametrize(("task", "fusion", "how", "image", "text"), PAIRS)
+def test_pairs(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> None:
+    check(table, task, fusion, how, image, text)

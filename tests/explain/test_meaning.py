@@ -23,8 +23,8 @@ PLACE = 6  # row 1, column 2 of 4 x 4
 
 @contextmanager
 def one_patch_alone(predictor: Predictor) -> Iterator[None]:
-    """A model of whose picture one patch is all that counts."""
-    tower = predictor.model.picture
+    """A model of whose image one patch is all that counts."""
+    tower = predictor.model.image
     only = torch.zeros(16)
     only[PLACE] = 1.0
 
@@ -41,7 +41,7 @@ def one_patch_alone(predictor: Predictor) -> Iterator[None]:
 
 def near_sighted(predictor: Predictor) -> None:
     """Patches of a vit that do not see one another."""
-    for layer in predictor.model.picture.layers:
+    for layer in predictor.model.image.layers:
         torch.nn.init.zeros_(layer.attention.o_proj.weight)
         torch.nn.init.zeros_(layer.attention.o_proj.bias)
 
@@ -53,20 +53,18 @@ def test_a_model_that_reads_one_patch_is_shown_to(table: Path, kind: str, task: 
     near_sighted(predictor)
     with one_patch_alone(predictor):
         for method in ("gradients", "occlusion"):
-            found = explain(predictor, picture=shown(table, 3), text=QUESTION, task=task, method=method)
+            found = explain(predictor, image=shown(table, 3), text=QUESTION, task=task, method=method)
             for one in (found, *found.words):
-                assert one.picture is not None
-                sizes = np.abs(one.picture).ravel()
+                assert one.image is not None
+                sizes = np.abs(one.image).ravel()
                 assert sizes.argmax() == PLACE
                 assert sizes.sum() - sizes[PLACE] < 1e-4 * sizes[PLACE] + 1e-4
     if kind == "joint" and task == "classify":
         with one_patch_alone(predictor):
             for label in predictor.tasks["classify"].labels:  # type: ignore[attr-defined]
-                found = explain(
-                    predictor, picture=shown(table, 3), text=QUESTION, method="relevance", target=str(label)
-                )
-                assert found.picture is not None
-                others = np.delete(found.picture.ravel(), PLACE)
+                found = explain(predictor, image=shown(table, 3), text=QUESTION, method="relevance", target=str(label))
+                assert found.image is not None
+                others = np.delete(found.image.ravel(), PLACE)
                 assert others.max() == 0  # by relevance a patch may also speak for no label: then all is zero
 
 
@@ -84,23 +82,23 @@ def test_a_model_that_reads_one_word_is_shown_to(table: Path, method: str) -> No
     assert method in methods_for(predictor)
     scores: dict[str, float] = {}
     for label in predictor.tasks["classify"].labels:  # type: ignore[attr-defined]
-        found = explain(predictor, picture=shown(table), text=QUESTION, method=method, target=str(label))
+        found = explain(predictor, image=shown(table), text=QUESTION, method=method, target=str(label))
         for token in found.tokens:
             scores[token.text] = max(scores.get(token.text, 0.0), abs(token.score))
     assert max(scores, key=lambda text: scores[text]) == "square"
     assert sum(scores.values()) - scores["square"] < 0.01 * scores["square"]
 
 
-@pytest.mark.parametrize(("task", "kind", "how", "picture", "text"), [
+@pytest.mark.parametrize(("task", "kind", "how", "image", "text"), [
     ("classify", "unified", "concat", "convnet", "decoder"),
     ("regress", "joint", "weighted", "vit", "encoder"),
     ("tag", "cross", "concat", "efficientnet", "recurrent"),
     ("answer", "unified", "inline", "vit", "encoder"),
     ("answer", "cross", "concat", "convnet", "decoder"),
 ])  # fmt: skip
-def test_integrated_gradients_add_up(table: Path, task: str, kind: str, how: str, picture: str, text: str) -> None:
-    """Completeness: the sum over picture and words is the output less that of a grey picture with padding for words."""
-    predictor = tiny(table, task, kind, picture, text, how=how)
+def test_integrated_gradients_add_up(table: Path, task: str, kind: str, how: str, image: str, text: str) -> None:
+    """Completeness: the sum over image and words is the output less that of a grey image with padding for words."""
+    predictor = tiny(table, task, kind, image, text, how=how)
     subject = subject_of(predictor, shown(table), QUESTION, task)
     blank = {name: subject.part[name].clone() for name in subject.places}
     for name, places in subject.places.items():
@@ -108,22 +106,22 @@ def test_integrated_gradients_add_up(table: Path, task: str, kind: str, how: str
     grey = neutral(predictor.model).expand_as(subject.pixels()).contiguous()
     with torch.no_grad():
         gained = (subject.scores() - subject.scores(grey, blank))[0]
-    found = explain(predictor, picture=shown(table), text=QUESTION, task=task, method="gradients")
+    found = explain(predictor, image=shown(table), text=QUESTION, task=task, method="gradients")
     each = found.words or (found,)
     for one, wanted in zip(each, gained.tolist(), strict=True):
-        assert one.picture is not None
-        total = float(one.picture.sum()) + sum(token.score for token in one.tokens)
-        size = float(np.abs(one.picture).sum()) + sum(abs(token.score) for token in one.tokens)
+        assert one.image is not None
+        total = float(one.image.sum()) + sum(token.score for token in one.tokens)
+        size = float(np.abs(one.image).sum()) + sum(abs(token.score) for token in one.tokens)
         assert total == pytest.approx(wanted, abs=0.02 * size + 1e-3)
     if found.words:  # the whole is the sum of its words
-        assert found.picture is not None
-        np.testing.assert_allclose(found.picture, np.sum([one.picture for one in found.words], axis=0), rtol=1e-5)
+        assert found.image is not None
+        np.testing.assert_allclose(found.image, np.sum([one.image for one in found.words], axis=0), rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", ["classify", "answer"])
 def test_occlusion_equals_brute_force(table: Path, task: str) -> None:
     predictor = tiny(table, task, "unified", "convnet", "decoder")
-    found = explain(predictor, picture=shown(table), text=QUESTION, task=task, method="occlusion")
+    found = explain(predictor, image=shown(table), text=QUESTION, task=task, method="occlusion")
     subject = subject_of(predictor, shown(table), QUESTION, task)
     with torch.no_grad():
         plain = subject.scores().sum()
@@ -132,8 +130,8 @@ def test_occlusion_equals_brute_force(table: Path, task: str) -> None:
             pixels = subject.pixels()
             pixels[:, :, row * 8 : row * 8 + 8, column * 8 : column * 8 + 8] = neutral(predictor.model)
             costs[row, column] = plain - subject.scores(pixels).sum()
-        assert found.picture is not None
-        np.testing.assert_allclose(found.picture, costs, atol=2e-5)
+        assert found.image is not None
+        np.testing.assert_allclose(found.image, costs, atol=2e-5)
         name = subject.stream
         for unit, token in zip(units_of_text(subject.text, subject.places), found.tokens, strict=True):
             ids = subject.part[name].clone()
@@ -154,15 +152,15 @@ def test_windows_cover_every_pixel_alike() -> None:
 
 def test_gradcam_equals_the_published_formula(table: Path) -> None:
     predictor = tiny(table, "classify", "joint", "convnet", "decoder")
-    found = explain(predictor, picture=shown(table), text=QUESTION, method="gradcam", target="red")
+    found = explain(predictor, image=shown(table), text=QUESTION, method="gradcam", target="red")
     subject = subject_of(predictor, shown(table), QUESTION, target="red")
     kept: list[torch.Tensor] = []
-    handle = predictor.model.picture.body.register_forward_hook(lambda module, given, out: kept.append(out))
+    handle = predictor.model.image.body.register_forward_hook(lambda module, given, out: kept.append(out))
     (maps_grad,) = torch.autograd.grad(subject.scores()[0, 0], kept)
     handle.remove()
     alpha = maps_grad[0].mean((1, 2))
     wanted = torch.relu((alpha[:, None, None] * kept[0][0].detach()).sum(0))
-    np.testing.assert_allclose(found.picture, wanted, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(found.image, wanted, rtol=1e-4, atol=1e-7)
     assert found.tokens == ()
     assert "nothing of the text" in found.remarks[0]
 
@@ -172,58 +170,58 @@ def test_gradcam_equals_the_published_formula(table: Path) -> None:
 def test_joint_shows_its_shares(table: Path, how: str, task: str) -> None:
     predictor = tiny(table, task, "joint", "vit", "encoder", how=how)
     text = QUESTION
-    found = explain(predictor, picture=shown(table), text=text, task=task, method="occlusion")
+    found = explain(predictor, image=shown(table), text=text, task=task, method="occlusion")
     assert found.weights is not None
-    assert set(found.weights) == {"picture", "text"}
+    assert set(found.weights) == {"image", "text"}
     assert sum(found.weights.values()) == pytest.approx(1, abs=1e-5)
     if (how, task) == ("weighted", "classify"):
         gates = predictor.model.fusion.blend.gate
         with torch.no_grad():
             gates.weight.zero_()
             gates.bias.copy_(torch.tensor([np.log(3.0), 0.0]))
-        found = explain(predictor, picture=shown(table), text=text, method="occlusion")
-        assert found.weights == pytest.approx({"picture": 0.75, "text": 0.25}, abs=1e-5)
-        alone = explain(predictor, picture=None, text=text, method="occlusion")
-        assert alone.weights == pytest.approx({"picture": 0.0, "text": 1.0}, abs=1e-5)
+        found = explain(predictor, image=shown(table), text=text, method="occlusion")
+        assert found.weights == pytest.approx({"image": 0.75, "text": 0.25}, abs=1e-5)
+        alone = explain(predictor, image=None, text=text, method="occlusion")
+        assert alone.weights == pytest.approx({"image": 0.0, "text": 1.0}, abs=1e-5)
 
 
 def test_attention_of_a_written_word_is_that_of_its_place(table: Path) -> None:
     predictor = tiny(table, "answer", "unified", "convnet", "decoder")
     subject = subject_of(predictor, shown(table), QUESTION)
-    found = explain(predictor, picture=shown(table), text=QUESTION, method="attention")
+    found = explain(predictor, image=shown(table), text=QUESTION, method="attention")
     from rebus.explain.trace import trace
 
     (layer,) = [seen.weights.mean(0) for seen in trace(subject).attended if seen.name.endswith("self_attn")]
     for goal, one in zip(subject.goals, found.words, strict=True):
         row = layer[[16 + place for place in goal.at]].mean(0)
-        assert one.picture is not None
-        np.testing.assert_allclose(one.picture.ravel(), row[:16], rtol=1e-4)
+        assert one.image is not None
+        np.testing.assert_allclose(one.image.ravel(), row[:16], rtol=1e-4)
         inside = [n for n, place in enumerate(subject.places["input_ids"]) if place is not None]
         assert sum(token.score for token in one.tokens) == pytest.approx(float(row[16:][inside].sum()), rel=1e-4)
 
 
 def test_words_that_are_looked_up_among_patches_carry_relevance(table: Path) -> None:
-    """A model with ``patches`` puts what a patch shows beside each word, before any layer: that road counts too."""
+    """A model with ``patch_classify`` puts what a patch shows beside each word, before any layer: it counts too."""
     from test_matrix import COLUMNS, small
 
     from rebus.recipe import TaskSettings
     from rebus.training.train import assemble
 
     recipe = small(table, "answer", "joint", "concat", "convnet", "decoder")
-    recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"])]
+    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]
     torch.manual_seed(0)
     predictor = assemble(recipe, lambda _: None).predictor
     model = predictor.model
     with torch.no_grad():
         torch.nn.init.normal_(model.naming.look_up.weight, std=0.5)
-        # the picture's vector does not enter: all that is seen of it comes by looking words up
+        # the image's vector does not enter: all that is seen of it comes by looking words up
         model.fusion.enter_blend.mix.weight[:, :24] = 0
-    found = explain(predictor, picture=shown(table), text=QUESTION, task="answer", method="relevance")
-    assert found.picture is not None
-    assert np.ptp(found.picture) > 0
+    found = explain(predictor, image=shown(table), text=QUESTION, task="answer", method="relevance")
+    assert found.image is not None
+    assert np.ptp(found.image) > 0
     with torch.no_grad():
         model.naming.look_up.weight.zero_()
         model.naming.look_up.bias.zero_()
-    shut = explain(predictor, picture=shown(table), text=QUESTION, task="answer", method="relevance")
-    assert shut.picture is not None
-    assert float(np.abs(shut.picture).max()) < 1e-6 * float(found.picture.max())
+    shut = explain(predictor, image=shown(table), text=QUESTION, task="answer", method="relevance")
+    assert shut.image is not None
+    assert float(np.abs(shut.image).max()) < 1e-6 * float(found.image.max())

@@ -87,7 +87,7 @@ def test_rollout_through_a_whole_model_adds_up_to_one(table: Path, kind: str, ta
     made = trace(subject)
     for goal in subject.goals:
         found = found_in(made, Rollout(), goal)
-        assert set(found) >= {"picture", "text_ids"}
+        assert set(found) >= {"image", "text_ids"}
         assert sum(float(row.sum()) for row in found.values()) == pytest.approx(1, abs=1e-5)
         assert all(float(row.min()) >= 0 for row in found.values())
 
@@ -95,16 +95,16 @@ def test_rollout_through_a_whole_model_adds_up_to_one(table: Path, kind: str, ta
 def test_relevance_of_one_layer_equals_its_own_derivation(table: Path) -> None:
     """No tower attends here: the only attention is the fusion's one layer. R = I + A, read by gradient x token."""
     predictor = tiny(table, "classify", "unified", "resnet", "wordvectors")
-    picture = shown(table)
-    found = explain(predictor, picture=picture, text=QUESTION, method="relevance", target="blue")
+    image = shown(table)
+    found = explain(predictor, image=image, text=QUESTION, method="relevance", target="blue")
     model, codec = predictor.model, predictor.codec
     kept: list[torch.Tensor] = []
     assert isinstance(model.fusion, Unified)
     handle = model.fusion.norm.register_forward_hook(lambda module, given, out: kept.append(out))
     ids = torch.tensor([codec.read(QUESTION)])
     batch = {
-        "picture": torch.from_numpy(picture.copy()).permute(2, 0, 1)[None],
-        "has_picture": torch.tensor([True]),
+        "image": torch.from_numpy(image.copy()).permute(2, 0, 1)[None],
+        "has_image": torch.tensor([True]),
         "tasks": {"classify": {"owner": torch.tensor([0]), "text_ids": ids, "text_mask": torch.ones_like(ids).bool()}},
     }
     with recording() as attended:
@@ -118,7 +118,7 @@ def test_relevance_of_one_layer_equals_its_own_derivation(table: Path) -> None:
     heads = (by_weights * weights).clamp(min=0)[0].mean(0)
     read = (by_tokens * kept[0]).sum(-1).clamp(min=0)[0]  # what the mean over tokens gives of each
     wanted = (read + read @ heads).detach()
-    assert found.picture is not None
-    np.testing.assert_allclose(found.picture.ravel(), wanted[:16], rtol=1e-3, atol=1e-7)
+    assert found.image is not None
+    np.testing.assert_allclose(found.image.ravel(), wanted[:16], rtol=1e-3, atol=1e-7)
     np.testing.assert_allclose([token.score for token in found.tokens], wanted[16:], rtol=1e-3, atol=1e-7)
     assert [token.text for token in found.tokens] == ["What", "colour", "is", "the", "square"]

@@ -1,4 +1,4 @@
-"""Explanations as pictures, pages and files, and the verb that makes them."""
+"""Explanations as images, pages and files, and the verb that makes them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def made(picture: np.ndarray | None = None, **changes: object) -> Explanation:
+def made(image: np.ndarray | None = None, **changes: object) -> Explanation:
     square = np.full((32, 32, 3), 128, dtype=np.uint8)
     given: dict[str, object] = {
         "method": "occlusion",
         "target": "label 'red'",
         "score": 0.75,
-        "picture": picture,
+        "image": image,
         "tokens": (TokenScore("红", 1.0, 0, 1), TokenScore("bus", -0.5, 3, 6)),
         "shown": square,
         "text": "红  bus </script><b>",
@@ -120,8 +120,8 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("lang", ["en", "zh"])
 def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
     grid = np.eye(4, dtype=np.float32)
-    words = (made(grid, target="word 1 '<i>'", answer="<i> red", span=(0, 3), weights={"picture": 0.25, "text": 0.75}),)
-    page = page_html(made(grid, words=words, answer="<i> red", weights={"picture": 0.5, "text": 0.5}), lang)  # type: ignore[arg-type]
+    words = (made(grid, target="word 1 '<i>'", answer="<i> red", span=(0, 3), weights={"image": 0.25, "text": 0.75}),)
+    page = page_html(made(grid, words=words, answer="<i> red", weights={"image": 0.5, "text": 0.5}), lang)  # type: ignore[arg-type]
     parser = Page()
     parser.feed(page)
     assert all(one.startswith("data:image/png;base64,") for one in parser.asked)
@@ -145,7 +145,7 @@ def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
 def test_a_page_of_text_alone() -> None:
     page = page_html(made(None, shown=None))
     assert "<canvas" not in page
-    assert SAID["no_picture"][0] in page
+    assert SAID["no_image"][0] in page
     empty = page_html(made(np.eye(4, dtype=np.float32), tokens=()))
     assert SAID["no_text"][0] in empty
 
@@ -161,7 +161,7 @@ def test_all_that_is_said_is_said_in_chinese(table: Path) -> None:
     for task, text in (("answer", "decoder"), ("classify", "encoder"), ("tag", "encoder"), ("ner", "encoder")):
         predictor = tiny(table, task, "unified", "convnet", text)
         for method in ("attention", "gradcam"):
-            found = explain(predictor, picture=shown(table), text=QUESTION, task=task, method=method)
+            found = explain(predictor, image=shown(table), text=QUESTION, task=task, method=method)
             sentences |= {found.target, *found.remarks, *(word.target for word in found.words)}
     for sentence in sentences:
         assert re.search("[\u4e00-\u9fff]", said(sentence, "zh")), sentence
@@ -172,25 +172,25 @@ def test_all_that_is_said_is_said_in_chinese(table: Path) -> None:
 
 def test_the_verb_writes_files(table: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    picture = str(table.parent / "13.png")
-    asked = ["explain", str(run), "--image", picture, "--text", "方块是什么颜色？"]
+    image = str(table.parent / "13.png")
+    asked = ["explain", str(run), "--image", image, "--text", "方块是什么颜色？"]
     result = CliRunner().invoke(app, [*asked, "--lang", "zh"])
     assert result.exit_code == 0, result.output
     folder = tmp_path / "explanations" / "1"
     assert {one.name for one in folder.iterdir()} == {
-        "explanation.html", "explanation.json", "picture.png", "words.png"}  # fmt: skip
+        "explanation.html", "explanation.json", "image.png", "words.png"}  # fmt: skip
     assert "模型的回答" in result.output
-    assert Image.open(folder / "picture.png").size == (2 * SIDE + 12, SIDE)
+    assert Image.open(folder / "image.png").size == (2 * SIDE + 12, SIDE)
     told = json.loads((folder / "explanation.json").read_text(encoding="utf-8"))
-    assert np.asarray(told["picture"]).shape == (4, 4)
+    assert np.asarray(told["image"]).shape == (4, 4)
     assert "".join(token["text"] for token in told["tokens"]) == "方块是什么颜色？"
     again = CliRunner().invoke(app, [*asked, "--json", "--method", "occlusion", "--target", "1"])
     assert again.exit_code == 0, again.output
     assert json.loads(again.stdout)["target"].startswith("word 1 ")
     assert not (tmp_path / "explanations" / "2").exists()  # JSON alone writes nothing
     model = rebus.load(run)
-    same = model.explain(picture, "方块是什么颜色？", method="occlusion", target=1)
-    assert json.loads(again.stdout)["picture"] == pytest.approx(np.asarray(same.to_json()["picture"]))
+    same = model.explain(image, "方块是什么颜色？", method="occlusion", target=1)
+    assert json.loads(again.stdout)["image"] == pytest.approx(np.asarray(same.to_json()["image"]))
     assert "occlusion" in model.methods()
 
 
@@ -204,9 +204,9 @@ def test_the_verb_writes_files(table: Path, run: Path, tmp_path: Path, monkeypat
 def test_a_mistake_is_told_in_one_paragraph(
     table: Path, run: Path, tmp_path: Path, words: list[str], told: str
 ) -> None:
-    picture = [] if "--image" in words else ["--image", str(table.parent / "13.png")]
+    image = [] if "--image" in words else ["--image", str(table.parent / "13.png")]
     text = [] if "--text" in words else ["--text", "a"]
-    result = CliRunner().invoke(app, ["explain", str(run), *picture, *text, *words, "--out", str(tmp_path / "out")])
+    result = CliRunner().invoke(app, ["explain", str(run), *image, *text, *words, "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert told in result.output
     assert "What to do" in result.output

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image as PILImage
 
-from rebus.data.store import fitted_picture
-from rebus.data.transforms import fit_picture
+from rebus.data.store import fitted_image
+from rebus.data.transforms import fit_image
 from rebus.errors import WeightsError
-from rebus.formats.processors import DEFAULTS, is_exact, load_picture, picture_from_hf, picture_to_hf, read_processor
-from rebus.recipe import Picture
+from rebus.formats.processors import DEFAULTS, image_from_hf, image_to_hf, is_exact, load_image, read_processor
+from rebus.recipe import Image
 
 CLIP48 = {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 40}}
 SQUARE = {"size": {"height": 40, "width": 40}}
@@ -42,25 +42,25 @@ PROCESSORS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def pictures() -> dict[str, Image.Image]:
+def images() -> dict[str, PILImage.Image]:
     """Of odd sizes and several modes; noise, so that every filter shows."""
     rng = np.random.default_rng(0)
     wide = rng.integers(0, 256, (61, 97, 4), dtype=np.uint8)
     return {
-        "wide": Image.fromarray(wide[..., :3]),
-        "high": Image.fromarray(rng.integers(0, 256, (113, 50, 3), dtype=np.uint8)),
-        "small": Image.fromarray(rng.integers(0, 256, (17, 23, 3), dtype=np.uint8)),
-        "just so": Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)),
-        "grey": Image.fromarray(wide[..., 0]),
-        "transparent": Image.fromarray(wide),
-        "grey and transparent": Image.fromarray(wide[..., :2].copy(), mode="LA"),
-        "palette": Image.fromarray(wide[..., :3]).quantize(32),
+        "wide": PILImage.fromarray(wide[..., :3]),
+        "high": PILImage.fromarray(rng.integers(0, 256, (113, 50, 3), dtype=np.uint8)),
+        "small": PILImage.fromarray(rng.integers(0, 256, (17, 23, 3), dtype=np.uint8)),
+        "just so": PILImage.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)),
+        "grey": PILImage.fromarray(wide[..., 0]),
+        "transparent": PILImage.fromarray(wide),
+        "grey and transparent": PILImage.fromarray(wide[..., :2].copy(), mode="LA"),
+        "palette": PILImage.fromarray(wide[..., :3]).quantize(32),
     }
 
 
-def png(picture: Image.Image) -> bytes:
+def png(image: PILImage.Image) -> bytes:
     out = io.BytesIO()
-    picture.save(out, "PNG")
+    image.save(out, "PNG")
     return out.getvalue()
 
 
@@ -72,19 +72,19 @@ def processor_of(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", PROCESSORS)
-def test_pictures_are_the_same_pixel_for_pixel(tmp_path: Path, name: str) -> None:
+def test_images_are_the_same_pixel_for_pixel(tmp_path: Path, name: str) -> None:
     processor = processor_of(name)
     processor.save_pretrained(tmp_path)
-    found = picture_from_hf(read_processor(tmp_path) or {})
+    found = image_from_hf(read_processor(tmp_path) or {})
     assert found is not None
-    seen = Picture.model_validate(found)
+    seen = Image.model_validate(found)
     assert is_exact(seen)
     bare = {"include_top": False} if name.startswith("EfficientNet") else {}
-    for mode, picture in pictures().items():
-        expected = processor(picture, return_tensors="np")["pixel_values"][0]
-        plain = processor(picture, return_tensors="np", do_rescale=False, do_normalize=False, **bare)
-        given = png(picture)
-        ours = fitted_picture(given, size=seen.size, fit=seen.fit, where=mode, resample=seen.resample, edge=seen.edge)
+    for mode, image in images().items():
+        expected = processor(image, return_tensors="np")["pixel_values"][0]
+        plain = processor(image, return_tensors="np", do_rescale=False, do_normalize=False, **bare)
+        given = png(image)
+        ours = fitted_image(given, size=seen.size, fit=seen.fit, where=mode, resample=seen.resample, edge=seen.edge)
         np.testing.assert_array_equal(ours.transpose(2, 0, 1), np.rint(plain["pixel_values"][0]).astype(np.uint8))
         mean, std = np.array(seen.mean)[:, None, None], np.array(seen.std)[:, None, None]
         np.testing.assert_allclose((ours.transpose(2, 0, 1) / 255 - mean) / std, expected, rtol=0, atol=2e-5)
@@ -95,17 +95,17 @@ def test_pictures_are_the_same_pixel_for_pixel(tmp_path: Path, name: str) -> Non
 def test_ours_is_read_by_transformers_and_comes_back(tmp_path: Path, family: str, how: dict[str, Any]) -> None:
     from transformers import AutoImageProcessor
 
-    seen = Picture(size=40, resample="bilinear", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), **how)
-    written = picture_to_hf(seen, family)
-    assert Picture.model_validate(picture_from_hf(written)) == seen
+    seen = Image(size=40, resample="bilinear", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), **how)
+    written = image_to_hf(seen, family)
+    assert Image.model_validate(image_from_hf(written)) == seen
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
     processor = AutoImageProcessor.from_pretrained(tmp_path)
-    picture = pictures()["wide"]
-    array = np.asarray(picture)
-    ours = fit_picture(array, 40, seen.fit, "white", seen.resample, seen.edge).transpose(2, 0, 1) / 255
+    image = images()["wide"]
+    array = np.asarray(image)
+    ours = fit_image(array, 40, seen.fit, "white", seen.resample, seen.edge).transpose(2, 0, 1) / 255
     mean, std = np.array(seen.mean)[:, None, None], np.array(seen.std)[:, None, None]
-    theirs = processor(picture, return_tensors="np")["pixel_values"][0]
+    theirs = processor(image, return_tensors="np")["pixel_values"][0]
     np.testing.assert_allclose((ours - mean) / std, theirs, rtol=0, atol=2e-5)
 
 
@@ -115,11 +115,11 @@ def test_what_the_file_does_not_say_is_as_in_transformers() -> None:
     for kind in DEFAULTS:
         processor = getattr(transformers, f"{kind}ImageProcessorPil")()
         whole = json.loads(processor.to_json_string())
-        assert picture_from_hf({"image_processor_type": f"{kind}ImageProcessor"}) == picture_from_hf(whole), kind
+        assert image_from_hf({"image_processor_type": f"{kind}ImageProcessor"}) == image_from_hf(whole), kind
     old = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "crop_size": 224, "resample": 3}
-    assert picture_from_hf(old)["fit"] == "crop"
-    assert picture_from_hf({"feature_extractor_type": "ViTFeatureExtractor", "size": 224})["fit"] == "squash"
-    assert picture_from_hf({"image_processor_type": "SiglipImageProcessorFast", "size": 384})["size"] == 384
+    assert image_from_hf(old)["fit"] == "crop"
+    assert image_from_hf({"feature_extractor_type": "ViTFeatureExtractor", "size": 224})["fit"] == "squash"
+    assert image_from_hf({"image_processor_type": "SiglipImageProcessorFast", "size": 384})["size"] == 384
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_the_file_does_not_say_is_as_in_transformers() -> None:
 )
 def test_what_cannot_be_done_is_told(config: dict[str, Any], said: str) -> None:
     with pytest.raises(WeightsError, match=said) as caught:
-        picture_from_hf(config)
+        image_from_hf(config)
     assert all(caught.value.as_dict().values())
 
 
@@ -148,22 +148,22 @@ def test_a_damaged_file_is_told_and_a_missing_one_is_none(tmp_path: Path) -> Non
     for content in ('{"size":', "[]"):
         (tmp_path / "preprocessor_config.json").write_text(content)
         with pytest.raises(WeightsError, match=r"preprocessor_config\.json"):
-            load_picture(tmp_path, "clip", 224)
+            load_image(tmp_path, "clip", 224)
 
 
 def test_without_a_filter_nothing_changes_and_large_jpegs_are_decoded_whole_with_one() -> None:
     rng = np.random.default_rng(1)
-    smooth = np.asarray(Image.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((400, 300)))
+    smooth = np.asarray(PILImage.fromarray(rng.integers(0, 256, (9, 9, 3), dtype=np.uint8)).resize((400, 300)))
     out = io.BytesIO()
-    Image.fromarray(smooth).save(out, "JPEG", quality=95)
-    whole = np.asarray(Image.open(io.BytesIO(out.getvalue())))
-    exact = fitted_picture(out.getvalue(), size=32, fit="squash", resample="lanczos")
-    np.testing.assert_array_equal(exact, fit_picture(whole, 32, "squash", "white", "lanczos"))
+    PILImage.fromarray(smooth).save(out, "JPEG", quality=95)
+    whole = np.asarray(PILImage.open(io.BytesIO(out.getvalue())))
+    exact = fitted_image(out.getvalue(), size=32, fit="squash", resample="lanczos")
+    np.testing.assert_array_equal(exact, fit_image(whole, 32, "squash", "white", "lanczos"))
     for fit in ("pad", "crop", "squash"):
-        array = pictures()["wide"]
-        auto = fit_picture(np.asarray(array), 32, fit)
+        array = images()["wide"]
+        auto = fit_image(np.asarray(array), 32, fit)
         assert auto.shape == (32, 32, 3)
-        again = fit_picture(np.asarray(array), 32, fit, "white", "lanczos")
+        again = fit_image(np.asarray(array), 32, fit, "white", "lanczos")
         if fit != "crop":  # which is cut at fractions of a pixel
             np.testing.assert_array_equal(auto, again)
 
@@ -175,18 +175,18 @@ OURS |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample"
 def test_the_newer_file_counts_where_it_has_an_image_processor(tmp_path: Path) -> None:
     newer, older = tmp_path / "processor_config.json", tmp_path / "preprocessor_config.json"
     newer.write_text(json.dumps({"image_processor": OURS, "processor_class": "CLIPProcessor"}))
-    found = load_picture(tmp_path, "clip", 32)
+    found = load_image(tmp_path, "clip", 32)
     assert found == {
         **{"size": 32, "fit": "crop", "edge": None, "resample": "bilinear"},
         **{"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
     }
     older.write_text(json.dumps({**OURS, "image_mean": [0.9, 0.9, 0.9]}))  # transformers takes the newer one too
-    assert load_picture(tmp_path, "clip", 32) == found
+    assert load_image(tmp_path, "clip", 32) == found
     newer.write_text(json.dumps({"processor_class": "CLIPProcessor", "image_seq_len": 9}))
-    assert load_picture(tmp_path, "clip", 32)["mean"] == (0.9, 0.9, 0.9)
+    assert load_image(tmp_path, "clip", 32)["mean"] == (0.9, 0.9, 0.9)
     newer.write_text(json.dumps({"image_processor": [1]}))
     with pytest.raises(WeightsError, match="an object 'image_processor'"):
-        load_picture(tmp_path, "clip", 32)
+        load_image(tmp_path, "clip", 32)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_without_a_file_what_is_usual_for_the_family_is_taken_and_said(
     tmp_path: Path, family: str, mean: float, fit: str
 ) -> None:
     said: list[str] = []
-    found = load_picture(tmp_path, family, 48, said.append)
+    found = load_image(tmp_path, family, 48, said.append)
     assert (found["size"], found["mean"][0], found["fit"]) == (48, mean, fit)
     assert len(said) == 1
     assert f"as is usual for {family}, 48 pixels a side, mean {mean:.3g}" in said[0]
@@ -225,6 +225,6 @@ def test_without_a_file_what_is_usual_for_the_family_is_taken_and_said(
         {"resample": True},
     ],
 )
-def test_numbers_that_no_picture_survives_are_refused(change: dict[str, Any]) -> None:
+def test_numbers_that_no_image_survives_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(WeightsError, match=next(iter(change)).replace("crop_size", "size and crop_size")):
-        picture_from_hf({**OURS, **change})
+        image_from_hf({**OURS, **change})

@@ -37,13 +37,13 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def pictures(count: int = 2) -> np.ndarray[Any, Any]:
+def images(count: int = 2) -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).integers(0, 255, (count, SIDE, SIDE, 3), dtype=np.uint8)
 
 
 def asked(predictor: Predictor, question: str) -> list[int]:
     task = predictor.tasks["converse"]
-    values = {"messages": [[{"role": "user", "content": question}]], "picture": ["x"]}
+    values = {"messages": [[{"role": "user", "content": question}]], "image": ["x"]}
     return task.ask(values, 0, predictor.codec)  # type: ignore[attr-defined, no-any-return]
 
 
@@ -61,7 +61,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, name: str) -> None:
     ours = Predictor.open(tmp_path)
     ids = [asked(ours, "What is left of the red car?"), asked(ours, "图片里有什么")]
     longest = max(map(len, ids))
-    seen = pictures()
+    seen = images()
     pixels, taken = given(ours, seen, kind)
     condition = ours.model.condition(ours.model.see(_batch(seen)), {"owner": torch.tensor([0, 1])})
     assert ours.model.decoder is not None
@@ -74,7 +74,7 @@ def test_logits_are_those_of_transformers(tmp_path: Path, name: str) -> None:
         found = ours.model.decoder.logits(hidden[row, : len(one)])
         torch.testing.assert_close(found, expected[row, longest - len(one) :], **CLOSE)
     blind = theirs(input_ids=padded, attention_mask=real.long(), pixel_values=taken.flip(0)).logits
-    assert not torch.allclose(blind[:, -1], expected[:, -1], atol=1e-3)  # the pictures matter
+    assert not torch.allclose(blind[:, -1], expected[:, -1], atol=1e-3)  # the images matter
     assert pixels.shape == (2, 3, SIDE, SIDE)
 
 
@@ -85,8 +85,8 @@ def test_texts_are_those_of_transformers(tmp_path: Path, kind: str, sampling: Sa
     theirs = write_seeing(tmp_path, kind)
     ours = Predictor.open(tmp_path)
     questions = ["What is left of the red car?", "猫？", "There are 12 cats and 7 dogs; what is it?"]
-    seen = pictures(3)
-    rows = {"messages": [[{"role": "user", "content": one}] for one in questions], "picture": [*"abc"]}
+    seen = images(3)
+    rows = {"messages": [[{"role": "user", "content": one}] for one in questions], "image": [*"abc"]}
     told = ours.run_task(ours.tasks["converse"], rows, [0, 1, 2], lambda row: seen[row], sampling=sampling)
     _, taken = given(ours, seen, kind)
     for row, question in enumerate(questions):
@@ -107,8 +107,8 @@ def test_a_settled_model_writes_what_its_plain_modules_write(tmp_path: Path) -> 
     write_seeing(tmp_path, "idefics3")
     fast = Predictor.open(tmp_path)
     slow = Predictor(fast.model, fast.recipe, fast.tasks, fast.codec)
-    seen = pictures(2)
-    rows = {"messages": [[{"role": "user", "content": one}] for one in ("cats?", "dogs and cars")], "picture": [*"ab"]}
+    seen = images(2)
+    rows = {"messages": [[{"role": "user", "content": one}] for one in ("cats?", "dogs and cars")], "image": [*"ab"]}
     for count in (3, 20):
         both = [
             one.run_task(one.tasks["converse"], rows, [0, 1], lambda row: seen[row], sampling=Sampling(count))
@@ -128,7 +128,7 @@ def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     written, rest = found.state_to_hf(model.state_dict())
     assert not rest
     config = found.config(codec)
-    found.save_beside(tmp_path / "b", settings.picture, codec)
+    found.save_beside(tmp_path / "b", settings.image, codec)
     save_weights(tmp_path / "b", written)
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
     codec.tokenizer.save(tmp_path / "b")
@@ -138,17 +138,17 @@ def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     if name == "idefics3 tied":  # written a second time, for readers that cannot tie
         assert torch.equal(state.pop("decoder.lm_head.weight"), state["decoder.embed_tokens.weight"])
     assert state.keys() == model.state_dict().keys()
-    assert others.picture == settings.picture
-    assert others.model.picture == settings.model.picture
+    assert others.image == settings.image
+    assert others.model.image == settings.model.image
     from transformers import AutoModelForImageTextToText
 
     theirs, told = AutoModelForImageTextToText.from_pretrained(tmp_path / "b", output_loading_info=True)
     assert not told["missing_keys"]
     assert not told["unexpected_keys"]
-    ids = torch.tensor([[*codec.picture, 20, 21]])
-    pixels = model.normalise(torch.from_numpy(pictures(1)).permute(0, 3, 1, 2))
+    ids = torch.tensor([[*codec.image, 20, 21]])
+    pixels = model.normalise(torch.from_numpy(images(1)).permute(0, 3, 1, 2))
     taken = pixels if kind.startswith("llava") else pixels[:, None]
-    condition = model.condition(model.see(_batch(pictures(1))), {"owner": torch.tensor([0])})
+    condition = model.condition(model.see(_batch(images(1))), {"owner": torch.tensor([0])})
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     expected = theirs.eval()(input_ids=ids, pixel_values=taken).logits
@@ -186,7 +186,7 @@ def test_a_grid_whose_positions_have_gaps_is_read_as_there_but_not_written(tmp_p
     seen = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), dtype=np.uint8)
     pixels = model.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
     condition = model.condition(model.see(_batch(seen)), {"owner": torch.tensor([0])})
-    ids = torch.tensor([list(codec.picture)])
+    ids = torch.tensor([list(codec.image)])
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     expected = theirs(input_ids=ids, pixel_values=pixels[:, None]).logits
@@ -228,7 +228,7 @@ def test_what_is_not_done_here_is_refused(tmp_path: Path, kind: str, change: dic
         ({"resample": 9}, "Pillow's filters"),
     ],
 )
-def test_a_processor_for_other_pictures_is_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
+def test_a_processor_for_other_images_is_refused(tmp_path: Path, change: dict[str, Any], told: str) -> None:
     write_seeing(tmp_path, "idefics3")
     _change(tmp_path, "preprocessor_config.json", **change)
     with pytest.raises(WeightsError, match=told):
@@ -264,11 +264,11 @@ def test_pixels_are_those_of_their_processors(tmp_path: Path, kind: str, shape: 
     write_seeing(tmp_path, kind)
     if kind != "llava clip":
         _change(tmp_path, "preprocessor_config.json", size={"longest_edge": 120})  # scaled twice, as SmolVLM does
-    ours, picture = Predictor.open(tmp_path), np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
+    ours, image = Predictor.open(tmp_path), np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)
     theirs = AutoImageProcessor.from_pretrained(tmp_path, backend="pil")
     assert type(theirs).__name__.endswith("Pil")
-    expected = theirs(Image.fromarray(picture), return_tensors="pt")["pixel_values"].reshape(1, 3, SIDE, SIDE)
-    square = torch.from_numpy(ours.open_picture(picture, Path(), "")).permute(2, 0, 1)[None]
+    expected = theirs(Image.fromarray(image), return_tensors="pt")["pixel_values"].reshape(1, 3, SIDE, SIDE)
+    square = torch.from_numpy(ours.open_image(image, Path(), "")).permute(2, 0, 1)[None]
     torch.testing.assert_close(ours.model.normalise(square), expected, atol=1e-5, rtol=0)
 
 
@@ -277,13 +277,13 @@ def test_a_configuration_without_its_usual_values_has_those_of_the_family() -> N
         "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9}, "vision_config": {"patch_size": 14,
         "image_size": 364}}, "config.json")  # fmt: skip
     assert (found.tower.width, found.tower.depth, found.tower.heads, found.tower.patch) == (1152, 12, 16, 14)
-    assert (found.fusion.shuffle, found.picture_id, found.family.name) == (2, 128257, "llama")
+    assert (found.fusion.shuffle, found.image_id, found.family.name) == (2, 128257, "llama")
 
 
 def _batch(seen: np.ndarray[Any, Any]) -> dict[str, Tensor]:
     return {
-        "picture": torch.from_numpy(seen).permute(0, 3, 1, 2),
-        "has_picture": torch.ones(len(seen), dtype=torch.bool),
+        "image": torch.from_numpy(seen).permute(0, 3, 1, 2),
+        "has_image": torch.ones(len(seen), dtype=torch.bool),
     }
 
 

@@ -1,4 +1,4 @@
-"""Writing about pictures: each fusion against reading everything again for each token, without a cache or a batch."""
+"""Writing about images: each fusion against reading everything again for each token, without a cache or a batch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ PROMPTS = [[5, 9, 3], [6], [11, 30, 4, 22, 8]]
 def model_of(fusion: str, text: str = "decoder") -> VisionLanguageModel:
     torch.manual_seed(0)
     settings = recipe.Model()
-    settings.picture = recipe.Tower(kind="convnet", width=16, depth=1, heads=4, patch=16)
+    settings.image = recipe.Tower(kind="convnet", width=16, depth=1, heads=4, patch=16)
     settings.text = recipe.Tower(kind=text, width=24, depth=2, heads=4)
     settings.fusion.kind = fusion
-    heads = {"answer": HeadSpec("write", reads=("picture",))}
-    made = VisionLanguageModel(settings, recipe.Picture(size=32), heads, vocab_size=VOCAB, max_length=16)
+    heads = {"answer": HeadSpec("write", reads=("image",))}
+    made = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=16)
     for name, parameter in made.named_parameters():
         if "gate" in name:
             nn.init.ones_(parameter)
@@ -35,11 +35,11 @@ def model_of(fusion: str, text: str = "decoder") -> VisionLanguageModel:
 
 @torch.inference_mode()
 def condition_of(model: VisionLanguageModel) -> Condition:
-    """Two pictures, and a row without one; three texts."""
+    """Two images, and a row without one; three texts."""
     torch.manual_seed(5)
     batch = {
-        "picture": torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8),
-        "has_picture": torch.tensor([True, True, False]),
+        "image": torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8),
+        "has_image": torch.tensor([True, True, False]),
     }
     part = {"owner": torch.arange(3)}
     if model.separate_text:
@@ -68,7 +68,7 @@ def without_cache(model: VisionLanguageModel, condition: Condition, prompt: list
 
 @pytest.mark.parametrize("text", ["decoder", "encoder"])
 @pytest.mark.parametrize("fusion", ["joint", "unified", "cross"])
-def test_texts_about_pictures_equal_those_without_cache_and_batch(fusion: str, text: str) -> None:
+def test_texts_about_images_equal_those_without_cache_and_batch(fusion: str, text: str) -> None:
     model = model_of(fusion, text)
     condition = condition_of(model)
     told = write(model, condition, PROMPTS, Sampling(14), eos_id=EOS)
@@ -78,11 +78,11 @@ def test_texts_about_pictures_equal_those_without_cache_and_batch(fusion: str, t
     assert [one.ids for one in told] == alone
     swapped = condition.select(torch.tensor([1, 0, 2]))
     other = [without_cache(model, swapped.select(torch.tensor([0])), PROMPTS[0], 14)]
-    assert other[0] != alone[0]  # the picture does matter
+    assert other[0] != alone[0]  # the image does matter
 
 
 @pytest.mark.parametrize("fusion", ["joint", "unified", "cross"])
-def test_samples_and_beams_go_with_their_own_picture(fusion: str) -> None:
+def test_samples_and_beams_go_with_their_own_image(fusion: str) -> None:
     model = model_of(fusion)
     condition = condition_of(model)
     for sampling in (Sampling(8, temperature=1.0, n=2), Sampling(8, beams=3, n=2)):
@@ -94,11 +94,11 @@ def test_samples_and_beams_go_with_their_own_picture(fusion: str) -> None:
                 assert [one.ids for one in alone] == [one.ids for one in together[2 * row : 2 * row + 2]]
 
 
-def test_texts_that_end_take_their_picture_along() -> None:
+def test_texts_that_end_take_their_image_along() -> None:
     model = model_of("unified")
     condition = condition_of(model)
     free = write(model, condition, PROMPTS, Sampling(10), eos_id=EOS)
-    ends = free[0].ids[1]  # the first text, and with it the first picture, leaves early
+    ends = free[0].ids[1]  # the first text, and with it the first image, leaves early
     told = write(model, condition, PROMPTS, Sampling(10), eos_id=[EOS, ends])
     for one, longer in zip(told, free, strict=True):
         stop = longer.ids.index(ends) if ends in longer.ids else None
@@ -107,10 +107,10 @@ def test_texts_that_end_take_their_picture_along() -> None:
 
 def test_a_model_without_a_decoder_is_a_mistake_of_the_caller() -> None:
     settings = recipe.Model()
-    settings.picture.kind = "none"
+    settings.image.kind = "none"
     settings.text = recipe.Tower(kind="recurrent", width=24, depth=1)
     settings.fusion.kind = "none"
     heads = {"classify": HeadSpec("vector", 3, reads=("text",))}
-    model = VisionLanguageModel(settings, recipe.Picture(size=32), heads, vocab_size=VOCAB, max_length=16)
+    model = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=16)
     with pytest.raises(TypeError, match="no decoder"):
         write(model, Condition(), PROMPTS, Sampling(3), eos_id=EOS)

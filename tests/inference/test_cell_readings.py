@@ -169,19 +169,19 @@ def test_not_a_number_in_json_is_no_caption(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spelt", ["{}.png ", " {}.png", '"{}.png"', "\u3000{}.png\n", ".\\{}.png", "{}%2Epng"])
-def test_a_path_in_another_spelling_is_still_a_picture(tmp_path: Path, spelt: str) -> None:
+def test_a_path_in_another_spelling_is_still_a_image(tmp_path: Path, spelt: str) -> None:
     for row in range(10):
         Image.new("RGB", (16, 16), (row * 20, 0, 255 - row * 20)).save(tmp_path / f"{row}.png")
     path = table(tmp_path, image=[spelt.format(row) for row in range(10)], label=["red", "blue"] * 5)
     found = checked(path)
-    assert found.report.kinds["image"] == "picture"
+    assert found.report.kinds["image"] == "image"
     assert found.report.good, found.report.errors or found.report.bad_rows
 
 
-def test_names_of_pictures_that_are_not_there_are_no_text(tmp_path: Path) -> None:
+def test_names_of_images_that_are_not_there_are_no_text(tmp_path: Path) -> None:
     path = table(tmp_path, image=[f"pic {row}.png " for row in range(10)], label=["red", "blue"] * 5)
     found = checked(path)
-    assert found.report.kinds["image"] == "picture"
+    assert found.report.kinds["image"] == "image"
     assert len(found.report.bad_rows) == 10
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from rebus.loop import parallel
 from rebus.loop.gradcache import cached_backward
 from rebus.models.vlm import VisionLanguageModel
-from rebus.recipe import Model, Picture, TaskSettings, Tower, Train
+from rebus.recipe import Image, Model, TaskSettings, Tower, Train
 from rebus.tasks import Codec, Retrieve, Similar, Task
 from rebus.text.tokenizer import Tokenizer
 from rebus.training.losses import cached_plan, summed_loss
@@ -25,12 +25,12 @@ CODEC = Codec(Tokenizer.train(["a b c d e f g"], 300), max_length=8)
 
 def batch_of(task: Task, values: dict[str, list[Any]], places: list[int]) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(3)
-    pictures = torch.randint(0, 255, (ROWS, 3, 16, 16), generator=generator, dtype=torch.uint8)
+    images = torch.randint(0, 255, (ROWS, 3, 16, 16), generator=generator, dtype=torch.uint8)
     made = [task.items(values, [place], CODEC, (0, 0, place)) for place in places]
     owner = [place for place, items in enumerate(made) for _ in items]
     part = task.collate([item for items in made for item in items], owner)
     there = torch.ones(len(places), dtype=torch.bool)
-    return {"tasks": {task.name: part}, "picture": pictures[places], "has_picture": there}
+    return {"tasks": {task.name: part}, "image": images[places], "has_image": there}
 
 
 def step(kind: str, folder: Path) -> None:
@@ -39,15 +39,15 @@ def step(kind: str, folder: Path) -> None:
         values = {"anchor": list("abcdefgh"), "positive": list("ijklmnop"), "negative": [*"qr", None, *"stuvw"]}
         task: Task = Similar(TaskSettings(name="similar", columns={role: role for role in values}))
     else:
-        values = {"picture": [f"{place}.png" for place in range(ROWS)], "text": TEXTS}
+        values = {"image": [f"{place}.png" for place in range(ROWS)], "text": TEXTS}
         loss: Any = kind.partition("-")[0]
         task = Retrieve(TaskSettings(name="retrieve", columns={role: role for role in values}, loss=loss))
     tower = {"width": 16, "depth": 1, "heads": 2, "patch": 8}
-    settings = Model(picture=Tower(kind="vit", **tower), text=Tower(kind="encoder", **tower))
+    settings = Model(image=Tower(kind="vit", **tower), text=Tower(kind="encoder", **tower))
     settings.fusion.kind = "none"
     torch.manual_seed(0)
     heads = {task.name: task.head(CODEC)}
-    model = VisionLanguageModel(settings, Picture(size=16), heads, vocab_size=320, max_length=8)
+    model = VisionLanguageModel(settings, Image(size=16), heads, vocab_size=320, max_length=8)
     places = list(parallel.rank_slice(range(ROWS)))
     wrapped, tasks = parallel.wrapped(model, torch.device("cpu")), {task.name: task}
     if kind.endswith("cached"):

@@ -46,7 +46,7 @@ def test_no_batch_is_made_beyond_the_last_step():
 def test_an_error_appears_at_the_step_whose_batch_failed():
     def make(step):
         if step == 2:
-            raise OSError("the picture is gone")
+            raise OSError("the image is gone")
         return step
 
     batches = Prefetcher(make, 0)

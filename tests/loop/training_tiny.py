@@ -27,8 +27,8 @@ class Net(nn.Module):
         self.head = nn.Linear(8, 1)
 
     def forward(self, ids: Tensor) -> Tensor:
-        pictures = self.embedding(ids).mT.reshape(len(ids), 8, 2, 2)
-        return self.head(self.hidden(self.norm(self.stem(pictures)).mean((2, 3)))).squeeze(1)
+        images = self.embedding(ids).mT.reshape(len(ids), 8, 2, 2)
+        return self.head(self.hidden(self.norm(self.stem(images)).mean((2, 3)))).squeeze(1)
 
 
 def net(dropout: float = 0.1) -> Net:

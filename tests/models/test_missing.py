@@ -1,4 +1,4 @@
-"""A picture or a text that a row lacks, in every fusion: numbers stay finite, nothing attends to nothing, the learned
+"""An image or a text that a row lacks, in every fusion: numbers stay finite, nothing attends to nothing, the learned
 vector learns, and a row says the same whatever stood where its missing part would be."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ B, D = 4, 16
 def made(kind: str, how: str, **settings: object) -> Fusion:
     torch.manual_seed(0)
     said = recipe.Fusion(kind=kind, depth=2, heads=2, **({"how": how} if how else {}), **settings)  # type: ignore[arg-type]
-    fusion: Fusion = FUSIONS.get(kind)(said, {"picture": 12, "text": 20}, D)
+    fusion: Fusion = FUSIONS.get(kind)(said, {"image": 12, "text": 20}, D)
     for vector in fusion.parameters():  # gates and absent vectors start at zero: open them
         if vector.dim() <= 2 and not vector.any():
             torch.nn.init.normal_(vector)
@@ -28,10 +28,10 @@ def made(kind: str, how: str, **settings: object) -> Fusion:
 
 
 def features(seed: int = 0, scale: tuple[float, float] = (1.0, 1.0)) -> dict[str, Features]:
-    """Row 0 complete, row 1 without a picture, row 2 without a text, row 3 without either."""
+    """Row 0 complete, row 1 without an image, row 2 without a text, row 3 without either."""
     dice = torch.Generator().manual_seed(seed)
     parts = {}
-    for place, (name, length, width) in enumerate((("picture", 6, 12), ("text", 5, 20))):
+    for place, (name, length, width) in enumerate((("image", 6, 12), ("text", 5, 20))):
         tokens = torch.randn(B, length, width, generator=dice) * scale[place]
         mask = torch.ones(B, length, dtype=torch.bool)
         mask[0, -1] = False
@@ -59,7 +59,7 @@ def test_rows_that_lack_something_give_finite_numbers_and_gradients(kind: str, h
 def test_what_stood_in_a_missing_modality_changes_nothing(kind: str, how: str) -> None:
     fusion = made(kind, how).eval()
     one, other = features(0), features(0)
-    for name, rows in (("picture", (1, 3)), ("text", (2, 3))):
+    for name, rows in (("image", (1, 3)), ("text", (2, 3))):
         for row in rows:
             other[name].tokens[row] = 50.0
             other[name].pooled[row] = -50.0
@@ -94,7 +94,7 @@ def test_neither_tower_drowns_the_other(kind: str, how: str) -> None:
         name: float(part.tokens[0].detach().norm(dim=-1).mean())
         for name, part in fusion.projected(features(scale=(10.0, 0.1))).items()
     }
-    assert 0.5 < norms["picture"] / norms["text"] < 2.0
+    assert 0.5 < norms["image"] / norms["text"] < 2.0
 
 
 @pytest.mark.parametrize(("kind", "how"), KINDS)
@@ -111,7 +111,7 @@ def test_a_decoder_is_given_something_to_write_from_in_every_row(kind: str, how:
 
 
 def test_an_item_that_has_tokens_keeps_them() -> None:
-    part = features()["picture"]
+    part = features()["image"]
     completed = with_absent(part, torch.full((12,), 7.0))
     assert torch.equal(completed.tokens[0], part.tokens[0])
     assert torch.equal(completed.mask[0], part.mask[0])
@@ -125,7 +125,7 @@ def test_an_item_that_has_tokens_keeps_them() -> None:
 def test_gates_build_learn_and_start_as_they_say(kind: str, gate: str) -> None:
     torch.manual_seed(0)
     said = recipe.Fusion(kind=kind, depth=1, heads=2, gate=gate)  # type: ignore[arg-type]
-    fusion: Fusion = FUSIONS.get(kind)(said, {"picture": 12, "text": 20}, D)
+    fusion: Fusion = FUSIONS.get(kind)(said, {"image": 12, "text": 20}, D)
     gates = [parameter for name, parameter in fusion.named_parameters() if name.endswith("_gate")]
     assert bool(gates) == (gate != "none")
     fusion(features()).pooled.sum().backward()
@@ -154,12 +154,12 @@ def test_a_model_made_before_fusions_had_these_parts_opens_as_it_was(kind: str, 
     torch.manual_seed(0)
     model = VisionLanguageModel(
         recipe.Model(
-            picture=recipe.Tower(kind="vit", width=16, depth=1, heads=2, patch=8),
+            image=recipe.Tower(kind="vit", width=16, depth=1, heads=2, patch=8),
             text=recipe.Tower(kind="encoder", width=16, depth=1, heads=2),
             fusion=recipe.Fusion(kind=kind, depth=1, heads=2, **({"how": how} if how else {})),  # type: ignore[arg-type]
         ),
-        recipe.Picture(size=16),
-        {"classify": HeadSpec("vector", 2, ("picture", "text"))},
+        recipe.Image(size=16),
+        {"classify": HeadSpec("vector", 2, ("image", "text"))},
         vocab_size=32,
         max_length=8,
     )

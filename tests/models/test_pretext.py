@@ -1,4 +1,4 @@
-"""Heads that teach a picture tower without labels: what they hide is hidden, what they compare is as published."""
+"""Heads that teach an image tower without labels: what they hide is hidden, what they compare is as published."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def tower(kind: str) -> Any:
 def batch(count: int = 3) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(count, 3, SIZE, SIZE, generator=generator)
-    return {"picture": pixels}, {"owner": torch.arange(count), "dice": torch.arange(count) * 1_000_003}
+    return {"image": pixels}, {"owner": torch.arange(count), "dice": torch.arange(count) * 1_000_003}
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnet"])
@@ -36,7 +36,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
     head = HiddenPatches(eyes, size=SIZE, hide=0.5)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
-    pictures, part = batch()
+    images, part = batch()
     order = noise(part["dice"], head.count).argsort(1)
     keep, hidden = order[:, : head.visible], order[:, head.visible :]
 
@@ -44,7 +44,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
         return head._fill(eyes, pixels, keep) if head.drops else head._look(eyes, pixels, hidden)
 
     def changed(places: torch.Tensor) -> torch.Tensor:
-        pixels = pictures["picture"].clone()
+        pixels = images["image"].clone()
         for row, some in enumerate(places.tolist()):
             for place in some:
                 top, left = place // head.grid * PATCH, place % head.grid * PATCH
@@ -52,7 +52,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
         return pixels
 
     with torch.no_grad():
-        first = guesses(pictures["picture"])
+        first = guesses(images["image"])
         assert torch.allclose(guesses(changed(hidden)), first, atol=1e-5)
         assert not torch.allclose(guesses(changed(keep)), first, atol=1e-2)
     assert head.drops == (kind == "vit")
@@ -72,16 +72,16 @@ def test_targets_are_each_patch_at_mean_zero_and_variance_one() -> None:
 
 
 def test_a_perfect_guess_costs_nothing_and_none_costs_the_power() -> None:
-    eyes, (pictures, part) = tower("convnet"), batch()
+    eyes, (images, part) = tower("convnet"), batch()
     head = HiddenPatches(eyes, size=SIZE, hide=0)
     for parameter in head.leave.parameters():
         torch.nn.init.zeros_(parameter)
-    told = head(eyes, lambda pixels: pixels, pictures, part)
+    told = head(eyes, lambda pixels: pixels, images, part)
     assert told.shape == (3, 2)
     assert torch.allclose(told[:, 0], told[:, 1])  # guessing nothing costs what there is to guess
     assert torch.allclose(told[:, 1], torch.ones(3), atol=1e-3)
-    head._look = lambda *_: head.targets(pictures["picture"])  # type: ignore[method-assign]
-    assert float(head(eyes, lambda pixels: pixels, pictures, part)[:, 0].max()) == 0
+    head._look = lambda *_: head.targets(images["image"])  # type: ignore[method-assign]
+    assert float(head(eyes, lambda pixels: pixels, images, part)[:, 0].max()) == 0
 
 
 def test_noise_is_a_pure_function_of_the_dice() -> None:
@@ -102,17 +102,17 @@ def splitmix(seed: int) -> int:
 
 
 def test_two_views_become_vectors_of_length_one() -> None:
-    eyes, (pictures, part) = tower("vit"), batch()
+    eyes, (images, part) = tower("vit"), batch()
     head = make_pretext(eyes, "simclr", size=SIZE, hide=0)
-    both = {"picture": pictures["picture"], "views": pictures["picture"].flip(3)}
+    both = {"image": images["image"], "views": images["image"].flip(3)}
     told = head(eyes, lambda pixels: pixels, both, part)
     assert told.shape == (2, 3, 128)
     assert torch.allclose(told.norm(dim=-1), torch.ones(2, 3), atol=1e-5)
     alone = head(eyes, lambda pixels: pixels, both, {"owner": torch.tensor([1])})
-    assert torch.allclose(alone[:, 0], told[:, 1], atol=1e-5)  # a vector depends on its own picture only
+    assert torch.allclose(alone[:, 0], told[:, 1], atol=1e-5)  # a vector depends on its own image only
 
 
-def test_tokens_that_do_not_divide_the_picture_are_refused() -> None:
+def test_tokens_that_do_not_divide_the_image_are_refused() -> None:
     eyes = tower("vit")
     with pytest.raises(RecipeError, match="equal squares"):
         HiddenPatches(eyes, size=33, hide=0)
@@ -122,9 +122,9 @@ def test_tokens_that_do_not_divide_the_picture_are_refused() -> None:
 
 
 def test_a_vit_given_all_patches_in_any_order_pools_the_same() -> None:
-    eyes, (pictures, _) = tower("vit"), batch()
+    eyes, (images, _) = tower("vit"), batch()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0)).expand(3, -1)
     with torch.no_grad():
-        whole, mixed = eyes(pictures["picture"]), eyes(pictures["picture"], order)
+        whole, mixed = eyes(images["image"]), eyes(images["image"], order)
     assert torch.allclose(whole.tokens[:, order[0]], mixed.tokens, atol=1e-5)
     assert torch.allclose(whole.pooled, mixed.pooled, atol=1e-5)

@@ -8,7 +8,7 @@ from torch import nn
 
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.models.towers.convnet import stage_channels
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
@@ -32,14 +32,14 @@ def texts() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_names_are_those_of_the_recipe() -> None:
-    assert set(PICTURE_TOWERS) | set(TEXT_TOWERS) <= set(TOWERS.names())
+    assert set(IMAGE_TOWERS) | set(TEXT_TOWERS) <= set(TOWERS.names())
     with pytest.raises(RecipeError, match="did you mean 'convnet'"):
         TOWERS.get("convnets")
 
 
-@pytest.mark.parametrize("kind", PICTURE_TOWERS)
+@pytest.mark.parametrize("kind", IMAGE_TOWERS)
 @pytest.mark.parametrize("patch", [8, 16])
-def test_picture_towers_give_a_grid_of_tokens_and_learn(kind: str, patch: int) -> None:
+def test_image_towers_give_a_grid_of_tokens_and_learn(kind: str, patch: int) -> None:
     model = tower(kind, patch=patch)
     features = model(torch.randn(B, 3, 32, 32))
     assert isinstance(features, Features)
@@ -107,7 +107,7 @@ def test_a_text_without_a_token_is_finite(kind: str) -> None:
     assert all(bool(torch.isfinite(p.grad).all()) for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("kind", [*PICTURE_TOWERS, *TEXT_TOWERS])
+@pytest.mark.parametrize("kind", [*IMAGE_TOWERS, *TEXT_TOWERS])
 def test_every_parameter_gets_a_gradient_after_a_step_and_starts_from_the_seed(kind: str) -> None:
     first, second = tower(kind), tower(kind)
     for (name, a), b in zip(first.named_parameters(), second.parameters(), strict=True):
@@ -115,7 +115,7 @@ def test_every_parameter_gets_a_gradient_after_a_step_and_starts_from_the_seed(k
     optimizer = torch.optim.SGD(first.parameters(), lr=0.5)
     for _ in range(3):  # what starts at zero hides what is before it for a step
         optimizer.zero_grad()
-        args = (torch.randn(2, 3, 32, 32),) if kind in PICTURE_TOWERS else texts()
+        args = (torch.randn(2, 3, 32, 32),) if kind in IMAGE_TOWERS else texts()
         features = first(*args)
         pooled = (features.pooled * torch.randn_like(features.pooled)).sum()
         ((features.tokens * torch.randn_like(features.tokens)).sum() + pooled).backward()
@@ -124,18 +124,18 @@ def test_every_parameter_gets_a_gradient_after_a_step_and_starts_from_the_seed(k
     assert [name for name in silent if not name.endswith("k_proj.bias")] == []  # softmax cancels a key's bias
 
 
-@pytest.mark.parametrize("kind", [*PICTURE_TOWERS, *TEXT_TOWERS])
+@pytest.mark.parametrize("kind", [*IMAGE_TOWERS, *TEXT_TOWERS])
 def test_bfloat16_autocast_runs_forward_and_backward(kind: str) -> None:
     model = tower(kind)
     with torch.autocast("cpu", torch.bfloat16):
-        features = model(torch.randn(2, 3, 32, 32)) if kind in PICTURE_TOWERS else model(*texts())
+        features = model(torch.randn(2, 3, 32, 32)) if kind in IMAGE_TOWERS else model(*texts())
     features.pooled.float().square().sum().backward()
     assert bool(torch.isfinite(features.pooled).all())
 
 
 @torch.no_grad()
-def test_one_picture_does_not_change_another() -> None:
-    for kind in PICTURE_TOWERS:
+def test_one_image_does_not_change_another() -> None:
+    for kind in IMAGE_TOWERS:
         model, pixels = tower(kind).eval(), torch.randn(B, 3, 32, 32)
         for parameter in model.parameters():
             nn.init.normal_(parameter, std=0.1)
@@ -149,7 +149,7 @@ def test_stages_end_at_the_width() -> None:
 
 
 @pytest.mark.parametrize(("kind", "patch"), [("convnet", 12), ("convnet", 64), ("vit", 5)])
-def test_pictures_that_do_not_divide_into_patches_are_refused(kind: str, patch: int) -> None:
+def test_images_that_do_not_divide_into_patches_are_refused(kind: str, patch: int) -> None:
     with pytest.raises(RecipeError, match="patch"):
         tower(kind, patch=patch)
 

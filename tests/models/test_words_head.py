@@ -1,4 +1,4 @@
-"""A head that gives numbers for each text token: with every fusion, every text tower, with and without a picture."""
+"""A head that gives numbers for each text token: with every fusion, every text tower, with and without an image."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KINDS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("u
 def model(text: str, fusion: str, how: str = "concat", *, sees: bool = True, heads: Any = None) -> VisionLanguageModel:
     torch.manual_seed(0)
     settings = recipe.Model(
-        picture=recipe.Tower(kind="vit" if sees else "none", width=16, depth=1, heads=2, patch=16),
+        image=recipe.Tower(kind="vit" if sees else "none", width=16, depth=1, heads=2, patch=16),
         text=recipe.Tower(kind=text, width=D, depth=1, heads=2),
         fusion=recipe.Fusion(kind=fusion, how=how, depth=1),  # type: ignore[arg-type]
     )
-    reads = ("picture", "text") if sees else ("text",)
+    reads = ("image", "text") if sees else ("text",)
     made = VisionLanguageModel(
-        settings, recipe.Picture(size=32), heads or {"t": HeadSpec("words", C, reads)}, vocab_size=40, max_length=L
+        settings, recipe.Image(size=32), heads or {"t": HeadSpec("words", C, reads)}, vocab_size=40, max_length=L
     )
     return made.eval()
 
@@ -38,8 +38,8 @@ def batch(*, sees: bool = True) -> dict[str, Any]:
     part = {"owner": torch.tensor([0, 1, 1]), "text_ids": torch.randint(0, 40, (R, L)), "text_mask": mask}
     made: dict[str, Any] = {"tasks": {"t": part}}
     if sees:
-        made["picture"] = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
-        made["has_picture"] = torch.tensor([True, True])
+        made["image"] = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+        made["has_image"] = torch.tensor([True, True])
     return made
 
 
@@ -47,7 +47,7 @@ def changed(given: dict[str, Any], **part: Any) -> dict[str, Any]:
     return {**given, "tasks": {"t": {**given["tasks"]["t"], **part}}}
 
 
-@pytest.mark.parametrize("sees", [True, False], ids=["picture", "alone"])
+@pytest.mark.parametrize("sees", [True, False], ids=["image", "alone"])
 @pytest.mark.parametrize("text", TEXT_TOWERS)
 @pytest.mark.parametrize(("fusion", "how"), KINDS)
 def test_every_token_gets_its_numbers_and_padding_says_nothing(fusion: str, how: str, text: str, sees: bool) -> None:
@@ -66,16 +66,16 @@ def test_every_token_gets_its_numbers_and_padding_says_nothing(fusion: str, how:
 
 
 @pytest.mark.parametrize(("fusion", "how"), KINDS)
-def test_a_token_knows_of_its_own_picture_and_of_no_other(fusion: str, how: str) -> None:
+def test_a_token_knows_of_its_own_image_and_of_no_other(fusion: str, how: str) -> None:
     made, given = model("encoder", fusion, how), batch()
     with torch.no_grad():
         for name, parameter in made.named_parameters():
             if name.endswith("_gate"):
                 parameter.fill_(1.0)  # cross-attention starts closed
     out = made(given)["t"]
-    picture = given["picture"].clone()
-    picture[0] = 255 - picture[0]
-    other = made({**given, "picture": picture})["t"]
+    image = given["image"].clone()
+    image[0] = 255 - image[0]
+    other = made({**given, "image": image})["t"]
     assert not torch.allclose(out[0], other[0], atol=1e-4)
     assert torch.allclose(out[1:], other[1:], atol=1e-5)
 
@@ -92,10 +92,10 @@ def test_one_modality_needs_no_fusion(text: str) -> None:
 
 
 def test_two_modalities_need_one() -> None:
-    with pytest.raises(RecipeError, match="picture and text to join"):
+    with pytest.raises(RecipeError, match="image and text to join"):
         model("encoder", "none")
-    heads = {"w": HeadSpec("write", reads=("picture",))}
-    with pytest.raises(RecipeError, match="picture and what is written"):
+    heads = {"w": HeadSpec("write", reads=("image",))}
+    with pytest.raises(RecipeError, match="image and what is written"):
         model("decoder", "none", heads=heads)
 
 

@@ -110,7 +110,7 @@ def test_convolution_shapes_and_the_identity_at_the_start() -> None:
 
 
 @torch.no_grad()
-def test_a_picture_does_not_change_another_even_in_training() -> None:
+def test_a_image_does_not_change_another_even_in_training() -> None:
     block = ResidualBlock(8).train()
     nn.init.normal_(block.conv2.weight, std=0.1)
     x = torch.randn(3, 8, 6, 6)

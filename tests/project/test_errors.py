@@ -10,8 +10,8 @@ from rebus.errors import MissingPackageError, RebusError, nearest
 TREE = {
     "RebusError": "ValueError",
     "DataError": "RebusError",
-    "PictureError": "DataError",
-    "PictureSizeError": "PictureError",
+    "ImageError": "DataError",
+    "ImageSizeError": "ImageError",
     "TextLengthError": "DataError",
     "RecipeError": "RebusError",
     "RunError": "RebusError",
@@ -31,16 +31,16 @@ def test_the_tree_is_the_one_in_the_docstring() -> None:
     assert all(name in (errors.__doc__ or "") for name in TREE)
 
 
-@pytest.mark.parametrize("name", sorted(set(TREE) - {"MissingPackageError", "PictureSizeError", "TextLengthError"}))
+@pytest.mark.parametrize("name", sorted(set(TREE) - {"MissingPackageError", "ImageSizeError", "TextLengthError"}))
 def test_every_error_has_four_parts_in_one_paragraph(name: str) -> None:
-    error = getattr(errors, name)("pets.csv, row 12", "a picture", "nothing", "add the file")
+    error = getattr(errors, name)("pets.csv, row 12", "an image", "nothing", "add the file")
     assert error.as_dict() == {
         "where": "pets.csv, row 12",
-        "expected": "a picture",
+        "expected": "an image",
         "found": "nothing",
         "do": "add the file",
     }
-    assert str(error) == "pets.csv, row 12: expected a picture; found nothing. What to do: add the file"
+    assert str(error) == "pets.csv, row 12: expected an image; found nothing. What to do: add the file"
     assert error.exit_code == 2
     assert isinstance(error, RebusError)
 

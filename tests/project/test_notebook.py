@@ -14,9 +14,9 @@ TINY = [
     "train.steps=3",
     "train.batch_size=8",
     "train.valid_rows=4",
-    "picture.size=48",
+    "image.size=48",
     "text.vocab_size=300",
-    "model.picture.width=24",
+    "model.image.width=24",
     "model.text.width=24",
     "model.text.heads=2",
     "model.text.depth=1",
@@ -58,7 +58,7 @@ def test_the_quick_start_runs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_language_notebook_runs(tmp_path: Path) -> None:
-    classify = [word for word in TINY if not word.startswith("picture.")]
+    classify = [word for word in TINY if not word.startswith("image.")]
     outputs = cells_run("language.ipynb", f"PRETRAIN = {LANGUAGE!r}\nCLASSIFY = {classify!r}", tmp_path)
     assert "bits_per_byte" in outputs["run"][0]["data"]["text/html"]
     sorter = next(found for source, found in outputs.items() if source.startswith("sorter ="))

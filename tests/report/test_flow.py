@@ -24,25 +24,25 @@ from rebus.report.flow import Flow, flow, flow_html, write_flow
 from rebus.report.flow.drawing import anchors, heat, over
 from rebus.report.flow.told import SENTENCES
 from rebus.report.flow.words import CAPTIONS, FITS, NAMES, PAGE, TITLES
-from rebus.tasks import Pictures
+from rebus.tasks import PretrainImage
 from rebus.training.train import Assembled, assemble
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLUMNS: dict[str, dict[str, str]] = {
-    "answer": {"picture": "picture", "question": "question", "answer": "colour"},
-    "caption": {"picture": "picture", "caption": "sentence"},
-    "classify": {"picture": "picture", "text": "question", "label": "colour"},
-    "tag": {"picture": "picture", "text": "question", "labels": "tags"},
-    "regress": {"picture": "picture", "text": "question", "target": "size"},
-    "patches": {"picture": "picture", "boxes": "boxes"},
+    "answer": {"image": "image", "question": "question", "answer": "colour"},
+    "caption": {"image": "image", "caption": "sentence"},
+    "classify": {"image": "image", "text": "question", "label": "colour"},
+    "tag": {"image": "image", "text": "question", "labels": "tags"},
+    "regress": {"image": "image", "text": "question", "target": "size"},
+    "patch_classify": {"image": "image", "boxes": "boxes"},
     "converse": {"messages": "talk"},
     "choose": {"question": "question", "choices": "choices", "answer": "colour"},
-    "ner": {"picture": "picture", "tokens": "tokens", "tags": "marks"},
-    "extract": {"picture": "picture", "question": "question", "passage": "sentence", "answer": "colour"},
+    "ner": {"image": "image", "tokens": "tokens", "tags": "marks"},
+    "extract": {"image": "image", "question": "question", "passage": "sentence", "answer": "colour"},
     "similar": {"anchor": "twin", "positive": "sentence"},
-    "pictures": {"picture": "picture"},
-    "retrieve": {"picture": "picture", "text": "sentence"},
-    "match": {"picture": "picture", "text": "sentence"},
+    "pretrain_image": {"image": "image"},
+    "retrieve": {"image": "image", "text": "sentence"},
+    "match": {"image": "image", "text": "sentence"},
     "lm": {"text": "sentence"},
     "mlm": {"text": "sentence"},
 }
@@ -50,8 +50,8 @@ FUSIONS = [
     ("joint", "concat"), ("joint", "weighted"), ("unified", "concat"), ("unified", "inline"), ("cross", "concat"),
 ]  # fmt: skip
 TEXT_OF = {
-    "patches": "",
-    "pictures": "",
+    "patch_classify": "",
+    "pretrain_image": "",
     "caption": "",
     "choose": "What colour?",
     "lm": "The square",
@@ -77,7 +77,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(array).save(folder / f"{number}.png")
         rows.append(
             {
-                "picture": f"{number}.png",
+                "image": f"{number}.png",
                 "question": "方块是什么颜色？" if number % 2 else "What colour is the square?",
                 "sentence": f"The square of row {number} is {colour}.",
                 "twin": f"{number}: {side} dots of {colour}",
@@ -96,12 +96,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table.jsonl"
 
 
-def made(table: Path, task: str, fusion: str = "unified", how: str = "concat", picture: str = "convnet", text: str = "decoder") -> Assembled:  # fmt: skip  # noqa: E501
+def made(table: Path, task: str, fusion: str = "unified", how: str = "concat", image: str = "convnet", text: str = "decoder") -> Assembled:  # fmt: skip  # noqa: E501
     recipe = Recipe()
     recipe.data.path, recipe.data.split.column = str(table), "split"
     recipe.data.kinds = {"boxes": "boxes", "tags": "labels"}
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
-    recipe.model.picture = Tower(kind=picture, width=16, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
+    recipe.model.image = Tower(kind=image, width=16, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind=text, width=16, depth=1, heads=2)
     inline = how == "inline"
     recipe.model.fusion = Fusion(kind=fusion, layout="inline" if inline else "prefix", depth=1, heads=2)
@@ -114,9 +114,9 @@ def made(table: Path, task: str, fusion: str = "unified", how: str = "concat", p
 
 def follow(ready: Assembled, table: Path, **more: Any) -> Flow:
     task = ready.prepared.recipe.tasks[0].name
-    sees = ready.model.picture is not None
+    sees = ready.model.image is not None
     given: dict[str, Any] = {
-        "picture": table.parent / "1.png" if sees else None,
+        "image": table.parent / "1.png" if sees else None,
         "text": TEXT_OF.get(task, "What colour is the square?"),
         "columns": MORE.get(task, {}),
     }
@@ -171,12 +171,12 @@ def test_the_shapes_told_are_those_of_the_models_tensors(table: Path, task: str,
     real = shapes_by_hooks(ready, lambda: told.append(follow(ready, table)))
     stations = {one.name: one for one in told[0].stations}
     assert list(stations) == [
-        "picture", "transformed", "patches", "picture_tower", "tokens", "text_tower", "fusion", "answer",
+        "image", "transformed", "patches", "image_tower", "tokens", "text_tower", "fusion", "answer",
     ]  # fmt: skip
-    assert stations["picture"].shapes[0].sizes == (24, 40, 3)
+    assert stations["image"].shapes[0].sizes == (24, 40, 3)
     assert stations["transformed"].shapes[0].sizes == (1, 3, 32, 32)
-    for one in stations["picture_tower"].shapes:
-        assert one.sizes in real["picture"], one
+    for one in stations["image_tower"].shapes:
+        assert one.sizes in real["image"], one
     where = "decoder.embed_tokens" if task == "answer" else "text" if task == "ner" else "decoder.norm"
     for one in stations["text_tower"].shapes:
         if one.name in ("embedded text", "tokens"):
@@ -199,7 +199,7 @@ def test_the_shapes_told_are_those_of_the_models_tensors(table: Path, task: str,
 @pytest.mark.parametrize("task", [name for name in COLUMNS if name not in ("answer", "classify", "ner")])
 def test_every_task_can_be_followed_in_both_languages(table: Path, tmp_path: Path, task: str) -> None:
     text = {"mlm": "encoder", "match": "encoder", "extract": "encoder", "similar": "wordvectors"}.get(task, "decoder")
-    ready = made(table, task, "cross", picture="vit", text=text)
+    ready = made(table, task, "cross", image="vit", text=text)
     found = follow(ready, table)
     assert found.task == task
     assert found.stations[-1].name == "answer"
@@ -215,7 +215,7 @@ def test_every_task_can_be_followed_in_both_languages(table: Path, tmp_path: Pat
 def test_the_answers_told_are_the_models_own(table: Path) -> None:
     ready = made(table, "classify", "joint", "weighted")
     found = follow(ready, table)
-    row = {"picture": str(table.parent / "1.png"), "question": "What colour is the square?"}
+    row = {"image": str(table.parent / "1.png"), "question": "What colour is the square?"}
     told = ready.predictor.predict(row)[0]
     station = found.station("answer")
     assert station is not None
@@ -225,7 +225,7 @@ def test_the_answers_told_are_the_models_own(table: Path) -> None:
     meeting = found.station("fusion")
     assert meeting is not None
     assert sum(share for _, share in meeting.bars[0].values) == pytest.approx(1.0, abs=1e-5)
-    assert dict(meeting.bars[0].values).keys() == {"picture", "text"}
+    assert dict(meeting.bars[0].values).keys() == {"image", "text"}
 
 
 def test_each_written_token_is_the_likeliest_at_its_place(table: Path) -> None:
@@ -253,9 +253,9 @@ def test_attention_maps_are_those_of_the_written_tokens(table: Path) -> None:
 def test_a_model_without_one_of_the_two_has_no_station_for_it(table: Path) -> None:
     text = follow(made(table, "lm"), table)
     assert [one.name for one in text.stations] == ["tokens", "text_tower", "fusion", "answer"]
-    pictures = follow(made(table, "pictures"), table)
-    assert [one.name for one in pictures.stations] == ["picture", "transformed", "patches", "picture_tower", "answer"]
-    blind = follow(made(table, "classify"), table, picture=None)
+    images = follow(made(table, "pretrain_image"), table)
+    assert [one.name for one in images.stations] == ["image", "transformed", "patches", "image_tower", "answer"]
+    blind = follow(made(table, "classify"), table, image=None)
     assert blind.stations[0].kind == "none"
     assert blind.station("transformed") is None
     assert "没有图片" in flow_html(blind, "zh")
@@ -269,9 +269,9 @@ def test_what_cannot_be_followed_is_told(table: Path) -> None:
         follow(ready, table, lang="fr")
     with pytest.raises(RecipeError, match="en or zh"):
         flow_html(follow(ready, table), "fr")
-    only = made(table, "pictures")
-    assert isinstance(only.prepared.tasks["pictures"], Pictures)
-    with pytest.raises(DataError, match="a picture, and nothing else"):
+    only = made(table, "pretrain_image")
+    assert isinstance(only.prepared.tasks["pretrain_image"], PretrainImage)
+    with pytest.raises(DataError, match="an image, and nothing else"):
         follow(only, table, text="words")
 
 

@@ -76,8 +76,8 @@ def full(word: str = "word", root: Path | str = ".") -> ReportData:
         plots=[Plot(word, png()), Plot(word, "nowhere.png")],
         examples=[
             Example(word, word, word, np.zeros((9, 9, 3), dtype=np.uint8), True, word, 0.931, word),
-            Example(word, word, picture=png(), right=False),
-            Example(word, picture="missing.png"),
+            Example(word, word, image=png(), right=False),
+            Example(word, image="missing.png"),
         ],
         hardware=[(word, word)],
         commands=[(word, word)],
@@ -158,15 +158,15 @@ def test_wrong_answers_show_the_truth_and_right_ones_do_not() -> None:
     assert "True answer" not in page(True)
 
 
-def test_pictures_that_cannot_be_shown_are_told_and_do_not_stop_the_report(tmp_path: Path) -> None:
+def test_images_that_cannot_be_shown_are_told_and_do_not_stop_the_report(tmp_path: Path) -> None:
     page = Page(render_report(full(root=tmp_path)))
-    assert page.words().count("This picture cannot be shown") == 2
+    assert page.words().count("This image cannot be shown") == 2
     assert "missing.png" in page.words()
 
 
-def test_pictures_are_made_small_again_from_their_pixels() -> None:
+def test_images_are_made_small_again_from_their_pixels() -> None:
     noise = np.random.default_rng(0).integers(0, 255, (2000, 1500, 3)).astype(np.uint8)
-    text = render_report(ReportData("Run", examples=[Example("a", picture=noise)]))
+    text = render_report(ReportData("Run", examples=[Example("a", image=noise)]))
     assert "data:image/webp;base64," in text
     assert len(text) < 200_000
 

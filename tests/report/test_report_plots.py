@@ -40,7 +40,7 @@ PLOTS: dict[str, Draw] = {
 
 
 @pytest.mark.parametrize("name", PLOTS)
-def test_every_plot_is_a_picture_with_something_on_it(name: str, tmp_path: Path) -> None:
+def test_every_plot_is_a_image_with_something_on_it(name: str, tmp_path: Path) -> None:
     path = PLOTS[name](tmp_path / "plots" / "one.png", "zh" if name == "curves" else "en")
     with Image.open(path) as image:
         assert image.format == "PNG"

@@ -96,13 +96,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "方块.jsonl").write_text("\n".join(lines), encoding="utf-8")
     recipe = Recipe()
     recipe.data.path = str(folder / "方块.jsonl")
-    recipe.data.kinds = {"图片": "picture", "问题": "text", "颜色": "category", "来源": "ignore"}
+    recipe.data.kinds = {"图片": "image", "问题": "text", "颜色": "category", "来源": "ignore"}
     recipe.data.split.column = "split"
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2)
     recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
     recipe.model.fusion = Fusion(kind="unified", depth=1, heads=2)
-    columns = {"picture": "图片", "text": "问题", "label": "颜色"}
+    columns = {"image": "图片", "text": "问题", "label": "颜色"}
     recipe.tasks = [TaskSettings(name="classify", columns=columns)]
     recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 6, 8, "fp32"
     recipe.report.explained = 2
@@ -248,7 +248,7 @@ def test_groups_examples_and_energy_tell_what_is_so(run: Path) -> None:
     assert wrong == sorted(wrong, reverse=True, key=lambda share: share or 0.0)
     explained = sections["explanations"].examples
     assert len(explained) == 2
-    assert any(one.picture is not None and np.asarray(one.picture).shape[1] > 40 for one in explained)
+    assert any(one.image is not None and np.asarray(one.image).shape[1] > 40 for one in explained)
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -278,18 +278,18 @@ def test_what_must_be_the_same_is_told_and_a_changed_table_is_noticed(run: Path,
 
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.usefixtures("undrawn")
-def test_pictures_that_are_gone_are_told_and_the_report_is_written(run: Path, copied: Path, lang: str) -> None:
+def test_images_that_are_gone_are_told_and_the_report_is_written(run: Path, copied: Path, lang: str) -> None:
     recipe = Run(copied).recipe
     old = Path(recipe.data.path)
     elsewhere = copied.parent / "table"
     elsewhere.mkdir()
     shutil.copy(old, elsewhere / old.name)
-    for number in range(18, 26):  # of 14 held-out pictures
+    for number in range(18, 26):  # of 14 held-out images
         shutil.copy(old.parent / f"图{number}.png", elsewhere)
     recipe.data.path = str(elsewhere / old.name)
     (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
     words = " ".join(read(write_outputs(Run(copied), lang=lang)).words)
-    assert ("6 of 14 pictures" if lang == "en" else "14 张图片有 6 张") in words
+    assert ("6 of 14 images" if lang == "en" else "14 张图片有 6 张") in words
     for file in elsewhere.glob("*.png"):
         file.unlink()
     page = read(write_outputs(Run(copied), lang=lang))

@@ -15,15 +15,15 @@ from rebus.tasks import TASKS
 
 SOURCE = Path(rebus.__file__).parent
 SAID = [
-    "column 'a b' is picture (names of picture files); otherwise: --kind 'a b'=KIND",
+    "column 'a b' is image (names of image files); otherwise: --kind 'a b'=KIND",
     "not learned from: 'type' (its name says that it describes the row), 'x' (lists of numbers); otherwise: "
     "--kind COLUMN=KIND",
-    "task answer (a question and an answer column), reading picture 'p', question 'q', answer 'a'; otherwise: --task "
+    "task answer (a question and an answer column), reading image 'p', question 'q', answer 'a'; otherwise: --task "
     "NAME, or --set tasks.0.columns.ROLE=COLUMN",
     "task lm (text files and nothing else); otherwise: --task mlm",
     "1,234 rows of at most 48 tokens, 3.1% of them padding",
     "column 'n': 3 values are not finite numbers",
-    "task patches: 12 rows hold nothing for it",
+    "task patch_classify: 12 rows hold nothing for it",
     "column 't' names the row's own 'label' in 61% of rows: the model may read the answer instead of learning it",
     "column 'l': 3 of 9 labels have fewer than 5 rows",
     "column 'l': the most frequent label has 100 rows, the rarest 2",
@@ -31,10 +31,10 @@ SAID = [
     "no row is in the split 'valid'",
     "3 left out while reading; the first: x.csv, line 3",
     "4 rows repeat an earlier row",
-    "5 rows outside training hold a picture that training rows hold too, or one that looks the same; keep them "
+    "5 rows outside training hold an image that training rows hold too, or one that looks the same; keep them "
     "together with --set data.split.group=COLUMN",
-    "column 'p': 7 rows have no picture",
-    "column 'p': all 12500 headers were read, 4000 pictures were decoded (a sample): damage and near-duplicates among "
+    "column 'p': 7 rows have no image",
+    "column 'p': all 12500 headers were read, 4000 images were decoded (a sample): damage and near-duplicates among "
     "the others are not known",
     "task a: the tokens that are learned are the same for all 8 texts of a batch, though the answers differ: the chat "
     "template seems to leave them out; set tasks.0.layout=plain, or mend the template",
@@ -46,10 +46,10 @@ SAID = [
     "and see whether train.tune, train.learns and train.rates leave enough to learn",
     "task a: the same output for 64 validation rows whose truths differ ('{no}' 64 times): the model has settled on "
     "what is said most. Train longer or with a lower train.lr, give it more rows, or another model.fusion.kind",
-    "task a: 97% of the answers stay the same when pictures are shuffled among the rows: the model does not look at "
-    "them; look at the pictures with `rebus data check`, raise picture.size, or train longer",
-    "task a: 97% of the answers are those of the majority class, which never looks at a picture; look at the pictures "
-    "with `rebus data check`, raise picture.size, or train longer",
+    "task a: 97% of the answers stay the same when images are shuffled among the rows: the model does not look at "
+    "them; look at the images with `rebus data check`, raise image.size, or train longer",
+    "task a: 97% of the answers are those of the majority class, which never looks at an image; look at the images "
+    "with `rebus data check`, raise image.size, or train longer",
     "corpus: 10 documents of 1,000 characters read; 9 kept (900 characters, 950 bytes)",
     "size nano: 1 layers of width 16, about 3,072 weights in them",
     "5,000 training tokens, read about 2.5 times; 8 rows of 48 tokens a step",

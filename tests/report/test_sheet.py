@@ -1,4 +1,4 @@
-"""The contact sheet: pictures where they belong, lines that fit, letters that no font has told of."""
+"""The contact sheet: images where they belong, lines that fit, letters that no font has told of."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def middle(image: Image.Image, number: int, top: int = GAP) -> tuple[int, ...]:
     return found
 
 
-def test_pictures_stand_row_by_row(tmp_path: Path) -> None:
+def test_images_stand_row_by_row(tmp_path: Path) -> None:
     colours = [(10 * number, 0, 200 - 10 * number) for number in range(7)]
-    told = write_sheet(tmp_path / "s.png", [Cell(f"{n}", picture=solid(c)) for n, c in enumerate(colours)])
+    told = write_sheet(tmp_path / "s.png", [Cell(f"{n}", image=solid(c)) for n, c in enumerate(colours)])
     with Image.open(tmp_path / "s.png") as image:
         assert image.format == "PNG"
         shown = image.convert("RGB")
@@ -36,19 +36,17 @@ def test_pictures_stand_row_by_row(tmp_path: Path) -> None:
     assert shown.width == GAP + 5 * (SIDE + GAP)
 
 
-def test_a_wide_picture_keeps_its_shape(tmp_path: Path) -> None:
-    write_sheet(tmp_path / "s.png", [Cell("wide", picture=solid((200, 0, 0), 80, 20))], heading="found")
+def test_a_wide_image_keeps_its_shape(tmp_path: Path) -> None:
+    write_sheet(tmp_path / "s.png", [Cell("wide", image=solid((200, 0, 0), 80, 20))], heading="found")
     shown = Image.open(tmp_path / "s.png").convert("RGB")
     top = GAP + LINE + GAP
     assert middle(shown, 0, top) == (200, 0, 0)
     assert shown.getpixel((GAP + SIDE // 2, top + SIDE // 8)) == (255, 255, 255)
 
 
-def test_a_picture_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"\x89PNG no")
-    told = write_sheet(
-        tmp_path / "s.png", [Cell("bad", picture="bad.png"), Cell("gone", picture="x.png")], root=tmp_path
-    )
+    told = write_sheet(tmp_path / "s.png", [Cell("bad", image="bad.png"), Cell("gone", image="x.png")], root=tmp_path)
     assert len(told) == 2
     assert "not shown" in told[0]
     assert (tmp_path / "s.png").exists()
@@ -56,7 +54,7 @@ def test_a_picture_that_cannot_be_read_is_told(tmp_path: Path) -> None:
 
 def test_lines_fit_their_place() -> None:
     pen = ImageDraw.Draw(Image.new("RGB", (10, 10)))
-    name = "a/very/long/folder/name/that/never/ends/and/then/the/picture-0001.png"
+    name = "a/very/long/folder/name/that/never/ends/and/then/the/image-0001.png"
     short = shortened(pen, name, SIDE)
     assert pen.textlength(short, font=sheet.font()) <= SIDE
     assert short.startswith("a/v")
@@ -81,9 +79,9 @@ def test_chinese_without_a_font_is_told(tmp_path: Path, monkeypatch: pytest.Monk
 def test_what_was_found_is_drawn(tmp_path: Path) -> None:
     Image.fromarray(solid((0, 150, 0))).save(tmp_path / "a.png")
     hits = [
-        Hit(0.9, "picture", "a.png", "t.csv, row 1", "green", tmp_path / "a.png"),
+        Hit(0.9, "image", "a.png", "t.csv, row 1", "green", tmp_path / "a.png"),
         Hit(0.8, "text", "a green square", "t.csv, row 2"),
-        Hit(0.7, "picture", "gone.png", "t.csv, row 3", "", tmp_path / "gone.png", there=False),
+        Hit(0.7, "image", "gone.png", "t.csv, row 3", "", tmp_path / "gone.png", there=False),
     ]
     told = write_found(tmp_path / "s.png", "green", hits)
     assert len(told) == 1

@@ -85,7 +85,7 @@ def test_a_plain_model_that_is_better_is_named_among_the_limits_and_in_the_headl
 
 
 def retrieval(value: float, base: float) -> Result:
-    metric = "text_to_picture_median_rank"
+    metric = "text_to_image_median_rank"
     return Result(metric, value, (300.0, 410.5), base, value - base, (-80.0, -20.0), "random order", "retrieve")
 
 
@@ -103,7 +103,7 @@ def test_a_rank_is_a_rank() -> None:
 def test_every_figure_of_a_task_is_known_and_no_other_is_taken_for_a_share() -> None:
     for shares in ("accuracy", "map", "ece", "mean_recall", "exact_match", "f1", "auroc"):
         assert labels.is_share(shares)
-    for others in ("rmse", "picture_to_text_median_rank", "perplexity", "bleu", "a_plug_ins_figure"):
+    for others in ("rmse", "image_to_text_median_rank", "perplexity", "bleu", "a_plug_ins_figure"):
         assert not labels.is_share(others)
 
 
@@ -116,7 +116,7 @@ def test_a_run_keeps_what_was_added_to_its_report(tmp_path: Path) -> None:
         languages={"en": 0.9, "zh": 0.9},
         counts={"unseen": 30, "seen": 40},
     )
-    examples = [Example("one", "one", "How many?", "pictures/0.jpg", True, "", 0.9, "pictures/0.jpg")]
+    examples = [Example("one", "one", "How many?", "images/0.jpg", True, "", 0.9, "images/0.jpg")]
     run = Run(tmp_path)
     parts = {lang: kept_part(part_of_report(figures, examples, lang)) for lang in ("en", "zh")}
     run.write_json(PARTS, {"report": parts})
@@ -127,7 +127,7 @@ def test_a_run_keeps_what_was_added_to_its_report(tmp_path: Path) -> None:
         assert data.examples[0].group == group
         assert data.tables[0].rows[0] == ["count", 0.9, 0.95, 0.4, 0.5]
         assert "30" in data.judged_on
-        assert Path(str(data.plots[0].picture)).exists()
+        assert Path(str(data.plots[0].image)).exists()
         assert render_report(data, lang)
     other = ReportData("plain")
     add_part(other, Run(tmp_path / "none"), "en")

@@ -257,7 +257,7 @@ def test_a_gguf_file_is_a_base_like_any_other(table: Path, tmp_path: Path) -> No
     assert "0 begin anew" in told
 
 
-def test_pictures_may_join_a_language_model(places: Path, tmp_path: Path) -> None:
+def test_images_may_join_a_language_model(places: Path, tmp_path: Path) -> None:
     import numpy as np
     from PIL import Image
 
@@ -267,13 +267,13 @@ def test_pictures_may_join_a_language_model(places: Path, tmp_path: Path) -> Non
         rows.append(
             f"{number}.png,the {'cat' if number < 4 else 'dog'} was red,{'test' if number % 4 == 3 else 'train'}"
         )
-    (tmp_path / "table.csv").write_text("picture,caption,split\n" + "\n".join(rows), encoding="utf-8")
+    (tmp_path / "table.csv").write_text("image,caption,split\n" + "\n".join(rows), encoding="utf-8")
     made = Recipe()
-    made.data.path, made.data.split.column, made.picture.size = str(tmp_path / "table.csv"), "split", 32
+    made.data.path, made.data.split.column, made.image.size = str(tmp_path / "table.csv"), "split", 32
     made.data.kinds = {"caption": "text"}
-    made.model.picture.width, made.model.picture.heads, made.model.picture.patch = 16, 2, 8
+    made.model.image.width, made.model.image.heads, made.model.image.patch = 16, 2, 8
     made.model.fusion.kind = "cross"
-    made.tasks = [TaskSettings(name="caption", columns={"picture": "picture", "caption": "caption"})]
+    made.tasks = [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})]
     made.base = str(places / "chat")
     ready_, told = ready(made)
     decoder = ready_.model.decoder

@@ -196,8 +196,8 @@ def test_depth_is_counted_from_each_towers_top() -> None:
     names = ["decoder.embed_tokens.weight", "decoder.layers.0.a.weight", "decoder.layers.2.a.weight"]
     names += [
         "decoder.norm.weight",
-        "picture.body.0.weight",
-        "picture.body.1.weight",
+        "image.body.0.weight",
+        "image.body.1.weight",
         "text.cells.weight_ih_l0_reverse",
     ]
     names += ["text.cells.weight_ih_l1", "fusion.layers.0.weight", "heads.tag.weight", "places.rows"]

@@ -1,4 +1,4 @@
-"""An index of pictures and texts: whole, incremental, and only of the model that made it; what is found in it."""
+"""An index of images and texts: whole, incremental, and only of the model that made it; what is found in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from rebus import api
 from rebus.checkpoints.run_folder import Run
-from rebus.errors import DataError, MissingPackageError, PictureError, RunError
+from rebus.errors import DataError, ImageError, MissingPackageError, RunError
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.retrieval import build_index as indexing
 from rebus.retrieval import index as search_index
@@ -49,7 +49,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(30):
         colour = list(COLOURS)[number % 3]
         draw(folder / f"{colour}-{number}.png", colour, number)
-        rows.append({"picture": f"{colour}-{number}.png", "caption": list(WORDS[colour])})
+        rows.append({"image": f"{colour}-{number}.png", "caption": list(WORDS[colour])})
     (folder / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return folder / "table.jsonl"
 
@@ -57,8 +57,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(data: Path, task: str) -> Recipe:
     recipe = Recipe()
     recipe.data.path = str(data)
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 16
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 16
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind="encoder", width=24, depth=1, heads=2)
     recipe.tasks = [TaskSettings(name=task)]
     recipe.data.split.valid = recipe.data.split.test = 0.05
@@ -76,23 +76,23 @@ def shared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def alone(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A picture tower alone."""
-    recipe = small(table, "pictures")
+    """An image tower alone."""
+    recipe = small(table, "pretrain_image")
     return learn(recipe, tmp_path_factory.mktemp("alone") / "run", tell=lambda _: None, quiet=True, evaluate=False)
 
 
 @pytest.fixture
-def pictures(table: Path, tmp_path: Path) -> Path:
-    folder = tmp_path / "pictures"
+def images(table: Path, tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
     folder.mkdir()
     for number in range(12):
         shutil.copy2(table.parent / f"{list(COLOURS)[number % 3]}-{number}.png", folder)
     return folder
 
 
-def test_words_find_pictures_and_pictures_find_words(shared: Run, table: Path, tmp_path: Path) -> None:
+def test_words_find_images_and_images_find_words(shared: Run, table: Path, tmp_path: Path) -> None:
     done = index_run(shared.folder, table, out=tmp_path)
-    assert (done.pictures, done.texts, done.broken) == (30, 6, 0)
+    assert (done.images, done.texts, done.broken) == (30, 6, 0)
     for colour, (en, zh) in WORDS.items():
         for query in (en, zh):
             hits = find_run(shared.folder, query, k=5, index=tmp_path)
@@ -109,65 +109,65 @@ def test_words_find_pictures_and_pictures_find_words(shared: Run, table: Path, t
 
 
 def test_only_what_is_new_is_embedded(
-    alone: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    alone: Run, images: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    first = index_run(alone.folder, pictures)
-    assert (first.pictures, first.added, first.kept, first.removed) == (12, 12, 0, 0)
+    first = index_run(alone.folder, images)
+    assert (first.images, first.added, first.kept, first.removed) == (12, 12, 0, 0)
     before = load_index(alone.folder / "index", "")
-    vector = dict(zip((e.name for e in before.entries["picture"]), before.vectors["picture"], strict=True))
-    draw(pictures / "new.png", "red", 99)
-    (pictures / "red-0.png").unlink()
-    draw(pictures / "blue-11.png", "green", 5)  # another content under the same name
-    os.utime(pictures / "blue-2.png", ns=(1, 1))  # touched, not changed
-    again = index_run(alone.folder, pictures)
-    assert (again.pictures, again.added, again.kept, again.removed) == (12, 2, 10, 2)
+    vector = dict(zip((e.name for e in before.entries["image"]), before.vectors["image"], strict=True))
+    draw(images / "new.png", "red", 99)
+    (images / "red-0.png").unlink()
+    draw(images / "blue-11.png", "green", 5)  # another content under the same name
+    os.utime(images / "blue-2.png", ns=(1, 1))  # touched, not changed
+    again = index_run(alone.folder, images)
+    assert (again.images, again.added, again.kept, again.removed) == (12, 2, 10, 2)
     after = load_index(alone.folder / "index", "")
-    names = [entry.name for entry in after.entries["picture"]]
-    assert names == sorted(path.name for path in pictures.iterdir())
-    now = dict(zip(names, after.vectors["picture"], strict=True))
+    names = [entry.name for entry in after.entries["image"]]
+    assert names == sorted(path.name for path in images.iterdir())
+    now = dict(zip(names, after.vectors["image"], strict=True))
     assert np.array_equal(now["blue-2.png"], vector["blue-2.png"])
     assert not np.allclose(now["blue-11.png"], vector["blue-11.png"], atol=1e-3)
-    fresh = index_run(alone.folder, pictures, out=tmp_path / "fresh")
+    fresh = index_run(alone.folder, images, out=tmp_path / "fresh")
     whole = load_index(fresh.folder, "")
-    assert np.allclose(whole.vectors["picture"], after.vectors["picture"], atol=1e-5)
+    assert np.allclose(whole.vectors["image"], after.vectors["image"], atol=1e-5)
     opened: list[str] = []
     known = Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda path: (opened.append(path.name), known(path))[1])
-    assert index_run(alone.folder, pictures).kept == 12
+    assert index_run(alone.folder, images).kept == 12
     assert opened == []  # files that have not changed are not even read
     assert len(list((alone.folder / "index").glob("[!.]*"))) == 3  # older files are gone
 
 
-def test_broken_pictures_are_counted_and_listed(alone: Run, pictures: Path, tmp_path: Path) -> None:
-    (pictures / "cut.png").write_bytes((pictures / "red-0.png").read_bytes()[:60])
-    (pictures / "text.jpg").write_text("no picture", encoding="utf-8")
+def test_broken_images_are_counted_and_listed(alone: Run, images: Path, tmp_path: Path) -> None:
+    (images / "cut.png").write_bytes((images / "red-0.png").read_bytes()[:60])
+    (images / "text.jpg").write_text("no image", encoding="utf-8")
     told: list[str] = []
-    done = index_run(alone.folder, pictures, out=tmp_path / "i", tell=told.append)
-    assert (done.pictures, done.broken) == (12, 2)
+    done = index_run(alone.folder, images, out=tmp_path / "i", tell=told.append)
+    assert (done.images, done.broken) == (12, 2)
     listed = json.loads((tmp_path / "i" / "index.json").read_text(encoding="utf-8"))["broken"]
     assert [set(one) for one in listed] == [{"where", "expected", "found", "do"}] * 2
     assert any("cut.png" in line for line in told)
     only = tmp_path / "only"
     only.mkdir()
-    shutil.copy(pictures / "text.jpg", only)
+    shutil.copy(images / "text.jpg", only)
     with pytest.raises(DataError, match="found none"):
         index_run(alone.folder, only, out=tmp_path / "j")
     assert not (tmp_path / "j").exists()
 
 
-def test_what_can_be_wrong_is_told(alone: Run, shared: Run, pictures: Path, tmp_path: Path) -> None:
+def test_what_can_be_wrong_is_told(alone: Run, shared: Run, images: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="make one: rebus index"):
         find_run(shared.folder, "a red square")
     place = tmp_path / "i"
-    index_run(alone.folder, pictures, out=place)
-    query = str(pictures / "red-0.png")
+    index_run(alone.folder, images, out=place)
+    query = str(images / "red-0.png")
     with pytest.raises(RunError, match="another model made"):
         find_run(shared.folder, query, index=place)
     with pytest.raises(DataError, match="vectors of one space"):
         find_run(alone.folder, "a red square", index=place)
     with pytest.raises(DataError, match="an index of texts"):
         find_run(alone.folder, query, index=place, what="text")
-    with pytest.raises(PictureError, match="no file 'red-77"):
+    with pytest.raises(ImageError, match="no file 'red-77"):
         find_run(alone.folder, "red-77.png", index=place)
     with pytest.raises(DataError, match="at least 1"):
         find_run(alone.folder, query, k=0, index=place)
@@ -175,14 +175,14 @@ def test_what_can_be_wrong_is_told(alone: Run, shared: Run, pictures: Path, tmp_
         find_run(alone.folder, " ", index=place)
     with pytest.raises(DataError, match="--rerank"):
         find_run(alone.folder, query, index=place, rerank=True)
-    (pictures / "green-1.png").unlink()
+    (images / "green-1.png").unlink()
     told: list[str] = []
     hits = find_run(alone.folder, query, k=12, index=place, tell=told.append)
     assert [hit.name for hit in hits if not hit.there] == ["green-1.png"]
     assert "no longer there" in told[0]
     kept = tmp_path / "query.png"
     shutil.copy(query, kept)
-    moved = pictures.rename(tmp_path / "elsewhere")
+    moved = images.rename(tmp_path / "elsewhere")
     with pytest.raises(DataError, match=r"it has moved or is gone.*rebus index"):
         find_run(alone.folder, str(kept), index=place)
     assert index_run(alone.folder, moved, out=place).added == 0  # names and contents are as they were
@@ -190,9 +190,9 @@ def test_what_can_be_wrong_is_told(alone: Run, shared: Run, pictures: Path, tmp_
 
 
 @pytest.mark.parametrize("damage", ["cut", "other", "version", "gone", "escape"])
-def test_a_damaged_index_is_told(alone: Run, pictures: Path, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_index_is_told(alone: Run, images: Path, tmp_path: Path, damage: str) -> None:
     place = tmp_path / "i"
-    index_run(alone.folder, pictures, out=place)
+    index_run(alone.folder, images, out=place)
     meta = json.loads((place / "index.json").read_text(encoding="utf-8"))
     vectors = place / meta["vectors"]
     if damage == "cut":
@@ -202,16 +202,16 @@ def test_a_damaged_index_is_told(alone: Run, pictures: Path, tmp_path: Path, dam
     elif damage == "other":
         from safetensors.numpy import save_file
 
-        save_file({"pictures": np.zeros((3, 24), np.float32)}, vectors)
+        save_file({"images": np.zeros((3, 24), np.float32)}, vectors)
     else:
         changed = {"version": 7} if damage == "version" else {"vectors": f"../{meta['vectors']}x"}
         (place / "index.json").write_text(json.dumps(meta | changed), encoding="utf-8")
     with pytest.raises(RunError, match="What to do: make one"):
-        find_run(alone.folder, str(pictures / "red-0.png"), index=place)
+        find_run(alone.folder, str(images / "red-0.png"), index=place)
 
 
 def test_an_interrupted_index_goes_on(
-    alone: Run, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    alone: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(indexing, "SAVED_EVERY", 5)
 
@@ -220,13 +220,13 @@ def test_an_interrupted_index_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index_run(alone.folder, pictures, out=tmp_path / "i", tell=stop)
+        index_run(alone.folder, images, out=tmp_path / "i", tell=stop)
     told: list[str] = []
-    find_run(alone.folder, str(pictures / "red-0.png"), index=tmp_path / "i", tell=told.append)
+    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", tell=told.append)
     assert "not whole" in told[0]
-    assert index_run(alone.folder, pictures, out=tmp_path / "i").added == 0
+    assert index_run(alone.folder, images, out=tmp_path / "i").added == 0
     told.clear()
-    find_run(alone.folder, str(pictures / "red-0.png"), index=tmp_path / "i", tell=told.append)
+    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", tell=told.append)
     assert told == []
 
 
@@ -256,14 +256,14 @@ def test_the_best_are_read_again_together_with_the_query(
     assert all(isinstance(text, str) for text in asked[1][1])
 
 
-def test_a_table_keeps_bytes_and_repeated_pictures_apart(alone: Run, table: Path, tmp_path: Path) -> None:
+def test_a_table_keeps_bytes_and_repeated_images_apart(alone: Run, table: Path, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     content = [path.read_bytes() for path in sorted(table.parent.glob("*.png"))[:4]]
-    pq.write_table(pa.table({"picture": [*content, content[0], None]}), tmp_path / "t.parquet")
+    pq.write_table(pa.table({"image": [*content, content[0], None]}), tmp_path / "t.parquet")
     done = index_run(alone.folder, tmp_path / "t.parquet", out=tmp_path / "i")
-    assert (done.pictures, done.added) == (4, 4)
+    assert (done.images, done.added) == (4, 4)
     shown = sorted(table.parent.glob("*.png"))[2]
     hit = find_run(alone.folder, str(shown), k=1, index=tmp_path / "i")[0]
     assert (hit.path, hit.there) == (None, True)
@@ -285,17 +285,17 @@ def test_a_large_collection_is_listed_and_loses_little(tmp_path: Path) -> None:
     assert lists.recall >= search_index.GOOD_ENOUGH
     assert f"{lists.probes} are looked at" in told[0]
     assert lists.probes < len(lists.centres)
-    found = Collection("m", "/d", "/d", vectors={"picture": vectors}, lists={"picture": lists})
-    found.entries["picture"] = [Entry("picture", f"{n}.png", "", size=1, digest=str(n)) for n in range(4000)]
+    found = Collection("m", "/d", "/d", vectors={"image": vectors}, lists={"image": lists})
+    found.entries["image"] = [Entry("image", f"{n}.png", "", size=1, digest=str(n)) for n in range(4000)]
     save_index(tmp_path, found)
     again = load_index(tmp_path, "")
     exact = Finder(vectors, None).nearest(vectors[:50], 10)[1]
-    quick = Finder(again.vectors["picture"], again.lists["picture"]).nearest(vectors[:50], 10)[1]
+    quick = Finder(again.vectors["image"], again.lists["image"]).nearest(vectors[:50], 10)[1]
     assert np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact, quick, strict=True)]) > 0.95
     assert (quick[:, 0] == np.arange(50)).all()
-    again.lists["picture"] = Lists(lists.centres, lists.owner + len(lists.centres), 1, 1.0)
+    again.lists["image"] = Lists(lists.centres, lists.owner + len(lists.centres), 1, 1.0)
     save_index(tmp_path, again)
-    with pytest.raises(RunError, match="lists of pictures that do not fit"):
+    with pytest.raises(RunError, match="lists of images that do not fit"):
         load_index(tmp_path, "")
 
 
@@ -335,22 +335,22 @@ def test_without_faiss_a_large_collection_needs_it(no_faiss: None, monkeypatch: 
 def test_classes_are_told_by_name(shared: Run, table: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     for row in rows:
-        row["colour"] = row["picture"].split("-")[0]
-        row["picture"] = str(table.parent / row["picture"])
-    rows.append({**rows[0], "picture": None})
+        row["colour"] = row["image"].split("-")[0]
+        row["image"] = str(table.parent / row["image"])
+    rows.append({**rows[0], "image": None})
     labelled = tmp_path / "labelled.jsonl"
     labelled.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     kinds = {"caption": "ignore", "colour": "category"}
     found = api.evaluate(shared.folder, labelled, zero_shot=True, kinds=kinds)  # type: ignore[arg-type]
     score = found.tasks["zero-shot"]
-    assert found.rows["zero-shot"] == 30  # the row without a picture cannot be judged
+    assert found.rows["zero-shot"] == 30  # the row without an image cannot be judged
     assert score.metrics["accuracy"] > 0.75
     assert score.baseline["accuracy"] == pytest.approx(1 / 3)
     named = api.evaluate(shared.folder, labelled, zero_shot=True, labels=["RED", "green"], kinds=kinds)  # type: ignore[arg-type]
     assert "blue" in named.notes[0]
     assert named.tasks["zero-shot"].metrics["accuracy"] <= 2 / 3 + 1e-6
     model = api.load(shared.folder)
-    shown = [table.parent / row["picture"] for row in rows[:30]]
+    shown = [table.parent / row["image"] for row in rows[:30]]
     truth = [list(COLOURS).index(row["colour"]) for row in rows[:30]]
     for labels, template in ((["red", "green", "blue"], "a {} square"), (["红色", "绿色", "蓝色"], "{}的方块")):
         told = model.zero_shot(shown, labels, templates=[template])

@@ -27,7 +27,7 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def matched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Run with pictures and texts in one space."""
+    """A Run with images and texts in one space."""
     return write_run(tmp_path_factory.mktemp("matched"), "retrieve")
 
 

@@ -34,7 +34,7 @@ def strict(seer: Path) -> Iterator[Running]:
         "header_seconds": 0.5,
         "body_seconds": 0.5,
         "pixels": 10_000,
-        "pictures": 2,
+        "images": 2,
         "max_tokens": 32,
         "n": 2,
         "header_kb": 4,
@@ -118,7 +118,7 @@ def test_paths_in_rows_are_not_opened(answering: Running, tmp_path: Path) -> Non
     file = tmp_path / "secret.png"
     file.write_bytes(square())
     for value in (str(file), f"file://{file}", "table.csv", {"path": str(file)}, {"bytes": "x", "path": str(file)}, 7):
-        row = {"picture": value, "question": "What?"}
+        row = {"image": value, "question": "What?"}
         told = answering.http.post("/v1/predict", json={"rows": [row], "task": "answer"})
         assert str(tmp_path) not in refused(told)["message"]
 
@@ -138,16 +138,16 @@ def bomb(width: int, height: int) -> bytes:
 def test_decompression_bombs(strict: Running, size: tuple[int, int]) -> None:
     start = time.perf_counter()
     told = strict.chat("What is it?", as_url(bomb(*size)))
-    refused(told, 400, "picture_too_large")
+    refused(told, 400, "image_too_large")
     assert time.perf_counter() - start < 5
     answer = strict.http.post("/v1/embeddings", json={"model": "seer", "input": [_part(as_url(bomb(*size)))]})
-    refused(answer, 400, "picture_too_large")
+    refused(answer, 400, "image_too_large")
 
 
 def test_decompression_bombs_inside_icons(strict: Running) -> None:
     inside = bomb(40_000, 40_000)
     icon = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 1, 1, 0, 0, 1, 32, len(inside), 22) + inside
-    refused(strict.chat("What is it?", as_url(icon, "x-icon")), 400, "picture_too_large")
+    refused(strict.chat("What is it?", as_url(icon, "x-icon")), 400, "image_too_large")
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG"])
@@ -162,16 +162,16 @@ def test_animated_bombs(strict: Running, form: str) -> None:
     assert strict.chat("What is it?", as_url(still.getvalue(), form.lower())).status_code == 200
 
 
-def test_broken_pictures_tell_nothing_of_the_decoder(strict: Running) -> None:
+def test_broken_images_tell_nothing_of_the_decoder(strict: Running) -> None:
     whole = square()
     for content in (whole[:60], whole[:-30], b"GIF89a" + b"\xff" * 50, b"%!PS-Adobe", b"<svg/>", b"\x00" * 64):
-        error = refused(strict.chat("What is it?", as_url(content)), 400, "invalid_picture")
+        error = refused(strict.chat("What is it?", as_url(content)), 400, "invalid_image")
         for word in ("PIL", "truncated", "libpng", "zlib", "Traceback", "/"):
             assert word not in error["message"]
-    refused(strict.chat("What is it?", "data:image/png;base64,!!!"), 400, "invalid_picture")
+    refused(strict.chat("What is it?", "data:image/png;base64,!!!"), 400, "invalid_image")
 
 
-def test_pixels_of_the_limit_pass_and_more_pictures_than_the_limit_do_not(strict: Running) -> None:
+def test_pixels_of_the_limit_pass_and_more_images_than_the_limit_do_not(strict: Running) -> None:
     assert strict.chat("What is it?", as_url(square(side=100))).status_code == 200
     refused(strict.chat("What is it?", *[as_url(square())] * 3))
 

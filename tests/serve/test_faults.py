@@ -219,7 +219,7 @@ def test_prompts_are_in_the_log_only_if_wanted(seer: Path, caplog: pytest.LogCap
         caplog.clear()
 
 
-def test_large_pictures_come_through(seer: Path) -> None:
+def test_large_images_come_through(seer: Path) -> None:
     """Nothing on the way has a smaller limit of its own."""
     rows = np.random.default_rng(0).integers(0, 256, (2000, 2200, 3), dtype=np.uint8)
     out = io.BytesIO()

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rebus.data.picture_sources import picture_bytes
-from rebus.data.pictures import SIDE_BUDGET, read_header
+from rebus.data.image_sources import image_bytes
+from rebus.data.images import SIDE_BUDGET, read_header
 from rebus.data.resizing import scale_and_cut
-from rebus.errors import PictureError, PictureSizeError
+from rebus.errors import ImageError, ImageSizeError
 from rebus.inference.predictor import Predictor
 from tiny_server import Running, as_url, running, shown, square
 
@@ -41,12 +41,12 @@ SPELLINGS = {
 
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_base64_is_read_as_tables_read_it(answering: Running, name: str) -> None:
-    assert picture_bytes(SPELLINGS[name].strip()) == RED
+    assert image_bytes(SPELLINGS[name].strip()) == RED
     expected = answering.chat("What colour?", HEAD + PLAIN).json()["choices"]
     told = answering.chat("What colour?", SPELLINGS[name])
     assert told.status_code == 200, told.text
     assert told.json()["choices"] == expected
-    row = {"question": "What colour?", "picture": SPELLINGS[name]}
+    row = {"question": "What colour?", "image": SPELLINGS[name]}
     assert answering.http.post("/v1/predict", json={"rows": [row], "task": "classify"}).status_code == 200
 
 
@@ -93,13 +93,13 @@ WRONG: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("url", "words"), [one[1:] for one in WRONG], ids=[one[0] for one in WRONG])
 def test_what_is_wrong_with_an_image_is_told_with_its_place(answering: Running, url: str, words: str) -> None:
-    rows = [{"question": "What?", "picture": None}, {"question": "What?", "picture": url or "x"}]
+    rows = [{"question": "What?", "image": None}, {"question": "What?", "image": url or "x"}]
     sent: list[tuple[str, dict[str, Any], str]] = [
         ("chat/completions", {"messages": [shown("What?", url)]}, "messages[0].content[0].image_url"),
         ("embeddings", {"input": ["a", {"type": "image_url", "image_url": url}]}, "input[1].image_url"),
     ]
     if url.strip():
-        sent.append(("predict", {"rows": rows, "task": "classify"}, "rows[1].picture"))
+        sent.append(("predict", {"rows": rows, "task": "classify"}, "rows[1].image"))
     for route, body, place in sent:
         told = answering.http.post(f"/v1/{route}", json={"model": "run", **body})
         assert told.status_code == 400, told.text
@@ -114,29 +114,29 @@ def test_what_is_wrong_with_an_image_is_told_with_its_place(answering: Running, 
 def test_blank_images_are_none_as_in_tables(answering: Running) -> None:
     answers = []
     for blank in (None, "", "  ", "NaN", "N/A", "\u200b"):
-        body = {"rows": [{"question": "What?", "picture": blank}], "task": "classify"}
+        body = {"rows": [{"question": "What?", "image": blank}], "task": "classify"}
         answers.append(answering.http.post("/v1/predict", json=body).json()["data"])
     assert all(answer == answers[0] for answer in answers)
 
 
 def test_every_route_has_the_same_limit_of_images(asked: Path) -> None:
     part = {"type": "image_url", "image_url": HEAD + PLAIN}
-    row = {"question": "What?", "picture": HEAD + PLAIN}
-    with running(asked, limits={"pictures": 2}) as made:
+    row = {"question": "What?", "image": HEAD + PLAIN}
+    with running(asked, limits={"images": 2}) as made:
         for count in (2, 3):
             sent = [("embeddings", {"input": [part] * count}), ("predict", {"rows": [row] * count, "task": "classify"})]
             for route, body in sent:
                 told = made.http.post(f"/v1/{route}", json={"model": "run", **body})
                 assert told.status_code == (200 if count == 2 else 400), told.text
-        told = made.http.post("/v1/predict", json={"rows": [row] * 2 + [{**row, "picture": None}] * 9})
+        told = made.http.post("/v1/predict", json={"rows": [row] * 2 + [{**row, "image": None}] * 9})
         assert told.status_code == 200
 
 
 def test_a_side_has_a_limit_in_tables_too() -> None:
     assert read_header(png(SIDE_BUDGET, 1)).width == SIDE_BUDGET
-    with pytest.raises(PictureSizeError, match="65,535 pixels a side"):
+    with pytest.raises(ImageSizeError, match="65,535 pixels a side"):
         read_header(png(SIDE_BUDGET + 1, 1))
-    with pytest.raises(PictureSizeError, match="at most 10 pixels;"):
+    with pytest.raises(ImageSizeError, match="at most 10 pixels;"):
         read_header(png(4, 4), pixel_budget=10)
 
 
@@ -156,13 +156,13 @@ def test_base64_of_any_length_is_decoded_over_the_ends_of_portions(size: int) ->
     content = RED + np.random.default_rng(size).bytes(size - len(RED))
     text = base64.b64encode(content).decode()
     for spelled in (text, text.rstrip("="), "\n".join(text[at : at + 997] for at in range(0, len(text), 997))):
-        assert picture_bytes(HEAD + spelled) == content
+        assert image_bytes(HEAD + spelled) == content
     wrong_ones = [text[:-8] + "=" + text[-8:], text[:-5] + "*" + text[-4:], text[:-8] + "QQ==" + text[-4:]]
     if len(text) > 2**20:
         wrong_ones.append(text[: 2**20 - 4] + "QQ==" + text[2**20 :])  # the padding ends a portion
     for wrong in wrong_ones:
-        with pytest.raises(PictureError, match="base64"):
-            picture_bytes(HEAD + wrong)
+        with pytest.raises(ImageError, match="base64"):
+            image_bytes(HEAD + wrong)
 
 
 def test_a_model_that_converses_takes_one_image_and_no_second(seeing: Running, seer: Path) -> None:

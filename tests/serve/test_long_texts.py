@@ -23,7 +23,7 @@ MOST = 32  # tokens of a text of the Run
         ("embeddings", {"input": ["a", {"type": "text", "text": LONG}]}, "input[1]"),
         ("embeddings", {"input": [[70] * 400]}, "input[0]"),
         ("predict", {"task": "classify", "rows": [{"question": "a"}, {"question": LONG}]}, "rows[1].question"),
-        ("predict", {"task": "answer", "rows": [{"question": LONG, "picture": None}]}, "rows[0].question"),
+        ("predict", {"task": "answer", "rows": [{"question": LONG, "image": None}]}, "rows[0].question"),
         ("predict", {"task": "regress", "rows": [{"question": "a"}] * 9 + [{"question": LONG}]}, "rows[9].question"),
         ("predict", {"task": "classify", "rows": [{"question": LONG}], "explain": True}, "rows[0].question"),
     ],
@@ -53,18 +53,18 @@ def test_rows_may_lack_what_a_table_may_leave_blank(answering: Running, asked: P
     url = as_url(square("blue"))
     rows: list[dict[str, Any]] = [
         {"question": "What colour?"},
-        {"picture": url},
-        {"question": "What colour?", "picture": url},
-        {"question": "", "picture": url},
+        {"image": url},
+        {"question": "What colour?", "image": url},
+        {"question": "", "image": url},
     ]
     told = answering.http.post("/v1/predict", json={"rows": rows, "task": "classify"})
     assert told.status_code == 200, told.text
-    whole = [{"question": None, "picture": None} | row for row in rows]
+    whole = [{"question": None, "image": None} | row for row in rows]
     assert answering.http.post("/v1/predict", json={"rows": whole, "task": "classify"}).json() == told.json()
     for row, one in zip(rows, told.json()["data"], strict=True):
         alone = answering.http.post("/v1/predict", json={"rows": [row], "task": "classify"}).json()["data"][0]
         assert alone["scores"] == pytest.approx(one["scores"], rel=1e-4)
-    cells = [{**row, "picture": square("blue") if row["picture"] else None} for row in whole]
+    cells = [{**row, "image": square("blue") if row["image"] else None} for row in whole]
     offline = Predictor.open(asked).predict(cells, task="classify")
     for one, known in zip(told.json()["data"], offline, strict=True):
         assert one["scores"] == pytest.approx(known.scores, rel=1e-4)
@@ -74,23 +74,21 @@ def test_rows_may_lack_what_a_table_may_leave_blank(answering: Running, asked: P
     ("row", "words"),
     [
         ({"Question": "What?"}, "did you mean 'question'?"),
-        ({"picture": None}, "no column 'question'"),
+        ({"image": None}, "no column 'question'"),
         ({"text": "What?"}, "'text' is not one of the model's"),
         ({}, "no column"),
     ],
 )
 def test_a_column_that_nobody_knows_is_not_taken_for_a_blank(answering: Running, row: Any, words: str) -> None:
     for task in ("classify", "answer"):
-        told = answering.http.post(
-            "/v1/predict", json={"rows": [{"question": "a", "picture": None}, row], "task": task}
-        )
+        told = answering.http.post("/v1/predict", json={"rows": [{"question": "a", "image": None}, row], "task": task})
         assert told.status_code == 400
         assert told.json()["error"]["param"] == "rows[1]"
         assert words in told.json()["error"]["message"]
 
 
 def test_columns_beside_the_models_are_no_error_where_its_own_are_there(answering: Running) -> None:
-    row = {"question": "What?", "picture": None, "id": 7, "answer": "red"}
+    row = {"question": "What?", "image": None, "id": 7, "answer": "red"}
     assert answering.http.post("/v1/predict", json={"rows": [row], "task": "classify"}).status_code == 200
 
 

@@ -34,8 +34,8 @@ def test_requests_tokens_times_and_the_cache_are_counted(seer: Path) -> None:
         assert now["rebus_time_to_first_token_seconds_count", ()] == 3
         assert 0 < now["rebus_time_to_first_token_seconds_sum", ()] < 60
         assert now["rebus_request_seconds_count", (route,)] == 4
-        assert now["rebus_engine_pictures_made_total", ()] == 1
-        assert now["rebus_engine_pictures_reused_total", ()] == 2
+        assert now["rebus_engine_images_made_total", ()] == 1
+        assert now["rebus_engine_images_reused_total", ()] == 2
         assert now["rebus_queue_requests", ()] == now["rebus_running_requests", ()] == 0
         assert now["rebus_ready", ()] == 1
         kept, free = now["rebus_cache_blocks", (("state", "kept"),)], now["rebus_cache_blocks", (("state", "free"),)]

@@ -110,7 +110,7 @@ def test_the_async_client_gets_many_streams_at_once_and_none_is_crossed(seeing: 
     assert asyncio.run(ask_all()) == expected
 
 
-def test_pictures_change_the_answer_as_they_do_offline(client: Any, seeing: Running, offline: Predictor) -> None:
+def test_images_change_the_answer_as_they_do_offline(client: Any, seeing: Running, offline: Predictor) -> None:
     told = []
     for colour in ("red", "blue"):
         messages = [shown("What is it?", as_url(square(colour)))]
@@ -122,9 +122,9 @@ def test_pictures_change_the_answer_as_they_do_offline(client: Any, seeing: Runn
     assert told[0] != told[1]
 
 
-def test_several_questions_on_one_picture_encode_it_once(client: Any, seeing: Running) -> None:
+def test_several_questions_on_one_image_encode_it_once(client: Any, seeing: Running) -> None:
     before, url, calls = seeing.scribe.stats(), as_url(square("green")), []
-    tower = seeing.served.predictor.model.picture  # type: ignore[union-attr]
+    tower = seeing.served.predictor.model.image  # type: ignore[union-attr]
     hook = tower.register_forward_hook(lambda *given: calls.append(1))
     try:
         for question in ("What is it?", "What colour?", "Where is it?", "What is it?"):
@@ -133,7 +133,7 @@ def test_several_questions_on_one_picture_encode_it_once(client: Any, seeing: Ru
         hook.remove()
     assert len(calls) == 1
     after = seeing.scribe.stats()
-    assert (after.pictures_made - before.pictures_made, after.pictures_reused - before.pictures_reused) == (1, 3)
+    assert (after.images_made - before.images_made, after.images_reused - before.images_reused) == (1, 3)
 
 
 def test_logprobs_are_the_models_own(client: Any, offline: Predictor) -> None:
@@ -201,7 +201,7 @@ def test_completions_go_on_from_prompts(client: Any, offline: Predictor) -> None
     assert len(client.completions.create(model="seer", prompt="a", max_tokens=1, n=2).choices) == 2
 
 
-def test_embeddings_of_texts_and_pictures_share_a_space(matched: Path) -> None:
+def test_embeddings_of_texts_and_images_share_a_space(matched: Path) -> None:
     predictor = Predictor.open(matched)
     with running(matched) as made:
         client = openai.OpenAI(base_url=f"{made.url}/v1", api_key="none", max_retries=0)
@@ -214,7 +214,7 @@ def test_embeddings_of_texts_and_pictures_share_a_space(matched: Path) -> None:
         np.testing.assert_allclose(plain, vectors[0], atol=1e-6)
         parts: Any = [{"type": "image_url", "image_url": {"url": as_url(square(one))}} for one in ("red", "blue")]
         mixed = client.embeddings.create(model="run", input=[*parts, texts[0]])
-        expected = [*predictor.embed_pictures([square("red"), square("blue")]), vectors[0]]
+        expected = [*predictor.embed_images([square("red"), square("blue")]), vectors[0]]
         np.testing.assert_allclose([one.embedding for one in mixed.data], expected, atol=1e-5)
         assert told.usage.prompt_tokens == sum(len(predictor.codec.read(text)) for text in texts)
         ids = predictor.codec.tokenizer.encode(texts[0])

@@ -21,7 +21,7 @@ def offline(asked: Path) -> Predictor:
 
 
 def test_a_predicted_number_has_no_confidence(offline: Predictor) -> None:
-    rows = Table.from_rows([{"picture": square(colour), "question": "What colour?"} for colour in COLOURS])
+    rows = Table.from_rows([{"image": square(colour), "question": "What colour?"} for colour in COLOURS])
     told, _ = predict_portion(offline, [offline.tasks["classify"], offline.tasks["regress"]], rows)
     assert list(told) == ["classify", "classify_confidence", "regress", "error"]
     assert all(0 <= sure <= 1 for sure in told["classify_confidence"])
@@ -29,10 +29,10 @@ def test_a_predicted_number_has_no_confidence(offline: Predictor) -> None:
 
 @pytest.mark.parametrize("task", ["answer", "caption", "classify", "regress"])
 def test_every_task_says_of_rows_what_it_says_offline(answering: Running, offline: Predictor, task: str) -> None:
-    rows = [{"picture": square(colour), "question": "What colour is the square?"} for colour in COLOURS]
-    rows.append({"picture": None, "question": "方块是什么颜色？"})
+    rows = [{"image": square(colour), "question": "What colour is the square?"} for colour in COLOURS]
+    rows.append({"image": None, "question": "方块是什么颜色？"})
     expected = offline.predict(rows, task=task)
-    sent = [{**row, "picture": row["picture"] and as_url(row["picture"])} for row in rows]  # type: ignore[arg-type]
+    sent = [{**row, "image": row["image"] and as_url(row["image"])} for row in rows]  # type: ignore[arg-type]
     told = answering.http.post("/v1/predict", json={"rows": sent, "task": task}).json()
     assert (told["object"], told["model"], told["task"]) == ("list", "run", task)
     assert [one["index"] for one in told["data"]] == list(range(len(rows)))
@@ -44,7 +44,7 @@ def test_every_task_says_of_rows_what_it_says_offline(answering: Running, offlin
 
 
 def test_a_task_that_nobody_named_is_the_first(answering: Running) -> None:
-    told = answering.http.post("/v1/predict", json={"rows": [{"picture": as_url(square()), "question": "What?"}]})
+    told = answering.http.post("/v1/predict", json={"rows": [{"image": as_url(square()), "question": "What?"}]})
     assert told.json()["task"] == "answer"
 
 
@@ -52,14 +52,14 @@ def test_a_task_that_nobody_named_is_the_first(answering: Running) -> None:
     "body",
     [
         {"rows": [{"question": "What?"}], "task": "answers"},
-        {"rows": [{"picture": None}], "task": "answer"},
+        {"rows": [{"image": None}], "task": "answer"},
         {"rows": []},
         {"rows": "x"},
-        {"rows": [{"question": "What?", "picture": None}], "model": "other"},
-        {"rows": [{"question": "What?", "picture": None}], "target": "red"},
-        {"rows": [{"question": "What?", "picture": None}], "method": "occlusion"},
-        {"rows": [{"question": "W" * 300_000, "picture": None}]},
-        {"rows": [{"question": ["a", {"b": None}], "picture": None}], "task": "classify", "x": 1},
+        {"rows": [{"question": "What?", "image": None}], "model": "other"},
+        {"rows": [{"question": "What?", "image": None}], "target": "red"},
+        {"rows": [{"question": "What?", "image": None}], "method": "occlusion"},
+        {"rows": [{"question": "W" * 300_000, "image": None}]},
+        {"rows": [{"question": ["a", {"b": None}], "image": None}], "task": "classify", "x": 1},
     ],
 )
 def test_rows_that_cannot_be_predicted_are_told(answering: Running, body: dict[str, Any]) -> None:
@@ -71,18 +71,18 @@ def test_rows_that_cannot_be_predicted_are_told(answering: Running, body: dict[s
 def test_cells_of_odd_kinds_are_no_defect_of_the_server(answering: Running) -> None:
     for cell in (7, 1.5, True, None, [1], {"a": 1}, ""):
         for task in ("answer", "classify"):
-            body = {"rows": [{"question": cell, "picture": None}], "task": task}
+            body = {"rows": [{"question": cell, "image": None}], "task": task}
             assert answering.http.post("/v1/predict", json=body).status_code in (200, 400)
 
 
 def test_an_explanation_says_what_mattered(answering: Running) -> None:
-    row = {"picture": as_url(square()), "question": "What colour?"}
+    row = {"image": as_url(square()), "question": "What colour?"}
     body = {"rows": [row], "task": "classify", "explain": True, "method": "occlusion"}
     told = answering.http.post("/v1/predict", json=body)
     assert told.status_code == 200, told.text
     why = told.json()["data"][0]["explanation"]
     assert why["method"] == "occlusion"
-    assert len(why["picture"]) == len(why["picture"][0])
+    assert len(why["image"]) == len(why["image"][0])
     assert [one["text"] for one in why["tokens"]]
     wrong = answering.http.post("/v1/predict", json={**body, "method": "guessing"})
     assert wrong.status_code == 400
@@ -136,7 +136,7 @@ def test_two_images_are_refused_in_either_order(answering: Running, together: bo
         assert "2 were sent" in error["message"]
 
 
-def test_a_picture_alone_is_captioned(answering: Running, offline: Predictor) -> None:
+def test_a_image_alone_is_captioned(answering: Running, offline: Predictor) -> None:
     messages = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": as_url(square())}}]}]
     told = answering.http.post("/v1/chat/completions", json={"model": "run", "messages": messages}).json()
     assert told["choices"][0]["message"]["content"] == offline.ask(square()).value
@@ -150,8 +150,8 @@ def test_models_that_do_not_do_a_thing_say_what_they_do(tmp_path: Path, matched:
         assert "/v1/completions" in told.json()["error"]["message"]
         body = {"model": "lm", "prompt": "the cat", "max_tokens": 3}
         assert made.http.post("/v1/completions", json=body).status_code == 200
-        picture = {"model": "lm", "input": [{"type": "image_url", "image_url": {"url": as_url(square())}}]}
-        assert made.http.post("/v1/embeddings", json=picture).status_code == 400
+        image = {"model": "lm", "input": [{"type": "image_url", "image_url": {"url": as_url(square())}}]}
+        assert made.http.post("/v1/embeddings", json=image).status_code == 400
     write_bert(tmp_path / "bert")
     for source in (matched, tmp_path / "bert"):
         with running(source) as made:
@@ -166,12 +166,12 @@ def test_models_that_do_not_do_a_thing_say_what_they_do(tmp_path: Path, matched:
     with running(tmp_path / "talker") as made:
         assert made.chat("the cat").status_code == 200
         told = made.chat("the cat", as_url(square()))
-        assert told.json()["error"]["code"] == "no_pictures"
+        assert told.json()["error"]["code"] == "no_images"
         schema = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
         assert made.chat("the cat", response_format=schema).status_code in (400, 501)  # words cannot spell JSON
 
 
 def test_the_list_of_models_tells_tasks_and_columns(answering: Running) -> None:
     card = answering.http.get("/v1/models").json()["data"][0]
-    assert card["sees_pictures"] is True
+    assert card["sees_images"] is True
     assert {one["name"]: one["columns"] for one in card["tasks"]}["answer"]["question"] == "question"

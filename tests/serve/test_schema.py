@@ -34,7 +34,7 @@ def tame(body: dict[str, Any]) -> None:
         body["messages"] = [*body["messages"][:1], {"role": "user", "content": "What colour?"}]
         body["messages"] = [one for one in body["messages"] if isinstance(one.get("content"), str)]
     if "rows" in body:
-        body["rows"] = [{"question": "What?", "picture": None} | row for row in body["rows"][:2]]
+        body["rows"] = [{"question": "What?", "image": None} | row for row in body["rows"][:2]]
         body.pop("task", None)
     if len(str(body)) % 2:  # the others are told what is wrong
         for name in BOUND:

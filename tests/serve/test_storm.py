@@ -48,7 +48,7 @@ def slowly(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, seconds: flo
 
 
 MANY = {"model": "run", "input": ["what colour is the square " * 4] * 256}
-ROW = {"question": "What?", "picture": as_url(square())}
+ROW = {"question": "What?", "image": as_url(square())}
 
 
 def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,9 +69,9 @@ def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monk
     ("route", "body", "module", "name"),
     [
         ("embeddings", MANY, embeddings, "embed_texts"),
-        ("predict", {"rows": [{"question": "a", "picture": None}] * 200, "task": "classify"}, predict, "as_json"),
+        ("predict", {"rows": [{"question": "a", "image": None}] * 200, "task": "classify"}, predict, "as_json"),
         ("predict", {"rows": [ROW] * 8, "task": "classify", "explain": True}, predict, "explained"),
-        ("predict", {"rows": [ROW] * 8, "task": "classify"}, predict.pictures, "opened"),
+        ("predict", {"rows": [ROW] * 8, "task": "classify"}, predict.images, "opened"),
     ],
     ids=["embeddings", "predictions", "explanations", "images"],
 )

@@ -182,8 +182,8 @@ def attacks() -> dict[str, Callable[[], Send]]:
     long = {"model": "run", "input": ["what colour is it " * 5] * 256}
     schema = {"type": "object", "properties": {f"a{i}": {"type": "string", "maxLength": 900} for i in range(300)}}
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
-    rows = [{"question": "What?", "picture": square_25}]
-    small = [{"question": "What?", "picture": as_url(square())}]
+    rows = [{"question": "What?", "image": square_25}]
+    small = [{"question": "What?", "image": as_url(square())}]
     why = {"task": "classify", "explain": True, "method": "occlusion", "rows": small * 4}
     many, data = {f"{i}": 1 for i in range(90_000)}, "data:image/png;base64,"
     turns = chat("a" * 5000)["messages"]
@@ -195,10 +195,10 @@ def attacks() -> dict[str, Callable[[], Send]]:
         "31 MiB of quotes": lambda: posts("chat/completions", b'"' * (31 * MIB)),
         "31 MiB of escapes": lambda: posts("chat/completions", b'{"model":"' + b'\\"' * (31 * MIB // 2) + b'"}'),
         "escapes within the limit": lambda: posts("chat/completions", b'{"model":"' + b"\\u4f60" * 900_000 + b'"}'),
-        "31 MiB of text": lambda: posts("predict", {"rows": [{"question": "a" * (31 * MIB), "picture": None}]}),
+        "31 MiB of text": lambda: posts("predict", {"rows": [{"question": "a" * (31 * MIB), "image": None}]}),
         "31 MiB of letters of three bytes": lambda: posts("predict", b'{"task":"' + "你".encode() * (10 * MIB) + b'"}'),
         "31 MiB of blanks": lambda: posts("predict", b" " * (31 * MIB)),
-        "200,000 values": lambda: posts("predict", {"rows": [{"question": [[[[1, 2, 3]]]] * 20_000, "picture": None}]}),
+        "200,000 values": lambda: posts("predict", {"rows": [{"question": [[[[1, 2, 3]]]] * 20_000, "image": None}]}),
         "49,000 unknown fields": lambda: posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(49_000)}),
         "90,000 unknown fields": lambda: posts("chat/completions", chat("a") | {f"x{i}": 1 for i in range(90_000)}),
         "a map of 90,000 biases": lambda: posts("completions", {"model": "run", "logit_bias": many}),

@@ -33,13 +33,13 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 SMALL = {
-    "picture.size": 16,
+    "image.size": 16,
     "text.vocab_size": 300,
     "text.max_length": 24,
-    "model.picture.width": 16,
-    "model.picture.depth": 1,
-    "model.picture.heads": 2,
-    "model.picture.patch": 8,
+    "model.image.width": 16,
+    "model.image.depth": 1,
+    "model.image.heads": 2,
+    "model.image.patch": 8,
     "model.text.width": 16,
     "model.text.depth": 1,
     "model.text.heads": 2,
@@ -62,7 +62,7 @@ LANGUAGE = {
     "train.validate_every": 4,
     "train.save_every": 3,
 }
-SEES = {"picture": "picture"}
+SEES = {"image": "image"}
 
 
 @dataclass
@@ -104,11 +104,11 @@ SETTINGS = {
             "answer": {**SEES, "question": "question", "answer": "colour"},
             "caption": {**SEES, "caption": "caption"},
         },
-        change={"train.precision": "bf16", "train.ema": 0.9, "picture.augment.colour": 0.3, "train.keep": 1},
+        change={"train.precision": "bf16", "train.ema": 0.9, "image.augment.colour": 0.3, "train.keep": 1},
     ),
     "images, stopped early, two workers": Setting(
         task={"classify": {**SEES, "label": "colour"}},
-        change={"train.patience": 2, "data.workers": 2, "picture.augment.shift": 0.1, "train.steps": 24},
+        change={"train.patience": 2, "data.workers": 2, "image.augment.shift": 0.1, "train.steps": 24},
     ),
     "images in tars, two workers": Setting(
         "tars", {"classify": {**SEES, "label": "label"}}, {"data.workers": 2, "model.text.kind": "none"}
@@ -151,7 +151,7 @@ SETTINGS = {
         change={"model.fusion.modality_dropout": 0.2, "train.schedule": "wsd", "seed": 3},
     ),
     "images alone, learned from themselves": Setting(
-        task={"pictures": SEES}, change={"model.text.kind": "none", "model.picture.kind": "vit"}
+        task={"pretrain_image": SEES}, change={"model.text.kind": "none", "model.image.kind": "vit"}
     ),
 }
 
@@ -408,7 +408,7 @@ def write_data(folder: Path) -> None:
             label.unlink()
             rows.append(
                 {
-                    "picture": path.name,
+                    "image": path.name,
                     "caption": f"a {colour} square, {side} wide",
                     "question": "What colour is it?",
                     "colour": colour,

@@ -75,10 +75,10 @@ def make_place(root: Path) -> tuple[Path, Path]:
         folder.mkdir(parents=True)
     for folder, text in ((place, "plain"), (outside, SECRET)):
         Image.new("RGB", (16, 16), "red").save(folder / "x.png")
-        (folder / "x.csv").write_text(f"picture,label\nx.png,{text}\nx.png,{text}2\n")
+        (folder / "x.csv").write_text(f"image,label\nx.png,{text}\nx.png,{text}2\n")
         (folder / "x.txt").write_text(text * 20)
-    (place / "leads-out.csv").write_text(f"picture,label\n{outside}/x.png,a\n{outside}/x.png,b\n")
-    (place / "leads-out-too.csv").write_text("picture,label\nlink/x.png,a\nlink.png,b\n")
+    (place / "leads-out.csv").write_text(f"image,label\n{outside}/x.png,a\n{outside}/x.png,b\n")
+    (place / "leads-out-too.csv").write_text("image,label\nlink/x.png,a\nlink.png,b\n")
     (outside / "run" / "recipe.yaml").write_text(f"seed: 0 # {SECRET}\n")
     (outside / "run" / "config.json").write_text("{}")
     (place / "link").symlink_to(outside)

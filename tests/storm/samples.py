@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 SMALL = {
-    **{"picture.size": 32, "model.picture.width": 16, "model.picture.depth": 1, "model.picture.heads": 2},
+    **{"image.size": 32, "model.image.width": 16, "model.image.depth": 1, "model.image.heads": 2},
     **{"model.text.width": 16, "model.text.depth": 1, "model.text.heads": 2, "text.vocab_size": 300},
     **{"train.steps": 1, "train.batch_size": 4, "train.precision": "fp32"},
 }
@@ -69,8 +69,8 @@ def _checkpoints(folder: Path, samples: dict[str, tuple[str, Path]]) -> None:
             "image_std": [0.5] * 3,
         }
         (folder / name / "preprocessor_config.json").write_text(json.dumps(said))
-        samples[name] = ("picture tower", folder / name)
-    samples["clip's tower"] = ("picture tower", folder / "clip")
+        samples[name] = ("image tower", folder / name)
+    samples["clip's tower"] = ("image tower", folder / "clip")
     if find_spec("gguf"):
         _gguf(folder, samples)
 
@@ -142,9 +142,9 @@ def _runs(folder: Path, samples: dict[str, tuple[str, Path]]) -> None:
         Image.fromarray(np.full((32, 32, 3), 20 * number, dtype=np.uint8)).save(folder / f"{number}.png")
         lines.append(f"{number}.png,{'dark' if number < 6 else 'light'},how light is it?")
     table = folder / "runs.csv"
-    table.write_text("picture,label,question\n" + "\n".join(lines), encoding="utf-8")
+    table.write_text("image,label,question\n" + "\n".join(lines), encoding="utf-8")
     for task, columns in (("classify", {"label": "label"}), ("answer", {"question": "question", "answer": "label"})):
-        entry = {"name": task, "columns": {"picture": "picture", **columns}}
+        entry = {"name": task, "columns": {"image": "image", **columns}}
         api.train(table, out=folder / f"run-{task}", settings={**SMALL, "tasks": [entry]}, quiet=True)
         samples[f"run {task}"] = ("run", folder / f"run-{task}")
 
@@ -153,8 +153,8 @@ def open_sample(how: str, place: Path) -> None:
     """Open what lies there and use it a little. Raises whatever that raises."""
     if how in ("checkpoint", "gguf", "run"):
         _question(next(place.glob("*.gguf")) if how == "gguf" else place)
-    elif how == "picture tower":
-        _picture_tower(place)
+    elif how == "image tower":
+        _image_tower(place)
     elif how == "table":
         from rebus import api
 
@@ -173,9 +173,9 @@ def _question(place: Path) -> None:
     predictor = Predictor.open(place)
     model = predictor.model
     with torch.inference_mode():
-        if model.picture is not None:
-            side = predictor.recipe.picture.size
-            predictor.embed_pictures([np.zeros((side, side, 3), dtype=np.uint8)])
+        if model.image is not None:
+            side = predictor.recipe.image.size
+            predictor.embed_images([np.zeros((side, side, 3), dtype=np.uint8)])
         if model.text is not None:
             predictor.embed(["the cat"])
         elif model.decoder is not None:
@@ -185,27 +185,27 @@ def _question(place: Path) -> None:
             )
 
 
-def _picture_tower(place: Path) -> None:
-    from rebus.checkpoints.hf_load_images import picture_checkpoint
+def _image_tower(place: Path) -> None:
+    from rebus.checkpoints.hf_load_images import image_checkpoint
     from rebus.formats.weights import check_state
     from rebus.models.towers import TOWERS
 
-    found = picture_checkpoint(place)
+    found = image_checkpoint(place)
     state = found.state()
-    check_state(TOWERS.get(found.tower.kind)(found.tower, size=found.picture["size"]), state)
+    check_state(TOWERS.get(found.tower.kind)(found.tower, size=found.image["size"]), state)
 
 
 def _images(place: Path) -> None:
-    from rebus.data.store import fitted_picture
-    from rebus.errors import PictureError
+    from rebus.data.store import fitted_image
+    from rebus.errors import ImageError
 
-    refused: PictureError | None = None
+    refused: ImageError | None = None
     for path in sorted(place.iterdir()):
         try:
-            fitted_picture(
+            fitted_image(
                 path.read_bytes(), place, size=32, fit="pad", background="white", pixel_budget=50_000_000, where="x"
             )
-        except PictureError as error:
+        except ImageError as error:
             refused = error
     if refused is not None:
         raise refused

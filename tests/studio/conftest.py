@@ -40,13 +40,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         top, left = int(rng.integers(2, 18)), 3 if side == "left" else 18
         array[top : top + 11, left : left + 11] = COLOURS[colour]
         Image.fromarray(array).save(folder / "squares" / f"{number}.png")
-        shared = {"picture": f"{number}.png", "split": "test" if number >= 30 else "train", "label": colour}
+        shared = {"image": f"{number}.png", "split": "test" if number >= 30 else "train", "label": colour}
         answer = f"a {colour} square on the {side}"
-        rows.append({**shared, "question": "What is in the picture?", "answer": answer})
+        rows.append({**shared, "question": "What is in the image?", "answer": answer})
         rows.append({**shared, "question": "图片里有什么？", "answer": f"{CHINESE[side]}的{CHINESE[colour]}方块"})
     lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
     (folder / "squares" / "table.jsonl").write_text(lines, encoding="utf-8")
-    (folder / "bad.csv").write_text("picture,label\nnowhere.png,red\n", encoding="utf-8")
+    (folder / "bad.csv").write_text("image,label\nnowhere.png,red\n", encoding="utf-8")
     yield folder
     for run in (folder / "runs").glob("*"):  # whatever a test that failed left behind
         if jobs.trainer(run) is not None:

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 from pydantic import BaseModel, Field
 
-from rebus.data.picture_sources import INSIDE, picture_path
+from rebus.data.image_sources import INSIDE, image_path
 from rebus.data.readers import read_table
-from rebus.errors import PictureError, RebusError, RecipeError
+from rebus.errors import ImageError, RebusError, RecipeError
 from rebus.recipe import PathText, Recipe, Section, override, path_settings
 from rebus.studio import jobs
 from rebus.studio.border import Border, RefusedError, Uploads
@@ -176,7 +176,7 @@ WORDED = [
     "corpus.cache={}",
     "text.tokenizer={}",
     "model.text.weights={}",
-    "model.picture.weights={}",
+    "model.image.weights={}",
     "model.text.vectors={}",
     "data.path={}",
     "data={{path: {}}}",
@@ -206,13 +206,13 @@ def test_a_setting_inside_the_folders_is_spelled_out_whole(ground: tuple[Path, P
         confined(places, place / "x.csv", ["classify"], "train.no_such=1")
 
 
-# Pictures that tables name
+# Images that tables name
 
 
 @pytest.mark.parametrize("name", ["leads-out.csv", "leads-out-too.csv"])
-def test_a_table_that_names_pictures_outside_is_refused(ground: tuple[Path, Path, Uploads], name: str) -> None:
+def test_a_table_that_names_images_outside_is_refused(ground: tuple[Path, Path, Uploads], name: str) -> None:
     with pytest.raises(StudioError, match="--root"):
-        confined(Places([ground[0]], 1000), ground[0] / name, ["classify"], "data.kinds={picture: picture}")
+        confined(Places([ground[0]], 1000), ground[0] / name, ["classify"], "data.kinds={image: image}")
 
 
 @pytest.mark.parametrize(
@@ -230,29 +230,29 @@ def test_a_table_that_names_pictures_outside_is_refused(ground: tuple[Path, Path
         ["x.png", "{outside}/x.png"],
     ],
 )
-def test_pictures_are_looked_at_in_every_form(ground: tuple[Path, Path, Uploads], tmp_path: Path, cell: Any) -> None:
+def test_images_are_looked_at_in_every_form(ground: tuple[Path, Path, Uploads], tmp_path: Path, cell: Any) -> None:
     place, outside, _ = ground
     (place / "row.jsonl").write_text(json.dumps({"p": cell}).replace("{outside}", str(outside)) + "\n")
     table = read_table(str(place / "row.jsonl"))
     with pytest.raises(StudioError, match=r"row\.jsonl"):
-        Places([place], 1000).check_pictures(table, ["p"])
-    Places([place, outside], 1000).check_pictures(table, ["p"])
+        Places([place], 1000).check_images(table, ["p"])
+    Places([place, outside], 1000).check_images(table, ["p"])
     (place / "row.jsonl").unlink()
 
 
-def test_a_training_that_the_studio_began_opens_no_picture_outside(
+def test_a_training_that_the_studio_began_opens_no_image_outside(
     ground: tuple[Path, Path, Uploads], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     place, outside, _ = ground
     Image.new("RGB", (4, 4)).save(tmp_path / "own.png")
     monkeypatch.setenv(INSIDE, jobs.environment([place])[INSIDE])
-    assert picture_path(str(place / "x.png"), tmp_path) == place / "x.png"
-    assert picture_path("own.png", tmp_path) == tmp_path / "own.png"
+    assert image_path(str(place / "x.png"), tmp_path) == place / "x.png"
+    assert image_path("own.png", tmp_path) == tmp_path / "own.png"
     for value in (str(outside / "x.png"), str(place / "link" / "x.png"), str(place / "link.png"), "/etc/passwd"):
-        with pytest.raises(PictureError, match="may read"):
-            picture_path(value, tmp_path)
+        with pytest.raises(ImageError, match="may read"):
+            image_path(value, tmp_path)
     monkeypatch.delenv(INSIDE)
-    assert picture_path(str(outside / "x.png"), tmp_path) == outside / "x.png"
+    assert image_path(str(outside / "x.png"), tmp_path) == outside / "x.png"
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o027, 0o640)])

@@ -30,10 +30,10 @@ def until(true: Callable[[], Any], seconds: float = 60) -> Any:
     raise AssertionError("it never came")
 
 
-def ask(seen: Seen, picture: Path, question: str) -> None:
+def ask(seen: Seen, image: Path, question: str) -> None:
     page = seen.page
-    page.set_input_files("#ask-picture input[type=file]", picture)
-    page.wait_for_selector("#ask-picture img")
+    page.set_input_files("#ask-image input[type=file]", image)
+    page.wait_for_selector("#ask-image img")
     page.fill("#ask-question textarea", question)
     page.click("#ask-send")
 
@@ -51,7 +51,7 @@ def test_ask_streams_and_shows_where_it_looked_for_each_word(seen: Seen, studio:
         " if (e && window.said.at(-1) !== e.innerText) window.said.push(e.innerText); })"
         ".observe(document.body, {childList: true, subtree: true, characterData: true}); }"
     )
-    ask(seen, studio.place / "squares" / "0.png", "What is in the picture?")
+    ask(seen, studio.place / "squares" / "0.png", "What is in the image?")
     page.wait_for_selector(".said[data-done=true]")
     answer = page.locator(".said").inner_text()
     assert "square" in answer
@@ -101,7 +101,7 @@ def test_a_model_that_classifies_tells_probabilities_and_their_maps(seen: Seen, 
     page = seen.open(studio.address)
     page.fill("#run input", "runs/sorts")
     page.keyboard.press("Enter")
-    ask(seen, studio.place / "squares" / "0.png", "What is in the picture?")
+    ask(seen, studio.place / "squares" / "0.png", "What is in the image?")
     page.wait_for_selector(".bars button")
     assert page.locator(".bars button").count() == 3
     assert page.locator(".said strong").inner_text() == page.locator(".bars .name").first.inner_text()
@@ -117,15 +117,15 @@ def test_enter_sends_an_example_that_was_pressed(seen: Seen, studio: Running) ->
     page = seen.open(studio.address)
     page.wait_for_selector("#ask-examples button")
     page.locator("#ask-examples button").first.click()
-    page.wait_for_selector("#ask-picture img")
-    assert page.input_value("#ask-question textarea") == "What is in the picture?"
-    assert page.locator("#ask-picture [aria-label*=webcam i], #ask-picture button").count() >= 2
+    page.wait_for_selector("#ask-image img")
+    assert page.input_value("#ask-question textarea") == "What is in the image?"
+    assert page.locator("#ask-image [aria-label*=webcam i], #ask-image button").count() >= 2
     page.locator("#ask-question textarea").press("Enter")
     page.wait_for_selector(".said[data-done=true]")
     assert "square" in page.locator(".said").inner_text()
     page.wait_for_selector("#ask-command pre")
     told = page.locator("#ask-command pre").inner_text()
-    assert re.fullmatch(r"rebus ask runs/asks row-\d+\.png 'What is in the picture\?'", told)
+    assert re.fullmatch(r"rebus ask runs/asks row-\d+\.png 'What is in the image\?'", told)
     assert seen.bad == []
 
 
@@ -186,18 +186,18 @@ def test_a_finished_training_offers_its_figures_its_report_and_a_talk(seen: Seen
     (sorts / "README.md").unlink()
 
 
-def test_what_is_no_picture_is_told_on_the_page(seen: Seen, studio: Running, tmp_path: Path) -> None:
+def test_what_is_no_image_is_told_on_the_page(seen: Seen, studio: Running, tmp_path: Path) -> None:
     page = seen.open(studio.address)
     (tmp_path / "fake.png").write_text("<svg onload=alert(1)>")
-    page.set_input_files("#ask-picture input[type=file]", tmp_path / "fake.png")
+    page.set_input_files("#ask-image input[type=file]", tmp_path / "fake.png")
     page.wait_for_selector("#ask-shown .problem")
     told = page.locator("#ask-shown .problem").inner_text()
     assert all(word in told for word in ("Where", "Expected", "Found", "What to do", "SVG"))
     assert "Traceback" not in page.content()
-    page.fill("#ask-question textarea", "What is in the picture?")
+    page.fill("#ask-question textarea", "What is in the image?")
     page.click("#ask-send")
     page.wait_for_selector("#ask-talk .problem")
-    seen.shot("ask-no-picture")
+    seen.shot("ask-no-image")
 
 
 def test_explore_filters_searches_and_finds_mistakes(seen: Seen, studio: Running) -> None:
@@ -229,7 +229,7 @@ def test_explore_filters_searches_and_finds_mistakes(seen: Seen, studio: Running
     page.click("#explore-worst")
     page.wait_for_selector("text=rows judged")
     page.wait_for_selector(".cards .right, .cards .wrong")
-    page.get_by_text("Search by a picture").click()
+    page.get_by_text("Search by an image").click()
     page.set_input_files("#explore-sample input[type=file]", studio.place / "squares" / "30.png")
     page.wait_for_selector("text=most alike first")
     seen.shot("explore-alike")
@@ -272,8 +272,8 @@ def test_train_starts_grows_stops_resumes_and_outlives_the_page(seen: Seen, stud
     assert "Ready to train" in page.locator("#train-seen").inner_text()
     typed(page, "#train-out", "runs/made")
     settings = ["train.steps=4000", "train.save_every=500", "train.validate_every=50", "train.batch_size=8"]
-    settings += ["picture.size=32", "text.vocab_size=340", "model.picture.width=16", "model.picture.depth=1"]
-    settings += ["model.picture.heads=2", "model.picture.patch=8", "model.text.width=16", "model.text.depth=1"]
+    settings += ["image.size=32", "text.vocab_size=340", "model.image.width=16", "model.image.depth=1"]
+    settings += ["model.image.heads=2", "model.image.patch=8", "model.text.width=16", "model.text.depth=1"]
     settings += ["model.text.heads=2", "model.fusion.heads=2", "tasks.0.columns.label=label"]
     page.fill("#train-more textarea", "\n".join(settings))
     page.click("#train-start")
@@ -319,7 +319,7 @@ def test_compare_shows_runs_side_by_side(seen: Seen, studio: Running) -> None:
     arm = {"single": True, "figure": [0.5, 0.4, 0.6], "gains": {}, "parameters": 1000, "seconds": 2.0}
     gain = {"text": {"value": 0.25, "low": 0.1, "high": 0.4, "p": 0.01, "holm": 0.02}}
     arms = [{"name": "text", **arm}, {"name": "unified", **arm, "figure": [0.75, 0.7, 0.8], "gains": gain}]
-    told = {"metric": "accuracy", "arms": arms, "best_single": "text", "verdict": "Pictures help."}
+    told = {"metric": "accuracy", "arms": arms, "best_single": "text", "verdict": "Images help."}
     (studio.place / "runs" / "found" / "compare.json").write_text(json.dumps(told))
     Image.new("RGB", (80, 40), "white").save(studio.place / "runs" / "found" / "compare.png")
     page = seen.open(studio.address)
@@ -329,7 +329,7 @@ def test_compare_shows_runs_side_by_side(seen: Seen, studio: Running) -> None:
     page.wait_for_selector("#compare-shown table")
     told_text = page.locator("#compare-shown").inner_text()
     assert all(word in told_text for word in ("runs/asks", "runs/sorts", "Exact match", "Accuracy", "baseline"))
-    assert all(word in told_text for word in ("Pictures help.", "75.0%", "70.0 – 80.0%", "+0.250 (p 0.02)"))
+    assert all(word in told_text for word in ("Images help.", "75.0%", "70.0 – 80.0%", "+0.250 (p 0.02)"))
     assert page.locator("#compare-shown img").count() == 1
     seen.shot("compare")
     shutil.rmtree(studio.place / "runs" / "found")
@@ -338,8 +338,8 @@ def test_compare_shows_runs_side_by_side(seen: Seen, studio: Running) -> None:
 def test_flow_follows_an_example(seen: Seen, studio: Running) -> None:
     page = seen.open(studio.address)
     seen.turn_to("Flow")
-    page.set_input_files("#flow-picture input[type=file]", studio.place / "squares" / "1.png")
-    page.fill("#flow-text textarea", "What is in the picture?")
+    page.set_input_files("#flow-image input[type=file]", studio.place / "squares" / "1.png")
+    page.fill("#flow-text textarea", "What is in the image?")
     page.wait_for_timeout(300)
     page.click("#flow-go")
     page.wait_for_selector(".flow-frame")
@@ -355,7 +355,7 @@ def test_it_can_be_read_on_a_phone(chromium: Any, shots: Path, studio: Running) 
     window = look(chromium, shots, width=390, has_touch=True, is_mobile=True)
     seen = next(window)
     page = seen.open(studio.address)
-    ask(seen, studio.place / "squares" / "2.png", "What is in the picture?")
+    ask(seen, studio.place / "squares" / "2.png", "What is in the image?")
     page.wait_for_selector(".said[data-done=true]")
     page.locator(".word").nth(1).click()
     page.wait_for_selector("#ask-map")

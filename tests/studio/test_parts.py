@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rebus.errors import DataError, PictureError, RebusError, RunError
+from rebus.errors import DataError, ImageError, RebusError, RunError
 from rebus.explain import Explanation
 from rebus.inference.predictor import Predictor
 from rebus.inference.streaming import stream_answer, streams
@@ -93,18 +93,18 @@ def test_paths_lead_only_below_the_roots(tmp_path: Path) -> None:
             places.inside(typed, "the table")
 
 
-def test_a_table_cannot_show_pictures_from_elsewhere_nor_too_large_ones(tmp_path: Path) -> None:
+def test_a_table_cannot_show_images_from_elsewhere_nor_too_large_ones(tmp_path: Path) -> None:
     from PIL import Image
 
     (tmp_path / "table").mkdir()
     Image.new("RGB", (40, 40)).save(tmp_path / "other.png")
     Image.new("RGB", (40, 40)).save(tmp_path / "table" / "own.png")
     places = Places([tmp_path / "table"], 2000)
-    assert places.picture("own.png", tmp_path / "table", "row 1").shape == (40, 40, 3)
+    assert places.image("own.png", tmp_path / "table", "row 1").shape == (40, 40, 3)
     with pytest.raises(StudioError, match="Studio"):
-        places.picture(str(tmp_path / "other.png"), tmp_path / "table", "row 1")
-    with pytest.raises(PictureError, match="pixels"):
-        Places([tmp_path], 1000).picture("other.png", tmp_path, "row 1")
+        places.image(str(tmp_path / "other.png"), tmp_path / "table", "row 1")
+    with pytest.raises(ImageError, match="pixels"):
+        Places([tmp_path], 1000).image("other.png", tmp_path, "row 1")
 
 
 def test_what_users_and_models_write_is_never_html() -> None:
@@ -131,7 +131,7 @@ def test_words_to_press_are_words_and_chinese_characters() -> None:
 
 
 def piece(target: str, value: float) -> Explanation:
-    return Explanation("attention", target, 0.5, picture=np.full((2, 2), value, dtype=np.float32))
+    return Explanation("attention", target, 0.5, image=np.full((2, 2), value, dtype=np.float32))
 
 
 def test_a_word_of_several_pieces_has_their_mean_map() -> None:
@@ -140,12 +140,12 @@ def test_a_word_of_several_pieces_has_their_mean_map() -> None:
     assert spans(whole, whole.answer) == [(0, 1), (2, 6), (6, 8), (9, 13)]
     turn = Turn(Path(), "answer", "?", None, answer=whole.answer, chosen="2-8")
     found = of_word(whole, turn)
-    assert found.picture is not None
-    assert found.picture[0, 0] == 1.5
-    assert of_word(whole, replace(turn, chosen="9-13")).picture[0, 0] == 3.0  # type: ignore[index]
+    assert found.image is not None
+    assert found.image[0, 0] == 1.5
+    assert of_word(whole, replace(turn, chosen="9-13")).image[0, 0] == 3.0  # type: ignore[index]
 
 
-def test_a_conversation_is_about_one_picture() -> None:
+def test_a_conversation_is_about_one_image() -> None:
     before = [
         Turn(Path("r"), "converse", "one", "a.png", answer="1"),
         Turn(Path("r"), "converse", "two", "b.png", answer="2"),
@@ -270,15 +270,15 @@ def test_an_error_in_a_stream_is_the_readers() -> None:
 
 def test_streams_say_what_is_said_at_once(asks: Path, place: Path) -> None:
     predictor = Predictor.open(asks)
-    picture = place / "squares" / "5.png"
-    for question in ("What is in the picture?", "图片里有什么？"):
-        told = list(stream_answer(predictor, picture, [{"role": "user", "content": question}], task="answer"))
-        assert told[-1] == predictor.ask(picture, question).value
+    image = place / "squares" / "5.png"
+    for question in ("What is in the image?", "图片里有什么？"):
+        told = list(stream_answer(predictor, image, [{"role": "user", "content": question}], task="answer"))
+        assert told[-1] == predictor.ask(image, question).value
         assert len(told) > 1
         assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(told))
     assert not streams(predictor, "classify")
     with pytest.raises(DataError, match="writes"):
-        list(stream_answer(predictor, picture, [], task="classify"))
+        list(stream_answer(predictor, image, [], task="classify"))
 
 
 def test_a_model_whose_folder_is_gone_still_answers_and_says_so(sorts: Path, place: Path, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_a_model_whose_folder_is_gone_still_answers_and_says_so(sorts: Path, pla
     shutil.rmtree(tmp_path / "run")
     again = seats.seat(tmp_path / "run")
     assert again is seat
-    row = {"picture": str(place / "squares" / "0.png"), "question": "?"}
+    row = {"image": str(place / "squares" / "0.png"), "question": "?"}
     assert again.ask(lambda model: model.predict(row))[0].value in ("red", "green", "blue")
     told = again.gone()
     assert told is not None
@@ -302,7 +302,7 @@ def test_a_model_whose_folder_is_gone_still_answers_and_says_so(sorts: Path, pla
 
 def test_a_book_filters_searches_judges_and_finds_what_is_alike(sorts: Path, place: Path) -> None:
     book = open_book(place / "squares" / "table.jsonl", sorts)
-    assert book.picture == "picture"
+    assert book.image == "image"
     assert len(book.rows("test", None, None, "")) == 12
     assert [book.table.value(row, "label") for row in book.rows("test", "label", "red", "")] == ["red"] * 4
     found = book.rows("all", None, None, "RED left")
@@ -316,7 +316,7 @@ def test_a_book_filters_searches_judges_and_finds_what_is_alike(sorts: Path, pla
     wrong = [mark.wrong for mark in marks.values()]
     assert wrong == sorted(wrong, reverse=True)  # mistakes first
     nearest = alike(book, sorts, str(place / "squares" / "31.png"))
-    assert book.table.value(nearest[0], "picture") == "31.png"
+    assert book.table.value(nearest[0], "image") == "31.png"
     with pytest.raises(RebusError):
         open_book(place / "none.csv", None)
     with pytest.raises(DataError):

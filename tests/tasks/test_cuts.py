@@ -49,8 +49,8 @@ def test_of_a_long_answer_the_start_is_kept(codec: Codec) -> None:
         ("regress", {"text": [LONG], "target": [1.0]}),
         ("tag", {"text": [LONG], "labels": ["a|b"]}),
         ("similar", {"anchor": [LONG], "positive": ["short"], "score": [1.0]}),
-        ("retrieve", {"picture": ["a.png"], "text": [LONG]}),
-        ("match", {"picture": ["a.png"], "text": [LONG], "label": ["yes"]}),
+        ("retrieve", {"image": ["a.png"], "text": [LONG]}),
+        ("match", {"image": ["a.png"], "text": [LONG], "label": ["yes"]}),
         ("generate", {"prompt": [LONG], "output": ["two"]}),
     ],
 )
@@ -91,13 +91,13 @@ def test_a_question_that_does_not_fit_is_an_error_and_a_table_is_told_of(run: Pa
     with pytest.raises(TextLengthError, match="at most 32 tokens"):
         predictor.ask(None, LONG + QUESTION)
     with pytest.warns(CutWarning, match="of which 32 were read"):
-        predictor.predict([{"question": LONG, "picture": None}], task="classify")
+        predictor.predict([{"question": LONG, "image": None}], task="classify")
     with pytest.warns(CutWarning):
         predictor.embed([LONG])
     why = explain(predictor, text=LONG, task="classify", method="occlusion")
     assert any("32 were read" in remark for remark in why.remarks)
     table = tmp_path / "table.csv"
-    table.write_text(f'picture,question\n,"{LONG}"\n,"{LONG} again"\n,short\n')
+    table.write_text(f'image,question\n,"{LONG}"\n,"{LONG} again"\n,short\n')
     summary = predict_table(Run.open(run), table, tmp_path / "out.csv")
     assert "2 texts have more than 32 tokens" in summary.cut
 

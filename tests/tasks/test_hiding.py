@@ -18,15 +18,15 @@ from rebus.training.train import assemble
 
 ROWS = 8
 COLUMNS: dict[str, dict[str, str]] = {
-    "classify": {"picture": "picture", "text": "text", "label": "label"},
-    "answer": {"picture": "picture", "question": "text", "answer": "label"},
-    "caption": {"picture": "picture", "caption": "text"},
+    "classify": {"image": "image", "text": "text", "label": "label"},
+    "answer": {"image": "image", "question": "text", "answer": "label"},
+    "caption": {"image": "image", "caption": "text"},
 }
 
 
 def setting(*names: str, **gaps: list[int]) -> tuple[dict[str, Task], dict[str, dict[str, Any]]]:
     columns: dict[str, list[Any]] = {
-        "picture": [f"{row}.png" for row in range(ROWS)],
+        "image": [f"{row}.png" for row in range(ROWS)],
         "text": [f"text {row}" for row in range(ROWS)],
         "label": ["yes" if row % 2 else "no" for row in range(ROWS)],
     }
@@ -40,25 +40,25 @@ def setting(*names: str, **gaps: list[int]) -> tuple[dict[str, Task], dict[str, 
 def hidden(chance: float, rows: list[int], tasks: Any, values: Any, times: int = 400, **said: Any) -> list[str]:
     recipe = Recipe(seed=said.get("seed", 0))
     recipe.model.fusion = Fusion(modality_dropout=chance, kind=said.get("kind", "unified"))
-    shown = said.get("has_picture", True)
-    return [hidden_modality(recipe, (0, at), rows, tasks, values, has_picture=shown) for at in range(times)]
+    shown = said.get("has_image", True)
+    return [hidden_modality(recipe, (0, at), rows, tasks, values, has_image=shown) for at in range(times)]
 
 
 def test_it_hides_as_often_as_it_says_one_or_the_other() -> None:
     told = hidden(0.4, [0], *setting("classify"), times=2000)
     assert 0.36 < 1 - told.count("") / 2000 < 0.44
-    assert 0.4 < told.count("picture") / (told.count("picture") + told.count("text")) < 0.6
+    assert 0.4 < told.count("image") / (told.count("image") + told.count("text")) < 0.6
     assert told == hidden(0.4, [0], *setting("classify"), times=2000)
     assert told != hidden(0.4, [0], *setting("classify"), times=2000, seed=1)
 
 
 def test_it_never_hides_what_a_task_needs_or_the_only_thing_there_is() -> None:
     assert set(hidden(0.9, [0], *setting("caption"))) == {""}
-    assert set(hidden(0.9, [0], *setting("answer"))) == {"", "picture"}  # a question is always asked
-    assert set(hidden(0.9, [0], *setting("answer", "caption"))) == {""}  # they share the picture
+    assert set(hidden(0.9, [0], *setting("answer"))) == {"", "image"}  # a question is always asked
+    assert set(hidden(0.9, [0], *setting("answer", "caption"))) == {""}  # they share the image
     assert set(hidden(0.9, [0], *setting("classify", text=[0]))) == {""}
-    assert set(hidden(0.9, [0], *setting("classify"), has_picture=False)) == {""}
-    assert set(hidden(0.9, [0, 1], *setting("classify", text=[1]))) == {"", "text"}  # row 1 has its picture alone
+    assert set(hidden(0.9, [0], *setting("classify"), has_image=False)) == {""}
+    assert set(hidden(0.9, [0, 1], *setting("classify", text=[1]))) == {"", "text"}  # row 1 has its image alone
     assert set(hidden(0.9, [0], *setting("classify"), kind="none")) == {""}
     assert set(hidden(0.0, [0], *setting("classify"))) == {""}
 
@@ -67,12 +67,12 @@ def test_a_batch_is_the_same_each_time_and_holds_no_row_without_both(tmp_path: P
     lines = []
     for row in range(24):
         Image.fromarray(np.full((16, 16, 3), 8 * row, dtype=np.uint8)).save(tmp_path / f"{row}.png")
-        lines.append({"picture": f"{row}.png", "text": f"some text {row}", "label": "yes" if row % 2 else "no"})
+        lines.append({"image": f"{row}.png", "text": f"some text {row}", "label": "yes" if row % 2 else "no"})
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
     recipe = Recipe()
     recipe.data.path, recipe.data.split.valid, recipe.data.split.test = str(tmp_path / "t.jsonl"), 0.0, 0.0
-    recipe.picture.size, recipe.text.vocab_size = 16, 300
-    recipe.model.picture = Tower(width=16, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size = 16, 300
+    recipe.model.image = Tower(width=16, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(width=16, depth=1, heads=2)
     recipe.model.fusion = Fusion(depth=1, modality_dropout=0.6)
     recipe.tasks = [TaskSettings(name="classify", columns=COLUMNS["classify"])]
@@ -80,14 +80,14 @@ def test_a_batch_is_the_same_each_time_and_holds_no_row_without_both(tmp_path: P
     ready = assemble(recipe, lambda _: None)
     batch, again, later = ready.feed.batch_at(0, 0.0), ready.feed.batch_at(0, 0.0), ready.feed.batch_at(1, 0.0)
     text = batch["tasks"]["classify"]["text_mask"].any(1)
-    assert torch.equal(batch["has_picture"], again["has_picture"])
+    assert torch.equal(batch["has_image"], again["has_image"])
     assert torch.equal(text, again["tasks"]["classify"]["text_mask"].any(1))
-    assert not batch["has_picture"].all()
+    assert not batch["has_image"].all()
     assert not text.all()
-    assert (batch["has_picture"] | text).all()
-    assert not torch.equal(batch["has_picture"], later["has_picture"])
+    assert (batch["has_image"] | text).all()
+    assert not torch.equal(batch["has_image"], later["has_image"])
     parts = ready.feed.split(batch, 2)  # accumulation hides the same
-    assert torch.equal(torch.cat([part["has_picture"] for part in parts]), batch["has_picture"])
+    assert torch.equal(torch.cat([part["has_image"] for part in parts]), batch["has_image"])
     ready.model.train()
     loss = ready.tasks["classify"].loss(ready.model(batch)["classify"], batch["tasks"]["classify"])
     loss.backward()

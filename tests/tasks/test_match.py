@@ -1,4 +1,4 @@
-"""Does a text belong to a picture: how wrong pairs are drawn, the loss, the figures."""
+"""Does a text belong to an image: how wrong pairs are drawn, the loss, the figures."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def task_on(values: dict[str, list[Any]], **settings: Any) -> Match:
 
 def part_of(task: Match, values: dict[str, list[Any]], epoch: int = 0, rows: list[int] | None = None) -> Any:
     """The batch of some rows; a row's chance hangs on its own number."""
-    rows = list(range(len(values["picture"]))) if rows is None else rows
+    rows = list(range(len(values["image"]))) if rows is None else rows
     made = [task.items(values, [row], CODEC, (0, epoch, row)) for row in rows]
     owner = [place for place, items in enumerate(made) for _ in items]
     return task.collate([item for items in made for item in items], owner)
 
 
-MANY = {"picture": [f"{i}" for i in range(12)], "text": ["x", "X."] + [f"t{i}" for i in range(10)]}
+MANY = {"image": [f"{i}" for i in range(12)], "text": ["x", "X."] + [f"t{i}" for i in range(10)]}
 
 
 def test_pairs_that_belong_together_are_never_drawn() -> None:
@@ -42,8 +42,8 @@ def test_pairs_that_belong_together_are_never_drawn() -> None:
         made = with_negatives(part, None)
         owner, text = made["owner"], made["text_rows"]
         assert owner[:12].tolist() == text[:12].tolist() == list(range(12))
-        assert owner[12:24].tolist() == list(range(12))  # the picture with a wrong text
-        assert text[24:].tolist() == list(range(12))  # the text with a wrong picture
+        assert owner[12:24].tolist() == list(range(12))  # the image with a wrong text
+        assert text[24:].tolist() == list(range(12))  # the text with a wrong image
         assert not any(part["belongs"][place, read] for place, read in zip(owner[12:], text[12:], strict=True))
         assert bool(can_draw(part).all())
         pairs |= set(zip(owner[12:].tolist(), text[12:].tolist(), strict=True))
@@ -58,11 +58,11 @@ def test_draws_are_a_function_of_the_key_and_of_the_two_alone() -> None:
     rows = [3, 5, 8, 11]  # as another process would see them
     few, everything = part_of(task, MANY, rows=rows), part_of(task, MANY)
     assert torch.equal(few["text_noise"], everything["text_noise"][rows][:, rows])
-    assert torch.equal(few["picture_noise"], everything["picture_noise"][rows][:, rows])
+    assert torch.equal(few["image_noise"], everything["image_noise"][rows][:, rows])
 
 
 def test_hard_negatives_are_drawn_by_likeness() -> None:
-    values = {"picture": [f"{i}" for i in range(6)], "text": [f"t{i}" for i in range(6)]}
+    values = {"image": [f"{i}" for i in range(6)], "text": [f"t{i}" for i in range(6)]}
     task = task_on(values)
     likeness = torch.zeros(6, 6)
     likeness[2, 4] = 3.0  # exp(3) = 20 against four times 1
@@ -83,7 +83,7 @@ def test_the_loss_weighs_right_and_wrong_alike() -> None:
 
 
 def test_what_cannot_be_drawn_is_not_learned() -> None:
-    values = {"picture": ["a", "b"], "text": ["x", "x"]}
+    values = {"image": ["a", "b"], "text": ["x", "x"]}
     task = task_on(values)
     part = part_of(task, values)
     assert can_draw(part).tolist() == [True, True, False, False, False, False]
@@ -98,7 +98,7 @@ def test_what_cannot_be_drawn_is_not_learned() -> None:
     [("yes", "no"), (1, 0), ("1", "0"), (1.0, 0.0), (True, False), ("是", "否"), ("True", "FALSE"), ("对", "错")],
 )
 def test_given_labels_are_learned_as_given(yes: Any, no: Any) -> None:
-    values = {"picture": ["a", "a", "b"], "text": ["x", "y", "x"], "label": [yes, no, no]}
+    values = {"image": ["a", "a", "b"], "text": ["x", "y", "x"], "label": [yes, no, no]}
     task = task_on(values)
     task.fit(values, range(3))
     part = part_of(task, values)
@@ -111,7 +111,7 @@ def test_given_labels_are_learned_as_given(yes: Any, no: Any) -> None:
 
 
 def test_labels_of_one_kind_teach_nothing() -> None:
-    values = {"picture": ["a", "b"], "text": ["x", "y"], "label": ["yes", "是"]}
+    values = {"image": ["a", "b"], "text": ["x", "y"], "label": ["yes", "是"]}
     with pytest.raises(DataError, match="only yes"):
         task_on(values).fit(values, range(2))
     assert as_yes("perhaps") is None
@@ -125,14 +125,14 @@ def test_wrong_texts_to_judge_by_depend_on_no_order() -> None:
     assert not {"x", "X."} & {*wrong[0], *wrong[1]}
     assert wrong == task.wrong_texts(MANY, list(range(12))[::-1])
     assert len({text for texts in wrong.values() for text in texts}) > 4
-    several = {"picture": ["a", "b"], "text": [["x", "y", "z"], ["w"]]}
+    several = {"image": ["a", "b"], "text": [["x", "y", "z"], ["w"]]}
     assert task_on(several).wrong_texts(several, [0, 1])[0] == ["w"]  # there are no more
     assert task_on(several).wrong_texts(several, [0]) == {0: []}
     assert task_on(several).tried(several, [1])["wrong"] == [[], []]
 
 
 def test_figures_over_right_and_wrong_pairs() -> None:
-    values = {"picture": ["a", "b", "c"], "text": ["x", "y", "z"]}
+    values = {"image": ["a", "b", "c"], "text": ["x", "y", "z"]}
     task = task_on(values)
     pairs = [([0.9], [0.2]), ([0.4], [0.6]), ([0.7], [0.1])]
     told = [task.predicted(np.array(own), np.array(wrong)) for own, wrong in pairs]
@@ -151,7 +151,7 @@ def test_figures_over_right_and_wrong_pairs() -> None:
 
 
 def test_figures_with_labels() -> None:
-    values = {"picture": ["a", "b", "c"], "text": ["x", "y", "z"], "label": [1, 0, 0]}
+    values = {"image": ["a", "b", "c"], "text": ["x", "y", "z"], "label": [1, 0, 0]}
     task = task_on(values)
     none = np.zeros(0)
     told = [task.predicted(np.array([chance]), none) for chance in (0.8, 0.9, 0.3)]

@@ -45,7 +45,7 @@ def test_pieces_do_not_change_the_draw(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_grouped_copies_are_worth_one_item() -> None:
     values = np.random.default_rng(0).random(40)
-    copies, owners = np.repeat(values, 25), [f"picture {row // 25}" for row in range(1000)]
+    copies, owners = np.repeat(values, 25), [f"image {row // 25}" for row in range(1000)]
     alone, grouped = bootstrap_interval(values), bootstrap_interval(copies, groups=owners)
     naive = bootstrap_interval(copies)
     assert grouped == pytest.approx(alone)

@@ -54,13 +54,13 @@ def test_patches_of_an_unseen_thing_are_things() -> None:
         return [{"label": label, "box": [0.0, 0.0, 0.5, 1.0]}]
 
     task, values = fitted(
-        "patches",
-        {"picture": ["a", "b"], "boxes": [boxes("cat "), boxes("dog")]},
-        {"picture": ["c", "d"], "boxes": [boxes("cat"), boxes("bird")]},
+        "patch_classify",
+        {"image": ["a", "b"], "boxes": [boxes("cat "), boxes("dog")]},
+        {"image": ["c", "d"], "boxes": [boxes("cat"), boxes("bird")]},
     )
     assert task.state()["labels"] == ["cat", "dog"]  # type: ignore[comparison-overlap]
     assert task.unseen(values, range(2)) == {"bird": 1}
-    known = task.values({"picture": ["a"], "boxes": [boxes("cat")]})
+    known = task.values({"image": ["a"], "boxes": [boxes("cat")]})
     naive, _ = task.naive(values, range(2), known, [0])
     assert [one.value for one in naive] == [1.0, 0.0]
 

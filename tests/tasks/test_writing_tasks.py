@@ -11,7 +11,7 @@ import torch
 
 from rebus.errors import DataError
 from rebus.models.vlm import IGNORED, VisionLanguageModel
-from rebus.recipe import Model, Picture, TaskSettings, Tower
+from rebus.recipe import Image, Model, TaskSettings, Tower
 from rebus.tasks import TASKS, Codec, Converse, Generate
 from rebus.tasks.base import Values
 from rebus.tasks.layout import conversation, opened, prompt_ids
@@ -92,7 +92,7 @@ def test_an_answer_of_weight_zero_is_learned_in_no_layout(codec: Codec, layout: 
 
 
 def test_marks_of_images_are_no_words_of_a_question() -> None:
-    values = {"picture": ["a.png"], "question": ["<image>\nwhat colour?"], "answer": ["red"]}
+    values = {"image": ["a.png"], "question": ["<image>\nwhat colour?"], "answer": ["red"]}
     assert made("answer", list(values)).prompt(values, 0) == "what colour?"
     blind = {name: values[name] for name in ("question", "answer")}
     assert made("answer", list(blind)).prompt(blind, 0) == "<image>\nwhat colour?"
@@ -110,10 +110,10 @@ def test_ids_are_those_of_the_chat_template(codec: Codec) -> None:
 
 def model_for(codec: Codec, task: WritingTask) -> VisionLanguageModel:
     torch.manual_seed(0)
-    settings = Model(picture=Tower(kind="none"), text=Tower(kind="decoder", width=16, depth=2, heads=2))
+    settings = Model(image=Tower(kind="none"), text=Tower(kind="decoder", width=16, depth=2, heads=2))
     heads = {task.name: task.head(codec)}
     model = VisionLanguageModel(
-        settings, Picture(), heads, vocab_size=codec.tokenizer.vocab_size, max_length=codec.max_length
+        settings, Image(), heads, vocab_size=codec.tokenizer.vocab_size, max_length=codec.max_length
     ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -216,9 +216,9 @@ def test_first_fit_puts_the_longest_first() -> None:
     assert fitted([3, 9, 4, 7], 10) == [[1], [3, 0], [2]]
 
 
-def test_a_row_with_a_picture_keeps_a_row_of_its_own(codec: Codec) -> None:
-    values = {**VALUES, "picture": ["a.png", "b.png"]}
-    task = made("generate", ["picture", "prompt", "output"])
+def test_a_row_with_a_image_keeps_a_row_of_its_own(codec: Codec) -> None:
+    values = {**VALUES, "image": ["a.png", "b.png"]}
+    task = made("generate", ["image", "prompt", "output"])
     items = [task.items(values, [row], codec, (0, 0, row))[0] for row in range(2)]
     part = task.collate(items, [1, 0])
     assert part["owner"].tolist() == [1, 0]

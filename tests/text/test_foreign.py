@@ -72,7 +72,7 @@ def test_special_tokens_are_found(
     assert (None if t.mask_id is None else t.piece(t.mask_id)) == mask
     assert [t.piece(one) for one in t.start()] == start
     with pytest.raises(RunError, match=r"<\|image\|>"):
-        _ = t.picture_id
+        _ = t.image_id
 
 
 def test_reading_is_cut_inside_its_frame(folders: dict[str, Path]) -> None:
@@ -134,7 +134,7 @@ def test_a_word_that_is_added_but_not_special_is_read_as_its_makers_wish(folders
     assert t.chat(messages) == theirs(folders["chatml"]).apply_chat_template(messages, tokenize=True, return_dict=False)
 
 
-def test_contents_in_parts_are_joined_and_pictures_refused(folders: dict[str, Path]) -> None:
+def test_contents_in_parts_are_joined_and_images_refused(folders: dict[str, Path]) -> None:
     t = Tokenizer.load(folders["chatml"])
     parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b"}]
     assert t.chat([{"role": "user", "content": parts}]) == t.chat([{"role": "user", "content": "a b"}])
@@ -211,7 +211,7 @@ def test_extending_adds_turns_after_their_ids(folders: dict[str, Path], tmp_path
     assert t.fingerprint != plain.fingerprint
     assert t.encode(TEXTS[0]) == plain.encode(TEXTS[0])
     ids = t.chat([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "cat"}]}], prompt=True)
-    assert ids == [t.bos_id, t.user_id, t.picture_id, *t.encode("cat"), t.assistant_id]
+    assert ids == [t.bos_id, t.user_id, t.image_id, *t.encode("cat"), t.assistant_id]
     t.save(tmp_path)
     again = Tokenizer.load(tmp_path)  # what was extended stays so
     assert again.fingerprint == t.fingerprint

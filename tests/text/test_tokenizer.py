@@ -13,7 +13,7 @@ from rebus.text.tokenizer import SMALLEST, SPECIAL_TOKENS, Tokenizer
 
 ENGLISH = [
     "What is left of the red car? The blue boat is left of it.",
-    "There are 12 cats and 7 dogs; it's a picture of animals, isn't it?",
+    "There are 12 cats and 7 dogs; it's an image of animals, isn't it?",
     "A cat sits above the house and below the sun.",
 ]
 CHINESE = [
@@ -31,7 +31,7 @@ def tokenizer() -> Tokenizer:
 
 def test_special_tokens_have_the_first_ids(tokenizer: Tokenizer) -> None:
     t = tokenizer
-    ids = [t.pad_id, t.bos_id, t.eos_id, t.user_id, t.assistant_id, t.system_id, t.picture_id]
+    ids = [t.pad_id, t.bos_id, t.eos_id, t.user_id, t.assistant_id, t.system_id, t.image_id]
     assert ids == list(range(7))
     assert [t.piece(i) for i in ids] == list(SPECIAL_TOKENS)
 

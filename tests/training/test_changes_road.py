@@ -35,8 +35,8 @@ def recipe_for(folder: Path, rows: list[dict[str, Any]], task: str, columns: dic
     recipe = Recipe()
     recipe.data.path, recipe.data.split.column = str(path), "split"
     recipe.data.split.valid = recipe.data.split.test = 0.0
-    recipe.picture.size, recipe.text.vocab_size, recipe.picture.augment = 16, 300, change
-    recipe.model.picture = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.image.augment = 16, 300, change
+    recipe.model.image = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(width=16, depth=1, heads=2)
     recipe.tasks = [TaskSettings(name=task, columns=columns)]
     recipe.train.batch_size = 4
@@ -44,34 +44,32 @@ def recipe_for(folder: Path, rows: list[dict[str, Any]], task: str, columns: dic
 
 
 def captions(folder: Path, texts: list[str], change: Augment) -> tuple[float | None, list[str]]:
-    rows = [{"picture": f"{number}.png", "caption": texts[number % len(texts)]} for number in range(12)]
+    rows = [{"image": f"{number}.png", "caption": texts[number % len(texts)]} for number in range(12)]
     told: list[str] = []
-    recipe = recipe_for(folder, rows, "caption", {"picture": "picture", "caption": "caption"}, change)
-    return prepare(recipe, told.append).recipe.picture.augment.flip, [line for line in told if "mirrored" in line]
+    recipe = recipe_for(folder, rows, "caption", {"image": "image", "caption": "caption"}, change)
+    return prepare(recipe, told.append).recipe.image.augment.flip, [line for line in told if "mirrored" in line]
 
 
-def test_pictures_are_mirrored_where_nothing_speaks_against_it(folder: Path) -> None:
+def test_images_are_mirrored_where_nothing_speaks_against_it(folder: Path) -> None:
     assert captions(folder, ["a cat", "一只狗"], Augment()) == (0.0, [])
     flip, told = captions(folder, ["a cat", "一只狗"], Augment(colour=0.2))
     assert flip == 0.5
-    assert told == [
-        "pictures are mirrored half the time, as other changes are on; otherwise: --set picture.augment.flip=0"
-    ]
+    assert told == ["images are mirrored half the time, as other changes are on; otherwise: --set image.augment.flip=0"]
     for texts in (["a cat", "a dog left of it"], ["一只狗", "右边有树"]):
         flip, told = captions(folder, texts, Augment(colour=0.2))
         assert flip == 0.0
         assert f"6 of 12 texts speak of left and right or of writing, such as '{texts[1]}'" in told[0]
         flip, told = captions(folder, texts, Augment(flip=0.3))
         assert flip == 0.3
-        assert told[0].startswith("warning: pictures are mirrored (picture.augment.flip is 0.3)")
+        assert told[0].startswith("warning: images are mirrored (image.augment.flip is 0.3)")
     assert captions(folder, ["on the left"], Augment(flip=0.0, colour=0.2)) == (0.0, [])
 
 
 def test_labels_that_are_single_signs_are_not_mirrored(folder: Path) -> None:
-    rows = [{"picture": f"{number}.png", "label": "bdpq"[number % 4]} for number in range(12)]
+    rows = [{"image": f"{number}.png", "label": "bdpq"[number % 4]} for number in range(12)]
     told: list[str] = []
-    recipe = recipe_for(folder, rows, "classify", {"picture": "picture", "label": "label"}, Augment(colour=0.2))
-    assert prepare(recipe, told.append).recipe.picture.augment.flip == 0.0
+    recipe = recipe_for(folder, rows, "classify", {"image": "image", "label": "label"}, Augment(colour=0.2))
+    assert prepare(recipe, told.append).recipe.image.augment.flip == 0.0
     assert any("single signs" in line for line in told)
 
 
@@ -82,8 +80,8 @@ def mixing(folder: Path, task: str = "classify", **change: Any) -> Assembled:
     if task == "tag":
         labels = [["a"] if number % 2 else ["a", "b"] for number in range(12)]
     role = {"classify": "label", "regress": "target", "tag": "labels"}[task]
-    rows = [{"picture": f"{number}.png", role: label} for number, label in enumerate(labels)]
-    recipe = recipe_for(folder, rows, task, {"picture": "picture", role: role}, Augment(flip=0.0, **change))
+    rows = [{"image": f"{number}.png", role: label} for number, label in enumerate(labels)]
+    recipe = recipe_for(folder, rows, task, {"image": "image", role: role}, Augment(flip=0.0, **change))
     return assemble(recipe, lambda _: None)
 
 
@@ -97,11 +95,11 @@ def test_rows_are_mixed_with_rows_of_their_batch(folder: Path, change: dict[str,
         assert keys == own["keys"]
         assert sorted(partners) == sorted(keys)
         for place, (key, partner) in enumerate(zip(keys, partners, strict=True)):
-            mix = mix_of(ready.recipe.picture.augment, 0, *key, 16)
-            first, second = own["picture"][place], own["picture"][keys.index(partner)]
+            mix = mix_of(ready.recipe.image.augment, 0, *key, 16)
+            first, second = own["image"][place], own["image"][keys.index(partner)]
             if mix.box is None:
                 exact = mix.share * first.float() + (1 - mix.share) * second.float()
-                assert (batch["picture"][place].float() - exact).abs().max() <= 0.51
+                assert (batch["image"][place].float() - exact).abs().max() <= 0.51
             target = batch["tasks"]["classify"]["target"][place]
             labels = own["tasks"]["classify"]["target"]
             expected = torch.zeros(3)
@@ -121,7 +119,7 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
     labels, keys = own["tasks"]["classify"]["target"], batch["keys"]
     wanted = 0.0
     for place, (key, partner) in enumerate(zip(keys, batch["partners"], strict=True)):
-        share = mix_of(ready.recipe.picture.augment, 0, *key, 16).share
+        share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
         for weight, at in ((share, place), (1 - share, keys.index(partner))):
             wanted += weight * float(
                 functional.cross_entropy(outputs[place : place + 1], labels[at : at + 1], label_smoothing=smooth)
@@ -135,7 +133,7 @@ def test_other_targets_are_mixed_as_numbers(folder: Path, task: str) -> None:
     batch, own = ready.feed.batch_at(0, 0.5), plain.feed.batch_at(0, 0.5)
     targets, keys = own["tasks"][task]["target"], batch["keys"]
     for place, (key, partner) in enumerate(zip(keys, batch["partners"], strict=True)):
-        share = mix_of(ready.recipe.picture.augment, 0, *key, 16).share
+        share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
         exact = share * targets[place] + (1 - share) * targets[keys.index(partner)]
         assert torch.allclose(batch["tasks"][task]["target"][place], exact, atol=1e-6)
     assert torch.isfinite(ready.tasks[task].loss(torch.zeros_like(targets), batch["tasks"][task]))
@@ -151,7 +149,7 @@ def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch
     ready = mixing(folder, mixup=0.4, colour=0.3)
     whole = ready.feed.batch_at(2, 0.5)
     halves = ready.feed.split(whole, 2)
-    assert torch.equal(torch.cat([half["picture"] for half in halves]), whole["picture"])
+    assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])
     targets = [half["tasks"]["classify"]["target"] for half in halves]
     assert torch.equal(torch.cat(targets), whole["tasks"]["classify"]["target"])
     pool = FeedPool(ready.feed, 2)
@@ -163,32 +161,32 @@ def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        pixels.append(mixing(folder, mixup=0.4, colour=0.3).feed.batch_at(2, 0.5)["picture"])
-    assert torch.equal(torch.cat(pixels), whole["picture"])
+        pixels.append(mixing(folder, mixup=0.4, colour=0.3).feed.batch_at(2, 0.5)["image"])
+    assert torch.equal(torch.cat(pixels), whole["image"])
 
 
 def test_mixing_is_refused_where_targets_cannot_be_mixed(folder: Path) -> None:
     with pytest.raises(RecipeError, match="the task 'caption', which writes"):
         captions(folder, ["a cat"], Augment(mixup=0.2))
-    rows = [{"picture": f"{n}.png", "text": "so", "label": ["x", "y"][n % 2]} for n in range(12)]
-    columns = {"picture": "picture", "text": "text", "label": "label"}
-    with pytest.raises(RecipeError, match=r"picture\.augment\.cutmix.*which reads text"):
+    rows = [{"image": f"{n}.png", "text": "so", "label": ["x", "y"][n % 2]} for n in range(12)]
+    columns = {"image": "image", "text": "text", "label": "label"}
+    with pytest.raises(RecipeError, match=r"image\.augment\.cutmix.*which reads text"):
         prepare(recipe_for(folder, rows, "classify", columns, Augment(cutmix=0.2)), lambda _: None)
 
 
-def test_boxes_are_mirrored_with_their_picture(folder: Path) -> None:
+def test_boxes_are_mirrored_with_their_image(folder: Path) -> None:
     half = np.zeros((16, 16, 3), dtype=np.uint8)
     half[:, :8] = 255
     Image.fromarray(half).save(folder / "half.png")
-    rows = [{"picture": "half.png", "boxes": [{"label": "light", "box": [0.0, 0.0, 0.5, 1.0]}]}] * 4
-    rows = [*rows, {"picture": "0.png", "boxes": [{"label": "night", "box": [0.0, 0.0, 1.0, 1.0]}]}]
-    columns = {"picture": "picture", "boxes": "boxes"}
+    rows = [{"image": "half.png", "boxes": [{"label": "light", "box": [0.0, 0.0, 0.5, 1.0]}]}] * 4
+    rows = [*rows, {"image": "0.png", "boxes": [{"label": "night", "box": [0.0, 0.0, 1.0, 1.0]}]}]
+    columns = {"image": "image", "boxes": "boxes"}
     for flip in (0.0, 1.0):
-        feed = assemble(recipe_for(folder, rows, "patches", columns, Augment(flip=flip)), lambda _: None).feed
+        feed = assemble(recipe_for(folder, rows, "patch_classify", columns, Augment(flip=flip)), lambda _: None).feed
         batch = feed.assemble([(0, index) for index in range(len(feed.groups))], feed.tasks)
-        part = batch["tasks"]["patches"]
+        part = batch["tasks"]["patch_classify"]
         for owner, drawn in zip(part["owner"].tolist(), part["map"], strict=True):
-            seen = batch["picture"][owner, 0]
+            seen = batch["image"][owner, 0]
             if seen.max() > 0:
                 bright = seen.repeat_interleave(3, 0).repeat_interleave(3, 1)[::2, ::2] > 127
                 assert torch.equal(drawn > 0, bright)

@@ -23,7 +23,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(10):
         Image.fromarray(np.full((32, 32, 3), 25 * number, dtype=np.uint8)).save(folder / f"{number}.png")
         for question, answer in (("How bright?", "dark" if number < 5 else "bright"), ("第几张？", f"第{number}张")):
-            rows.append({"picture": f"{number}.png", "question": question, "answer": answer, "split": "train"})
+            rows.append({"image": f"{number}.png", "question": question, "answer": answer, "split": "train"})
     (folder / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return folder / "table.jsonl"
 
@@ -32,13 +32,11 @@ def ready_for(table: Path, **changes: Any) -> Assembled:
     recipe = Recipe()
     recipe.data.path, recipe.data.split.column = str(table), "split"
     recipe.data.split.valid = recipe.data.split.test = 0.0
-    recipe.picture.size, recipe.text.vocab_size = 32, 320
-    recipe.picture.augment.colour = changes.pop("colour", 0.5)
-    recipe.model.picture = Tower(
-        kind="convnet", width=24, depth=1, heads=2, patch=8, frozen=changes.pop("frozen", False)
-    )
+    recipe.image.size, recipe.text.vocab_size = 32, 320
+    recipe.image.augment.colour = changes.pop("colour", 0.5)
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8, frozen=changes.pop("frozen", False))
     recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
-    columns = {"picture": "picture", "question": "question", "answer": "answer"}
+    columns = {"image": "image", "question": "question", "answer": "answer"}
     recipe.tasks = [TaskSettings(name="answer", columns=columns, **changes)]
     recipe.train.batch_size = 4
     return assemble(recipe, lambda _: None)
@@ -56,7 +54,7 @@ def test_a_batch_is_a_function_of_the_step(table: Path) -> None:
     assert same(first.batch_at(5, 0.5), later)  # asked for in another order, from another process's memory
     assert not same(first.batch_at(4, 0.5), later)
     seen = [index for step in range(5) for _, index in first.batch_at(step, 0.5)["keys"]]
-    assert sorted(seen) == sorted([*range(10), *range(10)])  # two epochs, every picture once in each
+    assert sorted(seen) == sorted([*range(10), *range(10)])  # two epochs, every image once in each
 
 
 def test_worker_processes_make_the_same_batches(table: Path) -> None:
@@ -78,23 +76,23 @@ def test_processes_share_a_batch_without_overlap(table: Path, monkeypatch: pytes
     assert parts == whole
 
 
-def test_frozen_features_stand_in_for_pictures(table: Path) -> None:
+def test_frozen_features_stand_in_for_images(table: Path) -> None:
     moving, frozen = ready_for(table, colour=0.0), ready_for(table, colour=0.0, frozen=True)
     frozen.model.load_state_dict(moving.model.state_dict())
     batch = frozen.feed.batch_at(0, 1.0)
-    assert "picture_tokens" in batch
-    assert "picture" not in batch
+    assert "image_tokens" in batch
+    assert "image" not in batch
     tasks = frozen.prepared.tasks
     with torch.no_grad():
         one = summed_loss(tasks, frozen.model(batch), batch)[0]
         whole = moving.feed.batch_at(0, 1.0)
         other = summed_loss(tasks, moving.model(whole), whole)[0]
     assert torch.allclose(one, other, atol=1e-5)
-    assert not any(parameter.requires_grad for parameter in frozen.model.picture.parameters())
+    assert not any(parameter.requires_grad for parameter in frozen.model.image.parameters())
 
 
-def test_pictures_that_are_changed_are_not_cached(table: Path) -> None:
-    assert "picture" in ready_for(table, frozen=True).feed.batch_at(0, 1.0)
+def test_images_that_are_changed_are_not_cached(table: Path) -> None:
+    assert "image" in ready_for(table, frozen=True).feed.batch_at(0, 1.0)
 
 
 def test_the_prompt_is_never_learned(table: Path) -> None:
@@ -125,9 +123,9 @@ def test_length_weight_makes_short_answers_count(table: Path) -> None:
     assert abs(float(loss) - 0.8 * float(np.log(320))) < 1e-3
 
 
-def test_accumulation_cuts_a_batch_by_pictures(table: Path) -> None:
+def test_accumulation_cuts_a_batch_by_images(table: Path) -> None:
     feed = ready_for(table).feed
     whole = feed.batch_at(0, 1.0)
     halves = feed.split(whole, 2)
     assert [len(half["keys"]) for half in halves] == [2, 2]
-    assert torch.equal(torch.cat([half["picture"] for half in halves]), whole["picture"])
+    assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])

@@ -24,28 +24,28 @@ from rebus.training.train import Assembled, assemble, learn, summed_loss
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLUMNS = {
-    "caption": {"picture": "picture", "caption": "caption"},
-    "answer": {"picture": "picture", "question": "question", "answer": "answer", "type": "type"},
-    "classify": {"picture": "picture", "text": "question", "label": "colour"},
-    "tag": {"picture": "picture", "text": "question", "labels": "tags"},
-    "regress": {"picture": "picture", "text": "question", "target": "size"},
-    "patches": {"picture": "picture", "boxes": "boxes"},
-    "generate": {"picture": "picture", "prompt": "question", "output": "answer"},
+    "caption": {"image": "image", "caption": "caption"},
+    "answer": {"image": "image", "question": "question", "answer": "answer", "type": "type"},
+    "classify": {"image": "image", "text": "question", "label": "colour"},
+    "tag": {"image": "image", "text": "question", "labels": "tags"},
+    "regress": {"image": "image", "text": "question", "target": "size"},
+    "patch_classify": {"image": "image", "boxes": "boxes"},
+    "generate": {"image": "image", "prompt": "question", "output": "answer"},
     "translate": {"source": "question", "target": "answer"},
     "converse": {"messages": "talk"},
     "choose": {"question": "question", "choices": "choices", "answer": "answer"},
-    "ner": {"picture": "picture", "tokens": "tokens", "tags": "marks"},
-    "extract": {"picture": "picture", "question": "question", "passage": "passage", "answer": "colour"},
+    "ner": {"image": "image", "tokens": "tokens", "tags": "marks"},
+    "extract": {"image": "image", "question": "question", "passage": "passage", "answer": "colour"},
     "similar": {"anchor": "twin", "positive": "passage"},
-    "pictures": {"picture": "picture"},
-    "retrieve": {"picture": "picture", "text": "caption", "type": "type"},
-    "match": {"picture": "picture", "text": "passage"},
+    "pretrain_image": {"image": "image"},
+    "retrieve": {"image": "image", "text": "caption", "type": "type"},
+    "match": {"image": "image", "text": "passage"},
     "lm": {"text": "passage"},
     "mlm": {"text": "passage"},
 }
 FUSIONS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [
     ("unified", "concat"),
-    ("unified", "inline"),  # not a way to fuse: where picture tokens stand
+    ("unified", "inline"),  # not a way to fuse: where image tokens stand
     ("cross", "concat"),
 ]
 TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("resnet", "recurrent"), ("efficientnet", "wordvectors")]
@@ -53,7 +53,7 @@ TOWERS = [("convnet", "decoder"), ("vit", "encoder"), ("resnet", "recurrent"), (
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen small pictures of one square each, with a column for every task."""
+    """Sixteen small images of one square each, with a column for every task."""
     folder = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     rows = []
@@ -67,7 +67,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         zh = number % 2 == 1
         rows.append(
             {
-                "picture": f"{number}.png",
+                "image": f"{number}.png",
                 "caption": [f"a {colour} square", f"the square is {colour}"],
                 "question": "方块是什么颜色？" if zh else "What colour is the square?",
                 "answer": colour,
@@ -94,14 +94,14 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table.jsonl"
 
 
-def small(table: Path, task: str, fusion: str, how: str, picture: str, text: str) -> Recipe:
+def small(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> Recipe:
     """A recipe for models of a few thousand parameters."""
     recipe = Recipe()
     recipe.data.path = str(table)
     recipe.data.split.column = "split"
     recipe.data.kinds = {"boxes": "boxes", "tags": "labels"}
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.picture = Tower(kind=picture, width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
+    recipe.model.image = Tower(kind=image, width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind=text, width=24, depth=1, heads=2)
     if how == "inline":
         recipe.model.fusion = Fusion(kind=fusion, layout="inline", depth=1, heads=2)
@@ -117,11 +117,11 @@ def loss_of(ready: Assembled, batch: dict[str, object]) -> torch.Tensor:
     return summed_loss(ready.prepared.tasks, ready.model(batch), batch)[0]
 
 
-@pytest.mark.parametrize(("picture", "text"), TOWERS)
+@pytest.mark.parametrize(("image", "text"), TOWERS)
 @pytest.mark.parametrize(("fusion", "how"), FUSIONS)
 @pytest.mark.parametrize("task", list(COLUMNS))
-def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str, picture: str, text: str) -> None:
-    recipe = small(table, task, fusion, how, picture, text)
+def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str, image: str, text: str) -> None:
+    recipe = small(table, task, fusion, how, image, text)
     if (needed := TASKS.get(task).tower) not in (None, text):
         with pytest.raises(RecipeError, match=f"expected {needed}"):
             assemble(recipe, lambda _: None)
@@ -164,10 +164,10 @@ def test_the_matrix_holds_every_registered_part() -> None:
     assert {name for pair in TOWERS for name in pair} == set(REGISTERED_TOWERS.names())
 
 
-def test_a_question_does_not_see_the_others_that_share_its_picture(table: Path) -> None:
+def test_a_question_does_not_see_the_others_that_share_its_image(table: Path) -> None:
     """The block mask: packing several questions in one pass changes no answer."""
     recipe = small(table, "caption", "unified", "concat", "convnet", "decoder")
-    recipe.tasks[0].per_picture = 2
+    recipe.tasks[0].per_image = 2
     ready = assemble(recipe, lambda _: None)
     ready.model.eval()
     together = ready.feed.assemble([(0, 0)], ready.prepared.tasks)
@@ -186,22 +186,22 @@ def test_a_question_does_not_see_the_others_that_share_its_picture(table: Path) 
 def test_several_tasks_share_one_trunk(table: Path) -> None:
     recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
     recipe.tasks += [TaskSettings(name="classify", columns=COLUMNS["classify"], weight=0.5)]
-    recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"], until=0.5)]
+    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]
     ready = assemble(recipe, lambda _: None)
     early, late = ready.feed.batch_at(0, 0.1), ready.feed.batch_at(0, 0.9)
-    assert set(early["tasks"]) == {"answer", "classify", "patches"}
+    assert set(early["tasks"]) == {"answer", "classify", "patch_classify"}
     assert set(late["tasks"]) == {"answer", "classify"}
     _, parts = summed_loss(ready.prepared.tasks, ready.model(early), early)
     assert set(parts) == {"loss/answer", "loss/classify", "loss/patches"}
 
 
-def test_a_missing_picture_is_handled_by_every_fusion(table: Path, tmp_path: Path) -> None:
+def test_a_missing_image_is_handled_by_every_fusion(table: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     for number in (0, 13):
-        rows[number]["picture"] = None
+        rows[number]["image"] = None
     for number in range(16):
-        if rows[number]["picture"]:
-            rows[number]["picture"] = str(table.parent / rows[number]["picture"])
+        if rows[number]["image"]:
+            rows[number]["image"] = str(table.parent / rows[number]["image"])
     gaps = tmp_path / "gaps.jsonl"
     gaps.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     for fusion, how in FUSIONS:
@@ -215,13 +215,13 @@ def test_a_missing_picture_is_handled_by_every_fusion(table: Path, tmp_path: Pat
 
 def test_a_table_to_answer_about_need_not_have_boxes(table: Path, tmp_path: Path) -> None:
     recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
-    recipe.tasks += [TaskSettings(name="patches", columns=COLUMNS["patches"])]
+    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]
     recipe.train.steps, recipe.train.precision = 2, "fp32"
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
-    assert set(run.evaluation["tasks"]) == {"answer", "patches"}
+    assert set(run.evaluation["tasks"]) == {"answer", "patch_classify"}
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     bare = [{k: v for k, v in row.items() if k != "boxes"} for row in rows]
     for row in bare:
-        row["picture"] = str(table.parent / row["picture"])
+        row["image"] = str(table.parent / row["image"])
     (tmp_path / "bare.jsonl").write_text("\n".join(json.dumps(row) for row in bare), encoding="utf-8")
     assert set(evaluate_run(run, tmp_path / "bare.jsonl").tasks) == {"answer"}

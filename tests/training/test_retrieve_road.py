@@ -32,7 +32,7 @@ CHINESE = {"red": "红", "green": "绿", "blue": "蓝", "white": "白", "left": 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Squares of four colours in two places: eight things to say, of several pictures each, in two languages."""
+    """Squares of four colours in two places: eight things to say, of several images each, in two languages."""
     folder = tmp_path_factory.mktemp("squares")
     rng, rows = np.random.default_rng(0), []
     for number in range(48):
@@ -43,7 +43,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         array[top : top + side, left : left + side] = COLOURS[colour]
         Image.fromarray(array).save(folder / f"{number}.png")
         split = "test" if number >= 40 else "train"
-        shared = {"picture": f"{number}.png", "split": split, "other": f"{colour} {number}"}
+        shared = {"image": f"{number}.png", "split": split, "other": f"{colour} {number}"}
         rows.append({**shared, "text": [f"a {colour} square on the {place}", f"{place}: {colour}"], "type": "en"})
         rows.append({**shared, "text": [f"{CHINESE[place]}边的{CHINESE[colour]}色方块"], "type": "zh"})
     (folder / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
@@ -53,11 +53,11 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(table: Path, *tasks: str, **train: Any) -> Recipe:
     recipe = Recipe()
     recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 330, 32
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 330, 32
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind="encoder", width=24, depth=1, heads=2)
     recipe.model.fusion, recipe.model.embed = Fusion(kind="cross", depth=1, heads=2), 16
-    columns = {"picture": "picture", "text": "text"}
+    columns = {"image": "image", "text": "text"}
     recipe.tasks = [TaskSettings(name=name, columns=columns | {"type": "type"}) for name in tasks]
     for name, value in {"batch_size": 16, "steps": 70, "precision": "fp32", **train}.items():
         setattr(recipe.train, name, value)
@@ -84,7 +84,7 @@ def test_squares_are_found_in_seconds(run: Run) -> None:
     assert found["match"]["gains"]["auroc"][0] > 0.2
     assert (run.folder / "report.html").exists()
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "Text to picture: recall at 1" in page
+    assert "Text to image: recall at 1" in page
     assert "retrieve" in (run.folder / "README.md").read_text(encoding="utf-8")
 
 
@@ -98,44 +98,44 @@ def test_a_saved_space_gives_the_same_vectors(table: Path, tmp_path: Path) -> No
     (tmp_path / "recipe.yaml").write_text(ready.recipe.save_text(), encoding="utf-8")
     save_model(tmp_path, ready.model, ready.recipe, ready.tasks, ready.codec)
     again = Predictor.open(tmp_path)
-    texts, pictures = ["a red square", "红色方块", ""], [table.parent / "0.png", table.parent / "5.png"]
+    texts, images = ["a red square", "红色方块", ""], [table.parent / "0.png", table.parent / "5.png"]
     assert np.array_equal(again.embed(texts), ready.predictor.embed(texts))
-    assert np.array_equal(again.embed_pictures(pictures), ready.predictor.embed_pictures(pictures))
+    assert np.array_equal(again.embed_images(images), ready.predictor.embed_images(images))
     assert again.embed(texts).shape == (3, 16)
-    assert np.linalg.norm(again.embed_pictures(pictures), axis=1) == pytest.approx([1, 1])
+    assert np.linalg.norm(again.embed_images(images), axis=1) == pytest.approx([1, 1])
 
 
-def test_pictures_come_as_paths_bytes_or_arrays(predictor: Predictor, table: Path) -> None:
+def test_images_come_as_paths_bytes_or_arrays(predictor: Predictor, table: Path) -> None:
     path = table.parent / "3.png"
     array = np.asarray(Image.open(path))
-    made = predictor.embed_pictures(one for one in (str(path), path, path.read_bytes(), array))
+    made = predictor.embed_images(one for one in (str(path), path, path.read_bytes(), array))
     assert made.shape == (4, 16)
     assert np.allclose(made, made[0], atol=1e-6)
-    assert np.allclose(predictor.embed_pictures(np.stack([array, array])), made[:2], atol=1e-6)
-    assert np.allclose(predictor.embed_pictures(["3.png"], table.parent), made[:1], atol=1e-6)
-    assert predictor.embed_pictures([]).shape[0] == predictor.embed([]).shape[0] == 0
-    with pytest.raises(DataError, match="several pictures"):
-        predictor.embed_pictures(str(path))
-    with pytest.raises(DataError, match="picture 2"):
-        predictor.embed_pictures([path, None])
+    assert np.allclose(predictor.embed_images(np.stack([array, array])), made[:2], atol=1e-6)
+    assert np.allclose(predictor.embed_images(["3.png"], table.parent), made[:1], atol=1e-6)
+    assert predictor.embed_images([]).shape[0] == predictor.embed([]).shape[0] == 0
+    with pytest.raises(DataError, match="several images"):
+        predictor.embed_images(str(path))
+    with pytest.raises(DataError, match="image 2"):
+        predictor.embed_images([path, None])
 
 
 def test_rows_are_told_by_their_likeness(predictor: Predictor, table: Path, tmp_path: Path, run: Run) -> None:
-    picture, right, wrong = str(table.parent / "0.png"), "a red square on the left", "右边的白色方块"
-    vector, texts = predictor.embed_pictures([picture])[0], predictor.embed([right, wrong])
-    rows = [{"picture": picture, "text": text} for text in (right, wrong)]
+    image, right, wrong = str(table.parent / "0.png"), "a red square on the left", "右边的白色方块"
+    vector, texts = predictor.embed_images([image])[0], predictor.embed([right, wrong])
+    rows = [{"image": image, "text": text} for text in (right, wrong)]
     told = predictor.predict(rows, task="retrieve")
     assert [one.value for one in told] == pytest.approx((texts @ vector).tolist(), abs=1e-5)
     assert told[0].value > told[1].value
-    assert predictor.predict({"picture": picture}, task="retrieve")[0].value == pytest.approx(vector, abs=1e-5)
+    assert predictor.predict({"image": image}, task="retrieve")[0].value == pytest.approx(vector, abs=1e-5)
     assert predictor.predict({"text": right}, task="retrieve")[0].value == pytest.approx(texts[0], abs=1e-5)
-    with pytest.raises(DataError, match="a column 'picture' or 'text'"):
+    with pytest.raises(DataError, match="a column 'image' or 'text'"):
         predictor.predict({"colour": "red"}, task="retrieve")
     with pytest.raises(DataError, match="a column 'text'"):
-        predictor.predict({"picture": picture}, task="match")
+        predictor.predict({"image": image}, task="match")
     yes, no = predictor.predict(rows, task="match")
     assert yes.scores["yes"] > no.scores["yes"]
-    assert predictor.predict({"picture": None, "text": right}, task="match")[0].value is None
+    assert predictor.predict({"image": None, "text": right}, task="match")[0].value is None
     data, out = tmp_path / "ask.jsonl", tmp_path / "told.csv"
     data.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     api.predict(run.folder, data, out)
@@ -155,15 +155,15 @@ def test_another_table_is_judged_and_figures_are_of_its_split(run: Run, table: P
 
 
 def test_candidates_are_ranked_anew_by_looking_at_each(predictor: Predictor, table: Path) -> None:
-    pictures = [str(table.parent / f"{number}.png") for number in (1, 6, 0, 3)]
+    images = [str(table.parent / f"{number}.png") for number in (1, 6, 0, 3)]
     text = "a red square on the left"
-    ranked = rerank(predictor, text, pictures, k=3)
+    ranked = rerank(predictor, text, images, k=3)
     assert sorted(place for place, _ in ranked) == [0, 1, 2]
     scores = [score for _, score in ranked]
     assert scores == sorted(scores, reverse=True)
-    alone = [predictor.predict({"picture": one, "text": text}, task="match")[0].scores["yes"] for one in pictures[:3]]
+    alone = [predictor.predict({"image": one, "text": text}, task="match")[0].scores["yes"] for one in images[:3]]
     assert dict(ranked) == pytest.approx(dict(enumerate(alone)), abs=1e-5)
-    back = rerank(predictor, Path(pictures[2]), [text, "右边的白色方块"])
+    back = rerank(predictor, Path(images[2]), [text, "右边的白色方块"])
     assert dict(back)[0] == pytest.approx(alone[2], abs=1e-5)
     assert rerank(predictor, text, []) == []
 
@@ -176,7 +176,7 @@ def test_hard_negatives_come_from_the_shared_space(table: Path) -> None:
         seen, text = both.model.see(batch), both.model.read(part)
         assert seen is not None
         assert text is not None
-        likeness = both.model.likeness(seen.pooled[part["pictures"]], text.pooled)
+        likeness = both.model.likeness(seen.pooled[part["images"]], text.pooled)
         assert likeness is not None
         assert likeness.shape == part["belongs"].shape
         assert float(likeness.abs().max()) <= 1 / 0.07 + 1e-4
@@ -190,7 +190,7 @@ def test_equal_files_under_other_names_are_no_negatives(table: Path, tmp_path: P
     for name in ("a", "b"):
         shutil.copy(table.parent / "0.png", tmp_path / f"{name}.png")
     shutil.copy(table.parent / "1.png", tmp_path / "c.png")
-    rows = [{"picture": f"{name}.png", "text": f"text {name}", "split": "train"} for name in "abc"]
+    rows = [{"image": f"{name}.png", "text": f"text {name}", "split": "train"} for name in "abc"]
     (tmp_path / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     recipe = small(tmp_path / "table.jsonl", "match", batch_size=3)
     recipe.tasks[0].columns.pop("type")
@@ -214,7 +214,7 @@ def test_portions_end_with_the_weights_of_the_big_batch(table: Path, tmp_path: P
 
 def test_a_run_with_a_cache_and_dropout_resumes_to_the_same_bits(table: Path, tmp_path: Path) -> None:
     recipe = small(table, "retrieve", "match", steps=6, grad_cache=8, save_every=3, validate_every=6, keep=5)
-    recipe.model.text.dropout = recipe.model.picture.dropout = 0.2
+    recipe.model.text.dropout = recipe.model.image.dropout = 0.2
     whole = learn(recipe, tmp_path / "whole", tell=lambda _: None, quiet=True, evaluate=False)
     assert steps_saved(whole.folder) == [3, 6]
     shutil.copytree(whole.folder, tmp_path / "cut")
@@ -230,7 +230,7 @@ def test_captions_are_written_beside(table: Path) -> None:
     """Many tasks over one trunk: the fusion is the caption's, the space is nobody's but the retriever's."""
     recipe = small(table, "retrieve", "match", batch_size=8, grad_cache=4)
     recipe.model.text.kind = "decoder"
-    recipe.tasks.append(TaskSettings(name="caption", columns={"picture": "picture", "caption": "text"}))
+    recipe.tasks.append(TaskSettings(name="caption", columns={"image": "image", "caption": "text"}))
     ready = assemble(recipe, lambda _: None)
     batch = ready.feed.batch_at(0, 1.0)
     loss, parts = summed_loss(ready.tasks, ready.model(batch), batch)
@@ -247,9 +247,9 @@ def test_captions_are_written_beside(table: Path) -> None:
         (("match",), {"train.grad_cache": 4}, "use train.accumulate"),
         (("retrieve",), {"train.batch_size": 1}, "at least 2 rows for the task 'retrieve'"),
         (("match",), {"train.batch_size": 8, "train.accumulate": 8}, "at least 2 rows for the task 'match'"),
-        (("retrieve",), {"model.picture.kind": "none"}, "a picture tower, which the task 'retrieve' is for"),
+        (("retrieve",), {"model.image.kind": "none"}, "an image tower, which the task 'retrieve' is for"),
         (("match",), {"model.text.kind": "none"}, "a text tower, which the task 'match' is for"),
-        (("match",), {"model.fusion.kind": "none"}, "with picture and text to join"),
+        (("match",), {"model.fusion.kind": "none"}, "with image and text to join"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(
@@ -265,39 +265,39 @@ def test_settings_that_cannot_work_are_refused(
 def test_tables_that_cannot_work_are_refused(table: Path, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     bare = tmp_path / "bare.jsonl"
-    bare.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "picture"}) for row in rows))
+    bare.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "image"}) for row in rows))
     recipe = small(bare, "retrieve")
     recipe.tasks[0].columns = {}
-    with pytest.raises(DataError, match="a column for 'picture'"):
+    with pytest.raises(DataError, match="a column for 'image'"):
         assemble(recipe, lambda _: None)
-    rows = [row | {"picture": str(table.parent / row["picture"]), "label": "perhaps"} for row in rows]
+    rows = [row | {"image": str(table.parent / row["image"]), "label": "perhaps"} for row in rows]
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text("\n".join(json.dumps(row) for row in rows))
     recipe = small(wrong, "match")
     recipe.tasks[0].columns["label"] = "label"
-    with pytest.raises(DataError, match="whether the text belongs to the picture; found 'perhaps'"):
+    with pytest.raises(DataError, match="whether the text belongs to the image; found 'perhaps'"):
         assemble(recipe, lambda _: None)
 
 
 def test_columns_are_found_and_captions_stay_captions(table: Path) -> None:
     from rebus.data.roles import guess_tasks
 
-    columns, kinds = ["picture", "caption", "type"], {"picture": "picture", "caption": "text", "type": "category"}
+    columns, kinds = ["image", "caption", "type"], {"image": "image", "caption": "text", "type": "category"}
     assert guess_tasks(columns, kinds)[0][0].name == "caption"  # type: ignore[arg-type]
     found = [task.columns for task, _ in guess_tasks(columns, kinds, ["retrieve", "match"])]  # type: ignore[arg-type]
-    assert found == [{"picture": "picture", "text": "caption", "type": "type"}] * 2
-    labelled = {"图片": "picture", "描述": "text", "是否匹配": "category"}
+    assert found == [{"image": "image", "text": "caption", "type": "type"}] * 2
+    labelled = {"图片": "image", "描述": "text", "是否匹配": "category"}
     (task, _), *_ = guess_tasks(list(labelled), labelled, ["match"])  # type: ignore[arg-type]
-    assert task.columns == {"picture": "图片", "text": "描述", "label": "是否匹配"}
+    assert task.columns == {"image": "图片", "text": "描述", "label": "是否匹配"}
 
 
 def test_what_a_model_lacks_is_said(table: Path) -> None:
     recipe = small(table, "classify")
     recipe.tasks = [TaskSettings(name="classify", columns={"text": "text", "label": "type"})]
-    recipe.model.picture.kind = "none"
+    recipe.model.image.kind = "none"
     reads = assemble(recipe, lambda _: None).predictor
-    with pytest.raises(DataError, match="a picture tower"):
-        reads.embed_pictures([table.parent / "0.png"])
+    with pytest.raises(DataError, match="an image tower"):
+        reads.embed_images([table.parent / "0.png"])
     with pytest.raises(DataError, match="vectors of one space"):
         check_space(reads.model)
     with pytest.raises(DataError, match="a model with the task 'match'"):

@@ -1,4 +1,4 @@
-"""Pictures inside texts, the whole road: trained, saved in the layout of Idefics3 or Llava, opened there and here."""
+"""Images inside texts, the whole road: trained, saved in the layout of Idefics3 or Llava, opened there and here."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LAYOUTS: dict[str, tuple[dict[str, Any], dict[str, Any], str, str]] = {
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen pictures of a square, some of them wider than high; the last row has none."""
+    """Sixteen images of a square, some of them wider than high; the last row has none."""
     folder = tmp_path_factory.mktemp("squares")
     rng = np.random.default_rng(0)
     rows: list[dict[str, Any]] = []
@@ -49,7 +49,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         question = QUESTIONS[number % 2]
         rows.append(
             {
-                "picture": f"{number}.png" if number != 11 else None,
+                "image": f"{number}.png" if number != 11 else None,
                 "question": question,
                 "answer": colour,
                 "caption": [f"a {colour} square", f"{colour}方块"],
@@ -61,22 +61,22 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table.jsonl"
 
 
-def recipe(table: Path, fusion: dict[str, Any], text: dict[str, Any], task: str = "answer", **picture: Any) -> Recipe:
+def recipe(table: Path, fusion: dict[str, Any], text: dict[str, Any], task: str = "answer", **image: Any) -> Recipe:
     made = Recipe()
     made.data.path, made.data.split.column = str(table), "split"
     made.data.kinds = {"answer": "text", "question": "text"}
-    made.picture.size, made.text.vocab_size, made.text.max_length = 32, 320, 32
-    made.model.picture = Tower(**{"kind": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 8, **picture})
+    made.image.size, made.text.vocab_size, made.text.max_length = 32, 320, 32
+    made.model.image = Tower(**{"kind": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 8, **image})
     made.model.text = Tower(kind="decoder", width=24, depth=2, heads=4, **text)
     made.model.fusion = Fusion(layout="inline", **fusion)
     columns = {
-        "answer": {"picture": "picture", "question": "question", "answer": "answer"},
-        "caption": {"picture": "picture", "caption": "caption"},
-        "converse": {"picture": "picture", "messages": "talk"},
-        "classify": {"picture": "picture", "label": "answer"},
+        "answer": {"image": "image", "question": "question", "answer": "answer"},
+        "caption": {"image": "image", "caption": "caption"},
+        "converse": {"image": "image", "messages": "talk"},
+        "classify": {"image": "image", "label": "answer"},
     }[task]
     made.tasks = [TaskSettings(name=task, columns=columns, max_new_tokens=6)]
-    made.data.on_bad = "skip" if task == "caption" else "refuse"  # the row without a picture
+    made.data.on_bad = "skip" if task == "caption" else "refuse"  # the row without an image
     made.train.steps, made.train.batch_size, made.train.precision = 3, 12, "fp32"
     made.train.validate_every = 100
     return made
@@ -112,13 +112,13 @@ def test_a_run_opens_in_transformers_and_answers_the_same(runs: dict[str, Run], 
         file = table.parent / f"{number}.png"
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
-        ids = ours.tasks["answer"].ask({"question": [question], "picture": [file]}, 0, ours.codec)  # type: ignore[attr-defined]
-        assert ids.count(ours.codec.picture_id) == ours.model.plan.inside  # a mark that a user writes is none
+        ids = ours.tasks["answer"].ask({"question": [question], "image": [file]}, 0, ours.codec)  # type: ignore[attr-defined]
+        assert ids.count(ours.codec.image_id) == ours.model.plan.inside  # a mark that a user writes is none
         if "<" in question:
-            continue  # transformers would take it for a picture
+            continue  # transformers would take it for an image
         given = processor(text=prompt, images=[Image.open(file)], return_tensors="pt")
         assert given["input_ids"][0].tolist() == ids
-        square = torch.from_numpy(ours.open_picture(file, Path(), "")).permute(2, 0, 1)[None]
+        square = torch.from_numpy(ours.open_image(file, Path(), "")).permute(2, 0, 1)[None]
         pixels = given["pixel_values"].reshape(1, 3, 32, 32)
         assert float((ours.model.normalise(square) - pixels).abs().max()) <= 2 / 255 + 1e-6  # one level of 255
         said = theirs.eval().generate(**given, max_new_tokens=6, do_sample=False)[0, len(ids) :]
@@ -137,47 +137,47 @@ def test_a_run_is_read_back_and_judged(runs: dict[str, Run], table: Path, tmp_pa
     predict_table(run, table, tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["error"] for row in rows] == [""] * 16
-    assert rows[11]["answer_predicted"]  # the row without a picture, whose prompt has no marks
+    assert rows[11]["answer_predicted"]  # the row without an image, whose prompt has no marks
     settled = load_recipe(run.recipe_path)
-    assert (settled.picture.fit, settled.picture.resample) == ("squash", "lanczos")
+    assert (settled.image.fit, settled.image.resample) == ("squash", "lanczos")
     assert settled.model.fusion.projector in ("shuffle", "mlp")
 
 
-def test_a_row_without_a_picture_has_no_marks(runs: dict[str, Run]) -> None:
+def test_a_row_without_a_image_has_no_marks(runs: dict[str, Run]) -> None:
     ours = Predictor.open(runs["idefics3"].folder)
     task: Any = ours.tasks["answer"]
-    blind = task.ask({"question": ["What?"], "picture": [None]}, 0, ours.codec)
-    assert ours.codec.picture_id not in blind
-    seen = task.ask({"question": ["What?"], "picture": ["x.png"]}, 0, ours.codec)
-    assert [one for one in seen if one not in ours.codec.picture] == list(blind)
-    assert len(seen) == len(blind) + len(ours.codec.picture)
-    names = [ours.codec.tokenizer.piece(one) for one in ours.codec.picture]
+    blind = task.ask({"question": ["What?"], "image": [None]}, 0, ours.codec)
+    assert ours.codec.image_id not in blind
+    seen = task.ask({"question": ["What?"], "image": ["x.png"]}, 0, ours.codec)
+    assert [one for one in seen if one not in ours.codec.image] == list(blind)
+    assert len(seen) == len(blind) + len(ours.codec.image)
+    names = [ours.codec.tokenizer.piece(one) for one in ours.codec.image]
     fake = "<fake_token_around_image>"
     assert names == [fake, "<global-img>", *["<image>"] * 4, fake]
 
 
-def test_each_text_has_its_own_picture_and_a_batch_changes_no_loss(table: Path) -> None:
+def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) -> None:
     ready = assemble(recipe(table, {}, {}, "caption"), lambda _: None)
     ready.model.eval()
     batch = ready.feed.assemble([(0, 0), (0, 1)], ready.prepared.tasks)
     part = batch["tasks"]["caption"]
-    assert part["owner"].tolist() == [0, 0, 1, 1]  # two captions a picture, a row each
-    assert ready.model.picture_id is not None
-    assert (part["input_ids"] == ready.model.picture_id).sum(1).tolist() == [4] * 4
+    assert part["owner"].tolist() == [0, 0, 1, 1]  # two captions an image, a row each
+    assert ready.model.image_id is not None
+    assert (part["input_ids"] == ready.model.image_id).sum(1).tolist() == [4] * 4
     learned = part["labels"] != -100
-    assert not bool((part["labels"][learned] == ready.model.picture_id).any())
+    assert not bool((part["labels"][learned] == ready.model.image_id).any())
     with torch.no_grad():
         together = ready.model(batch)["caption"]
         alone = [ready.model(ready.feed.assemble([(0, index)], ready.prepared.tasks))["caption"] for index in (0, 1)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-    other = {**batch, "picture": batch["picture"].flip(0)}
+    other = {**batch, "image": batch["image"].flip(0)}
     with torch.no_grad():
         for layer in ready.model.decoder.layers:  # type: ignore[union-attr]  # else nothing is passed on at first
             torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.2)  # type: ignore[union-attr, arg-type]
         assert not torch.allclose(ready.model(batch)["caption"], ready.model(other)["caption"], atol=1e-4)
 
 
-def test_a_conversation_shows_its_picture_where_it_was_shown(table: Path, tmp_path: Path) -> None:
+def test_a_conversation_shows_its_image_where_it_was_shown(table: Path, tmp_path: Path) -> None:
     run = learn(recipe(table, {}, {}, "converse"), tmp_path / "run", tell=lambda _: None, quiet=True)
     ours = Predictor.open(run.folder)
     task: Any = ours.tasks["converse"]
@@ -185,7 +185,7 @@ def test_a_conversation_shows_its_picture_where_it_was_shown(table: Path, tmp_pa
     last = {"role": "user", "content": "Two."}
 
     def place(messages: list[dict[str, Any]]) -> int:
-        ids: list[int] = task.ask({"messages": [messages], "picture": ["x"]}, 0, ours.codec)
+        ids: list[int] = task.ask({"messages": [messages], "image": ["x"]}, 0, ours.codec)
         text = ours.codec.tokenizer.decode(ids, skip_special=False)
         return text[: text.index("<image>")].count("<|user|>")
 
@@ -196,9 +196,9 @@ def test_a_conversation_shows_its_picture_where_it_was_shown(table: Path, tmp_pa
     model = load(run.folder)
     assert model.chat([*turns, shown]) == ours.answer([*turns, shown]).value
     long = [{"role": "user", "content": "very long " * 60}, {"role": "assistant", "content": "red " * 40}]
-    laid = task.lay({"messages": [long], "picture": ["x"]}, 0, "", ours.codec)
-    assert len(laid.ids) <= 2 * 32 + 1 + len(ours.codec.picture)
-    assert laid.ids.count(ours.codec.picture_id) == 4  # the picture stays whole where the text is cut
+    laid = task.lay({"messages": [long], "image": ["x"]}, 0, "", ours.codec)
+    assert len(laid.ids) <= 2 * 32 + 1 + len(ours.codec.image)
+    assert laid.ids.count(ours.codec.image_id) == 4  # the image stays whole where the text is cut
     assert any(laid.learned)
 
 
@@ -210,7 +210,7 @@ def test_other_tasks_lie_beside_the_layout(table: Path, tmp_path: Path) -> None:
     parts = {name.split(".")[0] for name in load_weights(run.folder / "heads.safetensors")}
     assert parts == {"heads", "fusion", "places"}
     again = Predictor.open(run.folder)
-    row = {"picture": str(table.parent / "3.png"), "caption": "a square"}
+    row = {"image": str(table.parent / "3.png"), "caption": "a square"}
     assert again.predict(row, task="classify")[0].value in COLOURS
 
 
@@ -251,7 +251,7 @@ def test_features_of_a_frozen_tower_give_the_same_loss(table: Path) -> None:
     for frozen in (False, True):
         ready = assemble(recipe(table, {}, {}, frozen=frozen, tokens=4), lambda _: None)
         batch = ready.feed.batch_at(0, 1.0)
-        assert ("picture_tokens" in batch) == frozen
+        assert ("image_tokens" in batch) == frozen
         losses.append(ready.tasks["answer"].loss(ready.model(batch)["answer"], batch["tasks"]["answer"]))
     torch.testing.assert_close(*losses)
 
@@ -260,20 +260,20 @@ def test_features_of_a_frozen_tower_give_the_same_loss(table: Path) -> None:
 def test_a_foreign_checkpoint_is_asked_and_fine_tuned(table: Path, tmp_path: Path, kind: str) -> None:
     write_seeing(tmp_path / "base", kind)
     model = load(tmp_path / "base")
-    picture = table.parent / "13.png"
-    said = model.ask(picture, "What is left?", max_new_tokens=4)
+    image = table.parent / "13.png"
+    said = model.ask(image, "What is left?", max_new_tokens=4)
     told = CliRunner().invoke(
-        app, ["ask", str(tmp_path / "base"), "--image", str(picture), "What is left?", "--max-new-tokens", "4"]
+        app, ["ask", str(tmp_path / "base"), "--image", str(image), "What is left?", "--max-new-tokens", "4"]
     )
     assert told.exit_code == 0, told.output
     assert told.output.strip() == said.strip()
-    content = [{"type": "image", "path": str(picture)}, {"type": "text", "text": "What is left?"}]
+    content = [{"type": "image", "path": str(image)}, {"type": "text", "text": "What is left?"}]
     assert model.chat([{"role": "user", "content": content}], max_new_tokens=4)
-    assert model.chat([{"role": "user", "content": "hello"}], max_new_tokens=4) is not None  # without a picture
+    assert model.chat([{"role": "user", "content": "hello"}], max_new_tokens=4) is not None  # without an image
     made = Recipe()
     made.data.path, made.data.split.column = str(table), "split"
     made.data.kinds = {"answer": "text", "question": "text"}
-    columns = {"picture": "picture", "question": "question", "answer": "answer"}
+    columns = {"image": "image", "question": "question", "answer": "answer"}
     made.tasks = [TaskSettings(name="answer", columns=columns, max_new_tokens=4)]
     made.train.steps, made.train.batch_size, made.train.precision = 2, 12, "fp32"
     made.base = str(tmp_path / "base")
@@ -291,7 +291,7 @@ def test_a_foreign_checkpoint_is_asked_and_fine_tuned(table: Path, tmp_path: Pat
 
 
 def test_a_text_tower_of_another_project_is_given_marks(table: Path, tmp_path: Path) -> None:
-    """A tokenizer with a chat template that knows no pictures: both learn them, for transformers too."""
+    """A tokenizer with a chat template that knows no images: both learn them, for transformers too."""
     from transformers import AutoProcessor
 
     from tiny_checkpoints import write_checkpoint
@@ -308,26 +308,26 @@ def test_a_text_tower_of_another_project_is_given_marks(table: Path, tmp_path: P
     prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
     given = processor(text=prompt, images=[Image.new("RGB", (40, 30))], return_tensors="pt", add_special_tokens=False)
     task: Any = ours.tasks["answer"]
-    ids = task.ask({"question": ["the cat was red"], "picture": ["x"]}, 0, ours.codec)
+    ids = task.ask({"question": ["the cat was red"], "image": ["x"]}, 0, ours.codec)
     assert given["input_ids"][0].tolist() == ids
-    assert ids.count(ours.codec.picture_id) == 4
+    assert ids.count(ours.codec.image_id) == 4
 
 
 def test_what_does_not_go_together_is_told(table: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"model.fusion.layout: expected prefix, unless the fusion is unified"):
         assemble(recipe(table, {"kind": "cross"}, {}), lambda _: None)
-    with pytest.raises(RecipeError, match=r"model.picture.tokens: expected at most the 16 tokens"):
+    with pytest.raises(RecipeError, match=r"model.image.tokens: expected at most the 16 tokens"):
         assemble(recipe(table, {}, {}, tokens=64), lambda _: None)
     with pytest.raises(RecipeError, match=r"model.fusion.shuffle: expected a divisor"):
         assemble(recipe(table, {"projector": "shuffle", "shuffle": 3}, {}), lambda _: None)
     said: list[str] = []
     made = recipe(table, {}, {})
-    made.picture.fit = "pad"
+    made.image.fit = "pad"
     assemble(made, said.append)
-    assert any("squash pictures that are not square" in line for line in said)
+    assert any("squash images that are not square" in line for line in said)
 
 
-def test_a_picture_that_is_not_there_and_a_model_that_sees_none_are_told(
+def test_a_image_that_is_not_there_and_a_model_that_sees_none_are_told(
     runs: dict[str, Run], table: Path, tmp_path: Path
 ) -> None:
     told = CliRunner().invoke(app, ["ask", str(runs["idefics3"].folder), "--image", "nowhere.png", "What?"])

@@ -39,9 +39,9 @@ def test_two_stages_where_both_towers_come_from_elsewhere(table: Path, places: P
     assert (first.tune, second.tune, first.share + second.share) == ("head", "lora", 1.0)
     assert set(first.learns or []) == {"fusion", "places"}
     assert (first.optimizer, first.lr, second.rates) == ("adamw", 1e-3, {})
-    assert made.recipe.model.picture.frozen  # no adapters there unless it is asked for
-    assert "picture_tokens" in made.feed.batch_at(0, 0.0)
-    assert "picture_tokens" in made.feed.batch_at(19, 0.95)
+    assert made.recipe.model.image.frozen  # no adapters there unless it is asked for
+    assert "image_tokens" in made.feed.batch_at(0, 0.0)
+    assert "image_tokens" in made.feed.batch_at(19, 0.95)
     assert {n.partition(".")[0] for n, p in made.model.named_parameters() if p.requires_grad} == {"fusion", "places"}
 
 
@@ -84,7 +84,7 @@ def test_each_stage_trains_what_it_says_and_nothing_else(
     kept = [name for name in first if not name.startswith(new) and "cross_" not in name]
     assert all(torch.equal(first[name], second[name]) for name in kept)
     assert not same(first, second, "fusion.project")
-    assert same(second, last, "picture.") == (tune == "lora")
+    assert same(second, last, "image.") == (tune == "lora")
     bare = [n for n in kept if n.startswith("decoder.") and n in last]
     moved = [n for n in bare if not torch.equal(second[n], last[n])]
     assert bool(moved) == (tune == "full")
@@ -94,32 +94,32 @@ def test_each_stage_trains_what_it_says_and_nothing_else(
     assert tune == "full" or any(float(last[name].abs().max()) > 0 for name in factors if name.endswith("lora_B"))
 
 
-def test_features_are_cached_in_the_first_stage_even_where_pictures_are_learned_in_the_second(
+def test_features_are_cached_in_the_first_stage_even_where_images_are_learned_in_the_second(
     table: Path, places: Path
 ) -> None:
     made = ready(table, places / "siglip", places / "llama", train__tune="full", train__epochs=4, train__steps=None)
     asked: list[int] = []
-    tower = made.model.picture.forward
+    tower = made.model.image.forward
 
     def counted(pixels: torch.Tensor) -> Any:
         asked.append(len(pixels))
         return tower(pixels)
 
-    made.model.picture.forward = counted
+    made.model.image.forward = counted
     for step in range(6):
         batch = made.feed.batch_at(step, 0.29)
-        assert "picture" not in batch
-    assert sum(asked) == 20  # every training picture once, though two epochs went by
-    assert "picture" in made.feed.batch_at(6, 0.3)
+        assert "image" not in batch
+    assert sum(asked) == 20  # every training image once, though two epochs went by
+    assert "image" in made.feed.batch_at(6, 0.3)
     parts = made.feed.split(made.feed.batch_at(6, 0.3), 2)
-    assert all("picture" in part for part in parts)
-    assert all("picture_tokens" in part for part in made.feed.split(made.feed.batch_at(0, 0.0), 2))
+    assert all("image" in part for part in parts)
+    assert all("image_tokens" in part for part in made.feed.split(made.feed.batch_at(0, 0.0), 2))
     pool = FeedPool(made.feed, 2)
     try:
         for step, progress in ((0, 0.2), (1, 0.25), (2, 0.3), (3, 0.35)):
             one, other = pool.batch_at(step, progress), made.feed.batch_at(step, progress)
             assert one.keys() == other.keys()
-            assert ("picture" in one) == (progress >= 0.3)
+            assert ("image" in one) == (progress >= 0.3)
     finally:
         pool.close()
 
@@ -172,7 +172,7 @@ def test_gains_of_stages_are_told_everywhere(run: Run) -> None:
     assert last["metrics"]["caption/rouge_l"] == pytest.approx(second["after"]["rouge_l"], abs=1e-5)
     for text in ((run.folder / "README.md").read_text("utf-8"), run.report_path.read_text("utf-8")):
         assert "what each stage gained" in text
-        assert "nearest training picture" in text
+        assert "nearest training image" in text
     api.write_report(run.folder, lang="zh")
     text = run.report_path.read_text("utf-8")
     assert "每个阶段的提升" in text
@@ -180,14 +180,14 @@ def test_gains_of_stages_are_told_everywhere(run: Run) -> None:
     assert text.count("均匀抽取的") >= 1
 
 
-def test_the_caption_of_the_nearest_training_picture_is_a_baseline(run: Run, table: Path) -> None:
-    name = "caption of the nearest training picture"
+def test_the_caption_of_the_nearest_training_image_is_a_baseline(run: Run, table: Path) -> None:
+    name = "caption of the nearest training image"
     score = run.evaluation["tasks"]["caption"]
     other = score["others"][name]
     gain = other["gains"]["cider_d"]
     assert gain[0] == pytest.approx(score["metrics"]["cider_d"] - other["metrics"]["cider_d"])
     assert gain[1] <= gain[0] <= gain[2]
-    assert other["metrics"]["rouge_l"] > 0.5  # pictures that look alike are told alike here
+    assert other["metrics"]["rouge_l"] > 0.5  # images that look alike are told alike here
     again = evaluate_run(run, table, split="test").tasks["caption"]
     assert again.others[name]["metrics"] == pytest.approx(other["metrics"])
 
@@ -235,14 +235,14 @@ def test_torn_around_the_boundary_and_resumed_to_the_same_bits(
     assert len(done.evaluation["stages"]) == 2
 
 
-def test_pictures_inside_the_text_join_towers_too(table: Path, places: Path, tmp_path: Path) -> None:
+def test_images_inside_the_text_join_towers_too(table: Path, places: Path, tmp_path: Path) -> None:
     recipe = recipe_for(table, places / "siglip", places / "llama", model__fusion__layout="inline", train__steps=4)
     run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
     first, second = run.recipe.train.stages
     assert "inline" in (first.learns or [])
     assert (first.tune, second.tune) == ("head", "lora")
     assert len(run.evaluation["stages"]) == 2
-    assert run.load().predict({"picture": str(table.parent / "0.png")})[0].value is not None
+    assert run.load().predict({"image": str(table.parent / "0.png")})[0].value is not None
 
 
 def test_a_run_too_short_for_its_last_stage_says_so(table: Path, places: Path, tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from rebus.data.store import PictureStore
+from rebus.data.store import ImageStore
 from rebus.data.table import MOST_LISTED, Column, Table
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.tasks.feed import Singles, group_rows
 from rebus.training.train import assemble, learn
-from tiny_tars import pack, picture
+from tiny_tars import image, pack
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
         files = []
         for number in range(8 * shard, 8 * shard + 8):
             label = "dark" if number < 12 else "bright"
-            files += [(f"{number:04d}.jpg", picture(10 * number, size=(16, 16)))]
+            files += [(f"{number:04d}.jpg", image(10 * number, size=(16, 16)))]
             files += [(f"{number:04d}.json", json.dumps({"label": label}).encode())]
         pack(folder / f"part-{shard}.tar", files)
     return folder
@@ -39,10 +39,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_for(shards: Path, **changes: Any) -> Recipe:
     recipe = Recipe()
     recipe.data.path, recipe.data.split.valid, recipe.data.split.test = str(shards), 0.0, 0.1
-    recipe.picture.size, recipe.picture.augment.colour, recipe.picture.augment.mixup = 16, 0.3, 0.2
-    recipe.model.picture = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.image.augment.colour, recipe.image.augment.mixup = 16, 0.3, 0.2
+    recipe.model.image = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind="none")
-    recipe.tasks = [TaskSettings(name="classify", columns={"picture": "picture", "label": "label"})]
+    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "label"})]
     recipe.train.steps, recipe.train.batch_size, recipe.train.save_every, recipe.train.precision = 6, 8, 3, "fp32"
     recipe.data.workers = changes.pop("workers", 0)
     recipe.data.order = changes.pop("order", "rows")
@@ -72,7 +72,7 @@ def test_parts_of_a_batch_and_orders(shards: Path) -> None:
     whole = assemble(recipe_for(shards), lambda _: None).feed
     batch = whole.batch_at(1, 0.5)
     parts = whole.split(batch, 4)
-    assert torch.equal(torch.cat([part["picture"] for part in parts]), batch["picture"])
+    assert torch.equal(torch.cat([part["image"] for part in parts]), batch["image"])
     near = assemble(recipe_for(shards, order="blocks"), lambda _: None).feed
     count = len(near.groups)
     seen = [near._key(place)[1] for place in range(count)]
@@ -81,14 +81,14 @@ def test_parts_of_a_batch_and_orders(shards: Path) -> None:
 
 
 def test_the_cache_keeps_to_its_budget(shards: Path) -> None:
-    table = Table.from_rows([{"picture": picture(n, size=(64, 64))} for n in range(200)])
-    store = PictureStore(table, "picture", 64, cache_mb=1)
+    table = Table.from_rows([{"image": image(n, size=(64, 64))} for n in range(200)])
+    store = ImageStore(table, "image", 64, cache_mb=1)
     for row in range(200):
         store.get(row)
     held = sum(array.nbytes for array in store._kept.values())
     assert 0.8 * 2**20 < held <= 2**20
     recipe = recipe_for(shards, workers=3)
-    store = assemble(recipe, lambda _: None).prepared.pictures()  # type: ignore[assignment]
+    store = assemble(recipe, lambda _: None).prepared.images()  # type: ignore[assignment]
     assert store._most == recipe.data.cache_mb // 4 * 2**20 // (16 * 16 * 3 + 512)
 
 

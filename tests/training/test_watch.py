@@ -21,19 +21,19 @@ from rebus.recipe import TaskSettings
 from rebus.report.sentences import knows
 from rebus.tasks import TASKS, Prediction, layout
 from rebus.training.hardware import starvation
-from rebus.training.monitors import LossWatch, labelled, overfitting, remarks_of, shuffled_pictures, variety
+from rebus.training.monitors import LossWatch, labelled, overfitting, remarks_of, shuffled_images, variety
 from rebus.training.train import assemble
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220), "white": (240, 240, 240)}
 COLOURS |= {"black": (10, 10, 10), "yellow": (240, 220, 30)}
 SETTINGS = {
-    "picture.size": 32,
+    "image.size": 32,
     "text.vocab_size": 300,
     "text.max_length": 24,
-    "model.picture.width": 24,
-    "model.picture.depth": 1,
-    "model.picture.heads": 2,
-    "model.picture.patch": 8,
+    "model.image.width": 24,
+    "model.image.depth": 1,
+    "model.image.heads": 2,
+    "model.image.patch": 8,
     "model.text.width": 24,
     "model.text.depth": 1,
     "model.text.heads": 2,
@@ -55,7 +55,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Image.fromarray(np.broadcast_to(shade, (32, 32, 3)).copy()).save(folder / f"{number}.png")
         rows.append(
             {
-                "picture": f"{number}.png",
+                "image": f"{number}.png",
                 "caption": f"all {colour}",
                 "question": "What colour?",
                 "told": f"It is {colour}. What colour?",
@@ -67,7 +67,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "table.jsonl"
 
 
-ANSWER = {"name": "answer", "columns": {"picture": "picture", "question": "question", "answer": "answer"}}
+ANSWER = {"name": "answer", "columns": {"image": "image", "question": "question", "answer": "answer"}}
 
 
 def trained(table: Path, out: Path, task: dict[str, Any], **changes: Any) -> Run:
@@ -93,16 +93,16 @@ def test_a_healthy_run_hears_nothing(healthy: Run) -> None:
 
 
 def test_collapse_is_named_with_advice_and_kept(table: Path, tmp_path: Path) -> None:
-    """A picture tower that is frozen at nothing: all pictures look alike, so one caption is said of all."""
+    """An image tower that is frozen at nothing: all images look alike, so one caption is said of all."""
     run = trained(
         table,
         tmp_path / "run",
-        {"name": "caption", "columns": {"picture": "picture", "caption": "caption"}},
+        {"name": "caption", "columns": {"image": "image", "caption": "caption"}},
         train__steps=60,
-        train__rates={"picture": 0.0, "fusion": 0.0, "places": 0.0},
-        picture__augment__colour=1.0,
-        picture__mean=[500.0, 500.0, 500.0],
-        picture__std=[1e6, 1e6, 1e6],
+        train__rates={"image": 0.0, "fusion": 0.0, "places": 0.0},
+        image__augment__colour=1.0,
+        image__mean=[500.0, 500.0, 500.0],
+        image__std=[1e6, 1e6, 1e6],
     )
     assert names(run) == ["collapse"]
     (remark,) = run.evaluation["remarks"]
@@ -113,27 +113,27 @@ def test_collapse_is_named_with_advice_and_kept(table: Path, tmp_path: Path) -> 
     assert "the same output for 12 validation rows" in run.report_path.read_text("utf-8")
 
 
-def test_answers_that_ignore_the_picture_are_named(table: Path, tmp_path: Path) -> None:
+def test_answers_that_ignore_the_image_are_named(table: Path, tmp_path: Path) -> None:
     """A column that tells nine answers in ten: the text is enough to seem right."""
     rows = [json.loads(line) for line in table.read_text("utf-8").splitlines()]
     for number, row in enumerate(rows):
-        row["picture"] = str(table.parent / row["picture"])
+        row["image"] = str(table.parent / row["image"])
         row["hint"] = row["answer"] if number % 5 else "red"
     hinted = tmp_path / "hinted.jsonl"
     hinted.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
-    columns = {"picture": "picture", "text": "hint", "label": "answer"}
+    columns = {"image": "image", "text": "hint", "label": "answer"}
     run = trained(
         hinted,
         tmp_path / "run",
         {"name": "classify", "columns": columns},
         train__steps=60,
-        train__rates={"picture": 0.0},
+        train__rates={"image": 0.0},
         data__kinds={"hint": "text", "answer": "category"},
-        picture__mean=[500.0, 500.0, 500.0],
-        picture__std=[1e6, 1e6, 1e6],
+        image__mean=[500.0, 500.0, 500.0],
+        image__std=[1e6, 1e6, 1e6],
     )
     assert names(run) == ["blind"]
-    assert "stay the same when pictures are shuffled" in run.evaluation["remarks"][0]["text"]
+    assert "stay the same when images are shuffled" in run.evaluation["remarks"][0]["text"]
 
 
 def test_a_loss_of_nothing_from_the_start_is_named(table: Path, tmp_path: Path) -> None:
@@ -204,17 +204,17 @@ def test_a_remark_that_no_longer_holds_is_kept_as_passed() -> None:
     assert not remarks_of(records, [], looked=False, step=100)[0]["passed"]
 
 
-def test_pictures_are_shuffled_so_that_no_row_keeps_its_own() -> None:
-    pictures = ["a", "a", "b", "c", "d", None]
+def test_images_are_shuffled_so_that_no_row_keeps_its_own() -> None:
+    images = ["a", "a", "b", "c", "d", None]
     arrays = {name: np.full((1, 1, 3), place, dtype=np.uint8) for place, name in enumerate("abcd")}
-    of = shuffled_pictures(pictures, range(6), lambda row: arrays[pictures[row]])
+    of = shuffled_images(images, range(6), lambda row: arrays[images[row]])
     assert of is not None
     given = [of(row) for row in range(6)]
     assert given[5] is None
-    assert all(one is not arrays[name] for one, name in zip(given[:5], pictures[:5], strict=True))
+    assert all(one is not arrays[name] for one, name in zip(given[:5], images[:5], strict=True))
     assert given[0] is given[1]
     assert {int(one[0, 0, 0]) for one in given[:5]} == {0, 1, 2, 3}
-    assert shuffled_pictures(["a", "b", "a"], range(3), lambda row: None) is None
+    assert shuffled_images(["a", "b", "a"], range(3), lambda row: None) is None
 
 
 def test_variety_and_labels() -> None:
@@ -242,7 +242,7 @@ def test_label_smoothing_counts_in_tasks_that_write(table: Path) -> None:
 
 def told_of(name: str, column: str, truths: list[Any], answers: list[Any]) -> str | None:
     role = {"classify": "label", "regress": "target", "tag": "labels", "answer": "answer"}[name]
-    columns = {"picture": "picture", "question": "question"} if name == "answer" else {"text": "text"}
+    columns = {"image": "image", "question": "question"} if name == "answer" else {"text": "text"}
     task = TASKS.get(name)(TaskSettings(name=name, columns={**columns, role: column}))
     values = task.values({**{one: [""] * len(truths) for one in columns.values()}, column: truths})
     return constant_answer(task, values, range(len(truths)), [Prediction(one) for one in answers])

@@ -15,7 +15,7 @@ from rebus.checkpoints.hf_dual import saved_dual
 from rebus.checkpoints.hf_load import is_checkpoint, read_checkpoint
 from rebus.checkpoints.hf_save import Lone, lone_tower
 from rebus.checkpoints.hf_save_vision import seeing
-from rebus.checkpoints.hf_vision import LonePicture, lone_picture
+from rebus.checkpoints.hf_vision import LoneImage, lone_image
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import load_model
 from rebus.errors import RecipeError, RunError, WeightsError, reachable
@@ -76,7 +76,7 @@ def export(
 
     Args:
         model: a Run, a Hugging Face folder, a .gguf file or a hub id, of one text decoder (``hf``: or encoder), or a
-            Run of one picture tower of a known family (``hf`` alone).
+            Run of one image tower of a known family (``hf`` alone).
         out: a .gguf file or a folder.
         format: None: gguf where ``out`` ends in .gguf, else hf.
         precision: f32, f16, bf16, or for gguf q8_0; None: f16 for gguf, f32 for hf.
@@ -92,8 +92,8 @@ def export(
     with reachable(out):
         _check(out, format, precision)
     source = _source(model)
-    if isinstance(source, LonePicture):
-        return _export_picture(source, out, format, precision)
+    if isinstance(source, LoneImage):
+        return _export_image(source, out, format, precision)
     count = sum(tensor.numel() for tensor in source.state.values())
     if format == "gguf":
         write_gguf(out, source.config, source.state, source.tokenizer, precision=precision, name=source.name)
@@ -126,7 +126,7 @@ def _check(out: Path, format: Format, precision: Precision) -> None:
         )
 
 
-def _source(path: str | Path) -> _Source | LonePicture:
+def _source(path: str | Path) -> _Source | LoneImage:
     if is_checkpoint(path):
         found = read_checkpoint(path)
         if found.sight is not None:
@@ -146,12 +146,12 @@ def _source(path: str | Path) -> _Source | LonePicture:
     alone = lone_tower(model, tasks.values())
     if alone is None and (seeing(model, settings) or saved_dual(model, settings, codec)) is not None:
         raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
-    picture = lone_picture(model, settings, tasks, run.folder.name)
-    if picture is not None:
-        return picture
+    image = lone_image(model, settings, tasks, run.folder.name)
+    if image is not None:
+        return image
     if alone is None:
-        do = "pictures and what joins them to words have no place in other programs' files; load it with rebus.load"
-        kinds = f"picture tower '{settings.model.picture.kind}', text tower '{settings.model.text.kind}'"
+        do = "images and what joins them to words have no place in other programs' files; load it with rebus.load"
+        kinds = f"image tower '{settings.model.image.kind}', text tower '{settings.model.text.kind}'"
         raise WeightsError(run.folder, "a model that is one text tower: a decoder or an encoder", kinds, do)
     state, heads = alone.state_to_hf(merged_state(model))
     tower = alone.tower.settings.model_copy(update={"kind": "decoder" if alone.part == "decoder" else "encoder"})
@@ -163,11 +163,11 @@ def _source(path: str | Path) -> _Source | LonePicture:
     )
 
 
-def _export_picture(source: LonePicture, out: Path, format: Format, precision: Precision) -> Exported:
-    """A picture tower as a folder of its family, with its processor. Raises WeightsError for gguf."""
+def _export_image(source: LoneImage, out: Path, format: Format, precision: Precision) -> Exported:
+    """An image tower as a folder of its family, with its processor. Raises WeightsError for gguf."""
     if format == "gguf":
         do = "write a folder: --format hf"
-        raise WeightsError(out, "a text decoder, for gguf", f"a picture tower ({source.config['model_type']})", do)
+        raise WeightsError(out, "a text decoder, for gguf", f"an image tower ({source.config['model_type']})", do)
     save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
     atomic.write_json(out / FILE, source.processor)
     atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
@@ -178,7 +178,7 @@ def _export_picture(source: LonePicture, out: Path, format: Format, precision: P
 def _sees(place: Path, layout: str) -> WeightsError:
     """For a model whose folder is what other programs open already."""
     do = f"give transformers or vLLM the folder as it is: it is in the layout of {layout}"
-    return WeightsError(place, "a model of text alone", "one that sees pictures", do)
+    return WeightsError(place, "a model of text alone", "one that sees images", do)
 
 
 def _ids(tokenizer: Tokenizer) -> dict[str, Any]:

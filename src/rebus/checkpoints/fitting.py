@@ -34,7 +34,7 @@ def check_tower(where: str, tower: Tower, state: Mapping[str, Tensor], under: st
         tower: the settings.
         state: tensors under the names that they have in the tower; further ones do not matter.
         under: prefix of the tower's names in ``state``.
-        context: what towers are built with: vocab_size, or size of the pictures.
+        context: what towers are built with: vocab_size, or size of the images.
 
     Raises:
         WeightsError: the tower has no such shape, or a tensor is missing or of another shape.

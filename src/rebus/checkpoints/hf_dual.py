@@ -1,4 +1,4 @@
-"""Pictures and texts in one space as CLIP and SigLIP have it: checkpoints opened, and Runs saved in their layouts.
+"""Images and texts in one space as CLIP and SigLIP have it: checkpoints opened, and Runs saved in their layouts.
 
 A Run with the task ``retrieve`` whose towers fit is saved so that ``AutoModel.from_pretrained(run)`` and its processor
 give the same likeness; everything else that a Run may be is saved in Rebus' own layout.
@@ -20,7 +20,7 @@ from rebus.formats import dual
 from rebus.formats.dual import Dual
 from rebus.formats.families import DUAL_TEXTS, Family
 from rebus.formats.names import State
-from rebus.formats.processors import FILE, is_exact, load_picture, picture_to_hf
+from rebus.formats.processors import FILE, image_to_hf, is_exact, load_image
 from rebus.formats.weights import load_weights
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT, resized_positions
@@ -32,7 +32,7 @@ from rebus.text.tokenizer import Tokenizer
 
 LAYOUTS = dual.NAMES
 TASK = "retrieve"
-_PARTS = ("picture.", "text.", dual.HEAD)
+_PARTS = ("image.", "text.", dual.HEAD)
 _PROCESSORS = {"clip": "CLIPProcessor", "siglip": "SiglipProcessor"}
 
 
@@ -42,11 +42,11 @@ class BothSides:
 
     Attributes:
         found: its towers.
-        picture: how it sees pictures.
+        image: how it sees images.
     """
 
     found: Dual
-    picture: recipe.Picture
+    image: recipe.Image
 
     @property
     def family(self) -> Family:
@@ -56,21 +56,21 @@ class BothSides:
     def state(self, tensors: Mapping[str, Tensor]) -> State:
         """Its tensors under the names that they have in a model of ours. Raises WeightsError for an unknown one."""
         state = dual.from_hf(tensors, self.found)
-        if "picture.position" in state:
-            grid = self.picture.size // self.found.tower.patch
-            state["picture.position"] = resized_positions(state["picture.position"], grid)
+        if "image.position" in state:
+            grid = self.image.size // self.found.tower.patch
+            state["image.position"] = resized_positions(state["image.position"], grid)
         return state
 
     def settle(self, settings: recipe.Recipe) -> None:
-        """Put its picture tower, its pictures and its shared space into a recipe."""
-        settings.model.picture = self.found.tower.model_copy(deep=True)
+        """Put its image tower, its images and its shared space into a recipe."""
+        settings.model.image = self.found.tower.model_copy(deep=True)
         settings.model.fusion.kind = "none"
         settings.model.embed, settings.model.maps = self.found.embed, self.found.maps
-        settings.picture = self.picture.model_copy(deep=True)
+        settings.image = self.image.model_copy(deep=True)
 
     def task(self) -> TaskSettings:
         """What it does."""
-        return TaskSettings(name=TASK, columns={"picture": "picture", "text": "text"}, loss=self.found.loss)
+        return TaskSettings(name=TASK, columns={"image": "image", "text": "text"}, loss=self.found.loss)
 
     def fill(self, text: recipe.Tower, tokenizer: Tokenizer) -> None:
         """Fill texts up with what the tokenizer pads with, where the text tower reads that too."""
@@ -95,7 +95,7 @@ def both_sides(place: Path, config: Mapping[str, Any], tell: Callable[[str], Non
         WeightsError: its configuration or its processor asks for something that is not done here.
     """
     found = dual.settings_from_hf(config)
-    return BothSides(found, recipe.Picture.model_validate(load_picture(place, found.family, found.size, tell)))
+    return BothSides(found, recipe.Image.model_validate(load_image(place, found.family, found.size, tell)))
 
 
 @dataclass(frozen=True)
@@ -120,10 +120,10 @@ class SavedDual:
         ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.eos_id}
         return dual.config_to_hf(self.found, **ids)
 
-    def save_beside(self, folder: Path, picture: recipe.Picture, codec: Codec) -> None:
+    def save_beside(self, folder: Path, image: recipe.Image, codec: Codec) -> None:
         """Write what transformers' processors read; call it after the tokenizer is saved."""
         family = self.found.family
-        atomic.write_json(folder / FILE, picture_to_hf(picture, family) | {"processor_class": _PROCESSORS[family]})
+        atomic.write_json(folder / FILE, image_to_hf(image, family) | {"processor_class": _PROCESSORS[family]})
         said = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         inputs = ["input_ids"] if family == "siglip" else ["input_ids", "attention_mask"]  # SigLIP reads its filling
         atomic.write_json(
@@ -133,20 +133,20 @@ class SavedDual:
 
 def saved_dual(model: VisionLanguageModel, settings: recipe.Recipe, codec: Codec) -> SavedDual | None:
     """What a model can be saved as, where one of the layouts has a place for it; else None."""
-    head, picture, text = model.pairs, model.picture, model.text
-    if head is None or not isinstance(picture, ViT) or not isinstance(text, Encoder) or codec.reader is not None:
+    head, image, text = model.pairs, model.image, model.text
+    if head is None or not isinstance(image, ViT) or not isinstance(text, Encoder) or codec.reader is not None:
         return None
-    if not is_exact(settings.picture) or settings.data.background != "white" or TASK not in model.specs:
+    if not is_exact(settings.image) or settings.data.background != "white" or TASK not in model.specs:
         return None
     whole = text.settings.model_copy(update={"kind": "encoder", "context": text.max_length})
-    family = dual.family_for(picture.settings, whole, settings.model.maps, model.specs[TASK].loss)
+    family = dual.family_for(image.settings, whole, settings.model.maps, model.specs[TASK].loss)
     ends = codec.tokenizer.frame[1]
     if family == "clip" and (not ends or ends[-1] == dual.NO_END):
         return None
     if family is None or (family == "siglip" and whole.filler != codec.tokenizer.pad_id):
         return None
     end = ends[-1] if family == "clip" else None
-    return SavedDual(Dual(family, picture.settings, picture.size, whole, text.vocab_size, head.size, end))
+    return SavedDual(Dual(family, image.settings, image.size, whole, text.vocab_size, head.size, end))
 
 
 def dual_state(folder: Path, config: Mapping[str, Any]) -> State:
@@ -167,9 +167,9 @@ def settle_like(settings: recipe.Recipe) -> None:
     if not tasks:
         found = ", ".join(task.name for task in settings.tasks) or "none"
         raise RecipeError("model.like", f"the task '{TASK}'", found, f"add --task {TASK}, or leave it out")
-    pictures, texts = dual.like(family)
+    images, texts = dual.like(family)
     for where, tower, wanted in (
-        ("model.picture", settings.model.picture, pictures),
+        ("model.image", settings.model.image, images),
         ("model.text", settings.model.text, texts),
     ):
         _settle(where, tower, wanted, family)
@@ -177,8 +177,8 @@ def settle_like(settings: recipe.Recipe) -> None:
     for task in tasks:
         _settle(f"task {TASK}", task, {"loss": "softmax" if family == "clip" else "sigmoid"}, family)
     for name, value in (("fit", "squash"), ("resample", "bicubic")):
-        if name not in settings.picture.model_fields_set:
-            setattr(settings.picture, name, value)
+        if name not in settings.image.model_fields_set:
+            setattr(settings.image, name, value)
 
 
 def needs_end(text: recipe.Tower) -> bool:

@@ -1,6 +1,6 @@
 """Checkpoints of other projects: a Hugging Face folder, a .gguf file, a PEFT adapter, or a repository on the hub.
 
-Those that see pictures as well are described in ``rebus.checkpoints.hf_load_vision``.
+Those that see images as well are described in ``rebus.checkpoints.hf_load_vision``.
 
 Only safetensors and GGUF are read, and code that comes with a checkpoint is never run.
 """
@@ -60,7 +60,7 @@ class Checkpoint:
         tensors: reads its tensors, under Hugging Face's names.
         shapes: its tensors without their numbers, where they are not read through those of another checkpoint.
         load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
-        sight: what it is beside its text, where it sees pictures.
+        sight: what it is beside its text, where it sees images.
         sentences: how it makes vectors of texts, where it is a folder of sentence-transformers.
     """
 
@@ -102,7 +102,7 @@ class Checkpoint:
         where, shapes = str(self.place), self.shapes()
         towers = {self.part: (self.tower, {"vocab_size": self.tower.rows})}
         if self.sight is not None:
-            towers["picture"] = (self.sight.found.tower, {"size": self.sight.picture.size})
+            towers["image"] = (self.sight.found.tower, {"size": self.sight.image.size})
         for tower, _ in towers.values():
             check_layers(where, tower, len(shapes))
         state = self._named(shapes, None, None)
@@ -225,7 +225,7 @@ def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambd
     """A recipe whose text tower is the checkpoint's, and which has nothing else. Raises as ``read_checkpoint``."""
     found = path if isinstance(path, Checkpoint) else read_checkpoint(path, tell)
     made = Recipe()
-    made.model.picture.kind = made.model.fusion.kind = "none"
+    made.model.image.kind = made.model.fusion.kind = "none"
     made.model.text = found.tower.model_copy(deep=True)
     made.text.max_length = max(4, found.tower.context or made.text.max_length)
     if found.sentences is not None and found.sentences.max_length is not None:
@@ -241,7 +241,7 @@ def open_checkpoint(
     """A checkpoint as a model that is ready to answer: it converses where it has a chat template, else goes on a text.
 
     An encoder does what its head does: it guesses masked words, classifies, marks words or finds answers; without a
-    known head it gives sentence vectors. CLIP and SigLIP give pictures and texts vectors of one space.
+    known head it gives sentence vectors. CLIP and SigLIP give images and texts vectors of one space.
 
     Args:
         path: see ``read_checkpoint``.
@@ -258,10 +258,10 @@ def open_checkpoint(
     if isinstance(found.sight, BothSides):
         found.sight.check(tokenizer, found.place)
         found.sight.fill(settings.model.text, tokenizer)
-    elif found.sight is not None and codec.picture_id != found.sight.found.picture_id:
-        expected = f"{found.sight.found.picture_id}, as config.json says, for '{tokenizer.picture_mark}'"
+    elif found.sight is not None and codec.image_id != found.sight.found.image_id:
+        expected = f"{found.sight.found.image_id}, as config.json says, for '{tokenizer.image_mark}'"
         do = "use the tokenizer that came with the weights"
-        raise WeightsError(f"{path}, the tokenizer", expected, str(codec.picture_id), do)
+        raise WeightsError(f"{path}, the tokenizer", expected, str(codec.image_id), do)
     rows = found.tower.rows or 0
     if tokenizer.vocab_size > rows:
         more = tokenizer.vocab_size - rows
@@ -298,8 +298,8 @@ def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings
         return found.sight.task()
     if found.sight is not None:
         if tokenizer.has_chat:
-            return TaskSettings(name="converse", columns={"messages": "messages", "picture": "picture"})
-        asked = {"question": "question", "picture": "picture", "answer": "answer"}
+            return TaskSettings(name="converse", columns={"messages": "messages", "image": "image"})
+        asked = {"question": "question", "image": "image", "answer": "answer"}
         return TaskSettings(name="answer", columns=asked, layout="plain")
     if found.sentences is not None:
         return TaskSettings(name="similar", columns={"anchor": "text", "positive": "other"})

@@ -1,7 +1,7 @@
 """Checkpoints of other projects that see and write: Idefics3, SmolVLM and Llava, opened as they are.
 
-A picture is one square of the size that the tower was made for. Checkpoints whose processors cut large pictures into
-several squares are opened without that, and say so: the whole picture is what they see last of it anyway.
+An image is one square of the size that the tower was made for. Checkpoints whose processors cut large images into
+several squares are opened without that, and say so: the whole image is what they see last of it anyway.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rebus import recipe
 from rebus.checkpoints.hf_save_vision import described, state_from_hf
 from rebus.errors import WeightsError
 from rebus.formats.names import State
-from rebus.formats.processors import FILE, picture_from_hf, read_processor
+from rebus.formats.processors import FILE, image_from_hf, read_processor
 from rebus.formats.vision_text import VisionText
 
 Tell = Callable[[str], None]
@@ -37,12 +37,12 @@ class Sight:
 
     Attributes:
         found: in our terms.
-        picture: how it sees pictures.
+        image: how it sees images.
         config: its config.json.
     """
 
     found: VisionText
-    picture: recipe.Picture
+    image: recipe.Image
     config: Mapping[str, Any]
 
     def state(self, tensors: Mapping[str, Tensor]) -> State:
@@ -50,34 +50,34 @@ class Sight:
         return state_from_hf(tensors, self.config, self.found)
 
     def settle(self, settings: recipe.Recipe) -> None:
-        """Put its picture tower, its pictures and how they get into the text into a recipe."""
-        settings.model.picture = self.found.tower.model_copy(deep=True)
+        """Put its image tower, its images and how they get into the text into a recipe."""
+        settings.model.image = self.found.tower.model_copy(deep=True)
         settings.model.fusion = self.found.fusion.model_copy(deep=True)
-        settings.picture = self.picture.model_copy(deep=True)
+        settings.image = self.image.model_copy(deep=True)
 
 
 def sight_of(place: Path, config: Mapping[str, Any], tell: Tell) -> Sight:
-    """What a folder with such a checkpoint says of its pictures.
+    """What a folder with such a checkpoint says of its images.
 
     Raises:
         WeightsError: its configuration or its processor asks for something that is not done here.
     """
     found = described(config, str(place / "config.json"))
-    return Sight(found, picture_of(place, config, found, tell), config)
+    return Sight(found, image_of(place, config, found, tell), config)
 
 
-def picture_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: Tell) -> recipe.Picture:
-    """How a checkpoint sees pictures, by its preprocessor_config.json. Raises as ``sight_of``."""
+def image_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: Tell) -> recipe.Image:
+    """How a checkpoint sees images, by its preprocessor_config.json. Raises as ``sight_of``."""
     said = read_processor(place) or {}
     where = f"{place / FILE}, "
     if config.get("model_type") == "llava":
         kind = str(said.get("image_processor_type") or "CLIPImageProcessor")
         kind = kind.replace("Llava", "CLIP") if not said.get("do_pad") else kind  # the same but for padding
-        made = picture_from_hf({**_LLAVA, **said, "image_processor_type": kind})
+        made = image_from_hf({**_LLAVA, **said, "image_processor_type": kind})
         if made["size"] != found.size:
-            expected = f"pictures of {found.size} pixels a side, as its tower has them"
+            expected = f"images of {found.size} pixels a side, as its tower has them"
             raise WeightsError(where + "size", expected, str(made["size"]), "use the files that came with the weights")
-        return recipe.Picture.model_validate(made)
+        return recipe.Image.model_validate(made)
     told = {**_IDEFICS3, **said}
     square = told.get("max_image_size") or {"longest_edge": found.size}
     if not isinstance(square, Mapping) or square.get("longest_edge") != found.size:
@@ -85,14 +85,14 @@ def picture_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: 
         raise WeightsError(where + "max_image_size", expected, str(square), "use the files that came with the weights")
     if told["do_image_splitting"]:
         tell(
-            f"{place}: made to cut large pictures into several; opened without that, it sees one picture as one "
+            f"{place}: made to cut large images into several; opened without that, it sees one image as one "
             f"square of {found.size} x {found.size} pixels"
         )
     # What is left is one square, which SigLIP's processor has words for, after a first scaling.
     size = {"height": found.size, "width": found.size}
     plain = {"image_processor_type": "SiglipImageProcessor", "do_resize": True, "do_pad": False, "size": size}
-    made = picture_from_hf({**told, **plain})
+    made = image_from_hf({**told, **plain})
     longest = told["size"].get("longest_edge") if isinstance(told["size"], Mapping) else None
     if told["do_resize"] and isinstance(longest, int):
         made |= {"fit": "twice", "edge": longest}
-    return recipe.Picture.model_validate(made)
+    return recipe.Image.model_validate(made)

@@ -111,7 +111,7 @@ def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> Lone | None
     """
     towers = {"text": model.text, "decoder": model.decoder}
     there = {part: tower for part, tower in towers.items() if tower is not None}
-    if model.picture is not None or model.fusion is not None or len(there) != 1:
+    if model.image is not None or model.fusion is not None or len(there) != 1:
         return None
     (part, tower), *_ = there.items()
     kind = next((kind for kind, place in _PARTS.items() if place == part), "")

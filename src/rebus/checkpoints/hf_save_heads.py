@@ -65,18 +65,18 @@ def settle_head(recipe: Recipe, kinds: Sequence[type[Task]], *, reads: bool) -> 
         reads: whether any of them reads or writes text.
     """
     model = recipe.model
-    places = (recipe.base, model.text.weights, model.picture.weights)
+    places = (recipe.base, model.text.weights, model.image.weights)
     if model.head is None:
         model.head = "linear" if any(place is not None and is_foreign(place) for place in places) else "normed"
     if model.head == "normed" or not any(issubclass(kind, Classify | Tag) for kind in kinds):
         return
-    text, picture = model.text, model.picture
-    if text.kind == "encoder" and picture.kind == "none" and "pool" not in text.model_fields_set:
+    text, image = model.text, model.image
+    if text.kind == "encoder" and image.kind == "none" and "pool" not in text.model_fields_set:
         text.pool = "cls"
     if not reads and all(issubclass(kind, Classify | Tag) for kind in kinds):
         model.fusion.kind = "none"  # the tower's own vector is what such heads read
-        if picture.kind == "vit" and picture.pool == "pooler":
-            picture.pool = "cls"
+        if image.kind == "vit" and image.pool == "pooler":
+            image.pool = "cls"
 
 
 def is_foreign(place: str) -> bool:
@@ -105,7 +105,7 @@ def placed_text_head(model: VisionLanguageModel, tasks: Iterable[Task]) -> Place
 
 def placed_image_head(model: VisionLanguageModel, tasks: Iterable[Task]) -> PlacedHead | None:
     """The first head that ViT's or ResNet's image classifier has a place for; None where there is none."""
-    if model.settings.head != "linear" or model.picture is None:
+    if model.settings.head != "linear" or model.image is None:
         return None
     for task in tasks:
         if isinstance(task, Classify | Tag):

@@ -18,7 +18,7 @@ from rebus import atomic, recipe
 from rebus.formats import idefics3, llava
 from rebus.formats.families import family_for
 from rebus.formats.names import State
-from rebus.formats.processors import picture_to_hf
+from rebus.formats.processors import image_to_hf
 from rebus.formats.vision_text import DECODERS, VisionText
 from rebus.formats.weights import load_weights
 from rebus.models.towers.decoder import Decoder
@@ -27,7 +27,7 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Codec
 
 LAYOUTS = (*idefics3.NAMES, "llava")
-PARTS = ("picture.", "inline.", "decoder.")
+PARTS = ("image.", "inline.", "decoder.")
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Seeing:
         layout: ``idefics3`` or ``llava``.
         found: what it is in our terms.
         decoder: its text decoder.
-        tokens: picture tokens inside the text.
+        tokens: image tokens inside the text.
     """
 
     layout: str
@@ -59,7 +59,7 @@ class Seeing:
         make = llava.config_to_hf if self.layout == "llava" else idefics3.config_to_hf
         return make(self.found, max_length=self.decoder.max_length, **token_ids(codec))
 
-    def save_beside(self, folder: Path, picture: recipe.Picture, codec: Codec) -> None:
+    def save_beside(self, folder: Path, image: recipe.Image, codec: Codec) -> None:
         """Write what transformers' processors and generation read."""
         tower, size = self.found.tower, self.found.size
         if self.layout == "llava":
@@ -68,27 +68,27 @@ class Seeing:
                 "patch_size": tower.patch,
                 "vision_feature_select_strategy": llava.strategy(tower),
                 "num_additional_image_tokens": int(tower.class_token),
-                "image_token": codec.tokenizer.picture_mark,
+                "image_token": codec.tokenizer.image_mark,
             }
-            pictures = picture_to_hf(picture, "clip")
+            images = image_to_hf(image, "clip")
         else:
             processor = {"processor_class": "Idefics3Processor", "image_seq_len": self.tokens}
-            pictures = picture_to_hf(picture, "siglip") | {
+            images = image_to_hf(image, "siglip") | {
                 "image_processor_type": "Idefics3ImageProcessor",
-                "do_image_splitting": False,  # one picture, one square
+                "do_image_splitting": False,  # one image, one square
                 "do_pad": True,
-                "do_resize": picture.fit == "twice",  # else scaled once, to the square
-                "size": {"longest_edge": (picture.edge if picture.fit == "twice" else None) or size},
+                "do_resize": image.fit == "twice",  # else scaled once, to the square
+                "size": {"longest_edge": (image.edge if image.fit == "twice" else None) or size},
                 "max_image_size": {"longest_edge": size},
             }
-        atomic.write_json(folder / "preprocessor_config.json", pictures)
+        atomic.write_json(folder / "preprocessor_config.json", images)
         atomic.write_json(folder / "processor_config.json", processor)
         atomic.write_json(folder / "generation_config.json", token_ids(codec))
 
 
 def seeing(model: VisionLanguageModel, settings: recipe.Recipe) -> Seeing | None:
     """What a model can be saved as, where one of the layouts has a place for it; else None."""
-    tower, decoder, inline = model.picture, model.decoder, model.inline
+    tower, decoder, inline = model.image, model.decoder, model.inline
     if inline is None or not isinstance(tower, ViT) or not isinstance(decoder, Decoder) or model.text is not None:
         return None
     family = family_for(decoder.settings.model_copy(update={"kind": "decoder"}))
@@ -98,14 +98,12 @@ def seeing(model: VisionLanguageModel, settings: recipe.Recipe) -> Seeing | None
         layout, able = "llava", llava.fits(tower.settings)
     else:
         layout, able = "idefics3", idefics3.fits(tower.settings, tower.grid)
-    if not able or model.picture_id is None:
+    if not able or model.image_id is None:
         return None
     fusion = settings.model.fusion.model_copy(
         update={"projector": model.plan.projector, "shuffle": max(model.plan.factor, 2)}
     )
-    found = VisionText(
-        tower.settings, tower.size, fusion, family, decoder.settings, decoder.vocab_size, model.picture_id
-    )
+    found = VisionText(tower.settings, tower.size, fusion, family, decoder.settings, decoder.vocab_size, model.image_id)
     return Seeing(layout, found, decoder, model.plan.inside)
 
 

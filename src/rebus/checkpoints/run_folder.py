@@ -6,8 +6,8 @@ config.json               what is needed to build the model again, with what the
 model.safetensors         the weights
 heads.safetensors         in such a layout: the heads of tasks that the family has no place for
 tokenizer.json and so on  the tokenizer, with its chat template
-preprocessor_config.json  how pictures become tensors
-processor_config.json     where the model is laid out as Idefics3 or Llava: how many picture tokens stand in a text
+preprocessor_config.json  how images become tensors
+processor_config.json     where the model is laid out as Idefics3 or Llava: how many image tokens stand in a text
 checkpoints/              what a resume starts from
 metrics.jsonl, events/    figures by step, the latter for TensorBoard
 check.json                what was found out about the data

@@ -64,8 +64,8 @@ def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenize
         reader,
         settings.text.max_length,
         text_tower=separate,
-        picture=inside.ids,
-        picture_id=inside.picture_id,
+        image=inside.ids,
+        image_id=inside.image_id,
     )
 
 
@@ -78,15 +78,15 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -
     heads = {name: task.head(codec) for name, task in tasks.items()}
     reader = codec.reader
     words = list(reader.words) if reader is not None else None
-    # One pass over a picture may carry several questions, so a row is longer than one text.
+    # One pass over an image may carry several questions, so a row is longer than one text.
     return VisionLanguageModel(
         settings.model,
-        settings.picture,
+        settings.image,
         heads,
         vocab_size=max(settings.model.text.rows or 0, codec.tokenizer.vocab_size),
         max_length=settings.text.max_length,
         words=words,
-        picture_id=codec.picture_id,
+        image_id=codec.image_id,
     )
 
 
@@ -116,13 +116,13 @@ def save_model(
     config: dict[str, Any]
     heads: dict[str, Tensor]
     if sees is not None:
-        sees.save_beside(folder, settings.picture, codec)
+        sees.save_beside(folder, settings.image, codec)
         state, heads = sees.state_to_hf(state)
         config = sees.config(codec) | {KEY: said}
         modules = renaming_of(str(config["model_type"]), to_modules=True)
         save_adapters(folder, model, settings, rename=lambda one: modules(sees.state_to_hf(one)[0]), whole=True)
     elif alone is None:
-        atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.picture))
+        atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.image))
         rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
         own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
         config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
@@ -151,19 +151,19 @@ def _plain(tensor: Tensor) -> Tensor:
     return kept.cpu().contiguous()
 
 
-def _preprocessor(picture: recipe.Picture) -> dict[str, Any]:
+def _preprocessor(image: recipe.Image) -> dict[str, Any]:
     return {
         "do_convert_rgb": True,
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": list(picture.mean),
-        "image_std": list(picture.std),
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
         "rescale_factor": 1 / 255,
-        "size": {"height": picture.size, "width": picture.size},
-        "fit": picture.fit,
-        "filter": picture.resample,
-        "edge": picture.edge,
+        "size": {"height": image.size, "width": image.size},
+        "fit": image.fit,
+        "filter": image.resample,
+        "edge": image.edge,
     }
 
 
@@ -235,7 +235,7 @@ def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, 
     Raises:
         WeightsError: they ask for more layers than there are tensors, or for other tensors.
     """
-    check_layers("the image tower", settings.model.picture, len(state))
+    check_layers("the image tower", settings.model.image, len(state))
     check_layers("the text tower", settings.model.text, len(state))
     with torch.device("meta"):
         hollow = build_model(settings, tasks, codec)  # shapes alone

@@ -40,7 +40,7 @@ from rebus.cli.verb import Group, add
 app = typer.Typer(
     name="rebus",
     cls=Group,
-    help="Train vision-language models on your own pictures and text, then question them.",
+    help="Train vision-language models on your own images and text, then question them.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -79,7 +79,7 @@ _VERBS = (
     ),
     ("Train", "compare", compare.compare, "rebus compare scenes.jsonl --time-limit 2 --folds 3"),
     ("Train", "demo", demo.demo, "rebus demo --out demo"),
-    ("Ask", "ask", ask.ask, 'rebus ask runs/pets-1 photo.jpg "What is in the picture?"'),
+    ("Ask", "ask", ask.ask, 'rebus ask runs/pets-1 photo.jpg "What is in the image?"'),
     ("Ask", "chat", chat.chat, "rebus chat runs/pets-1 --image photo.jpg"),
     ("Ask", "generate", generate.generate, 'rebus generate runs/novels-1 "It was" --temperature 0.8 --n 3'),
     ("Ask", "predict", predict.predict, "rebus predict runs/pets-1 new.csv --out answers.csv"),

@@ -1,4 +1,4 @@
-"""``rebus ask``: questions, about a picture or none, from the shell."""
+"""``rebus ask``: questions, about an image or none, from the shell."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ def ask(
     run: AnyModel,
     words: Annotated[
         list[str],
-        typer.Argument(
-            metavar="[PICTURE] QUESTION...", help="A picture file, where the model sees pictures; questions."
-        ),
+        typer.Argument(metavar="[IMAGE] QUESTION...", help="An image file, where the model sees images; questions."),
     ],
     image: Annotated[
         Path | None,
-        typer.Option("--image", metavar="PICTURE", help="The picture to ask about, instead of the first word."),
+        typer.Option("--image", metavar="IMAGE", help="The image to ask about, instead of the first word."),
     ] = None,
     system: System = None,
     max_new_tokens: Annotated[
@@ -30,7 +28,7 @@ def ask(
     ] = None,
     precision: Precision = "fp32",
 ) -> None:
-    """Ask a trained model; one line an answer. Models that see pictures are asked about one."""
+    """Ask a trained model; one line an answer. Models that see images are asked about one."""
     if image is None and len(words) > 1 and Path(words[0]).suffix.lower() in IMAGE_ENDINGS:
         existing_image(Path(words[0]))
     image = existing_image(image)
@@ -40,16 +38,16 @@ def ask(
 
     model = api.load(run, precision=precision)
     if image is not None and not model.sees:
-        raise DataError("the model", "one that sees pictures", "one of text alone", "leave --image out")
-    picture, questions = (image, words) if image is not None else _parted(words, model.sees)
+        raise DataError("the model", "one that sees images", "one of text alone", "leave --image out")
+    image, questions = (image, words) if image is not None else _parted(words, model.sees)
     for question in questions:
-        say(model.ask(picture, question, system=system, max_new_tokens=max_new_tokens))
+        say(model.ask(image, question, system=system, max_new_tokens=max_new_tokens))
 
 
 def _parted(words: list[str], sees: bool) -> tuple[Path | None, list[str]]:
-    """The picture and the questions: the first of several words is a picture where the model sees any.
+    """The image and the questions: the first of several words is an image where the model sees any.
 
-    One word alone is a picture if such a file exists, and then the model says what it says of it unasked.
+    One word alone is an image if such a file exists, and then the model says what it says of it unasked.
     """
     first = Path(words[0])
     if sees and (len(words) > 1 or first.is_file()):

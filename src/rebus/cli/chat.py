@@ -1,4 +1,4 @@
-"""``rebus chat``: a conversation in the terminal, in which a picture can be shown.
+"""``rebus chat``: a conversation in the terminal, in which an image can be shown.
 
 Knows only how to read lines and keep the conversation; the model is reached through ``rebus.api`` alone.
 """
@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from rebus.cli.shared import AnyModel, Precision, System, say
-from rebus.errors import PictureError, RebusError
+from rebus.errors import ImageError, RebusError
 
-HELP = "/image PATH shows it a picture, /reset forgets the conversation, /help prints this, /quit ends it."
+HELP = "/image PATH shows it an image, /reset forgets the conversation, /help prints this, /quit ends it."
 
 
 class Conversation:
@@ -25,18 +25,18 @@ class Conversation:
         self.messages: list[dict[str, Any]] = [] if system is None else [{"role": "system", "content": system}]
         self._shown: Path | None = None
 
-    def show(self, picture: Path) -> None:
-        """Attach a picture to the next question.
+    def show(self, image: Path) -> None:
+        """Attach an image to the next question.
 
         Raises:
-            PictureError: there is no such file.
+            ImageError: there is no such file.
         """
-        if not picture.is_file():
-            raise PictureError(picture, "a picture file", "no such file", "check the path, then type /image PATH again")
-        self._shown = picture
+        if not image.is_file():
+            raise ImageError(image, "an image file", "no such file", "check the path, then type /image PATH again")
+        self._shown = image
 
     def user(self, text: str) -> None:
-        """Add what the user said, with the picture shown just before it."""
+        """Add what the user said, with the image shown just before it."""
         content: list[dict[str, Any]] = [{"type": "text", "text": text}]
         if self._shown is not None:
             content.insert(0, {"type": "image", "path": str(self._shown)})
@@ -48,17 +48,15 @@ class Conversation:
         self.messages.append({"role": "assistant", "content": [{"type": "text", "text": text}]})
 
     def take_back(self) -> None:
-        """Forget a question that could not be answered, and show its picture again with the next one."""
-        pictures = [part for part in self.messages.pop()["content"] if part["type"] == "image"]
-        if pictures:
-            self._shown = Path(pictures[0]["path"])
+        """Forget a question that could not be answered, and show its image again with the next one."""
+        images = [part for part in self.messages.pop()["content"] if part["type"] == "image"]
+        if images:
+            self._shown = Path(images[0]["path"])
 
 
 def chat(
     run: AnyModel,
-    image: Annotated[
-        Path | None, typer.Option("--image", metavar="PICTURE", help="A picture to show it first.")
-    ] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="IMAGE", help="An image to show it first.")] = None,
     system: System = None,
     temperature: Annotated[
         float, typer.Option(metavar="T", min=0.0, help="0: the likeliest words; above 0 they are drawn.")
@@ -69,7 +67,7 @@ def chat(
     ] = None,
     precision: Precision = "fp32",
 ) -> None:
-    """Talk with a trained model; /image PATH shows it a picture."""
+    """Talk with a trained model; /image PATH shows it an image."""
     conversation = Conversation(system)
     if image is not None:
         conversation.show(image)

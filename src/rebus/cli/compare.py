@@ -1,4 +1,4 @@
-"""``rebus compare``: text alone, pictures alone and every way of joining them, side by side on one table."""
+"""``rebus compare``: text alone, images alone and every way of joining them, side by side on one table."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def compare(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="Strategies: text, picture, joint (or joint-concat, -mean, -weighted, -sum), unified, cross. "
+            help="Strategies: text, image, joint (or joint-concat, -mean, -weighted, -sum), unified, cross. "
             "May be repeated.",
         ),
     ] = None,
@@ -65,7 +65,7 @@ def compare(
     lang: Language = "en",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the verdict.")] = False,
 ) -> None:
-    """Say with intervals whether joining pictures and text helps on a table, and which way is best."""
+    """Say with intervals whether joining images and text helps on a table, and which way is best."""
     from rebus import api
     from rebus.comparison.outputs import tables
 

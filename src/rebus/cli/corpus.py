@@ -1,4 +1,4 @@
-"""``rebus data shard`` and ``rebus data clean``: pictures or raw text made ready for training, or only looked at."""
+"""``rebus data shard`` and ``rebus data clean``: images or raw text made ready for training, or only looked at."""
 
 from __future__ import annotations
 
@@ -26,29 +26,27 @@ Workers = Annotated[int | None, typer.Option("--workers", metavar="N", help="Pro
 
 def shard(
     source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="A table with pictures, tar shards, or text; or a folder of them.")
+        Path, typer.Argument(metavar="SOURCE", help="A table with images, tar shards, or text; or a folder of them.")
     ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder where the shards go.")],
     shard_mb: Annotated[
         float | None,
-        typer.Option("--shard-mb", metavar="N", min=0.001, help="Pictures: size of a shard; 256 unless said."),
+        typer.Option("--shard-mb", metavar="N", min=0.001, help="Images: size of a shard; 256 unless said."),
     ] = None,
     recode: Annotated[
         Literal["jpeg", "png", "webp"] | None,
-        typer.Option("--recode", help="Pictures: write them anew; their own bytes unless said."),
+        typer.Option("--recode", help="Images: write them anew; their own bytes unless said."),
     ] = None,
     side: Annotated[
         int | None,
-        typer.Option("--side", metavar="N", min=8, help="Pictures, with --recode: longer side at most, in pixels."),
+        typer.Option("--side", metavar="N", min=8, help="Images, with --recode: longer side at most, in pixels."),
     ] = None,
     quality: Annotated[
-        int, typer.Option("--quality", metavar="N", min=1, max=100, help="Pictures: of --recode jpeg and webp.")
+        int, typer.Option("--quality", metavar="N", min=1, max=100, help="Images: of --recode jpeg and webp.")
     ] = 90,
     shuffle: Annotated[
         bool,
-        typer.Option(
-            "--shuffle", help="Pictures: in an order that the recipe's seed decides, for readers that stream."
-        ),
+        typer.Option("--shuffle", help="Images: in an order that the recipe's seed decides, for readers that stream."),
     ] = False,
     tokenizer: Annotated[
         Path | None,
@@ -69,7 +67,7 @@ def shard(
     recipe: RecipeFile = None,
     sets: Settings = None,
 ) -> None:
-    """Write shards to train from: tar files of pictures (WebDataset), or tokens of text. Stopped, it can go on."""
+    """Write shards to train from: tar files of images (WebDataset), or tokens of text. Stopped, it can go on."""
     from rebus import api
     from rebus.data.tars.manifest import TarManifest
 
@@ -104,7 +102,7 @@ def _show_tars(manifest: TarManifest, out: Path) -> None:
     show_table(["shard", "samples", "rows", "bytes", "sha256"], rows)
     left_out = manifest.left_out
     if left_out["count"]:
-        say(f"left out {left_out['count']:,} rows of broken pictures; the first: {left_out['first'][0]}")
+        say(f"left out {left_out['count']:,} rows of broken images; the first: {left_out['first'][0]}")
     samples, total = sum(one.nsamples for one in manifest.shards), sum(one.filesize for one in manifest.shards)
     say(f"{samples:,} samples, {total:,} bytes in {len(manifest.shards)} shards: {out}")
 

@@ -1,4 +1,4 @@
-"""``rebus demo``: from nothing to a model that answers about pictures by artists it never saw."""
+"""``rebus demo``: from nothing to a model that answers about images by artists it never saw."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def demo(
     minutes: Annotated[float | None, typer.Option("--minutes", hidden=True)] = None,  # an older name
     lang: Language = "en",
 ) -> None:
-    """Train on pictures by six artists, then answer questions about pictures by two others."""
+    """Train on images by six artists, then answer questions about images by two others."""
     from rebus import api
 
     if write is not None:

@@ -50,7 +50,7 @@ def evaluate(
     ] = None,
     ablate: Annotated[
         bool,
-        typer.Option("--ablate", help="Also what it loses with pictures or text shuffled, blank or gone."),
+        typer.Option("--ablate", help="Also what it loses with images or text shuffled, blank or gone."),
     ] = False,
     kinds: Kinds = None,
     json_output: JsonOutput = None,

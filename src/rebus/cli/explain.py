@@ -20,7 +20,7 @@ FOLDER = "explanations"
 
 def explain(
     run: AnyModel,
-    image: Annotated[Path | None, typer.Option("--image", metavar="PICTURE", help="The picture to look at.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="IMAGE", help="The image to look at.")] = None,
     text: Annotated[str, typer.Option("--text", metavar="TEXT", help="The question, the prompt, or the text.")] = "",
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Which of the model's tasks.")] = None,
     target: Annotated[
@@ -41,7 +41,7 @@ def explain(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where page and pictures go; explanations/N unless said."),
+        typer.Option("--out", metavar="DIR", help="Where page and images go; explanations/N unless said."),
     ] = None,
     json_output: JsonOutput = None,
     lang: Language = "en",
@@ -63,7 +63,7 @@ def explain(
         typer.Option("--tolerance", metavar="SHARE", help="With --check: how far beside a box counts as on it."),
     ] = 0.0,
 ) -> None:
-    """Show why a model says what it says: where in the picture it looked, and which words mattered.
+    """Show why a model says what it says: where in the image it looked, and which words mattered.
 
     With --check: measure whether that can be believed.
     """
@@ -86,7 +86,7 @@ def explain(
         return
     for file in write_explanation(out or _new_folder(), found, lang):
         say(f"Written: {file}", err=as_json)
-    if found.picture is not None and (note := lacking(f"{found.answer} {found.text if lang == 'en' else '汉'}")):
+    if found.image is not None and (note := lacking(f"{found.answer} {found.text if lang == 'en' else '汉'}")):
         say(note, style="yellow", err=True)
 
 
@@ -119,7 +119,7 @@ def _show(found: Explanation, lang: Any) -> None:
     for one in found.words or (found,):
         peak = one.peak()
         if peak is not None:
-            say(f"{told['picture']}: {said(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
+            say(f"{told['image']}: {said(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
     if found.tokens:
         show_table([told["text"], told["score"]], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
     if found.weights:

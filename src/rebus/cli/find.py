@@ -1,4 +1,4 @@
-"""``rebus find``: what is near to a text or a picture in an indexed collection."""
+"""``rebus find``: what is near to a text or an image in an indexed collection."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 def find(
     run: AnyModel,
-    query: Annotated[str, typer.Argument(metavar="QUERY", help='A text ("a red bus") or the path of a picture.')],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help='A text ("a red bus") or the path of an image.')],
     k: Annotated[int, typer.Option("--k", help="Most results.")] = 10,
     index: Annotated[
         Path | None, typer.Option("--index", metavar="DIR", help="The index's folder; without it, index/ in the Run.")
     ] = None,
     what: Annotated[
-        Literal["picture", "text"] | None,
-        typer.Option("--what", help="Look for pictures or texts; pictures unless the index holds none."),
+        Literal["image", "text"] | None,
+        typer.Option("--what", help="Look for images or texts; images unless the index holds none."),
     ] = None,
     sheet: Annotated[
         Path | None, typer.Option("--sheet", metavar="FILE", help="Also draw the results on one PNG.")
@@ -33,7 +33,7 @@ def find(
     ] = False,
     json_output: JsonOutput = None,
 ) -> None:
-    """Search a collection that `rebus index` has embedded, with words or with a picture."""
+    """Search a collection that `rebus index` has embedded, with words or with an image."""
     from rebus import api
     from rebus.report.sheet import write_found
 
@@ -51,4 +51,4 @@ def _name(hit: Hit) -> str:
 
 
 def _said(hit: Hit) -> str:
-    return hit.text if hit.kind == "picture" else hit.place
+    return hit.text if hit.kind == "image" else hit.place

@@ -13,7 +13,7 @@ from rebus.cli.shared import AnyModel, Language, existing_image, say
 
 def flow(
     run: AnyModel,
-    image: Annotated[Path | None, typer.Option("--image", metavar="PICTURE", help="The picture to follow.")] = None,
+    image: Annotated[Path | None, typer.Option("--image", metavar="IMAGE", help="The image to follow.")] = None,
     text: Annotated[str, typer.Option("--text", metavar="TEXT", help="The question, the prompt, or the text.")] = "",
     task: Annotated[str | None, typer.Option("--task", metavar="TASK", help="Which of the model's tasks.")] = None,
     column: Annotated[

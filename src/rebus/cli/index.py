@@ -21,14 +21,14 @@ def index(
     ] = None,
     kinds: Kinds = None,
 ) -> None:
-    """Embed a collection's pictures and texts for `rebus find`; what has not changed is not embedded again."""
+    """Embed a collection's images and texts for `rebus find`; what has not changed is not embedded again."""
     from rebus import api
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
     known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
     done = api.index(run, data, out=out, kinds=known)
     held = " and ".join(
-        f"{count:,} {name}" for count, name in ((done.pictures, "pictures"), (done.texts, "texts")) if count
+        f"{count:,} {name}" for count, name in ((done.images, "images"), (done.texts, "texts")) if count
     )
     broken = f", {done.broken} could not be read (index.json lists them)" if done.broken else ""
     say(

@@ -12,7 +12,7 @@ from rebus.errors import RecipeError
 
 
 def recipe(
-    part: Annotated[str, typer.Argument(metavar="PART", help="Only this branch, e.g. train or model.picture.")] = "",
+    part: Annotated[str, typer.Argument(metavar="PART", help="Only this branch, e.g. train or model.image.")] = "",
     as_yaml: Annotated[bool, typer.Option("--yaml", help="Print a complete recipe.yaml of defaults instead.")] = False,
 ) -> None:
     """Print every setting with its meaning and default."""

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from rebus import cli
 from rebus.cli.completion import TASKS, among, complete_kinds, complete_runs, complete_settings
-from rebus.errors import PictureError, RebusError, RecipeError
+from rebus.errors import ImageError, RebusError, RecipeError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +50,7 @@ Kinds = Annotated[
         "--kind",
         metavar="COLUMN=KIND",
         autocompletion=complete_kinds,
-        help="Say what a column holds: picture, text, category, number, ...",
+        help="Say what a column holds: image, text, category, number, ...",
     ),
 ]
 Settings = Annotated[
@@ -147,7 +147,7 @@ def existing_image(path: Path | None) -> Path | None:
     """The path of an image, looked for before a model is loaded.
 
     Raises:
-        PictureError: there is no such file.
+        ImageError: there is no such file.
     """
     if path is None:
         return None
@@ -156,7 +156,7 @@ def existing_image(path: Path | None) -> Path | None:
         folder = path.absolute().parent
         found = "no such file" if os.path.isdir(folder) else "no such folder"
         found = "a folder" if os.path.isdir(path) else "what is no ordinary file" if os.path.exists(path) else found
-        raise PictureError(path, f"an image file in {folder}", found, "check the path")
+        raise ImageError(path, f"an image file in {folder}", found, "check the path")
     return path
 
 

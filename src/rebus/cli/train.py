@@ -57,18 +57,18 @@ def train(
         str | None,
         typer.Option("--fusion", metavar="NAME", autocompletion=among(*FUSIONS), help="joint, unified or cross."),
     ] = None,
-    picture: Annotated[
+    image: Annotated[
         str | None,
         typer.Option(
-            "--picture",
+            "--image",
             metavar="TOWER",
             autocompletion=among(*IMAGE_TOWERS),
-            help="The picture tower: convnet, vit, resnet, efficientnet or none.",
+            help="The image tower: convnet, vit, resnet, efficientnet or none.",
         ),
     ] = None,
     vision: Annotated[
         str | None,
-        typer.Option("--vision", metavar="MODEL", help="A Run or checkpoint whose picture tower to start from."),
+        typer.Option("--vision", metavar="MODEL", help="A Run or checkpoint whose image tower to start from."),
     ] = None,
     text: Annotated[
         str | None,
@@ -110,7 +110,7 @@ def train(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the Run folder.")] = False,
 ) -> None:
-    """Train a model on a table of pictures and text, or on raw text, and leave a Run folder."""
+    """Train a model on a table of images and text, or on raw text, and leave a Run folder."""
     settings = [
         *given(
             seed=seed,
@@ -119,7 +119,7 @@ def train(
             train__batch_size=batch_size,
             train__lr=lr,
             model__fusion__kind=fusion,
-            model__picture__kind=picture,
+            model__image__kind=image,
             train__tune=tune,
             model__size=size,
             data__split__column=split_column,

@@ -1,4 +1,4 @@
-"""Strategies and baselines side by side: which way of joining pictures and text helps on your data, if any."""
+"""Strategies and baselines side by side: which way of joining images and text helps on your data, if any."""
 
 from rebus.comparison.result import ArmResult, Comparison
 from rebus.comparison.road import compare

@@ -11,7 +11,7 @@ from rebus.errors import DataError, RecipeError, nearest
 from rebus.models.fusion import FUSIONS
 from rebus.tasks import TASKS, Task, VectorTask
 
-TEXT, PICTURE = "text", "picture"
+TEXT, IMAGE = "text", "image"
 OWN = ("joint", "unified", "cross")  # shown in this order, then those of plug-ins
 READS = ("text", "question", "prompt", "messages", "tokens", "passage")  # roles that are a text to read
 
@@ -21,7 +21,7 @@ class Arm:
     """One strategy.
 
     Attributes:
-        name: ``text``, ``picture``, ``joint-concat``, ``unified``, ...
+        name: ``text``, ``image``, ``joint-concat``, ``unified``, ...
         fusion: the fusion's name; empty for a single modality.
         how: joint: how features are fused.
     """
@@ -43,7 +43,7 @@ class Arm:
             said = {"kind": self.fusion, **({"how": self.how} if self.how else {})}
             made.model.fusion = made.model.fusion.model_copy(update=said)
         elif self.name == TEXT:
-            made.model.picture.kind = "none"
+            made.model.image.kind = "none"
             if not task.writes or made.model.text.kind == "decoder":
                 made.model.fusion.kind = "none"
         elif issubclass(task, VectorTask):
@@ -57,14 +57,14 @@ def arms_of(task: Task, settings: recipe.Recipe, only: Sequence[str] = ()) -> li
     """The strategies that suit a task, or those of them that are named.
 
     Raises:
-        DataError: the task does not read a picture and a text, which is told with what is missing.
+        DataError: the task does not read an image and a text, which is told with what is missing.
         RecipeError: a name that is none of them.
     """
     check_inputs(task)
     hows = get_args(recipe.Fusion.model_fields["how"].annotation)
     arms = [Arm(TEXT)]
     if issubclass(type(task), VectorTask) or task.name == "answer":
-        arms.append(Arm(PICTURE))
+        arms.append(Arm(IMAGE))
     for name in [*OWN, *(name for name in FUSIONS.names() if name not in OWN)]:
         arms += [Arm(f"{name}-{how}", name, how) for how in hows] if name == "joint" else [Arm(name, name)]
     known = {arm.name: arm for arm in arms}
@@ -83,23 +83,23 @@ def check_inputs(task: Task) -> None:
         able = [name for name in TASKS.names() if _may_read_both(TASKS.get(name))]
         raise DataError(
             where,
-            f"a task that reads a picture and a text: {', '.join(able)}",
+            f"a task that reads an image and a text: {', '.join(able)}",
             f"one that reads {' and '.join(task.inputs) or 'raw text'}",
             "name another with --task",
         )
-    if "picture" not in columns:
-        do = "name one with --set tasks.0.columns.picture=COLUMN, or say what a column holds: --kind COLUMN=picture"
-        raise DataError(where, "a picture column", _listed(columns), do)
+    if "image" not in columns:
+        do = "name one with --set tasks.0.columns.image=COLUMN, or say what a column holds: --kind COLUMN=image"
+        raise DataError(where, "an image column", _listed(columns), do)
     if reads and not any(role in columns for role in reads):
         do = f"name one with --set tasks.0.columns.{reads[0]}=COLUMN, or say what it holds: --kind COLUMN=text"
-        raise DataError(where, "a text column beside the picture", _listed(columns), do)
+        raise DataError(where, "a text column beside the image", _listed(columns), do)
 
 
 def _may_read_both(kind: type[Task]) -> bool:
-    """A caption is written from the picture alone; without pictures it is what can be said without looking."""
+    """A caption is written from the image alone; without images it is what can be said without looking."""
     if kind.name == "caption":
         return True
-    return "picture" in kind.inputs and not kind.roles["picture"].required and any(r in kind.inputs for r in READS)
+    return "image" in kind.inputs and not kind.roles["image"].required and any(r in kind.inputs for r in READS)
 
 
 def _listed(columns: dict[str, str]) -> str:

@@ -1,7 +1,7 @@
 """What differences between strategies are worth: intervals, tests, and how many of them were made.
 
 Three questions, three answers. How far could a difference be off because the test rows are a sample? The bootstrap over
-rows, all splits pooled, rows of one picture together. How far because the training rows are one? The t-test over splits
+rows, all splits pooled, rows of one image together. How far because the training rows are one? The t-test over splits
 that is corrected for the rows they share. How many chances did chance have? Holm's correction over the strategies.
 
 Knows no model and no language. Letters: N test items of all splits, R resamples.

@@ -23,8 +23,8 @@ from rebus.report.html import write_report
 
 SAID: dict[str, dict[str, Any]] = {
     "en": {
-        "title": "{table}: does joining pictures and text help?",
-        "judged": "{metric} on {rows:,} test items ({pictures:,} different); {how}; {budget}",
+        "title": "{table}: does joining images and text help?",
+        "judged": "{metric} on {rows:,} test items ({images:,} different); {how}; {budget}",
         "folds": "{splits} folds, each item judged once",
         "repeats": "{splits} times dealt anew",
         "given": "the table's own test rows, trained {splits} times",
@@ -33,12 +33,12 @@ SAID: dict[str, dict[str, Any]] = {
         "columns": ["strategy", "{metric}", "95% interval", "over {single}", "95% interval", "p (Holm)", "t-test p",
                     "behind the best", "p (Holm)", "parameters", "seconds", "examples/s"],
         "naive": "naive: {name}",
-        "tests": "Differences: bootstrap over test items, one picture's together, paired over the same resamples. "
+        "tests": "Differences: bootstrap over test items, one image's together, paired over the same resamples. "
         "p is corrected for the number of strategies by Holm's method. t-test: over splits, corrected for the training "
         "rows they share (Nadeau and Bengio 2003); it is left out where there is one split or all test the same rows.",
         "missing": "When a modality is missing",
-        "missing_columns": {"complete": "complete", "picture": "picture hidden", "text": "text hidden",
-                            "lacking_picture": "rows without a picture", "lacking_text": "rows without a text"},
+        "missing_columns": {"complete": "complete", "image": "image hidden", "text": "text hidden",
+                            "lacking_image": "rows without an image", "lacking_text": "rows without a text"},
         "missing_note": "Complete: test items that have both; the next columns are the same items with one hidden. "
         "Trained with model.fusion.modality_dropout={dropout}.",
         "splits": "By split",
@@ -50,11 +50,11 @@ SAID: dict[str, dict[str, Any]] = {
         "A single modality keeps its tower and has no fusion.",
         "selected": "The best of several strategies is chosen by the same test rows that its gain is measured on: its "
         "gain is a little flattered. Holm's correction guards the claim that it is there, not its size.",
-        "skipped": "{count} test rows were left out: their picture cannot be read ({first})",
+        "skipped": "{count} test rows were left out: their image cannot be read ({first})",
     },
     "zh": {
         "title": "{table}：图片与文字的融合有没有用？",
-        "judged": "{metric}，{rows:,} 个测试项（{pictures:,} 个不同）；{how}；{budget}",
+        "judged": "{metric}，{rows:,} 个测试项（{images:,} 个不同）；{how}；{budget}",
         "folds": "{splits} 折，每项评测一次",
         "repeats": "重新划分 {splits} 次",
         "given": "使用表格自带的测试行，训练 {splits} 次",
@@ -67,8 +67,8 @@ SAID: dict[str, dict[str, Any]] = {
         "t 检验：在各次划分之间，按共用的训练行修正（Nadeau 与 Bengio，2003）；"
         "只有一次划分或各次测试行相同时不做。",
         "missing": "缺少一种模态时",
-        "missing_columns": {"complete": "完整", "picture": "隐藏图片", "text": "隐藏文字",
-                            "lacking_picture": "没有图片的行", "lacking_text": "没有文字的行"},
+        "missing_columns": {"complete": "完整", "image": "隐藏图片", "text": "隐藏文字",
+                            "lacking_image": "没有图片的行", "lacking_text": "没有文字的行"},
         "missing_note": "完整：两种模态都有的测试项；后面的列是同样的项隐藏其中一种。"
         "训练时 model.fusion.modality_dropout={dropout}。",
         "splits": "各次划分",
@@ -130,7 +130,7 @@ def page(found: Comparison, recipe: str, command: str, plot: Path) -> ReportData
         facts=[(said["task"], found.task), (said["seed"], how), (said["budget"], found.budget)],
         results=results,
         judged_on=said["judged"].format(
-            metric=metric, rows=found.rows, pictures=found.pictures, how=how, budget=found.budget
+            metric=metric, rows=found.rows, images=found.images, how=how, budget=found.budget
         ),
         tables=tables(found),
         plots=[Plot(said["plot"], plot)],
@@ -159,7 +159,7 @@ def tables(found: Comparison) -> list[Table]:
     made = [Table(said["figures"], heads, rows, said["tests"], shares=False)]
     named = said["missing_columns"]
     shown = [name for name in named if any(name in arm.without for arm in found.arms)]
-    if any({"picture", "text", "lacking_picture", "lacking_text"} & set(arm.without) for arm in found.arms):
+    if any({"image", "text", "lacking_image", "lacking_text"} & set(arm.without) for arm in found.arms):
         cells = [[arm.name, *(_with_interval(arm, name, found) for name in shown)] for arm in found.arms]
         note = said["missing_note"].format(dropout=found.dropout)
         made.append(Table(said["missing"], ["", *(named[name] for name in shown)], cells, note, shares=False))

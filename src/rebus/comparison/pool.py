@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.comparison.arms import PICTURE, TEXT
+from rebus.comparison.arms import IMAGE, TEXT
 from rebus.comparison.figures import Difference, chance_of_zero, corrected_t, drawn, holm, interval_of, over_splits
 from rebus.comparison.result import ArmResult, Comparison
 from rebus.comparison.setup import Setup
@@ -188,7 +188,7 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         baseline_name=baseline_name,
         beats_baseline={name: replace(one, holm=level[name]) for name, one in over.items()},
         rows=len(kept),
-        pictures=len({pool.groups[row] for _, row in kept}),
+        images=len({pool.groups[row] for _, row in kept}),
         splits=len(pool.rows),
         how=setup.how,
         dropout=setup.whole.recipe.model.fusion.modality_dropout,
@@ -207,7 +207,7 @@ def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:
     """The figure on rows that have both modalities, on the same with one hidden, and on rows that lack one."""
     task, values = pool.setup.task, pool.values
     said: dict[str, Told] = {"complete": {split: trial.predictions() for split, trial in trials.items()}}
-    for name in (PICTURE, TEXT):
+    for name in (IMAGE, TEXT):
         if all(name in trial.without or not trial.complete for trial in trials.values()) and any(
             name in trial.without for trial in trials.values()
         ):
@@ -222,7 +222,7 @@ def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:
 
 
 def _lacking(task: Task, values: Values) -> dict[str, Callable[[int], bool]]:
-    found: dict[str, Callable[[int], bool]] = {"lacking_picture": lambda row: missing(values[PICTURE][row])}
+    found: dict[str, Callable[[int], bool]] = {"lacking_image": lambda row: missing(values[IMAGE][row])}
     if TEXT in values and TEXT in task.inputs:
         found["lacking_text"] = lambda row: missing(values[TEXT][row])
     return found

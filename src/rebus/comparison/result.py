@@ -19,15 +19,15 @@ class ArmResult:
     """One strategy's figures over all splits.
 
     Attributes:
-        name: ``text``, ``picture``, ``joint-concat``, ``unified``, ...
+        name: ``text``, ``image``, ``joint-concat``, ``unified``, ...
         single: whether it sees one modality only.
         figure: the figure that is compared, with its 95% interval.
         by_split: the figure in each split.
         figures: every figure of the task.
         gains: name of a single modality: how much better this strategy is than that.
         behind: how much better the best strategy is than this one; None for the best, and for single modalities.
-        without: the figure on rows that have both: ``complete``; with the ``picture`` or the ``text`` hidden; and on
-            rows that lack one in the table: ``lacking_picture``, ``lacking_text``.
+        without: the figure on rows that have both: ``complete``; with the ``image`` or the ``text`` hidden; and on
+            rows that lack one in the table: ``lacking_image``, ``lacking_text``.
         parameters: numbers that are learned.
         seconds: of training, the mean over splits.
         steps: updates, the mean over splits.
@@ -63,14 +63,14 @@ class Comparison:
         baseline_name: what that is.
         beats_baseline: name: how much better each is than the naive predictor.
         rows: test rows judged, over all splits.
-        pictures: different pictures (or texts, where there are none) among them: witnesses.
+        images: different images (or texts, where there are none) among them: witnesses.
         splits: how often each strategy was trained.
         how: ``folds``, ``repeats`` or ``given``.
         budget: of each training, for people.
         dropout: ``model.fusion.modality_dropout`` of the strategies that join.
         verdict: in plain words.
         notes: what else people should know.
-        skipped: test rows whose picture cannot be read.
+        skipped: test rows whose image cannot be read.
         table: the data's name.
         folder: where everything is.
         language: of the verdict and the notes.
@@ -86,7 +86,7 @@ class Comparison:
     baseline_name: str = ""
     beats_baseline: dict[str, Difference] = field(default_factory=dict)
     rows: int = 0
-    pictures: int = 0
+    images: int = 0
     splits: int = 1
     how: str = "folds"
     budget: str = ""

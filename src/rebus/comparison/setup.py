@@ -15,7 +15,7 @@ import torch
 from rebus import recipe
 from rebus.comparison.arms import Arm, arms_of
 from rebus.data.splits import assign_splits, group_keys, row_keys
-from rebus.data.store import PictureStore
+from rebus.data.store import ImageStore
 from rebus.errors import DataError, RecipeError
 from rebus.loop.probe import native_precision
 from rebus.resolve.from_table import Prepared, Tell, open_store, prepare
@@ -29,17 +29,17 @@ _LANGUAGE_MODELS = ("lm", "mlm")
 
 @dataclass
 class Shared(Prepared):
-    """A table met once and dealt anew for each split; decoded pictures are kept for all runs."""
+    """A table met once and dealt anew for each split; decoded images are kept for all runs."""
 
-    store: PictureStore | None = None
+    store: ImageStore | None = None
 
-    def pictures(self) -> PictureStore | None:
-        """The one store, where the strategy sees pictures."""
-        return None if self.picture_column is None else self.store
+    def images(self) -> ImageStore | None:
+        """The one store, where the strategy sees images."""
+        return None if self.image_column is None else self.store
 
     def shared(self) -> Sequence[object] | None:
-        """The picture column even for a strategy that sees none, so that a step holds the same rows in all."""
-        column = self.recipe.tasks[0].columns.get("picture")
+        """The image column even for a strategy that sees none, so that a step holds the same rows in all."""
+        column = self.recipe.tasks[0].columns.get("image")
         return None if column is None else self.table.column(column)
 
 
@@ -53,14 +53,14 @@ class Setup:
         splits: how rows are dealt, one for each time that every strategy is trained.
         how: ``folds`` (every row is judged once), ``repeats`` (dealt anew each time) or ``given`` (the table says which
             rows test; only the seed differs).
-        store: decoded pictures.
+        store: decoded images.
     """
 
     whole: Prepared
     arms: list[Arm]
     splits: list[recipe.Split]
     how: How
-    store: PictureStore
+    store: ImageStore
     dealt: dict[int, list[str]] = field(default_factory=dict)
 
     @property
@@ -77,8 +77,8 @@ class Setup:
         """train, valid, test or left out for each row, in a split."""
         if split not in self.dealt:
             kinds = self.whole.recipe.data.kinds
-            pictures = [column for column, kind in kinds.items() if kind == "picture"]
-            dealt = assign_splits(self.whole.table, self.splits[split], pictures, seed=0)
+            images = [column for column, kind in kinds.items() if kind == "image"]
+            dealt = assign_splits(self.whole.table, self.splits[split], images, seed=0)
             both = zip(dealt, self.whole.splits, strict=True)
             self.dealt[split] = ["left out" if kept == "left out" else name for name, kept in both]
         return self.dealt[split]
@@ -115,10 +115,10 @@ class Setup:
         )
 
     def groups(self) -> list[bytes]:
-        """What keeps rows together, one key a row: rows of one picture are no two witnesses."""
+        """What keeps rows together, one key a row: rows of one image are no two witnesses."""
         said = self.whole.recipe.data
-        pictures = [column for column, kind in said.kinds.items() if kind == "picture"]
-        return group_keys(self.whole.table, said.split, pictures)
+        images = [column for column, kind in said.kinds.items() if kind == "image"]
+        return group_keys(self.whole.table, said.split, images)
 
     def plan(self) -> dict[str, Any]:
         """What decides every run's result, for a comparison that goes on to be held to. JSON values."""
@@ -166,7 +166,7 @@ def set_up(
     splits, how = _splits(prepared, folds, repeats)
     if not prepared.recipe.train.patience:  # nothing is chosen by what would be held out to watch
         splits = [split.model_copy(update={"valid": 0.0}) for split in splits]
-    column = prepared.recipe.tasks[0].columns["picture"]
+    column = prepared.recipe.tasks[0].columns["image"]
     made = Setup(prepared, arms, splits, how, open_store(prepared.table, column, prepared.recipe))
     made.check_splits()
     return made
@@ -186,23 +186,23 @@ def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> 
             f"a whole model, '{settings.base}'",
             "leave it out; one tower may start from a checkpoint: --set model.text.weights=FOLDER",
         )
-    for name, tower in (("picture", settings.model.picture), ("text", settings.model.text)):
+    for name, tower in (("image", settings.model.image), ("text", settings.model.text)):
         if tower.kind == "none":
             do = "leave it to Rebus, or name a tower; --only says which strategies are trained"
             raise RecipeError(f"model.{name}.kind", f"a tower that reads the {name}", "'none'", do)
     raw = [entry.name for entry in settings.tasks if entry.name in _LANGUAGE_MODELS]
     if raw:
         found = f"'{raw[0]}', which reads raw text alone"
-        raise DataError("rebus compare", "a task that reads a picture and a text", found, "name another with --task")
+        raise DataError("rebus compare", "a task that reads an image and a text", found, "name another with --task")
 
 
 def _splits(prepared: Prepared, folds: int | None, repeats: int | None) -> tuple[list[recipe.Split], How]:
     said = prepared.recipe.data.split
     if folds is None:
-        pictures = [column for column, kind in prepared.recipe.data.kinds.items() if kind == "picture"]
+        images = [column for column, kind in prepared.recipe.data.kinds.items() if kind == "image"]
         deals = [said.model_copy(update={"deal": said.deal + number}) for number in range(2)]
         first, second = (
-            {row for row, name in enumerate(assign_splits(prepared.table, deal, pictures, seed=0)) if name == "test"}
+            {row for row, name in enumerate(assign_splits(prepared.table, deal, images, seed=0)) if name == "test"}
             for deal in deals
         )
         given = said.folds is None and first == second and bool(first)

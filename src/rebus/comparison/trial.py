@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from rebus import atomic
-from rebus.comparison.arms import PICTURE, TEXT, Arm
+from rebus.comparison.arms import IMAGE, TEXT, Arm
 from rebus.comparison.setup import Setup, Shared
-from rebus.errors import PictureError, RunError
+from rebus.errors import ImageError, RunError
 from rebus.evaluation.evaluate import Rows
 from rebus.loop import checkpoint
 from rebus.loop.loop import fit
@@ -38,14 +38,14 @@ class Trial:
         split: its number.
         rows: test rows that were judged.
         told: a prediction for each of them.
-        without: ``picture`` or ``text``: predictions for ``complete`` with that hidden.
+        without: ``image`` or ``text``: predictions for ``complete`` with that hidden.
         complete: those of the rows that have both.
         parameters: numbers that are learned.
         steps: updates.
         seconds: of training.
         rate: examples a second.
         trained_on: training rows.
-        skipped: test rows whose picture cannot be read.
+        skipped: test rows whose image cannot be read.
     """
 
     arm: str
@@ -119,15 +119,15 @@ def judged(ready: Assembled, prepared: Shared, setup: Setup, arm: Arm, split: in
     """What the model says of the split's test rows, and, where it joins, without what a row may lack."""
     task = next(iter(prepared.tasks.values()))
     values = prepared.values[task.name]
-    source = Rows(task, values, prepared.pictures())
+    source = Rows(task, values, prepared.images())
     rows, skipped = [], []
     for row in prepared.rows("test"):
         if not task.judgeable(values, row):
             continue
         try:
-            if not missing(values["picture"][row]):
+            if not missing(values["image"][row]):
                 setup.store.get(row)
-        except PictureError as error:  # the same rows for every strategy, also for one that sees none
+        except ImageError as error:  # the same rows for every strategy, also for one that sees none
             skipped.append(str(error))
             continue
         rows.append(row)
@@ -141,23 +141,23 @@ def judged(ready: Assembled, prepared: Shared, setup: Setup, arm: Arm, split: in
 
 
 def has_both(task: Task, values: Values, row: int) -> bool:
-    """Whether a row has a picture and a text of its own to read."""
-    others = [role for role in task.inputs if role != PICTURE and role in values]
-    return not missing(values[PICTURE][row]) and any(not missing(values[role][row]) for role in others)
+    """Whether a row has an image and a text of its own to read."""
+    others = [role for role in task.inputs if role != IMAGE and role in values]
+    return not missing(values[IMAGE][row]) and any(not missing(values[role][row]) for role in others)
 
 
 def spared(task: Task, values: Values) -> list[str]:
     """The modalities that the task can do without."""
     return [
         name
-        for name in (PICTURE, TEXT)
+        for name in (IMAGE, TEXT)
         if name in values and name in task.roles and not task.roles[name].required and name in task.inputs
     ]
 
 
 def predict_without(ready: Assembled, source: Rows, rows: Sequence[int], name: str) -> list[Prediction]:
-    """Predictions for rows with their pictures or their texts hidden."""
-    if name == PICTURE:
+    """Predictions for rows with their images or their texts hidden."""
+    if name == IMAGE:
         blind = Rows(source.task, source.values, None)
         return blind.predict(ready.predictor, rows)
     values = {**source.values, name: [None] * len(source.values[name])}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rebus.comparison.arms import PICTURE, TEXT
+from rebus.comparison.arms import IMAGE, TEXT
 from rebus.comparison.figures import Difference
 from rebus.comparison.result import ArmResult, Comparison
 from rebus.report import labels
@@ -16,10 +16,10 @@ from rebus.report.differences import listed, measured, signed, span
 FEW = 5  # splits below which a t-test has little power
 SAID: dict[str, dict[str, Any]] = {
     "en": {
-        "adder": {TEXT: "pictures add", PICTURE: "text adds"},
-        "raiser": {TEXT: "pictures raise", PICTURE: "text raises"},
-        "lowerer": {TEXT: "pictures lower", PICTURE: "text lowers"},
-        "alone": {TEXT: "text alone", PICTURE: "pictures alone"},
+        "adder": {TEXT: "images add", IMAGE: "text adds"},
+        "raiser": {TEXT: "images raise", IMAGE: "text raises"},
+        "lowerer": {TEXT: "images lower", IMAGE: "text lowers"},
+        "alone": {TEXT: "text alone", IMAGE: "images alone"},
         "adds": "{adder} {amount} {span} over {alone}",
         "changes": "{adder} the {metric} by {amount} {span} over {alone}",
         "nothing": "{Other} nothing that can be told from chance over {alone}: {best}, the best of the strategies that "
@@ -41,10 +41,10 @@ SAID: dict[str, dict[str, Any]] = {
         "end": ".",
     },
     "zh": {
-        "adder": {TEXT: "图片", PICTURE: "文字"},
-        "raiser": {TEXT: "图片", PICTURE: "文字"},
-        "lowerer": {TEXT: "图片", PICTURE: "文字"},
-        "alone": {TEXT: "只用文字", PICTURE: "只用图片"},
+        "adder": {TEXT: "图片", IMAGE: "文字"},
+        "raiser": {TEXT: "图片", IMAGE: "文字"},
+        "lowerer": {TEXT: "图片", IMAGE: "文字"},
+        "alone": {TEXT: "只用文字", IMAGE: "只用图片"},
         "adds": "与{alone}相比，加上{adder}提高 {amount}{span}",
         "changes": "与{alone}相比，加上{adder}使{metric}{way} {amount}{span}",
         "nothing": "与{alone}相比，加上{Other}没有带来可辨别的好处：融合方式中最好的 {best} 相差 {signed}{unit}{span}",

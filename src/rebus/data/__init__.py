@@ -1,4 +1,4 @@
-"""The data road: reading tables, column kinds, pictures, splits, checks and augmentation.
+"""The data road: reading tables, column kinds, images, splits, checks and augmentation.
 
-Nothing here knows models or tasks' losses; only ``transforms`` and ``store`` turn pictures into arrays of one size.
+Nothing here knows models or tasks' losses; only ``transforms`` and ``store`` turn images into arrays of one size.
 """

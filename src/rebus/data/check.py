@@ -14,16 +14,16 @@ from rebus.data import cells, measures
 from rebus.data.cell_check import check_cells
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.encodings import garbled
+from rebus.data.image_survey import ImageSurvey, survey_images
 from rebus.data.lists import parse_value
 from rebus.data.marks import Marks
 from rebus.data.messages import unread_fields
-from rebus.data.picture_survey import PictureSurvey, survey_pictures
 from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.splits import split_column
 from rebus.data.table import Table
 from rebus.data.unused import Unused
-from rebus.errors import DataError, PictureError, RebusError
+from rebus.errors import DataError, ImageError, RebusError
 from rebus.notebook import rendered
 from rebus.recipe import Data, Kind, TaskSettings
 
@@ -44,9 +44,9 @@ class CheckReport:
         tasks: task: its columns by role.
         splits: split: rows.
         columns: column: figures that fit its kind.
-        pictures: one survey a picture column.
+        images: one survey an image column.
         duplicates: (row, the earlier row it repeats).
-        leaks: (held-out row, training row) that hold the same picture or text.
+        leaks: (held-out row, training row) that hold the same image or text.
         errors: what no leaving out of rows cures; training refuses.
         bad_rows: row: what is wrong with it; training refuses or leaves it out and counts it.
         notes: how the table was read, where that is not plain.
@@ -66,7 +66,7 @@ class CheckReport:
     tasks: dict[str, dict[str, str]]
     splits: dict[str, int]
     columns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    pictures: list[PictureSurvey] = field(default_factory=list)
+    images: list[ImageSurvey] = field(default_factory=list)
     duplicates: list[tuple[int, int]] = field(default_factory=list)
     leaks: list[tuple[int, int]] = field(default_factory=list)
     errors: list[RebusError] = field(default_factory=list)
@@ -104,7 +104,7 @@ class CheckReport:
             "tasks": self.tasks,
             "splits": self.splits,
             "columns": self.columns,
-            "pictures": [survey.as_dict() for survey in self.pictures],
+            "images": [survey.as_dict() for survey in self.images],
             "duplicate_rows": self._pairs(self.duplicates),
             "leaks": self._pairs(self.leaks),
             "errors": [error.as_dict() for error in self.errors],
@@ -138,7 +138,7 @@ def check_table(
 ) -> CheckReport:
     """Check a table.
 
-    All rows and all pictures' headers are looked at; what is measured on a sample says so.
+    All rows and all images' headers are looked at; what is measured on a sample says so.
 
     Args:
         table: the rows.
@@ -163,29 +163,29 @@ def check_table(
     report.unused.update(table.unused)
     _unread_columns(report, tasks)
     _unread_fields(report, table)
-    values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "picture")}
+    values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "image")}
     _measure(report, values, data)
-    for name in [name for name, kind in kinds.items() if kind == "picture"]:
-        _pictures(report, table, name, data, splits)
+    for name in [name for name, kind in kinds.items() if kind == "image"]:
+        _images(report, table, name, data, splits)
     report.errors += missing_columns(table, tasks)
     if not report.errors:
         _rows(report, table, tasks, values, splits, report.says_splits)
         for task in tasks:
             for role, column in task.columns.items():
-                if kinds.get(column) != "picture":
+                if kinds.get(column) != "image":
                     told = check_cells(task, role, column, values.get(column) or table.column(column))
                     report.notes += told.notes
                     report.warnings += told.warnings
             _targets(report, table, task, values, splits)
     report.duplicates, report.fingerprint = duplicate_rows(table), fingerprint(table)
-    if splits and not report.pictures:
+    if splits and not report.images:
         texts = [name for name, kind in kinds.items() if kind == "text"]
         joined = [" ".join(str(values[name][row]) for name in texts) for row in range(len(table))] if texts else []
         report.leaks = shared_texts(joined, splits) if texts else []
     apart = set(report.unlabelled)  # neither learned nor judged
     report.leaks = [(row, other) for row, other in report.leaks if row not in apart]
     named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
-    named += [survey.rows[survey.blank[0]][0] for survey in report.pictures if survey.blank]
+    named += [survey.rows[survey.blank[0]][0] for survey in report.images if survey.blank]
     report.places = {row: table.where(row) for row in named}
     _tell(report)
     return report
@@ -258,14 +258,14 @@ def _one(value: Any) -> list[str]:
     return [] if value is None else [value]
 
 
-def _pictures(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
-    survey = survey_pictures(table, name, data, splits)
-    report.pictures.append(survey)
+def _images(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
+    survey = survey_images(table, name, data, splits)
+    report.images.append(survey)
     report.leaks += survey.leaks
     for at, error in survey.errors.items():
         for row in survey.rows[at]:
             where = f"{table.where(row)}, column '{name}'"
-            report.bad_rows.setdefault(row, PictureError(where, error.expected, error.found, error.do))
+            report.bad_rows.setdefault(row, ImageError(where, error.expected, error.found, error.do))
 
 
 def _rows(
@@ -316,7 +316,7 @@ def _rows(
 def _targets(
     report: CheckReport, table: Table, task: TaskSettings, values: dict[str, list[Any]], splits: Sequence[str]
 ) -> None:
-    if task.name == "patches":
+    if task.name == "patch_classify":
         boxes = role_values(task, "boxes", table.column(task.columns["boxes"]))
         said = [[cells.label(box.get("label")) for box in row or () if isinstance(box, dict)] for row in boxes]
         _unseen_labels(report, task.columns["boxes"], said, splits)
@@ -380,8 +380,8 @@ def _unseen_labels(report: CheckReport, column: str, labels: list[list[str]], sp
             report.warnings.append(f"column '{column}': {len(unseen)} labels are in no training row ({shown})")
 
 
-def _dim(survey: PictureSurvey) -> int:
-    """How many pictures show next to nothing, blank ones apart."""
+def _dim(survey: ImageSurvey) -> int:
+    """How many images show next to nothing, blank ones apart."""
     if not len(survey.thumbs):
         return 0
     thumbs = survey.thumbs.reshape(len(survey.thumbs), -1, 3).astype(int)
@@ -409,40 +409,40 @@ def _tell(report: CheckReport) -> None:
     if report.duplicates:
         report.warnings.append(f"{len(report.duplicates)} rows repeat an earlier row")
     if report.leaks:
-        what = "picture" if report.pictures else "text"
+        what = "image" if report.images else "text"
         report.warnings.append(
             f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too"
-            + (", or one that looks the same; " if report.pictures else "; ")
+            + (", or one that looks the same; " if report.images else "; ")
             + (
                 "the table's own split puts them apart: move them, or drop them from the held-out rows"
                 if report.says_splits
                 else "keep them together with --set data.split.group=COLUMN"
             )
         )
-    for survey in report.pictures:
+    for survey in report.images:
         if survey.levels is not None:
             low, high = min(one.low for one in survey.extremes), max(one.high for one in survey.extremes)
             black, white = survey.levels
             report.notes.append(
-                f"column '{survey.column}': {len(survey.extremes)} pictures have more than 8 bits a sample, values "
+                f"column '{survey.column}': {len(survey.extremes)} images have more than 8 bits a sample, values "
                 f"{low:g} to {high:g}: {black:g} is black, {white:g} white (others: --set data.levels=[BLACK,WHITE])"
             )
         if paged := sum(header is not None and header.pages > 1 for header in survey.headers):
-            report.warnings.append(f"column '{survey.column}': {paged} pictures have several pages; the first is used")
+            report.warnings.append(f"column '{survey.column}': {paged} images have several pages; the first is used")
         if dark := _dim(survey):
             report.warnings.append(
-                f"column '{survey.column}': {dark} pictures are nearly of one colour (less than 16 of 255 levels apart)"
+                f"column '{survey.column}': {dark} images are nearly of one colour (less than 16 of 255 levels apart)"
             )
         if survey.blank:
             first = report.places.get(survey.rows[survey.blank[0]][0], "")
             report.warnings.append(
-                f"column '{survey.column}': {len(survey.blank)} pictures are blank, of one colour (first: {first})"
+                f"column '{survey.column}': {len(survey.blank)} images are blank, of one colour (first: {first})"
             )
         if survey.empty:
-            report.warnings.append(f"column '{survey.column}': {len(survey.empty)} rows have no picture")
+            report.warnings.append(f"column '{survey.column}': {len(survey.empty)} rows have no image")
         whole = len(survey.rows) - sum(header is None for header in survey.headers)
         if 0 < len(survey.decoded) < whole - len(survey.errors):
             report.warnings.append(
-                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} pictures "
+                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} images "
                 "were decoded (a sample): damage and near-duplicates among the others are not known"
             )

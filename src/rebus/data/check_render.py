@@ -16,15 +16,15 @@ _SHOWN = 5
 
 
 def render_report(report: CheckReport, console: Console) -> None:
-    """Print columns, splits, pictures, then what is wrong, worst last."""
+    """Print columns, splits, images, then what is wrong, worst last."""
     console.print(f"[bold]{escape(report.name)}[/]: {report.rows:,} rows, {len(report.kinds)} columns")
     grid = Grid(show_edge=False, pad_edge=False)
     for heading in ("column", "kind", "empty", "what it holds"):
         grid.add_column(heading, overflow="fold", justify="right" if heading == "empty" else "left")
-    surveys = {survey.column: survey.as_dict() for survey in report.pictures}
+    surveys = {survey.column: survey.as_dict() for survey in report.images}
     for name, kind in report.kinds.items():
         figures = report.columns.get(name, {})
-        told = _pictures(surveys[name]) if name in surveys else _figures(kind, figures)
+        told = _images(surveys[name]) if name in surveys else _figures(kind, figures)
         empty = surveys[name]["rows_without"] if name in surveys else figures.get("empty", "")
         grid.add_row(escape(name), kind, str(empty), escape(told))
     console.print(grid)
@@ -70,7 +70,7 @@ def _figures(kind: str, figures: dict[str, Any]) -> str:
     return ""
 
 
-def _pictures(survey: dict[str, Any]) -> str:
+def _images(survey: dict[str, Any]) -> str:
     told = f"{survey['different']:,} different, {survey['unreadable']} unreadable"
     if "width" in survey:
         (_, wide, _), (_, high, _) = survey["width"], survey["height"]

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rebus.data import cells, names
-from rebus.data.columns import is_picture_struct
+from rebus.data.columns import is_image_struct
+from rebus.data.image_sources import SIGNATURES, image_path, is_base64_image
 from rebus.data.lists import parse_list
 from rebus.data.messages import is_turn
-from rebus.data.names import PICTURE_ENDINGS
-from rebus.data.picture_sources import SIGNATURES, is_base64_picture, picture_path
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.table import Table
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 from rebus.recipe import Kind
 
 _SAMPLE = 2000
@@ -58,21 +58,21 @@ def guess_kind(table: Table, name: str) -> Guess:
     kind = column.type
     if column.null_count == len(column):
         return Guess("ignore", "it is empty")
-    if is_picture_struct(kind):
-        return Guess("picture", "it holds pictures")
+    if is_image_struct(kind):
+        return Guess("image", "it holds images")
     sample = _sample(column)
     if names.numbers_classes(name) and _are_few(column):
         return Guess("category", f"its name, and few different values ({_different(column)} in {len(column)} rows)")
     if names.is_metadata(name) and not _is_source(table, name):
-        if _names_pictures(table, name, sample):
-            return Guess("picture", "names of picture files, and no other column holds pictures")
+        if _names_images(table, name, sample):
+            return Guess("image", "names of image files, and no other column holds images")
         return Guess("ignore", "its name says that it describes the row")
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        pictures = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
+        images = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
         return (
-            Guess("picture", "its bytes are pictures")
-            if 2 * pictures >= len(sample)
-            else Guess("ignore", "its bytes are no pictures")
+            Guess("image", "its bytes are images")
+            if 2 * images >= len(sample)
+            else Guess("ignore", "its bytes are no images")
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(name, kind.value_type)
@@ -100,10 +100,10 @@ def _are_few(column: pa.ChunkedArray) -> bool:
     return bool(2 <= _different(column) <= max(20, rows // 5) and rows >= 2 * _different(column))
 
 
-def _names_pictures(table: Table, name: str, sample: list[Any]) -> bool:
-    """Whether cells of a column such as ``image_id`` are names of picture files, where no other column has pictures."""
-    files = [value for value in sample if isinstance(value, str) and "://" not in value and _looks_like_picture(value)]
-    others = [other for other in table.columns if names.named(other, names.PICTURE)]
+def _names_images(table: Table, name: str, sample: list[Any]) -> bool:
+    """Whether cells of a column such as ``image_id`` are names of image files, where no other column has images."""
+    files = [value for value in sample if isinstance(value, str) and "://" not in value and _looks_like_image(value)]
+    others = [other for other in table.columns if names.named(other, names.IMAGE)]
     return bool(sample) and len(files) >= 0.9 * len(sample) and not others
 
 
@@ -225,8 +225,8 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
     listed = _written_list(sample)
     if listed is not None:
         return _list(name, listed)
-    if _are_pictures(table, name, sample):
-        return Guess("picture", "names of picture files" if len(sample[0]) < 300 else "pictures written as base64")
+    if _are_images(table, name, sample):
+        return Guess("image", "names of image files" if len(sample[0]) < 300 else "images written as base64")
     if all(one in ("true", "false") for one in map(cells.label, sample)):
         return Guess("category", "true or false")
     if all(map(_is_turns, sample)):
@@ -267,10 +267,10 @@ def _are_dates(sample: list[str]) -> bool:
     return sum(_DATE.fullmatch(value.strip()) is not None for value in sample) >= _NEARLY * len(sample)
 
 
-def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:
+def _are_images(table: Table, name: str, sample: list[str]) -> bool:
     tidied = [cells.paths(value)[-1] for value in sample if not cells.is_blank(value, cells.BLANKS)]
-    share = sum(map(_looks_like_picture, tidied)) / max(len(tidied), 1)
-    if not names.named(name, names.PICTURE):
+    share = sum(map(_looks_like_image, tidied)) / max(len(tidied), 1)
+    if not names.named(name, names.IMAGE):
         return share >= 0.9
     if share >= 0.5 or any(len(value) < 300 and _is_file(table, value) for value in sample[:20]):
         return True
@@ -279,17 +279,15 @@ def _are_pictures(table: Table, name: str, sample: list[str]) -> bool:
 
 def _is_file(table: Table, value: str) -> bool:
     try:
-        return picture_path(value, table.root).is_file()
-    except PictureError:
+        return image_path(value, table.root).is_file()
+    except ImageError:
         return False
 
 
-def _looks_like_picture(value: str) -> bool:
-    if value[:11].lower() == "data:image/" or is_base64_picture(value):
+def _looks_like_image(value: str) -> bool:
+    if value[:11].lower() == "data:image/" or is_base64_image(value):
         return True
-    return (
-        value.split("?")[0].lower().endswith((*PICTURE_ENDINGS, ".svg", ".heic", ".psd", ".eps")) and "\n" not in value
-    )
+    return value.split("?")[0].lower().endswith((*IMAGE_ENDINGS, ".svg", ".heic", ".psd", ".eps")) and "\n" not in value
 
 
 def _several(sample: list[str]) -> bool:

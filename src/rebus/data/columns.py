@@ -50,8 +50,8 @@ def arrow_column(values: list[Any], name: str, place: Callable[[int], str]) -> p
     return made
 
 
-def is_picture_struct(kind: pa.DataType) -> bool:
-    """Whether an Arrow type is the Hugging Face picture, a struct of ``bytes`` and ``path``."""
+def is_image_struct(kind: pa.DataType) -> bool:
+    """Whether an Arrow type is the Hugging Face image, a struct of ``bytes`` and ``path``."""
     return pa.types.is_struct(kind) and {kind.field(i).name for i in range(kind.num_fields)} == {"bytes", "path"}
 
 

@@ -78,20 +78,20 @@ def doubts_of(
 def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSettings]) -> list[str]:
     """Warnings of columns whose names or cells say that a task should read them, and that none reads so."""
     read = {column: role for task in tasks for role, column in task.columns.items()}
-    picture = next((column for column, role in read.items() if role == "picture"), None)
+    image = next((column for column, role in read.items() if role == "image"), None)
     told = []
     for name, guess in guesses.items() if tasks else ():
         if guess.why in ("it is empty", "it is blank"):
             continue
-        if name not in read and guess.kind == "picture" and picture is not None:
+        if name not in read and guess.kind == "image" and image is not None:
             told.append(
                 f"column '{name}' holds images ({_shown(table, name)}) that no task sees: a model takes one a row, "
-                f"here that of '{picture}'; for the other: --set tasks.0.columns.picture={name}"
+                f"here that of '{image}'; for the other: --set tasks.0.columns.image={name}"
             )
-        elif names.named(name, names.IMAGES) and guess.kind != "picture":
+        elif names.named(name, names.IMAGES) and guess.kind != "image":
             told.append(
                 f"column '{name}' ({_shown(table, name)}) is named as images and not read so: no task sees them; "
-                f"write a path a cell, or --kind {quoted(name)}=picture where it is one"
+                f"write a path a cell, or --kind {quoted(name)}=image where it is one"
             )
         elif name not in read and names.named(name, (*names.HISTORY, *names.SYSTEM, *names.MEDIA)):
             told.append(
@@ -145,7 +145,7 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
             table.name,
             "a layout that a task learns from",
             "a box a row (xmin, ymin, xmax, ymax), which no task learns from",
-            "write COCO, YOLO or Pascal VOC, which the task 'patches' learns from; or name the task",
+            "write COCO, YOLO or Pascal VOC, which the task 'patch_classify' learns from; or name the task",
         )
     rated = names.first_named(table.columns, ("label",))
     if {"prompt", "completion", "label"} <= set(map(names.tidy, table.columns)) and rated and _says_yes(table, rated):
@@ -155,7 +155,7 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
             f"'prompt', 'completion' and '{rated}': answers rated good or bad (KTO), which no task learns from",
             "keep the good rows and leave the column out, and name --task generate",
         )
-    if [task.name for task in tasks] in (["lm"], ["pictures"]):
+    if [task.name for task in tasks] in (["lm"], ["pretrain_image"]):
         (task,) = tasks
         unread = [name for name in table.columns if kinds[name] == "ignore" and _holds_objects(table, name)]
         if unread:

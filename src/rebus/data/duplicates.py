@@ -1,6 +1,6 @@
-"""The same thing twice: identical rows, and pictures or texts that lie in two splits (leakage).
+"""The same thing twice: identical rows, and images or texts that lie in two splits (leakage).
 
-It does not know tasks. Pictures are compared by the bytes of all of them and by thumbnails of those that were decoded.
+It does not know tasks. Images are compared by the bytes of all of them and by thumbnails of those that were decoded.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from rebus.data.names import tidy
 from rebus.data.table import Table
 
 THUMB = 16
-_RMS, _MOST = 4.0, 40.0  # differences of 0..255: what another size or another JPEG quality makes of the same picture
+_RMS, _MOST = 4.0, 40.0  # differences of 0..255: what another size or another JPEG quality makes of the same image
 _LIKE = 0.92  # correlation: of another size of a pale drawing at least 0.92, of two drawings at most 0.72
-_FLAT = 2  # levels of 0..255 between the darkest and the brightest part of a picture that shows nothing
+_FLAT = 2  # levels of 0..255 between the darkest and the brightest part of an image that shows nothing
 _NOT_WORDS = re.compile(r"[\W_]+")
 _CHUNK = 1024
 
@@ -43,7 +43,7 @@ def duplicate_rows(table: Table) -> list[tuple[int, int]]:
 def fingerprint(table: Table) -> str:
     """A table's content as 32 hexadecimal digits: its columns' names and every cell, in the order of the rows.
 
-    A picture that is named by its path counts by that name; one inside the table counts by its bytes.
+    An image that is named by its path counts by that name; one inside the table counts by its bytes.
     """
     digest = hashlib.sha256("\0".join(table.columns).encode("utf-8", "surrogatepass"))
     listed = [[_hashable(value) for value in table.column(name)] for name in table.columns]
@@ -79,11 +79,11 @@ def shared_texts(texts: Sequence[str], splits: Sequence[str]) -> list[tuple[int,
 
 
 def shared_keys(keys: Sequence[Any], splits: Sequence[set[str]]) -> list[tuple[int, int]]:
-    """(held-out picture, training picture) pairs of equal key, where the two are different entries.
+    """(held-out image, training image) pairs of equal key, where the two are different entries.
 
     Args:
-        keys: (M,) a hash of each picture's bytes; None: not known.
-        splits: (M,) the splits in which each picture is used.
+        keys: (M,) a hash of each image's bytes; None: not known.
+        splits: (M,) the splits in which each image is used.
     """
     groups: dict[Any, list[int]] = defaultdict(list)
     for at, key in enumerate(keys):
@@ -97,19 +97,19 @@ def shared_keys(keys: Sequence[Any], splits: Sequence[set[str]]) -> list[tuple[i
     return sorted(pairs)
 
 
-def blank_pictures(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which pictures are of one colour: (M, 16, 16, 3) uint8 -> (M,) bool."""
+def blank_images(thumbs: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Which images are of one colour: (M, 16, 16, 3) uint8 -> (M,) bool."""
     flat = thumbs.reshape(len(thumbs), -1, thumbs.shape[-1]).astype(np.int64)
     return np.asarray((flat.max(1) - flat.min(1)).max(1) <= _FLAT) if len(flat) else np.zeros(0, dtype=np.bool_)
 
 
-def similar_pictures(
+def similar_images(
     thumbs: npt.NDArray[np.uint8], held_out: npt.NDArray[np.int64], training: npt.NDArray[np.int64]
 ) -> list[tuple[int, int]]:
-    """(held-out, training) pairs that look the same; the nearest training picture of each held-out one.
+    """(held-out, training) pairs that look the same; the nearest training image of each held-out one.
 
     The two differ by no more than another size or quality makes, and correlate: pale outlines of two things differ by
-    little and do not. Blank pictures look like no other.
+    little and do not. Blank images look like no other.
 
     Args:
         thumbs: (M, 16, 16, 3) uint8.
@@ -118,7 +118,7 @@ def similar_pictures(
     """
     if not len(held_out) or not len(training):
         return []
-    blank = blank_pictures(thumbs)
+    blank = blank_images(thumbs)
     held_out, training = held_out[~blank[held_out]], training[~blank[training]]
     if not len(held_out) or not len(training):
         return []
@@ -148,7 +148,7 @@ def _correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -
 def _hashable(value: Any) -> Any:
     if isinstance(value, list | dict):
         return json.dumps(value, sort_keys=True, default=repr)
-    if isinstance(value, str | bytes) and len(value) > 4096:  # not to keep embedded pictures twice in memory
+    if isinstance(value, str | bytes) and len(value) > 4096:  # not to keep embedded images twice in memory
         content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")
         return hashlib.blake2b(content, digest_size=16).digest()
     return value

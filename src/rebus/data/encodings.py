@@ -29,8 +29,8 @@ _BINARY = (
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
     (b"%PDF-", "a PDF", "give a table: CSV, JSONL or Parquet"),
     (b"PAR1", "Parquet data", "let the file's name end in .parquet"),
-    (b"\x89PNG", "a picture", "give the table or the folder that names it"),
-    (b"\xff\xd8\xff", "a picture", "give the table or the folder that names it"),
+    (b"\x89PNG", "an image", "give the table or the folder that names it"),
+    (b"\xff\xd8\xff", "an image", "give the table or the folder that names it"),
     (b"SQLite format 3", "an SQLite database", "export the table as CSV"),
 )
 _SAMPLE = 1 << 16

@@ -1,4 +1,4 @@
-"""Where things in a picture are after it was moved, scaled, mirrored or cropped at random (see ``transforms``).
+"""Where things in an image are after it was moved, scaled, mirrored or cropped at random (see ``transforms``).
 
 It does not know what the things are. Places are fractions of a side, from the left and the top.
 """
@@ -11,12 +11,12 @@ from typing import Any
 from rebus.data.transforms import crop_of, draws
 from rebus.recipe import Augment
 
-Axis = tuple[float, float]  # (a, b): what stands at f in the changed picture stood at a f + b before
+Axis = tuple[float, float]  # (a, b): what stands at f in the changed image stood at a f + b before
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Which part of the picture the changed one shows.
+    """Which part of the image the changed one shows.
 
     Attributes:
         across: of the horizontal places; the first number is below zero in a mirror image.
@@ -27,7 +27,7 @@ class Frame:
     down: Axis
 
     def box(self, box: Any) -> list[float] | None:
-        """[x0, y0, x1, y1] in the changed picture, cut at its edges; None where nothing of it is seen."""
+        """[x0, y0, x1, y1] in the changed image, cut at its edges; None where nothing of it is seen."""
         (x0, x1), (y0, y1) = (
             sorted((float(box[at + end]) - b) / a for end in (0, 2))
             for at, (a, b) in enumerate((self.across, self.down))
@@ -41,7 +41,7 @@ class Frame:
 
 
 def frame_of(settings: Augment, seed: int, epoch: int, index: int) -> Frame | None:
-    """The frame of a picture that ``transforms.augment`` changes under the same key; None where it stays in place."""
+    """The frame of an image that ``transforms.augment`` changes under the same key; None where it stays in place."""
     u = draws(seed, epoch, index)
     mirrored = u[0] < (settings.flip or 0.0)
     if not (mirrored or settings.shift or settings.scale or settings.crop):

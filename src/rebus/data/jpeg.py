@@ -1,6 +1,6 @@
 """JPEG pixels by simplejpeg (TurboJPEG) where it is installed, about twice as fast as Pillow for small files.
 
-It does not know where a picture comes from. What it cannot decode exactly as Pillow does is left to Pillow: pictures in
+It does not know where an image comes from. What it cannot decode exactly as Pillow does is left to Pillow: images in
 CMYK or with EXIF, damaged or cut ones, those too large, and every other format.
 """
 
@@ -52,7 +52,7 @@ def decode(content: bytes, near: int | None, budget: int) -> Array | None:
 
     Args:
         content: the whole file.
-        near: as ``decode_picture`` takes it; the sizes are those of Pillow's drafts.
+        near: as ``decode_image`` takes it; the sizes are those of Pillow's drafts.
         budget: most pixels the header may promise.
 
     Returns:

@@ -117,7 +117,7 @@ def _turn(item: Any, number: int, where: str, images: list[Any] | None) -> Messa
         raise DataError(
             where, "images in questions", f"an image in an answer, which no task writes (turn {number})", DO
         )
-    shows = shows or item.get("shown") is True  # where a picture is shown, said by Rebus itself
+    shows = shows or item.get("shown") is True  # where an image is shown, said by Rebus itself
     if not text.strip() and role != "system" and not shows:
         raise _wrong(where, f"a turn without a speaker or without text: turn {number} ({role}) is empty")
     turn: Message = {"role": role, "content": text}

@@ -1,7 +1,7 @@
-"""Two pictures as one: mixup and cutmix, with the share of the first, each a pure function of (seed, epoch, index).
+"""Two images as one: mixup and cutmix, with the share of the first, each a pure function of (seed, epoch, index).
 
-Who the second picture is depends on the place in the epoch and the size of a batch alone: neither the number of
-processes nor accumulation changes it. It does not know what is learned from the pictures.
+Who the second image is depends on the place in the epoch and the size of a batch alone: neither the number of
+processes nor accumulation changes it. It does not know what is learned from the images.
 
 Zhang, Cisse, Dauphin and Lopez-Paz, 2018, "mixup: Beyond Empirical Risk Minimization"; Yun, Han, Oh, Chun, Choe and
 Yoo, 2019, "CutMix: Regularization Strategy to Train Strong Classifiers with Localizable Features".
@@ -23,7 +23,7 @@ _SHARES, _MATES = 1 << 32, 1 << 33  # of the generator's counter: numbers that a
 
 @dataclass(frozen=True)
 class Mix:
-    """How two pictures become one.
+    """How two images become one.
 
     Attributes:
         share: of the first, 0 to 1; the target's too.
@@ -35,12 +35,12 @@ class Mix:
 
 
 def mixes(settings: Augment) -> bool:
-    """Whether pictures are mixed at all."""
+    """Whether images are mixed at all."""
     return settings.mixup > 0 or settings.cutmix > 0
 
 
 def mate(place: int, size: int, seed: int) -> int:
-    """The place whose picture is mixed into that of ``place``: another one of the same batch, a permutation of it."""
+    """The place whose image is mixed into that of ``place``: another one of the same batch, a permutation of it."""
     first = place - place % size
     if size == 1:
         return place
@@ -49,14 +49,14 @@ def mate(place: int, size: int, seed: int) -> int:
 
 
 def mix_of(settings: Augment, seed: int, epoch: int, index: int, side: int) -> Mix:
-    """How picture ``index`` is mixed in this epoch; where both kinds are on, each is drawn half the time.
+    """How image ``index`` is mixed in this epoch; where both kinds are on, each is drawn half the time.
 
     Args:
         settings: ``mixup`` and ``cutmix`` are the Beta distributions' parameter.
         seed: of the run.
         epoch: pass over the data.
-        index: of the picture.
-        side: of the pictures, in pixels.
+        index: of the image.
+        side: of the images, in pixels.
     """
     dice = _dice(seed, epoch, index, _SHARES)
     cutting, down, across = dice.random(3)

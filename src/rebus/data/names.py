@@ -10,7 +10,7 @@ SPLIT_WORDS = {
     **dict.fromkeys(("test", "testing", "tst", "测试", "测试集"), "test"),
 }
 
-PICTURE_ENDINGS = (
+IMAGE_ENDINGS = (
     ".png",
     ".jpg",
     ".jpeg",
@@ -27,7 +27,7 @@ PICTURE_ENDINGS = (
     ".tga",
     ".avif",
 )
-PICTURE = (
+IMAGE = (
     "picture",
     "image",
     "img",
@@ -138,7 +138,7 @@ PAIRS = (  # of texts that mean the same; a third text is a like one that does n
     ("sentence_a", "sentence_b", ""),
     ("句子1", "句子2", ""),
 )
-BELONGS = ("match", "matches", "is_match", "belongs", "匹配", "是否匹配", "相符", "是否相符")  # picture and text
+BELONGS = ("match", "matches", "is_match", "belongs", "匹配", "是否匹配", "相符", "是否相符")  # image and text
 TYPE = ("type", "question_type", "kind", "类型", "问题类型", "题型")
 BOXES = ("boxes", "objects", "bboxes", "annotations", "框", "目标框")
 TAGS = ("ner_tags", "pos_tags", "token_tags", "bio", "词性", "实体")

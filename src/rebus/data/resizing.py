@@ -1,4 +1,4 @@
-"""Pictures scaled with a given filter, then cut: as the image processors of Hugging Face's transformers do with Pillow.
+"""Images scaled with a given filter, then cut: as the image processors of Hugging Face's transformers do with Pillow.
 
 Letters: H height, W width, S side of the square.
 """
@@ -9,21 +9,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rebus.data.pictures import background_colour
+from rebus.data.images import background_colour
 
 Array = npt.NDArray[np.uint8]
 _MOST = 4096  # pixels a side, in Idefics3's processor
 
 
 def scale_and_cut(array: Array, size: int, fit: str, background: str, resample: str, edge: int | None = None) -> Array:
-    """Scale a picture, then cut out its middle, or lay it on a square.
+    """Scale an image, then cut out its middle, or lay it on a square.
 
     Args:
         array: (H, W, 3) uint8.
         size: S.
         fit: ``squash`` scales both sides to the edge, ``crop`` the shorter one, ``pad`` the longer one to S; ``twice``
             scales the longer one to the edge, then both to S.
-        background: colour beside a picture that is smaller than the square.
+        background: colour beside an image that is smaller than the square.
         resample: name of a Pillow filter, in small letters.
         edge: None: S.
 
@@ -62,7 +62,7 @@ def scale_and_cut(array: Array, size: int, fit: str, background: str, resample: 
 
 
 def _longer_side(array: Array, edge: int, resample: str) -> Array:
-    """A picture with its longer side scaled to the edge, the other to an even number, as Idefics3's processor does."""
+    """An image with its longer side scaled to the edge, the other to an even number, as Idefics3's processor does."""
     height, width = array.shape[:2]
     ratio = width / height
     if width >= height:

@@ -15,7 +15,7 @@ from rebus.data.table import Column, Table
 from rebus.recipe import Data, TaskSettings
 
 _LISTS = frozenset(("boxes", "choices"))
-_DATA = frozenset(("label", "labels", "picture", "boxes", "start", "type"))
+_DATA = frozenset(("label", "labels", "image", "boxes", "start", "type"))
 _SEVERAL = frozenset(("caption", "answer", "text", "wrong"))  # roles of which a cell may hold several texts
 _ANSWERED = frozenset(("caption", "answer", "retrieve", "match", "extract"))  # tasks that take them
 _KEPT = frozenset(("tokens", "tags", "messages"))  # read by their own modules

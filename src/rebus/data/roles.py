@@ -38,9 +38,9 @@ class Columns:
         return names.first_named(self.of(*kinds), words)
 
     @property
-    def picture(self) -> str | None:
-        """The picture column; the best named one of several."""
-        return self.named(names.PICTURE, "picture") or next(iter(self.of("picture")), None)
+    def image(self) -> str | None:
+        """The image column; the best named one of several."""
+        return self.named(names.IMAGE, "image") or next(iter(self.of("image")), None)
 
     @property
     def question(self) -> str | None:
@@ -54,8 +54,8 @@ class Columns:
 
     @property
     def caption(self) -> str | None:
-        """The text that describes the picture."""
-        asked = [name for name in self.all if names.named(name, names.QUESTION)]  # a question describes no picture
+        """The text that describes the image."""
+        asked = [name for name in self.all if names.named(name, names.QUESTION)]  # a question describes no image
         return self.named(names.CAPTION, "text", "category") or self.text(*asked)
 
     def text(self, *taken: str | None) -> str | None:
@@ -96,7 +96,7 @@ def guess_tasks(
 
 
 def _suggested(found: Columns) -> tuple[str | None, str]:
-    reads = found.picture is not None or bool(found.of("text"))
+    reads = found.image is not None or bool(found.of("text"))
     first = suggested_first(found)
     if first[0]:
         return first
@@ -111,14 +111,14 @@ def _suggested(found: Columns) -> tuple[str | None, str]:
         return "tag", "a column of several labels"
     if reads and found.named(names.TARGET, "number"):
         return "regress", "a column named as a number to predict"
-    if found.picture and found.named(_EXPLICIT_CAPTION, "text"):
-        return "caption", "pictures and a column named as their description"
+    if found.image and found.named(_EXPLICIT_CAPTION, "text"):
+        return "caption", "images and a column named as their description"
     if reads and found.of("category"):
         return "classify", "a column of few different values"
     if reads and len(found.of("number")) == 1:
         return "regress", "one column of numbers"
-    if found.picture and found.caption:
-        return "caption", "pictures and free text"
+    if found.image and found.caption:
+        return "caption", "images and free text"
     return suggested_last(found)
 
 
@@ -128,36 +128,36 @@ def _roles(task: str, found: Columns) -> dict[str, str]:
     if of_text is not None:
         roles = of_text(found)
     elif task == "caption":
-        roles = {"picture": found.picture, "caption": found.caption}
+        roles = {"image": found.image, "caption": found.caption}
     elif task == "answer":
         roles = {
-            "picture": found.picture,
+            "image": found.image,
             "question": found.question,
             "answer": found.answer,
             "type": names.first_named(found.all, names.TYPE),
         }
     elif task == "classify":
         label = found.label or found.named((*names.LABEL, *names.TARGET), "number", "text") or _last(found.of("number"))
-        roles = {"picture": found.picture, "text": found.text(label), "label": label}
+        roles = {"image": found.image, "text": found.text(label), "label": label}
     elif task == "tag":
         labels = found.labels or found.named((*names.LABELS, *names.LABEL), "category", "text") or found.label
-        roles = {"picture": found.picture, "text": found.text(labels), "labels": labels}
+        roles = {"image": found.image, "text": found.text(labels), "labels": labels}
     elif task == "regress":
         target = found.target or found.named((*names.TARGET, *names.LABEL), "category")
-        roles = {"picture": found.picture, "text": found.text(target), "target": target}
-    elif task == "pictures":
-        roles = {"picture": found.picture, "label": found.label}
+        roles = {"image": found.image, "text": found.text(target), "target": target}
+    elif task == "pretrain_image":
+        roles = {"image": found.image, "label": found.label}
     elif task in ("retrieve", "match"):
         label = found.named((*names.BELONGS, *names.LABEL), "category", "number") if task == "match" else None
         roles = {
-            "picture": found.picture,
+            "image": found.image,
             "text": found.caption if found.caption != label else found.text(label),
             "label": label,
             "type": names.first_named(found.all, names.TYPE),
         }
-    elif task == "patches":
+    elif task == "patch_classify":
         roles = {
-            "picture": found.picture,
+            "image": found.image,
             "boxes": found.named(names.BOXES, "boxes") or next(iter(found.of("boxes")), None),
         }
     else:

@@ -25,13 +25,13 @@ from rebus.errors import DataError, nearest
 from rebus.recipe import TaskSettings
 
 NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use to the task
-    "caption": ("picture", "caption"),
+    "caption": ("image", "caption"),
     "answer": ("question", "answer"),
     "classify": ("label",),
     "tag": ("labels",),
     "regress": ("target",),
-    "patches": ("picture", "boxes"),
-    "pictures": ("picture",),
+    "patch_classify": ("image", "boxes"),
+    "pretrain_image": ("image",),
     "generate": ("prompt", "output"),
     "translate": ("source", "target"),
     "choose": ("question", "answer"),
@@ -40,8 +40,8 @@ NEEDS: dict[str, tuple[str, ...]] = {  # roles without which a row is of no use 
     "ner": ("tokens", "tags"),
     "extract": ("question", "passage"),
     "similar": ("anchor", "positive"),
-    "retrieve": ("picture", "text"),
-    "match": ("picture", "text"),
+    "retrieve": ("image", "text"),
+    "match": ("image", "text"),
 }
 TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
     "caption": "caption",
@@ -49,7 +49,7 @@ TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
     "classify": "label",
     "tag": "labels",
     "regress": "target",
-    "patches": "boxes",
+    "patch_classify": "boxes",
     "generate": "output",
     "translate": "target",
     "choose": "answer",
@@ -58,7 +58,7 @@ TARGETS: dict[str, str] = {  # the role that holds what is to be predicted
     "converse": "output",
 }
 _LOOKED_AT = 2000  # cells of a column
-_INPUTS = ("picture", "text")  # of the tasks that read a picture, a text or both
+_INPUTS = ("image", "text")  # of the tasks that read an image, a text or both
 
 
 def needed_roles(task: str) -> tuple[str, ...]:
@@ -91,7 +91,7 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
             where = f"{table.name}, task '{task.name}'"
             errors.append(
                 DataError(
-                    where, "a picture or a text column to learn from", "neither", f"name one with {flag}.text=COLUMN"
+                    where, "an image or a text column to learn from", "neither", f"name one with {flag}.text=COLUMN"
                 )
             )
     return errors
@@ -121,7 +121,7 @@ class RowCheck:
         table: the rows.
         task: its settings, columns filled in.
         columns: column: values, for the columns the task reads.
-        broken: rows whose picture cannot be used.
+        broken: rows whose image cannot be used.
     """
 
     def __init__(self, table: Table, task: TaskSettings, columns: dict[str, list[Any]], broken: set[int]) -> None:
@@ -148,7 +148,7 @@ class RowCheck:
             value = self.values["label"][row]
             if not is_blank(value) and as_yes(value) is None:
                 do = "write yes or no (是 or 否, 1 or 0), or leave the cell empty"
-                return self._error(row, "label", "whether the text belongs to the picture", repr(value)[:60], do)
+                return self._error(row, "label", "whether the text belongs to the image", repr(value)[:60], do)
         if self.task.name == "converse":
             return self._wrong_turns(row)
         if self.task.name == "ner" and (cell := self.values["tags"][row]) is not None:
@@ -164,12 +164,12 @@ class RowCheck:
             role = next(role for role in ("choices", *LETTERS) if role in self.values)
             where = f"{self.table.where(row)}, column '{self.task.columns[role]}'"
             return wrong_choices(row_choices(self.values, row), answer, self.style, where)
-        if self.task.name == "patches":
+        if self.task.name == "patch_classify":
             value = self.values["boxes"][row]
             told = None if value is None else _wrong_boxes(value)
             if told is not None:
-                expected = 'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the picture'
-                return self._error(row, "boxes", expected, told, "divide pixels by the picture's width and height")
+                expected = 'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the image'
+                return self._error(row, "boxes", expected, told, "divide pixels by the image's width and height")
         return None
 
     def absent(self, row: int) -> DataError | None:
@@ -229,7 +229,7 @@ class RowCheck:
                 turns = turns_of(value, where, images)
             except DataError as error:
                 return error
-            if images and "picture" not in self.values:
+            if images and "image" not in self.values:
                 found = f"{len(images)} inside the turns"
                 return DataError(where, "images in a column of their own", found, "write them to a column 'images'")
             if role != "prompt" and answered(turns) is None:

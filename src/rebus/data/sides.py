@@ -1,4 +1,4 @@
-"""Whether a mirror image would make a text wrong: it speaks of left and right, or of writing in the picture.
+"""Whether a mirror image would make a text wrong: it speaks of left and right, or of writing in the image.
 
 English and Chinese. It errs on the side of caution: "the right answer" counts, and so does "5点左右".
 """
@@ -20,7 +20,7 @@ _SHOWN = 60
 
 
 def speaks_of_sides(text: str) -> bool:
-    """Whether a text names left or right, or what is written in a picture."""
+    """Whether a text names left or right, or what is written in an image."""
     return _SIDES.search(text) is not None or _WRITING.search(text) is not None
 
 

@@ -21,19 +21,19 @@ _SPLIT_NAMES = ("split", "划分")
 _FIGURE = r"^[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?$|^[+-]?(?i:nan|inf|infinity)$"
 
 
-def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], seed: int = 0) -> list[str]:
+def assign_splits(table: Table, split: Split, image_columns: Iterable[str], seed: int = 0) -> list[str]:
     """The split of each row.
 
     A column that says it wins: ``split.column``, or one named ``split``. Where it names no valid rows, some of the
     training rows are dealt to valid; where it names only training rows, all are dealt as if it were not there.
-    Otherwise rows are dealt by a hash of the group: ``split.group``'s value, else the row's picture, else its text.
+    Otherwise rows are dealt by a hash of the group: ``split.group``'s value, else the row's image, else its text.
     ``split.folds`` deals all rows so, whatever a column says: the rows of fold ``split.fold`` are the test.
     Rows of one group stay together.
 
     Args:
         table: the rows.
         split: the shares and columns.
-        picture_columns: columns that hold pictures; the first is the group where none is named.
+        image_columns: columns that hold images; the first is the group where none is named.
         seed: another seed deals otherwise.
 
     Returns:
@@ -44,7 +44,7 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     """
     seed += split.deal
     if split.folds is not None:  # what a column says of splits is not asked
-        return _dealt_to_folds(group_keys(table, split, picture_columns), split, seed)
+        return _dealt_to_folds(group_keys(table, split, image_columns), split, seed)
     if split.valid + split.test >= 1:
         raise DataError(
             "data.split", "shares of valid and test below 1 together", f"{split.valid + split.test:g}", "lower one"
@@ -52,7 +52,7 @@ def assign_splits(table: Table, split: Split, picture_columns: Iterable[str], se
     said = _said(table, split)
     if said is not None and {"valid", "test"} <= set(said):
         return said
-    keys = group_keys(table, split, picture_columns)
+    keys = group_keys(table, split, image_columns)
     if said is None or set(said) == {"train"}:
         return [_deal(key, split.valid, split.test, seed) for key in keys]
     if "valid" in said or "train" not in said:
@@ -75,7 +75,7 @@ def _dealt_to_folds(keys: list[bytes], split: Split, seed: int) -> list[str]:
     return ["test" if key in test else _deal(key, split.valid, 0.0, seed + 1) for key in keys]
 
 
-def group_keys(table: Table, split: Split, picture_columns: Iterable[str] = ()) -> list[bytes]:
+def group_keys(table: Table, split: Split, image_columns: Iterable[str] = ()) -> list[bytes]:
     """The hash of what keeps rows together: (N,) of 16 bytes. Raises DataError where the group column is missing."""
     if split.group is not None:
         if split.group not in table.columns:
@@ -87,9 +87,9 @@ def group_keys(table: Table, split: Split, picture_columns: Iterable[str] = ()) 
             )
         return [_digest(_bytes_of(value)) for value in table.column(split.group)]
     keys = row_keys(table)
-    for name in list(picture_columns)[:1]:
-        pictures = table.column(name)
-        keys = [key if value is None else _digest(_bytes_of(value)) for value, key in zip(pictures, keys, strict=True)]
+    for name in list(image_columns)[:1]:
+        images = table.column(name)
+        keys = [key if value is None else _digest(_bytes_of(value)) for value, key in zip(images, keys, strict=True)]
     return keys
 
 

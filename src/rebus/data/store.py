@@ -1,6 +1,6 @@
-"""Pictures by row, decoded, fitted to the square and kept in memory within a budget.
+"""Images by row, decoded, fitted to the square and kept in memory within a budget.
 
-It does not know tasks or models. Rows that share a picture share its place; any number of threads may read.
+It does not know tasks or models. Rows that share an image share its place; any number of threads may read.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from rebus.data.depth import Levels
+from rebus.data.images import PIXEL_BUDGET, decode_image
 from rebus.data.jpeg import Choice
-from rebus.data.pictures import PIXEL_BUDGET, decode_picture
 from rebus.data.table import Table
-from rebus.data.transforms import fit_picture
+from rebus.data.transforms import fit_image
 
 Array = npt.NDArray[np.uint8]
-_BESIDE = 512  # bytes that a kept picture takes beside its pixels: its name, its place in the order
+_BESIDE = 512  # bytes that a kept image takes beside its pixels: its name, its place in the order
 
 
-def fitted_picture(
+def fitted_image(
     value: str | bytes,
     root: str | Path = ".",
     *,
@@ -38,32 +38,32 @@ def fitted_picture(
     jpeg: Choice = "auto",
     levels: Levels | None = None,
 ) -> Array:
-    """One picture as the model sees it: (size, size, 3) uint8. Training and answering both come this way.
+    """One image as the model sees it: (size, size, 3) uint8. Training and answering both come this way.
 
     Raises:
-        PictureError: as ``decode_picture``.
+        ImageError: as ``decode_image``.
     """
     near = size if resample == "auto" else None  # a filter is meant for all pixels
-    array = decode_picture(
+    array = decode_image(
         value, root, background=background, pixel_budget=pixel_budget, where=where, near=near, jpeg=jpeg, levels=levels
     )
-    return fit_picture(array, size, fit, background, resample, edge)
+    return fit_image(array, size, fit, background, resample, edge)
 
 
-class PictureStore:
-    """The pictures of one column.
+class ImageStore:
+    """The images of one column.
 
     Args:
         table: the rows.
-        column: its picture column.
+        column: its image column.
         size: side of the square, in pixels.
         fit: pad, crop or squash.
-        background: colour behind transparent pixels and around padded pictures.
+        background: colour behind transparent pixels and around padded images.
         pixel_budget: most pixels a header may promise.
-        cache_mb: memory for fitted pictures, in MiB; beyond it the ones used longest ago are decoded again.
-        resample: see ``fit_picture``.
+        cache_mb: memory for fitted images, in MiB; beyond it the ones used longest ago are decoded again.
+        resample: see ``fit_image``.
         edge: likewise.
-        jpeg: see ``decode_picture``.
+        jpeg: see ``decode_image``.
         levels: likewise.
     """
 
@@ -93,7 +93,7 @@ class PictureStore:
         return len(self.table)
 
     def __getitem__(self, row: int) -> Array:
-        """Row ``row``'s picture, (size, size, 3) uint8, not to be written to; see ``get``."""
+        """Row ``row``'s image, (size, size, 3) uint8, not to be written to; see ``get``."""
         return self.get(row)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,14 +105,14 @@ class PictureStore:
         self._lock = threading.Lock()
 
     def key(self, row: int) -> str | bytes | None:
-        """What rows with the same picture have in common: the path, or a hash of long values; None: no picture."""
+        """What rows with the same image have in common: the path, or a hash of long values; None: no image."""
         return _key(self.table.value(row, self.column))
 
     def get(self, row: int) -> Array:
-        """Row ``row``'s picture, (size, size, 3) uint8, not to be written to.
+        """Row ``row``'s image, (size, size, 3) uint8, not to be written to.
 
         Raises:
-            PictureError: it cannot be read; the row is named.
+            ImageError: it cannot be read; the row is named.
         """
         value = self.table.value(row, self.column)
         key = _key(value)
@@ -121,7 +121,7 @@ class PictureStore:
             if found is not None:
                 self._kept.move_to_end(key)
                 return found
-        made = fitted_picture(
+        made = fitted_image(
             value,
             self.table.root,
             size=self.size,
@@ -142,7 +142,7 @@ class PictureStore:
         return made
 
     def batch(self, rows: list[int] | npt.NDArray[np.int64]) -> Array:
-        """Several rows' pictures, (B, size, size, 3) uint8. Raises PictureError as ``get``."""
+        """Several rows' images, (B, size, size, 3) uint8. Raises ImageError as ``get``."""
         out = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8)
         for at, row in enumerate(rows):
             out[at] = self.get(int(row))

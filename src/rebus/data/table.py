@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rebus.data.columns import arrow_table, is_picture_struct
+from rebus.data.columns import arrow_table, is_image_struct
 from rebus.data.unused import Unused
 from rebus.errors import DataError, nearest
 from rebus.recipe import Kind
@@ -56,7 +56,7 @@ class Table:
 
     Attributes:
         stored: the Arrow table that was read; ``rows`` picks from it.
-        root: folder against which relative picture paths resolve.
+        root: folder against which relative image paths resolve.
         places: where each stored row came from.
         rows: (N,) indices into ``stored``; None: all of them in order.
         name: what to call the table in messages.
@@ -126,7 +126,7 @@ class Table:
         """
         values = self.arrow_column(name)
         listed = values.to_pylist()
-        return [plain(value) for value in listed] if is_picture_struct(values.type) else listed
+        return [plain(value) for value in listed] if is_image_struct(values.type) else listed
 
     def values(self, name: str) -> Sequence[Any]:
         """As ``column``; of a large table a view that makes a value when it is asked for, so that memory stays flat.
@@ -222,7 +222,7 @@ class Column(Sequence[Any]):
 
 
 def plain(value: Any) -> Any:
-    """A cell as tasks take it: the Hugging Face picture ``{"bytes", "path"}`` becomes its bytes, or else its path."""
+    """A cell as tasks take it: the Hugging Face image ``{"bytes", "path"}`` becomes its bytes, or else its path."""
     if isinstance(value, dict) and len(value) == 2 and "bytes" in value and "path" in value:
         return value["bytes"] if value["bytes"] is not None else value["path"]
     return value

@@ -1,6 +1,6 @@
-"""Which task columns of text suggest, and which column plays which of its roles: tasks that need no picture.
+"""Which task columns of text suggest, and which column plays which of its roles: tasks that need no image.
 
-Roles of tasks that look at pictures or at any columns are ``rebus.data.roles``'s.
+Roles of tasks that look at images or at any columns are ``rebus.data.roles``'s.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def suggested_first(found: Columns) -> tuple[str | None, str]:
     turns = converse_roles(found) if found.of("messages") else {}
     if "messages" in turns or (turns and (found.named(names.OUTPUT, "messages") or _output(found))):
         return "converse", "a column of conversations"
-    if found.picture is None and _all_there(choose_roles(found)):
+    if found.image is None and _all_there(choose_roles(found)):
         return "choose", "choices, and which of them is right"
-    if found.picture is None and (roles := _about_passage(found)):
+    if found.image is None and (roles := _about_passage(found)):
         inside = found.inside(str(roles["answer"]), str(roles["passage"]))
         return ("extract", "answers that stand in a passage") if inside else ("generate", "answers about a passage")
     if ner_roles(found):
@@ -38,7 +38,7 @@ def suggested_next(found: Columns) -> tuple[str | None, str]:
     """A task that a table allows where it has no question with an answer."""
     if found.named(names.INSTRUCTION, *_SHORT) and _output(found):
         return "generate", "a prompt and what is to be written"
-    if found.picture is not None or found.named(names.LABEL, "category"):
+    if found.image is not None or found.named(names.LABEL, "category"):
         return None, ""
     if translate_roles(found):
         return "translate", "the same text in two languages"
@@ -48,14 +48,14 @@ def suggested_next(found: Columns) -> tuple[str | None, str]:
 
 
 def suggested_last(found: Columns) -> tuple[str | None, str]:
-    """A table of nothing but text, or of nothing but pictures."""
+    """A table of nothing but text, or of nothing but images."""
     learned = [name for name in found.all if found.kinds.get(name) != "ignore"]
     if len(learned) == 1 and found.of("text") == learned:
         return "lm", "one column of text and nothing else"
-    if found.picture and found.of("boxes"):
-        return "patches", "pictures and boxes around what they show"
-    if len(learned) == 1 and found.of("picture") == learned:
-        return "pictures", "pictures and nothing that says what they show"
+    if found.image and found.of("boxes"):
+        return "patch_classify", "images and boxes around what they show"
+    if len(learned) == 1 and found.of("image") == learned:
+        return "pretrain_image", "images and nothing that says what they show"
     return None, ""
 
 
@@ -83,7 +83,7 @@ def generate_roles(found: Columns) -> Roles:
     output = output or next(reversed(others), None)
     given = found.named(names.INPUT, *_SHORT)
     return {
-        "picture": found.picture,
+        "image": found.image,
         "prompt": prompt,
         "input": given if given not in (prompt, output) else None,
         "output": output,
@@ -99,10 +99,10 @@ def converse_roles(found: Columns) -> Roles:
     prompt, completion = found.named(names.INSTRUCTION, "messages"), found.named(names.OUTPUT, "messages")
     system = names.first_named(found.all, names.SYSTEM)
     if prompt and completion:
-        return {"picture": found.picture, "prompt": prompt, "output": completion, "system": system}
+        return {"image": found.image, "prompt": prompt, "output": completion, "system": system}
     if several:
         messages = found.named(names.MESSAGES, "messages") or several[0]
-        return {"picture": found.picture, "messages": messages, "system": system}
+        return {"image": found.image, "messages": messages, "system": system}
     roles = {role: column for role, column in generate_roles(found).items() if role != "type"}
     return {**roles, "history": history} if roles.get("prompt") and roles.get("output") else {}
 
@@ -164,7 +164,7 @@ def ner_roles(found: Columns) -> Roles:
     if tags is None and tokens is not None:
         tags = found.named(("tags", "labels", *names.TAGS), "labels", "text", "category")
     text = tokens or found.text(tags)
-    return {"picture": found.picture, "tokens": text, "tags": tags} if tags and text else {}
+    return {"image": found.image, "tokens": text, "tags": tags} if tags and text else {}
 
 
 def similar_roles(found: Columns) -> Roles:

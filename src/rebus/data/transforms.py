@@ -1,9 +1,9 @@
-"""Pictures fitted to one square, and changed at random for training: (H, W, 3) uint8 in, (S, S, 3) uint8 out.
+"""Images fitted to one square, and changed at random for training: (H, W, 3) uint8 in, (S, S, 3) uint8 out.
 
 Every random change is a pure function of (seed, epoch, index): nothing needs saving, and a batch of any size or order
-on any number of processes gives the same pictures, since each is computed by itself.
+on any number of processes gives the same images, since each is computed by itself.
 
-Letters: B pictures, H height, W width, S side.
+Letters: B images, H height, W width, S side.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rebus.data.pictures import background_colour
+from rebus.data.images import background_colour
 from rebus.data.resizing import scale_and_cut
 from rebus.recipe import Augment
 
@@ -26,12 +26,12 @@ _LUMA = np.array([0.299, 0.587, 0.114])
 _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
 _FROM_YIQ = np.linalg.inv(_TO_YIQ)
 _DRAWS = (
-    24  # random numbers a picture; each change has its own, so that switching one off leaves the others as they were
+    24  # random numbers an image; each change has its own, so that switching one off leaves the others as they were
 )
-_ASPECT = 4 / 3  # a crop is at most this much wider or higher than the picture, unless said
+_ASPECT = 4 / 3  # a crop is at most this much wider or higher than the image, unless said
 
 
-def fit_picture(
+def fit_image(
     array: Array,
     size: int,
     fit: Literal["pad", "crop", "squash"] | str = "pad",
@@ -39,7 +39,7 @@ def fit_picture(
     resample: str = "auto",
     edge: int | None = None,
 ) -> Array:
-    """Scale a picture to a square, antialiased.
+    """Scale an image to a square, antialiased.
 
     Args:
         array: (H, W, 3) uint8.
@@ -49,7 +49,7 @@ def fit_picture(
         background: colour of the filled part.
         resample: the filter; ``auto``: Lanczos, bicubic for enlarging. Any other: scaled and cut to whole pixels, as
             Hugging Face's processors do, so that their results are the same.
-        edge: with a filter: what the picture (``crop``: its shorter side) is scaled to before the middle is cut out.
+        edge: with a filter: what the image (``crop``: its shorter side) is scaled to before the middle is cut out.
 
     Returns:
         (size, size, 3) uint8.
@@ -79,7 +79,7 @@ def fit_picture(
 
 
 def augment(array: Array, settings: Augment, seed: int, epoch: int, index: int | Sequence[int], view: int = 0) -> Array:
-    """Change one picture (H, W, 3), or a batch (B, H, W, 3) with B indices, at random. See ``augment_batch``."""
+    """Change one image (H, W, 3), or a batch (B, H, W, 3) with B indices, at random. See ``augment_batch``."""
     indices = [index] if isinstance(index, int) else list(index)
     if array.ndim == 4:
         return augment_batch(array, settings, seed, epoch, indices, view)
@@ -88,31 +88,31 @@ def augment(array: Array, settings: Augment, seed: int, epoch: int, index: int |
 
 
 def augment_batch(
-    pictures: Array, settings: Augment, seed: int, epoch: int, indices: Sequence[int], view: int = 0
+    images: Array, settings: Augment, seed: int, epoch: int, indices: Sequence[int], view: int = 0
 ) -> Array:
-    """Change pictures at random: crop, flip, move and scale, then colours, then a blanked rectangle.
+    """Change images at random: crop, flip, move and scale, then colours, then a blanked rectangle.
 
     Args:
-        pictures: (B, H, W, 3) uint8.
+        images: (B, H, W, 3) uint8.
         settings: which changes and how strong.
         seed: of the run.
         epoch: pass over the data.
-        indices: (B,) each picture's number in the data; the same number gives the same changes.
-        view: number of the view, where several are made of one picture.
+        indices: (B,) each image's number in the data; the same number gives the same changes.
+        view: number of the view, where several are made of one image.
 
     Returns:
         (B, H, W, 3) uint8; the argument itself where nothing is to be changed.
     """
     if not any(settings.model_dump().values()):
-        return pictures
-    changed = np.empty_like(pictures)
-    for row, (picture, index) in enumerate(zip(pictures, indices, strict=True)):
-        changed[row] = _change(picture, settings, draws(seed, epoch, int(index), view))
+        return images
+    changed = np.empty_like(images)
+    for row, (image, index) in enumerate(zip(images, indices, strict=True)):
+        changed[row] = _change(image, settings, draws(seed, epoch, int(index), view))
     return changed
 
 
 def draws(seed: int, epoch: int, index: int, view: int = 0) -> npt.NDArray[np.float64]:
-    """(24,) numbers in [0, 1) for one view of a picture: Philox, a counter-based generator, keyed by seed and epoch.
+    """(24,) numbers in [0, 1) for one view of an image: Philox, a counter-based generator, keyed by seed and epoch.
 
     Salmon, Moraes, Dror and Shaw, 2011, "Parallel Random Numbers: As Easy as 1, 2, 3".
     """
@@ -121,8 +121,8 @@ def draws(seed: int, epoch: int, index: int, view: int = 0) -> npt.NDArray[np.fl
     return np.random.Generator(np.random.Philox(counter=counter, key=key)).random(_DRAWS)
 
 
-def _change(picture: Array, settings: Augment, u: npt.NDArray[np.float64]) -> Array:
-    height, width = picture.shape[:2]
+def _change(image: Array, settings: Augment, u: npt.NDArray[np.float64]) -> Array:
+    height, width = image.shape[:2]
     flipped = u[0] < (settings.flip or 0.0)
     if flipped or settings.shift or settings.scale or settings.crop:
         factor = 1.0 + settings.scale * (2 * u[1] - 1)
@@ -132,19 +132,19 @@ def _change(picture: Array, settings: Augment, u: npt.NDArray[np.float64]) -> Ar
         columns = _source(width, factor, right, bool(flipped))
         if settings.crop:
             rows, columns = _cropped(rows, columns, settings, u[13:17])
-        picture = _resample(picture, rows, columns)
+        image = _resample(image, rows, columns)
     if settings.colour or settings.hue:
-        matrix, offset = _colours(picture, settings, u[4:8])
-        picture = _recolour(picture, matrix, offset)
+        matrix, offset = _colours(image, settings, u[4:8])
+        image = _recolour(image, matrix, offset)
     if u[17] < settings.grey:
-        picture = _recolour(picture, np.tile(_LUMA, (3, 1)).astype(np.float32), np.zeros(3, dtype=np.float32))
+        image = _recolour(image, np.tile(_LUMA, (3, 1)).astype(np.float32), np.zeros(3, dtype=np.float32))
     if u[8] < settings.erase:
-        picture = _erased(picture, u[9:13])
-    return picture
+        image = _erased(image, u[9:13])
+    return image
 
 
 def _source(side: int, factor: float, move: float, mirrored: bool) -> npt.NDArray[np.float64]:
-    """(side,) where each pixel of the result lies in the picture, in pixels; past the edge the edge is repeated."""
+    """(side,) where each pixel of the result lies in the image, in pixels; past the edge the edge is repeated."""
     at = (np.arange(side) + 0.5 - side / 2 - move) / factor + side / 2 - 0.5
     if mirrored:
         at = side - 1 - at
@@ -164,7 +164,7 @@ def crop_of(settings: Augment, u: npt.NDArray[np.float64]) -> tuple[float, float
 def _cropped(
     rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64], settings: Augment, u: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The same places within a random rectangle of the picture."""
+    """The same places within a random rectangle of the image."""
     places = []
     for at, share, where in zip((rows, columns), crop_of(settings, u), u[2:4], strict=True):
         side = len(at)
@@ -172,11 +172,11 @@ def _cropped(
     return places[0], places[1]
 
 
-def _resample(picture: Array, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:
+def _resample(image: Array, rows: npt.NDArray[np.float64], columns: npt.NDArray[np.float64]) -> Array:
     """Bilinear, one direction after the other, in whole numbers of 1/256."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     low, high, weight = _neighbours(rows, height)
-    mixed = _mix(picture[low], picture[high], weight[:, None, None])  # (H, W, 3)
+    mixed = _mix(image[low], image[high], weight[:, None, None])  # (H, W, 3)
     planes = np.ascontiguousarray(mixed.transpose(2, 1, 0))  # (3, W, H): whole rows are picked fastest
     low, high, weight = _neighbours(columns, width)
     planes = _mix(planes[:, low], planes[:, high], weight[:, None])
@@ -206,7 +206,7 @@ def _mix(first: Array, second: Array, weight: npt.NDArray[np.uint16]) -> Array:
 
 
 def _colours(
-    picture: Array, settings: Augment, u: npt.NDArray[np.float64]
+    image: Array, settings: Augment, u: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Brightness, contrast (about the mean grey), saturation and hue as one (3, 3) matrix and a (3,) offset."""
     strength = settings.colour
@@ -216,35 +216,35 @@ def _colours(
         angle = 2 * math.pi * settings.hue * (2 * u[3] - 1)
         turn = np.array([[1, 0, 0], [0, math.cos(angle), -math.sin(angle)], [0, math.sin(angle), math.cos(angle)]])
         matrix = _FROM_YIQ @ turn @ _TO_YIQ @ matrix
-    grey = float(_LUMA @ _mean(picture)) * bright
+    grey = float(_LUMA @ _mean(image)) * bright
     offset = np.full(3, grey * (1 - contrast))
     return (bright * contrast * matrix).astype(np.float32), offset.astype(np.float32)
 
 
-def _recolour(picture: Array, matrix: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> Array:
-    total = picture.reshape(-1, 3).astype(np.float32) @ matrix.T  # one small product a picture: a batch changes nothing
+def _recolour(image: Array, matrix: npt.NDArray[np.float32], offset: npt.NDArray[np.float32]) -> Array:
+    total = image.reshape(-1, 3).astype(np.float32) @ matrix.T  # one small product an image: a batch changes nothing
     total += offset + np.float32(0.5)  # 0.5: the cast below rounds down
     np.clip(total, 0.0, 255.0, out=total)
-    return total.astype(np.uint8).reshape(picture.shape)
+    return total.astype(np.uint8).reshape(image.shape)
 
 
-def _mean(picture: Array) -> npt.NDArray[np.float64]:
+def _mean(image: Array) -> npt.NDArray[np.float64]:
     """(3,) the mean colour, from exact sums."""
-    height, width = picture.shape[:2]
-    columns = picture.reshape(height, width * 3).sum(axis=0, dtype=np.int64)
+    height, width = image.shape[:2]
+    columns = image.reshape(height, width * 3).sum(axis=0, dtype=np.int64)
     mean: npt.NDArray[np.float64] = columns.reshape(width, 3).sum(axis=0) / (height * width)
     return mean
 
 
-def _erased(picture: Array, u: npt.NDArray[np.float64]) -> Array:
-    """A rectangle of 2 to 20% of the picture in its mean colour."""
-    height, width = picture.shape[:2]
+def _erased(image: Array, u: npt.NDArray[np.float64]) -> Array:
+    """A rectangle of 2 to 20% of the image in its mean colour."""
+    height, width = image.shape[:2]
     area, ratio = 0.02 + 0.18 * u[0], math.exp((2 * u[1] - 1) * math.log(2.5))
     high = min(height, max(1, round(height * math.sqrt(area * ratio))))
     wide = min(width, max(1, round(width * math.sqrt(area / ratio))))
     top, left = int(u[2] * (height - high + 1)), int(u[3] * (width - wide + 1))
-    blanked = picture.copy()
-    blanked[top : top + high, left : left + wide] = _mean(picture).astype(np.uint8)
+    blanked = image.copy()
+    blanked[top : top + high, left : left + wide] = _mean(image).astype(np.uint8)
     return blanked
 
 

@@ -1,6 +1,6 @@
 """What a trained model loses when what it sees or reads is taken away: the honest test that it looks at all.
 
-Each loss is paired: the same rows, the same resamples, rows of one picture together. It knows no report.
+Each loss is paired: the same rows, the same resamples, rows of one image together. It knows no report.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.errors import DataError
-from rebus.inference.predictor import PictureOf, Predictor
+from rebus.inference.predictor import ImageOf, Predictor
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -31,7 +31,7 @@ class Ablation:
         metric: the figure.
         value: as the model is.
         rows: judged.
-        losses: ``pictures_shuffled``, ``pictures_blank``, ``pictures_absent``, ``text_shuffled``, ``text_masked``: the
+        losses: ``images_shuffled``, ``images_blank``, ``images_absent``, ``text_shuffled``, ``text_masked``: the
             figure then, and how much of it is lost with the bounds of the 95% interval; positive is a loss.
         verdict: in plain words, once a report has put it so.
     """
@@ -53,11 +53,11 @@ def ablate(
     values: Values,
     rows: Sequence[int],
     told: list[Prediction],
-    picture: PictureOf,
+    image: ImageOf,
     *,
     seed: int = 0,
 ) -> Ablation:
-    """Ask again about the same rows with pictures shuffled, blank or absent, with text shuffled or masked.
+    """Ask again about the same rows with images shuffled, blank or absent, with text shuffled or masked.
 
     Args:
         predictor: the model.
@@ -65,18 +65,18 @@ def ablate(
         values: the task's columns.
         rows: that are judged, at least one.
         told: what the model says of them as they are.
-        picture: gives a row's picture, (S, S, 3) uint8, or None.
+        image: gives a row's image, (S, S, 3) uint8, or None.
         seed: of the shuffles.
 
     Raises:
-        DataError: the model neither sees a picture nor reads a text of these rows.
+        DataError: the model neither sees an image nor reads a text of these rows.
     """
     metric = task.watch
     figure = task.statistics(values, rows, told)[metric]
     found = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    groups = [as_text(values["picture"][row])[:512] for row in rows] if "picture" in values else None
-    for name, changed, shown in _changes(predictor, task, values, rows, picture, seed):
+    groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
+    for name, changed, shown in _changes(predictor, task, values, rows, image, seed):
         other = predictor.run_task(task, changed, rows, shown)
         changed_figure = task.statistics(values, rows, other)[metric]
         one = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
@@ -87,7 +87,7 @@ def ablate(
     if not found.losses:
         raise DataError(
             f"rebus evaluate --ablate, task '{task.name}'",
-            "a model that sees pictures or reads a text, and at least two different ones among the rows",
+            "a model that sees images or reads a text, and at least two different ones among the rows",
             "neither",
             "leave --ablate out, or judge more rows with --split all",
         )
@@ -95,22 +95,22 @@ def ablate(
 
 
 def _changes(
-    predictor: Predictor, task: Task, values: Values, rows: Sequence[int], picture: PictureOf, seed: int
-) -> Iterator[tuple[str, Values, PictureOf]]:
-    """(name, columns, pictures) of each way to take something away."""
+    predictor: Predictor, task: Task, values: Values, rows: Sequence[int], image: ImageOf, seed: int
+) -> Iterator[tuple[str, Values, ImageOf]]:
+    """(name, columns, images) of each way to take something away."""
     dice = np.random.default_rng(seed)
-    if predictor.model.picture is not None and "picture" in values:
-        first: dict[Any, int] = {}  # each picture by the first row that shows it
+    if predictor.model.image is not None and "image" in values:
+        first: dict[Any, int] = {}  # each image by the first row that shows it
         for row in rows:
-            if not missing(values["picture"][row]):
-                first.setdefault(values["picture"][row], row)
+            if not missing(values["image"][row]):
+                first.setdefault(values["image"][row], row)
         if len(first) > 1:
             other = dict(zip(first, _moved(list(first.values()), dice), strict=True))
-            yield "pictures_shuffled", values, _where_shown(values, lambda row: picture(other[values["picture"][row]]))
+            yield "images_shuffled", values, _where_shown(values, lambda row: image(other[values["image"][row]]))
         if first:
-            blank = _mean_colour(picture, list(first.values()))
-            yield "pictures_blank", values, _where_shown(values, lambda row: blank)
-            yield "pictures_absent", values, lambda row: None
+            blank = _mean_colour(image, list(first.values()))
+            yield "images_blank", values, _where_shown(values, lambda row: blank)
+            yield "images_absent", values, lambda row: None
     role = next((role for role in TEXTS if role in values and role in task.inputs), None)
     if role is None or role in task.settings.unseen:
         return
@@ -119,14 +119,14 @@ def _changes(
         column = list(values[role])
         for row, source in zip(known, _moved(known, dice), strict=True):
             column[row] = values[role][source]
-        yield "text_shuffled", {**values, role: column}, picture
+        yield "text_shuffled", {**values, role: column}, image
     if known:
-        yield "text_masked", {**values, role: [None] * len(values[role])}, picture
+        yield "text_masked", {**values, role: [None] * len(values[role])}, image
 
 
-def _where_shown(values: Values, give: Callable[[int], NDArray[np.uint8] | None]) -> PictureOf:
-    """A row that has no picture is not given one."""
-    return lambda row: None if missing(values["picture"][row]) else give(row)
+def _where_shown(values: Values, give: Callable[[int], NDArray[np.uint8] | None]) -> ImageOf:
+    """A row that has no image is not given one."""
+    return lambda row: None if missing(values["image"][row]) else give(row)
 
 
 def _moved(rows: Sequence[int], dice: np.random.Generator) -> list[int]:
@@ -138,8 +138,8 @@ def _moved(rows: Sequence[int], dice: np.random.Generator) -> list[int]:
     return moved
 
 
-def _mean_colour(picture: PictureOf, rows: Sequence[int], most: int = 200) -> NDArray[np.uint8]:
-    """A picture of the mean colour of some rows' pictures."""
-    seen = [array for row in rows[:most] if (array := picture(row)) is not None]
+def _mean_colour(image: ImageOf, rows: Sequence[int], most: int = 200) -> NDArray[np.uint8]:
+    """An image of the mean colour of some rows' images."""
+    seen = [array for row in rows[:most] if (array := image(row)) is not None]
     colour = np.mean([array.reshape(-1, 3).mean(0) for array in seen], axis=0)
     return np.broadcast_to(np.round(colour).astype(np.uint8), seen[0].shape).copy()

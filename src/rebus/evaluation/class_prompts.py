@@ -1,10 +1,10 @@
-"""Classes told from their names alone, by a model whose pictures and texts share a space: zero-shot classification.
+"""Classes told from their names alone, by a model whose images and texts share a space: zero-shot classification.
 
 Each class is a point: its name in many sentences, their vectors averaged and brought back to length one (Radford et al.
 2021, "Learning Transferable Visual Models From Natural Language Supervision", prompt ensembling). English and Chinese
 names get sentences of their own language.
 
-Letters: N pictures, C classes, T templates, D numbers of a vector.
+Letters: N images, C classes, T templates, D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     "en": (
         "{}",
         "a photo of a {}.",
-        "a picture of a {}.",
+        "an image of a {}.",
         "a drawing of a {}.",
         "a photo of the {}.",
         "a close-up photo of a {}.",
@@ -117,28 +117,28 @@ def chances(predictor: Predictor, vectors: Vectors, classes: Vectors) -> NDArray
 
 def classify_by_names(
     predictor: Predictor,
-    pictures: Iterable[Any],
+    images: Iterable[Any],
     labels: Sequence[str],
     *,
     lang: Language | None = None,
     templates: Sequence[str] | None = None,
     root: str | Path = ".",
 ) -> list[Prediction]:
-    """The likeliest label of each picture, with the probabilities of all.
+    """The likeliest label of each image, with the probabilities of all.
 
     Args:
         predictor: a model with a shared space.
-        pictures: paths, bytes or (H, W, 3) arrays.
+        images: paths, bytes or (H, W, 3) arrays.
         labels: names of the classes.
         lang: of the sentences around them; None: that of each name.
         templates: other sentences.
         root: folder that relative paths start from.
 
     Raises:
-        DataError: as ``class_vectors``. PictureError: a picture cannot be read.
+        DataError: as ``class_vectors``. ImageError: an image cannot be read.
     """
     classes = class_vectors(predictor, labels, lang, templates)
-    vectors = predictor.embed_pictures(pictures, root)
+    vectors = predictor.embed_images(images, root)
     return told_labels(list(labels), chances(predictor, vectors, classes)) if len(vectors) else []
 
 
@@ -148,8 +148,8 @@ class Named(Classify):
     name: ClassVar[str] = "zero-shot"
 
     def judgeable(self, values: Values, row: int) -> bool:
-        """A picture and a label."""
-        return super().judgeable(values, row) and not missing(values["picture"][row])
+        """An image and a label."""
+        return super().judgeable(values, row) and not missing(values["image"][row])
 
 
 @dataclass
@@ -165,7 +165,7 @@ class NamedRows(Rows):
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """The likeliest label of each row."""
         assert isinstance(self.task, Classify)  # noqa: S101 - made so below
-        vectors = predictor.embed_pictures(self.picture(row) for row in rows)
+        vectors = predictor.embed_images(self.image(row) for row in rows)
         return told_labels(self.task.labels, chances(predictor, vectors, self.classes))
 
 
@@ -183,7 +183,7 @@ def zero_shot_run(
 
     Args:
         run: a Run trained to ``retrieve``, or a checkpoint with a shared space.
-        data: a table of pictures with labels; None: the one the Run was trained from.
+        data: a table of images with labels; None: the one the Run was trained from.
         labels: names of the classes; None: those of the table's label column.
         lang: of the sentences around them; None: that of each name.
         split: train, valid, test or all; None: test of its own table, all of another.
@@ -196,9 +196,9 @@ def zero_shot_run(
     predictor = Predictor.open(run if isinstance(run, str | Path) else run.folder)
     check_space(predictor.model)
     table, settings = labelled_table(predictor, data, "--zero-shot", kinds)
-    if "picture" not in settings.columns:
-        do = "name it: --kind COLUMN=picture"
-        raise DataError(f"{table.name}, --zero-shot", "a column of pictures", ", ".join(table.columns), do)
+    if "image" not in settings.columns:
+        do = "name it: --kind COLUMN=image"
+        raise DataError(f"{table.name}, --zero-shot", "a column of images", ", ".join(table.columns), do)
     task = Named(settings)
     values = task.values({name: table.column(name) for name in settings.columns.values()})
     seen = sorted({as_text(value) for value in values["label"] if not missing(value)})

@@ -18,7 +18,7 @@ from rebus.data.corpus import looks_like_corpus, open_source
 from rebus.data.readers import read_table
 from rebus.data.row_check import RowCheck
 from rebus.data.splits import row_keys
-from rebus.data.store import PictureStore
+from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
 from rebus.evaluation.ablation import Ablation, ablate
@@ -51,16 +51,16 @@ class Rows:
     Attributes:
         task: whose columns.
         values: role: one value a row.
-        store: decoded pictures; None where the model sees none.
+        store: decoded images; None where the model sees none.
     """
 
     task: Task
     values: Values
-    store: PictureStore | None
+    store: ImageStore | None
 
-    def picture(self, row: int) -> NDArray[np.uint8] | None:
-        """The row's picture, None where it has none."""
-        if self.store is None or "picture" not in self.values or missing(self.values["picture"][row]):
+    def image(self, row: int) -> NDArray[np.uint8] | None:
+        """The row's image, None where it has none."""
+        if self.store is None or "image" not in self.values or missing(self.values["image"][row]):
             return None
         array: NDArray[np.uint8] = self.store.get(row)
         return array
@@ -68,7 +68,7 @@ class Rows:
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """Predictions for ``rows``."""
         values = self.task.tried(self.values, rows) if isinstance(self.task, Match) else self.values
-        return predictor.run_task(self.task, values, rows, self.picture)
+        return predictor.run_task(self.task, values, rows, self.image)
 
 
 @dataclass
@@ -82,7 +82,7 @@ class Evaluation:
         column: that column.
         skipped: rows left out, with the reason of each.
         notes: how the figures came about, where that is not plain.
-        ablation: task: what it loses without its pictures or its text, where that was asked.
+        ablation: task: what it loses without its images or its text, where that was asked.
         groups: task: its main figure for groups of rows; see ``rebus.evaluation.subgroups``.
     """
 
@@ -171,7 +171,7 @@ def evaluate_run(
         task: what to judge it on; None: what it was trained for, and for a language model what the table's columns
             suggest. A task that it was not trained for is set up from the columns, for a decoder to do untrained.
         kinds: column: kind, for such tasks, where the guess is wrong.
-        ablations: also what it loses when its pictures or its text are taken away; see ``rebus.evaluation.ablation``.
+        ablations: also what it loses when its images or its text are taken away; see ``rebus.evaluation.ablation``.
 
     Raises:
         RebusError: the model or the table cannot be read, or there is nothing to judge.
@@ -216,9 +216,9 @@ def evaluate_run(
         if own is not None and (data is not None or split == "all") and split != "train":
             found.notes += note_of_training_rows(known_task, table, asked, own, training)
         if ablations and known_task.predicts:
-            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.picture)
+            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.image)
     if ablations and not found.ablation:
-        can = "a task that the model was trained for, with pictures or text"
+        can = "a task that the model was trained for, with images or text"
         raise DataError("rebus evaluate --ablate", can, ", ".join(wanted) or "none", "leave --ablate or --task out")
     untrained: list[str | None] = [name for name in wanted if name not in trained]
     for other in untrained or ([None] if general and not wanted else []):
@@ -352,7 +352,7 @@ def judge(
     *,
     memory: Rows | None = None,
 ) -> tuple[list[int], list[Prediction]]:
-    """Add one task's figures to ``found``; rows whose picture cannot be read are counted, never hidden.
+    """Add one task's figures to ``found``; rows whose image cannot be read are counted, never hidden.
 
     Args:
         found: changed in place.
@@ -363,7 +363,7 @@ def judge(
         training: rows that baselines may know.
         table: that holds ``rows``, for ``by``.
         by: a column whose values are also judged apart.
-        memory: the table that holds ``training`` with its pictures, for baselines that look at them.
+        memory: the table that holds ``training`` with its images, for baselines that look at them.
 
     Returns:
         The rows that were judged and the prediction for each.
@@ -375,7 +375,7 @@ def judge(
             if not task.judgeable(values, row):
                 passed_over.append(row)
                 continue
-            source.picture(row)
+            source.image(row)
         except RebusError as error:
             found.skipped.append(str(error))
             continue

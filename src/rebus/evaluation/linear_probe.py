@@ -179,9 +179,9 @@ def unit(vectors: Vectors) -> Vectors:
 
 @torch.inference_mode()
 def tower_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Vectors:
-    """(N, D) pooled features of the rows' pictures, or of their texts where the task has no picture column.
+    """(N, D) pooled features of the rows' images, or of their texts where the task has no image column.
 
-    Of the picture tower itself, before any projection into a shared space. Raises PictureError.
+    Of the image tower itself, before any projection into a shared space. Raises ImageError.
     """
     if source.store is None:
         return predictor.embed([as_text(source.values["text"][row]) for row in rows])
@@ -190,8 +190,8 @@ def tower_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Ve
     model.eval()
     for start in range(0, len(rows), predictor.batch_size):
         pixels = np.stack([source.store.get(row) for row in rows[start : start + predictor.batch_size]])
-        picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-        found.append(model.picture(model.normalise(picture)).pooled.float().cpu().numpy())
+        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
+        found.append(model.image(model.normalise(image)).pooled.float().cpu().numpy())
     model.train(was_training)
     table: Vectors = np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
     return table
@@ -308,15 +308,15 @@ def labelled_table(
     said = {column: kind for column, kind in (kinds or {}).items() if column in table.columns}
     columns = infer(table, said, ["classify"]).tasks[0].columns
     model = predictor.model
-    sees, reads = model.picture is not None, model.text is not None or model.decoder is not None
+    sees, reads = model.image is not None, model.text is not None or model.decoder is not None
     if "label" not in columns:
         do = "name it: --kind COLUMN=category"
         raise DataError(f"{table.name}, {flag}", "a column of labels", f"the columns {', '.join(table.columns)}", do)
-    role = "picture" if sees and "picture" in columns else "text" if reads and "text" in columns else None
+    role = "image" if sees and "image" in columns else "text" if reads and "text" in columns else None
     if role is None:
-        wanted = " or ".join(name for name, able in (("pictures", sees), ("texts", reads)) if able)
+        wanted = " or ".join(name for name, able in (("images", sees), ("texts", reads)) if able)
         told = ", ".join(f"{name} '{column}'" for name, column in columns.items())
-        do = "name a column: --kind COLUMN=picture or COLUMN=text"
+        do = "name a column: --kind COLUMN=image or COLUMN=text"
         raise DataError(f"{table.name}, {flag}", f"a column of {wanted}, which the model reads", told, do)
     kept = {"label": columns["label"], role: columns[role]}
     return table, recipe.TaskSettings(name="classify", columns=kept)
@@ -326,19 +326,19 @@ def _dealt(predictor: Predictor, table: Table, values: Values, task: Classify) -
     """Rows that have what the probe needs, by split, as training would deal them."""
     settings = predictor.recipe.data.split
     gone = {name: None for name in ("column", "group") if getattr(settings, name) not in (None, *table.columns)}
-    pictures = [task.settings.columns["picture"]] if "picture" in task.settings.columns else []
-    splits = assign_splits(table, settings.model_copy(update=gone), pictures, seed=0)
-    role = "picture" if pictures else "text"
+    images = [task.settings.columns["image"]] if "image" in task.settings.columns else []
+    splits = assign_splits(table, settings.model_copy(update=gone), images, seed=0)
+    role = "image" if images else "text"
     good = [row for row in range(len(table)) if not missing(values["label"][row]) and not missing(values[role][row])]
     return {name: [row for row in good if splits[row] == name] for name in ("train", "valid", "test")}
 
 
 def _readable(found: Evaluation, source: Rows, rows: Sequence[int]) -> list[int]:
-    """Rows whose picture can be read; the others are counted."""
+    """Rows whose image can be read; the others are counted."""
     good = []
     for row in rows:
         try:
-            source.picture(row)
+            source.image(row)
         except RebusError as error:
             found.skipped.append(str(error))
             continue

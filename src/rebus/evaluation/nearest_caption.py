@@ -1,7 +1,7 @@
-"""The captions of the nearest training pictures: what a model that writes has to beat.
+"""The captions of the nearest training images: what a model that writes has to beat.
 
-Whoever finds the most alike picture and repeats its caption has learned no word. Devlin et al. (2015), "Exploring
-Nearest Neighbor Approaches for Image Captioning". Letters: N pictures, D numbers of a picture's vector.
+Whoever finds the most alike image and repeats its caption has learned no word. Devlin et al. (2015), "Exploring
+Nearest Neighbor Approaches for Image Captioning". Letters: N images, D numbers of an image's vector.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
     from rebus.evaluation.evaluate import Rows
     from rebus.inference.predictor import Predictor
 
-MOST = 5000  # training pictures that are looked at
-NAME = "caption of the nearest training picture"
+MOST = 5000  # training images that are looked at
+NAME = "caption of the nearest training image"
 
 
 def applies(task: Task, predictor: Predictor) -> bool:
-    """Whether there is such a baseline: a captioning task and a model with a picture tower."""
-    return isinstance(task, Caption) and predictor.model.picture is not None
+    """Whether there is such a baseline: a captioning task and a model with an image tower."""
+    return isinstance(task, Caption) and predictor.model.image is not None
 
 
 @torch.inference_mode()
-def picture_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> NDArray[np.float32]:
-    """(N, D) what the model's picture tower says of each row's picture, of length one; zeros where it has none."""
-    model, side = predictor.model, predictor.recipe.picture.size
+def image_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> NDArray[np.float32]:
+    """(N, D) what the model's image tower says of each row's image, of length one; zeros where it has none."""
+    model, side = predictor.model, predictor.recipe.image.size
     was_training = model.training
     model.eval()
     found = []
     try:
         for start in range(0, len(rows), predictor.batch_size):
-            pixels = [source.picture(row) for row in rows[start : start + predictor.batch_size]]
+            pixels = [source.image(row) for row in rows[start : start + predictor.batch_size]]
             blank = np.zeros((side, side, 3), dtype=np.uint8)
             array = np.stack([blank if one is None else one for one in pixels])
             batch = torch.from_numpy(array).permute(0, 3, 1, 2).to(model.mean.device)
-            pooled = model.picture(model.normalise(batch)).pooled.float()
+            pooled = model.image(model.normalise(batch)).pooled.float()
             pooled = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
             found.append(pooled * np.array([[one is not None] for one in pixels], dtype=np.float32))
     finally:
@@ -56,32 +56,32 @@ def picture_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> 
 def nearest_captions(
     predictor: Predictor, source: Rows, rows: Sequence[int], known: Rows, training: Sequence[int]
 ) -> list[Prediction]:
-    """For each row the first caption of the training picture whose vector is nearest, by the cosine.
+    """For each row the first caption of the training image whose vector is nearest, by the cosine.
 
     Args:
-        predictor: whose picture tower looks.
+        predictor: whose image tower looks.
         source: the table that holds ``rows``.
         rows: what is asked.
         known: the table that holds ``training``.
-        training: rows with pictures and captions, ``MOST`` pictures of them looked at, spread over all.
+        training: rows with images and captions, ``MOST`` images of them looked at, spread over all.
 
     Returns:
-        A prediction a row; none at all where no training picture can be read.
+        A prediction a row; none at all where no training image can be read.
     """
     task = source.task
-    shown = [group[0] for group in group_rows(training, known.values["picture"])]
+    shown = [group[0] for group in group_rows(training, known.values["image"])]
     readable = []
     for row in shown[:: -(-len(shown) // MOST) or 1]:
         try:
-            if known.picture(row) is not None and caption_of(task, known.values, row):
+            if known.image(row) is not None and caption_of(task, known.values, row):
                 readable.append(row)
         except RebusError:
             continue  # told by the check
     if not readable:
         return []
-    memory = picture_vectors(predictor, known, readable)
-    unique = [group[0] for group in group_rows(rows, source.values["picture"])]
-    vectors = picture_vectors(predictor, source, unique)
+    memory = image_vectors(predictor, known, readable)
+    unique = [group[0] for group in group_rows(rows, source.values["image"])]
+    vectors = image_vectors(predictor, source, unique)
     best = (vectors @ memory.T).argmax(axis=1)
     captions = [caption_of(task, known.values, readable[at]) for at in best]
     said = {key(source.values, row): caption for row, caption in zip(unique, captions, strict=True)}
@@ -89,8 +89,8 @@ def nearest_captions(
 
 
 def key(values: Values, row: int) -> Any:
-    """What rows that share a picture share."""
-    value = values["picture"][row]
+    """What rows that share an image share."""
+    value = values["image"][row]
     return ("row", row) if missing(value) else value
 
 

@@ -65,15 +65,15 @@ def plain_model(
         return None
     budget = SECONDS if minutes is None else min(SECONDS, max(PART * 60 * minutes, 1.0))
     drawn = [training[at] for at in np.random.default_rng(0).permutation(len(training))[:MOST]]
-    pictures: NDArray[np.float32] | None = None
-    if source.store is not None and memory.store is not None and "picture" in source.values:
-        drawn, pictures = _seen(memory, drawn, start + budget / 2)
-    asked = None if pictures is None else np.stack([image_features(source.picture(row)) for row in rows])
+    images: NDArray[np.float32] | None = None
+    if source.store is not None and memory.store is not None and "image" in source.values:
+        drawn, images = _seen(memory, drawn, start + budget / 2)
+    asked = None if images is None else np.stack([image_features(source.image(row)) for row in rows])
 
     def fit(count: int) -> tuple[list[Prediction], str] | None:
         some = drawn[:count]
         known, texts = _texts(memory, some), _texts(source, rows)
-        features = features_of(known, texts, None if pictures is None else pictures[:count], asked)
+        features = features_of(known, texts, None if images is None else images[:count], asked)
         return None if features is None else task.plain(source.values, rows, memory.values, some, features)
 
     count = min(FIRST, len(drawn))
@@ -97,14 +97,14 @@ def _texts(source: Rows, rows: Sequence[int]) -> list[str] | None:
 
 
 def _seen(memory: Rows, rows: Sequence[int], until: float) -> tuple[list[int], NDArray[np.float32]]:
-    """Those rows whose pictures can be read before ``until``, ``FIRST`` of them whatever it takes; their features."""
+    """Those rows whose images can be read before ``until``, ``FIRST`` of them whatever it takes; their features."""
     good: list[int] = []
     features = []
     for row in rows:
         if time.monotonic() > until and len(good) >= min(FIRST, 100):
             break
         try:
-            features.append(image_features(memory.picture(row)))
+            features.append(image_features(memory.image(row)))
         except RebusError:  # said by the check
             continue
         good.append(row)

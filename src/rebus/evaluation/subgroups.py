@@ -124,7 +124,7 @@ def _figure(
     task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction], places: Sequence[int]
 ) -> dict[str, float]:
     chosen, said = [rows[place] for place in places], [told[place] for place in places]
-    pictures = [as_text(values["picture"][row])[:512] for row in chosen] if "picture" in values else None
+    images = [as_text(values["image"][row])[:512] for row in chosen] if "image" in values else None
     figure = {task.watch: task.statistics(values, chosen, said)[task.watch]}
-    one = compare(figure, None, len(chosen), n=RESAMPLES, groups=pictures)[task.watch].value
+    one = compare(figure, None, len(chosen), n=RESAMPLES, groups=images)[task.watch].value
     return {"count": float(len(chosen)), "value": one.value, "low": one.low, "high": one.high}

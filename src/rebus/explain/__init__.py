@@ -1,4 +1,4 @@
-"""Why a model answered: where it looked in the picture, and which words mattered, for one output of any task.
+"""Why a model answered: where it looked in the image, and which words mattered, for one output of any task.
 
 It explains what a Predictor says; it knows no report, no server and no command line. What it explains is never changed:
 predictions before and after are the same.

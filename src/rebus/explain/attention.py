@@ -2,7 +2,7 @@
 
 For a task that names patches: how likely each patch shows the label. Nothing is followed through layers, so that it
 says where a model looked and not what it made of it (Jain and Wallace 2019, "Attention is not Explanation").
-Letters: P picture tokens, T tokens of the text tower, L tokens of the decoder.
+Letters: P image tokens, T tokens of the text tower, L tokens of the decoder.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Attention(Method):
     def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
         """Where a fusion or a decoder attends to single tokens of all that is read."""
         if spec.kind == "tokens":
-            return model.picture is not None
-        alone = spec.kind == "write" and "picture" not in spec.reads and model.text is None
+            return model.image is not None
+        alone = spec.kind == "write" and "image" not in spec.reads and model.text is None
         return alone or attends_tokens(model, spec)
 
     def __call__(self, subject: Subject) -> list[Scores]:
@@ -85,11 +85,11 @@ def _fused(made: Trace, goal: Goal) -> Scores:
                 for seen in made.attended
                 if f".{name}.attention" in seen.name and seen.name.startswith("fusion.layers.")
             ]
-            for name in ("picture", "text")
+            for name in ("image", "text")
         }
         rows = list(goal.at) or real[count:].nonzero()[:, 0].tolist()
         cells = _mean_row(each["text"], rows, count, real.device)
-        words = _mean_row(each["picture"], None, read, real.device)
+        words = _mean_row(each["image"], None, read, real.device)
     streams = {"text_ids": words.cpu().numpy()} if read else {}
     return Scores(_grid(cells) if subject.shown is not None else None, streams)
 

@@ -1,7 +1,7 @@
-"""Explanations as pictures: the map laid over the picture, the original beside it.
+"""Explanations as images: the map laid over the image, the original beside it.
 
 Signed maps are red where a part speaks for the output and blue where it speaks against it; maps without a sign go from
-nothing to red. It knows no model. Letters: h, w rows and columns of the map, S side of the picture.
+nothing to red. It knows no model. Letters: h, w rows and columns of the map, S side of the image.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rebus.explain.wording import Language, said
 if TYPE_CHECKING:
     from PIL import Image
 
-SIDE, GAP, LINE = 384, 12, 30  # pixels: of a drawn picture at least, between pictures, of a line of text
-MOST = 0.72  # how much of the picture the strongest colour covers
+SIDE, GAP, LINE = 384, 12, 30  # pixels: of a drawn image at least, between images, of a line of text
+MOST = 0.72  # how much of the image the strongest colour covers
 FOR, AGAINST = (208, 32, 24), (24, 72, 200)
 _PAPER, _INK = (255, 255, 255), (34, 34, 34)
 
@@ -37,10 +37,10 @@ def strengths(grid: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def overlay(explanation: Explanation, *, side: bool = True) -> Image.Image:
-    """The picture under its map, with the original on its left unless ``side`` is false.
+    """The image under its map, with the original on its left unless ``side`` is false.
 
     Raises:
-        DataError: the explanation says nothing of a picture.
+        DataError: the explanation says nothing of an image.
     """
     from PIL import Image
 
@@ -57,11 +57,11 @@ def word_sheet(explanation: Explanation, lang: Language = "en", columns: int = 4
     """The original, the whole answer, and one map for each word of it, what each is written below.
 
     Raises:
-        DataError: the explanation says nothing of a picture.
+        DataError: the explanation says nothing of an image.
     """
     from PIL import Image, ImageDraw
 
-    shown = [one for one in (explanation, *explanation.words) if one.picture is not None]
+    shown = [one for one in (explanation, *explanation.words) if one.image is not None]
     tiles = [(_plain(explanation), "")] + [(_coloured(one), said(one.target, lang)) for one in shown]
     wide, high = tiles[0][0].width, tiles[0][0].height + LINE
     rows = -(-len(tiles) // columns)
@@ -78,7 +78,7 @@ def word_sheet(explanation: Explanation, lang: Language = "en", columns: int = 4
 
 
 def write_png(path: str | Path, image: Image.Image) -> Path:
-    """Write a picture, whole or not at all. Raises RunError where that cannot be."""
+    """Write an image, whole or not at all. Raises RunError where that cannot be."""
     path = Path(path)
     atomic.write_with(path, lambda beside: image.save(beside, format="PNG"))
     return path
@@ -92,9 +92,9 @@ def _zoom(explanation: Explanation) -> int:
 def _plain(explanation: Explanation) -> Image.Image:
     from PIL import Image
 
-    if explanation.picture is None or explanation.shown is None:
+    if explanation.image is None or explanation.shown is None:
         do = "use another method, or draw the text alone (the page does)"
-        raise DataError("the drawing", "an explanation of a picture", "one that says nothing of any", do)
+        raise DataError("the drawing", "an explanation of an image", "one that says nothing of any", do)
     made = Image.fromarray(explanation.shown)
     zoom = _zoom(explanation)
     return made.resize((made.width * zoom, made.height * zoom), Image.Resampling.BICUBIC)
@@ -104,8 +104,8 @@ def _coloured(explanation: Explanation) -> Image.Image:
     from PIL import Image
 
     plain = _plain(explanation)
-    assert explanation.picture is not None  # noqa: S101 - _plain asked
-    small = Image.fromarray(strengths(explanation.picture))
+    assert explanation.image is not None  # noqa: S101 - _plain asked
+    small = Image.fromarray(strengths(explanation.image))
     strength = np.asarray(small.resize(plain.size, Image.Resampling.BICUBIC)).clip(-1, 1)[..., None]
     grey = np.asarray(plain.convert("L").convert("RGB"), dtype=np.float32)
     below = 0.8 * grey + 0.2 * 255  # pale and without colours of its own, so that the map's stand out

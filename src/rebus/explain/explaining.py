@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rebus.errors import DataError, nearest
-from rebus.explain.inputs import explained_task, picture_of, row_of
+from rebus.explain.inputs import explained_task, image_of, row_of
 from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Floats, Method, Scores
 from rebus.explain.result import Explanation, TokenScore
@@ -29,18 +29,18 @@ ORDER = ("saliency", "relevance", "rollout", "attention", "gradients", "gradcam"
 def explain(
     predictor: Predictor,
     *,
-    picture: Any = None,
+    image: Any = None,
     text: str = "",
     columns: Mapping[str, Any] | None = None,
     task: str | None = None,
     target: str | int | None = None,
     method: str = "auto",
 ) -> Explanation:
-    """Why a model says what it says of one picture and one text.
+    """Why a model says what it says of one image and one text.
 
     Args:
         predictor: the model.
-        picture: a path, the bytes of a picture file or an array (H, W, 3) of uint8; None: none, or the columns'.
+        image: a path, the bytes of an image file or an array (H, W, 3) of uint8; None: none, or the columns'.
         text: the question, the prompt, or what else the task reads.
         columns: what else the task reads, by the table's names of columns or by role: ``{"passage": "..."}``.
         task: which task; None: the one that ``ask`` would take.
@@ -50,26 +50,26 @@ def explain(
             those that fit.
 
     Returns:
-        Relevance of the picture's parts and of the text's pieces. For a model that writes, ``words`` has one
+        Relevance of the image's parts and of the text's pieces. For a model that writes, ``words`` has one
         explanation for each word of the answer, and what is said of the whole is their sum, or their mean.
 
     Raises:
         DataError: the task, the target or the method does not exist or does not fit; what is right is named.
-        PictureError: the picture cannot be read. MissingPackageError: a library of the extra ``explain`` is missing.
+        ImageError: the image cannot be read. MissingPackageError: a library of the extra ``explain`` is missing.
     """
     columns = columns or {}
     asked = bool(text) or any(name in columns for name in _questions(predictor))
     chosen = explained_task(predictor, task, asked=asked)
     how = method_for(predictor, chosen, method)
-    return explain_with(subject_of(predictor, chosen, picture, text, columns, target), how)
+    return explain_with(subject_of(predictor, chosen, image, text, columns, target), how)
 
 
 def subject_of(
-    predictor: Predictor, task: Task, picture: Any, text: str, columns: Mapping[str, Any], target: Target = None
+    predictor: Predictor, task: Task, image: Any, text: str, columns: Mapping[str, Any], target: Target = None
 ) -> Subject:
     """One example with its goals, ready for any method; arguments and errors as for ``explain``."""
     values = row_of(task, text, columns)
-    shown = picture_of(predictor, task, picture, values)
+    shown = image_of(predictor, task, image, values)
     subject = Subject(predictor, task, values, shown)
     with quiet(predictor.model), counting() as cuts:
         if isinstance(task, WritingTask):
@@ -165,11 +165,11 @@ def joint_weights(subject: Subject) -> list[dict[str, float] | None]:
 def together(found: Sequence[Scores], how: Method) -> Scores:
     """What is said of several words at once: the sum where a method's parts add up, else the mean."""
     share = 1.0 if how.adds_up else 1.0 / len(found)
-    maps = [one.picture for one in found if one.picture is not None]
-    picture: Floats | None = np.asarray(np.sum(maps, axis=0) * share, dtype=np.float32) if maps else None
+    maps = [one.image for one in found if one.image is not None]
+    image: Floats | None = np.asarray(np.sum(maps, axis=0) * share, dtype=np.float32) if maps else None
     names = found[0].streams
     streams = {n: np.asarray(np.sum([one.streams[n] for one in found], axis=0) * share, np.float32) for n in names}
-    return Scores(picture, streams)
+    return Scores(image, streams)
 
 
 def _made(
@@ -189,12 +189,12 @@ def _made(
                 if stream in scores.streams
             )
             tokens.append(TokenScore(subject.text[unit.start : unit.end], total, unit.start, unit.end))
-    picture = None if scores.picture is None else np.asarray(scores.picture, dtype=np.float32)
+    image = None if scores.image is None else np.asarray(scores.image, dtype=np.float32)
     return Explanation(
         method=name,
         target=goal.target,
         score=goal.score,
-        picture=picture,
+        image=image,
         tokens=tuple(tokens),
         weights=weights,
         shown=subject.shown,

@@ -1,4 +1,4 @@
-"""An explanation as files: a page, pictures, numbers. Each appears whole or not at all."""
+"""An explanation as files: a page, images, numbers. Each appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from rebus.explain.page import write_page
 from rebus.explain.result import Explanation
 from rebus.explain.wording import Language
 
-PAGE, NUMBERS, PICTURE, WORDS = "explanation.html", "explanation.json", "picture.png", "words.png"
+PAGE, NUMBERS, IMAGE, WORDS = "explanation.html", "explanation.json", "image.png", "words.png"
 
 
 def write_explanation(folder: str | Path, explanation: Explanation, lang: Language = "en") -> list[Path]:
-    """Write explanation.html and explanation.json; of a picture also picture.png, and words.png of a written answer.
+    """Write explanation.html and explanation.json; of an image also image.png, and words.png of a written answer.
 
     Returns:
         The files.
@@ -26,8 +26,8 @@ def write_explanation(folder: str | Path, explanation: Explanation, lang: Langua
     written = [write_page(folder / PAGE, explanation, lang)]
     atomic.write_json(folder / NUMBERS, explanation.to_json())
     written.append(folder / NUMBERS)
-    if explanation.picture is not None and explanation.shown is not None:
-        written.append(write_png(folder / PICTURE, overlay(explanation)))
+    if explanation.image is not None and explanation.shown is not None:
+        written.append(write_png(folder / IMAGE, overlay(explanation)))
         if explanation.words:
             written.append(write_png(folder / WORDS, word_sheet(explanation, lang)))
     return written

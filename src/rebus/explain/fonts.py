@@ -39,11 +39,11 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def lacking(text: str) -> str:
-    """A line for people where a text cannot be drawn on a picture; nothing where it can."""
+    """A line for people where a text cannot be drawn on an image; nothing where it can."""
     if not has_cjk(text) or has_chinese():
         return ""
     return (
-        "this machine has no font with Chinese glyphs, so that Chinese words on the pictures are empty boxes; "
+        "this machine has no font with Chinese glyphs, so that Chinese words on the images are empty boxes; "
         "install one, such as Noto Sans CJK (Debian: apt install fonts-noto-cjk)"
     )
 

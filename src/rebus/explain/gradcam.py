@@ -1,4 +1,4 @@
-"""Grad-CAM: the last feature maps of a convolutional picture tower, weighted by how the output depends on each.
+"""Grad-CAM: the last feature maps of a convolutional image tower, weighted by how the output depends on each.
 
 It says nothing of words. Source: Selvaraju et al. (2017), "Grad-CAM: Visual Explanations from Deep Networks via
 Gradient-based Localization". Letters: K channels, G side of the tower's grid.
@@ -24,14 +24,14 @@ class GradCam(Method):
 
     def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
         """Where a convolutional tower is read."""
-        sees = "picture" in spec.reads and spec.kind != "pretext"
-        return sees and isinstance(model.picture, ConvNet | ResNet | EfficientNet)
+        sees = "image" in spec.reads and spec.kind != "pretext"
+        return sees and isinstance(model.image, ConvNet | ResNet | EfficientNet)
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """One pass for all goals, and one back for each."""
         if subject.shown is None:
             return [Scores() for _ in subject.goals]
-        last = last_maps(subject.model.picture)
+        last = last_maps(subject.model.image)
         made = trace(subject, extra=[last])
         names = {id(module): name for name, module in subject.model.named_modules()}
         maps = made.parts[names[id(last)]]  # (1, K, G, G)

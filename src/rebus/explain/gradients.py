@@ -1,8 +1,8 @@
 """Integrated gradients: what each pixel and each word adds on the straight way from nothing to the input, by Captum.
 
-The parts add up to the explained number less its value for a grey picture and padding for words.
+The parts add up to the explained number less its value for a grey image and padding for words.
 Source: Sundararajan, Taly and Yan (2017), "Axiomatic Attribution for Deep Networks".
-Letters: N points of the way, S side of the picture, G cells a side, L tokens, D width.
+Letters: N points of the way, S side of the image, G cells a side, L tokens, D width.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class IntegratedGradients(Method):
 
 
 class _Way:
-    """From nothing to a subject's inputs: its pixels, where it has a picture, and the vectors of its ids."""
+    """From nothing to a subject's inputs: its pixels, where it has an image, and the vectors of its ids."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
@@ -121,15 +121,15 @@ class _Way:
         return found, abs(float(error.sum())) / max(total, 1e-9)
 
     def scores(self, parts: tuple[Tensor, ...]) -> Scores:
-        """The parts of the picture by cells, those of the words by ids."""
+        """The parts of the image by cells, those of the words by ids."""
         rest = [part.detach().float() for part in parts]
-        picture = None
+        image = None
         if self.sees:
-            picture = in_cells(rest.pop(0).sum(1)[0], grid_of(self.subject.model))
+            image = in_cells(rest.pop(0).sum(1)[0], grid_of(self.subject.model))
         streams = {}
         for name, part in zip(self.modules, rest, strict=True):
             streams[name] = part.sum(-1)[0][: len(self.subject.places[name])].cpu().numpy()
-        return Scores(picture, streams)
+        return Scores(image, streams)
 
 
 def in_cells(pixels: Tensor, grid: int) -> NDArray[np.float32]:

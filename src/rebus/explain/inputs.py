@@ -1,4 +1,4 @@
-"""What is asked of a model, as one row of its task: a picture and a text, or the columns of its table.
+"""What is asked of a model, as one row of its task: an image and a text, or the columns of its table.
 
 It knows no methods.
 """
@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.errors import DataError, nearest
-from rebus.inference.predictor import Predictor, missing_picture
-from rebus.tasks import Caption, Converse, Lm, Mlm, Pictures, Task
+from rebus.inference.predictor import Predictor, missing_image
+from rebus.tasks import Caption, Converse, Lm, Mlm, PretrainImage, Task
 from rebus.tasks.base import Values
 
 # the role that a text alone is given as
@@ -41,7 +41,7 @@ def explained_task(predictor: Predictor, name: str | None, *, asked: bool = Fals
     Raises:
         DataError: there is no such task, or it says nothing that could be explained.
     """
-    able = {key: task for key, task in predictor.tasks.items() if not isinstance(task, Pictures)}
+    able = {key: task for key, task in predictor.tasks.items() if not isinstance(task, PretrainImage)}
     if name is None:
         writes = [key for key in ("answer", "caption") if key in able]
         name = ("answer" if asked and "answer" in able else writes[-1]) if writes else next(iter(able), None)
@@ -49,7 +49,7 @@ def explained_task(predictor: Predictor, name: str | None, *, asked: bool = Fals
         if not writes and firsts:
             name = firsts[0]
     if name is None or name not in able:
-        found = ", ".join(able) or "none that gives an output for a picture or a text"
+        found = ", ".join(able) or "none that gives an output for an image or a text"
         raise DataError(
             "the model", f"a task '{name}' to explain" if name else "a task to explain", found, nearest(str(name), able)
         )
@@ -82,12 +82,12 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
             reads = ", ".join(named.get(one, one) for one in task.inputs) or "nothing"
             raise DataError(f"task '{task.name}'", f"what it reads: {reads}", "a text", "leave the text out")
         values[role] = [[{"role": "user", "content": text}] if isinstance(task, Converse) else text]
-    needed = {"extract": ("question", "passage"), "choose": ("question",), "retrieve": ("picture", "text")}
+    needed = {"extract": ("question", "passage"), "choose": ("question",), "retrieve": ("image", "text")}
     wanted = [
         *(role for role in task.inputs if task.roles[role].required and role in named),
         *needed.get(task.name, ()),
     ]
-    lacking = [role for role in dict.fromkeys(wanted) if role != "picture" and role not in values]
+    lacking = [role for role in dict.fromkeys(wanted) if role != "image" and role not in values]
     if lacking:
         many = " and ".join(lacking)
         do = "give it as the text, or as columns: --column NAME=VALUE on the command line, columns={...} in Python"
@@ -95,21 +95,21 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
     return values
 
 
-def picture_of(predictor: Predictor, task: Task, picture: Any, values: Values) -> NDArray[np.uint8] | None:
-    """The (S, S, 3) square that the model sees; None where there is no picture.
+def image_of(predictor: Predictor, task: Task, image: Any, values: Values) -> NDArray[np.uint8] | None:
+    """The (S, S, 3) square that the model sees; None where there is no image.
 
     Raises:
-        DataError: the task sees no pictures but there is one, or it needs one. PictureError: it cannot be read.
+        DataError: the task sees no images but there is one, or it needs one. ImageError: it cannot be read.
     """
-    if missing_picture(picture):
-        picture = values["picture"][0] if "picture" in values else None
-    there = not missing_picture(picture)
-    sees = task.uses_picture and predictor.model.picture is not None
+    if missing_image(image):
+        image = values["image"][0] if "image" in values else None
+    there = not missing_image(image)
+    sees = task.uses_image and predictor.model.image is not None
     if there and not sees:
-        raise DataError(f"task '{task.name}'", "what it reads, which is no picture", "a picture", "leave it out")
+        raise DataError(f"task '{task.name}'", "what it reads, which is no image", "an image", "leave it out")
     if not there:
-        if sees and task.roles["picture"].required:
-            raise DataError(f"task '{task.name}'", "a picture", "none", "give one")
+        if sees and task.roles["image"].required:
+            raise DataError(f"task '{task.name}'", "an image", "none", "give one")
         return None
-    values["picture"] = [picture]
-    return predictor.open_picture(picture, Path(), "the picture")
+    values["image"] = [image]
+    return predictor.open_image(image, Path(), "the image")

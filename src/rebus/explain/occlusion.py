@@ -1,8 +1,8 @@
-"""Occlusion: what the explained number loses when a part of the picture is grey, or a word is another.
+"""Occlusion: what the explained number loses when a part of the image is grey, or a word is another.
 
 Positive: the part speaks for the output. Source: Zeiler and Fergus (2014), "Visualizing and Understanding
 Convolutional Networks"; for words: Li, Monroe and Jurafsky (2016), "Understanding Neural Networks through
-Representation Erasure". Letters: N variants, S side of the picture, G cells a side, W goals, L tokens.
+Representation Erasure". Letters: N variants, S side of the image, G cells a side, W goals, L tokens.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Occlusion(Method):
         """A pass for each part and each word, many at a time."""
         with quiet(subject.model):
             plain = subject.scores()[0]  # (W,)
-            cells = self._picture(subject, plain) if subject.shown is not None else None
+            cells = self._image(subject, plain) if subject.shown is not None else None
             words = self._words(subject, plain)
         told = []
         for goal in range(len(subject.goals)):
@@ -45,7 +45,7 @@ class Occlusion(Method):
             told.append(Scores(None if cells is None else cells[..., goal], streams))
         return told
 
-    def _picture(self, subject: Subject, plain: Tensor) -> NDArray[np.float32]:
+    def _image(self, subject: Subject, plain: Tensor) -> NDArray[np.float32]:
         """(G, G, W): each cell has the mean of what the windows over it cost."""
         pixels = subject.pixels()
         windows, side = windows_over(pixels.shape[-1], grid_of(subject.model))
@@ -90,13 +90,13 @@ class Occlusion(Method):
 
 
 def grid_of(model: VisionLanguageModel) -> int:
-    """Cells a side that a picture is cut into: the tower's, or fewer."""
-    grid = int(model.picture.grid)
+    """Cells a side that an image is cut into: the tower's, or fewer."""
+    grid = int(model.image.grid)
     return grid if grid <= CELLS else next((n for n in range(CELLS, 0, -1) if grid % n == 0), CELLS)
 
 
 def windows_over(size: int, grid: int) -> tuple[list[tuple[int, int, int, int]], int]:
-    """Windows (top, bottom, left, right) in pixels that cover a picture of ``size``, and the cells a side."""
+    """Windows (top, bottom, left, right) in pixels that cover an image of ``size``, and the cells a side."""
     wide = 2 if grid >= FINE else 1
     edges = [round(size * n / grid) for n in range(grid + 1)]
     starts = range(grid - wide + 1)

@@ -37,7 +37,7 @@ def page_html(explanation: Explanation, lang: Language = "en") -> str:
     told = words(lang)
     views = [_view(explanation, told["whole"], lang)]
     views += [_view(one, _word(one) or told["silent"], lang) for one in explanation.words]
-    there = explanation.picture is not None and explanation.shown is not None
+    there = explanation.image is not None and explanation.shown is not None
     shown = None if explanation.shown is None else _address(Image.fromarray(explanation.shown))
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -52,7 +52,7 @@ def page_html(explanation: Explanation, lang: Language = "en") -> str:
         legend=told["signed" if has_signs(explanation) else "unsigned"],
         answer=explanation.answer,
         method=method_name(explanation.method, lang),
-        picture=shown,
+        image=shown,
         overlay=_address(overlay(explanation, side=False)) if there else None,
         views=views,
         # what a text holds must not end the script element that carries it
@@ -71,7 +71,7 @@ def write_page(path: str | Path, explanation: Explanation, lang: Language = "en"
 
 def _view(one: Explanation, name: str, lang: Language) -> dict[str, Any]:
     """What the page shows of one output."""
-    grid = None if one.picture is None else [[round(float(x), 4) for x in row] for row in strengths(one.picture)]
+    grid = None if one.image is None else [[round(float(x), 4) for x in row] for row in strengths(one.image)]
     score = f"{one.score:.1%}" if one.target != "the number" and 0 <= one.score <= 1 else f"{one.score:.5g}"
     shares = [
         {"name": modality(key, lang), "percent": round(100 * value, 1)} for key, value in (one.weights or {}).items()
@@ -91,7 +91,7 @@ def has_signs(one: Explanation) -> bool:
     with suppress(RecipeError):  # the method of another version
         if METHODS.get(one.method).signed:
             return True
-    return any(token.score < 0 for token in one.tokens) or (one.picture is not None and bool((one.picture < 0).any()))
+    return any(token.score < 0 for token in one.tokens) or (one.image is not None and bool((one.image < 0).any()))
 
 
 def pieces(one: Explanation) -> list[dict[str, Any]]:

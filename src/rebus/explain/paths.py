@@ -3,7 +3,7 @@
 A stream of tokens is a matrix: one row a token, one column for each token of the towers or of the decoder's text, that
 says how much of the one is in the other. Attentions change it, by the rules of ``rollout`` or ``relevance``; what an
 output reads of it is a row, which then goes back through the towers. All else keeps tokens in their places.
-Letters: P picture tokens after averaging, G the tower's grid, T tokens of the text tower, L tokens of the decoder.
+Letters: P image tokens after averaging, G the tower's grid, T tokens of the text tower, L tokens of the decoder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rebus.models.features import Features
 from rebus.models.fusion.cross import Cross
 from rebus.models.fusion.joint import Joint
 from rebus.models.fusion.unified import Unified
-from rebus.models.picture_tokens import averaged, pixel_shuffle
+from rebus.models.image_tokens import averaged, pixel_shuffle
 from rebus.models.towers.convnet import ConvNet
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
@@ -74,18 +74,18 @@ class Tower:
 
 
 def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
-    """How much each picture cell and each token counts: ``picture`` (G^2,), ``text_ids`` (T,), ``input_ids`` (L,)."""
+    """How much each image cell and each token counts: ``image`` (G^2,), ``text_ids`` (T,), ``input_ids`` (L,)."""
     subject, model = trace.subject, trace.subject.model
     kind, towers = subject.kind, dict[str, Tower]()
-    sees = "picture" in model.specs[subject.task.name].reads if kind == "write" else subject.outputs is None
-    if sees and "picture" in trace.parts:
-        towers["picture"] = _picture(trace, rules)
+    sees = "image" in model.specs[subject.task.name].reads if kind == "write" else subject.outputs is None
+    if sees and "image" in trace.parts:
+        towers["image"] = _image(trace, rules)
     if "text_ids" in subject.part:
         towers["text"] = _text(trace, rules)
     if kind == "write":
         return _written(trace, rules, towers, goal)
     if kind == "tokens":
-        return {"picture": towers["picture"].tokens[list(goal.at)].sum(0)}
+        return {"image": towers["image"].tokens[list(goal.at)].sum(0)}
     fused = model.fusion is not None and kind in ("vector", "words") and subject.outputs is None
     if fused and isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers):
         found = _fused(trace, rules, towers, goal)
@@ -96,32 +96,32 @@ def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
             found["text"] = torch.stack([rules.read(rows, place, place) for place in goal.at]).mean(0)
         if rules.blends and "fusion.blend" in trace.blends:
             found = _shared(trace, found)
-    names = {"picture": "picture", "text": "text_ids"}
+    names = {"image": "image", "text": "text_ids"}
     return {names[name]: row for name, row in found.items()}
 
 
-def _picture(trace: Trace, rules: Rules) -> Tower:
+def _image(trace: Trace, rules: Rules) -> Tower:
     model = trace.subject.model
-    tower, features = model.picture, trace.parts["picture"]
+    tower, features = model.image, trace.parts["image"]
     count = tower.num_tokens
     device = features.tokens.device
     first = 0
     if isinstance(tower, ViT):
         first = int(tower.class_token is not None)
         rows = torch.eye(first + count, device=device)
-        for seen in trace.under("picture.layers."):
+        for seen in trace.under("image.layers."):
             layer = tower.layers[int(seen.name.split(".")[2])]
             rows = rules.among(rows, rules.heads(seen), _scale(getattr(layer, "scale1", None)))
     else:
         rows = torch.eye(count, device=device)
         if isinstance(tower, ConvNet):
-            for seen in trace.under("picture.context"):
+            for seen in trace.under("image.context"):
                 rows = rules.among(rows, rules.heads(seen), 1.0)
     tokens = rows[first:, first:]
     if isinstance(tower, ViT) and tower.settings.pool in ("cls", "pooler"):
         pooled = rows[0, first:]
     elif isinstance(tower, ViT) and tower.head is not None:
-        pooled = rules.heads(trace.under("picture.head")[0])[0] @ tokens
+        pooled = rules.heads(trace.under("image.head")[0])[0] @ tokens
     else:
         pooled = _mean(trace, rules, features, torch.ones(count, device=device)) @ tokens
     if model.plan.side is not None:
@@ -173,8 +173,8 @@ def _fused(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> 
     fused: Features = trace.parts["fusion"]
     real = fused.mask[0].float()
     text = trace.subject.part["text_ids"].shape[1] if "text" in towers else 0
-    count = len(real) - text  # picture tokens stand first
-    spans = {"picture": slice(0, count), "text": slice(count, count + text)}
+    count = len(real) - text  # image tokens stand first
+    spans = {"image": slice(0, count), "text": slice(count, count + text)}
     rows = torch.eye(len(real), device=real.device)
     if isinstance(model.fusion, Unified):
         for seen in trace.under("fusion.layers."):
@@ -210,7 +210,7 @@ def _crossed(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) 
         after = rows.clone()
         for name, span in spans.items():
             for seen in trace.under(f"fusion.layers.{number}.{name}."):
-                other = spans["text" if name == "picture" else "picture"]
+                other = spans["text" if name == "image" else "image"]
                 gate = _scale(layer[name].attention_gate)  # type: ignore[index]
                 after[span] = rules.toward(rows[span], rows[other], rules.heads(seen), gate, span, other)
         rows = after
@@ -231,9 +231,9 @@ def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -
     ids = subject.part["input_ids"]
     length, device = ids.shape[1], ids.device
     counts = {name: len(tower.tokens) for name, tower in towers.items()}
-    if "picture" in towers and model.inline is not None:
-        towers["picture"] = Tower(_placed(towers["picture"].tokens, model.plan.factor), towers["picture"].pooled)
-        counts["picture"] = len(towers["picture"].tokens)
+    if "image" in towers and model.inline is not None:
+        towers["image"] = Tower(_placed(towers["image"].tokens, model.plan.factor), towers["image"].pooled)
+        counts["image"] = len(towers["image"].tokens)
     spans, start = {}, 0
     for name, count in counts.items():
         spans[name] = slice(start, start + count)
@@ -244,13 +244,13 @@ def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -
     before = selves[0].weights.shape[-1] - length if selves else 0  # tokens of a prefix
     prefix = columns[start - before : start] if before else columns[:0]
     rows = columns[own].clone()
-    if "picture" in towers and model.inline is not None:
-        marks = model.marks(ids)[0].nonzero()[:, 0][: counts["picture"]]
-        rows[marks] = columns[spans["picture"]][: len(marks)]
+    if "image" in towers and model.inline is not None:
+        marks = model.marks(ids)[0].nonzero()[:, 0][: counts["image"]]
+        rows[marks] = columns[spans["image"]][: len(marks)]
     for seen in trace.under("heads."):  # words that were looked up among patches
-        if seen.weights.shape[1] == length and "picture" in spans:
-            memory = columns[spans["picture"]]
-            rows = rules.toward(rows, memory, rules.heads(seen), 1.0, own, spans["picture"])
+        if seen.weights.shape[1] == length and "image" in spans:
+            memory = columns[spans["image"]]
+            rows = rules.toward(rows, memory, rules.heads(seen), 1.0, own, spans["image"])
     rows = _entered(trace, rules, rows, spans)
     rows = torch.cat([prefix, rows])
     memory = columns[:start]
@@ -269,7 +269,7 @@ def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -
     }
     if isinstance(model.fusion, Joint) and not rules.blends:
         read = {name: row + towers[name].pooled for name, row in read.items()}  # type: ignore[operator]
-    names = {"picture": "picture", "text": "text_ids"}
+    names = {"image": "image", "text": "text_ids"}
     return {"input_ids": out[own], **{names[name]: row for name, row in read.items()}}
 
 
@@ -309,15 +309,15 @@ def flows(model: VisionLanguageModel, spec: HeadSpec) -> bool:
     if spec.kind == "pretext":
         return False
     writes = spec.kind == "write"
-    sees = model.picture is not None and (not writes or "picture" in spec.reads)
+    sees = model.image is not None and (not writes or "image" in spec.reads)
     reads = model.text is not None if writes else "text" in spec.reads
     attends = attends_tokens(model, spec)
-    picture = not sees or attends or isinstance(model.picture, ViT | ConvNet)
+    image = not sees or attends or isinstance(model.image, ViT | ConvNet)
     if spec.kind == "tokens":
-        return isinstance(model.picture, ViT | ConvNet)
+        return isinstance(model.image, ViT | ConvNet)
     tower = model.text if model.text is not None else model.decoder
     text = not reads or attends or isinstance(tower, Encoder | Decoder | WordVectors)
-    return picture and text
+    return image and text
 
 
 def attends_tokens(model: VisionLanguageModel, spec: HeadSpec) -> bool:
@@ -339,7 +339,7 @@ def followed(subject: Subject, rules_for: Callable[[Trace, int], Rules]) -> list
     for number, goal in enumerate(subject.goals):
         found = found_in(made, rules_for(made, number), goal)
         streams = {name: row.detach().float().cpu().numpy() for name, row in found.items()}
-        cells = streams.pop("picture", None)
+        cells = streams.pop("image", None)
         side = isqrt(len(cells)) if cells is not None else 0
         told.append(Scores(None if cells is None or subject.shown is None else cells.reshape(side, side), streams))
     return told

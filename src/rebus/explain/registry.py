@@ -24,11 +24,11 @@ class Scores:
     """What a method says of one explained number.
 
     Attributes:
-        picture: (h, w) for the parts of the picture; None: it says nothing of it.
+        image: (h, w) for the parts of the image; None: it says nothing of it.
         streams: for each stream of ids, a number for each of them, (L,).
     """
 
-    picture: Floats | None = None
+    image: Floats | None = None
     streams: Mapping[str, Floats] = field(default_factory=dict)
 
 

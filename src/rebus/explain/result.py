@@ -1,6 +1,6 @@
-"""What an explanation is: which parts of the picture and of the text one output of a model came from.
+"""What an explanation is: which parts of the image and of the text one output of a model came from.
 
-It knows no model and no method. Letters: h, w rows and columns of the map, S side of the square picture.
+It knows no model and no method. Letters: h, w rows and columns of the map, S side of the square image.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Explanation:
         method: the name of what made it, one of ``rebus.explain.METHODS``.
         target: what is explained, in words: ``label 'red'``, ``word 3 'bus'``.
         score: the explained output: a probability, or the number that a regression gives.
-        picture: (h, w) relevance of the parts of the square picture, as the method gives it: signed where that is, not
-            normalised; None where the model saw no picture, or the method says nothing of it.
+        image: (h, w) relevance of the parts of the square image, as the method gives it: signed where that is, not
+            normalised; None where the model saw no image, or the method says nothing of it.
         tokens: relevance of the pieces of the text, in their order; special tokens are left out.
         weights: the share of each modality in what was fused; only of models that are ``joint``.
-        shown: (S, S, 3) the picture as the model saw it.
+        shown: (S, S, 3) the image as the model saw it.
         text: what the model read.
         answer: what the model says, whatever is explained.
         words: of a model that writes: the same for each piece of its answer.
@@ -53,7 +53,7 @@ class Explanation:
     method: str
     target: str
     score: float
-    picture: NDArray[np.float32] | None = None
+    image: NDArray[np.float32] | None = None
     tokens: tuple[TokenScore, ...] = ()
     weights: dict[str, float] | None = None
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)
@@ -64,14 +64,14 @@ class Explanation:
     span: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values, arrays as nested lists; the picture itself is left out."""
+        """As JSON values, arrays as nested lists; the image itself is left out."""
         return {
             "method": self.method,
             "target": self.target,
             "score": self.score,
             "answer": self.answer,
             "text": self.text,
-            "picture": None if self.picture is None else [[float(x) for x in row] for row in self.picture],
+            "image": None if self.image is None else [[float(x) for x in row] for row in self.image],
             "tokens": [
                 {"text": one.text, "score": one.score, "start": one.start, "end": one.end} for one in self.tokens
             ],
@@ -86,11 +86,11 @@ class Explanation:
         return f'<iframe style="width:100%;height:30em;border:0" srcdoc="{html.escape(page)}"></iframe>'
 
     def peak(self) -> tuple[float, float] | None:
-        """The centre of the picture's most relevant part: (x, y), as shares of its width and height from the top left.
+        """The centre of the image's most relevant part: (x, y), as shares of its width and height from the top left.
 
         None without a map, and where the map says nothing: all of it is alike.
         """
-        if self.picture is None or not np.ptp(self.picture):
+        if self.image is None or not np.ptp(self.image):
             return None
-        row, column = divmod(int(self.picture.argmax()), self.picture.shape[1])
-        return (column + 0.5) / self.picture.shape[1], (row + 0.5) / self.picture.shape[0]
+        row, column = divmod(int(self.image.argmax()), self.image.shape[1])
+        return (column + 0.5) / self.image.shape[1], (row + 0.5) / self.image.shape[0]

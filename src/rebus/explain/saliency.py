@@ -1,8 +1,8 @@
-"""Saliency: how strongly the explained number would answer to a small change of each picture token and each word.
+"""Saliency: how strongly the explained number would answer to a small change of each image token and each word.
 
 The length of its gradient. Source: Simonyan, Vedaldi and Zisserman (2013), "Deep Inside Convolutional Networks:
 Visualising Image Classification Models and Saliency Maps"; there with respect to pixels, here with respect to what the
-picture tower gives, as Grad-CAM looks at the last feature maps: pixels answer to edges, tokens to what is shown.
+image tower gives, as Grad-CAM looks at the last feature maps: pixels answer to edges, tokens to what is shown.
 It has no sign. Letters: G side of the tower's grid, L tokens, D width.
 """
 
@@ -21,7 +21,7 @@ from rebus.models.features import Features
 from rebus.models.towers.vit import ViT
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
 
-PICTURE = "picture"
+IMAGE = "image"
 
 
 class Saliency(Method):
@@ -30,11 +30,11 @@ class Saliency(Method):
     remark = "saliency says how much a part matters, not whether it speaks for the answer or against it"
 
     def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
-        """Where what is read of a picture comes from its tokens, or where no picture is read."""
+        """Where what is read of an image comes from its tokens, or where no image is read."""
         if spec.kind == "pretext":
             return False
-        whole = isinstance(model.picture, ViT) and model.picture.settings.pool in ("cls", "pooler")
-        reads = "picture" in spec.reads and model.picture is not None
+        whole = isinstance(model.image, ViT) and model.image.settings.pool in ("cls", "pooler")
+        reads = "image" in spec.reads and model.image is not None
         return not reads or not whole or spec.kind == "tokens" or attends_tokens(model, spec)
 
     def __call__(self, subject: Subject) -> list[Scores]:
@@ -42,7 +42,7 @@ class Saliency(Method):
         model, kept = subject.model, dict[str, Tensor]()
 
         def looked(module: nn.Module, given: Any, out: Features) -> None:
-            kept[PICTURE] = out.tokens
+            kept[IMAGE] = out.tokens
 
         def read(name: str) -> Any:
             def keep(module: nn.Module, given: Any, out: Tensor) -> Tensor:
@@ -52,8 +52,8 @@ class Saliency(Method):
             return keep
 
         hooks: list[Any] = [(module, read(name)) for name, module in embeddings_of(subject).items()]
-        if subject.shown is not None and model.picture is not None:
-            hooks.append((model.picture, looked))
+        if subject.shown is not None and model.image is not None:
+            hooks.append((model.image, looked))
         with quiet(model, grad=True), hooked(hooks):
             values = subject.scores(subject.pixels().requires_grad_())[0]  # (W,)
             names, tensors = list(kept), list(kept.values())
@@ -65,8 +65,8 @@ class Saliency(Method):
             name: (torch.zeros_like(one) if grad is None else grad)[0].float().norm(dim=-1).cpu().numpy()
             for name, one, grad in zip(names, tensors, found, strict=True)
         }
-        cells = sizes.pop(PICTURE, None)
-        side = int(subject.model.picture.grid) if cells is not None else 0
+        cells = sizes.pop(IMAGE, None)
+        side = int(subject.model.image.grid) if cells is not None else 0
         return Scores(None if cells is None else cells.reshape(side, side), sizes)
 
 

@@ -2,7 +2,7 @@
 
 Methods change what goes in, or look at what happens on the way, and read the same numbers. What is explained of a
 probability is its log-odds, which neither saturates nor changes when all logits do.
-Letters: N variants of the example, W goals, L tokens, C classes, S side of the picture.
+Letters: N variants of the example, W goals, L tokens, C classes, S side of the image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 
-OWNERS = ("owner", "pictures")  # parts that say which picture a row is about
+OWNERS = ("owner", "images")  # parts that say which image a row is about
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Goal:
     Attributes:
         target: what it is, in words.
         score: a probability, or the number itself.
-        at: the places of the stream (``Subject.stream``) at which it is asked, or of picture tokens; none: it is asked
+        at: the places of the stream (``Subject.stream``) at which it is asked, or of image tokens; none: it is asked
             of the whole.
         word: of a written word, its number and its text.
         span: of a written word, where it stands in the answer.
@@ -56,7 +56,7 @@ class Subject:
         predictor: the model.
         task: the task.
         values: the row, by role.
-        shown: (S, S, 3) what the model sees; None: no picture.
+        shown: (S, S, 3) what the model sees; None: no image.
         part: the task's tensors for one row.
         places: where in the text each id of a stream stands: ``text_ids``, ``input_ids``.
         text: what is read.
@@ -97,17 +97,17 @@ class Subject:
         return "input_ids" if self.kind == "write" else "text_ids"
 
     def pixels(self) -> Tensor:
-        """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no picture."""
-        side = self.predictor.recipe.picture.size
+        """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no image."""
+        side = self.predictor.recipe.image.size
         shown = np.zeros((side, side, 3), dtype=np.uint8) if self.shown is None else self.shown
         made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
         return made.to(self.model.mean.device, torch.float32)
 
-    def rows(self, count: int, pictures: int) -> dict[str, Tensor]:
-        """The part for N rows that share one picture, or have one each."""
+    def rows(self, count: int, images: int) -> dict[str, Tensor]:
+        """The part for N rows that share one image, or have one each."""
         made = {name: one.expand(count, *one.shape[1:]) for name, one in self.part.items() if name not in OWNERS}
         device = self.model.mean.device
-        own = torch.arange(count, device=device) if pictures == count else torch.zeros(count, device=device).long()
+        own = torch.arange(count, device=device) if images == count else torch.zeros(count, device=device).long()
         return {**made, **{name: own for name in OWNERS if name in self.part}}
 
     def scores(self, pixels: Tensor | None = None, ids: Mapping[str, Tensor] | None = None) -> Tensor:
@@ -124,10 +124,10 @@ class Subject:
         pixels = self.pixels() if pixels is None else pixels
         count = max([len(pixels), *(len(one) for one in (ids or {}).values())])
         batch: dict[str, Any] = {"tasks": {self.task.name: {**self.rows(count, len(pixels)), **(ids or {})}}}
-        if self.model.picture is not None:
-            batch["picture"] = pixels
+        if self.model.image is not None:
+            batch["image"] = pixels
             there = self.shown is not None
-            batch["has_picture"] = torch.full((len(pixels),), there, dtype=torch.bool, device=pixels.device)
+            batch["has_image"] = torch.full((len(pixels),), there, dtype=torch.bool, device=pixels.device)
         if self.outputs is not None:
             return self.outputs(batch)
         return self.model(batch, [self.task.name])[self.task.name]

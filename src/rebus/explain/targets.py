@@ -1,6 +1,6 @@
 """Which number is explained, for tasks that give numbers: a label's, a tag's, a likeness, a number itself.
 
-For tasks that write see ``rebus.explain.written``. Letters: N rows, C classes, L tokens, P picture tokens, D width.
+For tasks that write see ``rebus.explain.written``. Letters: N rows, C classes, L tokens, P image tokens, D width.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
 from rebus.explain.subject import Goal, Subject, log_odds
 from rebus.inference.reading import plainly
-from rebus.tasks import Classify, Match, Ner, Patches, Regress, Retrieve, Similar, Tag
+from rebus.tasks import Classify, Match, Ner, PatchClassify, Regress, Retrieve, Similar, Tag
 from rebus.tasks.base import VectorTask
 from rebus.tasks.cells import as_text, as_texts, missing
 from rebus.tasks.extract import Extract
@@ -47,7 +47,7 @@ def aim(subject: Subject, target: Target) -> None:
         _retrieve(subject, target)
     elif isinstance(task, Match):
         _match(subject, target)
-    elif isinstance(task, Patches):
+    elif isinstance(task, PatchClassify):
         _patches(subject, task, target)
     else:
         raise DataError("the explanation", "a task whose outputs are known", f"'{task.name}'", "name another task")
@@ -137,12 +137,12 @@ def _match(subject: Subject, target: Target) -> None:
 def _retrieve(subject: Subject, target: Target) -> None:
     _no_target(target)
     if subject.shown is None:
-        raise DataError("task 'retrieve'", "a picture and a text to compare", "no picture", "give one")
+        raise DataError("task 'retrieve'", "an image and a text to compare", "no image", "give one")
     _begin(subject, (as_texts(subject.values["text"][0]) or [""])[0])
-    subject.part["pictures"] = subject.part["owner"]
-    subject.measure = lambda outputs: (outputs.pictures * outputs.texts).sum(-1, keepdim=True)
+    subject.part["images"] = subject.part["owner"]
+    subject.measure = lambda outputs: (outputs.images * outputs.texts).sum(-1, keepdim=True)
     cosine = float(subject.scores())
-    subject.answer, subject.goals = f"{cosine:.4f}", [Goal("the likeness of picture and text", cosine)]
+    subject.answer, subject.goals = f"{cosine:.4f}", [Goal("the likeness of image and text", cosine)]
 
 
 def _no_target(target: Target) -> None:
@@ -176,7 +176,7 @@ def _similar(subject: Subject, target: Target) -> None:
     subject.answer, subject.goals = f"{cosine:.4f}", [Goal(f"the likeness to '{other}'", cosine)]
 
 
-def _patches(subject: Subject, task: Patches, target: Target) -> None:
+def _patches(subject: Subject, task: PatchClassify, target: Target) -> None:
     _begin(subject, None)
     chances = subject.run().float()[0].softmax(-1)  # (P, 1 + C)
     best = chances[:, 1:].amax(0)

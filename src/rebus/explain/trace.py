@@ -140,7 +140,7 @@ def trace(subject: Subject, *, extra: Sequence[nn.Module] = ()) -> Trace:
     def blend(module: nn.Module, given: Any, out: Any) -> None:
         made.blends[names[id(module)]] = blend_shares(module, *given)
 
-    watched = [module for module in (model.picture, model.text, model.decoder, model.fusion, *extra) if module]
+    watched = [module for module in (model.image, model.text, model.decoder, model.fusion, *extra) if module]
     if model.fusion is not None:
         watched += [layer for name, layer in model.fusion.named_modules() if _is_cross(name)]
     hooks: list[tuple[nn.Module, Hook]] = [(module, keep) for module in watched]
@@ -183,6 +183,6 @@ def blend_shares(module: nn.Module, parts: Tensor, present: Tensor) -> Tensor:
 
 
 def _is_cross(name: str) -> bool:
-    """Whether a fusion's module is a layer of one modality: ``layers.0.picture``."""
+    """Whether a fusion's module is a layer of one modality: ``layers.0.image``."""
     parts = name.split(".")
-    return len(parts) == 3 and parts[0] == "layers" and parts[2] in ("picture", "text")
+    return len(parts) == 3 and parts[0] == "layers" and parts[2] in ("image", "text")

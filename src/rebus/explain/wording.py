@@ -22,7 +22,7 @@ _SENTENCES = (
     (r"the choice '(.*)'", "选项“{0}”"),
     (r"patch (\d+), that it shows '(.*)'", "第{0}个图块显示“{1}”"),
     (r"'(yes|no)', that they belong together", "“{0}”：图文是否相配"),
-    (r"the likeness of picture and text", "图与文的相似度"),
+    (r"the likeness of image and text", "图与文的相似度"),
     (r"the likeness to '(.*)'", "与“{0}”的相似度"),
     (r"'(.*)' as (.*)", "“{0}”标为 {1}"),
     (
@@ -48,9 +48,9 @@ SAID = {
     "method": ("method", "方法"),
     "text": ("What it read", "读到的文字"),
     "no_text": ("Nothing is said of any text.", "没有关于文字的解释。"),
-    "picture": ("Where it looked", "看了哪里"),
-    "no_picture": ("Nothing is said of any picture.", "没有关于图片的解释。"),
-    "original": ("The picture as the model saw it", "模型看到的图片"),
+    "image": ("Where it looked", "看了哪里"),
+    "no_image": ("Nothing is said of any image.", "没有关于图片的解释。"),
+    "original": ("The image as the model saw it", "模型看到的图片"),
     "signed": ("Red: speaks for it; blue: speaks against it", "红色：支持；蓝色：反对"),
     "unsigned": (
         "The redder, the more it mattered; this method does not tell for from against",
@@ -64,7 +64,7 @@ SAID = {
     "against": ("against", "反对"),
     "silent": ("(nothing)", "（没有）"),
 }
-MODALITIES = {"picture": ("picture", "图片"), "text": ("text", "文字")}
+MODALITIES = {"image": ("image", "图片"), "text": ("text", "文字")}
 NAMES = {
     "relevance": ("attention relevance (Chefer et al. 2021)", "注意力相关度（Chefer 等 2021）"),
     "rollout": ("attention rollout (Abnar and Zuidema 2020)", "注意力展开（Abnar 与 Zuidema 2020）"),

@@ -109,9 +109,9 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
     tokenizer = subject.predictor.codec.tokenizer
     most = LM_TOKENS if isinstance(task, Lm) else min(task.settings.max_new_tokens, MOST_TOKENS)
     batch: dict[str, Any] = {"tasks": {}}
-    if subject.model.picture is not None:
-        batch["picture"] = subject.pixels()
-        batch["has_picture"] = torch.tensor([subject.shown is not None], device=subject.model.mean.device)
+    if subject.model.image is not None:
+        batch["image"] = subject.pixels()
+        batch["has_image"] = torch.tensor([subject.shown is not None], device=subject.model.mean.device)
     owner = torch.zeros(1, dtype=torch.long, device=subject.model.mean.device)
     condition = condition_of(subject.predictor, task, subject.values, [0], batch, owner)
     size = tokenizer.vocab_size

@@ -50,7 +50,7 @@ def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
 
 
 def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a vision transformer that sees pictures of ``size`` pixels a side.
+    """The config.json of a vision transformer that sees images of ``size`` pixels a side.
 
     Raises:
         WeightsError: the feed-forward size is no multiple of the width: the layout has a place for the ratio alone.
@@ -58,7 +58,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
     ratio, rest = divmod(settings.hidden or 4 * settings.width, settings.width)
     if rest:
         do = "use another layout, or train with a multiple"
-        raise WeightsError("model.picture.hidden", "a multiple of the width", str(settings.hidden), do)
+        raise WeightsError("model.image.hidden", "a multiple of the width", str(settings.hidden), do)
     return {
         "model_type": "dinov2",
         "architectures": ["Dinov2Model"],
@@ -74,7 +74,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
 
 
 def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The vision transformer's settings, and the side of the pictures that its positions are for.
+    """The vision transformer's settings, and the side of the images that its positions are for.
 
     Raises:
         WeightsError: the configuration asks for something that the tower does not do.
@@ -100,6 +100,6 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 
 
 def fits(settings: Tower) -> bool:
-    """Whether a picture tower can be written so."""
+    """Whether an image tower can be written so."""
     own = settings.class_token and settings.patch_bias and not settings.pre_norm and bool(settings.layer_scale)
     return settings.kind == "vit" and own and settings.pool == "cls" and settings.last_norm == "tokens"

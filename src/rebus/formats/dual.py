@@ -1,6 +1,6 @@
 """CLIP and SigLIP whole: both towers, the maps into one space, temperature, bias: names and configuration, both ways.
 
-Ours are those of a model with the task ``retrieve``: ``picture.``, ``text.`` and ``heads.retrieve.``.
+Ours are those of a model with the task ``retrieve``: ``image.``, ``text.`` and ``heads.retrieve.``.
 What is easily read wrong: CLIP's text tower is pooled where the text ends, and files made before 2023 name id 2 for
 that, which is an exclamation mark; SigLIP's is pooled at the last of all places, so that texts are always filled up.
 """
@@ -42,7 +42,7 @@ MAPS = {
         "clip",
         (
             *TEXT_ROWS,
-            (f"{HEAD}picture.weight", "visual_projection.weight"),
+            (f"{HEAD}image.weight", "visual_projection.weight"),
             (f"{HEAD}text.weight", "text_projection.weight"),
         ),
         ignored=_IGNORED,
@@ -53,7 +53,7 @@ MAPS = {
         ignored=_IGNORED,
     ),
 }
-_PICTURES = {"clip": clip, "siglip": siglip}
+_IMAGES = {"clip": clip, "siglip": siglip}
 # what files leave out of a text_config
 _TEXT = {
     "clip": {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "vocab_size": 49408},
@@ -71,8 +71,8 @@ class Dual:
 
     Attributes:
         family: ``clip`` or ``siglip``.
-        tower: settings of the picture tower.
-        size: side of the pictures it sees.
+        tower: settings of the image tower.
+        size: side of the images it sees.
         text: settings of the text tower.
         rows: of its embeddings.
         embed: numbers of a vector in the shared space.
@@ -105,7 +105,7 @@ def settings_from_hf(config: Mapping[str, Any]) -> Dual:
         WeightsError: it asks for something that is not done here.
     """
     family = str(demand(config, "CLIP or SigLIP", "model_type", NAMES))
-    tower, size = _PICTURES[family].settings_from_hf(config)
+    tower, size = _IMAGES[family].settings_from_hf(config)
     text = {"num_hidden_layers": 12, **_TEXT[family], **section(config, "text")}
     width = number(text, family, "hidden_size")
     activation = demand(text, family, "hidden_act", tuple(ACTIVATIONS), _ACTIVATION[family])
@@ -136,7 +136,7 @@ def settings_from_hf(config: Mapping[str, Any]) -> Dual:
     demand(section(config, "vision"), family, "vision_use_head", (True,), True)
     embed = number(text, family, "projection_size", width)
     if embed != tower.width:
-        expected = f"{tower.width}, as wide as the picture tower, whose vectors are the shared space"
+        expected = f"{tower.width}, as wide as the image tower, whose vectors are the shared space"
         do = "use the config.json that came with the weights"
         raise WeightsError("the siglip configuration, 'projection_size'", expected, str(embed), do)
     return Dual(family, tower, size, settings, number(text, family, "vocab_size"), embed)
@@ -150,7 +150,7 @@ def config_to_hf(found: Dual, **tokens: Any) -> dict[str, Any]:
         tokens: bos_token_id and pad_token_id.
     """
     family = found.family
-    vision = _PICTURES[family].config_to_hf(found.tower, found.size)
+    vision = _IMAGES[family].config_to_hf(found.tower, found.size)
     said = text_config_to_hf(found.text, found.rows, **tokens)
     common = {"torch_dtype": "float32", "dtype": "float32", "vision_config": vision, "text_config": said}
     if family == "siglip":
@@ -203,29 +203,29 @@ def from_hf(state: Mapping[str, Tensor], found: Dual) -> State:
         WeightsError: a name that the family has not.
     """
     seen = {name: tensor for name, tensor in state.items() if name.startswith("vision_model.")}
-    picture = _PICTURES[found.family].from_hf(seen, found.tower)
+    image = _IMAGES[found.family].from_hf(seen, found.tower)
     rest = MAPS[found.family].from_hf(state)
     for name in (f"{HEAD}logit_scale", f"{HEAD}logit_bias"):
         if name in rest and rest[name].numel() == 1:
             rest[name] = rest[name].reshape(())
-    return {**{f"picture.{name}": tensor for name, tensor in picture.items()}, **rest}
+    return {**{f"image.{name}": tensor for name, tensor in image.items()}, **rest}
 
 
 def to_hf(state: Mapping[str, Tensor], family: str) -> State:
     """A model's tensors of both towers and of the head under the names of a CLIPModel or a SiglipModel."""
-    picture = {name.removeprefix("picture."): one for name, one in state.items() if name.startswith("picture.")}
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith("picture.")}
-    out = {**_PICTURES[family].to_hf(picture), **MAPS[family].to_hf(rest)}
+    image = {name.removeprefix("image."): one for name, one in state.items() if name.startswith("image.")}
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith("image.")}
+    out = {**_IMAGES[family].to_hf(image), **MAPS[family].to_hf(rest)}
     if family == "siglip":  # one number there is a list of one
         out |= {name: out[name].reshape(1) for name in ("logit_scale", "logit_bias") if name in out}
     return out
 
 
-def family_for(picture: Tower, text: Tower, maps: str, loss: str) -> str | None:
+def family_for(image: Tower, text: Tower, maps: str, loss: str) -> str | None:
     """``clip`` or ``siglip``, where two towers and what is between them can be written so; else None.
 
     Args:
-        picture: the picture tower.
+        image: the image tower.
         text: the text tower.
         maps: the recipe's ``model.maps``.
         loss: of the task.
@@ -233,20 +233,20 @@ def family_for(picture: Tower, text: Tower, maps: str, loss: str) -> str | None:
     plain = text.kind == "encoder" and text.norm_first and not text.segments and text.pool == "last"
     if not plain:
         return None
-    if clip.fits(picture) and text.causal and text.filler is None and (maps, loss) == ("both", "softmax"):
+    if clip.fits(image) and text.causal and text.filler is None and (maps, loss) == ("both", "softmax"):
         return "clip"
-    whole = siglip.fits(picture) and picture.pool == "probe" and not text.causal and text.filler is not None
+    whole = siglip.fits(image) and image.pool == "probe" and not text.causal and text.filler is not None
     return "siglip" if whole and (maps, loss) == ("text", "sigmoid") else None
 
 
 def like(family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a picture tower and a text tower of a family have, apart from their sizes."""
+    """What an image tower and a text tower of a family have, apart from their sizes."""
     if family == "clip":
-        picture = {"class_token": True, "patch_bias": False, "pre_norm": True, "pool": "cls", "last_norm": "pooled"}
-        picture |= {"activation": "quick_gelu", "eps": 1e-5}
+        image = {"class_token": True, "patch_bias": False, "pre_norm": True, "pool": "cls", "last_norm": "pooled"}
+        image |= {"activation": "quick_gelu", "eps": 1e-5}
         text: dict[str, Any] = {"causal": True, "activation": "quick_gelu", "eps": 1e-5}
     else:
-        picture = {"pool": "probe", "activation": "gelu_tanh", "eps": 1e-6}
+        image = {"pool": "probe", "activation": "gelu_tanh", "eps": 1e-6}
         text = {"filler": 0, "activation": "gelu_tanh", "eps": 1e-6}
     both = {"norm_first": True, "segments": 0, "pool": "last"}
-    return {"kind": "vit", **picture}, {"kind": "encoder", **both, **text}
+    return {"kind": "vit", **image}, {"kind": "encoder", **both, **text}

@@ -52,7 +52,7 @@ def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
 
 
 def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a tower that sees pictures of ``size`` pixels a side."""
+    """The config.json of a tower that sees images of ``size`` pixels a side."""
     blocks, channels = efficientnet_shape(settings)
     return {
         "model_type": "efficientnet_lite",
@@ -69,7 +69,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
 
 
 def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The tower's settings, and the side of the pictures it was trained on; what is not said is as in lite0.
+    """The tower's settings, and the side of the images it was trained on; what is not said is as in lite0.
 
     Raises:
         WeightsError: the configuration asks for something that the tower does not do.
@@ -96,5 +96,5 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 
 
 def fits(settings: Tower) -> bool:
-    """Whether a picture tower can be written so."""
+    """Whether an image tower can be written so."""
     return settings.kind == "efficientnet"

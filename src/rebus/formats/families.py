@@ -82,18 +82,18 @@ DUAL_TEXTS = {
 
 
 @dataclass(frozen=True)
-class PictureFamily:
-    """One family of picture models.
+class ImageFamily:
+    """One family of image models.
 
     Attributes:
         name: its ``model_type`` where it is alone.
         base: the architecture without a head.
         prefix: before the names of its tensors in a larger model, which ``from_hf`` takes with or without it.
-        settings_from_hf: config.json -> (the tower's settings, side of the pictures); a whole CLIP's or SigLIP's too.
-        config_to_hf: (settings, side of the pictures) -> config.json.
+        settings_from_hf: config.json -> (the tower's settings, side of the images); a whole CLIP's or SigLIP's too.
+        config_to_hf: (settings, side of the images) -> config.json.
         from_hf: (tensors under Hugging Face's names, settings) -> under the tower's names.
         to_hf: the other way round, with the prefix.
-        fits: whether a picture tower with these settings can be written so.
+        fits: whether an image tower with these settings can be written so.
         classifier: what its image classifier calls its linear layer; None: it has none that reads the pooled vector.
     """
 
@@ -108,26 +108,26 @@ class PictureFamily:
     classifier: str | None = None
 
 
-def _picture_family(name: str, base: str, adapter: ModuleType, classifier: str | None = None) -> PictureFamily:
+def _image_family(name: str, base: str, adapter: ModuleType, classifier: str | None = None) -> ImageFamily:
     both = (adapter.settings_from_hf, adapter.config_to_hf, adapter.from_hf, adapter.to_hf, adapter.fits)
-    return PictureFamily(name, base, adapter.NAMES.base, *both, classifier)
+    return ImageFamily(name, base, adapter.NAMES.base, *both, classifier)
 
 
-_PICTURES = (
-    _picture_family("siglip_vision_model", "SiglipVisionModel", siglip),
-    _picture_family("clip_vision_model", "CLIPVisionModel", clip),
-    _picture_family("vit", "ViTModel", vit, "classifier"),
-    _picture_family("dinov2", "Dinov2Model", dinov2),
-    _picture_family("resnet", "ResNetModel", resnet, "classifier.1"),
-    _picture_family("efficientnet_lite", "EfficientNetLite", efficientnet),
+_IMAGES = (
+    _image_family("siglip_vision_model", "SiglipVisionModel", siglip),
+    _image_family("clip_vision_model", "CLIPVisionModel", clip),
+    _image_family("vit", "ViTModel", vit, "classifier"),
+    _image_family("dinov2", "Dinov2Model", dinov2),
+    _image_family("resnet", "ResNetModel", resnet, "classifier.1"),
+    _image_family("efficientnet_lite", "EfficientNetLite", efficientnet),
 )
-# by model_type; a whole CLIP or SigLIP stands for its picture tower
-PICTURE_FAMILIES: dict[str, PictureFamily] = {
-    **{family.name: family for family in _PICTURES},
-    "siglip": _PICTURES[0],
-    "clip": _PICTURES[1],
+# by model_type; a whole CLIP or SigLIP stands for its image tower
+IMAGE_FAMILIES: dict[str, ImageFamily] = {
+    **{family.name: family for family in _IMAGES},
+    "siglip": _IMAGES[0],
+    "clip": _IMAGES[1],
 }
-BOTH = ("clip", "siglip", "idefics3", "smolvlm", "llava")  # with a tower for pictures and one for text
+BOTH = ("clip", "siglip", "idefics3", "smolvlm", "llava")  # with a tower for images and one for text
 _EMBEDDINGS = {"decoder": "embed_tokens.weight", "encoder": "words.weight"}
 
 
@@ -140,11 +140,11 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Family:
     name = model_type(config)
     if name in FAMILIES:
         return FAMILIES[name]
-    if name in PICTURE_FAMILIES:
+    if name in IMAGE_FAMILIES:
         do = "train with its tower: rebus train TABLE --vision " + str(Path(where).parent)
-        raise WeightsError(where, "a checkpoint that reads or writes text", f"'{name}', a picture tower alone", do)
-    alone = ", ".join(family.name for family in _PICTURES)
-    known = f"a family that Rebus knows (text: {', '.join(FAMILIES)}; pictures: {alone}; both: {', '.join(BOTH)})"
+        raise WeightsError(where, "a checkpoint that reads or writes text", f"'{name}', an image tower alone", do)
+    alone = ", ".join(family.name for family in _IMAGES)
+    known = f"a family that Rebus knows (text: {', '.join(FAMILIES)}; images: {alone}; both: {', '.join(BOTH)})"
     if "auto_map" in config:
         found = f"'{name}', which comes with code of its own (auto_map)"
         raise WeightsError(where, known, found, "use another checkpoint: code from a checkpoint is never run")
@@ -177,18 +177,18 @@ def family_for(settings: Tower) -> Family | None:
     return FAMILIES["llama"] if whole else None
 
 
-def picture_family_of(config: Mapping[str, Any], where: str = "config.json") -> PictureFamily:
-    """The family of a checkpoint with a picture tower. Raises WeightsError where it is not known."""
+def image_family_of(config: Mapping[str, Any], where: str = "config.json") -> ImageFamily:
+    """The family of a checkpoint with an image tower. Raises WeightsError where it is not known."""
     name = model_type(config)
-    if name not in PICTURE_FAMILIES:
-        known = f"a checkpoint of a known family ({', '.join(PICTURE_FAMILIES)})"
+    if name not in IMAGE_FAMILIES:
+        known = f"a checkpoint of a known family ({', '.join(IMAGE_FAMILIES)})"
         raise WeightsError(where, known, f"'{name}'", "convert it to one of these")
-    return PICTURE_FAMILIES[name]
+    return IMAGE_FAMILIES[name]
 
 
-def picture_family_for(settings: Tower) -> PictureFamily | None:
-    """The family that a picture tower can be written as, so that other libraries open it; None: there is none."""
-    return next((family for family in _PICTURES if family.fits(settings)), None)
+def image_family_for(settings: Tower) -> ImageFamily | None:
+    """The family that an image tower can be written as, so that other libraries open it; None: there is none."""
+    return next((family for family in _IMAGES if family.fits(settings)), None)
 
 
 def check_rows(state: Mapping[str, Tensor], family: Family, rows: int, where: str) -> None:

@@ -52,7 +52,7 @@ def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
 
 
 def check_sizes(size: int, patch: int, factor: int, where: str) -> None:
-    """Raise WeightsError unless pictures divide into patches, and patches into the squares that become one token."""
+    """Raise WeightsError unless images divide into patches, and patches into the squares that become one token."""
     if size % patch or (size // patch) % factor:
         expected = "image_size divisible by patch_size, and the patches of a side by scale_factor"
         found = f"image_size {size}, patch_size {patch}, scale_factor {factor}"
@@ -73,7 +73,7 @@ def config_to_hf(found: VisionText, **context: Any) -> dict[str, Any]:
     return {
         "model_type": "idefics3",
         "architectures": ["Idefics3ForConditionalGeneration"],
-        "image_token_id": found.picture_id,
+        "image_token_id": found.image_id,
         "scale_factor": found.fusion.shuffle if found.fusion.projector == "shuffle" else 1,
         "tie_word_embeddings": False,  # a copy lies in the file: vLLM has no tied weights in this layout
         "vision_config": {**kept, "model_type": "idefics3_vision"},
@@ -89,9 +89,9 @@ def from_hf(state: Mapping[str, Tensor], found: VisionText) -> State:
         WeightsError: a name that the family has not.
     """
     vision = {name.removeprefix(_VISION): tensor for name, tensor in below("model.vision_model.", state, keep=True)}
-    picture = siglip.from_hf(vision, found.tower)
-    if "position" in picture:
-        picture["position"] = picture["position"][seen_positions(found.size // found.tower.patch)]
+    image = siglip.from_hf(vision, found.tower)
+    if "position" in image:
+        image["position"] = image["position"][seen_positions(found.size // found.tower.patch)]
     text = {name: t for name, t in state.items() if name.startswith((_TEXT, "lm_head."))}
     rest = [name for name in state if name not in text and name not in (_PROJECTION,)]
     unknown = [name for name in rest if not name.startswith("model.vision_model.")]
@@ -101,7 +101,7 @@ def from_hf(state: Mapping[str, Tensor], found: VisionText) -> State:
     plain = moved(text, {_TEXT: "model."})
     projection = {"inline.proj.weight": state[_PROJECTION]} if _PROJECTION in state else {}
     return {
-        **{f"picture.{name}": tensor for name, tensor in picture.items()},
+        **{f"image.{name}": tensor for name, tensor in image.items()},
         **projection,
         **{f"decoder.{name}": tensor for name, tensor in found.family.from_hf(plain, found.text).items()},
     }
@@ -111,10 +111,10 @@ def to_hf(state: Mapping[str, Tensor], family: Family) -> State:
     """The other way round; output weights that are the embeddings are written a second time.
 
     Args:
-        state: tensors of ``picture.``, ``inline.`` and ``decoder.``, all or some.
+        state: tensors of ``image.``, ``inline.`` and ``decoder.``, all or some.
         family: of the text.
     """
-    vision = siglip.to_hf(dict(below("picture.", state)))
+    vision = siglip.to_hf(dict(below("image.", state)))
     plain = family.to_hf(dict(below("decoder.", state)))
     if "model.embed_tokens.weight" in plain:  # part of a model is renamed too
         plain.setdefault("lm_head.weight", plain["model.embed_tokens.weight"].clone())
@@ -127,7 +127,7 @@ def to_hf(state: Mapping[str, Tensor], family: Family) -> State:
 
 
 def fits(tower: Tower, grid: int) -> bool:
-    """Whether a picture tower can be written so: SigLIP's shape, pooled by no layers of its own.
+    """Whether an image tower can be written so: SigLIP's shape, pooled by no layers of its own.
 
     Args:
         tower: its settings.
@@ -138,7 +138,7 @@ def fits(tower: Tower, grid: int) -> bool:
 
 
 def seen_positions(grid: int) -> Tensor:
-    """(G x G,) the row of the position table that each patch of a whole picture is given, row by row.
+    """(G x G,) the row of the position table that each patch of a whole image is given, row by row.
 
     Positions are told as fractions and sorted into G buckets, in float32 as there. For most G that is plain order; for
     some, rounding puts two neighbours into one bucket.

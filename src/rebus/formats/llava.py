@@ -14,7 +14,7 @@ from torch import Tensor
 from rebus.errors import WeightsError
 from rebus.formats import clip, siglip
 from rebus.formats.config import demand, flag, mapping, number, shared_entries
-from rebus.formats.families import PICTURE_FAMILIES, Family
+from rebus.formats.families import IMAGE_FAMILIES, Family
 from rebus.formats.names import State
 from rebus.formats.vision_text import VisionText, below, moved, text_config_of
 from rebus.recipe import Fusion, Tower
@@ -41,7 +41,7 @@ _WRITTEN = {"model.": "language_model.model.", "lm_head.": "language_model.lm_he
 def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
     """What a checkpoint is in our terms.
 
-    The picture tower is as deep as the layer it is read at; its last norm is not read.
+    The image tower is as deep as the layer it is read at; its last norm is not read.
 
     Raises:
         WeightsError: the configuration asks for something that is not done here.
@@ -51,7 +51,7 @@ def settings_from_hf(config: Mapping[str, Any], where: str) -> VisionText:
     family, text, rows = text_config_of(config, where, tied=tied)
     vision = {"model_type": "clip_vision_model", **(mapping(config, "llava", "vision_config") or _VISION)}
     name = demand(vision, "llava", "model_type", TOWERS)
-    adapter = PICTURE_FAMILIES[name]
+    adapter = IMAGE_FAMILIES[name]
     tower, size = adapter.settings_from_hf(vision)
     select = demand(config, "llava", "vision_feature_select_strategy", ("default", "full"), "default")
     if (select == "default") != tower.class_token:
@@ -105,7 +105,7 @@ def config_to_hf(found: VisionText, **context: Any) -> dict[str, Any]:
     return {
         "model_type": "llava",
         "architectures": ["LlavaForConditionalGeneration"],
-        "image_token_index": found.picture_id,
+        "image_token_index": found.image_id,
         "image_seq_length": (found.size // found.tower.patch) ** 2,
         "projector_hidden_act": "gelu",
         "multimodal_projector_bias": True,
@@ -136,10 +136,10 @@ def from_hf(state: Mapping[str, Tensor], found: VisionText) -> State:
         do = "use a checkpoint without it"
         raise WeightsError("the llava layout", "names of this family's tensors", f"'{unknown}'", do)
     adapter = clip if found.tower.class_token else siglip
-    picture = adapter.from_hf(dict(below("vision.", named)), found.tower)
+    image = adapter.from_hf(dict(below("vision.", named)), found.tower)
     text = {name: tensor for name, tensor in named.items() if name.startswith(("model.", "lm_head."))}
     return {
-        **{f"picture.{name}": tensor for name, tensor in picture.items() if _is_run(name, found.tower.depth)},
+        **{f"image.{name}": tensor for name, tensor in image.items() if _is_run(name, found.tower.depth)},
         **dict(below("inline.", named, keep=True)),
         **{f"decoder.{name}": tensor for name, tensor in found.family.from_hf(text, found.text).items()},
     }
@@ -149,11 +149,11 @@ def to_hf(state: Mapping[str, Tensor], family: Family, tower: Tower) -> State:
     """The other way round.
 
     Args:
-        state: tensors of ``picture.``, ``inline.`` and ``decoder.``.
+        state: tensors of ``image.``, ``inline.`` and ``decoder.``.
         family: of the text.
-        tower: the picture tower's settings.
+        tower: the image tower's settings.
     """
-    vision = (clip if tower.class_token else siglip).to_hf(dict(below("picture.", state)))
+    vision = (clip if tower.class_token else siglip).to_hf(dict(below("image.", state)))
     return {
         **{f"vision_tower.{name}": tensor for name, tensor in vision.items()},
         **{f"multi_modal_projector.{name}": tensor for name, tensor in below("inline.", state)},
@@ -162,7 +162,7 @@ def to_hf(state: Mapping[str, Tensor], family: Family, tower: Tower) -> State:
 
 
 def fits(tower: Tower) -> bool:
-    """Whether a picture tower can be written so: CLIP's or SigLIP's shape, its tokens not normed at the end."""
+    """Whether an image tower can be written so: CLIP's or SigLIP's shape, its tokens not normed at the end."""
     as_siglip = tower.model_copy(update={"last_norm": "tokens"})
     plain = siglip.fits(as_siglip) and tower.pool == "mean"
     return tower.last_norm == "pooled" and (plain or clip.fits(tower))

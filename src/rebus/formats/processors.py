@@ -1,4 +1,4 @@
-"""How pictures become tensors: Hugging Face's preprocessor_config.json and the recipe's ``picture``, both ways.
+"""How images become tensors: Hugging Face's preprocessor_config.json and the recipe's ``image``, both ways.
 
 Newer files have the same under ``image_processor`` in a processor_config.json, which then counts.
 
@@ -15,7 +15,7 @@ from typing import Any
 
 from rebus.errors import WeightsError
 from rebus.formats.config import read_object
-from rebus.recipe import Picture
+from rebus.recipe import Image
 
 FILE, WHOLE = "preprocessor_config.json", "processor_config.json"
 FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}  # Pillow's numbers
@@ -43,19 +43,19 @@ _USUAL: dict[str, dict[str, Any]] = {
 _SHORTEST = ("CLIP", "Bit", "ConvNext")  # a size that is one number is the shorter side's
 _NEAR_ZERO, _FAR = 1e-6, 1e4  # no published file is near these
 _WARPED = 384  # from here up ConvNext scales both sides
-_SMALLEST, _LARGEST = 8, 2048  # pixels a side of a picture, as the recipe has it
+_SMALLEST, _LARGEST = 8, 2048  # pixels a side of an image, as the recipe has it
 
 
-def picture_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of ``recipe.Picture`` that a preprocessor_config.json decides: size, fit, resample, edge, mean, std.
+def image_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of ``recipe.Image`` that a preprocessor_config.json decides: size, fit, resample, edge, mean, std.
 
     Raises:
-        WeightsError: it is of a kind that is not known, or gives pictures that are not square.
+        WeightsError: it is of a kind that is not known, or gives images that are not square.
     """
     kind = _kind(config)
     full = {**DEFAULTS[kind], **{key: value for key, value in config.items() if value is not None}}
     if full.get("do_resize") is False or full.get("do_pad"):
-        raise _refused("do_resize and do_pad", "pictures scaled to one size", "others")
+        raise _refused("do_resize and do_pad", "images scaled to one size", "others")
     named = full["resample"]
     filter = FILTERS.get(named) if isinstance(named, int) and not isinstance(named, bool) else None
     if filter is None:
@@ -63,37 +63,37 @@ def picture_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**_square(kind, full), "resample": filter, **_colours(kind, full)}
 
 
-def picture_to_hf(picture: Picture, family: str) -> dict[str, Any]:
-    """The preprocessor_config.json of a recipe's ``picture``.
+def image_to_hf(image: Image, family: str) -> dict[str, Any]:
+    """The preprocessor_config.json of a recipe's ``image``.
 
     Args:
-        picture: with ``resample`` at ``auto``, the nearest that there is: scaled in another way, or without the frame
-            that ``pad`` puts around a picture. ``is_exact`` tells.
+        image: with ``resample`` at ``auto``, the nearest that there is: scaled in another way, or without the frame
+            that ``pad`` puts around an image. ``is_exact`` tells.
         family: ``model_type`` of the config.json beside it.
     """
     name = OF_FAMILY.get(family.split("_", maxsplit=1)[0], "Bit") + "ImageProcessor"
-    number = next((one for one, filter in FILTERS.items() if filter == picture.resample), 1)
-    edge = picture.edge or picture.size
-    cut = picture.fit == "crop" or (picture.fit == "squash" and edge != picture.size)
+    number = next((one for one, filter in FILTERS.items() if filter == image.resample), 1)
+    edge = image.edge or image.size
+    cut = image.fit == "crop" or (image.fit == "squash" and edge != image.size)
     return {
         "image_processor_type": name,
         "do_convert_rgb": True,
         "do_resize": True,
-        "size": {"shortest_edge": edge} if picture.fit == "crop" else {"height": edge, "width": edge},
+        "size": {"shortest_edge": edge} if image.fit == "crop" else {"height": edge, "width": edge},
         "resample": number,
         "do_center_crop": cut,
-        **({"crop_size": {"height": picture.size, "width": picture.size}} if cut else {}),
+        **({"crop_size": {"height": image.size, "width": image.size}} if cut else {}),
         "do_rescale": True,
         "rescale_factor": 1 / 255,
         "do_normalize": True,
-        "image_mean": list(picture.mean),
-        "image_std": list(picture.std),
+        "image_mean": list(image.mean),
+        "image_std": list(image.std),
     }
 
 
-def is_exact(picture: Picture) -> bool:
-    """Whether Hugging Face's processor makes the same pixels of a picture as Rebus does."""
-    return picture.resample != "auto" and picture.fit != "pad"
+def is_exact(image: Image) -> bool:
+    """Whether Hugging Face's processor makes the same pixels of an image as Rebus does."""
+    return image.resample != "auto" and image.fit != "pad"
 
 
 def read_processor(folder: str | Path) -> dict[str, Any] | None:
@@ -113,7 +113,7 @@ def read_processor(folder: str | Path) -> dict[str, Any] | None:
     return None
 
 
-def load_picture(
+def load_image(
     folder: str | Path, family: str, size: int, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """The fields that a checkpoint's folder decides, or those that are usual where it has no file for them.
@@ -121,18 +121,18 @@ def load_picture(
     Args:
         folder: the checkpoint.
         family: ``model_type`` of its config.json.
-        size: side of the pictures that its tower was made for.
+        size: side of the images that its tower was made for.
         tell: prints a line for people: what was assumed, or that positions are resized.
 
     Raises:
-        WeightsError: a file is damaged, or as ``picture_from_hf``.
+        WeightsError: a file is damaged, or as ``image_from_hf``.
     """
     config = read_processor(folder)
     if config is not None:
-        made = picture_from_hf(config)
+        made = image_from_hf(config)
         if made["size"] != size:
             tell(
-                f"{folder}: its processor makes pictures of {made['size']} pixels a side, its tower was made for "
+                f"{folder}: its processor makes images of {made['size']} pixels a side, its tower was made for "
                 f"{size}: positions are resized"
             )
         return made
@@ -145,9 +145,9 @@ def load_picture(
         if usual["image_processor_type"][:3] in ("CLI", "Bit", "Con")
         else {"size": size}
     )
-    made = picture_from_hf({**usual, **square, "crop_size": size})
+    made = image_from_hf({**usual, **square, "crop_size": size})
     tell(
-        f"{folder}: no {FILE} and no {WHOLE}: pictures are prepared as is usual for {family}, {size} pixels a side, "
+        f"{folder}: no {FILE} and no {WHOLE}: images are prepared as is usual for {family}, {size} pixels a side, "
         f"mean {_shown(made['mean'])}, std {_shown(made['std'])}; put its own file beside the weights if it has one"
     )
     return made
@@ -231,5 +231,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _refused(key: str, expected: str, found: str) -> WeightsError:
-    do = "use a checkpoint whose pictures are prepared so, or set the recipe's picture by hand"
+    do = "use a checkpoint whose images are prepared so, or set the recipe's image by hand"
     return WeightsError(f"{FILE}, '{key}'", expected, found, do)

@@ -27,7 +27,7 @@ ROWS = tuple(
     )
 )
 NAMES = NameMap("resnet", ROWS, base="resnet.", ignored=r"^classifier\.")
-SIZE = 224  # of the pictures, which the configuration does not say
+SIZE = 224  # of the images, which the configuration does not say
 
 
 def to_hf(state: Mapping[str, Tensor]) -> State:
@@ -45,7 +45,7 @@ def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
 
 
 def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a residual network; the size of its pictures has no place there."""
+    """The config.json of a residual network; the size of its images has no place there."""
     blocks, channels = resnet_shape(settings)
     return {
         "model_type": "resnet",
@@ -62,7 +62,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
 
 
 def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The residual network's settings, and the side of the pictures it is usually shown.
+    """The residual network's settings, and the side of the images it is usually shown.
 
     Raises:
         WeightsError: the configuration asks for something that the tower does not do.
@@ -89,5 +89,5 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 
 
 def fits(settings: Tower) -> bool:
-    """Whether a picture tower can be written so."""
+    """Whether an image tower can be written so."""
     return settings.kind == "resnet" and settings.eps in (None, 1e-5)

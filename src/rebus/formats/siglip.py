@@ -79,7 +79,7 @@ def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
 
 
 def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a vision transformer that sees pictures of ``size`` pixels a side."""
+    """The config.json of a vision transformer that sees images of ``size`` pixels a side."""
     return {
         "model_type": "siglip_vision_model",
         "architectures": ["SiglipVisionModel"],
@@ -91,7 +91,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
 
 
 def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The vision transformer's settings, and the side of the pictures it sees.
+    """The vision transformer's settings, and the side of the images it sees.
 
     Args:
         config: of a SiglipVisionModel, or of a whole SiglipModel.
@@ -114,6 +114,6 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 
 
 def fits(settings: Tower) -> bool:
-    """Whether a picture tower can be written so."""
+    """Whether an image tower can be written so."""
     plain = settings.patch_bias and not settings.class_token and not settings.pre_norm and not settings.layer_scale
     return settings.kind == "vit" and plain and settings.last_norm == "tokens" and settings.pool in ("mean", "probe")

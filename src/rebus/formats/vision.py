@@ -10,7 +10,7 @@ from rebus.recipe import Tower
 
 
 def shape_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The shape of a vision transformer that sees pictures of ``size`` pixels a side, but for its feed-forward size."""
+    """The shape of a vision transformer that sees images of ``size`` pixels a side, but for its feed-forward size."""
     return {
         "hidden_size": settings.width,
         "num_hidden_layers": settings.depth,

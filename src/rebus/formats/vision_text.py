@@ -1,4 +1,4 @@
-"""What families that see and write have in common: a picture tower, a projection, and a text decoder of a family."""
+"""What families that see and write have in common: an image tower, a projection, and a text decoder of a family."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class VisionText:
     """A checkpoint that sees and writes, in our terms.
 
     Attributes:
-        tower: settings of the picture tower.
-        size: side of the pictures it sees.
-        fusion: how picture tokens get into the text.
+        tower: settings of the image tower.
+        size: side of the images it sees.
+        fusion: how image tokens get into the text.
         family: of the text decoder.
         text: the decoder's settings.
         rows: of its embeddings.
-        picture_id: the token that picture tokens take the place of.
+        image_id: the token that image tokens take the place of.
     """
 
     tower: Tower
@@ -46,7 +46,7 @@ class VisionText:
     family: Family
     text: Tower
     rows: int
-    picture_id: int
+    image_id: int
 
 
 def text_config_of(config: Mapping[str, Any], where: str, *, tied: bool) -> tuple[Family, Tower, int]:

@@ -56,7 +56,7 @@ def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
 
 
 def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a vision transformer that sees pictures of ``size`` pixels a side."""
+    """The config.json of a vision transformer that sees images of ``size`` pixels a side."""
     return {
         "model_type": "vit",
         "architectures": ["ViTModel"],
@@ -71,7 +71,7 @@ def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
 
 
 def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The vision transformer's settings, and the side of the pictures it sees.
+    """The vision transformer's settings, and the side of the images it sees.
 
     Its pooler is taken for what it is in a ViTModel; a model with another head, as its ``architectures`` tell, was
     trained without it and is pooled by its class token alone.
@@ -101,7 +101,7 @@ def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
 
 
 def fits(settings: Tower) -> bool:
-    """Whether a picture tower can be written so."""
+    """Whether an image tower can be written so."""
     own = settings.class_token and settings.patch_bias and not settings.pre_norm and not settings.layer_scale
     return settings.kind == "vit" and own and settings.pool in ("cls", "pooler") and settings.last_norm == "tokens"
 

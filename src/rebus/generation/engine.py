@@ -1,4 +1,4 @@
-"""The generation engine: ids in, ids out. It knows no tokenizer, no pictures and no tasks.
+"""The generation engine: ids in, ids out. It knows no tokenizer, no images and no tasks.
 
 Prompts are read at once (``Reading``), then all texts go on together, a token a step; a text that has ended leaves the
 batch. Letters: R texts, V vocabulary.
@@ -187,7 +187,7 @@ class Engine:
         if sampling.beams > 1:
             raise DataError("beam search", "texts that are asked for whole", "a stream of tokens", "set beams to 1")
         if source is not None and len(prompts) > self.rows:
-            raise DataError("a call with pictures", f"at most {self.rows} texts", str(len(prompts)), "ask for fewer")
+            raise DataError("a call with images", f"at most {self.rows} texts", str(len(prompts)), "ask for fewer")
         # Texts of similar length together: less padding. Each keeps its number, hence its dice.
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
         if len(prompts) <= self.rows:

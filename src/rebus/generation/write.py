@@ -1,4 +1,4 @@
-"""Write with a model that was given a picture or a text of its own to write from: ids in, ids out.
+"""Write with a model that was given an image or a text of its own to write from: ids in, ids out.
 
 It knows no tokenizer, no tables and no tasks. Letters: R texts, L prompt tokens, D width.
 """
@@ -20,7 +20,7 @@ from rebus.models.vlm import VisionLanguageModel
 
 
 class Conditioned(Source):
-    """What a fusion made of pictures and texts, one item a text.
+    """What a fusion made of images and texts, one item a text.
 
     Args:
         model: embeds ids on their way into the decoder.
@@ -31,11 +31,11 @@ class Conditioned(Source):
 
     def __init__(self, model: VisionLanguageModel, condition: Condition) -> None:
         self.model, self.condition = model, condition
-        self._before: Tensor | None = None  # (R,) picture marks read so far
+        self._before: Tensor | None = None  # (R,) image marks read so far
         self._take(condition)
 
     def embed(self, ids: Tensor) -> Tensor:
-        """(R, L) long -> (R, L, D); the next part of each text: picture marks are counted."""
+        """(R, L) long -> (R, L, D); the next part of each text: image marks are counted."""
         embedded = self.model.embed(self.condition, ids, self._before)
         if self.condition.inside is not None:
             more = self.model.marks(ids).sum(1)
@@ -88,7 +88,7 @@ def is_empty(condition: Condition) -> bool:
 
 
 def only_inside(condition: Condition) -> bool:
-    """Whether all there is beside the prompt are picture tokens that stand in it: then any writer will do."""
+    """Whether all there is beside the prompt are image tokens that stand in it: then any writer will do."""
     given = [part.name for part in fields(condition) if getattr(condition, part.name) is not None]
     return given == ["inside"]
 

@@ -1,6 +1,6 @@
-"""What a predictor knows as vectors: texts and pictures, in one space where the model was trained to ``retrieve``.
+"""What a predictor knows as vectors: texts and images, in one space where the model was trained to ``retrieve``.
 
-Letters: N texts or pictures, S side of a picture, D numbers of a vector.
+Letters: N texts or images, S side of an image, D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Vectors = NDArray[np.float32]
 
 
 def shared_space(model: VisionLanguageModel) -> bool:
-    """Whether pictures and texts are vectors of one space, so that a product of the two means something."""
+    """Whether images and texts are vectors of one space, so that a product of the two means something."""
     return model.pairs is not None
 
 
 def check_space(model: VisionLanguageModel) -> None:
-    """Raise DataError unless pictures and texts share a space."""
+    """Raise DataError unless images and texts share a space."""
     if not shared_space(model):
-        do = "train one on pictures with texts: rebus train TABLE --task retrieve"
-        raise DataError("the model", "pictures and texts as vectors of one space", "a model without", do)
+        do = "train one on images with texts: rebus train TABLE --task retrieve"
+        raise DataError("the model", "images and texts as vectors of one space", "a model without", do)
 
 
 @torch.inference_mode()
@@ -79,30 +79,30 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
 
 
 @torch.inference_mode()
-def embed_pictures(predictor: Predictor, pictures: Iterable[Any], root: str | Path = ".") -> Vectors:
+def embed_images(predictor: Predictor, images: Iterable[Any], root: str | Path = ".") -> Vectors:
     """(N, D) vectors of length one; in the space of the texts where the model was trained to ``retrieve``, else the
-    picture tower's own.
+    image tower's own.
 
     Args:
         predictor: the model.
-        pictures: one after the other, taken ``batch_size`` at a time: paths, bytes or (H, W, 3) arrays of uint8; an
+        images: one after the other, taken ``batch_size`` at a time: paths, bytes or (H, W, 3) arrays of uint8; an
             array (N, S, S, 3) is N of these.
         root: folder that relative paths start from.
 
     Raises:
-        DataError: the model sees no pictures, or an array is not of that shape.
-        PictureError: a picture cannot be read; it is named by its place.
+        DataError: the model sees no images, or an array is not of that shape.
+        ImageError: an image cannot be read; it is named by its place.
     """
     model = predictor.model
-    if model.picture is None:
-        do = "train one on pictures: rebus train TABLE --task retrieve"
-        raise DataError("the model", "a picture tower", "none", do)
-    if isinstance(pictures, (str, bytes, Path)):
-        raise DataError("the pictures", "several pictures", "one", "put it in a list")
+    if model.image is None:
+        do = "train one on images: rebus train TABLE --task retrieve"
+        raise DataError("the model", "an image tower", "none", do)
+    if isinstance(images, (str, bytes, Path)):
+        raise DataError("the images", "several images", "one", "put it in a list")
     was_training = model.training
     model.eval()
     try:
-        found = [pool_pictures(model, some) for some in _portions(predictor, pictures, Path(root))]
+        found = [pool_images(model, some) for some in _portions(predictor, images, Path(root))]
     finally:
         model.train(was_training)
     if not found:
@@ -111,21 +111,21 @@ def embed_pictures(predictor: Predictor, pictures: Iterable[Any], root: str | Pa
     return table
 
 
-def pool_pictures(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor:
+def pool_images(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor:
     """(N, S, S, 3) -> (N, D) of length one, on the CPU."""
-    picture = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-    pooled = model.look(model.normalise(picture)).pooled
-    vectors = functional.normalize(pooled.float(), dim=-1) if model.pairs is None else model.pairs.of_pictures(pooled)
+    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
+    pooled = model.look(model.normalise(image)).pooled
+    vectors = functional.normalize(pooled.float(), dim=-1) if model.pairs is None else model.pairs.of_images(pooled)
     return vectors.cpu()
 
 
-def _portions(predictor: Predictor, pictures: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:
-    coming, seen = iter(pictures), 0
+def _portions(predictor: Predictor, images: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:
+    coming, seen = iter(images), 0
     while some := list(islice(coming, predictor.batch_size)):
         opened = []
         for place, value in enumerate(some, seen + 1):
             if not isinstance(value, np.ndarray) and missing(value):
-                raise DataError(f"picture {place}", "a path, bytes or an array", "nothing", "leave it out")
-            opened.append(predictor.open_picture(value, root, f"picture {place}"))
+                raise DataError(f"image {place}", "a path, bytes or an array", "nothing", "leave it out")
+            opened.append(predictor.open_image(value, root, f"image {place}"))
         seen += len(some)
         yield np.stack(opened)

@@ -1,6 +1,6 @@
 """What a model writes by itself: prompts gone on from, conversations answered, a token at a time if wanted.
 
-It joins the tokenizer to the generation engine, which knows none. Pictures come in through
+It joins the tokenizer to the generation engine, which knows none. Images come in through
 ``rebus.inference.predictor``.
 """
 
@@ -73,7 +73,7 @@ class Writing:
         return "converse" in self.tasks
 
     def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The ids from which a conversation's next answer goes on; pictures are left out.
+        """The ids from which a conversation's next answer goes on; images are left out.
 
         Where all of it has more tokens than the model reads, the oldest turns are left out, with a CutWarning.
 
@@ -158,7 +158,7 @@ def plain_turn(message: Mapping[str, Any]) -> dict[str, str]:
     """A message whose content is one text: the texts of its parts, one below the other.
 
     Raises:
-        DataError: it has no role, or a part that is neither text nor picture.
+        DataError: it has no role, or a part that is neither text nor image.
     """
     content, role = message.get("content", ""), message.get("role")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -174,7 +174,7 @@ def plain_turn(message: Mapping[str, Any]) -> dict[str, str]:
 
 
 def shown_turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The messages as plain turns; the one that shows the picture which was shown last says so. Raises DataError."""
+    """The messages as plain turns; the one that shows the image which was shown last says so. Raises DataError."""
     turns: list[dict[str, Any]] = [dict(plain_turn(message)) for message in messages]
     holds = [
         place
@@ -187,8 +187,8 @@ def shown_turns(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return turns
 
 
-def last_picture(messages: Sequence[Mapping[str, Any]]) -> Any:
-    """The picture that was shown last; None where there is none."""
+def last_image(messages: Sequence[Mapping[str, Any]]) -> Any:
+    """The image that was shown last; None where there is none."""
     shown = [
         part.get("path")
         for message in messages

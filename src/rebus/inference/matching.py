@@ -1,7 +1,7 @@
-"""What a predictor does for tasks on pictures with texts: how alike the two are, whether they belong together, and
+"""What a predictor does for tasks on images with texts: how alike the two are, whether they belong together, and
 candidates put into a better order by looking at each one together with the query.
 
-Letters: B pictures, N pairs, D numbers of a vector.
+Letters: B images, N pairs, D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rebus.models.features import Features
 from rebus.tasks import Match, Prediction, Retrieve
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_texts, pad_texts
-from rebus.tasks.contrast import picture_key
+from rebus.tasks.contrast import image_key
 
 if TYPE_CHECKING:
     from rebus.inference.predictor import Predictor
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 def retrieve_rows(
     predictor: Predictor, task: Retrieve, values: Values, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
 ) -> list[Prediction]:
-    """How alike each row's picture and texts are, with their vectors."""
+    """How alike each row's image and texts are, with their vectors."""
     model = predictor.model
     seen, head = model.see(batch), model.pairs
     assert head is not None  # noqa: S101 - the task asked for one
-    pictures = head.of_pictures(seen.pooled).cpu().numpy() if seen is not None else None
-    there = batch["has_picture"].tolist() if seen is not None else []
-    keys = [int(picture_key(one)) for one in batch["picture"].cpu().numpy()] if seen is not None else []
+    images = head.of_images(seen.pooled).cpu().numpy() if seen is not None else None
+    there = batch["has_image"].tolist() if seen is not None else []
+    keys = [int(image_key(one)) for one in batch["image"].cpu().numpy()] if seen is not None else []
     said = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
     texts = list(dict.fromkeys(text for several in said.values() for text in several))
     vector = dict(zip(texts, embed_texts(predictor, texts), strict=True))
     told = []
     for row, place in zip(rows, owner.tolist(), strict=True):
         read = np.stack([vector[text] for text in said[row]]) if said[row] else np.zeros((0, head.size), np.float32)
-        picture = pictures[place] if pictures is not None and there[place] else None
-        told.append(task.predicted(picture, keys[place] if keys else 0, read))
+        image = images[place] if images is not None and there[place] else None
+        told.append(task.predicted(image, keys[place] if keys else 0, read))
     return told
 
 
@@ -56,9 +56,9 @@ def match_rows(
     batch: dict[str, Any],
     owner: Tensor,
 ) -> list[Prediction]:
-    """Whether each row's texts belong to its picture; texts under ``wrong`` are tried with it as well."""
+    """Whether each row's texts belong to its image; texts under ``wrong`` are tried with it as well."""
     seen = predictor.model.see(batch)
-    there = batch["has_picture"].tolist() if seen is not None else [False] * (int(owner.max()) + 1)
+    there = batch["has_image"].tolist() if seen is not None else [False] * (int(owner.max()) + 1)
     own, wrong = (
         {row: as_texts(values[role][row]) if role in values else [] for row in rows} for role in ("text", "wrong")
     )
@@ -76,12 +76,12 @@ def match_rows(
 def pair_scores(
     predictor: Predictor, task: Match, seen: Features | None, owner: Sequence[int], texts: Sequence[str]
 ) -> NDArray[np.float64]:
-    """(N,) the chance that each text belongs to its picture.
+    """(N,) the chance that each text belongs to its image.
 
     Args:
         predictor: the model.
         task: its ``match``.
-        seen: what the picture tower says of B pictures.
+        seen: what the image tower says of B images.
         owner: N places among the B.
         texts: N.
     """
@@ -106,17 +106,17 @@ def rerank(
 
     Args:
         predictor: a model with the task ``match``.
-        query: a text (str), or a picture (Path, bytes or (H, W, 3) array).
-        candidates: pictures (paths as str or Path, bytes or arrays) for a text, texts for a picture; the most promising
+        query: a text (str), or an image (Path, bytes or (H, W, 3) array).
+        candidates: images (paths as str or Path, bytes or arrays) for a text, texts for an image; the most promising
             first, as the shared space has them.
         k: how many of them are looked at.
-        root: folder that relative picture paths start from.
+        root: folder that relative image paths start from.
 
     Returns:
         (place among the candidates, chance), the best first; equal ones stay in their order.
 
     Raises:
-        DataError: the model has no task ``match``. PictureError: a picture cannot be read.
+        DataError: the model has no task ``match``. ImageError: an image cannot be read.
     """
     task = predictor.tasks.get("match")
     if not isinstance(task, Match):
@@ -126,19 +126,19 @@ def rerank(
     if not first:
         return []
     reads = isinstance(query, str)
-    pictures, texts = (first, [query] * len(first)) if reads else ([query], [str(text) for text in first])
+    images, texts = (first, [query] * len(first)) if reads else ([query], [str(text) for text in first])
     model, was_training = predictor.model, predictor.model.training
     model.eval()
     try:
         scores: list[float] = []
         size = predictor.batch_size if reads else 1
-        for start in range(0, len(pictures), size):
-            some = pictures[start : start + size]
-            shown = np.stack([predictor.open_picture(one, Path(root), "a picture") for one in some])
+        for start in range(0, len(images), size):
+            some = images[start : start + size]
+            shown = np.stack([predictor.open_image(one, Path(root), "an image") for one in some])
             seen = model.see(
                 {
-                    "picture": torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.mean.device),
-                    "has_picture": torch.ones(len(some), dtype=torch.bool, device=model.mean.device),
+                    "image": torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.mean.device),
+                    "has_image": torch.ones(len(some), dtype=torch.bool, device=model.mean.device),
                 }
             )
             owner = list(range(len(some))) if reads else [0] * len(texts)

@@ -50,7 +50,7 @@ class StoppedEarlyError(KeyboardInterrupt):
 def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | None = None) -> PredictSummary:
     """Predict every row with every task of the Run.
 
-    The output holds the table's own columns but for pictures kept as bytes, then a task's ``TASK`` and, unless it is a
+    The output holds the table's own columns but for images kept as bytes, then a task's ``TASK`` and, unless it is a
     number, ``TASK_confidence``, and ``error``, which is empty unless a row could not be read.
 
     Args:
@@ -114,21 +114,21 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
     for task in tasks:
         values = predictor.input_values(task, columns)
         store = store_for(predictor, part, task)
-        pictures = values.get("picture", [None] * len(part))
+        images = values.get("image", [None] * len(part))
         good = []
         for row in rows:
             try:
-                if store is not None and not missing(pictures[row]):
+                if store is not None and not missing(images[row]):
                     store.get(row)
             except RebusError as error:
                 errors[row] = str(error)
                 continue
             good.append(row)
 
-        def picture_of(row: int, store: Any = store, pictures: Any = pictures) -> Any:
-            return None if store is None or missing(pictures[row]) else store.get(row)
+        def image_of(row: int, store: Any = store, images: Any = images) -> Any:
+            return None if store is None or missing(images[row]) else store.get(row)
 
-        answers = dict(zip(good, predictor.run_task(task, values, good, picture_of), strict=True))
+        answers = dict(zip(good, predictor.run_task(task, values, good, image_of), strict=True))
         predictions: list[Prediction | None] = [answers.get(row) for row in rows]
         name = task.name if task.name not in part.columns else f"{task.name}_predicted"
         added[name] = [None if one is None else one.value for one in predictions]

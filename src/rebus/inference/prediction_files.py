@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rebus.data import cells
-from rebus.data.columns import is_picture_struct
+from rebus.data.columns import is_image_struct
 from rebus.data.table import Table, plain
 
 Predicted = Mapping[str, Sequence[Any]]  # name of an added column: a value a row
@@ -135,7 +135,7 @@ def _flat(value: Any) -> Any:
 def _parquet_type(table: Table, name: str) -> pa.DataType:
     """The type that a column keeps; numbers that were JSON's become numbers where none of their digits is lost."""
     column, source = table.arrow_column(name), table.source_cells(name)
-    if is_picture_struct(column.type) or pa.types.is_null(column.type):
+    if is_image_struct(column.type) or pa.types.is_null(column.type):
         return pa.string()
     if source is None or not pa.types.is_string(column.type):
         return column.type if source is None or source.type == _JSON else source.type
@@ -157,7 +157,7 @@ def _keeps(text: str) -> bool:
 
 def _arrow_cells(part: Table, name: str, kind: pa.DataType) -> pa.ChunkedArray | pa.Array:
     column, source = part.arrow_column(name), part.source_cells(name)
-    if is_picture_struct(column.type):
+    if is_image_struct(column.type):
         return pa.array([plain(value) for value in column.to_pylist()], kind)
     if source is not None and source.type == kind:
         return source
@@ -174,7 +174,7 @@ def _typed(text: str, kind: pa.DataType) -> Any:
 
 def _holds_images(column: pa.ChunkedArray) -> bool:
     kind = column.type
-    if is_picture_struct(kind):
+    if is_image_struct(kind):
         return bool(pc.any(pc.is_valid(pc.struct_field(column, "bytes"))).as_py())
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 

@@ -1,6 +1,6 @@
-"""A trained model, ready to answer: tables, rows or a single picture in, predictions out.
+"""A trained model, ready to answer: tables, rows or a single image in, predictions out.
 
-Letters: B pictures, R texts.
+Letters: B images, R texts.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 
 from rebus import recipe
 from rebus.data.role_cells import role_values
-from rebus.data.store import fitted_picture
-from rebus.data.transforms import fit_picture
+from rebus.data.store import fitted_image
+from rebus.data.transforms import fit_image
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import is_empty, only_inside, write
-from rebus.inference.embedding import embed_pictures, embed_texts
-from rebus.inference.generate import Writing, last_picture, refuse_long, shown_turns
+from rebus.inference.embedding import embed_images, embed_texts
+from rebus.inference.generate import Writing, last_image, refuse_long, shown_turns
 from rebus.inference.likelihood import foresee_rows, guess_rows
 from rebus.inference.matching import match_rows, retrieve_rows
-from rebus.inference.pretrain_image import look_at_pictures
+from rebus.inference.pretrain_image import look_at_images
 from rebus.inference.reading import read_words
 from rebus.inference.scoring import choose, condition_of, with_likelihoods
 from rebus.models.vlm import VisionLanguageModel
@@ -37,9 +37,9 @@ from rebus.tasks import (
     Lm,
     Match,
     Mlm,
-    Patches,
-    Pictures,
+    PatchClassify,
     Prediction,
+    PretrainImage,
     Retrieve,
     Similar,
     Task,
@@ -55,7 +55,7 @@ from rebus.tasks.writing import WritingTask
 LONG = 256  # tokens of an answer in a conversation, where the model's settings do not say more
 ASKED = ("question", "text", "tokens", "prompt", "source")  # roles that a single question is given as
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-PictureOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (size, size, 3)
+ImageOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (size, size, 3)
 
 
 class Predictor:
@@ -66,7 +66,7 @@ class Predictor:
         settings: the Run's recipe.
         tasks: name: task, fitted.
         codec: text to ids.
-        batch_size: pictures (or rows without one) a pass.
+        batch_size: images (or rows without one) a pass.
         settled: the weights no longer change, so that they may be copied into a faster layout.
 
     Attributes:
@@ -117,7 +117,7 @@ class Predictor:
 
     @cached_property
     def writing(self) -> Writing:
-        """The model as a writer of texts, without pictures; only where the weights no longer change.
+        """The model as a writer of texts, without images; only where the weights no longer change.
 
         Raises:
             DataError: it does not write.
@@ -145,14 +145,14 @@ class Predictor:
         """Predictions for rows given as dictionaries of columns.
 
         Args:
-            rows: one or more rows with the columns the task was trained on; pictures as path, bytes or (H, W, 3) array.
+            rows: one or more rows with the columns the task was trained on; images as path, bytes or (H, W, 3) array.
             task: which task; None: the first.
-            root: folder that relative picture paths start from.
+            root: folder that relative image paths start from.
 
         A text with more tokens than the model reads is cut as in training, with a CutWarning.
 
         Raises:
-            DataError: a column is missing. PictureError: a picture cannot be read.
+            DataError: a column is missing. ImageError: an image cannot be read.
         """
         rows = [rows] if isinstance(rows, dict) else list(rows)
         chosen = self.task(task)
@@ -160,22 +160,18 @@ class Predictor:
             return []
         columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
         values = self.input_values(chosen, columns)
-        pictures = values.get("picture", [None] * len(rows))
+        images = values.get("image", [None] * len(rows))
 
-        def picture_of(row: int) -> NDArray[np.uint8] | None:
-            return (
-                None
-                if missing_picture(pictures[row])
-                else self.open_picture(pictures[row], Path(root), f"row {row + 1}")
-            )
+        def image_of(row: int) -> NDArray[np.uint8] | None:
+            return None if missing_image(images[row]) else self.open_image(images[row], Path(root), f"row {row + 1}")
 
         with warning():
-            return self.run_task(chosen, values, range(len(rows)), picture_of)
+            return self.run_task(chosen, values, range(len(rows)), image_of)
 
     def ask(
-        self, picture: Any, question: str = "", *, system: str | None = None, sampling: Sampling | None = None
+        self, image: Any, question: str = "", *, system: str | None = None, sampling: Sampling | None = None
     ) -> Prediction:
-        """One picture (path, bytes, array or None), one question.
+        """One image (path, bytes, array or None), one question.
 
         A model that answers is asked; one that only captions gets no question; one that classifies reads it as text;
         one that converses or goes on from a prompt is given it as that.
@@ -184,9 +180,9 @@ class Predictor:
             DataError: the model cannot be asked that. TextLengthError: the question has more tokens than it reads.
         """
         with refusing("the question"):
-            return self._asked(picture, question, system, sampling)
+            return self._asked(image, question, system, sampling)
 
-    def _asked(self, picture: Any, question: str, system: str | None, sampling: Sampling | None) -> Prediction:
+    def _asked(self, image: Any, question: str, system: str | None, sampling: Sampling | None) -> Prediction:
         if system is not None and "converse" not in self.tasks:
             raise DataError("a system text", "a model that converses", ", ".join(self.tasks), "leave it out")
         names = [name for name in ("answer", "caption") if name in self.tasks]
@@ -200,7 +196,7 @@ class Predictor:
             return Prediction(written.text.strip(), float(np.exp(written.logprob)))
         columns = chosen.settings.columns
         values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
-        more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "picture")]
+        more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "image")]
         if more:
             do = "put them in a table and use `rebus predict`"
             raise DataError(f"task '{chosen.name}'", f"a row with {', '.join(more)}", "one question", do)
@@ -208,10 +204,10 @@ class Predictor:
             before = [] if system is None else [{"role": "system", "content": system}]
             values["messages"] = [[*before, {"role": "user", "content": question}]]
             sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
-        return self._about(chosen, values, picture, sampling)
+        return self._about(chosen, values, image, sampling)
 
     def answer(self, messages: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None) -> Prediction:
-        """The next answer of a conversation, about the picture that was shown last if one was.
+        """The next answer of a conversation, about the image that was shown last if one was.
 
         Where all of it has more tokens than the model reads, the oldest turns are left out, with a CutWarning.
 
@@ -223,13 +219,13 @@ class Predictor:
         values: Values = {"messages": [shown_turns(messages)]}
         refuse_long(values["messages"][0], self.codec)
         with warning():
-            return self._about(chosen, values, last_picture(messages), sampling)
+            return self._about(chosen, values, last_image(messages), sampling)
 
-    def _about(self, task: Task, values: Values, picture: Any, sampling: Sampling | None) -> Prediction:
-        shown = not missing_picture(picture) and task.uses_picture
-        given = self.open_picture(picture, Path(), "the picture") if shown else None
-        if task.uses_picture:
-            values["picture"] = [picture]
+    def _about(self, task: Task, values: Values, image: Any, sampling: Sampling | None) -> Prediction:
+        shown = not missing_image(image) and task.uses_image
+        given = self.open_image(image, Path(), "the image") if shown else None
+        if task.uses_image:
+            values["image"] = [image]
         return self.run_task(task, values, [0], lambda _: given, sampling=sampling)[0]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -240,9 +236,9 @@ class Predictor:
         with warning():
             return embed_texts(self, list(texts))
 
-    def embed_pictures(self, pictures: Iterable[Any], root: str | Path = ".") -> NDArray[np.float32]:
+    def embed_images(self, images: Iterable[Any], root: str | Path = ".") -> NDArray[np.float32]:
         """(N, D) vectors of length one of paths, bytes or (H, W, 3) arrays; see ``rebus.inference.embedding``."""
-        return embed_pictures(self, pictures, root)
+        return embed_images(self, images, root)
 
     def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
@@ -267,23 +263,23 @@ class Predictor:
             raise DataError(f"task '{task.name}'", f"a column {named}", ", ".join(columns) or "no column", do)
         return found
 
-    def open_picture(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
+    def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
-        data, picture = self.recipe.data, self.recipe.picture
+        data, image = self.recipe.data, self.recipe.image
         if isinstance(value, np.ndarray):
             if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
                 raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
-            return fit_picture(value, picture.size, picture.fit, data.background, picture.resample, picture.edge)
-        return fitted_picture(
+            return fit_image(value, image.size, image.fit, data.background, image.resample, image.edge)
+        return fitted_image(
             str(value) if isinstance(value, Path) else value,
             root,
-            size=picture.size,
-            fit=picture.fit,
+            size=image.size,
+            fit=image.fit,
             background=data.background,
             pixel_budget=data.pixel_budget,
             where=where,
-            resample=picture.resample,
-            edge=picture.edge,
+            resample=image.resample,
+            edge=image.edge,
             jpeg=data.jpeg,
             levels=data.levels,
         )
@@ -294,20 +290,20 @@ class Predictor:
         task: Task,
         values: Values,
         rows: Sequence[int],
-        picture_of: PictureOf,
+        image_of: ImageOf,
         *,
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
-        """Predictions for ``rows``, in their order; rows that share a picture share one pass over it."""
+        """Predictions for ``rows``, in their order; rows that share an image share one pass over it."""
         with track(task.name, len(rows)) as advance:
-            return self._run_task(task, values, rows, picture_of, sampling, advance)
+            return self._run_task(task, values, rows, image_of, sampling, advance)
 
     def _run_task(
         self,
         task: Task,
         values: Values,
         rows: Sequence[int],
-        picture_of: PictureOf,
+        image_of: ImageOf,
         sampling: Sampling | None,
         advance: Advance,
     ) -> list[Prediction]:
@@ -316,7 +312,7 @@ class Predictor:
         self.model.eval()
         try:
             for groups in self._portions(values, rows):
-                batch = self._pictures(groups, picture_of)
+                batch = self._images(groups, image_of)
                 flat = [row for group in groups for row in group]
                 owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self._device)
                 if isinstance(task, VectorTask):
@@ -335,9 +331,9 @@ class Predictor:
                     told = retrieve_rows(self, task, values, flat, batch, owner)
                 elif isinstance(task, Match):
                     told = match_rows(self, task, values, flat, batch, owner)
-                elif isinstance(task, Pictures):
-                    told = look_at_pictures(self, task, flat, batch, owner)
-                elif isinstance(task, Patches):
+                elif isinstance(task, PretrainImage):
+                    told = look_at_images(self, task, flat, batch, owner)
+                elif isinstance(task, PatchClassify):
                     told = self._shares(task, values, flat, batch, owner)
                 else:
                     raise DataError(
@@ -354,10 +350,10 @@ class Predictor:
         return self.model.mean.device
 
     def _portions(self, values: Values, rows: Sequence[int]) -> Iterator[list[list[int]]]:
-        """Groups of rows that share a picture, at most ``batch_size`` groups and 8 times as many rows at a time."""
+        """Groups of rows that share an image, at most ``batch_size`` groups and 8 times as many rows at a time."""
         portion: list[list[int]] = []
         count, most = 0, self.batch_size * 8
-        for group in group_rows(rows, values.get("picture")):
+        for group in group_rows(rows, values.get("image")):
             for start in range(0, len(group), most):
                 piece = group[start : start + most]
                 if portion and (len(portion) == self.batch_size or count + len(piece) > most):
@@ -368,26 +364,26 @@ class Predictor:
         if portion:
             yield portion
 
-    def _pictures(self, groups: list[list[int]], picture_of: PictureOf) -> dict[str, Any]:
-        if self.model.picture is None:
+    def _images(self, groups: list[list[int]], image_of: ImageOf) -> dict[str, Any]:
+        if self.model.image is None:
             return {"tasks": {}}
-        side = self.recipe.picture.size
+        side = self.recipe.image.size
         pixels = np.zeros((len(groups), side, side, 3), dtype=np.uint8)
         there = np.zeros(len(groups), dtype=bool)
         for place, group in enumerate(groups):
-            array = picture_of(group[0])
+            array = image_of(group[0])
             if array is not None:
                 pixels[place], there[place] = array, True
         return {
-            "picture": torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device),
-            "has_picture": torch.from_numpy(there).to(self._device),
+            "image": torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device),
+            "has_image": torch.from_numpy(there).to(self._device),
             "tasks": {},
         }
 
     def _shares(
-        self, task: Patches, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
+        self, task: PatchClassify, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
     ) -> list[Prediction]:
-        """For each row with boxes, the share of its picture's patches that are named right."""
+        """For each row with boxes, the share of its image's patches that are named right."""
         part = task.collate([{"map": task.draw(values["boxes"][row])} for row in rows], owner.tolist())
         batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
         return task.shares(self.model(batch, [task.name])[task.name], batch["tasks"][task.name])
@@ -424,6 +420,6 @@ class Predictor:
         return with_likelihoods(self, task, values, rows, condition, told) if task.judges_likelihood else told
 
 
-def missing_picture(value: Any) -> bool:
-    """Whether a cell holds no picture."""
+def missing_image(value: Any) -> bool:
+    """Whether a cell holds no image."""
     return not isinstance(value, np.ndarray) and missing(value)

@@ -1,6 +1,6 @@
-"""What a model knows of held-out pictures.
+"""What a model knows of held-out images.
 
-Letters: B pictures of a batch, S side, R rows.
+Letters: B images of a batch, S side, R rows.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from torch.nn import functional
 
 from rebus.data.transforms import augment
 from rebus.tasks import Prediction
-from rebus.tasks.pictures import Pictures
+from rebus.tasks.pretrain_image import PretrainImage
 
 if TYPE_CHECKING:
     from rebus.inference.predictor import Predictor
 
 
-def look_at_pictures(
-    predictor: Predictor, task: Pictures, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
+def look_at_images(
+    predictor: Predictor, task: PretrainImage, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
 ) -> list[Prediction]:
-    """What a model knows of the pictures of R rows, (B, 3, S, S) in the batch; ``owner`` (R,) says whose is whose."""
+    """What a model knows of the images of R rows, (B, 3, S, S) in the batch; ``owner`` (R,) says whose is whose."""
     model, name = predictor.model, task.name
-    pixels: Tensor = batch["picture"]
+    pixels: Tensor = batch["image"]
     if task.contrasts:
         plain = pixels.permute(0, 2, 3, 1).cpu().numpy()
         first = [rows[int((owner == place).nonzero()[0])] for place in range(len(plain))]
-        for key, view in (("picture", 0), ("views", 1)):
-            changed = augment(plain, predictor.recipe.picture.augment, 0, 0, first, view)
+        for key, view in (("image", 0), ("views", 1)):
+            changed = augment(plain, predictor.recipe.image.augment, 0, 0, first, view)
             batch[key] = torch.from_numpy(changed).permute(0, 3, 1, 2).to(pixels.device)
     part = task.collate([task.item(row, None) for row in rows], owner.tolist())
     batch["tasks"][name] = {key: tensor.to(pixels.device) for key, tensor in part.items()}
     outputs = model(batch, [name])[name]
-    pooled = model.picture(model.normalise(pixels)).pooled.float()
+    pooled = model.image(model.normalise(pixels)).pooled.float()
     return task.predictions(outputs, functional.normalize(pooled, dim=-1)[owner])

@@ -32,7 +32,7 @@ def condition_of(
     batch: dict[str, Any],
     owner: torch.Tensor,
 ) -> Condition:
-    """What the decoder writes from, for each of R rows; ``owner`` (R,) is the place of its picture in the batch."""
+    """What the decoder writes from, for each of R rows; ``owner`` (R,) is the place of its image in the batch."""
     model, codec = predictor.model, predictor.codec
     part = {"owner": owner}
     if codec.text_tower:
@@ -40,7 +40,7 @@ def condition_of(
         part["text_ids"] = stack(read, max(len(ids) for ids in read), 0).to(owner.device)
         lengths = torch.tensor([len(ids) for ids in read], device=owner.device)
         part["text_mask"] = torch.arange(part["text_ids"].shape[1], device=owner.device)[None] < lengths[:, None]
-    return model.condition(model.see(batch) if task.uses_picture else None, part)
+    return model.condition(model.see(batch) if task.uses_image else None, part)
 
 
 def choose(

@@ -1,4 +1,4 @@
-"""What every use of a trained model on a table shares: the rows of a split, the decoded pictures of a column."""
+"""What every use of a trained model on a table shares: the rows of a split, the decoded images of a column."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rebus import recipe
 from rebus.data.splits import assign_splits
-from rebus.data.store import PictureStore
+from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
 from rebus.inference.predictor import Predictor
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     pass
 
 
-def store_for(predictor: Predictor, table: Table, task: Task) -> PictureStore | None:
-    """Decoded pictures of the task's picture column."""
-    column = task.settings.columns.get("picture")
-    if column is None or predictor.model.picture is None or column not in table.columns:
+def store_for(predictor: Predictor, table: Table, task: Task) -> ImageStore | None:
+    """Decoded images of the task's image column."""
+    column = task.settings.columns.get("image")
+    if column is None or predictor.model.image is None or column not in table.columns:
         return None
     return open_store(table, column, predictor.recipe)
 
@@ -36,7 +36,5 @@ def chosen_rows(table: Table, settings: recipe.Recipe, split: str) -> list[int]:
             f"'{split}'",
             nearest(split, ["train", "valid", "test", "all"]),
         )
-    pictures = [column for column, kind in settings.data.kinds.items() if kind == "picture"]
-    return [
-        row for row, name in enumerate(assign_splits(table, settings.data.split, pictures, seed=0)) if name == split
-    ]
+    images = [column for column, kind in settings.data.kinds.items() if kind == "image"]
+    return [row for row, name in enumerate(assign_splits(table, settings.data.split, images, seed=0)) if name == split]

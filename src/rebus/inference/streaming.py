@@ -1,4 +1,4 @@
-"""An answer while it is being written, about a picture or not. It knows no page and no server."""
+"""An answer while it is being written, about an image or not. It knows no page and no server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rebus.generation.engine import Engine
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import Conditioned, decoder_of, is_empty, only_inside
 from rebus.generation.writers import Plain
-from rebus.inference.generate import last_picture, shown_turns
-from rebus.inference.predictor import ASKED, LONG, Predictor, missing_picture
+from rebus.inference.generate import last_image, shown_turns
+from rebus.inference.predictor import ASKED, LONG, Predictor, missing_image
 from rebus.inference.scoring import condition_of
 from rebus.tasks import Choose, Converse, Lm
 from rebus.tasks.base import Values
@@ -29,7 +29,7 @@ def streams(predictor: Predictor, name: str) -> bool:
 
 def stream_answer(
     predictor: Predictor,
-    picture: Any,
+    image: Any,
     messages: Sequence[Mapping[str, Any]],
     *,
     task: str,
@@ -42,7 +42,7 @@ def stream_answer(
 
     Args:
         predictor: the model.
-        picture: a path, the bytes of a picture file, an array (H, W, 3) of uint8, or None; it is what the question is
+        image: a path, the bytes of an image file, an array (H, W, 3) of uint8, or None; it is what the question is
             about, unless the task converses and a message shows another.
         messages: ``{"role", "content"}``; tasks that do not converse read the last of the user's.
         task: one that ``streams``.
@@ -50,7 +50,7 @@ def stream_answer(
         enough: asked after every token; True ends the text there.
 
     Raises:
-        DataError: the task does not write, or there is no question. PictureError: the picture cannot be read.
+        DataError: the task does not write, or there is no question. ImageError: the image cannot be read.
     """
     if not streams(predictor, task):
         able = ", ".join(name for name in predictor.tasks if streams(predictor, name)) or "none"
@@ -74,11 +74,11 @@ def stream_answer(
     longest = chosen.settings.max_new_tokens
     if isinstance(chosen, Converse):
         values["messages"] = [shown_turns(messages)]
-        picture, longest = last_picture(messages) or picture, max(longest, LONG)
-    shown = not missing_picture(picture) and chosen.uses_picture
-    pixels = predictor.open_picture(picture, Path(), "the picture") if shown else None
-    if chosen.uses_picture:
-        values["picture"] = [picture]
+        image, longest = last_image(messages) or image, max(longest, LONG)
+    shown = not missing_image(image) and chosen.uses_image
+    pixels = predictor.open_image(image, Path(), "the image") if shown else None
+    if chosen.uses_image:
+        values["image"] = [image]
     sampling = sampling or Sampling(max_new_tokens=longest)
     yield from _written(predictor, chosen, values, pixels, sampling, enough)
 
@@ -94,7 +94,7 @@ def _written(
     model, tokenizer = predictor.model, predictor.codec.tokenizer
     model.eval()
     with torch.inference_mode():
-        batch = predictor._pictures([[0]], lambda _: pixels)
+        batch = predictor._images([[0]], lambda _: pixels)
         owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
         condition = condition_of(predictor, task, values, [0], batch, owner)
     prompt = task.ask(values, 0, predictor.codec)

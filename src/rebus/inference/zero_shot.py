@@ -1,6 +1,6 @@
 """Tasks that a model was not trained for, built from a table's columns: what a decoder can write or find likely.
 
-A language model then goes on from plain text; one that converses is spoken to in turns. Classes of pictures, which a
+A language model then goes on from plain text; one that converses is spoken to in turns. Classes of images, which a
 model with a shared space tells by their names, are in ``rebus.evaluation.class_prompts``.
 """
 

@@ -92,7 +92,7 @@ def split_batch(batch: Any, parts: int) -> list[Any]:
     """Cut every tensor of a nested batch into ``parts`` equal parts along its first dimension.
 
     Values other than tensors go whole into every part. A batch whose rows refer to each other (several
-    questions a picture) needs its own ``Plan.split``.
+    questions an image) needs its own ``Plan.split``.
 
     Raises:
         RecipeError: the rows cannot be divided equally; the mean of the parts would not be the mean of the whole.

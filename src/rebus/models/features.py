@@ -16,7 +16,7 @@ class Features:
     """What a model part knows about B items.
 
     Attributes:
-        tokens: (B, L, D), a vector for each picture patch or text token.
+        tokens: (B, L, D), a vector for each image patch or text token.
         mask: (B, L) bool, True where the token is real and not padding.
         pooled: (B, D), one vector an item.
     """
@@ -26,7 +26,7 @@ class Features:
     pooled: Tensor
 
     def select(self, owner: Tensor) -> Features:
-        """The features of items ``owner`` (R,) long: several questions may share one picture."""
+        """The features of items ``owner`` (R,) long: several questions may share one image."""
         return Features(self.tokens[owner], self.mask[owner], self.pooled[owner])
 
     @property

@@ -1,6 +1,6 @@
-"""How tokens of pictures and texts are laid out side by side: who sees whom, and where each one is.
+"""How tokens of images and texts are laid out side by side: who sees whom, and where each one is.
 
-Letters: B pictures, R texts, L text tokens, P picture tokens, G x G their grid, D width.
+Letters: B images, R texts, L text tokens, P image tokens, G x G their grid, D width.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ IGNORED = -100  # a label that no loss reads, PyTorch's own convention
 
 
 class Places(nn.Module):
-    """Say where each picture token is: (B, G x G, D) -> same, plus a learned vector for its row and one for its column.
+    """Say where each image token is: (B, G x G, D) -> same, plus a learned vector for its row and one for its column.
 
     It is added after the token has been named, so that what it shows and where it is do not mix.
     """
@@ -80,7 +80,7 @@ def after_prefix(
     full[:, :before, :before] = prefix.mask[:, None, :]
     full[:, before:, :before] = prefix.mask[:, None, :] & real[:, :, None]
     full[:, before:, before:] = mask
-    # All picture tokens stand at position 0: where a patch is, its own embedding says, and a word then finds the
+    # All image tokens stand at position 0: where a patch is, its own embedding says, and a word then finds the
     # patch that looks like it at whatever distance.
     places = torch.cat([positions.new_zeros(rows, before), positions + 1], dim=1)
     return torch.cat([prefix.tokens.to(x.dtype), x], dim=1), places, full

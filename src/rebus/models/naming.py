@@ -1,9 +1,9 @@
-"""Name each picture token in words: its vector is compared with the decoder's own embeddings of the names.
+"""Name each image token in words: its vector is compared with the decoder's own embeddings of the names.
 
-It puts what a patch shows and the word for it in one place, so that one attention pattern finds any word in a picture,
+It puts what a patch shows and the word for it in one place, so that one attention pattern finds any word in an image,
 where unrelated spaces would need one for each word (docs/LOG.md has what that is worth).
 
-Letters: B items, P picture tokens, C labels, N names a label, T tokens a name, D width, V vocabulary.
+Letters: B items, P image tokens, C labels, N names a label, T tokens a name, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ class NamingHead(nn.Module):
         self.register_buffer("ids", ids, persistent=False)
         self.register_buffer("real", real, persistent=False)
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
-        self.absent = nn.Parameter(torch.tensor(0.5))  # the likeness below which a word is not in the picture
+        self.absent = nn.Parameter(torch.tensor(0.5))  # the likeness below which a word is not in the image
         self.look_up = nn.Linear(width, width)
         nn.init.normal_(self.look_up.weight, std=0.005)  # what is found starts about as long as an embedding
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, tokens: Tensor, embeddings: Tensor) -> Tensor:
-        """(B, P, D) picture tokens and (V, D) embeddings -> (B, P, 1 + C); the first number is for nothing."""
+        """(B, P, D) image tokens and (V, D) embeddings -> (B, P, 1 + C); the first number is for nothing."""
         labels, most = self.ids.shape[:2]
         vectors = embeddings[self.ids]  # (C, N, T, D)
         flat = masked_mean(vectors.flatten(0, 1), self.real.flatten(0, 1))  # (C N, D)
@@ -68,7 +68,7 @@ class NamingHead(nn.Module):
         return self.log_scale.exp().clamp(max=100.0)
 
     def find(self, words: Tensor, names: Tensor, shown: Features) -> Tensor:
-        """Add to each word what the picture holds of it: nothing, where no patch is like the word.
+        """Add to each word what the image holds of it: nothing, where no patch is like the word.
 
         Each word attends to the patches by the likeness that ``forward`` learned from boxes, and to one place more,
         which holds nothing. Word by patch as in Yao et al., "FILIP: Fine-grained Interactive Language-Image
@@ -76,7 +76,7 @@ class NamingHead(nn.Module):
 
         Args:
             words: (R, L, D) embedded text.
-            names: (R, P, D) what each picture token shows.
+            names: (R, P, D) what each image token shows.
             shown: (R, P, D) what is fetched from it, with a mask of real tokens.
 
         Returns:

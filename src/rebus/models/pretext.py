@@ -1,10 +1,10 @@
-"""Heads that teach a picture tower without labels; what they learn themselves is dropped when the tower moves on.
+"""Heads that teach an image tower without labels; what they learn themselves is dropped when the tower moves on.
 
 Sources: Chen et al. (2020), "A Simple Framework for Contrastive Learning of Visual Representations" (SimCLR); He et al.
 (2022), "Masked Autoencoders Are Scalable Vision Learners" (MAE); Xie et al. (2022), "SimMIM: a Simple Framework for
 Masked Image Modeling". They know no loop and no augmentation.
 
-Letters: B pictures of a batch, R items, S side of a picture, T = G x G tokens of the tower, K of them visible, H
+Letters: B images of a batch, R items, S side of an image, T = G x G tokens of the tower, K of them visible, H
 hidden, P pixels of a token's side, D width, E numbers of a projection.
 """
 
@@ -32,13 +32,13 @@ def make_pretext(tower: Any, method: str, *, size: int, hide: float) -> nn.Modul
     """The head for a method.
 
     Args:
-        tower: the picture tower.
+        tower: the image tower.
         method: ``simclr`` or ``masked``.
         size: S.
         hide: share of patches hidden; 0: the method's own.
 
     Raises:
-        RecipeError: the tower's tokens do not divide the picture into equal squares.
+        RecipeError: the tower's tokens do not divide the image into equal squares.
     """
     if method == "simclr":
         return ContrastHead(tower.width)
@@ -46,9 +46,9 @@ def make_pretext(tower: Any, method: str, *, size: int, hide: float) -> nn.Modul
 
 
 class ContrastHead(nn.Module):
-    """Two views of each picture as vectors of length one: the tower, then two layers (SimCLR's projection head).
+    """Two views of each image as vectors of length one: the tower, then two layers (SimCLR's projection head).
 
-    Batch norm is left out, so that a vector depends on its own picture only.
+    Batch norm is left out, so that a vector depends on its own image only.
     """
 
     def __init__(self, width: int) -> None:
@@ -59,8 +59,8 @@ class ContrastHead(nn.Module):
         start_weights(self)
 
     def forward(self, tower: nn.Module, normalise: Normalise, batch: dict[str, Any], part: dict[str, Tensor]) -> Tensor:
-        """(2, R, E): both views of the R items' pictures, which the batch holds as ``picture`` and ``views``."""
-        pixels = torch.cat([batch["picture"][part["owner"]], batch["views"][part["owner"]]])
+        """(2, R, E): both views of the R items' images, which the batch holds as ``image`` and ``views``."""
+        pixels = torch.cat([batch["image"][part["owner"]], batch["views"][part["owner"]]])
         seen: Features = tower(normalise(pixels))
         found = functional.normalize(self.project(seen.pooled).float(), dim=-1)
         return found.view(2, len(part["owner"]), PROJECTION)
@@ -75,12 +75,12 @@ class HiddenPatches(nn.Module):
     the loss is squared error: MAE's choice, which SimMIM's own (absolute error of plain pixels) is not.
 
     Args:
-        tower: the picture tower.
+        tower: the image tower.
         size: S.
         hide: share of patches hidden; 0: 0.75 where patches are left out, else 0.6.
 
     Raises:
-        RecipeError: the tower's tokens do not divide the picture into equal squares.
+        RecipeError: the tower's tokens do not divide the image into equal squares.
     """
 
     def __init__(self, tower: Any, *, size: int, hide: float) -> None:
@@ -89,14 +89,14 @@ class HiddenPatches(nn.Module):
         self.grid = round(self.count**0.5)
         self.side = size // self.grid
         if self.grid**2 != self.count or self.grid * self.side != size:
-            expected = "a tower whose tokens divide the picture into equal squares, for method=masked"
-            found = f"{self.count} tokens of a picture of {size} pixels a side"
-            raise RecipeError("model.picture", expected, found, "set picture.size to a multiple of model.picture.patch")
+            expected = "a tower whose tokens divide the image into equal squares, for method=masked"
+            found = f"{self.count} tokens of an image of {size} pixels a side"
+            raise RecipeError("model.image", expected, found, "set image.size to a multiple of model.image.patch")
         self.drops = bool(getattr(tower, "drops_patches", False))
         share = hide or (HIDE_DROPPED if self.drops else HIDE_COVERED)
         self.visible = min(self.count - 1, max(1, round((1 - share) * self.count)))
         if self.count < 2:
-            raise RecipeError("model.picture.patch", "at least two patches, to hide one", "1", "choose a smaller patch")
+            raise RecipeError("model.image.patch", "at least two patches, to hide one", "1", "choose a smaller patch")
         width, pixels = int(tower.width), 3 * self.side**2
         if self.drops:
             inner = max(4, width // (2 * DECODER_HEAD)) * DECODER_HEAD
@@ -120,7 +120,7 @@ class HiddenPatches(nn.Module):
 
         ``part["dice"]`` (R,) decides which patches are hidden.
         """
-        pixels = normalise(batch["picture"][part["owner"]])
+        pixels = normalise(batch["image"][part["owner"]])
         order = noise(part["dice"], self.count).argsort(1)
         keep, hidden = order[:, : self.visible], order[:, self.visible :]
         guess = self._fill(tower, pixels, keep) if self.drops else self._look(tower, pixels, hidden)

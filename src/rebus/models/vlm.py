@@ -1,12 +1,12 @@
 """The whole model: towers, a fusion, heads. It knows nothing of tables, tokenizers, loops or files.
 
-Letters: B pictures (or rows without one), R texts (several may belong to one picture), L text tokens,
-P picture tokens, D width, V vocabulary, C classes.
+Letters: B images (or rows without one), R texts (several may belong to one image), L text tokens,
+P image tokens, D width, V vocabulary, C classes.
 
 A batch is a dictionary:
-    ``picture``      (B, 3, H, W) uint8, absent when no row has a picture
-    ``has_picture``  (B,) bool
-    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the place of the picture each text belongs to, and
+    ``image``      (B, 3, H, W) uint8, absent when no row has an image
+    ``has_image``  (B,) bool
+    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the place of the image each text belongs to, and
         for a head that writes: ``input_ids``, ``positions``, ``blocks``, ``labels``, all (R, L);
         for a head that reads text, or where a text tower reads the question: ``text_ids``, ``text_mask`` (R, L) and
         perhaps ``segment_ids`` (R, L), for a tower that has vectors for segments.
@@ -25,10 +25,10 @@ from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory, make_fusion
 from rebus.models.fusion.inline import InlineProjector, placed_inside
 from rebus.models.heads import make_head, masked_head
+from rebus.models.image_tokens import ImagePlan, plan_for
 from rebus.models.layout import IGNORED, Places, after_prefix, block_mask, one_text_a_row, picked
 from rebus.models.naming import Names, NamingHead
 from rebus.models.pairs import PairHead, Pairs, with_negatives
-from rebus.models.picture_tokens import PicturePlan, plan_for
 from rebus.models.pretext import make_pretext
 from rebus.models.towers import TOWERS
 from rebus.models.towers.decoder import Decoder
@@ -36,7 +36,7 @@ from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
 READS_FUSED = ("vector", "words")  # kinds of head that read what the fusion gives
-AROUND = 4  # tokens that may stand around a picture inside the text
+AROUND = 4  # tokens that may stand around an image inside the text
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class HeadSpec:
 
     Attributes:
         kind: ``write`` (a causal decoder), ``vector`` (C numbers an item), ``words`` (C numbers a text token),
-            ``tokens`` (C numbers a picture token), ``mask`` (the vocabulary, for each hidden token of a text),
-            ``pairs`` (pictures and texts as vectors of one space) or ``pretext`` (what a picture tower learns from
+            ``tokens`` (C numbers an image token), ``mask`` (the vocabulary, for each hidden token of a text),
+            ``pairs`` (images and texts as vectors of one space) or ``pretext`` (what an image tower learns from
             alone).
         outputs: C; not used by ``write``. ``vector``: 0 gives the fused vector itself, (R, D).
         reads: the modalities the task has columns for.
@@ -59,7 +59,7 @@ class HeadSpec:
 
     kind: Literal["write", "vector", "words", "tokens", "mask", "pairs", "pretext"]
     outputs: int = 0
-    reads: tuple[str, ...] = ("picture",)
+    reads: tuple[str, ...] = ("image",)
     names: Names = ()
     loss: str = "softmax"
     hide: float = 0.0
@@ -71,12 +71,12 @@ class VisionLanguageModel(nn.Module):
 
     Args:
         settings: the recipe's ``model``, no kind left at ``auto``.
-        picture: the recipe's ``picture`` (size, mean and std).
+        image: the recipe's ``image`` (size, mean and std).
         heads: task: what it wants.
         vocab_size: V of the decoder's tokenizer.
         max_length: the longest text.
         words: the vocabulary of a text tower that reads words; None: it reads the decoder's tokens.
-        picture_id: the token that a picture token takes the place of, where pictures stand inside the text.
+        image_id: the token that an image token takes the place of, where images stand inside the text.
     """
 
     mean: Tensor
@@ -85,27 +85,27 @@ class VisionLanguageModel(nn.Module):
     def __init__(
         self,
         settings: recipe.Model,
-        picture: recipe.Picture,
+        image: recipe.Image,
         heads: dict[str, HeadSpec],
         *,
         vocab_size: int,
         max_length: int,
         words: list[str] | None = None,
-        picture_id: int | None = None,
+        image_id: int | None = None,
     ) -> None:
         super().__init__()
-        self.settings, self.specs, self.picture_id = settings, heads, picture_id
+        self.settings, self.specs, self.image_id = settings, heads, image_id
         writes = any(spec.kind == "write" for spec in heads.values())
         reads_text = any("text" in spec.reads for spec in heads.values())
-        sees = settings.picture.kind != "none" and any("picture" in spec.reads for spec in heads.values())
+        sees = settings.image.kind != "none" and any("image" in spec.reads for spec in heads.values())
         self.separate_text = settings.text.kind not in ("decoder", "none") and (reads_text or writes)
         width = settings.text.width
 
-        self.picture: Any = None
+        self.image: Any = None
         if sees:
-            self.picture = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size)
-        self.plan = PicturePlan(0) if self.picture is None else plan_for(settings, self.picture.num_tokens)
-        inside = writes and self.plan.projector is not None  # pictures stand inside the text
+            self.image = TOWERS.get(settings.image.kind)(settings.image, size=image.size)
+        self.plan = ImagePlan(0) if self.image is None else plan_for(settings, self.image.num_tokens)
+        inside = writes and self.plan.projector is not None  # images stand inside the text
         self.text: Any = None
         if self.separate_text:
             size = len(words) if words is not None else vocab_size
@@ -123,19 +123,19 @@ class VisionLanguageModel(nn.Module):
                 memory_width=width,
             )
         widths: dict[str, int] = {}
-        if self.picture is not None:
-            widths["picture"] = self.picture.width
-            self.places = Places(round(self.plan.pooled**0.5), self.picture.width)
+        if self.image is not None:
+            widths["image"] = self.image.width
+            self.places = Places(round(self.plan.pooled**0.5), self.image.width)
         if self.text is not None:
             widths["text"] = self.text.width
         elif reads_text and self.decoder is not None:
             widths["text"] = self.decoder.width
         reads = any(spec.kind in READS_FUSED for spec in heads.values())
         joins = widths
-        if inside and not reads:  # the decoder alone joins pictures to its text
-            joins = {name: size for name, size in widths.items() if name != "picture"}
+        if inside and not reads:  # the decoder alone joins images to its text
+            joins = {name: size for name, size in widths.items() if name != "image"}
             del self.places
-        elif self.picture is not None and all(spec.kind in ("pairs", "pretext") for spec in heads.values()):
+        elif self.image is not None and all(spec.kind in ("pairs", "pretext") for spec in heads.values()):
             del self.places  # these read the towers themselves
         self.fusion = make_fusion(settings, joins, writes=writes and (self.separate_text or sees), reads=reads)
         if self.fusion is None and len(widths) == 1:
@@ -144,7 +144,7 @@ class VisionLanguageModel(nn.Module):
             self.fusion.only_writes()
         self.inline: InlineProjector | None = None
         if inside:
-            self.inline = InlineProjector(self.plan, self.picture.width, settings.text.width)
+            self.inline = InlineProjector(self.plan, self.image.width, settings.text.width)
         self.heads = nn.ModuleDict()
         for name, spec in heads.items():
             if spec.kind in ("vector", "words"):
@@ -159,29 +159,27 @@ class VisionLanguageModel(nn.Module):
                 self.heads[name] = masked_head(self.text)
             elif spec.kind == "pairs":
                 self.heads[name] = PairHead(
-                    widths.get("picture", width),
+                    widths.get("image", width),
                     widths.get("text", width),
                     settings.embed or width,
                     spec.loss,
                     maps=settings.maps,
                 )
             elif spec.kind == "pretext":
-                self.heads[name] = make_pretext(self.picture, spec.loss, size=picture.size, hide=spec.hide)
+                self.heads[name] = make_pretext(self.image, spec.loss, size=image.size, hide=spec.hide)
             elif spec.kind == "tokens" and self._compares(spec):
                 self.heads[name] = NamingHead(width, spec.names)
-            elif spec.kind == "tokens" and self.picture is not None:
-                self.heads[name] = nn.Sequential(
-                    RMSNorm(self.picture.width), nn.Linear(self.picture.width, spec.outputs)
-                )
-        self.register_buffer("mean", torch.tensor(picture.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(picture.std).view(1, 3, 1, 1), persistent=False)
+            elif spec.kind == "tokens" and self.image is not None:
+                self.heads[name] = nn.Sequential(RMSNorm(self.image.width), nn.Linear(self.image.width, spec.outputs))
+        self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1), persistent=False)
 
     def count_parameters(self) -> int:
         """How many numbers are learned, shared ones once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
-        """Every named task's outputs from one pass over the pictures.
+        """Every named task's outputs from one pass over the images.
 
         Returns:
             ``vector`` heads: (R, C). ``words`` heads: (R, L, C). ``tokens`` heads: (B, P, C). ``write`` and
@@ -205,45 +203,45 @@ class VisionLanguageModel(nn.Module):
             elif spec.kind == "pairs":
                 outputs[name] = self._pair(name, seen, part)
             elif spec.kind == "pretext":
-                outputs[name] = self.heads[name](self.picture, self.normalise, batch, part)
+                outputs[name] = self.heads[name](self.image, self.normalise, batch, part)
             else:
-                outputs[name] = self._write(seen if "picture" in spec.reads else None, part)
+                outputs[name] = self._write(seen if "image" in spec.reads else None, part)
         return outputs
 
     def name_tokens(self, name: str, seen: Features) -> Tensor:
-        """A ``tokens`` head's (B, P, C) for what the picture tower saw."""
+        """A ``tokens`` head's (B, P, C) for what the image tower saw."""
         head = self.heads[name]
         if isinstance(head, NamingHead) and self.fusion is not None and self.decoder is not None:
-            scores: Tensor = head(self.fusion.project["picture"](seen.tokens), self.decoder.embed_tokens.weight)
+            scores: Tensor = head(self.fusion.project["image"](seen.tokens), self.decoder.embed_tokens.weight)
         else:
             scores = head(seen.tokens)
         return scores
 
     def see(self, batch: dict[str, Any]) -> Features | None:
-        """The picture tower's Features for the batch's B pictures; None where the model has no picture tower."""
-        if self.picture is None:
+        """The image tower's Features for the batch's B images; None where the model has no image tower."""
+        if self.image is None:
             return None
-        if "picture_tokens" in batch:  # features of a frozen tower, computed once
-            tokens, pooled = batch["picture_tokens"], batch["picture_pooled"]
+        if "image_tokens" in batch:  # features of a frozen tower, computed once
+            tokens, pooled = batch["image_tokens"], batch["image_pooled"]
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             seen = Features(tokens, mask, pooled)
-        elif "picture" in batch:
-            seen = self.look(self.normalise(batch["picture"]))
+        elif "image" in batch:
+            seen = self.look(self.normalise(batch["image"]))
         else:
             return None
-        return Features(seen.tokens, seen.mask & batch["has_picture"][:, None], seen.pooled)
+        return Features(seen.tokens, seen.mask & batch["has_image"][:, None], seen.pooled)
 
     def look(self, pixels: Tensor) -> Features:
-        """(B, 3, H, W) normalised -> the picture tower's Features, in as many tokens as the recipe wants."""
-        return self.plan.pool(self.picture(pixels))
+        """(B, 3, H, W) normalised -> the image tower's Features, in as many tokens as the recipe wants."""
+        return self.plan.pool(self.image(pixels))
 
-    def normalise(self, picture: Tensor) -> Tensor:
+    def normalise(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> float, by the recipe's mean and std, channels last in memory."""
-        pixels = (picture.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+        pixels = (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
         return pixels.contiguous(memory_format=torch.channels_last)
 
     def placed(self, seen: Features) -> Features:
-        """The picture's Features on their way into the fusion: each token says where it is."""
+        """The image's Features on their way into the fusion: each token says where it is."""
         return Features(self.places(seen.tokens), seen.mask, seen.pooled)
 
     def read(self, part: dict[str, Tensor]) -> Features | None:
@@ -264,10 +262,10 @@ class VisionLanguageModel(nn.Module):
         features: dict[str, Features] = {}
         text = self.read(part)
         if "belongs" in part and text is not None and seen is not None:
-            part = with_negatives(part, self.likeness(seen.pooled[part["pictures"]], text.pooled))
+            part = with_negatives(part, self.likeness(seen.pooled[part["images"]], text.pooled))
             text = text.select(part["text_rows"])
         if seen is not None:
-            features["picture"] = self.placed(seen).select(part["owner"])
+            features["image"] = self.placed(seen).select(part["owner"])
         if text is not None:
             features["text"] = text
         return features
@@ -281,7 +279,7 @@ class VisionLanguageModel(nn.Module):
         return fused
 
     def text_tokens(self, seen: Features | None, part: dict[str, Tensor]) -> Tensor:
-        """(R, L, D): each text token of a task's R items, after it has met the picture if there is one."""
+        """(R, L, D): each text token of a task's R items, after it has met the image if there is one."""
         features = self.gather(seen, part)
         return features["text"].tokens if self.fusion is None else self.fusion.text_tokens(features)
 
@@ -291,24 +289,24 @@ class VisionLanguageModel(nn.Module):
             return replace(self.condition(None, part), inside=self.inline(seen).select(part["owner"]))
         if self.fusion is None or (seen is None and (not self.separate_text or "text_ids" not in part)):
             return Condition()
-        if not self.separate_text and seen is not None:  # fuse once a picture, not once a text
-            made: Condition = self.fusion.condition({"picture": self.placed(seen)})
+        if not self.separate_text and seen is not None:  # fuse once an image, not once a text
+            made: Condition = self.fusion.condition({"image": self.placed(seen)})
             return self.named(made, seen).select(part["owner"])
         whole: Condition = self.fusion.condition(self.gather(seen, part))
         return whole if seen is None else self.named(whole, seen.select(part["owner"]))
 
     @property
     def pairs(self) -> PairHead | None:
-        """The head that puts pictures and texts into one space, where there is one."""
+        """The head that puts images and texts into one space, where there is one."""
         return next((head for head in self.heads.values() if isinstance(head, PairHead)), None)
 
     @torch.no_grad()
-    def likeness(self, pictures: Tensor, texts: Tensor) -> Tensor | None:
-        """(I, R) logits of I pictures and R texts in the shared space, of the towers' pooled vectors; None without."""
+    def likeness(self, images: Tensor, texts: Tensor) -> Tensor | None:
+        """(I, R) logits of I images and R texts in the shared space, of the towers' pooled vectors; None without."""
         if self.pairs is None:
             return None
-        found: Pairs = self.pairs(pictures, texts)
-        return found.scale * found.pictures @ found.texts.T
+        found: Pairs = self.pairs(images, texts)
+        return found.scale * found.images @ found.texts.T
 
     @property
     def naming(self) -> NamingHead | None:
@@ -319,13 +317,13 @@ class VisionLanguageModel(nn.Module):
         """The condition with what words are looked up in, where a head names patches."""
         if self.naming is None or self.fusion is None:
             return condition
-        project, placed = self.fusion.project["picture"], self.placed(seen)
+        project, placed = self.fusion.project["image"], self.placed(seen)
         shown = Features(project(placed.tokens), seen.mask, placed.pooled)
         return replace(condition, shown=shown, names=project(seen.tokens))
 
     def marks(self, input_ids: Tensor) -> Tensor:
-        """(R, L) ids -> (R, L) bool, where a picture token belongs."""
-        return input_ids == (-1 if self.picture_id is None else self.picture_id)
+        """(R, L) ids -> (R, L) bool, where an image token belongs."""
+        return input_ids == (-1 if self.image_id is None else self.image_id)
 
     def embed(self, condition: Condition, input_ids: Tensor, before: Tensor | None = None) -> Tensor:
         """(R, L) ids -> (R, L, D) as they enter the decoder.
@@ -333,7 +331,7 @@ class VisionLanguageModel(nn.Module):
         Args:
             condition: of R texts.
             input_ids: the texts, or their next parts.
-            before: (R,) picture marks in earlier parts of each text; None: none.
+            before: (R,) image marks in earlier parts of each text; None: none.
         """
         assert self.decoder is not None  # noqa: S101 - a head that writes has one
         embedded = self.decoder.embed(input_ids)
@@ -371,7 +369,7 @@ class VisionLanguageModel(nn.Module):
     def _pair(self, name: str, seen: Features | None, part: dict[str, Tensor]) -> Pairs:
         text = self.read(part)
         assert seen is not None and text is not None  # noqa: S101, PT018 - prepare asked for both towers
-        pairs: Pairs = self.heads[name](seen.pooled[part["pictures"]], text.pooled)
+        pairs: Pairs = self.heads[name](seen.pooled[part["images"]], text.pooled)
         return pairs
 
     def _guess(self, name: str, part: dict[str, Tensor]) -> Tensor:

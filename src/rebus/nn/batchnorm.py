@@ -1,4 +1,4 @@
-"""Batch norm over pictures' channels, which stays as it is where it does not learn."""
+"""Batch norm over images' channels, which stays as it is where it does not learn."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ Size = Literal["nano", "micro", "mini", "small", "base"]
 
 
 class Tower(Section):
-    """A tower for pictures (convnet, vit, resnet, efficientnet) or text (decoder, encoder, recurrent, wordvectors)."""
+    """A tower for images (convnet, vit, resnet, efficientnet) or text (decoder, encoder, recurrent, wordvectors)."""
 
     kind: str = Field("auto", description="name of the tower, 'auto' or 'none'")
     width: int = Field(192, ge=8, description="size of a token's vector")
@@ -20,7 +20,7 @@ class Tower(Section):
     heads: int = Field(6, ge=1, description="attention heads")
     kv_heads: int | None = Field(None, ge=1, description="key and value heads; None: as many as heads")
     hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
-    patch: int = Field(16, ge=1, description="side of a picture token, in pixels")
+    patch: int = Field(16, ge=1, description="side of an image token, in pixels")
     cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
     vectors: Annotated[str, IsPath(("skipgram", "cbow"))] | None = Field(
         None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
@@ -70,7 +70,7 @@ class Tower(Section):
     tokens: int | None = Field(
         None,
         ge=1,
-        description="picture: tokens a picture becomes, a square number (16, 36, 64); None: as the tower has",
+        description="image: tokens an image becomes, a square number (16, 36, 64); None: as the tower has",
     )
     block: Literal["basic", "bottleneck"] = Field("basic", description="resnet: the kind of residual block")
     stages: list[int] = Field(
@@ -88,7 +88,7 @@ class Tower(Section):
 
 
 class Fusion(Section):
-    """How pictures and words are joined."""
+    """How images and words are joined."""
 
     kind: str = Field("unified", description="joint, unified or cross; none: one modality, nothing to join")
     how: Literal["concat", "mean", "weighted", "sum"] = Field("concat", description="joint: how features are fused")
@@ -97,23 +97,23 @@ class Fusion(Section):
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
     layout: Literal["prefix", "inline"] = Field(
         "prefix",
-        description="unified: picture tokens before the text, seen both ways; or inside the text, at the tokenizer's "
-        "picture marks, as SmolVLM and Llava have them",
+        description="unified: image tokens before the text, seen both ways; or inside the text, at the tokenizer's "
+        "image marks, as SmolVLM and Llava have them",
     )
     projector: Literal["auto", "linear", "shuffle", "mlp"] = Field(
         "auto",
-        description="inline: how picture tokens become the text's: one matrix; pixel shuffle and one matrix (SmolVLM); "
+        description="inline: how image tokens become the text's: one matrix; pixel shuffle and one matrix (SmolVLM); "
         "two layers (Llava); auto: shuffle where the tower's grid divides, else linear",
     )
     shuffle: int = Field(
-        2, ge=2, description="inline, shuffle: side of the square of tokens that become one; model.picture.tokens wins"
+        2, ge=2, description="inline, shuffle: side of the square of tokens that become one; model.image.tokens wins"
     )
     gate: Literal["auto", "none", "zero", "scale"] = Field(
         "auto",
         description="unified, cross: gates on its layers: none, from zero, or LayerScale; auto: cross has zero",
     )
     modality_dropout: float = Field(
-        0.0, ge=0, lt=1, description="chance, in training, of hiding the picture or the text of a row that has both"
+        0.0, ge=0, lt=1, description="chance, in training, of hiding the image or the text of a row that has both"
     )
 
 
@@ -134,9 +134,7 @@ class Model(Section):
     size: Size | None = Field(
         None, description="lm, mlm: one dial for width, depth, batch, rates and length of the run; None: as set"
     )
-    picture: Tower = Field(
-        default_factory=Tower, description="picture tower; kind auto: convnet where there are pictures"
-    )
+    image: Tower = Field(default_factory=Tower, description="image tower; kind auto: convnet where there are images")
     text: Tower = Field(
         default_factory=Tower,
         description="text tower; kind auto: decoder; encoder or recurrent where text is only read",

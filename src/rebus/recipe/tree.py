@@ -14,7 +14,7 @@ from pydantic import Field
 from rebus.recipe.model import Model
 from rebus.recipe.section import PathText, Section
 
-Kind = Literal["picture", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
+Kind = Literal["image", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
 
 
 class Split(Section):
@@ -54,16 +54,16 @@ class Data(Section):
     )
     split: Split = Field(default_factory=Split, description="train, valid and test")
     on_bad: Literal["refuse", "skip"] = Field("refuse", description="a broken row: stop, or leave it out and count it")
-    background: str = Field("white", description="colour behind transparent pictures")
+    background: str = Field("white", description="colour behind transparent images")
     levels: tuple[float, float] | None = Field(
         None,
-        description="black and white of pictures with more than 8 bits a sample; None: found from all of them",
+        description="black and white of images with more than 8 bits a sample; None: found from all of them",
     )
-    pixel_budget: int = Field(50_000_000, gt=0, description="most pixels a picture may have, read from its header")
+    pixel_budget: int = Field(50_000_000, gt=0, description="most pixels an image may have, read from its header")
     workers: int = Field(
         0, ge=0, description="processes that prepare batches; 0: prepare them in a thread beside training"
     )
-    cache_mb: int = Field(2048, ge=0, description="memory for decoded pictures, in MiB, over all processes")
+    cache_mb: int = Field(2048, ge=0, description="memory for decoded images, in MiB, over all processes")
     jpeg: Literal["auto", "pil", "simplejpeg"] = Field(
         "auto", description="what decodes JPEG files; auto: simplejpeg where it is installed"
     )
@@ -73,7 +73,7 @@ class Data(Section):
 
 
 class Augment(Section):
-    """Random changes to training pictures, each a pure function of (seed, epoch, index)."""
+    """Random changes to training images, each a pure function of (seed, epoch, index)."""
 
     shift: float = Field(0.0, ge=0, le=0.5, description="largest move, as a share of the side")
     scale: float = Field(0.0, ge=0, lt=1, description="largest change of size, as a share")
@@ -88,30 +88,30 @@ class Augment(Section):
     hue: float = Field(0.0, ge=0, le=0.5, description="largest turn of the colour wheel, as a share of it")
     erase: float = Field(0.0, ge=0, le=1, description="chance of a blanked rectangle")
     mixup: float = Field(
-        0.0, ge=0, description="classify, tag, regress: pictures, targets of two rows as one (Beta's alpha); 0: off"
+        0.0, ge=0, description="classify, tag, regress: images, targets of two rows as one (Beta's alpha); 0: off"
     )
-    cutmix: float = Field(0.0, ge=0, description="the same, with a rectangle of the other picture; 0: off")
+    cutmix: float = Field(0.0, ge=0, description="the same, with a rectangle of the other image; 0: off")
     crop: float = Field(
-        0.0, ge=0, lt=1, description="smallest share of the picture that a random crop keeps, scaled up again; 0: off"
+        0.0, ge=0, lt=1, description="smallest share of the image that a random crop keeps, scaled up again; 0: off"
     )
     aspect: float | None = Field(
-        None, ge=1, description="crop: how many times wider or higher than the picture a crop may be; None: 4/3"
+        None, ge=1, description="crop: how many times wider or higher than the image a crop may be; None: 4/3"
     )
     grey: float = Field(0.0, ge=0, le=1, description="chance of losing all colour")
 
 
-class Picture(Section):
-    """How pictures become tensors."""
+class Image(Section):
+    """How images become tensors."""
 
     size: int = Field(96, ge=8, le=2048, description="side of the square the model sees, in pixels")
     fit: Literal["pad", "crop", "squash", "twice"] = Field(
-        "pad", description="how a picture is fitted to the square; twice: its longer side to edge, then squashed"
+        "pad", description="how an image is fitted to the square; twice: its longer side to edge, then squashed"
     )
     mean: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="subtracted from each channel (of 0 to 1)")
     std: tuple[float, float, float] = Field((0.5, 0.5, 0.5), description="divides each channel")
     resample: Literal["auto", "nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"] = Field(
         "auto",
-        description="filter that scales pictures; any but auto: step by step as Hugging Face's processors do",
+        description="filter that scales images; any but auto: step by step as Hugging Face's processors do",
     )
     edge: int | None = Field(
         None, ge=8, description="with a filter: what is scaled to before the middle is cut out; None: the size"
@@ -193,7 +193,7 @@ class TaskSettings(Section):
         default_factory=list,
         description="answer: [question] asks without showing the question, to see what it is worth",
     )
-    per_picture: int = Field(8, ge=1, description="several texts a picture: most trained on in one pass over it")
+    per_image: int = Field(8, ge=1, description="several texts an image: most trained on in one pass over it")
     max_new_tokens: int = Field(48, ge=1, description="tasks that write: longest text generated")
     length_weight: float = Field(
         0.0, ge=0, le=1, description="caption, answer: 0 weighs tokens alike, 1 weighs texts alike"
@@ -209,11 +209,11 @@ class TaskSettings(Section):
     )
     temperature: float = Field(0.05, gt=0, description="similar: divides the cosines that the loss compares")
     method: Literal["simclr", "masked"] = Field(
-        "simclr", description="pictures: know a picture by another view of it (SimCLR), or guess its hidden patches"
+        "simclr", description="images: know an image by another view of it (SimCLR), or guess its hidden patches"
     )
-    view_temperature: float = Field(0.2, gt=0, description="pictures, simclr: divides the cosines of views")
+    view_temperature: float = Field(0.2, gt=0, description="images, simclr: divides the cosines of views")
     hide: float | None = Field(
-        None, gt=0, lt=1, description="pictures, masked: share of patches hidden; None: 0.75 (vit), 0.6 (others)"
+        None, gt=0, lt=1, description="images, masked: share of patches hidden; None: 0.75 (vit), 0.6 (others)"
     )
     loss: Literal["softmax", "sigmoid"] = Field(
         "softmax", description="retrieve: one right partner among the batch's (CLIP), or each pair by itself (SigLIP)"
@@ -240,10 +240,10 @@ class Train(Section):
     epochs: float | None = Field(None, gt=0, description="passes over the training rows")
     steps: int | None = Field(None, gt=0, description="updates; wins over epochs")
     time_limit: float | None = Field(None, gt=0, description="minutes; wins over both")
-    batch_size: int = Field(32, ge=1, description="pictures (or rows without pictures) a step, over all processes")
+    batch_size: int = Field(32, ge=1, description="images (or rows without images) a step, over all processes")
     accumulate: int = Field(1, ge=1, description="parts each step's batch is cut into, to save memory")
     grad_cache: int = Field(
-        0, ge=0, description="retrieve: pictures held in memory at once, with the big batch's own gradients; 0: all"
+        0, ge=0, description="retrieve: images held in memory at once, with the big batch's own gradients; 0: all"
     )
     optimizer: Literal["muon", "adamw", "sgd"] | None = Field(
         None, description="muon: Muon for matrices, AdamW for the rest; None: muon; with a base, see train.lr"
@@ -274,7 +274,7 @@ class Train(Section):
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor on the rates of each layer below the top one")
     rates: dict[str, float] = Field(
-        default_factory=dict, description="part's name prefix: factor on its rates, e.g. picture: 0.1"
+        default_factory=dict, description="part's name prefix: factor on its rates, e.g. image: 0.1"
     )
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
         "cosine", description="shape of the rate over the run"
@@ -318,7 +318,7 @@ class Recipe(Section):
         None, description="a Run, a checkpoint folder, a .gguf file or a hub id whose weights to start from"
     )
     data: Data = Field(default_factory=Data, description="the table")
-    picture: Picture = Field(default_factory=Picture, description="pictures to tensors")
+    image: Image = Field(default_factory=Image, description="images to tensors")
     text: Text = Field(default_factory=Text, description="text to tokens")
     corpus: Corpus = Field(default_factory=Corpus, description="raw text, for lm and mlm")
     model: Model = Field(default_factory=Model, description="towers and fusion")

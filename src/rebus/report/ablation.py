@@ -1,4 +1,4 @@
-"""What a model loses without its pictures or its text, as a table and in plain words of both languages."""
+"""What a model loses without its images or its text, as a table and in plain words of both languages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SAID: dict[str, dict[str, Any]] = {
         "columns": ["what is changed", "{metric}", "lost", "95% interval"],
         "as_is": "nothing",
         "names": {
-            "pictures_shuffled": "pictures shuffled among rows",
-            "pictures_blank": "pictures of one mean colour",
-            "pictures_absent": "no pictures",
+            "images_shuffled": "images shuffled among rows",
+            "images_blank": "images of one mean colour",
+            "images_absent": "no images",
             "text_shuffled": "texts shuffled among rows",
             "text_masked": "no text",
         },
-        "looks": "it looks at its pictures: shuffling them costs {amount} {span}",
-        "blind": "it does not look at its pictures: shuffling them costs {amount} {span}",
+        "looks": "it looks at its images: shuffling them costs {amount} {span}",
+        "blind": "it does not look at its images: shuffling them costs {amount} {span}",
         "reads": "it reads its text: shuffling it costs {amount} {span}",
         "deaf": "it does not read its text: shuffling it costs {amount} {span}",
     },
@@ -31,9 +31,9 @@ SAID: dict[str, dict[str, Any]] = {
         "columns": ["改变了什么", "{metric}", "损失", "95% 区间"],
         "as_is": "不变",
         "names": {
-            "pictures_shuffled": "图片在各行间打乱",
-            "pictures_blank": "图片换成平均颜色",
-            "pictures_absent": "没有图片",
+            "images_shuffled": "图片在各行间打乱",
+            "images_blank": "图片换成平均颜色",
+            "images_absent": "没有图片",
             "text_shuffled": "文字在各行间打乱",
             "text_masked": "没有文字",
         },
@@ -46,9 +46,9 @@ SAID: dict[str, dict[str, Any]] = {
 
 
 def ablation_verdicts(found: Mapping[str, Any], language: str) -> list[str]:
-    """One sentence about its pictures and one about its text, as far as each was tried."""
+    """One sentence about its images and one about its text, as far as each was tried."""
     said, told = SAID[language], []
-    for name, yes, no in (("pictures_shuffled", "looks", "blind"), ("text_shuffled", "reads", "deaf")):
+    for name, yes, no in (("images_shuffled", "looks", "blind"), ("text_shuffled", "reads", "deaf")):
         lost = found["losses"].get(name)
         if lost is None:
             continue

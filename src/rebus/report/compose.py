@@ -28,7 +28,7 @@ from rebus.report.sections.charts import plots_of_predictions, plots_of_run
 from rebus.report.sections.examples import examples_of
 from rebus.report.sentences import naive_name
 from rebus.report.summary import beside
-from rebus.tasks import Pictures
+from rebus.tasks import PretrainImage
 from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.intervals import Interval
 
@@ -107,7 +107,7 @@ def describe_run(run: Run, lang: str) -> ReportData:
         data.warnings += remark_lines(subject.evaluation, lang)
         data.plots = plots_of_run(subject, results)
         for looked in subject.looked:
-            if not isinstance(looked.task, Pictures):
+            if not isinstance(looked.task, PretrainImage):
                 data.examples += examples_of(looked, lang)
             data.plots += plots_of_predictions(subject, looked)
     for make in SECTIONS:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from rebus.tasks.metrics import COUNTS, LOWER_IS_BETTER, Comparison
 
-Picture = str | Path | bytes | NDArray[np.uint8]  # a path, a file's bytes, or pixels (H, W, 3)
+Image = str | Path | bytes | NDArray[np.uint8]  # a path, a file's bytes, or pixels (H, W, 3)
 Cell = str | int | float | None
 Bounds = tuple[float, float]
 AFTER = ("results", "tables", "examples", "plots", "about", "data", "machine", "commands", "limits")
@@ -78,10 +78,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Plot:
-    """A picture of figures: a PNG file or its bytes, and words for those who do not see it."""
+    """An image of figures: a PNG file or its bytes, and words for those who do not see it."""
 
     title: str
-    picture: str | Path | bytes
+    image: str | Path | bytes
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Example:
         answer: what the model said.
         truth: what would have been right.
         question: what it was asked, if anything.
-        picture: the picture, if any.
+        image: the image, if any.
         right: whether the answer is right; None where that is not a matter of yes or no.
         group: heading under which it is shown, e.g. ``most confident mistakes``.
         confidence: the model's own, 0 to 1.
@@ -103,7 +103,7 @@ class Example:
     answer: str
     truth: str = ""
     question: str = ""
-    picture: Picture | None = None
+    image: Image | None = None
     right: bool | None = None
     group: str = ""
     confidence: float | None = None
@@ -144,7 +144,7 @@ class ReportData:
         title: of the report; the model's name on the card.
         summary: one paragraph: what was trained on what, and what came out.
         facts: what was trained: (name, value) pairs such as parameters, fusion, steps.
-        data: what it was trained on: (name, value) pairs such as rows and pictures.
+        data: what it was trained on: (name, value) pairs such as rows and images.
         splits: rows in each of train, valid, test.
         kinds: column: kind, as inferred or given.
         notes: how the columns and tasks were inferred, one sentence each.
@@ -161,7 +161,7 @@ class ReportData:
         recipe: recipe.yaml's text.
         created: when, as text.
         version: of Rebus.
-        root: folder that pictures' relative paths start from.
+        root: folder that images' relative paths start from.
         licence, languages, tags, dataset, hub: for the model card's front matter; see ``report.hub``.
     """
 

@@ -15,7 +15,7 @@ SAID: dict[str, dict[str, Any]] = {
     "en": {
         "title": "How honest are the maps?",
         "text": [
-            "A map claims that an answer came from certain parts of the picture or of the text. These figures test the "
+            "A map claims that an answer came from certain parts of the image or of the text. These figures test the "
             "claim; the last row of each table is what knowing nothing gets.",
         ],
         "table": "{task}: methods compared on {rows:,} rows of {table}",

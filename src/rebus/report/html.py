@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from rebus import atomic
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 from rebus.report import labels
 from rebus.report.contents import AFTER, Cell, Example, ReportData, Result, Section, Table, grouped
-from rebus.report.pictures import png_address, thumbnail
+from rebus.report.images import png_address, thumbnail
 
 _TEMPLATE = "template.html.j2"
 _FIGURES = re.compile(r"[-+\u2212]?\d[\d.,]*%?(?: \u2013 [-\u2212]?\d[\d.,]*%?)?")  # a figure, or an interval
@@ -73,7 +73,7 @@ def render_report(data: ReportData, language: str = "en") -> str:
         has_tasks=len({result.task for result in data.results}) > 1,
         tiles=_tiles(shown),
         tables=[_table(table) for table in data.tables],
-        plots=[(plot.title, _plot(plot.picture)) for plot in data.plots],
+        plots=[(plot.title, _plot(plot.image)) for plot in data.plots],
         examples=_examples(data, data.examples),
     )
     return page
@@ -110,7 +110,7 @@ def _section(data: ReportData, section: Section) -> dict[str, Any]:
         "facts": section.facts,
         "points": section.points,
         "tables": [_table(table) for table in section.tables],
-        "plots": [(plot.title, _plot(plot.picture)) for plot in section.plots],
+        "plots": [(plot.title, _plot(plot.image)) for plot in section.plots],
         "examples": _examples(data, section.examples),
     }
 
@@ -188,19 +188,19 @@ def _cell(cell: Cell, shares: bool) -> dict[str, Any]:
     return {"text": labels.number(cell), "bar": None, "numeric": True}
 
 
-def _plot(picture: str | Path | bytes) -> dict[str, str]:
+def _plot(image: str | Path | bytes) -> dict[str, str]:
     try:
-        return {"address": png_address(picture), "problem": ""}
-    except PictureError as error:
+        return {"address": png_address(image), "problem": ""}
+    except ImageError as error:
         return {"address": "", "problem": str(error)}
 
 
 def _example(data: ReportData, example: Example) -> dict[str, Any]:
     address = problem = ""
-    if example.picture is not None:
+    if example.image is not None:
         try:
-            address = thumbnail(example.picture, data.root)
-        except PictureError as error:  # a report about broken pictures still has to open
+            address = thumbnail(example.image, data.root)
+        except ImageError as error:  # a report about broken images still has to open
             problem = str(error)
     return {
         "address": address,
@@ -210,15 +210,15 @@ def _example(data: ReportData, example: Example) -> dict[str, Any]:
         "truth": example.truth,
         "right": example.right,
         "note": example.note,
-        "wide": _is_wide(example.picture),
+        "wide": _is_wide(example.image),
         "marked": _marked(example.marked),
         "confidence": "" if example.confidence is None else f"{100 * example.confidence:.0f}%",
     }
 
 
-def _is_wide(picture: Any) -> bool:
-    """Whether it is wider than high by half: two pictures side by side."""
-    return isinstance(picture, np.ndarray) and picture.shape[1] > 1.5 * picture.shape[0]
+def _is_wide(image: Any) -> bool:
+    """Whether it is wider than high by half: two images side by side."""
+    return isinstance(image, np.ndarray) and image.shape[1] > 1.5 * image.shape[0]
 
 
 def _marked(marked: Sequence[tuple[str, float]]) -> list[dict[str, Any]]:

@@ -20,8 +20,8 @@ _BY_TASK = {
     "match": ("image-text-to-text", "text-ranking"),
     "mlm": ("fill-mask", "fill-mask"),
     "ner": ("token-classification", "token-classification"),
-    "patches": ("image-segmentation", "image-segmentation"),
-    "pictures": ("image-feature-extraction", "image-feature-extraction"),
+    "patch_classify": ("image-segmentation", "image-segmentation"),
+    "pretrain_image": ("image-feature-extraction", "image-feature-extraction"),
     "regress": ("image-classification", "text-classification"),
     "retrieve": ("zero-shot-image-classification", "sentence-similarity"),
     "similar": ("sentence-similarity", "sentence-similarity"),
@@ -41,13 +41,13 @@ def hub_metadata(run: Run) -> dict[str, str]:
     architecture = str(named[0]) if isinstance(named, list) and named else ""
     native = config.get("model_type") != "rebus"
     tag = next((tag for ending, tag in PIPELINES.items() if native and architecture.endswith(ending)), "")
-    sees = recipe.model.picture.kind not in ("none", "auto")
+    sees = recipe.model.image.kind not in ("none", "auto")
     first = recipe.tasks[0].name if recipe.tasks else ""
     if not tag and first in _BY_TASK:
         tag = _BY_TASK[first][0 if sees else 1]
     sentences = first == "similar" and (run.folder / "modules.json").is_file()
     library = "sentence-transformers" if sentences else "transformers" if native else "rebus"
-    base = recipe.base or recipe.model.text.weights or recipe.model.picture.weights
+    base = recipe.base or recipe.model.text.weights or recipe.model.image.weights
     if base is not None and (Path(base).is_absolute() or Path(base).exists()):
         base = Path(base).name
     found = {"library_name": library, "pipeline_tag": tag, "base_model": base or ""}

@@ -29,8 +29,8 @@ _WORDS: dict[str, tuple[str, str]] = {
     "machine": ("Time and machine", "耗时与硬件"),
     "made_by": ("Made by Rebus", "由 Rebus 生成"),
     "no_results": ("Nothing has been measured yet.", "尚未评估。"),
-    "picture_unread": ("This picture cannot be shown:", "这张图片无法显示："),
-    "picture": ("picture", "图片"),
+    "image_unread": ("This image cannot be shown:", "这张图片无法显示："),
+    "image": ("image", "图片"),
     "places": ("places", "位"),
     "plots": ("Curves and charts", "曲线与图表"),
     "points": ("points", "个百分点"),
@@ -87,12 +87,12 @@ _METRICS: dict[str, tuple[str, str]] = {
     **{
         f"{way}_recall_at_{k}": (f"{said[0]}: recall at {k}", f"{said[1]}：前 {k} 位召回率")
         for way, said in (
-            ("picture_to_text", ("Picture to text", "以图找文")),
-            ("text_to_picture", ("Text to picture", "以文找图")),
+            ("image_to_text", ("Image to text", "以图找文")),
+            ("text_to_image", ("Text to image", "以文找图")),
         )
         for k in (1, 5, 10)
     },
-    "picture_to_text_median_rank": ("Picture to text: median rank", "以图找文：排名中位数"),
+    "image_to_text_median_rank": ("Image to text: median rank", "以图找文：排名中位数"),
     "precision": ("Precision", "精确率"),
     "r2": ("R²", "R²"),
     "recall": ("Recall", "召回率"),
@@ -101,7 +101,7 @@ _METRICS: dict[str, tuple[str, str]] = {
     "rmse": ("Root mean squared error", "均方根误差"),
     "rouge_l": ("ROUGE-L", "ROUGE-L"),
     "spearman": ("Spearman's rank correlation", "斯皮尔曼等级相关"),
-    "text_to_picture_median_rank": ("Text to picture: median rank", "以文找图：排名中位数"),
+    "text_to_image_median_rank": ("Text to image: median rank", "以文找图：排名中位数"),
     "top5": ("Top-5 accuracy", "前五准确率"),
     "uniformity": ("Uniformity", "均匀度"),
     "view_recall": ("Finds its other view", "找回另一视图"),
@@ -114,8 +114,8 @@ _SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman":
 _THREE_PLACES = frozenset({"bits_per_byte"})  # where differences of a hundredth matter
 _UNITS = frozenset(
     {
-        "alignment", "bits_per_byte", "mae", "perplexity", "picture_to_text_median_rank", "rmse",
-        "text_to_picture_median_rank", "uniformity",
+        "alignment", "bits_per_byte", "mae", "perplexity", "image_to_text_median_rank", "rmse",
+        "text_to_image_median_rank", "uniformity",
     }
 )  # fmt: skip # in a unit of their own: no full marks
 

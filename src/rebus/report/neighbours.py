@@ -1,4 +1,4 @@
-"""What a report shows of a picture tower that learned without labels: which pictures it finds alike, and its uses."""
+"""What a report shows of an image tower that learned without labels: which images it finds alike, and its uses."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rebus.report.sheet import COLUMNS, Cell, write_sheet
 from rebus.tasks import Prediction
 from rebus.training.pretrain_image import shown_name
 
-ASKED = 6  # pictures, each with its nearest ones beside it
+ASKED = 6  # images, each with its nearest ones beside it
 _WORDS = {
     "en": {
-        "title": "pictures and those nearest to them",
-        "heading": "left: a held-out picture; beside it the nearest other ones, with their cosines",
+        "title": "images and those nearest to them",
+        "heading": "left: a held-out image; beside it the nearest other ones, with their cosines",
         "transfer": "let another task start from this tower",
         "probe": "see what its features know of labels",
-        "search": "search a folder by picture",
+        "search": "search a folder by image",
         "again": "train it again",
     },
     "zh": {
@@ -37,7 +37,7 @@ _WORDS = {
 def plot_neighbours(
     path: Path, source: Rows, rows: Sequence[int], told: Sequence[Prediction], lang: str
 ) -> Plot | None:
-    """Some pictures, each with the four nearest to it; None where there are too few. Raises RunError."""
+    """Some images, each with the four nearest to it; None where there are too few. Raises RunError."""
     if len(rows) < COLUMNS:
         return None
     vectors = np.stack([prediction.extra["vector"] for prediction in told])
@@ -46,19 +46,19 @@ def plot_neighbours(
         cosines = vectors @ vectors[place]
         cosines[place] = np.inf
         for near in np.argsort(-cosines, kind="stable")[:COLUMNS].tolist():
-            name = shown_name(source.values["picture"][rows[near]], rows[near])
-            cells.append(Cell(name, "" if near == place else f"{cosines[near]:.3f}", source.picture(rows[near])))
+            name = shown_name(source.values["image"][rows[near]], rows[near])
+            cells.append(Cell(name, "" if near == place else f"{cosines[near]:.3f}", source.image(rows[near])))
     words = _WORDS[lang]
     write_sheet(path, cells, heading=words["heading"])
     return Plot(words["title"], path)
 
 
-def picture_commands(folder: Path, data: str, lang: str) -> list[tuple[str, str]]:
+def image_commands(folder: Path, data: str, lang: str) -> list[tuple[str, str]]:
     """How to use such a tower: (what for, command)."""
     words = _WORDS[lang]
     return [
         (words["transfer"], f"rebus train LABELLED --from {folder}"),
         (words["probe"], f"rebus evaluate {folder} LABELLED --probe linear"),
-        (words["search"], f"rebus index {folder} FOLDER\nrebus find {folder} PICTURE --sheet found.png"),
+        (words["search"], f"rebus index {folder} FOLDER\nrebus find {folder} IMAGE --sheet found.png"),
         (words["again"], f"rebus train {data} --recipe {folder}/recipe.yaml --out again"),
     ]

@@ -23,7 +23,7 @@ class ReportPart:
     Attributes:
         title: of the report; "": its own.
         judged_on: which rows the figures are for; "": as the report finds out.
-        tables, examples: shown first; pictures of examples are paths.
+        tables, examples: shown first; images of examples are paths.
         types: title of a plot: {column: {type: share}}.
     """
 

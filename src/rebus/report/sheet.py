@@ -1,4 +1,4 @@
-"""A contact sheet: pictures in rows with a line or two below each, as one PNG file. Knows no model."""
+"""A contact sheet: images in rows with a line or two below each, as one PNG file. Knows no model."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 from rebus.report.canvas import cjk_family
-from rebus.report.contents import Picture
-from rebus.report.pictures import _pixels
+from rebus.report.contents import Image
+from rebus.report.images import _pixels
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image as PILImage
+    from PIL import ImageDraw, ImageFont
 
     from rebus.retrieval.search import Hit
 
-SIDE, GAP, LINE, LETTERS = 192, 12, 18, 13  # pixels: of a picture, between pictures, of a line; height of letters
+SIDE, GAP, LINE, LETTERS = 192, 12, 18, 13  # pixels: of an image, between images, of a line; height of letters
 COLUMNS = 5
 _INK, _PALE, _PAPER, _FRAME = "#222222", "#6b7378", "#ffffff", "#dddad2"
 
@@ -31,13 +32,13 @@ class Cell:
     Attributes:
         title: the line below, cut in its middle where it is too long.
         detail: a paler line below that.
-        picture: a path, a file's bytes or pixels; None: ``text`` is shown instead.
-        text: shown where there is no picture.
+        image: a path, a file's bytes or pixels; None: ``text`` is shown instead.
+        text: shown where there is no image.
     """
 
     title: str
     detail: str = ""
-    picture: Picture | None = None
+    image: Image | None = None
     text: str = ""
 
 
@@ -48,22 +49,23 @@ def write_sheet(path: str | Path, cells: Sequence[Cell], heading: str = "", root
         path: the PNG file.
         cells: row by row, five in each.
         heading: a line above.
-        root: folder that relative paths of pictures start from.
+        root: folder that relative paths of images start from.
 
     Returns:
-        What people should know: pictures that could not be read, letters that no installed font draws.
+        What people should know: images that could not be read, letters that no installed font draws.
 
     Raises:
         RunError: the file cannot be written.
     """
-    from PIL import Image, ImageDraw
+    from PIL import Image as PILImage
+    from PIL import ImageDraw
 
     told: list[str] = []
     columns = max(1, min(COLUMNS, len(cells)))
     rows = -(-len(cells) // columns)
     top = GAP + (LINE + GAP if heading else 0)
     high = SIDE + 2 * LINE + GAP
-    sheet = Image.new("RGB", (GAP + columns * (SIDE + GAP), top + rows * high + GAP), _PAPER)
+    sheet = PILImage.new("RGB", (GAP + columns * (SIDE + GAP), top + rows * high + GAP), _PAPER)
     pen = ImageDraw.Draw(sheet)
     if heading:
         pen.text((GAP, GAP), shortened(pen, heading, sheet.width - 2 * GAP), fill=_INK, font=font())
@@ -84,9 +86,9 @@ def write_found(path: str | Path, query: str, hits: Sequence[Hit]) -> list[str]:
     """Draw what was found; gives what could not be shown, as ``write_sheet`` does. Raises RunError likewise."""
     cells = [
         Cell(
-            f"{hit.score:.3f}  {Path(hit.name).name if hit.kind == 'picture' else hit.place}",
-            hit.text if hit.kind == "picture" else "",
-            picture=hit.path if hit.kind == "picture" else None,
+            f"{hit.score:.3f}  {Path(hit.name).name if hit.kind == 'image' else hit.place}",
+            hit.text if hit.kind == "image" else "",
+            image=hit.path if hit.kind == "image" else None,
             text=hit.name if hit.path is None else "",
         )
         for hit in hits
@@ -95,7 +97,7 @@ def write_found(path: str | Path, query: str, hits: Sequence[Hit]) -> list[str]:
 
 
 def _draw(
-    sheet: Image.Image,
+    sheet: PILImage.Image,
     pen: ImageDraw.ImageDraw,
     cell: Cell,
     left: int,
@@ -103,17 +105,17 @@ def _draw(
     root: str | Path,
     told: list[str],
 ) -> None:
-    from PIL import Image
+    from PIL import Image as PILImage
 
     pen.rectangle((left - 1, upper - 1, left + SIDE, upper + SIDE), outline=_FRAME)
-    if cell.picture is not None:
+    if cell.image is not None:
         try:
-            image = Image.fromarray(_pixels(cell.picture, root))
+            image = PILImage.fromarray(_pixels(cell.image, root))
             scale = SIDE / max(image.size)
             size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-            small = image.resize(size, Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.BICUBIC)
+            small = image.resize(size, PILImage.Resampling.LANCZOS if scale < 1 else PILImage.Resampling.BICUBIC)
             sheet.paste(small, (left + (SIDE - small.width) // 2, upper + (SIDE - small.height) // 2))
-        except PictureError as error:
+        except ImageError as error:
             told.append(f"not shown: {error.where}: {error.found}")
             pen.text((left + 8, upper + 8), "?", fill=_PALE, font=font())
     else:

@@ -96,7 +96,7 @@ def results_beside(task: str, score: Mapping[str, Any], name: str, lang: str) ->
 
 
 def beside(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[Result]:
-    """A figure beside each baseline that is not the naive one: a plain model, the nearest picture's caption."""
+    """A figure beside each baseline that is not the naive one: a plain model, the nearest image's caption."""
     results = [one for name in score.get("others", {}) for one in results_beside(task, score, name, lang)]
     return [one for one in results if one.metric == metric]
 

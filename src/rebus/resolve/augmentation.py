@@ -1,4 +1,4 @@
-"""What a recipe leaves open of how pictures are changed in training, filled in from the tasks and their texts."""
+"""What a recipe leaves open of how images are changed in training, filled in from the tasks and their texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HALF = 0.5
 def settle_changes(
     settings: recipe.Recipe, tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int], tell: Tell
 ) -> None:
-    """Decide, in place, whether pictures are mirrored, and refuse mixing where targets cannot be mixed.
+    """Decide, in place, whether images are mirrored, and refuse mixing where targets cannot be mixed.
 
     Args:
         settings: met with its columns.
@@ -30,8 +30,8 @@ def settle_changes(
     Raises:
         RecipeError: mixup or cutmix beside a task that writes or reads text.
     """
-    change = settings.picture.augment
-    if settings.model.picture.kind == "none" or not any("picture" in task.settings.columns for task in tasks.values()):
+    change = settings.image.augment
+    if settings.model.image.kind == "none" or not any("image" in task.settings.columns for task in tasks.values()):
         change.flip = change.flip or 0.0
         return
     if mixes(change):
@@ -45,12 +45,12 @@ def settle_changes(
     if change.flip is None:
         change.flip = 0.0 if why else HALF
         tell(
-            f"pictures are not mirrored: {why}; otherwise: --set picture.augment.flip={HALF}"
+            f"images are not mirrored: {why}; otherwise: --set image.augment.flip={HALF}"
             if why
-            else "pictures are mirrored half the time, as other changes are on; otherwise: --set picture.augment.flip=0"
+            else "images are mirrored half the time, as other changes are on; otherwise: --set image.augment.flip=0"
         )
     elif why:
-        tell(f"warning: pictures are mirrored (picture.augment.flip is {change.flip:g}), yet {why}")
+        tell(f"warning: images are mirrored (image.augment.flip is {change.flip:g}), yet {why}")
 
 
 def _said(tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -67,8 +67,8 @@ def _refuse_mixing(task: Task, name: str) -> None:
         return
     why = "writes" if task.writes else "reads text" if isinstance(task, VectorTask) else "has no target to mix"
     raise RecipeError(
-        f"picture.augment.{name}",
-        "tasks that give numbers for a picture alone: classify, tag or regress without a text column",
+        f"image.augment.{name}",
+        "tasks that give numbers for an image alone: classify, tag or regress without a text column",
         f"the task '{task.name}', which {why}",
-        f"leave it out: --set picture.augment.{name}=0",
+        f"leave it out: --set image.augment.{name}=0",
     )

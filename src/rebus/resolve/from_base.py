@@ -18,7 +18,7 @@ from rebus.checkpoints.hf_dual import TASK as DUAL_TASK
 from rebus.checkpoints.hf_dual import BothSides
 from rebus.checkpoints.hf_load import Checkpoint, is_checkpoint, is_hub_id, read_checkpoint
 from rebus.checkpoints.hf_load_heads import architecture_of
-from rebus.checkpoints.hf_load_images import picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.checkpoints.hf_save import run_state
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import codec_of, saved_codec
@@ -35,7 +35,7 @@ SHAPE = (
     *("patch", "cell", "norm_first", "causal", "filler", "class_token", "patch_bias", "pre_norm", "last_norm"),
     *("layer_scale", "block", "stages", "channels"),
 )
-SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's picture
+SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's image
 JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
 TURNS = ("caption", "answer", "generate", "translate", "converse")  # tasks that may lay their texts out as turns
 
@@ -71,7 +71,7 @@ def open_base(name: str, tell: Tell) -> Base:
 def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
     """The recipe with its base's towers; as it is where it names no base. Call it before the data is read.
 
-    What the recipe leaves at its default becomes what the base has. Of a Run, also the picture tower, how pictures are
+    What the recipe leaves at its default becomes what the base has. Of a Run, also the image tower, how images are
     seen, the fusion and the length of texts, as far as the recipe does not say otherwise.
 
     Raises:
@@ -101,18 +101,18 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         seen = base.checkpoint.sight
         if isinstance(seen, BothSides):
             _adopt_both(settled, seen, base.name)
-        elif seen is not None and settled.model.picture.kind != "none":
-            adopt("model.picture", settled.model.picture, seen.found.tower, (*SHAPE, "pool"), base.name)
-            fill(settled.picture, seen.picture, SEEN)
+        elif seen is not None and settled.model.image.kind != "none":
+            adopt("model.image", settled.model.image, seen.found.tower, (*SHAPE, "pool"), base.name)
+            fill(settled.image, seen.image, SEEN)
             fill(settled.model.fusion, seen.found.fusion, JOINED)
     elif base.run is not None:
         theirs = base.run.recipe
         if theirs.model.text.kind != "none":
             adopt("model.text", settled.model.text, theirs.model.text, (*SHAPE, "pool"), base.name, deeper=True)
-        if theirs.model.picture.kind not in ("none", "auto") and settled.model.picture.kind != "none":
-            adopt("model.picture", settled.model.picture, theirs.model.picture, SHAPE, base.name, deeper=True)
-            fill(settled.model.picture, theirs.model.picture, ("tokens",))
-            fill(settled.picture, theirs.picture, SEEN)
+        if theirs.model.image.kind not in ("none", "auto") and settled.model.image.kind != "none":
+            adopt("model.image", settled.model.image, theirs.model.image, SHAPE, base.name, deeper=True)
+            fill(settled.model.image, theirs.model.image, ("tokens",))
+            fill(settled.image, theirs.image, SEEN)
         if theirs.model.fusion.kind != "none":
             fill(settled.model.fusion, theirs.model.fusion, JOINED)
         settled.model.head = settled.model.head or theirs.model.head or "normed"
@@ -134,7 +134,7 @@ def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | 
         return None
     base = open_base(source, tell)
     if base.run is not None:
-        if base.run.recipe.model.text.kind == "none":  # a picture tower alone: its tokenizer has seen no text
+        if base.run.recipe.model.text.kind == "none":  # an image tower alone: its tokenizer has seen no text
             return None
         theirs = saved_codec(base.run)
         return codec_of(settings, theirs.tokenizer, theirs.reader)
@@ -171,15 +171,15 @@ def start_from(
     if base is not None:
         _take_base(model, settings, open_base(str(base), tell), tell)
     towers: dict[str, tuple[recipe.Tower, nn.Module | None]] = {
-        "picture": (settings.model.picture, model.picture),
+        "image": (settings.model.image, model.image),
         "text": (settings.model.text, model.text if model.text is not None else model.decoder),
     }
     for name, (tower, module) in towers.items():
         if module is None:
             if tower.weights is not None:
-                needed = "a picture column" if name == "picture" else "a task that reads or writes text"
+                needed = "an image column" if name == "image" else "a task that reads or writes text"
                 found, do = f"none, though {tower.weights} is given for it", f"leave out model.{name}.weights, or "
-                do += "name the column with --kind COLUMN=picture" if name == "picture" else "choose another --task"
+                do += "name the column with --kind COLUMN=image" if name == "image" else "choose another --task"
                 raise RecipeError(f"model.{name}.weights", needed, found, do)
             continue
         if tower.weights is not None and fresh:
@@ -211,7 +211,7 @@ def tower_weights(
 
     Args:
         place: the Run or checkpoint.
-        name: ``picture`` or ``text``.
+        name: ``image`` or ``text``.
         tower: the settings of the tower that takes them.
         tell: prints a line for people.
         rows: that a checkpoint's embeddings should have; None: as they are.
@@ -219,12 +219,12 @@ def tower_weights(
     Raises:
         WeightsError: there are no weights, or they are of a family that is not read.
     """
-    prefixes = ("picture.",) if name == "picture" else ("text.", "decoder.")
+    prefixes = ("image.",) if name == "image" else ("text.", "decoder.")
     if not is_checkpoint(place):
         run = Run.open(place)
         state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
-    elif name == "picture":
-        return picture_checkpoint(place, tell).state()
+    elif name == "image":
+        return image_checkpoint(place, tell).state()
     else:
         text = read_checkpoint(place, tell)
         state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
@@ -250,8 +250,8 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
         tower = model.text if model.text is not None else model.decoder
         state = base.checkpoint.state(settings.model.text, getattr(tower, "vocab_size", None))
         _check_tower(model, base.checkpoint, state)
-    if "picture.position" in state and isinstance(model.picture, ViT):
-        state["picture.position"] = resized_positions(state["picture.position"], model.picture.grid)
+    if "image.position" in state and isinstance(model.image, ViT):
+        state["image.position"] = resized_positions(state["image.position"], model.image.grid)
     taken, left = take_fitting(model, state)
     if not taken:
         expected, found = "weights that fit this model", "none of the same name and shape"
@@ -263,9 +263,9 @@ def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
     """What CLIP or SigLIP is beside its text tower, in place. Raises RecipeError for a setting that says otherwise."""
     model, found = settled.model, sides.found
     model.text.pool = found.text.pool
-    if model.picture.kind != "none":
-        adopt("model.picture", model.picture, found.tower, (*SHAPE, "pool"), base)
-        fill(settled.picture, sides.picture, SEEN)
+    if model.image.kind != "none":
+        adopt("model.image", model.image, found.tower, (*SHAPE, "pool"), base)
+        fill(settled.image, sides.image, SEEN)
     for task in settled.tasks:
         if task.name == DUAL_TASK and "loss" not in task.model_fields_set:
             task.loss = found.loss
@@ -274,7 +274,7 @@ def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
 
 
 def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str, Tensor]) -> None:
-    """A checkpoint must hold all of its tower; layers that only Rebus adds, for pictures and poolers, begin anew."""
+    """A checkpoint must hold all of its tower; layers that only Rebus adds, for images and poolers, begin anew."""
     prefix = f"{found.part}."
     expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     own = {name for name in expected if "cross_" not in name and "memory_norm" not in name and ".pooler." not in name}

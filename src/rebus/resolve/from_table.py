@@ -15,14 +15,14 @@ from rebus.data.kinds import Inference, infer, kinds_told
 from rebus.data.readers import read_table
 from rebus.data.role_cells import settled
 from rebus.data.splits import assign_splits
-from rebus.data.store import PictureStore
+from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
 from rebus.models.fusion import FUSIONS
-from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.resolve.augmentation import settle_changes
 from rebus.resolve.inline import settle_inline
-from rebus.resolve.pretrain_image import settle_pictures
+from rebus.resolve.pretrain_image import settle_images
 from rebus.resolve.tune import usual_epochs
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values, VectorTask
@@ -72,20 +72,20 @@ class Prepared:
         ]
 
     @property
-    def picture_column(self) -> str | None:
-        """The picture column, None where no task sees pictures."""
-        if self.recipe.model.picture.kind == "none":
+    def image_column(self) -> str | None:
+        """The image column, None where no task sees images."""
+        if self.recipe.model.image.kind == "none":
             return None
-        return shared_picture_column(self.recipe.tasks)
+        return shared_image_column(self.recipe.tasks)
 
-    def pictures(self) -> PictureStore | None:
-        """Decoded pictures by row."""
-        column = self.picture_column
+    def images(self) -> ImageStore | None:
+        """Decoded images by row."""
+        column = self.image_column
         return None if column is None else open_store(self.table, column, self.recipe)
 
     def shared(self) -> Sequence[object] | None:
-        """The picture column, by which rows are gathered for one pass; None where the model sees no pictures."""
-        column = self.picture_column
+        """The image column, by which rows are gathered for one pass; None where the model sees no images."""
+        column = self.image_column
         return None if column is None else self.table.values(column)
 
     def texts(self) -> list[str]:
@@ -97,7 +97,7 @@ class Prepared:
         return found
 
     def words(self) -> list[str]:
-        """Words that the tokenizer should keep whole: the names of things in pictures."""
+        """Words that the tokenizer should keep whole: the names of things in images."""
         return [word for task in self.tasks.values() for word in task.words()]
 
 
@@ -141,8 +141,8 @@ def check_data(recipe: settings.Recipe) -> Checked:
         recipe.tasks = settled(filled(recipe.tasks, inference), table, recipe.data)
     except DataError as error:
         refusal = error
-    pictures = [column for column, kind in inference.kinds.items() if kind == "picture"]
-    splits = assign_splits(table, recipe.data.split, pictures, seed=0)
+    images = [column for column, kind in inference.kinds.items() if kind == "image"]
+    splits = assign_splits(table, recipe.data.split, images, seed=0)
     report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits if refusal is None else ())
     report.warnings += inference.warnings
     if refusal is not None:
@@ -186,13 +186,13 @@ def fit_tasks(checked: Checked, tell: Tell) -> Prepared:
         task.fit(values[task.name], training)
         tasks[task.name] = task
     settle_like(recipe)
-    found = [survey.levels for survey in report.pictures if survey.levels is not None]
+    found = [survey.levels for survey in report.images if survey.levels is not None]
     if recipe.data.levels is None and found:
         recipe.data.levels = min(low for low, _ in found), max(high for _, high in found)
-    settle_pictures(recipe, len(training), tell)
+    settle_images(recipe, len(training), tell)
     resolve_model(recipe, len(training), tell)
     settle_changes(recipe, tasks, values, training, tell)
-    if shared_picture_column(recipe.tasks) is not None:
+    if shared_image_column(recipe.tasks) is not None:
         recipe.data.jpeg = jpeg.settled(recipe.data.jpeg)  # decoders may differ by a level: a resume keeps its own
     prepared = Prepared(recipe, table, inference, report, splits, tasks, values)
     if not prepared.training_rows():
@@ -226,7 +226,7 @@ def _remedy(inference: Inference) -> str:
     """What to do where no task was found: a table of numbers and classes alone has nothing that a model reads."""
     if set(inference.kinds.values()) <= {"number", "category", "labels", "ignore"}:
         return (
-            "models learn from pictures, texts and conversations, not from numbers and classes alone: add such a "
+            "models learn from images, texts and conversations, not from numbers and classes alone: add such a "
             "column, or say which one is: --kind COLUMN=text"
         )
     return "name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN"
@@ -257,33 +257,33 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
     return {*report.bad_rows, *report.unlabelled}
 
 
-def open_store(table: Table, column: str, recipe: settings.Recipe) -> PictureStore:
-    """A column's pictures, as the recipe says they are decoded and fitted."""
-    data, picture = recipe.data, recipe.picture
-    return PictureStore(
+def open_store(table: Table, column: str, recipe: settings.Recipe) -> ImageStore:
+    """A column's images, as the recipe says they are decoded and fitted."""
+    data, image = recipe.data, recipe.image
+    return ImageStore(
         table,
         column,
-        size=picture.size,
-        fit=picture.fit,
+        size=image.size,
+        fit=image.fit,
         background=data.background,
         pixel_budget=data.pixel_budget,
         cache_mb=data.cache_mb // (data.workers + 1) if data.workers else data.cache_mb,  # each process keeps its own
-        resample=picture.resample,
-        edge=picture.edge,
+        resample=image.resample,
+        edge=image.edge,
         jpeg=data.jpeg,
         levels=data.levels,
     )
 
 
-def shared_picture_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
-    """The one picture column that all tasks share.
+def shared_image_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
+    """The one image column that all tasks share.
 
     Raises:
         RecipeError: two tasks name different ones.
     """
-    found = {task.columns["picture"] for task in tasks if "picture" in task.columns}
+    found = {task.columns["image"] for task in tasks if "image" in task.columns}
     if len(found) > 1:
-        raise RecipeError("tasks", "one picture column for all tasks", ", ".join(sorted(found)), "train them apart")
+        raise RecipeError("tasks", "one image column for all tasks", ", ".join(sorted(found)), "train them apart")
     return next(iter(found), None)
 
 
@@ -299,19 +299,21 @@ def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: Non
         RecipeError: the model reads nothing that the tasks have.
     """
     model = recipe.model
-    blind = [entry.name for entry in recipe.tasks if entry.name == "patches"] if model.picture.kind == "none" else []
+    blind = (
+        [entry.name for entry in recipe.tasks if entry.name == "patch_classify"] if model.image.kind == "none" else []
+    )
     if blind:
         raise RecipeError(
-            "model.picture.kind", "a picture tower, which the task 'patches' is for", "'none'", "set convnet or vit"
+            "model.image.kind", "an image tower, which the task 'patch_classify' is for", "'none'", "set convnet or vit"
         )
     check_pairs(model, [TASKS.get(entry.name) for entry in recipe.tasks])
-    sees = shared_picture_column(recipe.tasks) is not None
-    if model.picture.kind == "auto":
-        model.picture.kind = "convnet" if sees else "none"
+    sees = shared_image_column(recipe.tasks) is not None
+    if model.image.kind == "auto":
+        model.image.kind = "convnet" if sees else "none"
     kinds = [TASKS.get(entry.name) for entry in recipe.tasks]
     writes = any(kind.writes for kind in kinds)
     reads = any(
-        set(kind.inputs) - {"picture"} & set(entry.columns)
+        set(kind.inputs) - {"image"} & set(entry.columns)
         for kind, entry in zip(kinds, recipe.tasks, strict=True)
         if not kind.writes
     )
@@ -330,14 +332,14 @@ def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: Non
     settle_head(recipe, kinds, reads=reads or writes)
     check_towers(model)
     settle_inline(recipe, tell)
-    if model.picture.kind == "none" and not reads and not writes:
+    if model.image.kind == "none" and not reads and not writes:
         raise RecipeError(
-            "model.picture.kind",
-            "a picture tower, as the tasks have no text column",
+            "model.image.kind",
+            "an image tower, as the tasks have no text column",
             "'none'",
             "set it to convnet or vit",
         )
-    if model.text.kind == "none" and model.picture.kind == "none" and not writes:
+    if model.text.kind == "none" and model.image.kind == "none" and not writes:
         raise RecipeError("model.text.kind", "a tower that reads the text", "'none'", "set it to decoder or encoder")
     train = recipe.train
     if train.steps is None and train.epochs is None and train.time_limit is None:
@@ -363,10 +365,10 @@ def choose_text_tower(text: settings.Tower, kinds: Sequence[type[Task]], *, writ
 
 
 def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
-    """Refuse to do without a tower that a task on pictures with texts reads. Raises RecipeError."""
+    """Refuse to do without a tower that a task on images with texts reads. Raises RecipeError."""
     task = next((kind.name for kind in kinds if issubclass(kind, PairTask)), None)
     for name, kind, do in (
-        ("picture", model.picture.kind, "set it to convnet or vit"),
+        ("image", model.image.kind, "set it to convnet or vit"),
         ("text", model.text.kind, "set it to decoder, encoder, recurrent or wordvectors"),
     ):
         if task is not None and kind == "none":
@@ -375,11 +377,11 @@ def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
 
 def check_towers(model: settings.Model) -> None:
     """Refuse a kind that no tower has, and a tower of the other modality. Raises RecipeError."""
-    for name, kind, others in (("picture", model.picture.kind, TEXT_TOWERS), ("text", model.text.kind, PICTURE_TOWERS)):
+    for name, kind, others in (("image", model.image.kind, TEXT_TOWERS), ("text", model.text.kind, IMAGE_TOWERS)):
         if kind == "none":
             continue
         TOWERS.get(kind)
         if kind in others:
-            known = PICTURE_TOWERS if name == "picture" else TEXT_TOWERS
+            known = IMAGE_TOWERS if name == "image" else TEXT_TOWERS
             do = f"choose {', '.join(known)}"
             raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", do)

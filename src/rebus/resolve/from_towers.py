@@ -1,6 +1,6 @@
-"""A picture tower and a text tower from elsewhere (``--vision``, ``--text``): a Run or another project's checkpoint.
+"""An image tower and a text tower from elsewhere (``--vision``, ``--text``): a Run or another project's checkpoint.
 
-What is taken over decides the shape of the tower, how pictures are seen and which tokenizer reads the text, before the
+What is taken over decides the shape of the tower, how images are seen and which tokenizer reads the text, before the
 data is read; ``rebus.resolve.from_base`` then takes over the tensors. It reads no weights.
 """
 
@@ -13,18 +13,18 @@ from typing import Any
 
 from rebus import recipe
 from rebus.checkpoints.hf_load import is_checkpoint, is_hub_id, read_checkpoint
-from rebus.checkpoints.hf_load_images import picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError, WeightsError, nearest
 from rebus.formats.config import load_config
-from rebus.formats.families import FAMILIES, PICTURE_FAMILIES
-from rebus.models.towers import PICTURE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.formats.families import FAMILIES, IMAGE_FAMILIES
+from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.resolve.from_base import SHAPE, adopt, fill, settle_length
 from rebus.resolve.from_table import Tell
 
 OURS = {"dropout", "word_dropout", "frozen", "weights", "vectors", "tokens"}  # how a tower is trained and used
 LOOKED_AT = tuple(name for name in recipe.Tower.model_fields if name not in OURS)
-SEEN = tuple(name for name in recipe.Picture.model_fields if name != "augment")
+SEEN = tuple(name for name in recipe.Image.model_fields if name != "augment")
 READ = ("max_length", "segment", "stop_words", "part_of_speech")
 
 
@@ -36,9 +36,9 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
     """
     if vision is not None:
         if str(vision) in TOWERS.names() and not os.path.exists(vision):
-            do = f"for a fresh one write --picture {vision}"
-            raise RecipeError("--vision", "a Run or a checkpoint with a picture tower", f"'{vision}', a kind", do)
-        model.picture.weights = str(vision)
+            do = f"for a fresh one write --image {vision}"
+            raise RecipeError("--vision", "a Run or a checkpoint with an image tower", f"'{vision}', a kind", do)
+        model.image.weights = str(vision)
     if text is None:
         return
     if str(text) in ("auto", "none") or str(text) in TOWERS.names():
@@ -60,11 +60,11 @@ def settle_towers(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         RecipeError: a setting says something else of a tower, or it is of the other modality. RunError, WeightsError,
             MissingPackageError: what is named cannot be read.
     """
-    if settings.model.picture.weights is None and settings.model.text.weights is None:
+    if settings.model.image.weights is None and settings.model.text.weights is None:
         return settings
     settled = settings.model_copy(deep=True)
-    if settled.model.picture.weights is not None:
-        _settle_picture(settled, settled.model.picture.weights, tell)
+    if settled.model.image.weights is not None:
+        _settle_image(settled, settled.model.image.weights, tell)
     if settled.model.text.weights is not None:
         _settle_text(settings, settled, settled.model.text.weights, tell)
     return settled
@@ -72,33 +72,33 @@ def settle_towers(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
 
 def refuse_raw_text(settings: recipe.Recipe) -> None:
     """A language model learns from raw text alone: it starts from one model. Raises RecipeError."""
-    for name, tower in (("picture", settings.model.picture), ("text", settings.model.text)):
+    for name, tower in (("image", settings.model.image), ("text", settings.model.text)):
         if tower.weights is not None:
-            do = "leave it out" if name == "picture" else f"write --from {tower.weights}"
+            do = "leave it out" if name == "image" else f"write --from {tower.weights}"
             found = f"'{tower.weights}', with raw text to learn from"
             raise RecipeError(f"model.{name}.weights", "nothing", found, do)
 
 
-def _settle_picture(settled: recipe.Recipe, place: str, tell: Tell) -> None:
-    ours, where = settled.model.picture, "model.picture"
+def _settle_image(settled: recipe.Recipe, place: str, tell: Tell) -> None:
+    ours, where = settled.model.image, "model.image"
     if ours.kind == "none":
         do = "leave out one of the two"
-        raise RecipeError("model.picture.kind", f"a picture tower, as --vision {place} has one", "'none'", do)
+        raise RecipeError("model.image.kind", f"an image tower, as --vision {place} has one", "'none'", do)
     if is_checkpoint(place):
-        _check_family(place, PICTURE_FAMILIES, FAMILIES, "--vision", "--text")
-        found = picture_checkpoint(place, tell)
+        _check_family(place, IMAGE_FAMILIES, FAMILIES, "--vision", "--text")
+        found = image_checkpoint(place, tell)
         adopt(where, ours, found.tower, LOOKED_AT, place)
-        seen: dict[str, Any] = found.picture
+        seen: dict[str, Any] = found.image
     else:
         theirs = Run.open(place).recipe
-        if theirs.model.picture.kind in ("none", "auto"):
+        if theirs.model.image.kind in ("none", "auto"):
             do = f"write --text {place} for its text tower, or --from {place} for all of it"
-            raise RecipeError("--vision", "a Run with a picture tower", f"{place}, which has none", do)
-        adopt(where, ours, theirs.model.picture, LOOKED_AT, place, deeper=True)
-        seen = {name: getattr(theirs.picture, name) for name in SEEN}
+            raise RecipeError("--vision", "a Run with an image tower", f"{place}, which has none", do)
+        adopt(where, ours, theirs.model.image, LOOKED_AT, place, deeper=True)
+        seen = {name: getattr(theirs.image, name) for name in SEEN}
     for name, value in seen.items():
-        if name not in settled.picture.model_fields_set:
-            setattr(settled.picture, name, value)
+        if name not in settled.image.model_fields_set:
+            setattr(settled.image, name, value)
     ours.weights = _recorded(place)
 
 
@@ -110,17 +110,17 @@ def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, tell:
     if settled.text.tokenizer is not None:
         do = "leave text.tokenizer out"
         raise RecipeError("text.tokenizer", f"nothing, as --text {place} brings its own", "a tokenizer", do)
-    if ours.kind in ("none", *PICTURE_TOWERS):
+    if ours.kind in ("none", *IMAGE_TOWERS):
         do = "leave out one of the two"
         raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{ours.kind}'", do)
     if is_checkpoint(place):
-        _check_family(place, FAMILIES, PICTURE_FAMILIES, "--text", "--vision")
+        _check_family(place, FAMILIES, IMAGE_FAMILIES, "--text", "--vision")
         opened = read_checkpoint(place, tell)
         adopt(where, ours, opened.tower, SHAPE if opened.sentences is None else (*SHAPE, "pool"), place)
     else:
         theirs = Run.open(place).recipe
         if theirs.model.text.kind in ("none", "auto"):
-            do = f"write --vision {place} for its picture tower"
+            do = f"write --vision {place} for its image tower"
             raise RecipeError("--text", "a Run with a text tower", f"{place}, which has none", do)
         adopt(where, ours, theirs.model.text, (*SHAPE, "pool"), place, deeper=True)
         fill(settled.text, theirs.text, READ)
@@ -137,7 +137,7 @@ def _check_family(place: str, wanted: Collection[str], others: Collection[str], 
     except WeightsError:
         return  # told by whoever opens it
     if family not in wanted and family in others:
-        what = "a picture tower" if here == "--vision" else "a text model"
+        what = "an image tower" if here == "--vision" else "a text model"
         do = f"write {there} {place}"
         raise RecipeError(here, f"a checkpoint with {what}", f"{place}, whose model_type is '{family}'", do)
 

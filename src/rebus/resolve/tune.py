@@ -15,7 +15,7 @@ from rebus.nn.lora import FACTORS, adapters, add_lora, ends_with, inside_block
 from rebus.recipe import load_recipe
 
 Tell = Callable[[str], None]
-TOWERS = ("picture", "text", "decoder")
+TOWERS = ("image", "text", "decoder")
 HEADS = "heads"
 # From nothing; from a Run, with the optimizer that made it; from a checkpoint that AdamW made, whose fine-tuning rates
 # are those of Devlin et al. (2019); parts that no base has weights for then learn this many times as fast.
@@ -24,10 +24,10 @@ FROM_RUN = {"optimizer": "muon", "lr": 4e-4, "muon_lr": 2e-3}
 FROM_FOREIGN = {"optimizer": "adamw", "lr": 5e-5, "muon_lr": 1e-3}
 ADAPTERS = {"optimizer": "adamw", "lr": 1e-3, "muon_lr": 1e-3}
 ANEW = 20.0
-# Towers from elsewhere (model.picture.weights, model.text.weights): parts begun anew beside a Run's text tower learn as
-# from nothing; a picture tower that came with other rates of its own learns more slowly than what is begun anew.
+# Towers from elsewhere (model.image.weights, model.text.weights): parts begun anew beside a Run's text tower learn as
+# from nothing; an image tower that came with other rates of its own learns more slowly than what is begun anew.
 BESIDE_RUN = 5.0
-TAKEN_PICTURE = 0.1
+TAKEN_IMAGE = 0.1
 
 
 def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell = lambda _: None) -> None:
@@ -53,8 +53,8 @@ def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell
         check_taken_over(model, "train.tune", train.tune)
         train.learns = anew
     named = restrict(model, settings, train.tune, train.learns)
-    seen = [parameter.requires_grad for name, parameter in model.named_parameters() if _under(name, "picture")]
-    settings.model.picture.frozen |= bool(seen) and not any(seen)
+    seen = [parameter.requires_grad for name, parameter in model.named_parameters() if _under(name, "image")]
+    settings.model.image.frozen |= bool(seen) and not any(seen)
     tell(what_learns(model, settings, len(named)))
 
 
@@ -113,7 +113,7 @@ def add_adapters(model: VisionLanguageModel, settings: recipe.Recipe) -> list[st
         RecipeError: a target names no layer there, or there is none.
     """
     lora = settings.model.lora
-    kept = [name for name in ("picture", "text") if getattr(settings.model, name).frozen]
+    kept = [name for name in ("image", "text") if getattr(settings.model, name).frozen]
     towers = [name for name in TOWERS if name not in kept and not (name == "decoder" and "text" in kept)]
     wanted = ends_with(lora.targets) if lora.targets else inside_block
 
@@ -160,28 +160,28 @@ def usual_rates(
         anew: parts that nothing has weights for.
         heads: whether the model has heads with weights.
     """
-    picture, text = settings.model.picture.weights, settings.model.text.weights
+    image, text = settings.model.image.weights, settings.model.text.weights
     fresh = [*anew, *([HEADS] if heads else [])]
     if tune != "full":
         return ADAPTERS, {}
     if settings.base is not None:
-        if _is_run(settings.base):  # beside a tower that learned from pictures alone, all else learns as from nothing
+        if _is_run(settings.base):  # beside a tower that learned from images alone, all else learns as from nothing
             return FROM_RUN, dict.fromkeys(fresh, BESIDE_RUN) if _sees_only(settings.base) else {}
         return FROM_FOREIGN, dict.fromkeys(fresh, ANEW)
     if text is not None and not _is_run(text):
         return FROM_FOREIGN, dict.fromkeys(fresh, ANEW)
-    slowly = {"picture": TAKEN_PICTURE} if picture is not None else {}
+    slowly = {"image": TAKEN_IMAGE} if image is not None else {}
     if text is None:
         return SCRATCH, slowly
-    if picture is not None:
-        slowly = {"picture": 1.0 if _is_run(picture) else TAKEN_PICTURE * BESIDE_RUN}
+    if image is not None:
+        slowly = {"image": 1.0 if _is_run(image) else TAKEN_IMAGE * BESIDE_RUN}
     return FROM_RUN, {**dict.fromkeys(fresh, BESIDE_RUN), **slowly}
 
 
 def usual_epochs(settings: recipe.Recipe) -> float:
     """Passes over the rows where the recipe does not say: a checkpoint of another library needs few.
 
-    A text tower of another library that is joined to a picture tower needs more: what joins them is begun anew.
+    A text tower of another library that is joined to an image tower needs more: what joins them is begun anew.
     """
     if settings.base is not None:
         return 20.0 if _is_run(settings.base) else 3.0
@@ -208,7 +208,7 @@ def _is_run(base: str) -> bool:
 
 
 def _sees_only(base: str) -> bool:
-    """Whether a Run is a picture tower that learned without any other part."""
+    """Whether a Run is an image tower that learned without any other part."""
     return load_recipe(Path(base) / "recipe.yaml").model.text.kind == "none"
 
 

@@ -1,6 +1,6 @@
-"""``rebus index``: a collection's pictures and texts as vectors, and only those that are new.
+"""``rebus index``: a collection's images and texts as vectors, and only those that are new.
 
-Letters: N pictures or texts, D numbers of a vector.
+Letters: N images or texts, D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from rebus import recipe
 from rebus.checkpoints.hf_load import is_checkpoint
 from rebus.checkpoints.run_folder import Run
+from rebus.data.image_sources import image_bytes, image_path
 from rebus.data.kinds import infer_kinds
-from rebus.data.picture_sources import picture_bytes, picture_path
 from rebus.data.readers import read_table
 from rebus.data.roles import Columns
 from rebus.data.table import Table
-from rebus.errors import DataError, PictureError, RunError
+from rebus.errors import DataError, ImageError, RunError
 from rebus.inference.embedding import shared_space
 from rebus.inference.predictor import Predictor
 from rebus.loop.lines import locked
@@ -32,8 +32,8 @@ from rebus.tasks.cells import as_texts, missing
 
 Tell = Callable[[str], None]
 FOLDER = "index"  # in a Run
-SAVED_EVERY = 20_000  # new pictures, so that an interrupted run need not begin again
-_TOLD = 5  # broken pictures that are named
+SAVED_EVERY = 20_000  # new images, so that an interrupted run need not begin again
+_TOLD = 5  # broken images that are named
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class IndexSummary:
 
     Attributes:
         folder: of the index.
-        pictures: in it.
+        images: in it.
         texts: in it.
         added: embedded now.
         kept: known from before, unchanged.
@@ -53,7 +53,7 @@ class IndexSummary:
     """
 
     folder: Path
-    pictures: int
+    images: int
     texts: int
     added: int
     kept: int
@@ -75,13 +75,13 @@ def index_run(
 
     Args:
         run: a Run, or a checkpoint of another project (which needs ``out``).
-        data: a folder of pictures, or a table with pictures, texts or both.
+        data: a folder of images, or a table with images, texts or both.
         out: folder of the index; None: ``index/`` in the Run.
         kinds: column: kind, where the guess is wrong.
         tell: prints a line for people.
 
     Raises:
-        RebusError: the model or the collection cannot be read, the model reads nothing that is in it, or no picture
+        RebusError: the model or the collection cannot be read, the model reads nothing that is in it, or no image
             of it can be read.
     """
     folder = index_folder(run, out)
@@ -100,22 +100,22 @@ def _index(
     wanted = collect(predictor, table, kinds or {})
     known = _known(folder, found, tell)
     added = kept = 0
-    for kind in ("picture", "text"):
+    for kind in ("image", "text"):
         fresh: list[Vectors] = []
         for entry, vectors in _embedded(predictor, wanted[kind], table, found, known):
             found.entries[kind] += entry
             fresh.append(vectors)
             added += sum(one.digest not in known for one in entry)
             kept += sum(one.digest in known for one in entry)
-            if kind == "picture" and added // SAVED_EVERY > (added - len(entry)) // SAVED_EVERY:
+            if kind == "image" and added // SAVED_EVERY > (added - len(entry)) // SAVED_EVERY:
                 found.vectors[kind] = np.concatenate(fresh)
                 save_index(folder, replace(found, whole=False))
-                tell(f"{added:,} pictures embedded; interrupted now, indexing would go on from here")
+                tell(f"{added:,} images embedded; interrupted now, indexing would go on from here")
         found.vectors[kind] = np.concatenate(fresh) if fresh else np.zeros((0, 0), dtype=np.float32)
-    if not (found.count("picture") or found.count("text")):
+    if not (found.count("image") or found.count("text")):
         first = found.broken[0] if found.broken else None
         told = f"none; the first: {first['found']}" if first else "none"
-        raise DataError(data, "pictures or texts that can be read", told, "name another folder or table")
+        raise DataError(data, "images or texts that can be read", told, "name another folder or table")
     for kind, vectors in found.vectors.items():
         if (lists := make_lists(vectors, tell)) is not None:
             found.lists[kind] = lists
@@ -126,7 +126,7 @@ def _index(
         tell(f"not indexed: {told_wrong['where']}: {told_wrong['found']}")
     return IndexSummary(
         folder,
-        found.count("picture"),
+        found.count("image"),
         found.count("text"),
         added,
         kept,
@@ -149,7 +149,7 @@ def index_folder(run: str | Path, out: str | Path | None) -> Path:
 
 def fingerprint(predictor: Predictor) -> str:
     """What tells a model from any other: a hash of its weights and of how it sees."""
-    digest = hashlib.blake2b(predictor.recipe.picture.model_dump_json(exclude={"augment"}).encode(), digest_size=16)
+    digest = hashlib.blake2b(predictor.recipe.image.model_dump_json(exclude={"augment"}).encode(), digest_size=16)
     for name, tensor in sorted(predictor.model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().float().cpu().contiguous().numpy().data)
@@ -165,7 +165,7 @@ class Wanted:
 
 
 def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]) -> dict[str, list[Wanted]]:
-    """The different pictures and texts of a table that the model can read.
+    """The different images and texts of a table that the model can read.
 
     Raises:
         DataError: there is no such column.
@@ -174,26 +174,26 @@ def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]
     found = Columns(table.columns, infer_kinds(table, {c: k for c, k in kinds.items() if c in table.columns}))
     own = predictor.tasks["retrieve"].settings.columns if "retrieve" in predictor.tasks else {}
     named = {role: column for role, column in own.items() if column in table.columns and column not in kinds}
-    picture = named.get("picture", found.picture) if model.picture is not None else None
+    image = named.get("image", found.image) if model.image is not None else None
     reads = model.text is not None or model.decoder is not None
-    text = named.get("text", found.caption) if reads and (shared_space(model) or model.picture is None) else None
-    if picture is None and text is None:
-        wanted = " or ".join(["pictures"] * (model.picture is not None) + ["texts"] * reads)
+    text = named.get("text", found.caption) if reads and (shared_space(model) or model.image is None) else None
+    if image is None and text is None:
+        wanted = " or ".join(["images"] * (model.image is not None) + ["texts"] * reads)
         told = ", ".join(f"{column} ({kind})" for column, kind in found.kinds.items())
-        do = "name it: --kind COLUMN=picture or --kind COLUMN=text"
+        do = "name it: --kind COLUMN=image or --kind COLUMN=text"
         raise DataError(table.name, f"a column of {wanted}, which the model reads", told, do)
     said = table.column(text) if text is not None else [None] * len(table)
-    wanted_of: dict[str, list[Wanted]] = {"picture": [], "text": []}
-    if picture is not None:
+    wanted_of: dict[str, list[Wanted]] = {"image": [], "text": []}
+    if image is not None:
         seen: dict[Any, None] = {}
-        for row, value in enumerate(table.column(picture)):
+        for row, value in enumerate(table.column(image)):
             if missing(value) or value in seen:
                 continue
             seen[value] = None
             shown = " / ".join(as_texts(said[row]))[:200]
             is_path = isinstance(value, str) and len(value) < 1024
-            name = value if is_path else f"{table.where(row)}, column '{picture}'"
-            wanted_of["picture"].append(Wanted(Entry("picture", name, table.where(row), shown), value))
+            name = value if is_path else f"{table.where(row)}, column '{image}'"
+            wanted_of["image"].append(Wanted(Entry("image", name, table.where(row), shown), value))
     texts: dict[str, int] = {}
     for row, value in enumerate(said):
         for one in as_texts(value):
@@ -217,7 +217,7 @@ def _known(folder: Path, found: Collection, tell: Tell) -> dict[str, tuple[Entry
         tell(f"the index that was here was of {before.data}")
     return {
         entry.digest: (entry, before.vectors[kind][place])
-        for kind in ("picture", "text")
+        for kind in ("image", "text")
         for place, entry in enumerate(before.entries[kind])
     }
 
@@ -229,7 +229,7 @@ def _embedded(
     found: Collection,
     known: Mapping[str, tuple[Entry, Vectors]],
 ) -> Iterator[tuple[list[Entry], Vectors]]:
-    """Entries with their vectors, a portion at a time; broken pictures go to ``found.broken``."""
+    """Entries with their vectors, a portion at a time; broken images go to ``found.broken``."""
     unchanged = {(entry.name, entry.size, entry.time): entry for entry, _ in known.values() if entry.size >= 0}
     for start in range(0, len(wanted), predictor.batch_size):
         entries: list[Entry] = []
@@ -240,7 +240,7 @@ def _embedded(
                 entry, content = _identified(one, table.root, unchanged)
                 new = entry.digest not in known
                 shown = _opened(predictor, content, entry) if new else None
-            except PictureError as error:
+            except ImageError as error:
                 found.broken.append(error.as_dict())
                 continue
             entries.append(entry)
@@ -258,9 +258,9 @@ def _identified(one: Wanted, root: Path, unchanged: Mapping[Any, Entry]) -> tupl
     entry = one.entry
     if entry.kind == "text":
         return replace(entry, digest=_digest(one.value.encode("utf-8", "surrogatepass"), "text")), one.value
-    content = picture_bytes(one.value, entry.place)
+    content = image_bytes(one.value, entry.place)
     if content is None:
-        path = picture_path(one.value, root, entry.place)
+        path = image_path(one.value, root, entry.place)
         stat = path.stat()
         entry = replace(entry, size=stat.st_size, time=stat.st_mtime_ns)
         before = unchanged.get((entry.name, entry.size, entry.time))
@@ -270,22 +270,22 @@ def _identified(one: Wanted, root: Path, unchanged: Mapping[Any, Entry]) -> tupl
             content = path.read_bytes()
         except OSError as error:
             told = f"'{error.strerror or error}'"
-            raise PictureError(entry.place, "a picture that can be read", told, "check its permissions") from error
-    return replace(entry, digest=_digest(content, "picture")), content
+            raise ImageError(entry.place, "an image that can be read", told, "check its permissions") from error
+    return replace(entry, digest=_digest(content, "image")), content
 
 
 def _opened(predictor: Predictor, content: Any, entry: Entry) -> Any:
-    """A picture's square, or the text."""
+    """An image's square, or the text."""
     if entry.kind == "text":
         return content
-    square: NDArray[np.uint8] = predictor.open_picture(content, Path(), entry.place)
+    square: NDArray[np.uint8] = predictor.open_image(content, Path(), entry.place)
     return square
 
 
 def _vectors(predictor: Predictor, kind: str, fresh: list[Any]) -> Vectors:
     if not fresh:
         return np.zeros((0, 0), dtype=np.float32)
-    return predictor.embed(fresh) if kind == "text" else predictor.embed_pictures(fresh)
+    return predictor.embed(fresh) if kind == "text" else predictor.embed_images(fresh)
 
 
 def _digest(content: bytes, kind: str) -> str:

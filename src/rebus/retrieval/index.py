@@ -1,8 +1,8 @@
-"""The vectors of a collection on disk, and what finds the nearest of them. Knows no model and no pictures.
+"""The vectors of a collection on disk, and what finds the nearest of them. Knows no model and no images.
 
 index.json                  what it is of: model, folder, counts; it names the two files below and comes last
-entries-DIGEST.parquet      one row a picture or text: name, size, time, digest, text
-vectors-DIGEST.safetensors  ``pictures`` and ``texts``, (N, D) each; of a large collection also how they are listed
+entries-DIGEST.parquet      one row an image or text: name, size, time, digest, text
+vectors-DIGEST.safetensors  ``images`` and ``texts``, (N, D) each; of a large collection also how they are listed
 
 Up to 200,000 vectors each query is compared with all of them. Beyond, the vectors are listed by the nearest of many
 centres (an inverted file: Jegou et al. 2011, "Product Quantization for Nearest Neighbor Search", without its codes) and
@@ -36,7 +36,7 @@ from rebus.formats.weights import write_tensors
 
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
-Kind = Literal["picture", "text"]
+Kind = Literal["image", "text"]
 META = "index.json"
 VERSION = 1
 EXACT = 200_000  # vectors that are compared one by one
@@ -47,14 +47,14 @@ _ASKED = 200  # vectors that this is measured with
 
 @dataclass(frozen=True)
 class Entry:
-    """One picture or text.
+    """One image or text.
 
     Attributes:
-        kind: picture or text.
-        name: the picture's path as the table or folder has it, or where it stands; the text itself.
+        kind: image or text.
+        name: the image's path as the table or folder has it, or where it stands; the text itself.
         place: the file and row it came from.
-        text: of a picture: what the table says of it.
-        size: of the picture's file in bytes; -1: no file of its own.
+        text: of an image: what the table says of it.
+        size: of the image's file in bytes; -1: no file of its own.
         time: when the file was last changed, in nanoseconds.
         digest: of its content.
     """
@@ -92,7 +92,7 @@ class Collection:
     Attributes:
         model: fingerprint of the model that made the vectors.
         data: the folder or table, absolute.
-        root: folder that the pictures' names start from, absolute.
+        root: folder that the images' names start from, absolute.
         entries: kind: what each vector is of.
         vectors: kind: (N, D) of length one.
         lists: kind: lists of a large collection.
@@ -103,7 +103,7 @@ class Collection:
     model: str
     data: str
     root: str
-    entries: dict[str, list[Entry]] = field(default_factory=lambda: {"picture": [], "text": []})
+    entries: dict[str, list[Entry]] = field(default_factory=lambda: {"image": [], "text": []})
     vectors: dict[str, Vectors] = field(default_factory=dict)
     lists: dict[str, Lists] = field(default_factory=dict)
     broken: list[dict[str, str]] = field(default_factory=list)
@@ -127,7 +127,7 @@ def save_index(folder: Path, found: Collection) -> None:
         tensors[f"{kind}s"] = np.ascontiguousarray(vectors, dtype=np.float32)
         if kind in found.lists:
             tensors[f"{kind}s.centres"], tensors[f"{kind}s.owner"] = found.lists[kind].centres, found.lists[kind].owner
-    everything = [asdict(entry) for kind in ("picture", "text") for entry in found.entries[kind]]
+    everything = [asdict(entry) for kind in ("image", "text") for entry in found.entries[kind]]
     digest = hashlib.blake2b(repr(everything).encode("utf-8", "surrogatepass"), digest_size=8)
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
@@ -174,7 +174,7 @@ def load_index(folder: Path, do: str) -> Collection:
         RunError: there is none, or it is damaged.
     """
     if not (folder / META).exists():
-        raise RunError(folder, "an index of pictures or texts", "none", do)
+        raise RunError(folder, "an index of images or texts", "none", do)
     try:
         meta = json.loads((folder / META).read_text(encoding="utf-8"))
         if meta["version"] != VERSION:

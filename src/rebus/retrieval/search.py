@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rebus.data.names import PICTURE_ENDINGS
-from rebus.errors import DataError, PictureError, RunError
+from rebus.data.names import IMAGE_ENDINGS
+from rebus.errors import DataError, ImageError, RunError
 from rebus.inference.embedding import check_space
 from rebus.inference.matching import rerank
 from rebus.inference.predictor import Predictor
 from rebus.retrieval.build_index import Tell, fingerprint, index_folder
 from rebus.retrieval.index import Collection, Entry, Finder, load_index
 
-What = Literal["picture", "text"]
+What = Literal["image", "text"]
 RERANKED = 4  # times as many candidates are read with the query as are shown
 
 
@@ -26,12 +26,12 @@ class Hit:
     """One thing found.
 
     Attributes:
-        score: cosine with the query; after reranking, the probability that picture and text belong together.
-        kind: picture or text.
-        name: the picture's path as its collection has it, or the text.
+        score: cosine with the query; after reranking, the probability that image and text belong together.
+        kind: image or text.
+        name: the image's path as its collection has it, or the text.
         place: the file and row it came from.
-        text: of a picture: what its table says of it.
-        path: of the picture's file; None for a text or a picture without a file.
+        text: of an image: what its table says of it.
+        path: of the image's file; None for a text or an image without a file.
         there: whether that file is still there.
     """
 
@@ -58,15 +58,15 @@ def find_run(
     rerank: bool = False,
     tell: Tell = lambda _: None,
 ) -> list[Hit]:
-    """What is nearest to a picture (the path of a file) or to a text.
+    """What is nearest to an image (the path of a file) or to a text.
 
     Args:
         run: the model that made the index.
         query: a path or a text.
         k: most results.
         index: folder of the index; None: ``index/`` in the Run.
-        what: look for pictures or texts; None: pictures where the index holds any.
-        rerank: let the model's task ``match`` read the best 4 x k with the query, picture and text together.
+        what: look for images or texts; None: images where the index holds any.
+        rerank: let the model's task ``match`` read the best 4 x k with the query, image and text together.
         tell: prints a line for people.
 
     Raises:
@@ -82,23 +82,23 @@ def find_run(
         raise RunError(folder, "an index that this model made", told, f"make it anew: rebus index {run} {found.data}")
     if not found.whole:
         tell("this index is not whole, as making it was interrupted; go on with the same `rebus index`")
-    what = what or ("picture" if found.count("picture") else "text")
+    what = what or ("image" if found.count("image") else "text")
     if not found.count(what):
         held = ", ".join(f"{len(entries)} {kind}s" for kind, entries in found.entries.items() if entries)
         raise DataError(folder, f"an index of {what}s", f"one of {held}", f"index a table that holds {what}s")
-    is_picture = picture_query(query)
-    if is_picture:
+    is_image = image_query(query)
+    if is_image:
         if what == "text":
             check_space(predictor.model)
-        asked = predictor.embed_pictures([Path(query).resolve()])
+        asked = predictor.embed_images([Path(query).resolve()])
     else:
         if not query.strip():
-            raise DataError("the query", "a text or the path of a picture", "nothing", 'write one: "a red bus"')
-        if what == "picture":
+            raise DataError("the query", "a text or the path of an image", "nothing", 'write one: "a red bus"')
+        if what == "image":
             check_space(predictor.model)
         asked = predictor.embed([query])
-    if what == "picture" and not Path(found.root).exists():
-        do = f"name where it is now: rebus index {run} FOLDER; pictures that have not changed are not embedded again"
+    if what == "image" and not Path(found.root).exists():
+        do = f"name where it is now: rebus index {run} FOLDER; images that have not changed are not embedded again"
         raise DataError(found.root, "the folder that was indexed", "no such folder: it has moved or is gone", do)
     finder = Finder(found.vectors[what], found.lists.get(what))
     scores, places = finder.nearest(asked, RERANKED * k if rerank else k)
@@ -112,44 +112,44 @@ def find_run(
         tell(
             f"{gone} of {len(hits)} files found are no longer there; bring the index up to date: rebus index {run} ..."
         )
-    return reranked(predictor, query, hits, is_picture=is_picture)[:k] if rerank else hits
+    return reranked(predictor, query, hits, is_image=is_image)[:k] if rerank else hits
 
 
 def hit_of(found: Collection, entry: Entry, score: float) -> Hit:
     """An entry as a result."""
     path = None
-    if entry.kind == "picture" and entry.size >= 0:
+    if entry.kind == "image" and entry.size >= 0:
         path = Path(found.root) / entry.name
     there = path is None or path.is_file()
     return Hit(score, entry.kind, entry.name, entry.place, entry.text, path, there)
 
 
-def reranked(predictor: Predictor, query: str, hits: list[Hit], *, is_picture: bool) -> list[Hit]:
-    """Hits in the order of how well picture and text belong together.
+def reranked(predictor: Predictor, query: str, hits: list[Hit], *, is_image: bool) -> list[Hit]:
+    """Hits in the order of how well image and text belong together.
 
     Raises:
         DataError: the model was not trained to ``match``, or query and results are of one kind.
     """
     texts = bool(hits) and hits[0].kind == "text"
-    if texts != is_picture:
-        expected = "a text to look for pictures with, or a picture to look for texts with"
-        kind = "picture" if is_picture else "text"
+    if texts != is_image:
+        expected = "a text to look for images with, or an image to look for texts with"
+        kind = "image" if is_image else "text"
         raise DataError("--rerank", expected, f"a {kind} to look for {kind}s with", "leave --rerank out")
     able = [hit for hit in hits if texts or (hit.path is not None and hit.there)]
     left = [hit for hit in hits if hit not in able]
     candidates = [hit.name if texts else hit.path for hit in able]
-    order = rerank(predictor, Path(query).resolve() if is_picture else query, candidates, k=len(able))
+    order = rerank(predictor, Path(query).resolve() if is_image else query, candidates, k=len(able))
     return [replace(able[place], score=score) for place, score in order] + left
 
 
-def picture_query(query: str) -> bool:
-    """Whether a query is a picture's file. Raises PictureError where it looks like one that does not exist."""
+def image_query(query: str) -> bool:
+    """Whether a query is an image's file. Raises ImageError where it looks like one that does not exist."""
     path = Path(query)
     try:
         if path.is_file():
             return True
     except OSError:  # a text too long to be a name
         return False
-    if path.suffix.lower() in PICTURE_ENDINGS and not any(letter.isspace() for letter in query):
-        raise PictureError("the query", "the path of a picture, or a text", f"no file '{query}'", "correct the path")
+    if path.suffix.lower() in IMAGE_ENDINGS and not any(letter.isspace() for letter in query):
+        raise ImageError("the query", "the path of an image, or a text", f"no file '{query}'", "correct the path")
     return False

@@ -39,7 +39,7 @@ def create_app(settings: ServeSettings, served: Served | None) -> FastAPI:
     app = FastAPI(
         title="Rebus",
         version=__version__,
-        description="A model of texts and pictures behind OpenAI's protocol, and its other tasks under /v1/predict.",
+        description="A model of texts and images behind OpenAI's protocol, and its other tasks under /v1/predict.",
         docs_url=None,  # the pages would load scripts from elsewhere
         redoc_url=None,
         responses=ERRORS,

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails, from_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from rebus.data.picture_sources import is_base64_picture, is_data_address
+from rebus.data.image_sources import is_base64_image, is_data_address
 from rebus.errors import nearest
 from rebus.serve.context import Context
 from rebus.serve.errors import ApiError, invalid
@@ -82,7 +82,7 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
         portion = rest + bytes(body[start : start + PORTION])
         rest = b""
         if inside and b'"' not in portion and b"\\" not in portion and portion.isascii():
-            length += len(portion)  # the inside of a long string, as a picture's base64
+            length += len(portion)  # the inside of a long string, as an image's base64
             if length > 6 * limits.text_length and not _is_image(head):
                 raise ApiError(400, f"the body holds a text of more than {limits.text_length:,} characters")
             continue
@@ -121,7 +121,7 @@ def measure_json(body: bytes | bytearray, limits: Limits) -> None:
 def _is_image(head: bytes) -> bool:
     """Whether a string that begins so is an image."""
     start = head.decode("latin-1")
-    return is_data_address(start) or is_base64_picture(start)
+    return is_data_address(start) or is_base64_image(start)
 
 
 def refusal(errors: Sequence[ErrorDetails], value: Any) -> ApiError:

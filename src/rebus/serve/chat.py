@@ -1,7 +1,7 @@
-"""``/v1/chat/completions``: a conversation, perhaps with a picture, and its next turn.
+"""``/v1/chat/completions``: a conversation, perhaps with an image, and its next turn.
 
 A model that converses is given the conversation by its template. One that answers or captions is given the last text of
-the user's. Either sees the one picture of the request, as ``rebus chat`` and ``rebus ask`` do.
+the user's. Either sees the one image of the request, as ``rebus chat`` and ``rebus ask`` do.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from rebus.generation import batching
 from rebus.inference.generate import shown_turns
 from rebus.inference.predictor import LONG
 from rebus.model import SILENCE
-from rebus.serve import grammars, pictures
+from rebus.serve import grammars, images
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone, user_of
 from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
-from rebus.serve.schemas import ChatReply, ChatRequest, Message, PicturePart
+from rebus.serve.schemas import ChatReply, ChatRequest, ImagePart, Message
 from rebus.serve.sse import streamed
 from rebus.serve.texts import (
     Json,
@@ -102,21 +102,21 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
         body, context, tokens=asked, default=default, alternatives=body.top_logprobs or 0, param=field
     )
     values = _values(task, turns)
-    picture = None
+    image = None
     if last is not None:
-        if not task.uses_picture:
-            raise invalid("the model sees no pictures; send text", "messages", "no_pictures")
+        if not task.uses_image:
+            raise invalid("the model sees no images; send text", "messages", "no_images")
         yield
-        picture = pictures.opened(served.predictor, *last, limits)
+        image = images.opened(served.predictor, *last, limits)
         yield
-    if task.uses_picture:
-        values["picture"] = [None if picture is None else picture.content]
+    if task.uses_image:
+        values["image"] = [None if image is None else image.content]
     with uncut("messages"):
         ids = task.ask(values, 0, served.predictor.codec)
         if served.predictor.codec.text_tower:
             served.predictor.codec.read(task.prompt(values, 0))
     fits(ids, scribe, context, "messages")
-    source = scribe.source(task, values, picture)
+    source = scribe.source(task, values, image)
     constraint = None
     if body.response_format is not None and body.response_format.type != "text":
         schema: Json = {"type": "object"}
@@ -130,7 +130,7 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
 
 
 def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple[str, str] | None]:
-    """The messages as the toolkit writes them, and the picture's address and place. Raises ApiError."""
+    """The messages as the toolkit writes them, and the image's address and place. Raises ApiError."""
     limits = context.limits
     if len(messages) > limits.messages:
         raise invalid(f"a conversation has at most {limits.messages} messages", "messages")
@@ -146,7 +146,7 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
             size = len(content)
         else:
             for place, part in enumerate(message.content):
-                if isinstance(part, PicturePart):
+                if isinstance(part, ImagePart):
                     shown.append((part.url, f"messages[{number}].content[{place}].image_url"))
                     parts.append({"type": "image"})
                 else:
@@ -156,7 +156,7 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
             raise invalid(f"a text has at most {limits.text_length:,} characters", f"messages[{number}].content")
         turns.append({"role": role, "content": content})
     for address, where in shown:
-        pictures.check_address(address, where)
+        images.check_address(address, where)
     if len(shown) > 1:
         places = ", ".join(where for _, where in shown[:4]) + ("" if len(shown) <= 4 else ", ...")
         told = f"the model sees one image in a request; {len(shown)} were sent ({places}): send the one to look at"
@@ -176,7 +176,7 @@ def _task_of(served: Served, turns: list[Json]) -> WritingTask:
     if names[0] != "converse" and question is None:
         raise invalid("a conversation needs a message of the user's", "messages")
     if names == ["caption"] and question:
-        raise invalid("the model captions pictures and reads no question: send the picture alone", "messages")
+        raise invalid("the model captions images and reads no question: send the image alone", "messages")
     name = names[0] if names[0] == "converse" else ("answer" if question or "caption" not in names else "caption")
     task = tasks[name]
     assert isinstance(task, WritingTask)  # noqa: S101 - these three are

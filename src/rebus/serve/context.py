@@ -28,7 +28,7 @@ from rebus.serve.writer import Order, Scribe, Stream
 T = TypeVar("T")
 log = logging.getLogger("rebus.serve")
 NOTED = 4000  # characters of a request in the log
-_PICTURE = re.compile(r"(?<=;base64,)[A-Za-z0-9+/=]{40,}")
+_IMAGE = re.compile(r"(?<=;base64,)[A-Za-z0-9+/=]{40,}")
 
 
 class GoneError(ApiError):
@@ -148,9 +148,9 @@ class Context:
             raise
 
     def note(self, route: str, body: BaseModel) -> None:
-        """Write what was asked into the log, where that is wanted; pictures by their length."""
+        """Write what was asked into the log, where that is wanted; images by their length."""
         if self.settings.log_prompts:
-            said = _PICTURE.sub(lambda found: f"({len(found[0])} characters)", body.model_dump_json(exclude_none=True))
+            said = _IMAGE.sub(lambda found: f"({len(found[0])} characters)", body.model_dump_json(exclude_none=True))
             log.info("%s asked: %s", route, said[:NOTED])
 
     @property

@@ -1,4 +1,4 @@
-"""``/v1/embeddings``: texts and pictures as vectors of length one."""
+"""``/v1/embeddings``: texts and images as vectors of length one."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from rebus.inference.embedding import embed_pictures, embed_texts
+from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.predictor import Predictor
-from rebus.serve import pictures
+from rebus.serve import images
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context
 from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
-from rebus.serve.schemas import EmbeddingReply, EmbeddingRequest, PicturePart, TextPart
+from rebus.serve.schemas import EmbeddingReply, EmbeddingRequest, ImagePart, TextPart
 from rebus.serve.texts import uncut
 from rebus.serve.turns import Portions
 
 ROUTE = "/v1/embeddings"
 TOKENS = 2048  # of the texts that are embedded in one portion, one text at least
 Read = dict[int, tuple[str, int]]  # place: a text and its tokens
-Pixels = dict[int, NDArray[np.uint8]]  # place: a picture as the model sees it
+Pixels = dict[int, NDArray[np.uint8]]  # place: an image as the model sees it
 
 
 def router(context: Context) -> APIRouter:
@@ -35,7 +35,7 @@ def router(context: Context) -> APIRouter:
 
     @routes.post(ROUTE, tags=["OpenAI"], response_model=EmbeddingReply)
     async def embeddings(body: EmbeddingRequest, request: Request) -> Response:
-        """Vectors of texts, and of pictures given as ``{"type": "image_url", "image_url": {"url": "data:..."}}``."""
+        """Vectors of texts, and of images given as ``{"type": "image_url", "image_url": {"url": "data:..."}}``."""
         served = context.model(body.model)
         context.note(ROUTE, body)
         texts, shown = await context.by_aide(read(body, context, served.predictor), request, body.user)
@@ -52,14 +52,14 @@ def read(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Port
     given: Sequence[Any] = [body.input] if isinstance(body.input, str) or isinstance(body.input[0], int) else body.input
     if len(given) > limits.inputs:
         raise invalid(f"at most {limits.inputs} inputs may be sent; there are {len(given)}", "input")
-    if sum(isinstance(one, PicturePart) for one in given) > limits.pictures:
-        raise invalid(f"at most {limits.pictures} images may be sent", "input")
+    if sum(isinstance(one, ImagePart) for one in given) > limits.images:
+        raise invalid(f"at most {limits.images} images may be sent", "input")
     texts: Read = {}
     shown: Pixels = {}
     for place, one in enumerate(given):
         where = "input" if given is not body.input else f"input[{place}]"
-        if isinstance(one, PicturePart):
-            shown[place] = pictures.opened(predictor, one.url, f"{where}.image_url", limits).pixels
+        if isinstance(one, ImagePart):
+            shown[place] = images.opened(predictor, one.url, f"{where}.image_url", limits).pixels
             yield
             continue
         if isinstance(one, list):
@@ -87,10 +87,10 @@ def embed(predictor: Predictor, texts: Read, shown: Pixels) -> Portions[NDArray[
         found.update(zip(portion, embed_texts(predictor, [texts[place][0] for place in portion]), strict=True))
         yield
     for place, pixels in shown.items():
-        found[place] = embed_pictures(predictor, [pixels])[0]
+        found[place] = embed_images(predictor, [pixels])[0]
         yield
     if len({len(vector) for vector in found.values()}) > 1:
-        raise invalid("the model's texts and pictures share no space: send them in two requests", "input")
+        raise invalid("the model's texts and images share no space: send them in two requests", "input")
     return np.stack([found[place] for place in sorted(found)]).astype(np.float32)
 
 

@@ -29,7 +29,7 @@ OPEN = "/health"  # the one path that needs no key
 PAGES = "/studio"  # where browsers may show the key as a password
 GRACE = 5.0  # seconds that a route gets to tell a timeout by itself
 _HOST = re.compile(r"(?:\[(?P<v6>[0-9a-f:.]+)\]|(?P<name>[a-z0-9._-]+))(?::\d{1,5})?", re.IGNORECASE)
-TEXT_ROUTES = ("/v1/completions",)  # whose bodies hold no pictures
+TEXT_ROUTES = ("/v1/completions",)  # whose bodies hold no images
 
 
 class Guard:

@@ -62,7 +62,7 @@ class Served:
         self._given: Predictor | None = None if isinstance(source, str | Path) else source
         self._thread: threading.Thread | None = None
         self.desk = Turns(1, "rebus-desk")  # predictions, vectors, explanations
-        self.aides = Turns(2, "rebus-aide")  # tokens, pictures, grammars
+        self.aides = Turns(2, "rebus-aide")  # tokens, images, grammars
 
     def load(self) -> None:
         """Load the model; gives when it is ready.

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from rebus.data.role_cells import reader_of
 from rebus.errors import nearest
 from rebus.inference.predictor import Predictor
-from rebus.serve import pictures
+from rebus.serve import images
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context
@@ -47,7 +47,7 @@ def router(context: Context) -> APIRouter:
 
 
 def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portions[tuple[Task, list[Json]]]:
-    """The task, and the rows with their pictures opened; nothing in a row is taken for a path. Raises ApiError."""
+    """The task, and the rows with their images opened; nothing in a row is taken for a path. Raises ApiError."""
     limits, task = context.limits, predictor.task(body.task)
     if len(body.rows) > limits.rows:
         raise invalid(f"at most {limits.rows} rows may be sent; there are {len(body.rows)}", "rows")
@@ -55,16 +55,16 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
         raise invalid("target and method say how to explain: set explain to true", "explain")
     if body.explain and len(body.rows) > limits.explained:
         raise invalid(f"at most {limits.explained} rows are explained at once", "rows")
-    column = task.settings.columns.get("picture")
-    count = sum(not _blank(task, "picture", row.get(column)) for row in body.rows) if column else 0
-    if count > limits.pictures:
-        raise invalid(f"at most {limits.pictures} images may be sent in a request; there are {count}", "rows")
+    column = task.settings.columns.get("image")
+    count = sum(not _blank(task, "image", row.get(column)) for row in body.rows) if column else 0
+    if count > limits.images:
+        raise invalid(f"at most {limits.images} images may be sent in a request; there are {count}", "rows")
     rows = []
     for number, row in enumerate(body.rows):
         checked = dict(_checked(task, row, number, limits.text_length))
         rows.append({**_whole(task, row, number), **checked})
-        if column and not _blank(task, "picture", row.get(column)):
-            shown = pictures.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
+        if column and not _blank(task, "image", row.get(column)):
+            shown = images.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
             rows[-1][column] = shown.pixels
         yield
     return task, rows
@@ -76,11 +76,11 @@ def _blank(task: Task, role: str, value: Any) -> bool:
 
 
 def _checked(task: Task, row: Json, number: int, longest: int) -> Iterator[tuple[str, Any]]:
-    """A row's cells; a blank picture is none. Raises ApiError for a picture that is no text, or a text too long."""
+    """A row's cells; a blank image is none. Raises ApiError for an image that is no text, or a text too long."""
     for name, value in row.items():
         where = f"rows[{number}].{name[:64]}"
-        if name == task.settings.columns.get("picture"):
-            if _blank(task, "picture", value):
+        if name == task.settings.columns.get("image"):
+            if _blank(task, "image", value):
                 value = None
             elif not isinstance(value, str):
                 raise invalid(f"{where}: expected an image as a data URL", where)

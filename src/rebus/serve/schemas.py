@@ -56,7 +56,7 @@ class Open(BaseModel):
 
 
 class ImageUrl(Body):
-    """Where a picture is: in the request itself."""
+    """Where an image is: in the request itself."""
 
     url: str = Field(description="A data URL: data:image/png;base64,... Addresses are never fetched.")
     detail: Literal["auto", "low", "high"] | None = None
@@ -69,7 +69,7 @@ class TextPart(Body):
     text: str
 
 
-class PicturePart(Body):
+class ImagePart(Body):
     """A part of a message."""
 
     type: Literal["image_url"]
@@ -77,11 +77,11 @@ class PicturePart(Body):
 
     @property
     def url(self) -> str:
-        """Where the picture is."""
+        """Where the image is."""
         return self.image_url if isinstance(self.image_url, str) else self.image_url.url
 
 
-Part = Annotated[TextPart | PicturePart, Field(discriminator="type")]
+Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class Message(Body):
@@ -196,7 +196,7 @@ class CompletionRequest(Written):
     suffix: None = Field(default=None, description="Not supported: the models go on from a prompt.")
 
 
-EmbeddingPart = Annotated[TextPart | PicturePart, Field(discriminator="type")]
+EmbeddingPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
 class EmbeddingRequest(Body):
@@ -215,10 +215,10 @@ class PredictRequest(Body):
     model: str | None = Field(default=None, max_length=1024)
     task: str | None = Field(default=None, max_length=256, description="One of the model's; none: its first.")
     rows: Annotated[list[dict[str, JsonValue]], Listed, MANY] = Field(
-        description="Column: value. Pictures are data URLs.",
-        examples=[[{"question": "What is this?", "picture": "data:image/png;base64,..."}]],
+        description="Column: value. Images are data URLs.",
+        examples=[[{"question": "What is this?", "image": "data:image/png;base64,..."}]],
     )
-    explain: bool | None = Field(default=None, description="Also say which parts of the picture and text mattered.")
+    explain: bool | None = Field(default=None, description="Also say which parts of the image and text mattered.")
     target: str | int | None = Field(default=None, description="What to explain; none: what the model says.")
     method: str | None = Field(default=None, max_length=64, description="Of explaining; none: the model's best.")
 
@@ -338,7 +338,7 @@ class ModelCard(Open):
     created: int
     owned_by: str
     tasks: list[TaskCard]
-    sees_pictures: bool
+    sees_images: bool
     context: int | None
 
 

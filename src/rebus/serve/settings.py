@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         body_mb: MiB of a request's body.
-        text_mb: MiB of a body beside its pictures.
+        text_mb: MiB of a body beside its images.
         bodies_mb: MiB of all bodies together that are being received or answered; past it 503.
         header_kb: KiB of its first line and headers together.
         header_seconds: until all headers must have come.
@@ -27,9 +27,9 @@ class Limits:
         connections: open at once; past it 503, and past twice as many they are closed unheard.
         requests: being answered at once, whatever they ask; past it 503.
         queue: requests that wait for the model; past it 429.
-        pictures: of one request.
-        pixels: of one picture, by its header, before it is decoded.
-        frames: of one picture; 1 refuses animations.
+        images: of one request.
+        pixels: of one image, by its header, before it is decoded.
+        frames: of one image; 1 refuses animations.
         prompt_tokens: of one prompt; 0: as many as the model has places.
         max_tokens: that may be asked for.
         n: texts a prompt.
@@ -37,7 +37,7 @@ class Limits:
         stops: stop strings.
         stop_length: characters of a stop string.
         logprobs: alternatives a token.
-        inputs: texts and pictures of one embedding request.
+        inputs: texts and images of one embedding request.
         rows: of one prediction request.
         explained: rows of one prediction request that asks why, which costs many predictions each.
         text_length: characters of one text.
@@ -64,7 +64,7 @@ class Limits:
     connections: int = 1024
     requests: int = 512
     queue: int = 256
-    pictures: int = 8
+    images: int = 8
     pixels: int = 25_000_000
     frames: int = 1
     prompt_tokens: int = 0

@@ -62,7 +62,7 @@ def card(served: Served) -> Json:
         "created": served.since,
         "owned_by": "rebus",
         "tasks": tasks,
-        "sees_pictures": predictor.model.picture is not None,
+        "sees_images": predictor.model.image is not None,
         "context": None if served.scribe is None else served.scribe.context,
     }
 

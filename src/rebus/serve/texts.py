@@ -163,7 +163,7 @@ class Meter:
             self._metrics.written.inc(stream.new_tokens)
             self._metrics.read.inc(len(stream.ids))
             if stream.done is not None:
-                self.prompt += max(stream.done.prompt_tokens - len(stream.ids), 0)  # a picture's stand before it
+                self.prompt += max(stream.done.prompt_tokens - len(stream.ids), 0)  # an image's stand before it
                 self.reused += stream.done.reused_tokens
 
     def usage(self) -> Json:

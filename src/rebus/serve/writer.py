@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from rebus.errors import RebusError
-from rebus.generation.batching import ContinuousEngine, Done, EngineStats, EngineThread, Event, PictureSource, Request
+from rebus.generation.batching import ContinuousEngine, Done, EngineStats, EngineThread, Event, ImageSource, Request
 from rebus.generation.constraint import Guide, Guided
 from rebus.generation.engine import End, Step, Token
 from rebus.generation.native import fast
@@ -27,7 +27,7 @@ from rebus.model import SILENCE
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory
 from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
-from rebus.serve.pictures import Picture
+from rebus.serve.images import Image
 from rebus.serve.settings import ServeSettings
 from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 Tidy = Literal["whole", "strip", "line"]
 BLOCK = 16  # tokens of a cache block
-SEEN = 64  # pictures whose Features are kept for the next question
+SEEN = 64  # images whose Features are kept for the next question
 
 
 @dataclass(frozen=True)
@@ -152,51 +152,51 @@ class Scribe:
         except RebusError:  # a template without a place for system texts
             return False
 
-    def source(self, task: WritingTask, values: Values, picture: Picture | None) -> PictureSource | None:
+    def source(self, task: WritingTask, values: Values, image: Image | None) -> ImageSource | None:
         """What the text of row 0 is written from beside its prompt; None: nothing.
 
         Args:
             task: which writes it.
             values: one row.
-            picture: that is shown; None: none is.
+            image: that is shown; None: none is.
         """
         model, codec = self.predictor.model, self.predictor.codec
-        if (model.fusion is None and model.inline is None) or not (task.uses_picture or codec.text_tower):
+        if (model.fusion is None and model.inline is None) or not (task.uses_image or codec.text_tower):
             return None
-        if picture is None and model.inline is not None and not codec.text_tower:
+        if image is None and model.inline is not None and not codec.text_tower:
             return None
         question = task.prompt(values, 0) if codec.text_tower else ""
-        key = f"{task.name} {picture.digest if picture else ''} {question}"
+        key = f"{task.name} {image.digest if image else ''} {question}"
 
         def make() -> Condition:
-            batch: dict[str, Any] = {"tasks": {}, **self._look(picture)}
+            batch: dict[str, Any] = {"tasks": {}, **self._look(image)}
             owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
             return condition_of(self.predictor, task, values, [0], batch, owner)
 
-        return PictureSource(key, model, make)
+        return ImageSource(key, model, make)
 
-    def _look(self, picture: Picture | None) -> dict[str, Any]:
-        """A batch of one picture, which the tower saw, once for all questions about it."""
+    def _look(self, image: Image | None) -> dict[str, Any]:
+        """A batch of one image, which the tower saw, once for all questions about it."""
         model = self.predictor.model
-        if model.picture is None:
+        if model.image is None:
             return {}
         device = model.mean.device
-        if picture is None:
-            side = self.predictor.recipe.picture.size
+        if image is None:
+            side = self.predictor.recipe.image.size
             blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
-            return {"picture": blank, "has_picture": torch.zeros(1, dtype=torch.bool, device=device)}
+            return {"image": blank, "has_image": torch.zeros(1, dtype=torch.bool, device=device)}
         there = torch.ones(1, dtype=torch.bool, device=device)
-        seen = self._seen.get(picture.digest)
+        seen = self._seen.get(image.digest)
         if seen is None:
-            pixels = torch.from_numpy(picture.pixels.copy()).permute(2, 0, 1)[None].to(device)
-            found = model.see({"picture": pixels, "has_picture": there})
-            assert found is not None  # noqa: S101 - the model has a picture tower
-            seen = self._seen[picture.digest] = found
+            pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].to(device)
+            found = model.see({"image": pixels, "has_image": there})
+            assert found is not None  # noqa: S101 - the model has an image tower
+            seen = self._seen[image.digest] = found
             while len(self._seen) > SEEN:
                 self._seen.popitem(last=False)
         else:
-            self._seen.move_to_end(picture.digest)
-        return {"picture_tokens": seen.tokens, "picture_pooled": seen.pooled, "has_picture": there}
+            self._seen.move_to_end(image.digest)
+        return {"image_tokens": seen.tokens, "image_pooled": seen.pooled, "has_image": there}
 
 
 class Stream:

@@ -38,7 +38,7 @@ class StudioSettings:
         run: the model it talks with first; None: the newest finished one below the roots.
         roots: folders that pages may read and write below; the first is where new Runs go.
         lang: en or zh.
-        pixels: most pixels of a picture.
+        pixels: most pixels of an image.
         upload_mb: most MiB of a file that is dropped.
         api_key: the server's; None: none.
     """

@@ -1,4 +1,4 @@
-"""The page Ask: a picture and a question in, an answer as it is written, and where the model looked for each word."""
+"""The page Ask: an image and a question in, an answer as it is written, and where the model looked for each word."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from rebus.data.pictures import read_header
+from rebus.data.images import read_header
 from rebus.errors import RebusError
 from rebus.inference.predictor import ASKED, Predictor
 from rebus.inference.reading import plainly
 from rebus.inference.streaming import stream_answer, streams
-from rebus.report.pictures import thumbnail
+from rebus.report.images import thumbnail
 from rebus.studio.book import open_book, own_table
 from rebus.studio.border import COOKIE
 from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, note, panel, photo, problem, working
@@ -47,8 +47,8 @@ class Turn:
         run: the model.
         task: of the model.
         question: as asked.
-        picture: its file.
-        small: the picture as a small ``data:`` address.
+        image: its file.
+        small: the image as a small ``data:`` address.
         answer: what the model said, perhaps not all of it yet.
         scores: label: probability, of tasks that have labels.
         done: whether the answer is whole.
@@ -59,7 +59,7 @@ class Turn:
     run: Path
     task: str
     question: str
-    picture: str | None
+    image: str | None
     small: str = ""
     answer: str = ""
     scores: dict[str, float] = field(default_factory=dict)
@@ -74,7 +74,7 @@ def build(desk: Desk) -> None:
     turns, offering = gr.State([]), gr.State([])
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=280):
-            picture = photo(speaker, "ask.picture", "ask-picture")
+            image = photo(speaker, "ask.image", "ask-image")
             shown = panel("ask-shown")
             task = speaker.make(gr.Dropdown, {"label": "ask.task"}, choices=[], elem_id="ask-task", visible=False)
             question = speaker.make(
@@ -105,7 +105,7 @@ def build(desk: Desk) -> None:
             same = panel("ask-command")
 
     def preview(file: Any, lang: str) -> str:
-        """What is wrong with a picture, as soon as it is there."""
+        """What is wrong with an image, as soon as it is there."""
         try:
             if file:
                 small(desk, file)
@@ -127,7 +127,7 @@ def build(desk: Desk) -> None:
             return gr.skip(), gr.skip()
         one = found[int(place)]
         browser = str(request.cookies.get(COOKIE, ""))
-        file = desk.uploads.write(browser, f"row-{one.row + 1}.png", one.picture) if one.picture else None
+        file = desk.uploads.write(browser, f"row-{one.row + 1}.png", one.image) if one.image else None
         return (str(file) if file else None), one.question
 
     def ask(
@@ -145,7 +145,7 @@ def build(desk: Desk) -> None:
             if streams(seat.predictor, name):
                 messages = conversation(kept, turn)
                 pieces = seat.stream(
-                    lambda model, left: stream_answer(model, turn.picture, messages, task=name, enough=left)
+                    lambda model, left: stream_answer(model, turn.image, messages, task=name, enough=left)
                 )
                 yield gr.skip(), draw(lang, [*kept, turn]), "", ""
                 for text in pieces:
@@ -193,17 +193,17 @@ def build(desk: Desk) -> None:
         last = turns[-1] if turns else None
         if last is None:
             return ""
-        picture = [Path(last.picture).name] if last.picture else []
-        return command(lang, ["ask", desk.places.shown(last.run), *picture, last.question])
+        image = [Path(last.image).name] if last.image else []
+        return command(lang, ["ask", desk.places.shown(last.run), *image, last.question])
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     turns_and_lang: list[Any] = [turns, desk.lang]
-    picture.change(preview, [picture, desk.lang], shown, **quiet, preprocess=False)
+    image.change(preview, [image, desk.lang], shown, **quiet, preprocess=False)
     outputs = [turns, talk, question, where]
-    inputs = [question, picture, task, desk.run, desk.lang, turns]
+    inputs = [question, image, task, desk.run, desk.lang, turns]
     gr.on([send.click, question.submit], ask, inputs, outputs, **quiet, preprocess=False, concurrency_limit=8)
     talk.change(as_command, turns_and_lang, same, **quiet)
-    offered.click(take, offering, [picture, question], **quiet)
+    offered.click(take, offering, [image, question], **quiet)
     talk.click(look, [turns, method, desk.lang], [turns, talk, where, method], **quiet)
     method.input(again, [turns, method, desk.lang], where, **quiet)
     empty: Any = lambda lang: ([], opening(desk, lang), "", "")  # noqa: E731
@@ -225,13 +225,13 @@ class Example:
     Attributes:
         row: in the table.
         question: that the row asks, or "".
-        picture: as PNG; None: the row has none.
+        image: as PNG; None: the row has none.
         small: the same as a small ``data:`` address.
     """
 
     row: int
     question: str
-    picture: bytes | None
+    image: bytes | None
     small: str
 
 
@@ -249,25 +249,25 @@ def examples(desk: Desk, seat: Seat) -> list[Example]:
     book = open_book(desk.table(str(path)), seat.folder)
     columns = task.settings.columns
     asked = next((columns[role] for role in task.inputs if role in ASKED and role in columns), None)
-    pictures = columns.get("picture") if task.uses_picture else None
+    images = columns.get("image") if task.uses_image else None
     rows = sorted(range(len(book.table)), key=lambda row: ("test", "valid", "train").index(book.splits[row]))
     found: list[Example] = []
     for row in rows[:_LOOKED_AT]:
         question = as_text(book.table.value(row, asked)) if asked in book.table.columns else ""
-        cell = book.table.value(row, pictures) if pictures in book.table.columns else None
+        cell = book.table.value(row, images) if images in book.table.columns else None
         if any(one.question == question for one in found[-1:]) and not cell:
             continue
-        picture, address = None, ""
+        image, address = None, ""
         if not missing(cell):
             try:
-                array = desk.places.picture(cell, Path(book.table.root), book.table.where(row))
+                array = desk.places.image(cell, Path(book.table.root), book.table.where(row))
             except FAULTS:
                 continue
             buffer = io.BytesIO()
             Image.fromarray(array).save(buffer, "PNG")
-            picture, address = buffer.getvalue(), thumbnail(array, side=88)
-        if (picture or question) and all((one.picture, one.question) != (picture, question) for one in found):
-            found.append(Example(row, question, picture, address))
+            image, address = buffer.getvalue(), thumbnail(array, side=88)
+        if (image or question) and all((one.image, one.question) != (image, question) for one in found):
+            found.append(Example(row, question, image, address))
         if len(found) == _OFFERED:
             break
     return found
@@ -279,35 +279,35 @@ def drawn_examples(lang: str, found: list[Example]) -> str:
         return ""
     rows = []
     for place, one in enumerate(found):
-        picture = f'<img src="{one.small}" alt="">' if one.small else ""
+        image = f'<img src="{one.small}" alt="">' if one.small else ""
         title = say(lang, "ask.example", row=one.row + 1, text=one.question or "–")
-        rows.append(f"<li>{button(str(place), f'{picture}<span>{esc(one.question)}</span>', title=title)}</li>")
+        rows.append(f"<li>{button(str(place), f'{image}<span>{esc(one.question)}</span>', title=title)}</li>")
     return f'<p class="hint">{esc(say(lang, "ask.examples"))}</p><ul class="examples">{"".join(rows)}</ul>'
 
 
 def askable(predictor: Predictor) -> list[str]:
-    """Tasks that one picture and one text are enough for, those that write first."""
+    """Tasks that one image and one text are enough for, those that write first."""
     found = []
     for name, task in predictor.tasks.items():
-        needs = [role for role in task.inputs if task.roles[role].required and role not in (*ASKED, "picture")]
+        needs = [role for role in task.inputs if task.roles[role].required and role not in (*ASKED, "image")]
         if (task.predicts or task.writes) and (not needs or streams(predictor, name)) and name != "retrieve":
             found.append(name)
     return sorted(found, key=lambda name: not streams(predictor, name))
 
 
 def conversation(before: list[Turn], turn: Turn) -> list[dict[str, Any]]:
-    """The messages that lead to a question: those about the same picture, with the same model."""
+    """The messages that lead to a question: those about the same image, with the same model."""
     messages: list[dict[str, Any]] = []
     for one in before:
-        if (one.run, one.task, one.picture) == (turn.run, turn.task, turn.picture):
+        if (one.run, one.task, one.image) == (turn.run, turn.task, turn.image):
             messages += [_message(one), {"role": "assistant", "content": one.answer}]
     return [*messages, _message(turn)]
 
 
 def _message(turn: Turn) -> dict[str, Any]:
     content: list[dict[str, Any]] = [{"type": "text", "text": turn.question}]
-    if turn.picture:
-        content.insert(0, {"type": "image", "path": turn.picture})
+    if turn.image:
+        content.insert(0, {"type": "image", "path": turn.image})
     return {"role": "user", "content": content}
 
 
@@ -316,19 +316,19 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
     task = model.task(turn.task)
     columns = task.settings.columns
     row: dict[str, Any] = {columns[role]: turn.question for role in task.inputs if role in ASKED and role in columns}
-    if task.uses_picture:
-        row[columns["picture"]] = turn.picture
+    if task.uses_image:
+        row[columns["image"]] = turn.image
     told = model.predict(row, task=turn.task)[0]
     likeliest = sorted(told.scores.items(), key=lambda pair: -pair[1])[:_TOP]
     return plainly(told.value), dict(likeliest)
 
 
 def small(desk: Desk, sent: Any) -> str:
-    """An uploaded picture as a small ``data:`` address. Raises PictureError: it is none, or too large."""
+    """An uploaded image as a small ``data:`` address. Raises ImageError: it is none, or too large."""
     file = desk.uploads.file(sent)
     name = file.name
     read_header(str(file), pixel_budget=desk.places.pixels, where=name)
-    return thumbnail(desk.places.picture(file.read_bytes(), file.parent, name, near=320))
+    return thumbnail(desk.places.image(file.read_bytes(), file.parent, name, near=320))
 
 
 def draw(lang: str, turns: list[Turn]) -> str:
@@ -337,8 +337,8 @@ def draw(lang: str, turns: list[Turn]) -> str:
         return ""
     parts = []
     for number, turn in enumerate(turns):
-        picture = f'<img src="{turn.small}" alt="{esc(say(lang, "ask.picture_alt"))}">' if turn.small else ""
-        parts.append(f'<li class="asked">{picture}{esc(turn.question or say(lang, "ask.no_question"))}</li>')
+        image = f'<img src="{turn.small}" alt="{esc(say(lang, "ask.image_alt"))}">' if turn.small else ""
+        parts.append(f'<li class="asked">{image}{esc(turn.question or say(lang, "ask.no_question"))}</li>')
         parts.append(f'<li class="said" data-done="{str(turn.done).lower()}">{_answer(lang, number, turn)}</li>')
     hint = f'<p class="hint">{esc(say(lang, "ask.hint"))}</p>' if turns[-1].done and turns[-1].answer else ""
     return f'<ol class="turns" aria-live="polite" aria-label="{esc(say(lang, "ask.talk"))}">{"".join(parts)}</ol>{hint}'
@@ -372,7 +372,7 @@ def explained(desk: Desk, turn: Turn, how: str, lang: str) -> tuple[str, list[st
         if key not in turn.explained:
             turn.explained[key] = seat.ask(
                 lambda model: explain(
-                    model, picture=turn.picture, text=turn.question, task=turn.task, target=target, method=method
+                    model, image=turn.image, text=turn.question, task=turn.task, target=target, method=method
                 )
             )
         whole = turn.explained[key]
@@ -398,7 +398,7 @@ def of_word(whole: Explanation, turn: Turn) -> Explanation:
     ]  # fmt: skip
     if not chosen:
         return whole
-    maps = [piece.picture for piece in chosen if piece.picture is not None]
+    maps = [piece.image for piece in chosen if piece.image is not None]
     tokens = chosen[0].tokens
     if all(len(piece.tokens) == len(tokens) for piece in chosen):
         tokens = tuple(
@@ -406,7 +406,7 @@ def of_word(whole: Explanation, turn: Turn) -> Explanation:
             for place, token in enumerate(tokens)
         )
     mean = np.stack(maps).mean(0, dtype=np.float32) if maps else None
-    return replace(chosen[0], picture=mean, tokens=tokens, shown=whole.shown, answer=whole.answer, words=())
+    return replace(chosen[0], image=mean, tokens=tokens, shown=whole.shown, answer=whole.answer, words=())
 
 
 def spans(whole: Explanation, answer: str) -> list[tuple[int, int]]:

@@ -68,19 +68,19 @@ class Book:
     splits: list[str]
 
     @property
-    def pictures(self) -> list[str]:
-        """All picture columns."""
-        return [name for name, kind in self.kinds.items() if kind == "picture"]
+    def images(self) -> list[str]:
+        """All image columns."""
+        return [name for name, kind in self.kinds.items() if kind == "image"]
 
     @property
-    def picture(self) -> str | None:
-        """The first picture column."""
-        return next(iter(self.pictures), None)
+    def image(self) -> str | None:
+        """The first image column."""
+        return next(iter(self.images), None)
 
     @property
     def texts(self) -> list[str]:
         """Columns that can be read."""
-        return [name for name, kind in self.kinds.items() if kind not in ("picture", "boxes", "mask")]
+        return [name for name, kind in self.kinds.items() if kind not in ("image", "boxes", "mask")]
 
     @property
     def telling(self) -> list[str]:
@@ -120,11 +120,11 @@ class Book:
         return [row for row, score in sorted(scored, key=lambda pair: -pair[1]) if score]
 
     def row_of(self) -> dict[Any, int]:
-        """Picture's value: the first row that has it."""
-        if self.picture is None:
+        """Image's value: the first row that has it."""
+        if self.image is None:
             return {}
         found: dict[Any, int] = {}
-        for row, value in enumerate(self.table.column(self.picture)):
+        for row, value in enumerate(self.table.column(self.image)):
             found.setdefault(value, row)
         return found
 
@@ -169,8 +169,8 @@ def _read(settings: str, stamp: float) -> Book:
     table = read_table(data)
     known = {name: kind for name, kind in data.kinds.items() if name in table.columns}
     kinds = infer_kinds(table, known)
-    pictures = [name for name, kind in kinds.items() if kind == "picture"]
-    return Book(Path(str(data.path)), table, kinds, assign_splits(table, data.split, pictures, seed=0))
+    images = [name for name, kind in kinds.items() if kind == "image"]
+    return Book(Path(str(data.path)), table, kinds, assign_splits(table, data.split, images, seed=0))
 
 
 def _stamp(path: Path) -> float:
@@ -194,8 +194,8 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
         try:
             if not task.judgeable(source.values, row):
                 continue
-            source.picture(row)
-        except RebusError:  # a picture that cannot be read shows as such in its card
+            source.image(row)
+        except RebusError:  # an image that cannot be read shows as such in its card
             continue
         usable.append(row)
         if len(usable) == JUDGED:
@@ -222,7 +222,7 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
 
 
 def alike(book: Book, run: Path, query: str) -> list[int]:
-    """Rows whose picture is nearest to a text or to a picture (the path of a file), by the Run's own vectors.
+    """Rows whose image is nearest to a text or to an image (the path of a file), by the Run's own vectors.
 
     Raises:
         RebusError: the model reads no such query, or the table has nothing that it can be compared with.
@@ -235,15 +235,15 @@ def alike(book: Book, run: Path, query: str) -> list[int]:
             )
     except RunError:
         pass  # there is none yet
-    kinds = {name: kind for name, kind in book.kinds.items() if kind == "picture"}
+    kinds = {name: kind for name, kind in book.kinds.items() if kind == "image"}
     index_run(run, book.path, out=folder, kinds=kinds)
     known = book.row_of()
-    hits = find_run(run, query, k=FOUND, index=folder, what="picture")
+    hits = find_run(run, query, k=FOUND, index=folder, what="image")
     places = {book.table.where(row): row for row in known.values()}
     rows = [known.get(hit.name, places.get(hit.place)) for hit in hits]
     return [row for row in rows if row is not None]
 
 
 def reads_words(predictor: Predictor) -> bool:
-    """Whether texts and pictures share a space, so that pictures can be found by words."""
+    """Whether texts and images share a space, so that images can be found by words."""
     return "retrieve" in predictor.tasks

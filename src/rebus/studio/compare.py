@@ -12,7 +12,7 @@ import gradio as gr
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RunError
 from rebus.report import labels
-from rebus.report.pictures import png_address
+from rebus.report.images import png_address
 from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
 from rebus.studio.words import StudioError, say
 
@@ -99,7 +99,7 @@ def side(folder: Path, name: str) -> Side:
             made.figures[task, metric] = (value, low, high, score.get("baseline", {}).get(metric))
     trained = found.get("training", {})
     model = recipe.model
-    towers = " + ".join(tower.kind for tower in (model.picture, model.text) if tower.kind != "none")
+    towers = " + ".join(tower.kind for tower in (model.image, model.text) if tower.kind != "none")
     made.facts = {
         "compare.tasks": ", ".join(task.name for task in recipe.tasks),
         "compare.fusion": model.fusion.kind + (f" ({model.fusion.how})" if model.fusion.kind == "joint" else ""),

@@ -1,4 +1,4 @@
-"""The page Explore: a table with its pictures, filtered, searched, and the model's worst mistakes on it."""
+"""The page Explore: a table with its images, filtered, searched, and the model's worst mistakes on it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rebus.data.pictures import read_header
-from rebus.report.pictures import thumbnail
+from rebus.data.images import read_header
+from rebus.report.images import thumbnail
 from rebus.studio.book import Book, Mark, alike, judged, open_book, own_table, reads_words
 from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, photo, problem, working
 from rebus.studio.words import StudioError, say
@@ -85,7 +85,7 @@ def build(desk: Desk) -> None:
         filters = speaker.make(gr.Button, {"value": "explore.filter"}, elem_id="explore-filter")
         worst = speaker.make(gr.Button, {"value": "explore.worst"}, elem_id="explore-worst")
         words = speaker.make(gr.Button, {"value": "explore.search"}, elem_id="explore-search")
-    with speaker.make(gr.Accordion, {"label": "explore.by_picture"}, open=False, elem_id="explore-by-picture"):
+    with speaker.make(gr.Accordion, {"label": "explore.by_image"}, open=False, elem_id="explore-by-image"):
         sample = photo(speaker, "explore.sample", "explore-sample")
     cards = panel("explore-cards", note(say(speaker.lang, "explore.empty")))
     with gr.Row():
@@ -100,7 +100,7 @@ def build(desk: Desk) -> None:
                 raise StudioError("problem.no_own_table")
             typed = str(own)
         book = open_book(desk.table(typed), folder)
-        desk.places.check_pictures(book.table, book.pictures)
+        desk.places.check_images(book.table, book.images)
         return book
 
     def opened(typed: str, run: str | None, lang: str) -> Iterator[tuple[Any, ...]]:
@@ -125,17 +125,17 @@ def build(desk: Desk) -> None:
         ) -> Iterator[tuple[Any, str]]:  # fmt: skip
             try:
                 book = view.book if view is not None else book_of(typed, run)
-                plain = "" if how in ("search", "picture") else (text or "")
+                plain = "" if how in ("search", "image") else (text or "")
                 rows = book.rows(split, column, value, plain)
                 found = View(book, rows)
                 if how == "worst":
                     yield gr.skip(), working(lang)
                     seat = desk.seats.seat(desk.chosen(run))
-                    read = [task.settings.columns.get("picture", "") for task in seat.predictor.tasks.values()]
-                    desk.places.check_pictures(book.table, read)
+                    read = [task.settings.columns.get("image", "") for task in seat.predictor.tasks.values()]
+                    desk.places.check_images(book.table, read)
                     found.marks = seat.ask(lambda model: judged(book, rows, model))
                     found.rows, found.told = list(found.marks), "explore.judged"
-                elif how in ("search", "picture"):
+                elif how in ("search", "image"):
                     yield gr.skip(), working(lang)
                     found.rows, found.told = searched(book, rows, how, text, sample, run)
                 yield found, draw(desk, lang, found)
@@ -148,7 +148,7 @@ def build(desk: Desk) -> None:
         book: Book, rows: list[int], how: str, text: str, sample: Any, run: str | None
     ) -> tuple[list[int], str]:
         allowed = set(rows)
-        if how == "picture":
+        if how == "image":
             if not sample:
                 raise StudioError("problem.no_sample")
             file = desk.uploads.file(sample)
@@ -159,7 +159,7 @@ def build(desk: Desk) -> None:
         if not (text or "").strip():
             raise StudioError("problem.no_words")
         folder = desk.folder(run)
-        if folder is not None and book.picture is not None:
+        if folder is not None and book.image is not None:
             seat = desk.seats.seat(folder)
             if reads_words(seat.predictor):
                 found = seat.ask(lambda model: alike(book, seat.folder, text))
@@ -192,7 +192,7 @@ def build(desk: Desk) -> None:
     gr.on([split.input, value.input], chosen("filter"), inputs, [view, cards], **quiet, preprocess=False)
     worst.click(chosen("worst"), inputs, [view, cards], **quiet, preprocess=False)
     words.click(chosen("search"), inputs, [view, cards], **quiet, preprocess=False)
-    sample.upload(chosen("picture"), inputs, [view, cards], **quiet, preprocess=False)
+    sample.upload(chosen("image"), inputs, [view, cards], **quiet, preprocess=False)
     before.click(turned(-1), [view, desk.lang], [view, cards], **quiet)
     after.click(turned(1), [view, desk.lang], [view, cards], **quiet)
     cards.click(detail, [view, desk.lang], [view, cards], **quiet)
@@ -220,8 +220,8 @@ def card(desk: Desk, lang: str, view: View, row: int) -> str:
     book = view.book
     lines = [as_text(book.table.value(row, name)) for name in book.telling]
     words = " · ".join(line for line in lines if line)[:200]
-    picture = image(desk, lang, book, row, 176) if book.picture else ""
-    inside = f'{picture}<span class="line">{esc(words)}</span>'
+    image = image_tag(desk, lang, book, row, 176) if book.image else ""
+    inside = f'{image}<span class="line">{esc(words)}</span>'
     mark = view.marks.get(row)
     if mark is not None:
         kind = "wrong" if mark.wrong else "right"
@@ -232,22 +232,22 @@ def card(desk: Desk, lang: str, view: View, row: int) -> str:
     return button(f"row:{row}", inside, pressed=view.opened == row)
 
 
-def image(desk: Desk, lang: str, book: Book, row: int, side: int) -> str:
-    """A row's picture as an ``img``; a mark that says why where it has none."""
-    name = str(book.picture)
+def image_tag(desk: Desk, lang: str, book: Book, row: int, side: int) -> str:
+    """A row's image as an ``img``; a mark that says why where it has none."""
+    name = str(book.image)
     cell = book.table.value(row, name)
     if missing(cell):
-        return f'<span class="none" title="{esc(say(lang, "explore.no_picture"))}">–</span>'
+        return f'<span class="none" title="{esc(say(lang, "explore.no_image"))}">–</span>'
     try:
         address = _small(desk.places, cell, str(book.table.root), book.table.where(row), side)
     except FAULTS as error:
         return f'<span class="none" title="{esc(error)}" role="img" aria-label="{esc(error)}">?</span>'
-    return f'<img src="{address}" alt="{esc(say(lang, "explore.picture_of", row=row + 1))}">'
+    return f'<img src="{address}" alt="{esc(say(lang, "explore.image_of", row=row + 1))}">'
 
 
 @lru_cache(maxsize=2000)
 def _small(places: Any, cell: Any, root: str, where: str, side: int) -> str:
-    return thumbnail(places.picture(cell, Path(root), where, near=side), side=side)
+    return thumbnail(places.image(cell, Path(root), where, near=side), side=side)
 
 
 def details(desk: Desk, lang: str, view: View, row: int) -> str:
@@ -255,7 +255,7 @@ def details(desk: Desk, lang: str, view: View, row: int) -> str:
     book = view.book
     parts = []
     for name in book.table.columns:
-        if name == book.picture and not isinstance(book.table.value(row, name), str):
+        if name == book.image and not isinstance(book.table.value(row, name), str):
             continue
         cell = as_text(book.table.value(row, name))
         shown = cell if len(cell) <= _LONG else cell[:_LONG] + " …"
@@ -263,6 +263,6 @@ def details(desk: Desk, lang: str, view: View, row: int) -> str:
     mark = view.marks.get(row)
     if mark is not None:
         parts.append(f"<dt>{esc(say(lang, 'explore.told'))}</dt><dd>{esc(mark.told)} ({mark.confidence:.0%})</dd>")
-    picture = image(desk, lang, book, row, 320) if book.picture else "<span></span>"
+    image = image_tag(desk, lang, book, row, 320) if book.image else "<span></span>"
     title = f'<h3 style="grid-column:1/-1">{esc(book.table.where(row))}</h3>'
-    return f'<section class="detail">{title}<div>{picture}</div><dl>{"".join(parts)}</dl></section>'
+    return f'<section class="detail">{title}<div>{image}</div><dl>{"".join(parts)}</dl></section>'

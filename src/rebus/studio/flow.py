@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from rebus.data.pictures import read_header
+from rebus.data.images import read_header
 from rebus.studio.panel import FAULTS, note, panel, photo, problem, working
 from rebus.studio.words import StudioError, say
 
@@ -22,7 +22,7 @@ def build(desk: Desk) -> None:
     kept = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=1, min_width=260):
-            picture = photo(speaker, "ask.picture", "flow-picture")
+            image = photo(speaker, "ask.image", "flow-image")
         with gr.Column(scale=2, min_width=260):
             text = speaker.make(
                 gr.Textbox,
@@ -44,15 +44,13 @@ def build(desk: Desk) -> None:
             file = desk.uploads.file(sent) if sent else None
             if file:
                 read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
-            found = seat.ask(lambda model: flow(model, picture=file, text=(text or "").strip(), lang=lang))
+            found = seat.ask(lambda model: flow(model, image=file, text=(text or "").strip(), lang=lang))
             yield found, drawn(lang, found)
         except FAULTS as error:
             yield None, problem(lang, error)
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    gr.on(
-        [go.click, text.submit], follow, [picture, text, desk.run, desk.lang], [kept, shown], **quiet, preprocess=False
-    )
+    gr.on([go.click, text.submit], follow, [image, text, desk.run, desk.lang], [kept, shown], **quiet, preprocess=False)
     speaker.redraw(drawn, [kept], shown)
 
 

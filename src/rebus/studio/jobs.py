@@ -23,7 +23,7 @@ from typing import Literal
 
 from rebus import atomic
 from rebus.checkpoints.run_folder import Run
-from rebus.data.picture_sources import INSIDE
+from rebus.data.image_sources import INSIDE
 from rebus.errors import DataError, RebusError, RunError
 from rebus.studio.words import StudioError
 
@@ -62,7 +62,7 @@ def start(
         data: the table.
         words: more of the command line.
         bring: copy the table into the Run first, because where it is now it will not stay.
-        inside: folders besides the table's that pictures may lie in; none: anywhere.
+        inside: folders besides the table's that images may lie in; none: anywhere.
 
     Raises:
         StudioError: the folder holds a Run, another process trains into it. RunError: it cannot be written.

@@ -46,7 +46,7 @@ def panel(name: str, value: str = "", **options: Any) -> gr.HTML:
 
 
 def photo(speaker: Speaker, label: str, name: str) -> gr.Image:
-    """A box for one picture: dropped, pasted, chosen or taken by a camera.
+    """A box for one image: dropped, pasted, chosen or taken by a camera.
 
     Events that take it say ``preprocess=False``: the file comes as it is, and is opened by nobody before us.
     """

@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.picture_sources import is_base64_picture, named_file, picture_bytes, picture_span, shown
-from rebus.data.pictures import decode_picture
+from rebus.data.image_sources import image_bytes, image_span, is_base64_image, named_file, shown
+from rebus.data.images import decode_image
 from rebus.data.table import Table
 from rebus.recipe import Recipe, as_yaml, path_settings
 from rebus.studio.words import StudioError
 
 _TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".ods", ".txt"})
 _LISTED_TABLES = 200
-_NAMES = re.compile(r"path|image|picture|url|file", re.I)  # keys of a message that hold a path
+_NAMES = re.compile(r"path|image|image|url|file", re.I)  # keys of a message that hold a path
 _LISTED = re.compile(r"[\[\]\"',;()\n]")  # between paths, where a cell is a list written as text
 _DEEPEST, _MOST = 3, 4000  # folders looked into for Runs
 
@@ -29,7 +29,7 @@ class Places:
 
     Args:
         roots: the first is what relative paths start from, and where new Runs go.
-        pixels: most pixels of a picture that a page shows.
+        pixels: most pixels of an image that a page shows.
     """
 
     def __init__(self, roots: Sequence[str | Path], pixels: int) -> None:
@@ -68,20 +68,20 @@ class Places:
         except ValueError:
             return str(path)
 
-    def picture(self, value: Any, root: Path, where: str, *, near: int | None = None) -> NDArray[np.uint8]:
-        """A picture of a table, (H, W, 3) uint8; its file must be in the table's folder or below one of ours.
+    def image(self, value: Any, root: Path, where: str, *, near: int | None = None) -> NDArray[np.uint8]:
+        """An image of a table, (H, W, 3) uint8; its file must be in the table's folder or below one of ours.
 
         Raises:
-            PictureError: it cannot be read, or has too many pixels. StudioError: its path leads elsewhere.
+            ImageError: it cannot be read, or has too many pixels. StudioError: its path leads elsewhere.
         """
-        if isinstance(value, str) and picture_bytes(value, where) is None:
-            file = picture_span(value, root, where)[0].resolve()
+        if isinstance(value, str) and image_bytes(value, where) is None:
+            file = image_span(value, root, where)[0].resolve()
             if not self.holds(file) and root.resolve() not in file.parents:
-                raise StudioError("problem.picture_outside", where=where, named=shown(value))
-        return decode_picture(value, root, pixel_budget=self.pixels, where=where, near=near)
+                raise StudioError("problem.image_outside", where=where, named=shown(value))
+        return decode_image(value, root, pixel_budget=self.pixels, where=where, near=near)
 
-    def check_pictures(self, table: Table, columns: Iterable[str]) -> None:
-        """That a table names no picture outside its own folder and ours; nothing is opened to find out.
+    def check_images(self, table: Table, columns: Iterable[str]) -> None:
+        """That a table names no image outside its own folder and ours; nothing is opened to find out.
 
         Raises:
             StudioError: a path in one of the columns leads elsewhere, by itself or through a link.
@@ -104,7 +104,7 @@ class Places:
             for row, value in enumerate(table.column(column)):
                 for named in _named(value):
                     if not within(os.path.join(home, named)):
-                        raise StudioError("problem.picture_outside", where=table.where(row), named=shown(named))
+                        raise StudioError("problem.image_outside", where=table.where(row), named=shown(named))
 
     def settings(self, made: Recipe) -> list[str]:
         """The settings of a recipe that name files, as ``KEY=PATH`` with whole paths.
@@ -156,7 +156,7 @@ def _named(value: Any) -> Iterator[str]:
         for key, one in value.items():
             if isinstance(one, dict | list) or _NAMES.search(str(key)):
                 yield from _named(one)
-    elif isinstance(value, str) and value.strip() and value[:5].lower() != "data:" and not is_base64_picture(value):
+    elif isinstance(value, str) and value.strip() and value[:5].lower() != "data:" and not is_base64_image(value):
         for written in {named_file(value.strip()), *(piece.strip() for piece in _LISTED.split(value) if piece.strip())}:
             yield written
             yield written.replace("\\", "/")

@@ -1,4 +1,4 @@
-"""An explanation as a panel shows it: the picture with its map, the words of the question, the shares of modalities."""
+"""An explanation as a panel shows it: the image with its map, the words of the question, the shares of modalities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seen(lang: str, one: Explanation, name: str) -> str:
     from rebus.explain.wording import said
 
     parts = [f"<h3>{esc(say(lang, 'ask.seen', name=name))}</h3>"]
-    if one.picture is not None and one.shown is not None:
+    if one.image is not None and one.shown is not None:
         buffer = io.BytesIO()
         overlay(one, side=True).save(buffer, "PNG")
         address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

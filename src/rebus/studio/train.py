@@ -283,7 +283,7 @@ def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, 
 
 
 def confined(places: Places, data: Path, tasks: list[str] | None, more: str | None) -> recipe.Recipe:
-    """The settings as training will read them, once it is known that none of them, and no picture, leads elsewhere.
+    """The settings as training will read them, once it is known that none of them, and no image, leads elsewhere.
 
     Raises:
         StudioError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
@@ -298,8 +298,8 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
         return made
     table = read_table(made.data)
     kinds = infer(table, made.data.kinds, [task.name for task in made.tasks]).kinds
-    columns = {name for name, kind in kinds.items() if kind in ("picture", "messages")}
-    places.check_pictures(table, columns | {task.columns.get("picture", "") for task in made.tasks})
+    columns = {name for name, kind in kinds.items() if kind in ("image", "messages")}
+    places.check_images(table, columns | {task.columns.get("image", "") for task in made.tasks})
     return made
 
 

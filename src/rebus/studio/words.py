@@ -34,7 +34,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "what.run": ("the Run's folder", "Run 文件夹"),
     "what.folder": ("the folder of Runs", "Run 所在文件夹"),
     "problem.nothing_asked": (
-        "the question|a picture or a question|neither|drop a picture, or write a question",
+        "the question|an image or a question|neither|drop an image, or write a question",
         "问题|图片或问题|两者都没有|拖入一张图片，或写一个问题",
     ),
     "problem.no_path": (
@@ -45,8 +45,8 @@ WORDS: dict[str, tuple[str, str]] = {
         "{what}|a path below {roots}|'{typed}'|move it there, or start the Studio with --root FOLDER above it",
         "{what}|{roots} 之下的路径|“{typed}”|把它移到那里，或用 --root 指定更上层的文件夹来启动工作室",
     ),
-    "problem.picture_outside": (
-        "{where}|a picture below the table's folder or the Studio's|'{named}'|start the Studio with --root FOLDER",
+    "problem.image_outside": (
+        "{where}|an image below the table's folder or the Studio's|'{named}'|start the Studio with --root FOLDER",
         "{where}|位于表格所在文件夹或工作室文件夹之下的图片|“{named}”|用 --root 指定文件夹来启动工作室",
     ),
     "problem.not_dropped": (
@@ -75,7 +75,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "the table|a table|none|choose or type a path, or choose a Run above",
         "表格|一个表格|没有|选择或输入一个路径，或在上面选择一个 Run",
     ),
-    "problem.no_sample": ("the picture|a picture|none|drop one first", "图片|一张图片|没有|先拖入一张"),
+    "problem.no_sample": ("the image|an image|none|drop one first", "图片|一张图片|没有|先拖入一张"),
     "problem.no_words": (
         "the words|words to look for|nothing|write some first",
         "文字|要查找的文字|什么也没有|先写一些",
@@ -123,7 +123,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "split.train": ("train", "训练"),
     "split.valid": ("valid", "验证"),
     "split.test": ("test", "测试"),
-    "kind.picture": ("picture", "图片"),
+    "kind.image": ("image", "图片"),
     "kind.text": ("text", "文本"),
     "kind.category": ("category", "类别"),
     "kind.labels": ("labels", "多标签"),
@@ -133,18 +133,18 @@ WORDS: dict[str, tuple[str, str]] = {
     "kind.messages": ("messages", "对话"),
     "kind.ignore": ("ignored", "忽略"),
     # Ask
-    "ask.picture": (
-        "Picture: drop, paste, choose a file or use the camera",
+    "ask.image": (
+        "Image: drop, paste, choose a file or use the camera",
         "图片：拖入、粘贴、选择文件或用摄像头拍摄",
     ),
-    "ask.picture_alt": ("the picture", "图片"),
+    "ask.image_alt": ("the image", "图片"),
     "ask.task": ("Task", "任务"),
     "ask.question": ("Question", "问题"),
-    "ask.placeholder": ("What is in the picture?", "图片里有什么？"),
+    "ask.placeholder": ("What is in the image?", "图片里有什么？"),
     "ask.send": ("Ask", "提问"),
     "ask.clear": ("Begin anew", "重新开始"),
     "ask.empty": (
-        "Drop a picture, write a question in English or Chinese, and ask. Then press a word of the answer to see where "
+        "Drop an image, write a question in English or Chinese, and ask. Then press a word of the answer to see where "
         "the model looked.",
         "拖入一张图片，用中文或英文提问。得到回答后，点按其中的词，看模型注意了哪里。",
     ),
@@ -156,7 +156,7 @@ WORDS: dict[str, tuple[str, str]] = {
         "点按一个词或标签，看模型注意了哪里。",
     ),
     "ask.examples": ("Try one of its table", "试试表格中的例子"),
-    "ask.example": ("Ask about the picture of row {row}: {text}", "就第 {row} 行的图片提问：{text}"),
+    "ask.example": ("Ask about the image of row {row}: {text}", "就第 {row} 行的图片提问：{text}"),
     "ask.working": ("Working…", "请稍候……"),
     "ask.no_model": (
         "There is no model yet: train one on the page Train, or choose a Run above.",
@@ -167,15 +167,15 @@ WORDS: dict[str, tuple[str, str]] = {
     "ask.where_for": ("Where the model looked for {name}", "模型为“{name}”注意了哪里"),
     "ask.seen": ("Why “{name}”", "为什么是“{name}”"),
     "ask.map_alt": (
-        "The picture, and the same picture with a map of where the model looked for {name}",
+        "The image, and the same image with a map of where the model looked for {name}",
         "原图，以及标出模型为“{name}”注意了哪里的同一张图",
     ),
     "ask.caption": (
-        "Left: the picture. Right: warm where it mattered. Method: {method}; score {score}.",
+        "Left: the image. Right: warm where it mattered. Method: {method}; score {score}.",
         "左：原图。右：颜色越暖越重要。方法：{method}；得分 {score}。",
     ),
     "ask.no_map": (
-        "This model or method has no map of the picture for this answer.",
+        "This model or method has no map of the image for this answer.",
         "这个模型或方法对该回答没有图片热图。",
     ),
     "ask.tokens": ("Words of the question that mattered:", "问题中起作用的词："),
@@ -193,12 +193,12 @@ WORDS: dict[str, tuple[str, str]] = {
     "explore.filter": ("Filter", "筛选"),
     "explore.worst": ("Worst mistakes", "最严重的错误"),
     "explore.search": ("Search by words", "按文字搜索"),
-    "explore.by_picture": ("Search by a picture", "按图片搜索"),
-    "explore.sample": ("Drop a picture to find what looks like it", "拖入一张图片，查找相似的图片"),
+    "explore.by_image": ("Search by an image", "按图片搜索"),
+    "explore.sample": ("Drop an image to find what looks like it", "拖入一张图片，查找相似的图片"),
     "explore.before": ("Previous page", "上一页"),
     "explore.after": ("Next page", "下一页"),
     "explore.empty": (
-        "Open a table to see its rows with their pictures.",
+        "Open a table to see its rows with their images.",
         "打开一个表格，查看各行及其图片。",
     ),
     "explore.rows": ("{name}: {count} rows.", "{name}：{count} 行。"),
@@ -217,8 +217,8 @@ WORDS: dict[str, tuple[str, str]] = {
     "explore.right": ("✓ {told}", "✓ {told}"),
     "explore.wrong": ("✗ {told} (true: {truth})", "✗ {told}（应为：{truth}）"),
     "explore.told": ("the model said", "模型的回答"),
-    "explore.no_picture": ("no picture", "没有图片"),
-    "explore.picture_of": ("picture of row {row}", "第 {row} 行的图片"),
+    "explore.no_image": ("no image", "没有图片"),
+    "explore.image_of": ("image of row {row}", "第 {row} 行的图片"),
     # Train
     "train.path": ("Table (a file or folder)", "表格（文件或文件夹）"),
     "train.file": ("or drop a table file (kept with the Run)", "或拖入表格文件（与 Run 一同保存）"),
@@ -314,7 +314,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "flow.text": ("Text", "文字"),
     "flow.go": ("Follow it", "追踪"),
     "flow.empty": (
-        "Give a picture, a text or both, and follow them through the model from pixels and letters to the answer.",
+        "Give an image, a text or both, and follow them through the model from pixels and letters to the answer.",
         "给出图片、文字或两者，看它们如何从像素和文字一步步变成回答。",
     ),
 }

@@ -12,8 +12,8 @@ from rebus.tasks.lm import Lm
 from rebus.tasks.match import Match
 from rebus.tasks.mlm import Mlm
 from rebus.tasks.ner import Ner
-from rebus.tasks.patches import Patches
-from rebus.tasks.pictures import Pictures
+from rebus.tasks.patch_classify import PatchClassify
+from rebus.tasks.pretrain_image import PretrainImage
 from rebus.tasks.regress import Regress
 from rebus.tasks.retrieve import Retrieve
 from rebus.tasks.similar import Similar
@@ -34,9 +34,9 @@ __all__ = [
     "Match",
     "Mlm",
     "Ner",
-    "Patches",
-    "Pictures",
+    "PatchClassify",
     "Prediction",
+    "PretrainImage",
     "Regress",
     "Retrieve",
     "Similar",

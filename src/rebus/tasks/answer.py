@@ -1,4 +1,4 @@
-"""``answer``: a picture and a question in, words out (visual question answering). Or questions alone."""
+"""``answer``: an image and a question in, words out (visual question answering). Or questions alone."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from rebus.tasks.writing import WritingTask
 
 @TASKS.register("answer")
 class Answer(WritingTask):
-    """Columns: ``picture``, ``question``, ``answer`` (one text, or several right ones), ``type`` of question."""
+    """Columns: ``image``, ``question``, ``answer`` (one text, or several right ones), ``type`` of question."""
 
     name = "answer"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "question": Role(("text", "category")),
         "answer": Role(("text", "category", "labels", "number")),
         "type": Role(("category", "text", "ignore"), required=False),
     }
-    inputs = ("picture", "question")
+    inputs = ("image", "question")
     watch = "exact_match"
     has_plain = True
 
     def prompt(self, values: Values, row: int) -> str:
         """The question, unless the settings hide it from the model."""
         question = "" if "question" in self.settings.unseen else as_text(values["question"][row])
-        return without_marks(question) if "picture" in values else question
+        return without_marks(question) if "image" in values else question
 
     def targets(self, values: Values, row: int) -> list[str]:
         """The first of the right answers is the one learned; all are accepted."""

@@ -62,7 +62,7 @@ class TaskScore:
 
     Attributes:
         metrics: name: value.
-        intervals: name: the 95% bootstrap interval, rows of one picture resampled together.
+        intervals: name: the 95% bootstrap interval, rows of one image resampled together.
         baseline: the naive predictor's figures under the same names.
         gains: name: (difference, low, high) against the baseline, paired over the same resamples.
         baseline_name: what that predictor is.
@@ -90,17 +90,17 @@ class Codec:
         reader: the text tower's own, where it splits text differently; None: the same.
         max_length: most tokens of a text.
         text_tower: whether a tower of its own reads the question of a task that writes.
-        picture: ids that stand for a picture inside a text, one for each picture token and what stands around them;
-            none: pictures do not stand inside texts.
-        picture_id: the one among them that a picture token takes the place of.
+        image: ids that stand for an image inside a text, one for each image token and what stands around them;
+            none: images do not stand inside texts.
+        image_id: the one among them that an image token takes the place of.
     """
 
     tokenizer: Tokenizer
     reader: Any = None
     max_length: int = 256
     text_tower: bool = False
-    picture: tuple[int, ...] = ()
-    picture_id: int | None = None
+    image: tuple[int, ...] = ()
+    image_id: int | None = None
 
     def read(self, text: str) -> list[int]:
         """Ids for the text tower, cut to ``max_length`` with ``cuts.cut``, never empty."""
@@ -126,15 +126,15 @@ class Task(ABC):
     suits: ClassVar[str] = "encoder"  # the text tower that learns it best from little text (docs/LOG.md)
     says_confidence: ClassVar[bool] = True  # whether the confidence of its predictions means something
     writes: ClassVar[bool] = False  # whether a decoder writes what it says
-    inputs: ClassVar[tuple[str, ...]] = ("picture",)  # roles that a prediction is made from
+    inputs: ClassVar[tuple[str, ...]] = ("image",)  # roles that a prediction is made from
     specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs
     tower: ClassVar[str | None] = None  # the kind of text tower it needs
-    has_places: ClassVar[bool] = False  # whether its items say where things are in the picture
+    has_places: ClassVar[bool] = False  # whether its items say where things are in the image
     either: ClassVar[tuple[str, ...]] = ()  # roles of which one is enough to predict from
-    packs: ClassVar[bool] = False  # whether it learns from all rows of a picture at once
+    packs: ClassVar[bool] = False  # whether it learns from all rows of an image at once
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
     has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
-    views: int = 1  # of each picture in a training batch; 2: another one stands under ``views``
+    views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -191,9 +191,9 @@ class Task(ABC):
         return all(not missing(values[role][row]) for role, wanted in self.roles.items() if wanted.required)
 
     @property
-    def uses_picture(self) -> bool:
-        """Whether the task has a picture column."""
-        return "picture" in self.settings.columns
+    def uses_image(self) -> bool:
+        """Whether the task has an image column."""
+        return "image" in self.settings.columns
 
     @abstractmethod
     def head(self, codec: Codec) -> HeadSpec:
@@ -209,7 +209,7 @@ class Task(ABC):
 
     @abstractmethod
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """Training items of the rows that share one picture.
+        """Training items of the rows that share one image.
 
         Args:
             values: the task's columns.
@@ -219,12 +219,12 @@ class Task(ABC):
         """
 
     def moved(self, items: list[Item], values: Values, rows: Sequence[int], frame: Frame) -> list[Item]:
-        """The items of ``rows`` once their picture was moved, for tasks with ``has_places``."""
+        """The items of ``rows`` once their image was moved, for tasks with ``has_places``."""
         return items
 
     @abstractmethod
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """Items of a batch as tensors; ``owner`` (R,) is the position of each item's picture."""
+        """Items of a batch as tensors; ``owner`` (R,) is the position of each item's image."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
@@ -261,7 +261,7 @@ class Task(ABC):
             rows: what it is asked.
             known: columns that hold ``train_rows``.
             train_rows: rows of ``known`` that it is fitted on.
-            features: of ``plain_text`` and of the pictures, for ``train_rows`` and for ``rows``.
+            features: of ``plain_text`` and of the images, for ``train_rows`` and for ``rows``.
 
         Returns:
             None where these rows have nothing to fit it on.
@@ -326,7 +326,7 @@ class Task(ABC):
     ) -> TaskScore:
         """Figures of predictions beside those of a baseline of this name; ``naive`` [] where there is none."""
         baselines = self.statistics(values, rows, naive) if naive else None
-        groups = [as_text(values["picture"][row])[:512] for row in rows] if "picture" in values else None
+        groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
         found = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
         correct = self.right(values, rows, predictions)
         by_type: dict[str, dict[str, float]] = {}
@@ -387,7 +387,7 @@ def cut_notes(task: Task, values: Values, rows: Sequence[int], codec: Codec) -> 
 class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
-    inputs = ("picture", "text")
+    inputs = ("image", "text")
     has_plain = True
 
     def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
@@ -427,15 +427,15 @@ class VectorTask(Task):
         """The modalities the task has columns for.
 
         Raises:
-            DataError: neither a picture nor a text column.
+            DataError: neither an image nor a text column.
         """
-        found = tuple(role for role in ("picture", "text") if role in self.settings.columns)
+        found = tuple(role for role in ("image", "text") if role in self.settings.columns)
         if not found:
             raise DataError(
                 f"task '{self.name}'",
-                "a picture or a text column to predict from",
+                "an image or a text column to predict from",
                 "neither",
-                f"name one with --set tasks.0.columns.picture=COLUMN; roles: {', '.join(self.roles)}",
+                f"name one with --set tasks.0.columns.image=COLUMN; roles: {', '.join(self.roles)}",
             )
         return found
 

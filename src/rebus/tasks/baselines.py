@@ -1,4 +1,4 @@
-"""Naive predictors that any model must beat: they look at the training answers and never at a picture.
+"""Naive predictors that any model must beat: they look at the training answers and never at an image.
 
 Knows no model and no table: training targets in, predictions out.
 
@@ -94,7 +94,7 @@ def most_frequent_answer(
     types: Sequence[str] | None = None,
     train_types: Sequence[str] | None = None,
 ) -> list[str]:
-    """(N,) the commonest training answer to the same question, whatever the picture.
+    """(N,) the commonest training answer to the same question, whatever the image.
 
     A question that training lacks gets the commonest answer to its type, else to any question, each time preferring
     questions of the same script (Chinese or not), so that it is at least answered in its own language.

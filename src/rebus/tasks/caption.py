@@ -1,4 +1,4 @@
-"""``caption``: a picture in, a sentence out."""
+"""``caption``: an image in, a sentence out."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rebus.tasks.writing import WritingTask
 
 @TASKS.register("caption")
 class Caption(WritingTask):
-    """Columns: ``picture``, ``caption`` (one text or several)."""
+    """Columns: ``image``, ``caption`` (one text or several)."""
 
     name = "caption"
-    roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "caption": Role(("text", "category"))}
+    roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "caption": Role(("text", "category"))}
     watch = "cider_d"
 
     def prompt(self, values: Values, row: int) -> str:
-        """Nothing: the picture is the prompt."""
+        """Nothing: the image is the prompt."""
         return ""
 
     def targets(self, values: Values, row: int) -> list[str]:
@@ -38,7 +38,7 @@ class Caption(WritingTask):
         return caption_statistics(*self._said_and_known(values, rows, predictions))
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Exact match with any of the picture's captions."""
+        """Exact match with any of the image's captions."""
         return caption_matches(*self._said_and_known(values, rows, predictions))
 
     def naive(
@@ -51,9 +51,9 @@ class Caption(WritingTask):
     def _said_and_known(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]
     ) -> tuple[list[str], list[list[str]]]:
-        """Rows that share a picture share their references."""
-        pictures = [values["picture"][row] for row in rows]
+        """Rows that share an image share their references."""
+        images = [values["image"][row] for row in rows]
         shared: dict[object, list[str]] = {}
-        for picture, row in zip(pictures, rows, strict=True):
-            shared.setdefault(picture, []).extend(self.targets(values, row))
-        return [str(prediction.value) for prediction in predictions], [shared[picture] for picture in pictures]
+        for image, row in zip(images, rows, strict=True):
+            shared.setdefault(image, []).extend(self.targets(values, row))
+        return [str(prediction.value) for prediction in predictions], [shared[image] for image in images]

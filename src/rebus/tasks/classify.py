@@ -1,4 +1,4 @@
-"""``classify``: one label for a picture, a text or both."""
+"""``classify``: one label for an image, a text or both."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rebus.tasks.metrics.intervals import Statistic
 
 @TASKS.register("classify")
 class Classify(Labels, VectorTask):
-    """Columns: ``picture`` and/or ``text``, ``label``."""
+    """Columns: ``image`` and/or ``text``, ``label``."""
 
     name = "classify"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "text": Role(("text", "category"), required=False),
         "label": Role(("category", "text", "number")),
     }

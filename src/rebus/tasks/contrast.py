@@ -49,8 +49,8 @@ def caption_key(value: Any) -> NDArray[np.int64]:
     return _key((_NOT_WORDS.sub("", plain) or plain).encode("utf-8", "surrogatepass"))
 
 
-def picture_key(value: Any) -> NDArray[np.int64]:
-    """A number that equal pictures have in common: of the pixels where it is an array, else of the path or bytes."""
+def image_key(value: Any) -> NDArray[np.int64]:
+    """A number that equal images have in common: of the pixels where it is an array, else of the path or bytes."""
     if isinstance(value, np.ndarray):
         return _key(np.ascontiguousarray(value).tobytes())
     return _key(value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass"))
@@ -68,21 +68,21 @@ def spared_cross_entropy(scores: Tensor, own: Tensor, spared: Tensor) -> Tensor:
     return functional.cross_entropy(scores.masked_fill(spared & ~mine, _NEVER), own)
 
 
-def belonging(pair: Tensor, pictures: Tensor, texts: Tensor) -> Tensor:
-    """(I, R) bool: which pictures and texts belong together, one way or another.
+def belonging(pair: Tensor, images: Tensor, texts: Tensor) -> Tensor:
+    """(I, R) bool: which images and texts belong together, one way or another.
 
-    A text belongs to a picture if an equal text was given with an equal picture.
+    A text belongs to an image if an equal text was given with an equal image.
 
     Args:
-        pair: (R,) which picture each text was given with.
-        pictures: (I,) keys.
+        pair: (R,) which image each text was given with.
+        images: (I,) keys.
         texts: (R,) keys.
     """
-    known, picture = torch.unique(pictures, return_inverse=True)
+    known, image = torch.unique(images, return_inverse=True)
     said, text = torch.unique(texts, return_inverse=True)
     table = torch.zeros(len(known), len(said), dtype=torch.bool, device=pair.device)
-    table[picture[pair], text] = True
-    return table[picture][:, text]
+    table[image[pair], text] = True
+    return table[image][:, text]
 
 
 def gumbel(askers: NDArray[Any], candidates: NDArray[Any]) -> NDArray[np.float32]:

@@ -24,7 +24,7 @@ from rebus.tasks.writing import WritingTask
 
 @TASKS.register("converse")
 class Converse(WritingTask):
-    """Columns: ``messages``, or ``prompt`` and ``output`` with perhaps ``input`` and ``system``; perhaps ``picture``.
+    """Columns: ``messages``, or ``prompt`` and ``output`` with perhaps ``input`` and ``system``; perhaps ``image``.
 
     ``messages`` holds turns in OpenAI's or ShareGPT's layout; ``prompt`` and ``output`` hold texts (Alpaca) or turns;
     ``history`` holds pairs of turns before the prompt; ``system`` stands before turns that have no such turn.
@@ -33,7 +33,7 @@ class Converse(WritingTask):
 
     name = "converse"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "messages": Role(("messages",), required=False),
         "system": Role(("text", "category", "ignore"), required=False),
         "prompt": Role(("text", "category", "messages"), required=False),
@@ -43,7 +43,7 @@ class Converse(WritingTask):
     }
     watch = "perplexity"
     higher_is_better = False
-    inputs: ClassVar[tuple[str, ...]] = ("picture", "messages", "system", "history", "prompt", "input")
+    inputs: ClassVar[tuple[str, ...]] = ("image", "messages", "system", "history", "prompt", "input")
     judges_likelihood = True
 
     def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
@@ -139,7 +139,7 @@ class Converse(WritingTask):
             prompt = layout.prompt_ids(before, codec, "plain")
             answer = layout.answer_ids(before, target, codec, "plain")
             return layout.Laid(prompt + answer, [False] * len(prompt) + [True] * len(answer))
-        return layout.conversation(self.turns(values, row), codec, picture=self.shows(values, row))
+        return layout.conversation(self.turns(values, row), codec, image=self.shows(values, row))
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
         """How many conversations are too long, and what they lose."""

@@ -43,13 +43,13 @@ class Extract(WordsTask):
 
     name = "extract"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "question": Role(("text", "category")),
         "passage": Role(("text", "category")),
         "start": Role(("number", "ignore"), required=False),
         "answer": Role(("text", "category", "labels", "number")),
     }
-    inputs = ("picture", "question", "passage")
+    inputs = ("image", "question", "passage")
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"segment_ids": 0, "allowed": False}
 
@@ -91,7 +91,7 @@ class Extract(WordsTask):
 
     def head(self, codec: Codec) -> HeadSpec:
         """Two numbers a piece: begins, ends."""
-        seen = ("picture",) if self.uses_picture else ()
+        seen = ("image",) if self.uses_image else ()
         return HeadSpec("words", 2, (*seen, "text"))
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:

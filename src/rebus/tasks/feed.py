@@ -19,26 +19,26 @@ from rebus.data.transforms import augment
 from rebus.errors import RecipeError
 from rebus.tasks.base import Codec, Item, Task, Values, VectorTask
 from rebus.tasks.cells import missing
-from rebus.tasks.contrast import picture_key
+from rebus.tasks.contrast import image_key
 from rebus.tasks.hiding import hidden_modality, without_text
 from rebus.tasks.mixing import Mixer
 
 CLOSE = 1e-9  # as near as progress comes to a share of the run, both being sums
-Picture = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
+Image = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
 
 
 class Feed:
-    """Deals groups of rows that share a picture.
+    """Deals groups of rows that share an image.
 
     Args:
         tasks: name: task, fitted.
         values: name: the task's columns.
-        groups: row numbers, the rows of one picture together.
-        picture: gives a row's picture; None where no task sees any.
-        picture_values: the picture column; rows without a picture have none.
+        groups: row numbers, the rows of one image together.
+        image: gives a row's image; None where no task sees any.
+        image_values: the image column; rows without an image have none.
         codec: text to ids.
         settings: the recipe (seed, batch size, augmentation).
-        features: group numbers -> a frozen tower's (tokens, pooled), instead of pictures; None: pictures.
+        features: group numbers -> a frozen tower's (tokens, pooled), instead of images; None: images.
         still: progress up to which the tower stays as it is, so that these features are used.
         share: this process's part of a batch's places, where several processes train together.
     """
@@ -48,8 +48,8 @@ class Feed:
         tasks: dict[str, Task],
         values: dict[str, Values],
         groups: list[list[int]],
-        picture: Picture | None,
-        picture_values: Sequence[Any] | None,
+        image: Image | None,
+        image_values: Sequence[Any] | None,
         codec: Codec,
         settings: recipe.Recipe,
         *,
@@ -58,12 +58,12 @@ class Feed:
         share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
         self.tasks, self.values, self.groups, self.codec = tasks, values, groups, codec
-        self.picture, self.picture_values, self.settings = picture, picture_values, settings
+        self.image, self.image_values, self.settings = image, image_values, settings
         self.features, self.still, self.share = features, still, share
-        self.mixer = Mixer(settings, self._has_picture)
-        self.lengths = self._lengths() if picture is None else None
+        self.mixer = Mixer(settings, self._has_image)
+        self.lengths = self._lengths() if image is None else None
         self._order = lru_cache(maxsize=2)(self._ordered)
-        self._picture_key = lru_cache(maxsize=65_536)(self._keyed)
+        self._image_key = lru_cache(maxsize=65_536)(self._keyed)
 
     @property
     def steps_per_epoch(self) -> float:
@@ -88,11 +88,11 @@ class Feed:
         return epoch, int(self._order(epoch)[at])
 
     def cached(self, progress: float) -> bool:
-        """Whether a frozen tower's features stand in for pictures at this point of the run."""
+        """Whether a frozen tower's features stand in for images at this point of the run."""
         return self.features is not None and progress + CLOSE < self.still
 
     def kind(self, progress: float) -> tuple[Any, ...]:
-        """What of a batch depends on the point of the run: the tasks that are trained, and whether pictures are."""
+        """What of a batch depends on the point of the run: the tasks that are trained, and whether images are."""
         return (*self.active(progress), self.cached(progress))
 
     def active(self, progress: float) -> dict[str, Task]:
@@ -105,7 +105,7 @@ class Feed:
         return now or self.tasks
 
     def split(self, batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
-        """The same batch as ``parts`` smaller ones of equally many pictures, for accumulation.
+        """The same batch as ``parts`` smaller ones of equally many images, for accumulation.
 
         Raises:
             RecipeError: it cannot be cut equally.
@@ -116,7 +116,7 @@ class Feed:
                 "train.accumulate", f"a batch that divides into {parts} equal parts", f"{len(keys)} rows", "lower it"
             )
         size = len(keys) // parts
-        cached, partners = "picture_tokens" in batch, batch.get("partners")
+        cached, partners = "image_tokens" in batch, batch.get("partners")
         cuts = [slice(at, at + size) for at in range(0, len(keys), size)]
         return [self.assemble(keys[c], tasks, cached=cached, partners=partners and partners[c]) for c in cuts]
 
@@ -144,8 +144,8 @@ class Feed:
             owner: list[int] = []
             for place, (epoch, index) in enumerate(keys):
                 made = task.items(self.values[name], self.groups[index], self.codec, (seed, epoch, index))
-                if made and "picture_key" in made[0] and self._has_picture(index):
-                    made = [{**item, "picture_key": self._picture_key(index)} for item in made]
+                if made and "image_key" in made[0] and self._has_image(index):
+                    made = [{**item, "image_key": self._image_key(index)} for item in made]
                 made = self._moved(task, name, made, keys[place])
                 if partners and isinstance(task, VectorTask):
                     made = self._mixed(task, name, made, keys[place], partners[place])
@@ -154,31 +154,31 @@ class Feed:
             if items:
                 batch["tasks"][name] = task.collate(items, owner)
         if self.features is not None and cached:
-            batch["picture_tokens"], batch["picture_pooled"] = self.features([index for _, index in keys])
-            batch["has_picture"] = torch.tensor([self._has_picture(index) for _, index in keys])
-        elif self.picture is not None:
-            self._add_pictures(batch, keys, self.picture, partners)
-        if "picture" in hidden:
-            batch["has_picture"] &= torch.tensor([what != "picture" for what in hidden])
+            batch["image_tokens"], batch["image_pooled"] = self.features([index for _, index in keys])
+            batch["has_image"] = torch.tensor([self._has_image(index) for _, index in keys])
+        elif self.image is not None:
+            self._add_images(batch, keys, self.image, partners)
+        if "image" in hidden:
+            batch["has_image"] &= torch.tensor([what != "image" for what in hidden])
         return batch
 
     def _hidden(self, key: tuple[int, int], tasks: dict[str, Task]) -> str:
-        shown = (self.picture is not None or self.features is not None) and self._has_picture(key[1])
-        return hidden_modality(self.settings, key, self.groups[key[1]], tasks, self.values, has_picture=shown)
+        shown = (self.image is not None or self.features is not None) and self._has_image(key[1])
+        return hidden_modality(self.settings, key, self.groups[key[1]], tasks, self.values, has_image=shown)
 
     def _keyed(self, index: int) -> NDArray[np.int64]:
-        """A number that groups with equal pictures have in common, whatever their files are called."""
-        assert self.picture is not None  # noqa: S101 - there is a picture
-        return picture_key(self.picture(self.groups[index][0]))
+        """A number that groups with equal images have in common, whatever their files are called."""
+        assert self.image is not None  # noqa: S101 - there is an image
+        return image_key(self.image(self.groups[index][0]))
 
-    def _has_picture(self, index: int) -> bool:
-        return self.picture_values is not None and not missing(self.picture_values[self.groups[index][0]])
+    def _has_image(self, index: int) -> bool:
+        return self.image_values is not None and not missing(self.image_values[self.groups[index][0]])
 
     def _moved(self, task: Task, name: str, made: list[Item], key: tuple[int, int]) -> list[Item]:
-        """Items whose places follow the picture's."""
+        """Items whose places follow the image's."""
         if not task.has_places or not made:
             return made
-        frame = frame_of(self.settings.picture.augment, self.settings.seed, *key)
+        frame = frame_of(self.settings.image.augment, self.settings.seed, *key)
         return made if frame is None else task.moved(made, self.values[name], self.groups[key[1]], frame)
 
     def _mixed(
@@ -187,34 +187,34 @@ class Feed:
         theirs = task.items(self.values[name], self.groups[other[1]], self.codec, (self.settings.seed, *other))
         return self.mixer.items(task, made, theirs, self.mixer.share(key, other))
 
-    def _add_pictures(
+    def _add_images(
         self,
         batch: dict[str, Any],
         keys: list[tuple[int, int]],
-        picture: Picture,
+        image: Image,
         partners: list[tuple[int, int]] | None,
     ) -> None:
-        side, change = self.settings.picture.size, self.settings.picture.augment
+        side, change = self.settings.image.size, self.settings.image.augment
         pixels = np.zeros((len(keys), side, side, 3), dtype=np.uint8)
         there = np.zeros(len(keys), dtype=bool)
         changes = any(value for _, value in change)
         views = np.zeros_like(pixels) if any(self.tasks[name].views > 1 for name in batch["tasks"]) else None
 
         def one(key: tuple[int, int], view: int = 0) -> NDArray[np.uint8]:
-            array = picture(self.groups[key[1]][0])
+            array = image(self.groups[key[1]][0])
             return augment(array, change, self.settings.seed, *key, view) if changes else array
 
-        mixed = self.mixer.pictures(keys, partners, one) if partners else None
+        mixed = self.mixer.images(keys, partners, one) if partners else None
         for place, key in enumerate(keys):
-            if self._has_picture(key[1]):
+            if self._has_image(key[1]):
                 pixels[place] = mixed[key] if mixed is not None else one(key)
                 if views is not None:
                     views[place] = one(key, 1)
                 there[place] = True
-        batch["picture"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        batch["image"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         if views is not None:
             batch["views"] = torch.from_numpy(views).permute(0, 3, 1, 2)
-        batch["has_picture"] = torch.from_numpy(there)
+        batch["has_image"] = torch.from_numpy(there)
 
     def _lengths(self) -> NDArray[np.int64]:
         """How long each group's text is, in characters: near enough to sort by."""
@@ -265,14 +265,14 @@ class Singles(Sequence[list[int]]):
         return [[int(row)] for row in self._rows[index]] if isinstance(index, slice) else [int(self._rows[index])]
 
 
-def group_rows(rows: Sequence[int], pictures: Sequence[Any] | None) -> list[list[int]]:
-    """Put rows that share a picture together, in order of first appearance; a row without one stands alone."""
-    if pictures is None:
+def group_rows(rows: Sequence[int], images: Sequence[Any] | None) -> list[list[int]]:
+    """Put rows that share an image together, in order of first appearance; a row without one stands alone."""
+    if images is None:
         single = np.asarray(rows, dtype=np.int64)
         return cast("list[list[int]]", Singles(single)) if len(rows) > MOST_LISTED else [[row] for row in rows]
     groups: dict[Any, list[int]] = {}
     for row in rows:
-        value = pictures[row]
+        value = images[row]
         alone = missing(value) or not isinstance(value, Hashable)  # pixels, or a list: no path
         groups.setdefault(("row", row) if alone else value, []).append(row)
     return list(groups.values())

@@ -21,11 +21,11 @@ from rebus.tasks.writing import WritingTask
 
 @TASKS.register("generate")
 class Generate(WritingTask):
-    """Columns: ``prompt``, ``output`` (one text, or several right ones), perhaps ``input``, ``system``, ``picture``."""
+    """Columns: ``prompt``, ``output`` (one text, or several right ones), perhaps ``input``, ``system``, ``image``."""
 
     name = "generate"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "system": Role(("text", "category", "ignore"), required=False),
         "prompt": Role(("text", "category")),
         "input": Role(("text", "category"), required=False),
@@ -34,12 +34,12 @@ class Generate(WritingTask):
     }
     watch = "chrf"
     has_plain = True
-    inputs: ClassVar[tuple[str, ...]] = ("picture", "system", "prompt", "input")
+    inputs: ClassVar[tuple[str, ...]] = ("image", "system", "prompt", "input")
 
     def prompt(self, values: Values, row: int) -> str:
         """The settings' instruction, the prompt, and below it the input where there is one."""
         parts = [as_text(values[role][row]) for role in ("prompt", "input") if role in values]
-        parts = [without_marks(part) for part in parts] if "picture" in values else parts
+        parts = [without_marks(part) for part in parts] if "image" in values else parts
         return "\n".join(part for part in (self.settings.instruction, *parts) if part.strip())
 
     def messages(self, values: Values, row: int) -> list[Message]:

@@ -1,7 +1,7 @@
-"""Modality dropout: now and then, in training, the picture or the text of a row that has both is hidden.
+"""Modality dropout: now and then, in training, the image or the text of a row that has both is hidden.
 
 So a model learns what to say of a row that lacks one. What is hidden is a pure function of (seed, epoch, index), as all
-chance in a batch is. It never hides what a task cannot do without (a caption's picture, a question), nor the only thing
+chance in a batch is. It never hides what a task cannot do without (a caption's image, a question), nor the only thing
 that a row has. Source: Neverova et al. 2016, "ModDrop: adaptive multi-modal gesture recognition".
 """
 
@@ -16,7 +16,7 @@ from rebus import recipe
 from rebus.tasks.base import Item, Task, Values
 from rebus.tasks.cells import missing
 
-Hidden = Literal["", "picture", "text"]
+Hidden = Literal["", "image", "text"]
 
 
 def hidden_modality(
@@ -26,9 +26,9 @@ def hidden_modality(
     tasks: Mapping[str, Task],
     values: Mapping[str, Values],
     *,
-    has_picture: bool,
+    has_image: bool,
 ) -> Hidden:
-    """What is hidden of a group of rows that share a picture, or nothing.
+    """What is hidden of a group of rows that share an image, or nothing.
 
     Args:
         settings: the recipe: its seed and ``model.fusion.modality_dropout``.
@@ -36,14 +36,14 @@ def hidden_modality(
         rows: of the group.
         tasks: name: task, those that are trained now.
         values: name: the task's columns.
-        has_picture: whether the model is shown a picture of the group.
+        has_image: whether the model is shown an image of the group.
     """
     fusion = settings.model.fusion
-    if not fusion.modality_dropout or fusion.kind == "none" or not has_picture:
+    if not fusion.modality_dropout or fusion.kind == "none" or not has_image:
         return ""
     may: list[Hidden] = []
-    if all(_does_without_picture(task, values[name], rows) for name, task in tasks.items()):
-        may.append("picture")
+    if all(_does_without_image(task, values[name], rows) for name, task in tasks.items()):
+        may.append("image")
     if any(_has_spare_text(task, values[name], row) for name, task in tasks.items() for row in rows):
         may.append("text")
     dice = np.random.default_rng((settings.seed, *key, 1))
@@ -57,12 +57,12 @@ def without_text(items: list[Item]) -> list[Item]:
     return [{**item, "has_text": np.asarray(False)} if "has_text" in item else item for item in items]
 
 
-def _does_without_picture(task: Task, values: Values, rows: Sequence[int]) -> bool:
-    if "picture" not in values:
+def _does_without_image(task: Task, values: Values, rows: Sequence[int]) -> bool:
+    if "image" not in values:
         return True
-    if task.roles["picture"].required:
+    if task.roles["image"].required:
         return False
-    others = [role for role in task.inputs if role in values and role not in ("picture", *task.settings.unseen)]
+    others = [role for role in task.inputs if role in values and role not in ("image", *task.settings.unseen)]
     return all(any(not missing(values[role][row]) for role in others) for row in rows)
 
 

@@ -37,23 +37,23 @@ class Laid:
 
 
 def longest(codec: Codec) -> int:
-    """Most tokens of a prompt and its answer, or of a conversation, picture tokens left out."""
+    """Most tokens of a prompt and its answer, or of a conversation, image tokens left out."""
     return 2 * codec.max_length
 
 
-def shown(messages: Sequence[Message], codec: Codec, picture: bool = True) -> list[Message]:
-    """The turns with a picture in one of them, where pictures stand inside texts: ``"shown": True`` says in which.
+def shown(messages: Sequence[Message], codec: Codec, image: bool = True) -> list[Message]:
+    """The turns with an image in one of them, where images stand inside texts: ``"shown": True`` says in which.
 
     It is the one that says so already (the last, if several do), else the first of the user's, else the first.
 
     Args:
         messages: turns.
-        codec: says how a picture is written.
-        picture: whether there is one.
+        codec: says how an image is written.
+        image: whether there is one.
     """
     said = [place for place, turn in enumerate(messages) if turn.get("shown")]
     turns: list[Message] = [{key: value for key, value in turn.items() if key != "shown"} for turn in messages]
-    if not picture or not codec.picture or not turns:
+    if not image or not codec.image or not turns:
         return turns
     users = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
     place = said[-1] if said else users[0] if users else 0
@@ -76,9 +76,9 @@ def prompt_ids(messages: Sequence[Message], codec: Codec, layout: str = "chat") 
     """
     tokenizer = codec.tokenizer
     if layout == "plain":
-        picture = codec.picture if any(turn.get("shown") for turn in messages) else ()
+        image = codec.image if any(turn.get("shown") for turn in messages) else ()
         text = plain_text(messages)
-        return opened([*picture, *cut(tokenizer.encode(text), codec.max_length, text, "end")], codec)
+        return opened([*image, *cut(tokenizer.encode(text), codec.max_length, text, "end")], codec)
     if own_turns(codec):
         return [*_begin(codec), *(one for turn in messages for one in _turn_ids(turn, codec)), tokenizer.assistant_id]
     return _chat([_cut(turn, codec) for turn in messages], codec, prompt=True)
@@ -131,20 +131,20 @@ def plain_text(messages: Sequence[Message]) -> str:
     return "\n".join(str(turn["content"]).strip() for turn in messages if str(turn["content"]).strip())
 
 
-def conversation(turns: Sequence[Message], codec: Codec, *, picture: bool = False) -> Laid:
+def conversation(turns: Sequence[Message], codec: Codec, *, image: bool = False) -> Laid:
     """A whole conversation; every answer of the assistant's is learned, and nothing else.
 
     One longer than ``longest(codec)`` loses its oldest turns, up to the next one of the user's; system turns stay.
     """
-    kept = shown(newest(turns, codec, longest(codec)), codec, picture)
+    kept = shown(newest(turns, codec, longest(codec)), codec, image)
     laid = _own(kept, codec) if own_turns(codec) else _foreign(kept, codec)
     laid.dropped = len(turns) - len(kept)
-    inside = codec.picture if any(turn.get("shown") for turn in kept) else ()
+    inside = codec.image if any(turn.get("shown") for turn in kept) else ()
     most = longest(codec) + 1 + len(inside)
     if len(laid.ids) > most:  # one exchange alone is longer: its beginning goes, what begins every text stays
         report("\n".join(turn["content"] for turn in kept), len(laid.ids), most)
         head = len(_begin(codec)) if own_turns(codec) else 0
-        head = max(head, _after(laid.ids, inside)) if inside else head  # and so does the picture
+        head = max(head, _after(laid.ids, inside)) if inside else head  # and so does the image
         head = min(head, most)
         rest = len(laid.ids) - (most - head)
         laid.ids = laid.ids[:head] + laid.ids[rest:]
@@ -190,8 +190,8 @@ def _turn_ids(turn: Message, codec: Codec) -> list[int]:
     tokenizer = codec.tokenizer
     speaker = {"user": tokenizer.user_id, "assistant": tokenizer.assistant_id, "system": tokenizer.system_id}
     end = [tokenizer.eos_id] if turn["role"] == "assistant" else []
-    picture = codec.picture if turn.get("shown") else ()
-    return [speaker[turn["role"]], *picture, *_kept(turn, codec), *end]
+    image = codec.image if turn.get("shown") else ()
+    return [speaker[turn["role"]], *image, *_kept(turn, codec), *end]
 
 
 def _kept(turn: Message, codec: Codec) -> list[int]:
@@ -235,21 +235,21 @@ def _cut(turn: Message, codec: Codec) -> Message:
     content = str(turn["content"])
     if len(content.encode()) > codec.max_length and len(codec.tokenizer.encode(content)) > codec.max_length:
         content = codec.tokenizer.decode(_kept(turn, codec)).strip("\ufffd")
-    if turn.get("shown") and codec.picture:
+    if turn.get("shown") and codec.image:
         return {"role": turn["role"], "content": [{"type": "image"}, {"type": "text", "text": content}]}
     return {"role": turn["role"], "content": content}
 
 
 def _chat(turns: Sequence[Message], codec: Codec, *, prompt: bool = False) -> list[int]:
-    """By the tokenizer's template, with all that stands for a picture where the template has one mark."""
+    """By the tokenizer's template, with all that stands for an image where the template has one mark."""
     ids = codec.tokenizer.chat(turns, prompt=prompt)
-    if not codec.picture:
+    if not codec.image:
         return ids
-    return [one for token in ids for one in (codec.picture if token == codec.picture_id else (token,))]
+    return [one for token in ids for one in (codec.image if token == codec.image_id else (token,))]
 
 
-def _after(ids: Sequence[int], picture: Sequence[int]) -> int:
-    """Where what stands for a picture ends; 0: it is not there."""
-    begun = (place for place in range(len(ids)) if tuple(ids[place : place + len(picture)]) == tuple(picture))
+def _after(ids: Sequence[int], image: Sequence[int]) -> int:
+    """Where what stands for an image ends; 0: it is not there."""
+    begun = (place for place in range(len(ids)) if tuple(ids[place : place + len(image)]) == tuple(image))
     first = next(begun, None)
-    return 0 if first is None else first + len(picture)
+    return 0 if first is None else first + len(image)

@@ -1,11 +1,11 @@
-"""``match``: does this text belong to this picture?
+"""``match``: does this text belong to this image?
 
 The fusion reads both together, which tells more than two vectors can; so it is learned best beside ``retrieve``, whose
 space then says which wrong pairs look right (Li et al. 2021, "Align before Fuse: Vision and Language Representation
 Learning with Momentum Distillation"). Without a column of labels every pair of the table is right, and wrong ones are
-drawn within the batch: for each text one wrong picture, and for its picture one wrong text.
+drawn within the batch: for each text one wrong image, and for its image one wrong text.
 
-Letters: I pictures that have texts, R texts.
+Letters: I images that have texts, R texts.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from rebus.models.pairs import can_draw
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing
-from rebus.tasks.contrast import belonging, caption_key, gumbel, picture_key
+from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
 from rebus.tasks.metrics.classification import auroc, average_precision
 from rebus.tasks.metrics.intervals import Floats, Statistic
 from rebus.tasks.retrieve import PairTask
 
 YES, NO = "yes", "no"
-_TEXTS, _PICTURES, _JUDGED = 1, 2, 3  # what dice are thrown for
+_TEXTS, _IMAGES, _JUDGED = 1, 2, 3  # what dice are thrown for
 
 
 @TASKS.register("match")
 class Match(PairTask):
-    """Columns: ``picture``, ``text``; perhaps ``label`` (yes or no) and ``type``."""
+    """Columns: ``image``, ``text``; perhaps ``label`` (yes or no) and ``type``."""
 
     name = "match"
     roles: ClassVar[dict[str, Role]] = {
@@ -66,14 +66,14 @@ class Match(PairTask):
             )
 
     def judgeable(self, values: Values, row: int) -> bool:
-        """A picture and a text; where the table has labels, a label that says yes or no."""
+        """An image and a text; where the table has labels, a label that says yes or no."""
         if not super().judgeable(values, row):
             return False
         return not self.labelled or ("label" in values and as_yes(values["label"][row]) is not None)
 
     def head(self, codec: Codec) -> HeadSpec:
         """One number a pair, by a head that can tell what the two say of each other whatever the fusion is."""
-        return HeadSpec("vector", 1, ("picture", "text"), hidden=2)
+        return HeadSpec("vector", 1, ("image", "text"), hidden=2)
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
         """One item a text; with labels each row's own texts, right or wrong."""
@@ -88,14 +88,14 @@ class Match(PairTask):
         self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None
     ) -> list[Item]:
         pairs = [(row, text) for row in rows if self.usable(values, row) for text in as_texts(values["text"][row])]
-        if key is not None and len(pairs) > self.settings.per_picture:
-            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
+        if key is not None and len(pairs) > self.settings.per_image:
+            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_image]
             pairs = [pairs[place] for place in chosen]
         return [
             {
                 "text_ids": np.asarray(codec.read(text), dtype=np.int64),
                 "text_key": caption_key(text),
-                "picture_key": picture_key(values["picture"][row]),
+                "image_key": image_key(values["image"][row]),
                 "target": np.asarray(bool(as_yes(values["label"][row])), dtype=np.float32),
             }
             for row, text in pairs
@@ -107,11 +107,11 @@ class Match(PairTask):
         if "target" in items[0]:
             part["target"] = torch.tensor([float(item["target"]) for item in items])
             return part
-        part["belongs"] = belonging(part["pair"], part["picture_keys"], part["text_keys"])
+        part["belongs"] = belonging(part["pair"], part["image_keys"], part["text_keys"])
         dice = np.concatenate([item["dice"] for item in items])
-        texts, pictures = part["text_keys"].numpy(), part["picture_keys"].numpy()
+        texts, images = part["text_keys"].numpy(), part["image_keys"].numpy()
         part["text_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_TEXTS), texts))
-        part["picture_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_PICTURES), pictures))
+        part["image_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_IMAGES), images))
         return part
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
@@ -130,44 +130,44 @@ class Match(PairTask):
         return (loss + functional.binary_cross_entropy_with_logits(wrong, torch.zeros_like(wrong))) / 2
 
     def tried(self, values: Values, rows: Sequence[int]) -> Values:
-        """The columns and, where the table has right pairs only, what each row's picture is tried with as well."""
+        """The columns and, where the table has right pairs only, what each row's image is tried with as well."""
         if self.labelled:
             return values
         wrong = self.wrong_texts(values, rows)
         return values | {"wrong": [wrong.get(row, []) for row in range(max(rows, default=-1) + 1)]}
 
     def wrong_texts(self, values: Values, rows: Sequence[int]) -> dict[int, list[str]]:
-        """For each row as many texts of other rows as it has itself, none of which belongs to its picture.
+        """For each row as many texts of other rows as it has itself, none of which belongs to its image.
 
-        Which, a hash of the picture and the text decides: neither the order of the rows nor a seed.
+        Which, a hash of the image and the text decides: neither the order of the rows nor a seed.
         """
         text_of: dict[int, str] = {}
         pairs: list[tuple[int, int]] = []
         for row in rows:
-            picture = int(picture_key(values["picture"][row]))
+            image = int(image_key(values["image"][row]))
             for text in as_texts(values["text"][row]):
                 key = int(caption_key(text))
                 text_of[key] = min(text, text_of.get(key, text))
-                pairs.append((picture, key))
+                pairs.append((image, key))
         keys = np.array(sorted(text_of), dtype=np.int64)
         own: dict[int, set[int]] = {}
-        for picture, key in pairs:
-            own.setdefault(picture, set()).add(key)
+        for image, key in pairs:
+            own.setdefault(image, set()).add(key)
         found: dict[int, list[str]] = {}
         for row in rows:
-            picture, many = int(picture_key(values["picture"][row])), len(as_texts(values["text"][row]))
-            drawn = gumbel(np.array([picture + _JUDGED], dtype=np.int64), keys)[0]
-            order = np.argpartition(drawn, min(len(keys) - 1, many + len(own[picture]) - 1))
-            order = order[: many + len(own[picture])]
-            free = [int(keys[at]) for at in order[np.argsort(drawn[order])] if int(keys[at]) not in own[picture]]
+            image, many = int(image_key(values["image"][row])), len(as_texts(values["text"][row]))
+            drawn = gumbel(np.array([image + _JUDGED], dtype=np.int64), keys)[0]
+            order = np.argpartition(drawn, min(len(keys) - 1, many + len(own[image]) - 1))
+            order = order[: many + len(own[image])]
+            free = [int(keys[at]) for at in order[np.argsort(drawn[order])] if int(keys[at]) not in own[image]]
             found[row] = [text_of[key] for key in free[:many]]
         return found
 
     def predicted(self, own: Floats, wrong: Floats) -> Prediction:
-        """A row's answer: whether its texts belong to its picture.
+        """A row's answer: whether its texts belong to its image.
 
         Args:
-            own: (k,) chances of its own texts; none: a picture or a text is missing.
+            own: (k,) chances of its own texts; none: an image or a text is missing.
             wrong: chances of texts it was tried with as well.
         """
         if not len(own):
@@ -212,7 +212,7 @@ class Match(PairTask):
         return as_yes(values["label"][row]) if "label" in values and not missing(values["label"][row]) else True
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
-        """How many texts are another picture's as well, where wrong pairs are drawn; none where the table has them."""
+        """How many texts are another image's as well, where wrong pairs are drawn; none where the table has them."""
         return cut_notes(self, values, rows, codec) if self.labelled else super().notes(values, rows, codec)
 
     def _judged(

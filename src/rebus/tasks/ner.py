@@ -39,11 +39,11 @@ class Ner(WordsTask):
 
     name = "ner"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "tokens": Role(("text", "labels", "category")),
         "tags": Role(("tags", "labels", "text", "category")),
     }
-    inputs = ("picture", "tokens")
+    inputs = ("image", "tokens")
     suits = "recurrent"
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"target": IGNORED}
@@ -89,7 +89,7 @@ class Ner(WordsTask):
 
     def head(self, codec: Codec) -> HeadSpec:
         """A number a tag."""
-        seen = ("picture",) if self.uses_picture else ()
+        seen = ("image",) if self.uses_image else ()
         return HeadSpec("words", len(self.tags), (*seen, "text"))
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:

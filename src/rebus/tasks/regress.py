@@ -1,4 +1,4 @@
-"""``regress``: a number for a picture, a text or both."""
+"""``regress``: a number for an image, a text or both."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from rebus.tasks.metrics.regression import regress_statistics
 
 @TASKS.register("regress")
 class Regress(VectorTask):
-    """Columns: ``picture`` and/or ``text``, ``target``. Targets are standardised by the training rows."""
+    """Columns: ``image`` and/or ``text``, ``target``. Targets are standardised by the training rows."""
 
     name = "regress"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "text": Role(("text", "category"), required=False),
         "target": Role(("number", "category")),
     }

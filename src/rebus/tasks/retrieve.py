@@ -1,10 +1,10 @@
-"""``retrieve``: pictures and texts as vectors of one space, in which each finds the others that belong to it.
+"""``retrieve``: images and texts as vectors of one space, in which each finds the others that belong to it.
 
-Learned from pictures with texts by telling what belongs together from the rest of the batch: with a softmax over all
+Learned from images with texts by telling what belongs together from the rest of the batch: with a softmax over all
 partners (Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision") or pair by pair
 (Zhai et al. 2023, "Sigmoid Loss for Language Image Pre-Training").
 
-Letters: I pictures that have texts, R texts (several may belong to one picture), D numbers of a vector.
+Letters: I images that have texts, R texts (several may belong to one image), D numbers of a vector.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from rebus.models.pairs import Pairs
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
-from rebus.tasks.contrast import Comparing, belonging, caption_key, picture_key, spared_cross_entropy
+from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
 from rebus.tasks.linear import TEXT, Features, numbers_of, word_space
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.retrieval import (
@@ -36,25 +36,25 @@ from rebus.tasks.metrics.retrieval import (
     retrieval_statistics,
 )
 
-MANY = 0.2  # share of texts that are another picture's too, beyond which people are told what to do
+MANY = 0.2  # share of texts that are another image's too, beyond which people are told what to do
 
 
 class PairTask(Task):
-    """What tasks on pictures with their texts share: columns ``picture``, ``text`` (one or several a row), ``type``."""
+    """What tasks on images with their texts share: columns ``image``, ``text`` (one or several a row), ``type``."""
 
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",)),
+        "image": Role(("image",)),
         "text": Role(("text", "category")),
         "type": Role(("category", "text", "ignore"), required=False),
     }
-    inputs = ("picture", "text")
+    inputs = ("image", "text")
     packs = True
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
-        """There must be several pictures and several texts: one alone has nothing to be told from."""
+        """There must be several images and several texts: one alone has nothing to be told from."""
         known = [row for row in rows if self.usable(values, row)]
         texts = {int(caption_key(text)) for row in known for text in as_texts(values["text"][row])}
-        for role, many in (("picture", {as_text(values["picture"][row]) for row in known}), ("text", texts)):
+        for role, many in (("image", {as_text(values["image"][row]) for row in known}), ("text", texts)):
             if len(many) < 2:
                 raise DataError(
                     f"column '{self.settings.columns[role]}'",
@@ -68,7 +68,7 @@ class PairTask(Task):
         return [text for row in rows for text in as_texts(values["text"][row])] if "text" in values else []
 
     def pairs(self, values: Values, rows: Sequence[int]) -> list[tuple[int, str]]:
-        """(row, text) of the rows of one picture, each text once."""
+        """(row, text) of the rows of one image, each text once."""
         found = {
             int(caption_key(text)): (row, text)
             for row in reversed(rows)
@@ -78,33 +78,33 @@ class PairTask(Task):
         return list(found.values())[::-1]
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """One item a text, at most ``per_picture`` of them; equal texts and equal pictures have equal keys."""
+        """One item a text, at most ``per_image`` of them; equal texts and equal images have equal keys."""
         pairs = self.pairs(values, rows)
-        if key is not None and len(pairs) > self.settings.per_picture:
-            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
+        if key is not None and len(pairs) > self.settings.per_image:
+            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_image]
             pairs = [pairs[place] for place in chosen]
         return [
             {
                 "text_ids": np.asarray(codec.read(text), dtype=np.int64),
                 "text_key": caption_key(text),
-                "picture_key": picture_key(values["picture"][row]),
+                "image_key": image_key(values["image"][row]),
             }
             for row, text in pairs
         ]
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """``owner`` (R,) and ``pictures`` (I,) are places in the batch; ``pair`` (R,) says which of the I is a text's.
+        """``owner`` (R,) and ``images`` (I,) are places in the batch; ``pair`` (R,) says which of the I is a text's.
 
-        ``picture_keys`` (I,) and ``text_keys`` (R,) are equal where pictures or texts are.
+        ``image_keys`` (I,) and ``text_keys`` (R,) are equal where images or texts are.
         """
         places = list(dict.fromkeys(owner))
-        pictures = {place: number for number, place in enumerate(places)}
-        keys = dict(zip(owner, (int(item["picture_key"]) for item in items), strict=True))
+        images = {place: number for number, place in enumerate(places)}
+        keys = dict(zip(owner, (int(item["image_key"]) for item in items), strict=True))
         part = {
             "owner": torch.tensor(owner, dtype=torch.long),
-            "pictures": torch.tensor(places, dtype=torch.long),
-            "pair": torch.tensor([pictures[place] for place in owner], dtype=torch.long),
-            "picture_keys": torch.tensor([keys[place] for place in places], dtype=torch.long),
+            "images": torch.tensor(places, dtype=torch.long),
+            "pair": torch.tensor([images[place] for place in owner], dtype=torch.long),
+            "image_keys": torch.tensor([keys[place] for place in places], dtype=torch.long),
             "text_keys": torch.tensor([int(item["text_key"]) for item in items], dtype=torch.long),
         }
         part["text_ids"], part["text_mask"] = pad_texts([item["text_ids"] for item in items])
@@ -115,58 +115,58 @@ class PairTask(Task):
         return [as_text(values["type"][row]) for row in rows] if "type" in values else None
 
     def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
-        """How many texts are another picture's as well: told apart from it, they would teach what is not so."""
-        pictures_of: dict[int, set[str]] = defaultdict(set)
+        """How many texts are another image's as well: told apart from it, they would teach what is not so."""
+        images_of: dict[int, set[str]] = defaultdict(set)
         said = [
-            (as_text(values["picture"][row])[:512], int(caption_key(text)))
+            (as_text(values["image"][row])[:512], int(caption_key(text)))
             for row in rows
             for text in as_texts(values["text"][row])
         ]
-        for picture, key in said:
-            pictures_of[key].add(picture)
-        twice = sum(len(pictures_of[key]) > 1 for _, key in said)
+        for image, key in said:
+            images_of[key].add(image)
+        twice = sum(len(images_of[key]) > 1 for _, key in said)
         long = cut_notes(self, values, rows, codec)
         if not twice:
             return long
         told = (
-            f"task {self.name}: {twice} of {len(said)} training texts are also a text of another picture; "
+            f"task {self.name}: {twice} of {len(said)} training texts are also a text of another image; "
             "such pairs are never taken for wrong ones"
         )
         if twice > MANY * len(said):
-            told += ", but they teach little: write texts that tell pictures apart, or take them as labels"
+            told += ", but they teach little: write texts that tell images apart, or take them as labels"
             told += " (--task classify)"
         return [told, *long]
 
 
 @TASKS.register("retrieve")
 class Retrieve(Comparing, PairTask):
-    """Columns: ``picture``, ``text`` (one or several; rows may share a picture), perhaps ``type``."""
+    """Columns: ``image``, ``text`` (one or several; rows may share an image), perhaps ``type``."""
 
     name = "retrieve"
     watch = "mean_recall"
-    either = ("picture", "text")
+    either = ("image", "text")
     joins = False
     has_plain = True
 
     def head(self, codec: Codec) -> HeadSpec:
         """Vectors of both towers in one space."""
-        return HeadSpec("pairs", reads=("picture", "text"), loss=self.settings.loss)
+        return HeadSpec("pairs", reads=("image", "text"), loss=self.settings.loss)
 
     def merged(self, outputs: list[Pairs], parts: list[dict[str, Tensor]]) -> tuple[Pairs, dict[str, Tensor]]:
-        """Pictures and texts end to end, numbered on."""
-        counts = [len(part["picture_keys"]) for part in parts]
+        """Images and texts end to end, numbered on."""
+        counts = [len(part["image_keys"]) for part in parts]
         starts = [sum(counts[:place]) for place in range(len(parts))]
-        whole = {name: torch.cat([part[name] for part in parts]) for name in ("picture_keys", "text_keys")}
+        whole = {name: torch.cat([part[name] for part in parts]) for name in ("image_keys", "text_keys")}
         whole["pair"] = torch.cat([part["pair"] + start for part, start in zip(parts, starts, strict=True)])
-        pictures, texts = (torch.cat(some) for some in zip(*(one[:2] for one in outputs), strict=True))
+        images, texts = (torch.cat(some) for some in zip(*(one[:2] for one in outputs), strict=True))
         scale, bias = (torch.stack(some).mean() for some in zip(*(one[2:] for one in outputs), strict=True))
-        return Pairs(pictures, texts, scale, bias), whole
+        return Pairs(images, texts, scale, bias), whole
 
     def loss(self, outputs: Pairs, part: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
-        """Of pictures (I, D) and texts (R, D). What equals a partner is never taken for a wrong one."""
-        belongs = belonging(part["pair"], part["picture_keys"], part["text_keys"])
-        with torch.autocast(outputs.pictures.device.type, enabled=False):  # a scale of 100 leaves bf16 few places
-            logits = outputs.scale * outputs.pictures.float() @ outputs.texts.float().T + outputs.bias  # (I, R)
+        """Of images (I, D) and texts (R, D). What equals a partner is never taken for a wrong one."""
+        belongs = belonging(part["pair"], part["image_keys"], part["text_keys"])
+        with torch.autocast(outputs.images.device.type, enabled=False):  # a scale of 100 leaves bf16 few places
+            logits = outputs.scale * outputs.images.float() @ outputs.texts.float().T + outputs.bias  # (I, R)
             return (softmax_loss if self.settings.loss == "softmax" else sigmoid_loss)(logits, belongs, part["pair"])
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
@@ -174,7 +174,7 @@ class Retrieve(Comparing, PairTask):
         return retrieval_statistics(*self._found(values, rows, predictions), len(rows))
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """The share of a row's texts that find one of their pictures at the first place."""
+        """The share of a row's texts that find one of their images at the first place."""
         if predictions and "first" in predictions[0].extra:
             return np.asarray([one.extra["first"] for one in predictions])
         return self._found(values, rows, predictions)[1].first(len(rows))
@@ -184,13 +184,13 @@ class Retrieve(Comparing, PairTask):
     ) -> tuple[list[Prediction], str]:
         """A random order; its figures are computed, not drawn."""
         return [
-            Prediction(0.0, extra={"picture_key": int(picture_key(values["picture"][row]))}) for row in rows
+            Prediction(0.0, extra={"image_key": int(image_key(values["image"][row]))}) for row in rows
         ], "random order"
 
     def plain(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int], features: Features
     ) -> tuple[list[Prediction], str] | None:
-        """Ridge regression from a picture's features to where its text is among mixtures of words."""
+        """Ridge regression from an image's features to where its text is among mixtures of words."""
         first = [as_texts(known["text"][row])[0] for row in train_rows]
         asked = [as_texts(values["text"][row]) for row in rows]
         places, texts = word_space(first, [text for one in asked for text in one])
@@ -198,8 +198,8 @@ class Retrieve(Comparing, PairTask):
         seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-9)
         starts = np.cumsum([0, *(len(one) for one in asked)])
         told = [
-            self.predicted(picture.astype(np.float32), 0, texts[start:stop].astype(np.float32))
-            for picture, start, stop in zip(seen, starts, starts[1:], strict=False)
+            self.predicted(image.astype(np.float32), 0, texts[start:stop].astype(np.float32))
+            for image, start, stop in zip(seen, starts, starts[1:], strict=False)
         ]
         return told, f"linear map from {features.name} to {TEXT}"
 
@@ -213,14 +213,14 @@ class Retrieve(Comparing, PairTask):
         *,
         n: int = 1000,
     ) -> TaskScore:
-        """As every task's; the random order is of the same different pictures as the model's."""
+        """As every task's; the random order is of the same different images as the model's."""
         if naive and "texts" in naive[0].extra:
             naive = [
-                Prediction(one.value, extra=one.extra | {"picture_key": other.extra["picture_key"]})
+                Prediction(one.value, extra=one.extra | {"image_key": other.extra["image_key"]})
                 for one, other in zip(naive, predictions, strict=True)
             ]
         elif naive:
-            alike = [Prediction(0.0, extra={"picture_key": one.extra["picture_key"]}) for one in predictions]
+            alike = [Prediction(0.0, extra={"image_key": one.extra["image_key"]}) for one in predictions]
             first = self._found(values, rows, alike)[1].first(len(rows))
             naive = [
                 Prediction(0.0, extra=one.extra | {"first": share}) for one, share in zip(alike, first, strict=True)
@@ -228,9 +228,9 @@ class Retrieve(Comparing, PairTask):
         return super().compared(values, rows, predictions, naive, name, n=n)
 
     def shown(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> list[tuple[Any, Any, float]]:
-        """The text of these rows that is nearest to each row's picture, the picture's own, and whether they are one."""
+        """The text of these rows that is nearest to each row's image, the image's own, and whether they are one."""
         said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
-        keys = [one.extra["picture_key"] for one in predictions]
+        keys = [one.extra["image_key"] for one in predictions]
         own = defaultdict(set)
         for place, text in said:
             own[keys[place]].add(int(caption_key(text)))
@@ -238,8 +238,8 @@ class Retrieve(Comparing, PairTask):
         found = []
         for row, one, key in zip(rows, predictions, keys, strict=True):
             first = as_texts(values["text"][row])[0]
-            picture = one.extra["picture"]
-            text = first if picture is None else said[int((vectors @ picture).argmax())][1]
+            image = one.extra["image"]
+            text = first if image is None else said[int((vectors @ image).argmax())][1]
             found.append((text, first, float(int(caption_key(text)) in own[key])))
         return found
 
@@ -247,48 +247,48 @@ class Retrieve(Comparing, PairTask):
         """That the two belong together."""
         return 1.0
 
-    def predicted(self, picture: NDArray[np.float32] | None, key: int, texts: NDArray[np.float32]) -> Prediction:
-        """The mean cosine of a row's picture and texts; where there is one of the two only, its vector.
+    def predicted(self, image: NDArray[np.float32] | None, key: int, texts: NDArray[np.float32]) -> Prediction:
+        """The mean cosine of a row's image and texts; where there is one of the two only, its vector.
 
         Args:
-            picture: (D,); None: there is none.
+            image: (D,); None: there is none.
             key: of its pixels.
             texts: (k, D), one for each of the row's texts.
         """
-        extra = {"picture": picture, "picture_key": key, "texts": texts}
-        if picture is not None and len(texts):
-            return Prediction(round(float((texts @ picture).mean()), 6), extra=extra)
-        alone = picture if picture is not None else texts.mean(0) if len(texts) else None
+        extra = {"image": image, "image_key": key, "texts": texts}
+        if image is not None and len(texts):
+            return Prediction(round(float((texts @ image).mean()), 6), extra=extra)
+        alone = image if image is not None else texts.mean(0) if len(texts) else None
         return Prediction(None if alone is None else [round(float(x), 6) for x in alone], extra=extra)
 
     def _found(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> tuple[Asked, Asked]:
-        """Where each picture's best text and each text's best picture stand; predictions without vectors: by chance."""
-        pictures, of_pictures = numbered([one.extra["picture_key"] for one in predictions])
+        """Where each image's best text and each text's best image stand; predictions without vectors: by chance."""
+        images, of_images = numbered([one.extra["image_key"] for one in predictions])
         said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
         texts, of_texts = numbered([int(caption_key(text)) for _, text in said])
         row_of = np.array([place for place, _ in said], dtype=np.intp)
-        pairs = np.unique(np.stack([pictures[row_of], texts], axis=1), axis=0)
+        pairs = np.unique(np.stack([images[row_of], texts], axis=1), axis=0)
         if "texts" not in predictions[0].extra:
             found = chance_places(np.bincount(pairs[:, 0]), len(of_texts))
-            back = chance_places(np.bincount(pairs[:, 1]), len(of_pictures))
+            back = chance_places(np.bincount(pairs[:, 1]), len(of_images))
         else:
-            seen = np.stack([predictions[place].extra["picture"] for place in of_pictures])
+            seen = np.stack([predictions[place].extra["image"] for place in of_images])
             read = np.concatenate([one.extra["texts"] for one in predictions])[of_texts]
             found, back = best_places(seen, read, pairs), best_places(read, seen, pairs[:, ::-1])
-        shares = 1.0 / np.bincount(pictures)[pictures]  # a picture of several rows is one question
-        return Asked(found, pictures, np.arange(len(rows)), shares), Asked(back, texts, row_of, np.ones(len(texts)))
+        shares = 1.0 / np.bincount(images)[images]  # an image of several rows is one question
+        return Asked(found, images, np.arange(len(rows)), shares), Asked(back, texts, row_of, np.ones(len(texts)))
 
 
 def softmax_loss(logits: Tensor, belongs: Tensor, pair: Tensor) -> Tensor:
-    """CLIP's loss, a scalar: the mean of finding the text among all texts, and the picture among all pictures.
+    """CLIP's loss, a scalar: the mean of finding the text among all texts, and the image among all images.
 
     Each text is one question both ways. What else belongs to it is left out of its softmax, so that with one different
-    text a picture this is the published loss.
+    text an image this is the published loss.
 
     Args:
         logits: (I, R).
         belongs: (I, R) bool.
-        pair: (R,) which picture each text was given with.
+        pair: (R,) which image each text was given with.
     """
     texts = spared_cross_entropy(logits[pair], torch.arange(len(pair), device=pair.device), belongs[pair])
     return (texts + spared_cross_entropy(logits.T, pair, belongs.T)) / 2

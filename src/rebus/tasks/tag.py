@@ -1,4 +1,4 @@
-"""``tag``: any number of labels for a picture, a text or both."""
+"""``tag``: any number of labels for an image, a text or both."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from rebus.tasks.metrics.intervals import Statistic, mean_of
 
 @TASKS.register("tag")
 class Tag(Labels, VectorTask):
-    """Columns: ``picture`` and/or ``text``, ``labels`` (a list, or text separated by ``|`` or ``;``)."""
+    """Columns: ``image`` and/or ``text``, ``labels`` (a list, or text separated by ``|`` or ``;``)."""
 
     name = "tag"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",), required=False),
+        "image": Role(("image",), required=False),
         "text": Role(("text", "category"), required=False),
         "labels": Role(("labels", "category", "text")),
     }

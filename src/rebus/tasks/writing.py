@@ -47,7 +47,7 @@ class WritingTask(Task):
 
     def head(self, codec: Codec) -> HeadSpec:
         """A decoder."""
-        return HeadSpec("write", reads=("picture",) if self.uses_picture else ())
+        return HeadSpec("write", reads=("image",) if self.uses_image else ())
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """Prompts and targets."""
@@ -61,8 +61,8 @@ class WritingTask(Task):
         return layout.prompt_ids([{"role": "user", "content": text}], codec)
 
     def shows(self, values: Values, row: int) -> bool:
-        """Whether a row has a picture."""
-        return "picture" in values and not missing(values["picture"][row])
+        """Whether a row has an image."""
+        return "image" in values and not missing(values["image"][row])
 
     def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
         """The ids that the answer to a row goes on from."""
@@ -84,16 +84,16 @@ class WritingTask(Task):
         return text if self.settings.layout == "chat" else text.split("\n", 1)[0].strip()
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """All texts of a picture packed in one item; one item a text where each has the picture inside it, or a text
+        """All texts of an image packed in one item; one item a text where each has the image inside it, or a text
         tower reads the question.
         """
         pairs = [(row, target) for row in rows if self.usable(values, row) for target in self.targets(values, row)]
         if not pairs:
             return []
         if key is not None:
-            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_picture]
+            chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_image]
             pairs = [pairs[i] for i in chosen]
-        if codec.text_tower or (codec.picture and self.uses_picture):
+        if codec.text_tower or (codec.image and self.uses_image):
             return [self._packed([pair], values, codec) for pair in pairs]
         return [self._packed(pairs, values, codec)]
 
@@ -120,8 +120,8 @@ class WritingTask(Task):
         return item
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """Pad to a multiple of 16: (R, L) each. Texts without a picture share rows, so that few are padded."""
-        if not self.uses_picture and "text_ids" not in items[0]:
+        """Pad to a multiple of 16: (R, L) each. Texts without an image share rows, so that few are padded."""
+        if not self.uses_image and "text_ids" not in items[0]:
             items = share_rows(items)
             owner = [0] * len(items)
         length = pad_to(max(len(item["input_ids"]) for item in items), 16)

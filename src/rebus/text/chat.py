@@ -39,7 +39,7 @@ TEMPLATE = """\
 
 
 def segments(messages: Sequence[Message], prompt: bool, mark: str = "<|image|>") -> Iterator[tuple[bool, str]]:
-    """The conversation as (is a special token, text), in order; ``mark`` stands for a picture.
+    """The conversation as (is a special token, text), in order; ``mark`` stands for an image.
 
     Raises:
         DataError: a role or a part of a content that is not known.

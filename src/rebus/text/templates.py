@@ -66,11 +66,11 @@ def segments(
         specials: all special tokens of the tokenizer.
 
     Raises:
-        DataError: a message is not one, holds a picture, or is refused by the template.
+        DataError: a message is not one, holds an image, or is refused by the template.
         RunError: the template is broken.
     """
-    shown = [pictured(message) for message in messages]
-    if any(shown) and shows_pictures(template, words):
+    shown = [imaged(message) for message in messages]
+    if any(shown) and shows_images(template, words):
         given = [
             _parted(message, number) if show else _plain(message, number)
             for number, (message, show) in enumerate(zip(messages, shown, strict=True), 1)
@@ -88,8 +88,8 @@ def segments(
     return list(_cut(render(template, broken, prompt, words), known, mark))
 
 
-def shows_pictures(template: str, words: Mapping[str, str]) -> bool:
-    """Whether a template takes contents that are lists of parts, and says where among them a picture is."""
+def shows_images(template: str, words: Mapping[str, str]) -> bool:
+    """Whether a template takes contents that are lists of parts, and says where among them an image is."""
     return _takes(template, tuple(words.items()))[1]
 
 
@@ -99,8 +99,8 @@ def wants_parts(template: str, words: Mapping[str, str]) -> bool:
     return parts and not plain
 
 
-def pictured(message: Any) -> bool:
-    """Whether a message holds a picture."""
+def imaged(message: Any) -> bool:
+    """Whether a message holds an image."""
     content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, list | tuple):
         return False
@@ -109,7 +109,7 @@ def pictured(message: Any) -> bool:
 
 @lru_cache(maxsize=16)
 def _takes(template: str, words: tuple[tuple[str, str], ...]) -> tuple[bool, bool, bool]:
-    """Whether a template takes a content that is a text, one with a picture in it, and one that is a list of texts."""
+    """Whether a template takes a content that is a text, one with an image in it, and one that is a list of texts."""
 
     def told(content: Any) -> str | None:
         try:
@@ -152,8 +152,8 @@ def _plain(message: Any, number: int) -> dict[str, Any]:
             part.get("text") if isinstance(part, Mapping) and part.get("type") == "text" else None for part in content
         ]
         if any(not isinstance(part, str) for part in parts):
-            do = "send text, or train a model of Rebus on pictures"
-            raise DataError(where, "text: this model's chat template has no pictures", "another part", do)
+            do = "send text, or train a model of Rebus on images"
+            raise DataError(where, "text: this model's chat template has no images", "another part", do)
         content = "".join(str(part) for part in parts)
     if not (isinstance(content, str) or (content is None and message["role"] == "assistant")):
         raise DataError(where, "a text or a list of text parts", type(content).__name__, "send a text")
@@ -161,7 +161,7 @@ def _plain(message: Any, number: int) -> dict[str, Any]:
 
 
 def _parted(message: Mapping[str, Any], number: int) -> dict[str, Any]:
-    """A message with its parts, texts and pictures. Raises DataError for anything else."""
+    """A message with its parts, texts and images. Raises DataError for anything else."""
     parts: list[dict[str, Any]] = []
     for part in message["content"]:
         if isinstance(part, Mapping) and part.get("type") == "image":

@@ -23,11 +23,11 @@ from rebus.errors import RunError
 from rebus.text import chat, templates
 from rebus.text.bpe import SPECIAL_TOKENS, learn_bpe
 from rebus.text.foreign import CONFIG, GENERATION, TEMPLATE, TEXT_ENDS, TURN_ENDS, Conventions
+from rebus.text.images import ALL as IMAGE_MARKS
+from rebus.text.images import IMAGE, with_marks
 from rebus.text.normalise import clean
 from rebus.text.offsets import Offset, encode_aligned
 from rebus.text.patterns import Pattern, pattern_of
-from rebus.text.pictures import ALL as PICTURE_MARKS
-from rebus.text.pictures import PICTURE, with_marks
 from rebus.text.stream import StreamDecoder
 
 _LAYOUT = "a tokenizer.json in the Hugging Face layout"
@@ -44,7 +44,7 @@ class Tokenizer:
     Args:
         backend: of the library.
         conventions: of another project's tokenizer: its special tokens, its chat template, where its texts end.
-        extend: give special tokens of Rebus that it lacks ids after its own, for turns and pictures.
+        extend: give special tokens of Rebus that it lacks ids after its own, for turns and images.
 
     Attributes:
         is_foreign: not trained here: texts, special tokens and turns are as its makers laid them down.
@@ -192,8 +192,8 @@ class Tokenizer:
                 "eos_token": "<|eos|>",
                 "pad_token": "<|pad|>",
                 **mask,
-                "image_token": self.picture_mark,
-                "additional_special_tokens": [*SPECIAL_TOKENS[3:], *(m for m in PICTURE_MARKS if m in self.specials)],
+                "image_token": self.image_mark,
+                "additional_special_tokens": [*SPECIAL_TOKENS[3:], *(m for m in IMAGE_MARKS if m in self.specials)],
                 "clean_up_tokenization_spaces": False,
                 "padding_side": "right",
             }
@@ -249,18 +249,18 @@ class Tokenizer:
         return self._own("<|system|>")
 
     @property
-    def picture_mark(self) -> str:
-        """The name of the token that stands for a picture; it may lack it."""
+    def image_mark(self) -> str:
+        """The name of the token that stands for an image; it may lack it."""
         named = self._conventions.named("image")
-        return next((m for m in (named, PICTURE) if m in self.specials and m is not None), SPECIAL_TOKENS[-1])
+        return next((m for m in (named, IMAGE) if m in self.specials and m is not None), SPECIAL_TOKENS[-1])
 
     @property
-    def picture_id(self) -> int:
-        """Stands for a picture. Raises RunError where the tokenizer has none."""
-        return self._own(self.picture_mark)
+    def image_id(self) -> int:
+        """Stands for an image. Raises RunError where the tokenizer has none."""
+        return self._own(self.image_mark)
 
     def with_tokens(self, names: Iterable[str]) -> Tokenizer:
-        """The same with these special tokens after its own, where it lacks them, and a template that takes pictures."""
+        """The same with these special tokens after its own, where it lacks them, and a template that takes images."""
         made = with_marks(self._parsing, self._conventions, self.words, list(names))
         return self if made is None else Tokenizer(*made)
 
@@ -284,7 +284,7 @@ class Tokenizer:
     @property
     def chat_template(self) -> str | None:
         """In Jinja; None: there is none."""
-        own = chat.TEMPLATE.replace(SPECIAL_TOKENS[-1], self.picture_mark)
+        own = chat.TEMPLATE.replace(SPECIAL_TOKENS[-1], self.image_mark)
         return own if self._own_turns else self._conventions.template
 
     def encode(self, text: str, allow_special: bool = False) -> list[int]:
@@ -382,7 +382,7 @@ class Tokenizer:
             DataError: a role or a part that is not known. RunError: the tokenizer has no chat template.
         """
         if self._own_turns:
-            parts: Iterable[tuple[bool, str]] = chat.segments(messages, prompt, self.picture_mark)
+            parts: Iterable[tuple[bool, str]] = chat.segments(messages, prompt, self.image_mark)
         elif self._conventions.template is not None:
             parts = templates.segments(self._conventions.template, messages, prompt, self.words, list(self.specials))
         else:

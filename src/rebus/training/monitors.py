@@ -1,7 +1,7 @@
 """What goes wrong while a model learns, told in a sentence with advice: the loop asks, the report keeps it.
 
     collapse   nearly the same output for all validation rows, though their truths differ
-    blind      answers that stay as they are when pictures are shuffled, or that the question alone explains
+    blind      answers that stay as they are when images are shuffled, or that the question alone explains
     zero loss  a loss of nearly nothing within the first steps: the answer stands in the prompt, or is known already
     template   the same tokens are learned for all answers, though these differ
     overfitting  validations that became worse while the training loss went on falling
@@ -32,12 +32,12 @@ from rebus.tasks.metrics import LOWER_IS_BETTER
 from rebus.tasks.writing import WritingTask
 
 Remark = tuple[str, str]  # name, sentence
-PictureOf = Callable[[int], NDArray[np.uint8] | None]
+ImageOf = Callable[[int], NDArray[np.uint8] | None]
 ROWS = 64  # validation rows that are looked at
 MIDDLE = 0.5  # share of the run after which answers are looked at
 FEWER = 0.2  # outputs that are so much less varied than the truths are a collapse
 VARIED = 4.0  # truths that are not so varied say nothing about it
-SAME = 0.95  # share of answers that shuffling pictures may leave as they are
+SAME = 0.95  # share of answers that shuffling images may leave as they are
 ENOUGH = 8  # rows below which nothing can be said
 EARLY, RECENT = 10, 20  # steps whose mean loss is compared
 JUDGED = 0.4  # share of the run after which a loss should have fallen
@@ -181,8 +181,8 @@ class AnswerWatch:
         values: its columns.
         rows: validation rows, at most ``most`` of them looked at.
         training: rows that the answers of one who never looks come from.
-        predict: (rows, a picture for each) -> predictions.
-        picture_of: row -> its picture; None: the model sees none.
+        predict: (rows, an image for each) -> predictions.
+        image_of: row -> its image; None: the model sees none.
         most: rows looked at.
     """
 
@@ -190,8 +190,8 @@ class AnswerWatch:
     values: Values
     rows: Sequence[int]
     training: Sequence[int]
-    predict: Callable[[Sequence[int], PictureOf], list[Prediction]]
-    picture_of: PictureOf | None
+    predict: Callable[[Sequence[int], ImageOf], list[Prediction]]
+    image_of: ImageOf | None
     done: bool = False
     most: int = ROWS
 
@@ -211,10 +211,10 @@ class AnswerWatch:
         chosen = self.rows[:: max(1, math.ceil(len(self.rows) / self.most))]
         if len(chosen) < ENOUGH:
             return []
-        told = self.predict(chosen, self.picture_of or (lambda _: None))
+        told = self.predict(chosen, self.image_of or (lambda _: None))
         truths = [as_text(self.task.truth(self.values, row)) for row in chosen]
         remark = self._collapse(told, truths) if not isinstance(self.task, Regress) else None
-        if remark is None and self.picture_of is not None and self.task.uses_picture:
+        if remark is None and self.image_of is not None and self.task.uses_image:
             remark = self._blind(chosen, told, truths)
         return [remark] if remark is not None else []
 
@@ -233,21 +233,21 @@ class AnswerWatch:
     def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
         right = self.task.right(self.values, rows, list(told))
         known = not isinstance(self.task, Regress) and float(np.mean(right)) >= SAME
-        shuffled = shuffled_pictures(self.values["picture"], rows, self.picture_of or (lambda _: None))
+        shuffled = shuffled_images(self.values["image"], rows, self.image_of or (lambda _: None))
         if known or shuffled is None or variety(Counter(truths)) < 1.5:
             return None  # nothing to gain, or nothing to tell apart
         other = self.predict(rows, shuffled)
         same = float(np.mean([self._alike(one, two, truths) for one, two in zip(told, other, strict=True)]))
-        name, do = self.task.name, "look at the pictures with `rebus data check`, raise picture.size, or train longer"
+        name, do = self.task.name, "look at the images with `rebus data check`, raise image.size, or train longer"
         if same >= SAME:
-            text = f"task {name}: {same:.0%} of the answers stay the same when pictures are shuffled among the rows: "
+            text = f"task {name}: {same:.0%} of the answers stay the same when images are shuffled among the rows: "
             return "blind", f"{text}the model does not look at them; {do}"
         naive, what = self.task.naive(self.values, rows, self.values, self.training) if self.training else ([], "")
         if isinstance(self.task, Regress) or not naive:
             return None
         prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(told, naive, strict=True)]))
         if prior >= SAME:
-            text = f"task {name}: {prior:.0%} of the answers are those of the {what}, which never looks at a picture; "
+            text = f"task {name}: {prior:.0%} of the answers are those of the {what}, which never looks at an image; "
             return "blind", text + do
         return None
 
@@ -300,21 +300,21 @@ def variety(counts: Counter[str]) -> float:
     return math.exp(-sum(n / whole * math.log(n / whole) for n in counts.values()))
 
 
-def shuffled_pictures(pictures: Sequence[Any], rows: Sequence[int], picture_of: PictureOf) -> PictureOf | None:
-    """Gives each row the picture of another one; None where there are fewer than four different ones.
+def shuffled_images(images: Sequence[Any], rows: Sequence[int], image_of: ImageOf) -> ImageOf | None:
+    """Gives each row the image of another one; None where there are fewer than four different ones.
 
-    Rows that share a picture also share the one that they are given.
+    Rows that share an image also share the one that they are given.
     """
     first: dict[Any, int] = {}
     for row in rows:
-        if not missing(pictures[row]):
-            first.setdefault(pictures[row], row)
+        if not missing(images[row]):
+            first.setdefault(images[row], row)
     places = list(first.values())
     if len(places) < 4:
         return None
     order = np.random.default_rng(0).permutation(len(places))
-    given = {pictures[places[a]]: places[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
-    return lambda row: None if missing(pictures[row]) else picture_of(given[pictures[row]])
+    given = {images[places[a]]: places[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return lambda row: None if missing(images[row]) else image_of(given[images[row]])
 
 
 def labelled(part: Mapping[str, Tensor]) -> list[tuple[int, ...]]:

@@ -54,11 +54,11 @@ SAMPLE = Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95)
 def goes_by_corpus(settings: recipe.Recipe) -> bool:
     """Whether a recipe is for raw text: it names lm or mlm alone, or no task and text files.
 
-    A table whose rows have said splits or groups, or a model with a picture tower, goes by the road of tables.
+    A table whose rows have said splits or groups, or a model with an image tower, goes by the road of tables.
     """
     names = [entry.name for entry in settings.tasks]
     split, model = settings.data.split, settings.model
-    if split.column is not None or split.group is not None or model.picture.kind not in ("auto", "none"):
+    if split.column is not None or split.group is not None or model.image.kind not in ("auto", "none"):
         return False
     if not names:
         return bool(settings.data.path) and looks_like_corpus(settings.data.path)
@@ -255,7 +255,7 @@ def sample_of(run: Pretraining) -> str:
 
 def _settle_towers(settings: recipe.Recipe, task: Lm | Mlm) -> None:
     model, block = settings.model, settings.corpus.block
-    model.picture.kind, model.fusion.kind = "none", "none"
+    model.image.kind, model.fusion.kind = "none", "none"
     wanted = "encoder" if isinstance(task, Mlm) else "decoder"
     if model.text.kind == "auto":
         model.text.kind = wanted

@@ -1,6 +1,6 @@
-"""Runs of the task ``pictures``: what the recipe leaves open, what a model knows of held-out pictures, and a collapse.
+"""Watching runs of the task ``pretrain_image``: what is near to what, and a collapse.
 
-Letters: B pictures of a batch, S side, R rows.
+Letters: B images of a batch, S side, R rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from rebus.tasks import Prediction
 from rebus.tasks.base import Values
-from rebus.tasks.pictures import Pictures
+from rebus.tasks.pretrain_image import PretrainImage
 
 if TYPE_CHECKING:
     pass
@@ -22,24 +22,24 @@ Tell = Callable[[str], None]
 FROM_PROGRESS = 0.2  # of a run, before which vectors that are all alike mean nothing yet
 
 
-class PictureWatch:
+class ImageWatch:
     """Shows what is near to what, and says, once, that a tower has become blind. See ``loop.plan.Observer``.
 
     Args:
         task: whose predictions are looked at.
     """
 
-    def __init__(self, task: Pictures) -> None:
+    def __init__(self, task: PretrainImage) -> None:
         self.task, self.seen, self.said = task, list[Prediction](), False
         self.names: list[str] = []
 
     def note(self, values: Values, rows: Sequence[int], predictions: Sequence[Prediction]) -> None:
         """Remember a validation's predictions."""
         self.seen = list(predictions)
-        self.names = [shown_name(values["picture"][row], row) for row in rows]
+        self.names = [shown_name(values["image"][row], row) for row in rows]
 
     def sample(self) -> str:
-        """Which held-out picture is nearest to the first one."""
+        """Which held-out image is nearest to the first one."""
         if len(self.seen) < 2:
             return ""
         vectors = np.stack([p.extra["vector"] for p in self.seen])
@@ -61,5 +61,5 @@ class PictureWatch:
 
 
 def shown_name(value: Any, row: int) -> str:
-    """What to call a row's picture: its file's name, or its row."""
+    """What to call a row's image: its file's name, or its row."""
     return Path(value).name if isinstance(value, str) and len(value) < 256 else f"row {row + 1}"

@@ -94,10 +94,10 @@ class Staging:
 
     @property
     def still(self) -> float:
-        """Progress up to which no stage has trained the picture tower; infinite where none does."""
+        """Progress up to which no stage has trained the image tower; infinite where none does."""
         passed = 0.0
         for stage in self.settings.train.stages:
-            if trains_picture(self.model, self.settings, stage):
+            if trains_image(self.model, self.settings, stage):
                 return passed
             passed += stage.share
         return float("inf")
@@ -127,21 +127,21 @@ def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell
 
 
 def usual_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> list[Stage]:
-    """Two stages where a picture tower and a text tower both come from elsewhere and something joins them anew.
+    """Two stages where an image tower and a text tower both come from elsewhere and something joins them anew.
 
-    With adapters in the second, the picture tower is frozen unless the recipe says otherwise, so that its features are
+    With adapters in the second, the image tower is frozen unless the recipe says otherwise, so that its features are
     computed once for the whole run.
     """
     towers, train = settings.model, settings.train
     text = towers.text.weights is not None or settings.base is not None
-    if towers.picture.weights is None or not text or model.picture is None or not begun_anew(model):
+    if towers.image.weights is None or not text or model.image is None or not begun_anew(model):
         return []
     tune = train.tune if is_said(settings, "train.tune") else "lora" if towers.text.kind in ADAPTED else "full"
     if tune == "head":  # both stages would be the same
         return []
-    if tune == "lora" and not is_said(settings, "model.picture.frozen"):
-        towers.picture.frozen = True
-        model.picture.requires_grad_(False)
+    if tune == "lora" and not is_said(settings, "model.image.frozen"):
+        towers.image.frozen = True
+        model.image.requires_grad_(False)
     first = Stage(share=FIRST, tune="head", learns=train.learns)
     return [first, Stage(share=1 - FIRST, tune=tune, learns=train.learns)]
 
@@ -176,13 +176,13 @@ def settle_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> None:
                 setattr(stage, name, getattr(train, name) if getattr(train, name) is not None else value)
 
 
-def trains_picture(model: VisionLanguageModel, settings: recipe.Recipe, stage: Stage) -> bool:
-    """Whether a stage changes what the picture tower says."""
-    if model.picture is None or settings.model.picture.frozen:
+def trains_image(model: VisionLanguageModel, settings: recipe.Recipe, stage: Stage) -> bool:
+    """Whether a stage changes what the image tower says."""
+    if model.image is None or settings.model.image.frozen:
         return False
-    if stage.tune == "full" or any(part.partition(".")[0] == "picture" for part in stage.learns or []):
+    if stage.tune == "full" or any(part.partition(".")[0] == "image" for part in stage.learns or []):
         return True
-    layers = any(isinstance(module, (Attention, MLP, SwiGLU)) for module in model.picture.modules())
+    layers = any(isinstance(module, (Attention, MLP, SwiGLU)) for module in model.image.modules())
     return stage.tune == "lora" and (layers or bool(settings.model.lora.targets))
 
 

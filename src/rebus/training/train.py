@@ -28,8 +28,8 @@ from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import build_model, load_model, make_codec, save_codec, save_model, saved_codec
 from rebus.checkpoints.word_vocab import start_words
 from rebus.data.duplicates import column_digests
+from rebus.data.image_survey import image_digest
 from rebus.data.jpeg import decoder
-from rebus.data.picture_survey import picture_digest
 from rebus.errors import RebusError, RunError
 from rebus.evaluation.evaluate import Evaluation, Rows, judge
 from rebus.inference.predictor import Predictor
@@ -45,7 +45,7 @@ from rebus.resolve.corpus import FOLDER as SHARDS
 from rebus.resolve.from_base import base_codec, settle_base, start_from
 from rebus.resolve.from_table import Prepared, Tell, prepare
 from rebus.resolve.from_towers import refuse_raw_text, settle_towers
-from rebus.tasks import Codec, Pictures, Task
+from rebus.tasks import Codec, PretrainImage, Task
 from rebus.tasks.feed import Feed, group_rows
 from rebus.tasks.writing import WritingTask
 from rebus.training.feature_cache import frozen_features
@@ -54,13 +54,13 @@ from rebus.training.loader_workers import FeedPool
 from rebus.training.losses import cached_plan, check_batches, summed_loss
 from rebus.training.monitors import AnswerWatch, LossWatch, Watchers, overfitting, remarks_of, watches
 from rebus.training.pretrain import Pretraining, assemble_corpus, goes_by_corpus
-from rebus.training.pretrain_image import PictureWatch
+from rebus.training.pretrain_image import ImageWatch
 from rebus.training.stages import Gains, Staging, begin_tuning
 
 SOME = 256  # training rows that watchers look at
 LEAST = 60.0  # seconds that predicting the held-out rows may take, whatever the time limit
 TRIED = 32  # rows whose prediction says how long all will take
-_NOT_CELLS = ("ignore", "picture")  # kinds whose cells decide nothing: a picture counts by its content
+_NOT_CELLS = ("ignore", "image")  # kinds whose cells decide nothing: an image counts by its content
 
 
 @dataclass
@@ -102,12 +102,12 @@ class Assembled:
         return Rows(task, self.prepared.values[task.name], store)
 
     def memory_mb(self) -> float:
-        """An estimate of what batches and decoded pictures take, in MiB."""
-        train, side = self.recipe.train, self.recipe.picture.size
-        pictures = self.prepared.pictures()
+        """An estimate of what batches and decoded images take, in MiB."""
+        train, side = self.recipe.train, self.recipe.image.size
+        images = self.prepared.images()
         cached = 0.0
-        if pictures is not None:
-            cached = min(float(self.recipe.data.cache_mb), len(self.feed.groups) * pictures.size**2 * 3 / 2**20)
+        if images is not None:
+            cached = min(float(self.recipe.data.cache_mb), len(self.feed.groups) * images.size**2 * 3 / 2**20)
         return cached + (train.grad_cache or train.batch_size / train.accumulate) * side**2 * 200 / 2**20
 
     def check(self) -> dict[str, Any]:
@@ -125,7 +125,7 @@ class Assembled:
         return {
             "rows": len(table),
             "column": column_digests(table, [name for name, kind in kinds.items() if kind not in _NOT_CELLS]),
-            "pictures in": {name: picture_digest(table, name) for name, kind in kinds.items() if kind == "picture"},
+            "images in": {name: image_digest(table, name) for name, kind in kinds.items() if kind == "image"},
             "split of the rows": dealt,
         }
 
@@ -149,7 +149,7 @@ class Assembled:
                     left_out[task.name] = len(of)
             judge(found, self.predictor, rows, chosen, known, training, prepared.table, memory=rows)
         counts = {name: prepared.splits.count(name) for name in dict.fromkeys(prepared.splits)}
-        facts: dict[str, Any] = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.picture_column is not None else {}
+        facts: dict[str, Any] = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.image_column is not None else {}
         if left_out:
             facts["judged_of"] = left_out
         return found, {"rows": counts, "judged_on": split, **facts}
@@ -181,7 +181,7 @@ class Assembled:
             rows = spread([row for row in held_out if watched.judgeable(values, row)], prepared.recipe.train.valid_rows)
         looked_at = len(rows)
 
-        pictures = PictureWatch(watched) if isinstance(watched, Pictures) else None
+        images = ImageWatch(watched) if isinstance(watched, PretrainImage) else None
         losses, gains = self.watch_losses(), self.watch_stages(watched, rows)
         self.answers = None if watched is None or not watches(watched) else self.watch_answers(watched, rows)
 
@@ -193,8 +193,8 @@ class Assembled:
             assert watched is not None  # noqa: S101 - given to the loop only then
             some = rows[:looked_at]
             told = self.rows_of(watched).predict(self.predictor, some)
-            if pictures is not None:
-                pictures.note(prepared.values[watched.name], some, told)
+            if images is not None:
+                images.note(prepared.values[watched.name], some, told)
             if gains is not None:
                 gains.told = told
             found = watched.quick_score(prepared.values[watched.name], some, told)
@@ -208,8 +208,8 @@ class Assembled:
 
         def sample(model: nn.Module) -> str:
             assert watched is not None  # noqa: S101
-            if pictures is not None:
-                return pictures.sample()
+            if images is not None:
+                return images.sample()
             values, row = prepared.values[watched.name], rows[0]
             told = self.rows_of(watched).predict(self.predictor, [row])[0]
             asked = watched.prompt(values, row) if isinstance(watched, WritingTask) else ""
@@ -230,7 +230,7 @@ class Assembled:
             split=self.feed.split,
             cached=cached_plan(tasks, prepared.recipe.train),
             stages=self.staging.plan() if self.staging is not None else None,
-            observer=Watchers(one for one in (losses, self.answers, pictures) if one is not None),
+            observer=Watchers(one for one in (losses, self.answers, images) if one is not None),
         )
 
     def watch_losses(self) -> LossWatch:
@@ -252,9 +252,9 @@ class Assembled:
         """What looks at the answers to validation rows."""
         source, values, model = self.rows_of(task), self.prepared.values[task.name], self.predictor
         training = self.prepared.rows("train", task)
-        picture_of = source.picture if source.store is not None else None
+        image_of = source.image if source.store is not None else None
         return AnswerWatch(
-            task, values, rows, training, lambda rows, of: model.run_task(task, values, rows, of), picture_of
+            task, values, rows, training, lambda rows, of: model.run_task(task, values, rows, of), image_of
         )
 
     def ended(self, step: int, tell: Tell) -> dict[str, Any]:
@@ -355,19 +355,20 @@ def _built(prepared: Prepared, tell: Tell, codec: Codec | None) -> Assembled:
         start_words(model, settings, codec, prepared.texts, tell)
     staging = begin_tuning(model, settings, tell)
     still = None if staging is None else staging.still
-    pictures = prepared.shared()
-    # Only tasks that write pack several rows of one picture; without them every row is an example of its own.
+    images = prepared.shared()
+    # Only tasks that write pack several rows of one image; without them every row is an example of its own.
     packs = any(
-        isinstance(task, WritingTask | Pictures) or task.packs or not task.predicts for task in prepared.tasks.values()
+        isinstance(task, WritingTask | PretrainImage) or task.packs or not task.predicts
+        for task in prepared.tasks.values()
     )
-    groups = group_rows(prepared.training_rows(), pictures if packs else None)
-    store = prepared.pictures()
+    groups = group_rows(prepared.training_rows(), images if packs else None)
+    store = prepared.images()
     feed = Feed(
         prepared.tasks,
         prepared.values,
         groups,
         store.get if store is not None else None,
-        pictures,
+        images,
         codec,
         settings,
         features=frozen_features(model, settings, groups, store, still=None if still is None else still > 0),
@@ -495,7 +496,7 @@ def _goes_on(run: Run, tell: Tell) -> bool:
     if not (run.folder / "tokenizer.json").exists():
         return False
     settings = run.recipe
-    takes = settings.base or settings.model.picture.weights or settings.model.text.weights
+    takes = settings.base or settings.model.image.weights or settings.model.text.weights
     if takes is None or run.saved or newest_whole(run.folder, tell) is not None:
         return True
     tell(f"no checkpoint is whole: weights are taken over again from {takes}")

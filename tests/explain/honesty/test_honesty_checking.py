@@ -31,7 +31,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve pictures of a red and a green square; every second row asks where one of them is."""
+    """Twelve images of a red and a green square; every second row asks where one of them is."""
     folder = tmp_path_factory.mktemp("squares")
     dice, rows = np.random.default_rng(0), []
     for number in range(12):
@@ -46,7 +46,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         both = [("Where is the red one?", "left"), ("有什么？", "红"), ("How many?", "two")]
         for place, (question, answer) in enumerate(both):
             row = {
-                "picture": f"{number}.png",
+                "image": f"{number}.png",
                 "question": question,
                 "answer": answer,
                 "type": ["where", "is", "count"][place],
@@ -67,8 +67,8 @@ def tiny(table: Path, folder: Path, task: TaskSettings, fusion: str = "unified")
     recipe = Recipe()
     recipe.data.path, recipe.data.split.column = str(table), "split"
     recipe.data.kinds = {"boxes": "boxes", "side": "number"}
-    recipe.picture.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
-    recipe.model.picture = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
+    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
+    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
     recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
     recipe.model.fusion = Fusion(kind=fusion, depth=1, heads=2)  # type: ignore[arg-type]
     recipe.tasks = [task]
@@ -82,7 +82,7 @@ def tiny(table: Path, folder: Path, task: TaskSettings, fusion: str = "unified")
     return folder
 
 
-ANSWER = {"picture": "picture", "question": "question", "answer": "answer", "type": "type"}
+ANSWER = {"image": "image", "question": "question", "answer": "answer", "type": "type"}
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
     assert list(found.methods) == ["saliency", "rollout"]
     assert set(found.random) >= {"pointing", "deletion", "insertion", "text_deletion", "text_insertion"}
     for one in found.methods.values():
-        assert list(one.sanity) == ["heads and decoder", "fusion", "picture tower"]
+        assert list(one.sanity) == ["heads and decoder", "fusion", "image tower"]
         assert set(one.by_type) == {"where", "is"}  # "How many?" is about no thing
         assert all(0.0 <= figure.value <= 1.0 for figure in one.figures.values())
         assert all(figure.low <= figure.value <= figure.high for figure in one.figures.values())
@@ -114,7 +114,7 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
     assert any("pointing game: 6" in line for line in told)
     other = "rollout" if found.method == "saliency" else "saliency"
     predictor = Predictor.open(run)
-    row = {"picture": np.asarray(Image.open(table.parent / "0.png")), "text": "Where is the red one?"}
+    row = {"image": np.asarray(Image.open(table.parent / "0.png")), "text": "Where is the red one?"}
     for name in (found.method, other):
         kept["method"] = name
         (run / "explain.json").write_text(json.dumps({"answer": kept}), encoding="utf-8")
@@ -131,9 +131,9 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
 @pytest.mark.parametrize(
     ("task", "fusion"),
     [
-        (TaskSettings(name="regress", columns={"picture": "picture", "text": "question", "target": "side"}), "joint"),
+        (TaskSettings(name="regress", columns={"image": "image", "text": "question", "target": "side"}), "joint"),
         (TaskSettings(name="classify", columns={"text": "question", "label": "answer"}), "joint"),
-        (TaskSettings(name="classify", columns={"picture": "picture", "label": "answer"}), "cross"),
+        (TaskSettings(name="classify", columns={"image": "image", "label": "answer"}), "cross"),
     ],
 )
 def test_numbers_labels_and_models_of_one_modality(
@@ -147,7 +147,7 @@ def test_numbers_labels_and_models_of_one_modality(
     before = {name: one.clone() for name, one in Predictor.open(folder).model.state_dict().items()}
     found = check_honesty(folder, table, rows=4, split="all", methods=["occlusion"])
     figures = found.methods["occlusion"].figures
-    sees, reads = "picture" in task.columns, "text" in task.columns
+    sees, reads = "image" in task.columns, "text" in task.columns
     assert ("deletion" in figures, "text_deletion" in figures) == (sees, reads)
     assert ("pointing" in figures) == sees
     assert "pointing_right" not in figures or task.name == "classify"  # a number is more or less far off
@@ -205,12 +205,12 @@ def test_boxes_that_are_none_are_refused(table: Path, run: Path, tmp_path: Path)
         for row in rows:
             row["boxes"] = wrong
         path = tmp_path / "wrong.jsonl"
-        path.write_text("\n".join(json.dumps(row | {"picture": str(table.parent / row["picture"])}) for row in rows))
-        with pytest.raises(DataError, match="fractions of the picture"):
+        path.write_text("\n".join(json.dumps(row | {"image": str(table.parent / row["image"])}) for row in rows))
+        with pytest.raises(DataError, match="fractions of the image"):
             check_honesty(run, path, rows=2, split="all", methods=["rollout"])
 
 
-def test_a_box_goes_where_its_picture_was_fitted_to(tmp_path: Path) -> None:
+def test_a_box_goes_where_its_image_was_fitted_to(tmp_path: Path) -> None:
     box = (0.0, 0.0, 0.5, 0.5)
     assert fitted_box(box, 200, 100, "pad") == (0.0, 0.25, 0.5, 0.5)
     assert fitted_box(box, 100, 200, "pad") == (0.25, 0.0, 0.5, 0.5)
@@ -219,10 +219,10 @@ def test_a_box_goes_where_its_picture_was_fitted_to(tmp_path: Path) -> None:
     assert fitted_box(box, 200, 100, "squash") == box
     Image.new("RGB", (60, 30)).save(tmp_path / "wide.png")
     recipe = Recipe()
-    found = placed({0: Named("it", box)}, {"picture": ["wide.png"]}, recipe, tmp_path)
+    found = placed({0: Named("it", box)}, {"image": ["wide.png"]}, recipe, tmp_path)
     assert found[0].box == (0.0, 0.25, 0.5, 0.5)
-    recipe.picture.fit = "crop"
-    assert placed({0: Named("it", (0.9, 0.0, 1.0, 1.0))}, {"picture": ["wide.png"]}, recipe, tmp_path) == {}
+    recipe.image.fit = "crop"
+    assert placed({0: Named("it", (0.9, 0.0, 1.0, 1.0))}, {"image": ["wide.png"]}, recipe, tmp_path) == {}
 
 
 def test_rows_are_chosen_by_any_column_in_any_case() -> None:
@@ -253,7 +253,7 @@ def test_the_demo_measures_its_maps_and_says_so_in_both_languages(
     source = rows_of(predictor, read_table(predictor.recipe.data), predictor.task("answer"))
     found = measure_maps(Run(run), source, range(18, 36))
     assert found is not None
-    assert found.rows["pointing"] == 6  # of the three questions about each picture, one asks where
+    assert found.rows["pointing"] == 6  # of the three questions about each image, one asks where
     assert read_honesty(run)["answer"]["method"] == found.method
     assert measure_maps(Run(run), source, [19, 20]) is None  # nobody asks where
     (run / "explain.json").unlink()

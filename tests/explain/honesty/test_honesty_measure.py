@@ -1,4 +1,4 @@
-"""The whole measure on a model whose truth is known: it reads one patch of the picture and one word of the text."""
+"""The whole measure on a model whose truth is known: it reads one patch of the image and one word of the text."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class Reader(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.picture = nn.Linear(CELLS**2, 1, bias=False)
+        self.image = nn.Linear(CELLS**2, 1, bias=False)
         self.heads = nn.Linear(CELLS**2, 1, bias=False)
         self.plan = SimpleNamespace(pooled=CELLS**2)
         self.register_buffer("mean", torch.zeros(1))
         with torch.no_grad():
-            for number, part in enumerate((self.picture, self.heads)):
+            for number, part in enumerate((self.image, self.heads)):
                 part.weight.copy_(torch.arange(CELLS**2).float()[None] * (1 - 2 * number))
 
 
 class Example(Subject):
-    """A bright cell on a dark picture; the score is the chance that it is there and that the last word is."""
+    """A bright cell on a dark image; the score is the chance that it is there and that the last word is."""
 
     place = 0
 
@@ -58,7 +58,7 @@ class Example(Subject):
         tokenizer = SimpleNamespace(specials={}, mask_id=None, pad_id=0)
         codec, recipe = (
             SimpleNamespace(tokenizer=tokenizer, reader=None),
-            SimpleNamespace(picture=SimpleNamespace(size=SIZE)),
+            SimpleNamespace(image=SimpleNamespace(size=SIZE)),
         )
         predictor: Any = SimpleNamespace(model=model, codec=codec, recipe=recipe)
         made = cls(predictor, SimpleNamespace(name="answer"), {}, shown, text=TEXT)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ class Example(Subject):
 
 
 def draw(subject: Any, method: str) -> Explanation:
-    """Maps that are perfect, the opposite, the picture's edges, or all alike."""
+    """Maps that are perfect, the opposite, the image's edges, or all alike."""
     perfect = np.zeros((CELLS, CELLS), dtype=np.float32)
     perfect.flat[subject.place] = 1.0
     # what was learned decides the order of the other cells
@@ -85,12 +85,12 @@ def draw(subject: Any, method: str) -> Explanation:
     if method == "edges":
         grey = subject.shown.mean(-1)
         steps = np.abs(np.diff(grey, axis=0, prepend=grey[:1])) + np.abs(np.diff(grey, axis=1, prepend=grey[:, :1]))
-        picture = steps.reshape(CELLS, SIDE, CELLS, SIDE).mean((1, 3)).astype(np.float32)
+        image = steps.reshape(CELLS, SIDE, CELLS, SIDE).mean((1, 3)).astype(np.float32)
     else:
-        picture = {"perfect": perfect + learned, "anti": -perfect + learned, "flat": perfect * 0}[method]
+        image = {"perfect": perfect + learned, "anti": -perfect + learned, "flat": perfect * 0}[method]
     words = [-one for one in words] if method == "anti" else words
     tokens = tuple(TokenScore(TEXT[a:b], one, a, b) for one, (a, b) in zip(words, SPANS, strict=True))
-    return Explanation(method, "", 1.0, picture, tokens)
+    return Explanation(method, "", 1.0, image, tokens)
 
 
 def box_of(row: int) -> Named:
@@ -146,7 +146,7 @@ def test_maps_that_do_not_depend_on_the_weights_are_flagged(found: Honesty) -> N
     assert list(edges.sanity.values()) == [1.0, 1.0]
     assert edges.insane
     assert found.methods["flat"].insane
-    assert list(perfect.sanity) == ["heads and decoder", "picture tower"]
+    assert list(perfect.sanity) == ["heads and decoder", "image tower"]
     assert not perfect.insane
     assert (found.method, found.why) == ("perfect", "pointing")
     assert found.rows["pointing"] >= ENOUGH

@@ -139,7 +139,7 @@ def test_maps_that_say_nothing_have_no_order_to_compare() -> None:
 
 def test_weights_are_lost_from_the_top_down_and_keep_their_size() -> None:
     torch.manual_seed(0)
-    model = nn.ModuleDict({name: nn.Linear(40, 40) for name in ("picture", "text", "fusion", "decoder", "heads")})
+    model = nn.ModuleDict({name: nn.Linear(40, 40) for name in ("image", "text", "fusion", "decoder", "heads")})
     model.register_parameter("scale", nn.Parameter(torch.tensor(3.0)))
     before = {name: one.detach().clone() for name, one in model.named_parameters()}
     lost: list[set[str]] = []
@@ -153,13 +153,13 @@ def test_weights_are_lost_from_the_top_down_and_keep_their_size() -> None:
         {"decoder", "heads"},
         {"decoder", "heads", "fusion"},
         {"decoder", "heads", "fusion", "text"},
-        {"decoder", "heads", "fusion", "text", "picture"},
+        {"decoder", "heads", "fusion", "text", "image"},
     ]
     for name, one in model.named_parameters():
         if one.numel() > 100:
             assert float(one.detach().std()) == pytest.approx(float(before[name].std()), rel=0.1)
             assert abs(rank_correlation(one.detach().numpy(), before[name].numpy())) < 0.1
-    again = nn.ModuleDict({name: nn.Linear(40, 40) for name in ("picture", "text", "fusion", "decoder", "heads")})
+    again = nn.ModuleDict({name: nn.Linear(40, 40) for name in ("image", "text", "fusion", "decoder", "heads")})
     again.register_parameter("scale", nn.Parameter(torch.tensor(3.0)))
     again.load_state_dict(before)
     assert list(cascade(again, seed=0)) == list(STAGES)
@@ -167,7 +167,7 @@ def test_weights_are_lost_from_the_top_down_and_keep_their_size() -> None:
 
 
 def figured(pointing: float | None = None, gap: float | None = None, sanity: float = 0.0) -> MethodFigures:
-    made = MethodFigures(sanity={"picture tower": sanity})
+    made = MethodFigures(sanity={"image tower": sanity})
     if pointing is not None:
         made.figures["pointing"] = Interval(pointing, 0.0, 1.0)
     if gap is not None:
@@ -196,7 +196,7 @@ def test_without_boxes_and_curves_the_order_decides() -> None:
     assert chosen({"a": figured(gap=0.2, sanity=0.9), "b": figured(gap=0.1, sanity=0.8)}, 0) == ("a", "curves")
 
 
-def test_a_gap_is_the_mean_over_picture_and_text() -> None:
+def test_a_gap_is_the_mean_over_image_and_text() -> None:
     both = figured(gap=0.4)
     both.figures |= {"text_insertion": Interval(0.5, 0, 1), "text_deletion": Interval(0.3, 0, 1)}
     assert both.gap == pytest.approx(0.3)

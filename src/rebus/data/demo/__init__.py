@@ -1,4 +1,4 @@
 """The demo's data: the same things drawn by eight artists, composed into scenes with questions and exact answers.
 
-``pack`` reads the pictures, ``scenes`` composes, ``wording`` asks, ``write`` makes a table of it like any user's.
+``pack`` reads the images, ``scenes`` composes, ``wording`` asks, ``write`` makes a table of it like any user's.
 """

@@ -60,12 +60,12 @@ def redrawn(drawing: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if choice < 0.18:
         return _inked(drawing, rng)
     if choice < 0.5:
-        picture = to_image(drawing)
+        image = to_image(drawing)
         if choice < 0.34:
-            picture = picture.filter(ImageFilter.MedianFilter(3))
+            image = image.filter(ImageFilter.MedianFilter(3))
         else:
-            picture = picture.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.1))))
-        return from_image(picture)
+            image = image.filter(ImageFilter.GaussianBlur(float(rng.uniform(0.4, 1.1))))
+        return from_image(image)
     return drawing
 
 
@@ -104,7 +104,7 @@ def under(drawing: np.ndarray, colour: np.ndarray, alpha: np.ndarray) -> np.ndar
 
 
 def to_image(drawing: np.ndarray) -> Image.Image:
-    """A premultiplied float drawing (H, W, 4) as a Pillow picture.
+    """A premultiplied float drawing (H, W, 4) as a Pillow image.
 
     Its mode is RGBX, in which Pillow treats four channels alike: in RGBA it would premultiply once more.
     """
@@ -112,9 +112,9 @@ def to_image(drawing: np.ndarray) -> Image.Image:
     return Image.frombytes("RGBX", (pixels.shape[1], pixels.shape[0]), pixels.tobytes())
 
 
-def from_image(picture: Image.Image) -> np.ndarray:
+def from_image(image: Image.Image) -> np.ndarray:
     """The inverse of ``to_image``."""
-    return np.asarray(picture, np.float32) / 255
+    return np.asarray(image, np.float32) / 255
 
 
 def _grown(alpha: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The picture pack: things drawn by eight artists, read from the package. Knows nothing of scenes or questions."""
+"""The image pack: things drawn by eight artists, read from the package. Knows nothing of scenes or questions."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Thing:
 
 @dataclass
 class Pack:
-    """The pictures of the pack; an artist's sheet is decoded when first asked for.
+    """The images of the pack; an artist's sheet is decoded when first asked for.
 
     Args:
         artists: names of the artists, sorted.
@@ -70,7 +70,7 @@ class Pack:
     columns: int
     _sheets: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def picture(self, artist: str, kind: str | Kind) -> np.ndarray:
+    def image(self, artist: str, kind: str | Kind) -> np.ndarray:
         """What ``artist`` draws for ``kind``: RGBA uint8 (64, 64, 4), a read-only view.
 
         Args:
@@ -85,7 +85,7 @@ class Pack:
         if place is None or artist not in self.things[place].artists:
             known = self._places if place is None else self.things[place].artists
             raise DataError(
-                where="the demo's picture pack",
+                where="the demo's image pack",
                 expected="an artist and a thing of the pack",
                 found=f"artist '{artist}' and thing '{name}'",
                 do=nearest(name if place is None else artist, known),
@@ -109,7 +109,7 @@ class Pack:
 
 @cache
 def load_pack() -> Pack:
-    """The pack that comes with the package; its index is read now, its pictures when they are asked for."""
+    """The pack that comes with the package; its index is read now, its images when they are asked for."""
     index = json.loads((files("rebus.data") / FOLDER / "index.json").read_text(encoding="utf-8"))
     return Pack(
         artists=[artist["name"] for artist in index["artists"]],
@@ -129,4 +129,4 @@ def check_artists(pack: Pack, names: Sequence[str], where: str) -> None:
     """
     for name in names:
         if name not in pack.artists:
-            raise DataError(where, "an artist of the picture pack", f"'{name}'", nearest(name, pack.artists))
+            raise DataError(where, "an artist of the image pack", f"'{name}'", nearest(name, pack.artists))

@@ -34,7 +34,7 @@ MOST = 4
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """One thing of a scene: its kind and its box (x0, y0, x1, y1) in fractions of the picture."""
+    """One thing of a scene: its kind and its box (x0, y0, x1, y1) in fractions of the image."""
 
     kind: Kind
     box: tuple[float, float, float, float]
@@ -48,7 +48,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """A composed picture and what is true of it.
+    """A composed image and what is true of it.
 
     Args:
         pixels: RGB uint8 (size, size, 3).
@@ -112,8 +112,8 @@ def compose(
 
 @lru_cache(maxsize=4096)
 def _original(artist: str, name: str) -> Image.Image:
-    """A picture of the pack, cut to what is drawn; its colours are premultiplied, so that scaling bleeds no edge."""
-    pixels = load_pack().picture(artist, name).astype(np.float32) / 255
+    """An image of the pack, cut to what is drawn; its colours are premultiplied, so that scaling bleeds no edge."""
+    pixels = load_pack().image(artist, name).astype(np.float32) / 255
     rows, columns = np.flatnonzero((pixels[..., 3] > 0.06).any(1)), np.flatnonzero((pixels[..., 3] > 0.06).any(0))
     pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     pixels[..., :3] *= pixels[..., 3:]
@@ -142,7 +142,7 @@ def _drawing(artist: str, name: str, count: int, scale: float, augment: bool, rn
     return drawing[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _posed(picture: Image.Image, angle: float, shear: float, mirror: bool) -> Image.Image:
+def _posed(image: Image.Image, angle: float, shear: float, mirror: bool) -> Image.Image:
     """Turned, sheared and mirrored about the middle, with three empty pixels around."""
     cos, sin = math.cos(angle), math.sin(angle)
     # Source from target, as Pillow wants it: rotation after shear after mirror.
@@ -150,11 +150,11 @@ def _posed(picture: Image.Image, angle: float, shear: float, mirror: bool) -> Im
     if mirror:
         a, b = -a, -b
     determinant = a * d - b * c
-    width, height = picture.size
+    width, height = image.size
     new_w = math.ceil((abs(d) * width + abs(b) * height) / abs(determinant)) + 6
     new_h = math.ceil((abs(c) * width + abs(a) * height) / abs(determinant)) + 6
     x, y = width / 2 - a * new_w / 2 - b * new_h / 2, height / 2 - c * new_w / 2 - d * new_h / 2
-    return picture.transform((new_w, new_h), Image.Transform.AFFINE, (a, b, x, c, d, y), Image.Resampling.BILINEAR)
+    return image.transform((new_w, new_h), Image.Transform.AFFINE, (a, b, x, c, d, y), Image.Resampling.BILINEAR)
 
 
 def _places(shapes: Sequence[tuple[int, ...]], size: int, rng: np.random.Generator) -> list[tuple[int, int]] | None:

@@ -15,21 +15,21 @@ from rebus.data.demo.scenes import Placed
 
 LANGUAGES = ("en", "zh")
 TYPES = ("caption", "existence", "count", "where", "left", "above", "background")
-CLEAR = 0.12  # of the picture's side: how far one centre stands above another before anybody is asked about it
+CLEAR = 0.12  # of the image's side: how far one centre stands above another before anybody is asked about it
 
 EDGE = 0.035  # of the side: how far a centre is from the lines between thirds before anybody asks where it is
 
 ASKED: dict[str, dict[str, tuple[str, ...]]] = {
     "caption": {
-        "en": ("What is in the picture?", "Describe the picture.", "What do you see, from left to right?"),
+        "en": ("What is in the image?", "Describe the image.", "What do you see, from left to right?"),
         "zh": ("图里有什么？", "请描述这张图。", "从左到右有哪些东西？"),
     },
     "existence": {
-        "en": ("Is there {a}?", "Do you see {a}?", "Does the picture show {a}?"),
+        "en": ("Is there {a}?", "Do you see {a}?", "Does the image show {a}?"),
         "zh": ("图里有{noun}吗？", "有没有{noun}？", "这张图里有没有{noun}？"),
     },
     "count": {
-        "en": ("How many things are there?", "How many things are in the picture?"),
+        "en": ("How many things are there?", "How many things are in the image?"),
         "zh": ("图里有几个东西？", "一共有多少个东西？"),
     },
     "where": {
@@ -85,7 +85,7 @@ def noun(kind: Kind, language: str) -> str:
 
 
 def caption(things: Sequence[Placed], language: str) -> str:
-    """What is in the picture, in reading order: ``an apple, a dog and a bell``, ``一个苹果、一只狗和一个铃铛``."""
+    """What is in the image, in reading order: ``an apple, a dog and a bell``, ``一个苹果、一只狗和一个铃铛``."""
     words = [with_article(thing.kind, language) for thing in things]
     if len(words) == 1:
         return words[0]
@@ -116,7 +116,7 @@ def questions(
 
     Returns:
         Facts in a fixed order, each in English and then in Chinese. ``left`` asks for the neighbour in reading order;
-        ``where`` only of things whose centre is clear of the lines between thirds of the picture; ``above`` only of
+        ``where`` only of things whose centre is clear of the lines between thirds of the image; ``above`` only of
         things whose centres are ``CLEAR`` apart.
     """
     asked: list[Question] = []

@@ -1,6 +1,6 @@
-"""A folder of scenes: pictures and two tables in JSON Lines, read back by the road that reads any user's data.
+"""A folder of scenes: images and two tables in JSON Lines, read back by the road that reads any user's data.
 
-Knows nothing of models. Pictures are composed by several processes; the result does not depend on how many.
+Knows nothing of models. Images are composed by several processes; the result does not depend on how many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rebus.data.demo.pack import check_artists, load_pack
 from rebus.data.demo.scenes import Scene, compose
 from rebus.errors import DataError, RunError
 
-VERSION = 4  # raised when the same settings would give other pictures or words
+VERSION = 4  # raised when the same settings would give other images or words
 STREAMS = {"train": 0, "valid": 1, "test-seen": 2, "test-unseen": 3}
 VALID_SCENES = 100
 UNSEEN = ("fxemoji", "twemoji")
@@ -41,12 +41,12 @@ def write_scenes(
     unseen: Sequence[str] = UNSEEN,
     test_scenes: int = 300,
 ) -> Path:
-    """Write a scene set: ``pictures/``, ``answer.jsonl``, ``scenes.jsonl`` and ``README.txt``.
+    """Write a scene set: ``images/``, ``answer.jsonl``, ``scenes.jsonl`` and ``README.txt``.
 
     Args:
         folder: new or empty, or an earlier scene set, which is replaced; one of the same settings is left as it is.
         train: how many training scenes; they are drawn by the seen artists and redrawn in random styles.
-        seed: every picture and word follows from it and from these settings.
+        seed: every image and word follows from it and from these settings.
         size: pixels a side.
         processes: how many compose at once; the files are the same for any number.
         kinds: things are of the first ``kinds`` kinds of the pack.
@@ -77,9 +77,9 @@ def write_scenes(
     atomic.write_text(folder / ".unfinished", "")
     done.unlink(missing_ok=True)  # written last: what lacks it is not whole
     try:
-        shutil.rmtree(folder / "pictures", ignore_errors=True)
+        shutil.rmtree(folder / "images", ignore_errors=True)
         for split in ("train", "valid", "test"):
-            (folder / "pictures" / split).mkdir(parents=True)
+            (folder / "images" / split).mkdir(parents=True)
         _compose_all(folder, settings, processes)
         _write_tables(folder, processes)
     except OSError as error:
@@ -100,7 +100,7 @@ def rows_of(scene: Scene, place: dict[str, Any], kinds: int, seed: int) -> tuple
 
     Args:
         scene: the composed scene.
-        place: its ``picture``, ``split``, ``seen``, ``scene`` (a number within the set) and ``stream``.
+        place: its ``image``, ``split``, ``seen``, ``scene`` (a number within the set) and ``stream``.
         kinds: how many kinds it could have shown.
         seed: of the set; the questions follow from it and the scene's number.
     """
@@ -109,7 +109,7 @@ def rows_of(scene: Scene, place: dict[str, Any], kinds: int, seed: int) -> tuple
     common = {"artist": scene.artist, "split": place["split"], "seen": place["seen"], "scene": place["scene"]}
     boxes = [{"label": f"{thing.kind.en}|{thing.kind.zh}", "box": list(thing.box)} for thing in scene.things]
     whole = {
-        "picture": place["picture"],
+        "image": place["image"],
         "caption_en": wording.caption(scene.things, "en"),
         "caption_zh": wording.caption(scene.things, "zh"),
         "things": [thing.kind.en for thing in scene.things],
@@ -120,7 +120,7 @@ def rows_of(scene: Scene, place: dict[str, Any], kinds: int, seed: int) -> tuple
     }
     rows = [
         {
-            "picture": place["picture"],
+            "image": place["image"],
             "question": q.question,
             "answer": q.answer,
             "type": q.type,
@@ -147,7 +147,7 @@ def _jobs(settings: dict[str, Any]) -> list[dict[str, Any]]:
         for index in range(count):
             jobs.append({
                 "stream": STREAMS[stream], "index": index, "split": split, "seen": stream != "test-unseen",
-                "picture": f"pictures/{split}/{stream}-{index:05d}.jpg", "scene": f"{stream}-{index:05d}",
+                "image": f"images/{split}/{stream}-{index:05d}.jpg", "scene": f"{stream}-{index:05d}",
             })  # fmt: skip
     return jobs
 
@@ -167,7 +167,7 @@ def _compose_part(folder: Path, part: int, parts: int, settings: dict[str, Any])
                 kinds=settings["kinds"],
                 augment=job["split"] == "train",
             )
-            Image.fromarray(scene.pixels).save(folder / job["picture"], quality=95, subsampling=0)  # decodes fastest
+            Image.fromarray(scene.pixels).save(folder / job["image"], quality=95, subsampling=0)  # decodes fastest
             both = rows_of(scene, job, settings["kinds"], settings["seed"])
             notes.write(json.dumps(both, ensure_ascii=False) + "\n")
 
@@ -267,26 +267,26 @@ def _readme(settings: dict[str, Any]) -> str:
     return _README.format(artists=artists, settings=json.dumps(settings), **settings)
 
 
-_README = """Scenes for Rebus: pictures of one to four things, questions with exact answers in English and Chinese.
+_README = """Scenes for Rebus: images of one to four things, questions with exact answers in English and Chinese.
 
-pictures/train   {train} scenes by the artists seen, every thing redrawn in a random style
-pictures/valid   fresh scenes by the same artists, not redrawn
-pictures/test    {test_scenes} scenes by the same artists, {test_scenes} by artists never seen in training; not redrawn
+images/train   {train} scenes by the artists seen, every thing redrawn in a random style
+images/valid   fresh scenes by the same artists, not redrawn
+images/test    {test_scenes} scenes by the same artists, {test_scenes} by artists never seen in training; not redrawn
 
 answer.jsonl, a row a question:
-  picture   path of the picture, from this folder      question, answer   text
+  image   path of the image, from this folder      question, answer   text
   type      caption, existence, count, where, left, above or background
   language  en or zh                                   artist             who drew the things
   split     train, valid or test                       seen               whether training shows this artist
-  scene     the picture's name, to group rows by       boxes              on a picture's first row, else null
-scenes.jsonl, a row a picture:
-  picture, caption_en, caption_zh, things (labels from left to right), count, background, boxes,
+  scene     the image's name, to group rows by       boxes              on an image's first row, else null
+scenes.jsonl, a row an image:
+  image, caption_en, caption_zh, things (labels from left to right), count, background, boxes,
   artist, split, seen, scene
-boxes: a list of {{"label": "noun|名词", "box": [x0, y0, x1, y1]}} in fractions of the picture from the top left.
+boxes: a list of {{"label": "noun|名词", "box": [x0, y0, x1, y1]}} in fractions of the image from the top left.
 
 Settings: {settings}
 
-The pictures are composed from these icon sets, whose drawings were rendered, scaled, turned, combined and, in
+The images are composed from these icon sets, whose drawings were rendered, scaled, turned, combined and, in
 training, recoloured and redrawn:
 {artists}
 Full notices: LICENSES.md in the folder rebus/data/pack of the package.

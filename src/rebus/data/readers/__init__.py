@@ -1,7 +1,7 @@
 """Any file or folder of the kinds below to one Table; ``read_table`` is the only door.
 
 CSV and TSV (``delimited``), JSONL and JSON (``json_lines``), conversations (``conversations``), Parquet and Hugging
-Face datasets on disk (``arrow``), folders of pictures or text (``folders``), plain text (``plain_text``).
+Face datasets on disk (``arrow``), folders of images or text (``folders``), plain text (``plain_text``).
 """
 
 from __future__ import annotations

@@ -36,8 +36,8 @@ def read_conversations(
 ) -> tuple[list[Row], list[int]]:
     """The rows of a file of conversations, and the number of the record each came from.
 
-    Where every record is one question and its answer, and some show an image, the columns are ``picture``, ``question``
-    and ``answer``; else ``messages`` (or ``prompt`` and ``completion``), and ``picture`` where a record shows one.
+    Where every record is one question and its answer, and some show an image, the columns are ``image``, ``question``
+    and ``answer``; else ``messages`` (or ``prompt`` and ``completion``), and ``image`` where a record shows one.
     Other keys of a record are kept as columns.
 
     Raises:
@@ -60,13 +60,13 @@ def read_conversations(
             if not source.skip_bad:
                 raise
             skipped.append(error)
-    if not any(row["picture"] is not None for row in made):
+    if not any(row["image"] is not None for row in made):
         marked = sum(any(MARK.search(turn["content"]) for turn in row.get("messages") or []) for row in made)
         if 2 * marked > len(made):
             do = "name the images in a column 'image' or 'images', or remove the marks"
             raise DataError(source.name, "an image for each mark (<image>)", f"none in {marked} records", do)
         for row in made:
-            del row["picture"]
+            del row["image"]
     elif all(_is_one_question(row.get("messages")) and not _has_system(row) for row in made):
         made = [_as_question(row) for row in made]
     return made, origin
@@ -130,10 +130,10 @@ def _read(row: Row, where: str) -> Row:
     if key is not None and (images or inside):
         _in_turns(kept["messages"], where)
     name = "prompt" if key is None else "messages"
-    picture = image_cell(images or inside)
+    image = image_cell(images or inside)
     if _are_turns(kept.get(name)):
-        kept[name], picture = with_image(kept[name], images or inside, where)
-    return {"picture": picture, **kept}
+        kept[name], image = with_image(kept[name], images or inside, where)
+    return {"image": image, **kept}
 
 
 def _in_turns(turns: list[Message], where: str) -> None:
@@ -162,5 +162,5 @@ def _has_system(row: Row) -> bool:
 
 def _as_question(row: Row) -> Row:
     question, answer = (turn["content"] for turn in row["messages"] if turn["role"] != "system")
-    rest = {name: value for name, value in row.items() if name not in ("picture", "messages")}
-    return {"picture": row["picture"], "question": question.strip(), "answer": answer.strip(), **rest}
+    rest = {name: value for name, value in row.items() if name not in ("image", "messages")}
+    return {"image": row["image"], "question": question.strip(), "answer": answer.strip(), **rest}

@@ -132,7 +132,7 @@ def _refuse_other_delimiter(source: Source, rows: list[Row]) -> None:
 
 
 def _lenient(text: str, delimiter: str, most: int) -> Iterator[list[str]]:
-    csv.field_size_limit(sys.maxsize)  # pictures written as base64 pass csv's default of 128 KiB
+    csv.field_size_limit(sys.maxsize)  # images written as base64 pass csv's default of 128 KiB
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     try:
         for _, row in zip(range(most), reader, strict=False):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rebus.data.names import PICTURE_ENDINGS
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.arrow import read_parquet, read_saved_dataset
 from rebus.data.readers.conll import read_conll
 from rebus.data.readers.delimited import read_delimited
@@ -40,7 +40,7 @@ FORMATS = {
     ".iob2": read_conll,
 }
 _KINDS = (
-    "CSV, TSV, JSONL, JSON, Parquet, Excel, ODS, CoNLL, plain text, tar shards, a folder of pictures or texts, or a "
+    "CSV, TSV, JSONL, JSON, Parquet, Excel, ODS, CoNLL, plain text, tar shards, a folder of images or texts, or a "
     "saved Hugging Face dataset"
 )
 
@@ -81,7 +81,7 @@ def _read_folder(path: Path, data: Data) -> Table:
         return read_saved_dataset(path)
     if not any((path / name).is_file() for name in METADATA) and (tars := tars_in(path)):
         table = read_tars(tars, data, path, whole=True)
-        loose = sorted(item.name for item in path.iterdir() if item.suffix.lower() in PICTURE_ENDINGS)
+        loose = sorted(item.name for item in path.iterdir() if item.suffix.lower() in IMAGE_ENDINGS)
         if loose:
             table.unused.add("images beside the tar archives", f"{path.name}/{loose[0]}", len(loose))
         return table

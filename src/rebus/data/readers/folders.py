@@ -1,7 +1,7 @@
-"""Folders: tables in parts, pictures with a metadata file, class folders, pictures with same-named texts, texts.
+"""Folders: tables in parts, images with a metadata file, class folders, images with same-named texts, texts.
 
 The layout is told by what lies in the folder, in this order: a metadata file (Hugging Face's imagefolder convention: a
-column ``file_name``), table files, pictures, text files. Sub-folders named train, valid or test become the column
+column ``file_name``), table files, images, text files. Sub-folders named train, valid or test become the column
 ``split``.
 """
 
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from rebus.data.cells import number
 from rebus.data.lists import parse_value
-from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
+from rebus.data.names import IMAGE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.annotations import folder_table
 from rebus.data.readers.arrow import merge_splits
 from rebus.data.readers.sheets import EXCEL, OTHERS
@@ -31,7 +31,7 @@ from rebus.data.unused import Unused
 from rebus.errors import DataError
 from rebus.recipe import Data
 
-_UNREAD_PICTURES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
+_UNREAD_IMAGES = (".svg", ".heic", ".heif", ".eps", ".psd", ".jxl", ".raw", ".cr2", ".nef")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _TABLES = (".csv", ".tsv", ".tab", ".psv", ".jsonl", ".ndjson", ".json", ".parquet", *EXCEL, *OTHERS)
 _NOT_TABLES = {"dataset_info.json", "dataset_infos.json", "config.json", "package.json", "check.json"}
@@ -40,7 +40,7 @@ _ReadFile = Callable[[Path, Data], Table]
 
 
 def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[str, ...]) -> Table:
-    """Read a folder of pictures, texts or tables.
+    """Read a folder of images, texts or tables.
 
     Args:
         folder: where to look; hidden files are passed over.
@@ -49,8 +49,8 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
         endings: the endings of files that ``read_file`` reads.
 
     Returns:
-        Columns ``picture`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or
-        ``text`` instead of ``picture``; or the columns of the table files.
+        Columns ``image`` and, where the layout says them, ``label``, ``caption``, ``folder`` and ``split``; or
+        ``text`` instead of ``image``; or the columns of the table files.
 
     Raises:
         DataError: nothing in it is read, or several tables lie in it and none is named for a split.
@@ -66,9 +66,9 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
     tables = [path for path in top if path.suffix.lower() in _TABLES and path.name not in _NOT_TABLES]
     if tables:
         return _tables(folder, tables, data, read_file)
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS]
-    if pictures:
-        return _pictures(folder, pictures, files, data)
+    images = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+    if images:
+        return _images(folder, images, files, data)
     if any(
         path.parts[0] == "data" and path.suffix.lower() in _TABLES for path in files
     ):  # as repositories of data have it
@@ -81,7 +81,7 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
     shown = ", ".join(sorted({path.suffix or path.name for path in files})[:8])
     raise DataError(
         folder,
-        "pictures, text files or a table (CSV, TSV, JSONL, JSON, Parquet)",
+        "images, text files or a table (CSV, TSV, JSONL, JSON, Parquet)",
         f"only files such as {shown}" if files else "an empty folder",
         "name the folder that holds them, or the table itself",
     )
@@ -193,34 +193,34 @@ def _with_metadata(folder: Path, metadata: list[Path], files: list[Path], data: 
             if inner != ".":
                 names = [f"{inner}/{name}" if isinstance(name, str) else name for name in names]
             arrow = part.stored.drop_columns(["file_name"])
-            target = "file_name" if "picture" in arrow.column_names else "picture"
+            target = "file_name" if "image" in arrow.column_names else "image"
             arrow = arrow.add_column(0, target, pa.array(names, pa.string()))
             part = replace(part, stored=arrow, source={k: v for k, v in part.source.items() if k != target})
         parts.append((part, split_word(inner) or ""))
     table = parts[0][0] if len(parts) == 1 and not parts[0][1] else _stack(folder, parts)
-    if "picture" in table.columns:
-        known = set(table.column("picture"))
-        unnamed = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS and path.as_posix() not in known]
+    if "image" in table.columns:
+        known = set(table.column("image"))
+        unnamed = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS and path.as_posix() not in known]
         if unnamed:
             place = f"{folder.name}/{unnamed[0].as_posix()}"
             table.unused.add("images that no row of the metadata file names", place, len(unnamed))
     return table
 
 
-def _pictures(folder: Path, pictures: list[Path], files: list[Path], data: Data) -> Table:
+def _images(folder: Path, images: list[Path], files: list[Path], data: Data) -> Table:
     texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt"}
-    layout = layout_of(folder, pictures, "images")
-    pictures = layout.files
-    columns: dict[str, list[Any]] = {"picture": [path.as_posix() for path in pictures], **layout.columns()}
-    captions = [texts.get(path.with_suffix("")) for path in pictures]
+    layout = layout_of(folder, images, "images")
+    images = layout.files
+    columns: dict[str, list[Any]] = {"image": [path.as_posix() for path in images], **layout.columns()}
+    captions = [texts.get(path.with_suffix("")) for path in images]
     said: Counter[str] = Counter()
     if any(captions):
         if len(set(columns.get("label", []))) == 1:
-            del columns["label"]  # one folder that only holds the pictures
+            del columns["label"]  # one folder that only holds the images
         texts_beside = [None if path is None else _content(folder, path, data, said) for path in captions]
         columns[_text_column(folder, texts_beside)] = texts_beside
-    places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in pictures), "", np.arange(len(pictures)))
-    _count_others(folder, files, {*pictures, *(path for path in captions if path)}, layout.unused)
+    places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in images), "", np.arange(len(images)))
+    _count_others(folder, files, {*images, *(path for path in captions if path)}, layout.unused)
     unused, warnings = layout.unused, layout.warnings
     notes = [f"{folder.name}: {count} files {words}" for words, count in said.items()]
     return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
@@ -259,10 +259,10 @@ def _count_others(folder: Path, files: list[Path], used: set[Path], unused: Unus
     """Count the files that are neither images of the table nor their captions."""
     for path in files:
         ending = path.suffix.lower()
-        if path in used or _NOT_TEXT.match(path.name) or ending in PICTURE_ENDINGS:
+        if path in used or _NOT_TEXT.match(path.name) or ending in IMAGE_ENDINGS:
             continue
         kind = f"files ending in '{ending}'" if ending else "files without an ending"
-        if ending in _UNREAD_PICTURES:
+        if ending in _UNREAD_IMAGES:
             kind = f"images in a format that is not read ({ending}); convert them to PNG"
         elif ending == ".txt":
             kind = "texts without an image of the same name"

@@ -40,7 +40,7 @@ def read_json_lines(source: Source) -> Table:
             found = _told(error)
             told = DataError(
                 f"{source.name}, line {number}",
-                'one JSON object a line, e.g. {"picture": "a.png", "caption": "a cat"}',
+                'one JSON object a line, e.g. {"image": "a.png", "caption": "a cat"}',
                 found,
                 "correct that line, or leave it out with --set data.on_bad=skip",
             )
@@ -122,14 +122,14 @@ def _table(
             for number, row in zip(numbers, rows, strict=True)
         ]
     as_written = source_columns(decoded, arrow.column_names)
-    kinds: dict[str, Kind] = {"picture": "picture"} if rows is not cells and "picture" in columns else {}
+    kinds: dict[str, Kind] = {"image": "image"} if rows is not cells and "image" in columns else {}
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written, kinds=kinds)
 
 
 def _broken(source: Source, where: str, found: str) -> DataError:
     return DataError(
         where,
-        'a list of objects, e.g. [{"picture": "a.png", "caption": "a cat"}], or {"data": [...]}',
+        'a list of objects, e.g. [{"image": "a.png", "caption": "a cat"}], or {"data": [...]}',
         found,
         "correct it; with an object on each line, let the name end in .jsonl",
     )

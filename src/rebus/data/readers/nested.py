@@ -5,7 +5,7 @@
 - ``choices: {"text": [...], "label": [...]}`` becomes ``choices`` (what the labels say, the answer's letter says too);
 - ``answers: [{"answer", "answer_confidence", "answer_id"}]`` (VQAv2) becomes texts, the one most people gave first;
 - ``images: ["0.png"]`` becomes the image; several stay a list, which the check lists as a bad row;
-- ``messages`` with images inside them, or beside them, becomes turns of text and the column ``picture``.
+- ``messages`` with images inside them, or beside them, becomes turns of text and the column ``image``.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from rebus.data import names
-from rebus.data.columns import arrow_column, is_picture_struct
+from rebus.data.columns import arrow_column, is_image_struct
+from rebus.data.image_sources import SIGNATURES, is_base64_image
 from rebus.data.lists import looks_like_list, parse_column, parse_value
 from rebus.data.messages import turns_of
-from rebus.data.names import PICTURE_ENDINGS
-from rebus.data.picture_sources import SIGNATURES, is_base64_picture
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.conversations import IMAGES, image_cell, images_of, with_image
 from rebus.data.table import Table
 from rebus.errors import DataError
@@ -42,7 +42,7 @@ def flattened(table: Table) -> Table:
         column = table.stored.column(name)
         if pa.types.is_string(column.type) and names.named(name, _OBJECTS):
             column = _objects(column)
-        if pa.types.is_struct(column.type) and names.named(name, IMAGES) and not is_picture_struct(column.type):
+        if pa.types.is_struct(column.type) and names.named(name, IMAGES) and not is_image_struct(column.type):
             table = _image_objects(table, name)
         elif pa.types.is_struct(column.type):
             table = _struct(table, name, column)
@@ -144,26 +144,26 @@ def _conversations(table: Table) -> Table:
     beside = [
         name for name in table.columns if names.named(name, IMAGES) and arrow.column(name).null_count < len(arrow)
     ]
-    image = next(iter(beside), None)
-    if first is None or (image is None and not any(_holds_image(cell) for cell in cells[first][:_SAMPLE])):
+    named = next(iter(beside), None)
+    if first is None or (named is None and not any(_holds_image(cell) for cell in cells[first][:_SAMPLE])):
         return table
-    images = [None] * len(arrow) if image is None else arrow.column(image).to_pylist()
+    images = [None] * len(arrow) if named is None else arrow.column(named).to_pylist()
     shown: list[Any] = []
     for row, cell in enumerate(cells[first]):
         inside: list[Any] = []
         try:
             said = [] if cell is None else turns_of(cell, table.places.where(row), inside)
-            cells[first][row], picture = with_image(said, images_of(images[row]) or inside, table.places.where(row))
+            cells[first][row], image = with_image(said, images_of(images[row]) or inside, table.places.where(row))
         except DataError:
-            picture = images[row]  # the check says what is wrong with the turns
-        shown.append(picture)
+            image = images[row]  # the check says what is wrong with the turns
+        shown.append(image)
     table = _with(table, first, cells[first])
-    return _as_image(table, image or "picture", shown)
+    return _as_image(table, named or "image", shown)
 
 
 def _as_image(table: Table, name: str, values: list[Any]) -> Table:
     """The rows with a column of images, a new one first; a list of several stays the kind that it is."""
-    kinds: dict[str, Kind] = {**table.kinds, name: "picture"}
+    kinds: dict[str, Kind] = {**table.kinds, name: "image"}
     if name in table.columns:
         return replace(_with(table, name, values), kinds=kinds)
     stored = table.stored.add_column(0, name, arrow_column(values, name, table.places.where))
@@ -216,7 +216,7 @@ def _is_image(item: Any) -> bool:
         return item.startswith(SIGNATURES)
     if not isinstance(item, str):
         return False
-    return item.lower().split("?")[0].endswith(PICTURE_ENDINGS) or item[:11] == "data:image/" or is_base64_picture(item)
+    return item.lower().split("?")[0].endswith(IMAGE_ENDINGS) or item[:11] == "data:image/" or is_base64_image(item)
 
 
 def _are_turns(items: list[Any]) -> bool:

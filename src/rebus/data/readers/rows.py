@@ -23,7 +23,7 @@ _NUMBER = re.compile(
 )
 _MEASURED = re.compile(r"[+-]?[\d.,\s]*\d[\d.,\s]*%?", re.ASCII)
 _UNIT = re.compile(r"[\[(]?[^\d\s]{1,3}[^\s]{0,9}[\])]?")
-_PICTURE_NAME = re.compile(r".+\.(?:png|jpe?g|webp|gif|bmp|tiff?)", re.I)
+_IMAGE_NAME = re.compile(r".+\.(?:png|jpe?g|webp|gif|bmp|tiff?)", re.I)
 _LOOKED_AT = 200
 _SUMS = ("total", "totals", "grand total", "sum", "summe", "合计", "总计")
 _SETTING = "say which line names the columns with --set data.header=LINE"
@@ -152,7 +152,7 @@ def _names(source: Source, header: Row, word: str, divided: str) -> list[str]:
     stripped = [name.strip() for name in fields]
     where = f"{source.name}, {word} {line}"
     do = f"add a first {word} that names the columns"
-    if any(_PICTURE_NAME.fullmatch(name) for name in stripped) or _only_numbers(stripped):
+    if any(_IMAGE_NAME.fullmatch(name) for name in stripped) or _only_numbers(stripped):
         raise DataError(where, "names of columns", f"'{' | '.join(stripped)[:80]}' ({divided})", do)
     names = [name or f"column_{i + 1}" for i, name in enumerate(stripped)]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)

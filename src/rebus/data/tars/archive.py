@@ -196,7 +196,7 @@ def _no_archive(name: str, at: int, block: bytes) -> DataError:
         return _damaged(name, at, "a header whose check sum is wrong")
     packed = next((word for mark, word in _PACKED.items() if block.startswith(mark)), None)
     if packed:
-        do = "unpack the compression only, so that pictures can be read from the middle: gzip -d, xz -d, zstd -d"
+        do = "unpack the compression only, so that images can be read from the middle: gzip -d, xz -d, zstd -d"
         return DataError(name, "a plain tar archive", f"one packed by {packed}", do)
     return DataError(name, "a tar archive", "something else", "check the file; it may have been saved incompletely")
 

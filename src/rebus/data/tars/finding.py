@@ -26,7 +26,7 @@ def tar_paths(text: str) -> list[Path] | None:
     if path.is_dir():
         return None
     if text.endswith(PACKED):
-        do = "unpack the compression only, so that pictures can be read from the middle: gzip -d, xz -d, zstd -d"
+        do = "unpack the compression only, so that images can be read from the middle: gzip -d, xz -d, zstd -d"
         raise DataError(text, "plain tar archives", "a packed one", do)
     braces = _BRACES.search(str(path))
     if braces is not None and not path.exists():

@@ -1,6 +1,6 @@
-"""The whole road for a recipe: is it a table with pictures, then read it and write archives.
+"""The whole road for a recipe: is it a table with images, then read it and write archives.
 
-It is what ``rebus data shard`` calls where the source holds pictures; raw text goes to ``data.corpus.prepare``.
+It is what ``rebus data shard`` calls where the source holds images; raw text goes to ``data.corpus.prepare``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from rebus.data.corpus.reading import rows
 from rebus.data.corpus.reading.source import looks_like_corpus
 from rebus.data.corpus.reading.streams import ending, is_packed
 from rebus.data.kinds import infer_kinds
-from rebus.data.names import PICTURE_ENDINGS
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers import read_table
 from rebus.data.readers.folders import METADATA
 from rebus.data.table import Table
@@ -27,32 +27,32 @@ _PEEKED = 200  # rows of a table that are looked at
 _LINE = 64_000_000
 
 
-def holds_pictures(recipe: Recipe) -> bool:
-    """Whether what ``data.path`` names is a table with pictures, by names of files and the first rows.
+def holds_images(recipe: Recipe) -> bool:
+    """Whether what ``data.path`` names is a table with images, by names of files and the first rows.
 
     Raises:
         DataError: it cannot be read.
     """
     data = recipe.data
-    if "picture" in data.kinds.values() or tar_paths(data.path) is not None:
+    if "image" in data.kinds.values() or tar_paths(data.path) is not None:
         return True
     path = Path(os.path.expanduser(data.path))
     if looks_like_corpus(path):
         return False
     if path.is_dir() and any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-        return "picture" in infer_kinds(read_table(data)).values()  # mapped, not loaded
+        return "image" in infer_kinds(read_table(data)).values()  # mapped, not loaded
     if path.is_dir():
         if any((path / name).is_file() for name in METADATA) or tars_in(path):
             return True
         files = (item for item in sorted(path.rglob("*")) if not item.name.startswith("."))
-        first = next((item for item in files if item.suffix.lower() in (*PICTURE_ENDINGS, *rows.ENDINGS)), None)
-        if first is None or first.suffix.lower() in PICTURE_ENDINGS:
+        first = next((item for item in files if item.suffix.lower() in (*IMAGE_ENDINGS, *rows.ENDINGS)), None)
+        if first is None or first.suffix.lower() in IMAGE_ENDINGS:
             return first is not None
         path = first
     if not path.is_file() or ending(path) not in rows.ENDINGS or is_packed(path):
         return False  # the road of text says what is wrong
     table = _first_rows(path, data)
-    return len(table) > 0 and "picture" in infer_kinds(table).values()
+    return len(table) > 0 and "image" in infer_kinds(table).values()
 
 
 def _first_rows(path: Path, data: Data) -> Table:

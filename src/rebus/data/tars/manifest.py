@@ -25,12 +25,12 @@ class Shard:
 
     Attributes:
         url: its name in the folder.
-        nsamples: pictures (or rows without one) in it.
+        nsamples: images (or rows without one) in it.
         rows: rows of the table in it.
         filesize: bytes.
         sha256: of the whole file.
         key: changes when what it was made from does.
-        left_out: rows of broken pictures that are not in it.
+        left_out: rows of broken images that are not in it.
         reasons: why, for the first of them.
     """
 

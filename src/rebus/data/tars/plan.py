@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rebus.data.corpus.order import key_of, permutation
+from rebus.data.image_sources import image_bytes, image_span
 from rebus.data.names import SPLIT_WORDS, split_word, tidy
-from rebus.data.picture_sources import picture_bytes, picture_span
 from rebus.data.table import Table
-from rebus.errors import DataError, PictureError
+from rebus.errors import DataError, ImageError
 from rebus.recipe import Kind
 
 BLOCK = 512
@@ -30,7 +30,7 @@ class Planned:
 
     Attributes:
         name: of its file.
-        samples: for each sample, the rows of the table that share its pictures.
+        samples: for each sample, the rows of the table that share its images.
         first: number of its first sample in its series; keys count on from there.
     """
 
@@ -44,39 +44,39 @@ class Layout:
     """How columns are written.
 
     Attributes:
-        pictures: word before a picture's ending: its column; the first column's word is "".
+        images: word before an image's ending: its column; the first column's word is "".
         text: the only column of text, which is also written as ``key.txt``.
         label: the only column of whole-number classes, which is also written as ``key.cls``.
         others: columns that go into ``key.json``.
     """
 
-    pictures: dict[str, str]
+    images: dict[str, str]
     text: str | None
     label: str | None
     others: tuple[str, ...]
 
 
 def layout_of(table: Table, kinds: dict[str, Kind]) -> tuple[Layout, list[str]]:
-    """How a table's columns are written, and the names of those that are not (bytes that are no pictures).
+    """How a table's columns are written, and the names of those that are not (bytes that are no images).
 
     Raises:
-        DataError: there is no picture column.
+        DataError: there is no image column.
     """
     import pyarrow as pa
 
-    pictures = [name for name in table.columns if kinds[name] == "picture"]
-    if not pictures:
+    images = [name for name in table.columns if kinds[name] == "image"]
+    if not images:
         found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        do = "say which with --kind COLUMN=picture; or, for raw text, name the column with --column"
-        raise DataError(table.name, "a column of pictures", found, do)
+        do = "say which with --kind COLUMN=image; or, for raw text, name the column with --column"
+        raise DataError(table.name, "a column of images", found, do)
     types = {name: table.stored.schema.field(name).type for name in table.columns}
     left = [name for name in table.columns if pa.types.is_binary(types[name]) or pa.types.is_large_binary(types[name])]
-    left = [name for name in left if name not in pictures]
-    others = tuple(name for name in table.columns if name not in (*pictures, *left))
+    left = [name for name in left if name not in images]
+    others = tuple(name for name in table.columns if name not in (*images, *left))
     texts = [name for name in others if kinds[name] == "text" and pa.types.is_string(types[name])]
     labels = [name for name in others if kinds[name] == "category" and pa.types.is_integer(types[name])]
-    words = {"": pictures[0]}
-    for number, name in enumerate(pictures[1:], 1):
+    words = {"": images[0]}
+    for number, name in enumerate(images[1:], 1):
         words[name if _PLAIN.fullmatch(name) and name not in words else f"p{number}"] = name
     layout = Layout(words, texts[0] if len(texts) == 1 else None, labels[0] if len(labels) == 1 else None, others)
     return layout, left
@@ -85,20 +85,20 @@ def layout_of(table: Table, kinds: dict[str, Kind]) -> tuple[Layout, list[str]]:
 def plan(
     table: Table, layout: Layout, shard_bytes: int, *, split: str | None = None, shuffle: int | None = None
 ) -> list[Planned]:
-    """Deal a table to archives of about ``shard_bytes``; rows that share their pictures stay in one sample.
+    """Deal a table to archives of about ``shard_bytes``; rows that share their images stay in one sample.
 
     Args:
         table: the rows.
-        layout: which columns hold pictures.
-        shard_bytes: an archive is closed once its pictures as they are now take so many bytes.
+        layout: which columns hold images.
+        shard_bytes: an archive is closed once its images as they are now take so many bytes.
         split: column that says train, valid or test, which become archives of their own; None: one named split.
         shuffle: seed of the order; None: the table's own.
 
     Raises:
-        PictureError: a picture is missing; the row is named.
+        ImageError: an image is missing; the row is named.
     """
     groups: dict[Any, list[int]] = {}
-    listed = [table.column(name) for name in layout.pictures.values()]
+    listed = [table.column(name) for name in layout.images.values()]
     for row, values in enumerate(zip(*listed, strict=True)):
         key = row if all(value is None for value in values) else tuple(map(_key, values))
         groups.setdefault(key, []).append(row)
@@ -121,13 +121,13 @@ def plan(
 
 
 def stamp(value: Any, table: Table, where: str) -> str:
-    """What changes when a picture does: a hash of embedded bytes; the place, size and time of a file."""
+    """What changes when an image does: a hash of embedded bytes; the place, size and time of a file."""
     if value is None:
         return "none"
-    embedded = picture_bytes(value, where)
+    embedded = image_bytes(value, where)
     if embedded is not None:
         return hashlib.blake2b(embedded, digest_size=16).hexdigest()
-    path, start, size = picture_span(str(value), table.root, where)
+    path, start, size = image_span(str(value), table.root, where)
     found = os.stat(path)
     return f"{path}\0{start}\0{size}\0{found.st_size}\0{found.st_mtime_ns}"
 
@@ -136,9 +136,9 @@ def _room(table: Table, row: int, value: Any) -> int:
     if value is None:
         return 0
     try:
-        embedded = picture_bytes(value)
-        size = len(embedded) if embedded is not None else picture_span(str(value), table.root)[2]
-    except PictureError:
+        embedded = image_bytes(value)
+        size = len(embedded) if embedded is not None else image_span(str(value), table.root)[2]
+    except ImageError:
         return 0  # told, or left out and counted, when its turn comes
     return BLOCK + -(-size // BLOCK) * BLOCK
 

@@ -1,6 +1,6 @@
 """Members of an archive to rows: what belongs to one sample, and which column each of its files is.
 
-It does not know where archives lie nor what is learned. A sample with several rows (several texts of one picture) has
+It does not know where archives lie nor what is learned. A sample with several rows (several texts of one image) has
 a list of objects in its JSON.
 """
 
@@ -14,14 +14,14 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from rebus.data.names import PICTURE_ENDINGS
-from rebus.data.picture_sources import member_value
+from rebus.data.image_sources import member_value
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.json_literals import DECODER, typed
 from rebus.data.tars.archive import Member, members
 from rebus.errors import DataError
 
 _NAME = re.compile(r"((?:.*/|)[^./][^./]*)[.]([^/]*)", re.S)  # WebDataset's rule: up to the first point
-_PICTURES = tuple(ending[1:] for ending in PICTURE_ENDINGS)
+_IMAGES = tuple(ending[1:] for ending in IMAGE_ENDINGS)
 _TEXTS, _CLASSES = ("txt", "text"), ("cls", "class", "cls2")
 _COUNTS = ("count", "index", "inx", "id")
 LARGEST = 16_000_000  # bytes of a text or JSON member
@@ -34,17 +34,17 @@ class Columns:
     """What members' endings stand for.
 
     Attributes:
-        picture: column of ``key.jpg``.
+        image: column of ``key.jpg``.
         text: column of ``key.txt``.
         label: column of ``key.cls``.
-        pictures: word before a picture's ending: its column, where the archive was written by Rebus.
+        images: word before an image's ending: its column, where the archive was written by Rebus.
         exact: texts are taken as they are; else blank ends are cut off and an empty one is none.
     """
 
-    picture: str = "picture"
+    image: str = "image"
     text: str = "caption"
     label: str = "label"
-    pictures: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
     exact: bool = False
 
 
@@ -80,9 +80,9 @@ def split_name(name: str) -> tuple[str, str] | None:
     return found[1], found[2].lower()
 
 
-def is_picture(ending: str) -> bool:
-    """Whether an ending (``jpg``, ``left.png``) is a picture's."""
-    return ending.rsplit(".", 1)[-1] in _PICTURES
+def is_image(ending: str) -> bool:
+    """Whether an ending (``jpg``, ``left.png``) is an image's."""
+    return ending.rsplit(".", 1)[-1] in _IMAGES
 
 
 def is_read(ending: str) -> bool:
@@ -127,7 +127,7 @@ def samples(
                 passed_over["no name before a point"] += 1
                 continue
             key, ending = parts
-            if not is_picture(ending) and not is_read(ending):
+            if not is_image(ending) and not is_read(ending):
                 passed_over[f".{ending}"] += 1
             sample = held.get(key)
             if sample is None:
@@ -154,24 +154,24 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
 
     Args:
         sample: its members.
-        archive: how picture values name the archive, and messages too.
+        archive: how image values name the archive, and messages too.
         columns: what endings stand for.
 
     Raises:
-        DataError: two pictures for one column, or JSON or text that cannot be read.
+        DataError: two images for one column, or JSON or text that cannot be read.
     """
     where = f"{archive}, sample '{sample.key}'"
     said: list[Row] = [{}]
     plain: Row = {}
-    pictures: Row = {}
+    images: Row = {}
     for ending, member in sample.files.items():
         before, _, last = ending.rpartition(".")
-        if last in _PICTURES:
-            column = columns.pictures.get(before) or before or columns.picture
-            if column in pictures:
+        if last in _IMAGES:
+            column = columns.images.get(before) or before or columns.image
+            if column in images:
                 found = f"two: {', '.join(other for other in sample.files if other.rpartition('.')[0] == before)}"
-                raise DataError(where, f"one picture for the column '{column}'", found, "name them key.left.png, ...")
-            pictures[column] = member_value(archive, member.offset, member.size, member.name)
+                raise DataError(where, f"one image for the column '{column}'", found, "name them key.left.png, ...")
+            images[column] = member_value(archive, member.offset, member.size, member.name)
         elif last == "json":
             found_rows = _json(member, where)
             if before:
@@ -186,9 +186,9 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
             text = _text(member, where).strip()
             name = before or (columns.label if last in _CLASSES else last)
             plain[name] = int(text) if _WHOLE.fullmatch(text) else text or None
-    if not pictures and not plain and said == [{}]:
+    if not images and not plain and said == [{}]:
         return []
-    return [{**pictures, **plain, **row, **pictures} for row in said]
+    return [{**images, **plain, **row, **images} for row in said]
 
 
 def _text(member: Member, where: str, encoding: str = "utf-8-sig") -> str:

@@ -1,4 +1,4 @@
-"""Archives as one table, without unpacking: small fields in Arrow columns, pictures as places in the archives.
+"""Archives as one table, without unpacking: small fields in Arrow columns, images as places in the archives.
 
 The table is built once and kept (see ``cache``) until an archive changes. It does not know what columns mean.
 """
@@ -22,14 +22,14 @@ from rebus.data.table import Places, Table
 from rebus.data.tars import cache
 from rebus.data.tars.manifest import FILE, TarManifest
 from rebus.data.tars.merge import merged
-from rebus.data.tars.samples import Columns, Row, UnsortedError, is_picture, rows_of, samples
+from rebus.data.tars.samples import Columns, Row, UnsortedError, is_image, rows_of, samples
 from rebus.errors import DataError, RunError
 from rebus.recipe import Data, Kind
 
 _VERSION = 2
 _BATCH = 16_384  # rows turned into Arrow at a time
 _FILE, _NUMBER = "__file__", "__sample__"  # where a row came from; no columns of the table
-_MOST_PICTURES = 32  # columns of pictures
+_MOST_IMAGES = 32  # columns of images
 _KEPT = 1000  # reasons that are kept
 
 
@@ -39,7 +39,7 @@ class _Read:
 
     parts: list[pa.Table] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
-    pictures: set[str] = field(default_factory=set)
+    images: set[str] = field(default_factory=set)
     broken: list[DataError] = field(default_factory=list)
 
 
@@ -70,7 +70,7 @@ def read_tars(paths: Sequence[Path], data: Data, root: Path, *, whole: bool = Fa
     if found is None:
         found = cache.store(file, *_build(root, names, columns, data, fingerprint))
     arrow, facts = found
-    kinds: dict[str, Kind] = dict.fromkeys(facts["pictures"], "picture")
+    kinds: dict[str, Kind] = dict.fromkeys(facts["images"], "image")
     if manifest is not None:
         listed = {name: kind for name, kind in manifest.kinds.items() if name in facts["columns"]}
         kinds = cast("dict[str, Kind]", listed)
@@ -88,29 +88,29 @@ def _build(
 
     parts: list[pa.Table] = []
     passed_over: Counter[str] = Counter()
-    pictures: dict[str, None] = {}
+    images: dict[str, None] = {}
     skipped: list[DataError] = []
     for number, one in enumerate(in_order(work, names, data.workers)):
         for part in one.parts:
             parts.append(part.append_column(_FILE, pa.array(np.full(len(part), number, dtype=np.int64))))
         passed_over += one.passed_over
-        pictures |= dict.fromkeys(sorted(one.pictures))
+        images |= dict.fromkeys(sorted(one.images))
         skipped += one.broken
     if not parts:
         seen = ", ".join(f"{count} '{ending}'" for ending, count in passed_over.most_common(5)) or "nothing"
         do = "name them KEY.jpg, KEY.txt, KEY.cls or KEY.json, as WebDataset does"
-        raise DataError(root / names[0], "samples with pictures, texts, classes or JSON", seen, do)
-    if len(pictures) > _MOST_PICTURES:
-        found = f"{len(pictures)} kinds of them: {', '.join(list(pictures)[:4])}, ..."
-        do = "rename the files: what follows the first point of a name says which picture of a sample it is"
-        raise DataError(root, f"at most {_MOST_PICTURES} pictures a sample", found, do)
+        raise DataError(root / names[0], "samples with images, texts, classes or JSON", seen, do)
+    if len(images) > _MOST_IMAGES:
+        found = f"{len(images)} kinds of them: {', '.join(list(images)[:4])}, ..."
+        do = "rename the files: what follows the first point of a name says which image of a sample it is"
+        raise DataError(root, f"at most {_MOST_IMAGES} images a sample", found, do)
     skipped += [
         DataError(root.name, "members that are read", f"{count} of '{ending}'", "convert them if they are needed")
         for ending, count in passed_over.most_common()
     ]
     arrow = _with_split(merged(parts, root.name), names)
     facts = {
-        "pictures": list(pictures),
+        "images": list(images),
         "columns": [name for name in arrow.column_names if name not in (_FILE, _NUMBER)],
         "skipped": [error.as_dict() for error in _shortened(root, skipped)],
     }
@@ -148,7 +148,7 @@ def _gathered(path: Path, name: str, columns: Columns, data: Data, *, gather: bo
                     raise
                 read.broken.append(error)
                 continue
-            read.pictures |= {key for ending in sample.files if is_picture(ending) for key in _column(ending, columns)}
+            read.images |= {key for ending in sample.files if is_image(ending) for key in _column(ending, columns)}
             rows += made
             numbers += [sample.number] * len(made)
             if len(rows) >= _BATCH:
@@ -163,7 +163,7 @@ def _gathered(path: Path, name: str, columns: Columns, data: Data, *, gather: bo
 
 def _column(ending: str, columns: Columns) -> tuple[str]:
     before = ending.rpartition(".")[0]
-    return (columns.pictures.get(before) or before or columns.picture,)
+    return (columns.images.get(before) or before or columns.image,)
 
 
 def _with_split(arrow: pa.Table, names: list[str]) -> pa.Table:

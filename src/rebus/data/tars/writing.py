@@ -1,7 +1,7 @@
-"""A table with pictures to tar archives in WebDataset's layout: each whole or not at all, gone on with when cut off.
+"""A table with images to tar archives in WebDataset's layout: each whole or not at all, gone on with when cut off.
 
-``key.jpg`` (or the picture's own ending) holds the first picture, ``key.NAME.jpg`` the others, ``key.json`` the other
-columns (a list of objects where several rows share the pictures), ``key.txt`` and ``key.cls`` the only text and the
+``key.jpg`` (or the image's own ending) holds the first image, ``key.NAME.jpg`` the others, ``key.json`` the other
+columns (a list of objects where several rows share the images), ``key.txt`` and ``key.cls`` the only text and the
 only whole-number class once more, for readers that look for those. It does not know what is learned.
 """
 
@@ -24,13 +24,13 @@ from PIL import Image
 
 from rebus import atomic
 from rebus.data.corpus.making.ordered import in_order
-from rebus.data.picture_sources import open_picture
-from rebus.data.pictures import decode_picture, read_header
+from rebus.data.image_sources import open_image
+from rebus.data.images import decode_image, read_header
 from rebus.data.table import Table
 from rebus.data.tars.manifest import Shard, TarManifest
 from rebus.data.tars.plan import Layout, Planned, layout_of, plan, stamp
 from rebus.data.tars.samples import Columns
-from rebus.errors import DataError, PictureError, RunError
+from rebus.errors import DataError, ImageError, RunError
 from rebus.recipe import Data, Kind
 
 PARTS = ".parts"  # folder of what is known of archives that are written, until all are
@@ -44,7 +44,7 @@ Format = Literal["jpeg", "png", "webp"]
 
 @dataclass(frozen=True)
 class Recode:
-    """How pictures are written anew; upright, without transparency.
+    """How images are written anew; upright, without transparency.
 
     Attributes:
         format: jpeg, png or webp; None: as they are.
@@ -75,32 +75,32 @@ def write_tars(
         table: the rows.
         kinds: column: kind.
         folder: where the archives go.
-        data: background, pixel budget, what to do with broken pictures, processes that write.
-        shard_mb: about how large an archive gets, in millions of bytes of pictures as they are now.
-        recode: how pictures are written anew; None: their own bytes.
+        data: background, pixel budget, what to do with broken images, processes that write.
+        shard_mb: about how large an archive gets, in millions of bytes of images as they are now.
+        recode: how images are written anew; None: their own bytes.
         shuffle: seed of an order in which they are dealt; None: the table's.
         rebuild: throw away archives that were made of something else or otherwise.
         tell: is told what is done.
 
     Raises:
-        DataError: no column holds pictures, or a value cannot be written. PictureError: a picture is broken and
+        DataError: no column holds images, or a value cannot be written. ImageError: an image is broken and
             ``data.on_bad`` is ``refuse``; the row is named.
         RunError: the folder holds other archives, or cannot be written.
     """
     folder, recode = Path(folder), recode or Recode()
     if recode.side is not None and recode.format is None:
-        raise DataError("--side", "--recode jpeg, png or webp beside it", "none", "say how smaller pictures are saved")
+        raise DataError("--side", "--recode jpeg, png or webp beside it", "none", "say how smaller images are saved")
     layout, left = layout_of(table, kinds)
-    names = {*layout.pictures.values(), *layout.others}
+    names = {*layout.images.values(), *layout.others}
     manifest = TarManifest(
         table.name,
         _made_from(table, kinds, data, shard_mb, recode, shuffle),
         {name: kind for name, kind in kinds.items() if name in names},
         Columns(
-            layout.pictures[""],
+            layout.images[""],
             layout.text or "caption",
             layout.label or "label",
-            {word: name for word, name in layout.pictures.items() if word},
+            {word: name for word, name in layout.images.items() if word},
             exact=True,
         ),
         not_carried=left,
@@ -202,7 +202,7 @@ def _write_all(
         tell(f"shards: {number} of {len(planned)}, {sum(s.nsamples for s in manifest.shards):,} samples")
     if not manifest.shards:
         do = manifest.left_out["first"][0] if manifest.left_out["first"] else "check the table"
-        raise DataError(table.name, "pictures that can be read", "none", do)
+        raise DataError(table.name, "images that can be read", "none", do)
     if not written and before is not None and before.finished:
         tell(f"shards: those in {folder} are used again")
     manifest.finished = True
@@ -269,30 +269,30 @@ class _Writer:
         return {"shard": asdict(shard), "new": 1}
 
     def _key(self) -> str:
-        """A hash of everything the archive is made of; of picture files, their place, size and time."""
+        """A hash of everything the archive is made of; of image files, their place, size and time."""
         digest = hashlib.sha256(
             repr((asdict(self.recode), self.layout, self.data.background, self.data.levels)).encode()
         )
         for rows in self.planned.samples:
-            for name in self.layout.pictures.values():
+            for name in self.layout.images.values():
                 try:
                     digest.update(stamp(self.table.value(rows[0], name), self.table, "").encode("utf-8", "replace"))
-                except PictureError:
+                except ImageError:
                     digest.update(b"unreadable")
             for row in rows:
                 digest.update(self._json({name: self.table.value(row, name) for name in self.layout.others}, row))
         return digest.hexdigest()
 
     def _files(self, rows: list[int]) -> list[tuple[str, bytes]]:
-        """(ending, content) of a sample's members, sorted as in WebDataset; none where a picture is left out."""
+        """(ending, content) of a sample's members, sorted as in WebDataset; none where an image is left out."""
         layout, table, files = self.layout, self.table, dict[str, bytes]()
-        for word, column in layout.pictures.items():
+        for word, column in layout.images.items():
             value = table.value(rows[0], column)
             if value is None:
                 continue
             try:
-                ending, content = self._picture(value, f"{table.where(rows[0])}, column '{column}'")
-            except PictureError as error:
+                ending, content = self._image(value, f"{table.where(rows[0])}, column '{column}'")
+            except ImageError as error:
                 if self.data.on_bad == "refuse":
                     raise
                 self.left_out += len(rows)
@@ -316,13 +316,13 @@ class _Writer:
             files["json"] = whole[0]
         return sorted(files.items())
 
-    def _picture(self, value: Any, where: str) -> tuple[str, bytes]:
+    def _image(self, value: Any, where: str) -> tuple[str, bytes]:
         data, recode = self.data, self.recode
         if recode.format is None:
             header = read_header(value, self.table.root, pixel_budget=data.pixel_budget, where=where)
-            with open_picture(value, self.table.root, where) as opened:
+            with open_image(value, self.table.root, where) as opened:
                 return _ENDINGS.get(header.format, header.format.lower()), opened.file.read()
-        array = decode_picture(
+        array = decode_image(
             value,
             self.table.root,
             background=data.background,

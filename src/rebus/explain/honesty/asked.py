@@ -1,9 +1,9 @@
-"""The score of what a model said, read again with parts of the picture or of the text taken away.
+"""The score of what a model said, read again with parts of the image or of the text taken away.
 
 The score is the probability of what was said: of its label or its tag; of a text, the geometric mean over its words.
 For a number (a regression's, a likeness) it is how near the number stays: exp(-|difference|), in standard deviations of
 the training targets. It knows no method of explaining.
-Letters: N variants, S side of the picture, T pieces of the text.
+Letters: N variants, S side of the image, T pieces of the text.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Asked:
         self.first: NDArray[np.float64] | None = None  # a number as it is with nothing taken away
 
     @property
-    def picture(self) -> Pixels | None:
+    def image(self) -> Pixels | None:
         """(S, S, 3) as the model sees it."""
         return self.subject.shown
 
@@ -52,7 +52,7 @@ class Asked:
         """The score of N variants.
 
         Args:
-            pixels: (N, S, S, 3) other pictures; None: the picture as it is.
+            pixels: (N, S, S, 3) other images; None: the image as it is.
             kept: (N, T) which pieces of the text are there; None: all. The tokens of one that is not are replaced by
                 the tokenizer's unknown token, or else by its mask, or else by its padding.
 

@@ -128,7 +128,7 @@ def measure_rows(
         placed({row: things[row] for row in used if row in things}, source.values, predictor.recipe, table.root),
         right=lambda some: _right(predictor, source, some),
         types=lambda some: task.types(source.values, some),
-        groups=lambda row: as_text(source.values["picture"][row])[:512] if "picture" in source.values else str(row),
+        groups=lambda row: as_text(source.values["image"][row])[:512] if "image" in source.values else str(row),
     )
     maps, copies = (Maps(_begin(one, source), explain_with, what.groups) for one in (predictor, other))
     return measure(task.name, what, maps, (model, copies), methods, effort=effort, seed=seed, tell=tell)
@@ -150,12 +150,12 @@ def matching(table: Table, rows: Sequence[int], only: Mapping[str, str]) -> list
 def _begin(predictor: Predictor, source: Rows) -> Callable[[int], Subject]:
     task = source.task
     names = {
-        role: column for role, column in task.settings.columns.items() if role != "picture" and role in source.values
+        role: column for role, column in task.settings.columns.items() if role != "image" and role in source.values
     }
 
     def begin(row: int) -> Subject:
         columns: dict[str, Any] = {column: source.values[role][row] for role, column in names.items()}
-        return subject_of(predictor, task, source.picture(row), "", columns)
+        return subject_of(predictor, task, source.image(row), "", columns)
 
     return begin
 
@@ -175,11 +175,11 @@ def _right(predictor: Predictor, source: Rows, rows: Sequence[int]) -> np.ndarra
 
 
 def _readable(source: Rows, rows: Sequence[int]) -> tuple[list[int], str]:
-    """The rows whose picture can be read, and what is wrong with the first of the others."""
+    """The rows whose image can be read, and what is wrong with the first of the others."""
     good, problem = [], ""
     for row in rows:
         try:
-            source.picture(row)
+            source.image(row)
             good.append(row)
         except RebusError as error:
             problem = problem or str(error)

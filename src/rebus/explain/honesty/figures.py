@@ -44,7 +44,7 @@ class MethodFigures:
 
     @property
     def gap(self) -> float | None:
-        """Insertion minus deletion, the mean over the picture and the text as far as they were measured."""
+        """Insertion minus deletion, the mean over the image and the text as far as they were measured."""
         pairs = [("insertion", "deletion"), ("text_insertion", "text_deletion")]
         known = [self.figures[a].value - self.figures[b].value for a, b in pairs if {a, b} <= set(self.figures)]
         return float(np.mean(known)) if known else None
@@ -125,6 +125,6 @@ def chosen(methods: Mapping[str, MethodFigures], questions: int) -> tuple[str, s
 
 
 def interval(values: ArrayLike, groups: Iterable[Hashable], seed: int = 0) -> Interval:
-    """The mean with its 95% bootstrap interval, items of one group (one picture) resampled together."""
+    """The mean with its 95% bootstrap interval, items of one group (one image) resampled together."""
     low, high = bootstrap_interval(values, seed=seed, groups=list(groups))
     return Interval(float(np.asarray(values, dtype=np.float64).mean()), low, high)

@@ -1,6 +1,6 @@
-"""Deletion and insertion of every method over some rows, of pictures and of texts.
+"""Deletion and insertion of every method over some rows, of images and of texts.
 
-What goes from a picture becomes the mean colour of the rows' pictures; what comes, comes into the picture blurred
+What goes from an image becomes the mean colour of the rows' images; what comes, comes into the image blurred
 until nothing can be made out (both as in RISE, see ``curves``). What goes from a text becomes a token that stands for
 nothing.
 Letters: N variants, P parts, S side of the square.
@@ -21,7 +21,7 @@ from rebus.models.vlm import VisionLanguageModel
 
 RANDOM = ""  # stands for the random order among the methods
 DRAWS = 4  # random orders of each row
-MOST = 14  # parts a side that a picture is moved in
+MOST = 14  # parts a side that an image is moved in
 Areas = dict[str, dict[str, list[float]]]  # method: kind: one area a row
 
 
@@ -34,13 +34,13 @@ def follow(
         maps: of the rows.
         methods: by name.
         rows: at least one.
-        side: parts a side that pictures are moved in.
+        side: parts a side that images are moved in.
         steps: most steps of a curve.
         seed: of the random orders.
 
     Returns:
         The areas of each method and of ``RANDOM``, and the group of each row that a kind has an area of. A method that
-        says nothing of a row's picture or text has fewer areas than there are such rows.
+        says nothing of a row's image or text has fewer areas than there are such rows.
     """
     seen = [shown for row in rows if (shown := maps.subject(row).shown) is not None]
     mean = np.mean([one.reshape(-1, 3).mean(0) for one in seen], axis=0).round().astype(np.uint8) if seen else None
@@ -49,11 +49,11 @@ def follow(
     for row in rows:
         asked, drawn = maps.asked(row), {name: maps.get(name, row) for name in methods}
         tried: dict[str, tuple[Score, dict[str, NDArray[np.float64]], int]] = {}
-        shown = asked.picture
+        shown = asked.image
         if shown is not None and mean is not None:
-            grids = {name: onto_grid(one.picture, side) for name, one in drawn.items() if one.picture is not None}
+            grids = {name: onto_grid(one.image, side) for name, one in drawn.items() if one.image is not None}
             for kind, bare in (("deletion", np.broadcast_to(mean, shown.shape)), ("insertion", blurred(shown))):
-                tried[kind] = (picture_score(asked, bare, side), grids, side * side)
+                tried[kind] = (image_score(asked, bare, side), grids, side * side)
         if len(asked.spans) > 1:
             told = {name: on_pieces(one, asked.spans) for name, one in drawn.items() if one.tokens}
             for kind in ("text_deletion", "text_insertion"):
@@ -83,9 +83,9 @@ def _add(
     areas[RANDOM].setdefault(kind, []).append(float(found[len(own) :].mean()))
 
 
-def picture_score(asked: Asked, bare: NDArray[np.uint8], side: int) -> Score:
-    """The score by which parts of the picture are there; where one is not, ``bare`` (S, S, 3) is seen."""
-    shown = asked.picture
+def image_score(asked: Asked, bare: NDArray[np.uint8], side: int) -> Score:
+    """The score by which parts of the image are there; where one is not, ``bare`` (S, S, 3) is seen."""
+    shown = asked.image
     assert shown is not None  # noqa: S101 - the caller looked
     size = shown.shape[0]
     part = (np.arange(size) * side) // size  # the part that each pixel of a line belongs to
@@ -102,12 +102,12 @@ def text_score(asked: Asked) -> Score:
     return lambda kept: asked.score(kept=kept)
 
 
-def blurred(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture in which no thing can be made out: a Gaussian of an eighth of the side."""
-    return np.asarray(Image.fromarray(picture).filter(ImageFilter.GaussianBlur(picture.shape[0] / 8)))
+def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """An image in which no thing can be made out: a Gaussian of an eighth of the side."""
+    return np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(image.shape[0] / 8)))
 
 
 def side_for(model: VisionLanguageModel) -> int:
-    """Parts a side: as many as the model has picture tokens, where these are neither few nor many."""
-    tokens = round(model.plan.pooled**0.5) if model.picture is not None else 0
+    """Parts a side: as many as the model has image tokens, where these are neither few nor many."""
+    tokens = round(model.plan.pooled**0.5) if model.image is not None else 0
     return tokens if 3 <= tokens <= MOST else 8 if tokens < 3 else MOST

@@ -23,7 +23,7 @@ class Maps:
     Args:
         begin: gives a row's subject.
         draw: explains it by a method.
-        groups: row: what rows of one picture have in common.
+        groups: row: what rows of one image have in common.
 
     Attributes:
         seconds: method: how long each explanation took.
@@ -59,9 +59,9 @@ class Maps:
 
 
 def likeness(one: Explanation, other: Explanation) -> float | None:
-    """The rank correlation of two maps of a picture, or of a text's scores where there is no map; None without both."""
-    if one.picture is not None and other.picture is not None:
-        return rank_correlation(one.picture, other.picture)
+    """The rank correlation of two maps of an image, or of a text's scores where there is no map; None without both."""
+    if one.image is not None and other.image is not None:
+        return rank_correlation(one.image, other.image)
     if one.tokens and len(one.tokens) == len(other.tokens) > 1:
         return rank_correlation([token.score for token in one.tokens], [token.score for token in other.tokens])
     return None

@@ -57,7 +57,7 @@ class Measured:
         things: row: the thing with a box that it is about.
         right: row: whether the model answers it rightly; asked of the rows of the pointing game only.
         types: row: the type of its question; None: there are no types.
-        groups: row: what rows of one picture have in common.
+        groups: row: what rows of one image have in common.
     """
 
     rows: Sequence[int]
@@ -135,7 +135,7 @@ def _point(
     tolerance: float,
     seed: int,
 ) -> int:
-    """The pointing game of every method that gives maps of pictures; gives how many rows were answered rightly."""
+    """The pointing game of every method that gives maps of images; gives how many rows were answered rightly."""
     right, types = what.right(rows), what.types(rows)
     groups = np.array([what.groups(row) for row in rows])
     boxes = [what.things[row].box for row in rows]
@@ -148,8 +148,8 @@ def _point(
 
     rates(chances, random)
     for name, one in found.items():
-        drawn = [maps.get(name, row).picture for row in rows]
-        if any(picture is None for picture in drawn):
+        drawn = [maps.get(name, row).image for row in rows]
+        if any(image is None for image in drawn):
             continue
         hits = np.array([hit(p, box, tolerance) for p, box in zip(drawn, boxes, strict=True) if p is not None])
         rates(hits, one.figures)

@@ -1,7 +1,7 @@
 """The pointing game: does the most relevant point of a map lie on the thing that was asked about?
 
 Source: Zhang, Bargal, Lin, Brandt, Shen and Sclaroff, "Top-down Neural Attention by Excitation Backprop", 2018.
-It knows no model. Places are fractions of the square picture's side, from the left and the top; letters: h, w rows
+It knows no model. Places are fractions of the square image's side, from the left and the top; letters: h, w rows
 and columns of a map.
 """
 
@@ -62,7 +62,7 @@ def inside(x: NDArray[Any], y: NDArray[Any], box: Box, tolerance: float = 0.0) -
 
 
 def chance(box: Box, tolerance: float = 0.0) -> float:
-    """How likely a random point of the picture is to count as a hit: the box's area with its tolerance."""
+    """How likely a random point of the image is to count as a hit: the box's area with its tolerance."""
     x0, y0, x1, y1 = (float(side) for side in box)
     wide = min(1.0, x1 + tolerance) - max(0.0, x0 - tolerance)
     high = min(1.0, y1 + tolerance) - max(0.0, y0 - tolerance)
@@ -70,7 +70,7 @@ def chance(box: Box, tolerance: float = 0.0) -> float:
 
 
 def named_in(text: str, boxes: Iterable[Mapping[str, Any]]) -> Named | None:
-    """The one thing of a picture that a text names; None where it names none, or several.
+    """The one thing of an image that a text names; None where it names none, or several.
 
     Args:
         text: a question.

@@ -1,6 +1,6 @@
 """Does a map depend on what the model learned? Weights are randomised from the top down, and the map is drawn again.
 
-A map that stays the same shows the picture's edges, not the model. Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt
+A map that stays the same shows the image's edges, not the model. Source: Adebayo, Gilmer, Muelly, Goodfellow, Hardt
 and Kim, "Sanity Checks for Saliency Maps", 2018, the cascading randomisation.
 It knows no method and no task.
 """
@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 from torch import nn
 
 SAME = 0.5  # a rank correlation above this between a learned and a random model's maps is a warning
-STAGES = ("heads and decoder", "fusion", "text tower", "picture tower")  # from the top down
+STAGES = ("heads and decoder", "fusion", "text tower", "image tower")  # from the top down
 _PARTS = {
-    "heads": 0, "decoder": 0, "naming": 0, "fusion": 1, "inline": 1, "places": 1, "text": 2, "picture": 3,
+    "heads": 0, "decoder": 0, "naming": 0, "fusion": 1, "inline": 1, "places": 1, "text": 2, "image": 3,
 }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
     A map that is all alike has no order: two such maps are the same (1), one beside another map says nothing of it (0).
     """
     first, second = np.asarray(one, dtype=np.float64).ravel(), np.asarray(other, dtype=np.float64).ravel()
-    assert first.shape == second.shape, (first.shape, second.shape)  # noqa: S101 - maps of one method and one picture
+    assert first.shape == second.shape, (first.shape, second.shape)  # noqa: S101 - maps of one method and one image
     a, b = _ranks(first), _ranks(second)
     a, b = a - a.mean(), b - b.mean()
     size = float(np.sqrt((a @ a) * (b @ b)))

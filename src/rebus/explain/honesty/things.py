@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rebus.data.images import decode_image
 from rebus.data.names import BOXES
-from rebus.data.pictures import decode_picture
 from rebus.data.table import Table
 from rebus.errors import DataError
 from rebus.explain.honesty.pointing import Named, named_in
@@ -29,41 +29,41 @@ def boxes_column(table: Table, settings: Recipe) -> str | None:
     return next((name for name in (*known, *BOXES) if name in table.columns), None)
 
 
-def boxes_of(table: Table, column: str, pictures: Sequence[Any]) -> dict[Any, list[dict[str, Any]]]:
-    """picture: its boxes, from the first of its rows that has any.
+def boxes_of(table: Table, column: str, images: Sequence[Any]) -> dict[Any, list[dict[str, Any]]]:
+    """image: its boxes, from the first of its rows that has any.
 
     Raises:
         DataError: a cell holds something else.
     """
     found: dict[Any, list[dict[str, Any]]] = {}
     for row, value in enumerate(table.column(column)):
-        if missing(value) or missing(pictures[row]) or pictures[row] in found:
+        if missing(value) or missing(images[row]) or images[row] in found:
             continue
         if not isinstance(value, (list, tuple)) or not all(_is_box(one) for one in value):
             raise DataError(
                 f"{table.where(row)}, column '{column}'",
-                'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the picture',
+                'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the image',
                 repr(value)[:60],
                 "correct the cell or leave it empty",
             )
-        found[pictures[row]] = list(value)
+        found[images[row]] = list(value)
     return found
 
 
 def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], settings: Recipe) -> dict[int, Named]:
-    """row: the thing that it is about, for the rows that are about one thing with a box, in fractions of its picture.
+    """row: the thing that it is about, for the rows that are about one thing with a box, in fractions of its image.
 
     It is the thing that the question names; where it names none, that of the true answer. A row that names several is
     left out, as is one whose question and answer name different things: nobody could say which of them to look at.
     """
     column = boxes_column(table, settings)
-    if column is None or "picture" not in values:
+    if column is None or "image" not in values:
         return {}
-    known = boxes_of(table, column, values["picture"])
+    known = boxes_of(table, column, values["image"])
     found: dict[int, Named] = {}
     for row in rows:
-        picture = values["picture"][row]
-        boxes = [] if missing(picture) else known.get(picture, [])
+        image = values["image"][row]
+        boxes = [] if missing(image) else known.get(image, [])
         if not boxes:
             continue
         asked = " ".join(as_text(values[role][row]) for role in ASKING if role in values)
@@ -77,26 +77,26 @@ def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], 
 
 def placed(things: Mapping[int, Named], values: Values, settings: Recipe, root: str | Path) -> dict[int, Named]:
     """The same things with their boxes in fractions of the square that the model sees; those cut off are left out."""
-    found = {row: _fitted(one, values["picture"][row], settings, root) for row, one in things.items()}
+    found = {row: _fitted(one, values["image"][row], settings, root) for row, one in things.items()}
     return {row: one for row, one in found.items() if one is not None}
 
 
-def _fitted(one: Named, picture: Any, settings: Recipe, root: str | Path) -> Named | None:
-    """The box in the square that the picture was fitted to; None where too little of it is left to point at."""
+def _fitted(one: Named, image: Any, settings: Recipe, root: str | Path) -> Named | None:
+    """The box in the square that the image was fitted to; None where too little of it is left to point at."""
     data = settings.data
-    if settings.picture.fit not in ("pad", "crop"):
+    if settings.image.fit not in ("pad", "crop"):
         return one
-    shape = decode_picture(picture, root, pixel_budget=data.pixel_budget, near=settings.picture.size).shape
-    box = fitted_box(one.box, shape[1], shape[0], settings.picture.fit)
+    shape = decode_image(image, root, pixel_budget=data.pixel_budget, near=settings.image.size).shape
+    box = fitted_box(one.box, shape[1], shape[0], settings.image.fit)
     return None if box is None else Named(one.name, box)
 
 
 def fitted_box(box: Sequence[float], wide: int, high: int, fit: str) -> tuple[float, float, float, float] | None:
-    """A box in fractions of a picture, as fractions of the square that the picture was fitted to.
+    """A box in fractions of an image, as fractions of the square that the image was fitted to.
 
     Args:
         box: x0, y0, x1, y1.
-        wide: of the picture, in any unit.
+        wide: of the image, in any unit.
         high: likewise.
         fit: ``pad``: all of it in the middle; ``crop``: its middle; any other: stretched.
 

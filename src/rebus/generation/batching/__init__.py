@@ -1,7 +1,7 @@
 """Continuous batching: one engine writes many texts, which come and go while it runs."""
 
 from rebus.generation.batching.engine import ContinuousEngine
-from rebus.generation.batching.requests import Done, EngineStats, Event, PictureSource, Request, Ticket
+from rebus.generation.batching.requests import Done, EngineStats, Event, ImageSource, Request, Ticket
 from rebus.generation.batching.thread import EngineThread
 
 __all__ = [
@@ -10,7 +10,7 @@ __all__ = [
     "EngineStats",
     "EngineThread",
     "Event",
-    "PictureSource",
+    "ImageSource",
     "Request",
     "Ticket",
 ]

@@ -1,4 +1,4 @@
-"""The engine that writes many texts at once, which come and go while it runs. It knows no tokenizer and no pictures.
+"""The engine that writes many texts at once, which come and go while it runs. It knows no tokenizer and no images.
 
 Each step reads one token of every text that is being written and a part of each prompt that is not read yet, so that
 nobody waits for somebody else's long prompt, and chooses the next token of every text that is read to its end. After
@@ -20,7 +20,7 @@ import torch
 
 from rebus.errors import DataError, EngineClosedError, QueueFullError
 from rebus.generation.batching.choosing import choose
-from rebus.generation.batching.pictures import Pictures
+from rebus.generation.batching.images import Images
 from rebus.generation.batching.reading import Passes, Span
 from rebus.generation.batching.requests import Counts, EngineStats, Reason, Request, Tell, Ticket
 from rebus.generation.batching.scheduling import Scheduler
@@ -45,7 +45,7 @@ class ContinuousEngine:
         max_running: most texts read and written at once.
         chunk: most tokens of prompts that are read in one step beside texts that are being written.
         max_queue: most texts that wait.
-        picture_bytes: most memory for what was made of pictures and may be asked about again.
+        image_bytes: most memory for what was made of images and may be asked about again.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ContinuousEngine:
         max_running: int = 64,
         chunk: int = 128,
         max_queue: int = 256,
-        picture_bytes: int = 256 * 2**20,
+        image_bytes: int = 256 * 2**20,
     ) -> None:
         self._pool = Pool(blocks, block_size)
         self._passes = Passes(writer, self._pool)
@@ -69,7 +69,7 @@ class ContinuousEngine:
         self._counts = Counts()
         self._scheduler = Scheduler(
             Blocks(blocks, block_size),
-            Pictures(picture_bytes),
+            Images(image_bytes),
             self._counts,
             max_running=max_running,
             chunk=chunk,

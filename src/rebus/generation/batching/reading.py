@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rebus.generation.batching.pictures import Given, joined
+from rebus.generation.batching.images import Given, joined
 from rebus.generation.batching.text import Text
 from rebus.generation.native import SHORT, Native, fast
 from rebus.generation.paging import Paged, Pool

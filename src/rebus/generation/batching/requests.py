@@ -1,6 +1,6 @@
 """What goes into the engine that writes for many, and what comes out of it: requests, tickets, figures.
 
-It knows no tokenizer, no pictures and no connections: ids in, steps out, a source that makes itself when it is asked.
+It knows no tokenizer, no images and no connections: ids in, steps out, a source that makes itself when it is asked.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Reason = Literal["written", "cancelled", "failed"]
 
 
 @dataclass(frozen=True)
-class PictureSource:
-    """What a text is written from beside its prompt: what a fusion makes of a picture, or of a picture and a text.
+class ImageSource:
+    """What a text is written from beside its prompt: what a fusion makes of an image, or of an image and a text.
 
     Attributes:
         key: a digest of all that ``make`` looks at: sources with one key are one, and made once.
@@ -47,7 +47,7 @@ class Request:
 
     ids: Sequence[int]
     sampling: Sampling
-    source: PictureSource | None = None
+    source: ImageSource | None = None
     constraint: Constraint | None = None
     user: str = ""
 
@@ -58,7 +58,7 @@ class Done:
 
     Attributes:
         reason: ``written``: every text has its end; ``cancelled``: nobody wanted the rest; ``failed``: see ``error``.
-        prompt_tokens: of the prompt, with the picture's tokens that stand before it.
+        prompt_tokens: of the prompt, with the image's tokens that stand before it.
         reused_tokens: how many of them were not read again, because an earlier request had begun in the same way.
         new_tokens: of all texts, those that ended a text among them.
         error: what went wrong.
@@ -146,8 +146,8 @@ class EngineStats:
         reused_tokens: tokens of prompts that were found in the cache.
         new_tokens: tokens written.
         preemptions: how often a text was put off because the cache was full.
-        pictures_made: how often a source was made.
-        pictures_reused: how often one that was kept was used again.
+        images_made: how often a source was made.
+        images_reused: how often one that was kept was used again.
         requests: taken.
         finished, cancelled, failed, refused: how requests ended; refused: the queue was full.
         steps: passes through the decoder.
@@ -162,8 +162,8 @@ class EngineStats:
     reused_tokens: int = 0
     new_tokens: int = 0
     preemptions: int = 0
-    pictures_made: int = 0
-    pictures_reused: int = 0
+    images_made: int = 0
+    images_reused: int = 0
     requests: int = 0
     finished: int = 0
     cancelled: int = 0
@@ -180,8 +180,8 @@ class Counts:
     reused_tokens: int = 0
     new_tokens: int = 0
     preemptions: int = 0
-    pictures_made: int = 0
-    pictures_reused: int = 0
+    images_made: int = 0
+    images_reused: int = 0
     requests: int = 0
     finished: int = 0
     cancelled: int = 0

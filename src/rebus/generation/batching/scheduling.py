@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from rebus.errors import DataError
-from rebus.generation.batching.pictures import Pictures
+from rebus.generation.batching.images import Images
 from rebus.generation.batching.queues import Waiting
 from rebus.generation.batching.reading import Span
 from rebus.generation.batching.requests import Counts
@@ -34,7 +34,7 @@ class Scheduler:
 
     Args:
         blocks: whose block is whose.
-        pictures: what sources made.
+        images: what sources made.
         counts: are counted on.
         max_running: most texts at once.
         chunk: most tokens of prompts a step.
@@ -42,9 +42,9 @@ class Scheduler:
     """
 
     def __init__(
-        self, blocks: Blocks, pictures: Pictures, counts: Counts, *, max_running: int, chunk: int, longest: int | None
+        self, blocks: Blocks, images: Images, counts: Counts, *, max_running: int, chunk: int, longest: int | None
     ) -> None:
-        self.blocks, self.pictures, self.max_running, self.chunk = blocks, pictures, max_running, chunk
+        self.blocks, self.images, self.max_running, self.chunk = blocks, images, max_running, chunk
         self.waiting, self._running, self._counts, self._longest = Waiting(), list[Text](), counts, longest
         self._pending: dict[bytes, Text] = {}  # names of blocks that are being filled, and by whom
         self._order = 0
@@ -105,7 +105,7 @@ class Scheduler:
         for text in sorted(self._running, key=lambda one: one.order):
             self._grow(text)
         failed: list[tuple[Job, Exception]] = []
-        made = self._counts.pictures_made
+        made = self._counts.images_made
         verdict: Verdict = "begins"
         while verdict == "begins" and len(self._running) < self.max_running:
             verdict = "nobody"
@@ -113,7 +113,7 @@ class Scheduler:
                 if any(job is text.job for job, _ in failed):
                     continue
                 try:
-                    verdict = self._try(text, may_make=self._counts.pictures_made == made)
+                    verdict = self._try(text, may_make=self._counts.images_made == made)
                 except Exception as error:
                     failed.append((text.job, error))
                     continue
@@ -211,13 +211,13 @@ class Scheduler:
         source = text.job.request.source
         if source is None or text.job.given is not None:
             return True
-        given = self.pictures.find(source.key)
+        given = self.images.find(source.key)
         if given is None and not may_make:
             return False
         if given is None:
-            self._counts.pictures_made += 1
-            given = self.pictures.make(source)
+            self._counts.images_made += 1
+            given = self.images.make(source)
         else:
-            self._counts.pictures_reused += 1
+            self._counts.images_reused += 1
         text.job.given = given
         return True

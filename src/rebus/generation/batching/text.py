@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 
-from rebus.generation.batching.pictures import Given
+from rebus.generation.batching.images import Given
 from rebus.generation.batching.requests import Done, Reason, Request, Ticket
 from rebus.generation.engine import Constraint, Holding
 from rebus.generation.sampling import Chooser

@@ -1,4 +1,4 @@
-"""The three ways to join pictures and words, swappable by one word."""
+"""The three ways to join images and words, swappable by one word."""
 
 from rebus.models.fusion.base import FUSIONS, Condition, Fusion
 from rebus.models.fusion.cross import Cross

@@ -32,9 +32,9 @@ class Condition:
         memory: tokens that every decoder layer may attend to (``cross``).
         vector: (B, D), fused into every text position (``joint``).
         present: (B,) bool, where ``vector`` holds anything.
-        shown: picture tokens that words are looked up in, where a head names patches: ``pooled`` is not used.
+        shown: image tokens that words are looked up in, where a head names patches: ``pooled`` is not used.
         names: (B, P, D), what each of these tokens shows, in the space of the words.
-        inside: picture tokens that take the place of the picture marks in the text (``unified``, inline).
+        inside: image tokens that take the place of the image marks in the text (``unified``, inline).
     """
 
     prefix: Features | None = None
@@ -46,7 +46,7 @@ class Condition:
     inside: Features | None = None
 
     def select(self, owner: Tensor) -> Condition:
-        """The condition of items ``owner`` (R,): several texts may share one picture."""
+        """The condition of items ``owner`` (R,): several texts may share one image."""
         return Condition(
             self.prefix.select(owner) if self.prefix else None,
             self.memory.select(owner) if self.memory else None,

@@ -1,9 +1,9 @@
-"""Picture tokens inside the text: what turns them into the text's vectors, and what puts them where they belong.
+"""Image tokens inside the text: what turns them into the text's vectors, and what puts them where they belong.
 
-The text holds as many picture marks as there are picture tokens; the vectors at these places are replaced, and the
+The text holds as many image marks as there are image tokens; the vectors at these places are replaced, and the
 decoder reads all of it as it reads any text, causally and with ordinary positions. Sources: Liu et al. (2023), "Visual
 Instruction Tuning" (Llava, two layers); Marafioti et al. (2025), "SmolVLM" (pixel shuffle and one matrix).
-Letters: B pictures, R texts, L text tokens, P picture tokens, D width of the text, E of the picture, F the factor.
+Letters: B images, R texts, L text tokens, P image tokens, D width of the text, E of the image, F the factor.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.models.features import Features, masked_mean
-from rebus.models.picture_tokens import PicturePlan, pixel_shuffle
+from rebus.models.image_tokens import ImagePlan, pixel_shuffle
 
 
 class InlineProjector(nn.Module):
@@ -30,7 +30,7 @@ class InlineProjector(nn.Module):
         linear_1, linear_2: ``mlp``: the layers, under Llava's names.
     """
 
-    def __init__(self, plan: PicturePlan, width: int, out: int, *, bias: bool = True) -> None:
+    def __init__(self, plan: ImagePlan, width: int, out: int, *, bias: bool = True) -> None:
         super().__init__()
         self.plan = plan
         self.proj: nn.Linear | None = None
@@ -55,11 +55,11 @@ class InlineProjector(nn.Module):
 
 
 def placed_inside(embedded: Tensor, marks: Tensor, inside: Features, before: Tensor | None = None) -> Tensor:
-    """The text with its picture tokens: the first mark of a text becomes its first picture token, and so on.
+    """The text with its image tokens: the first mark of a text becomes its first image token, and so on.
 
     Args:
         embedded: (R, L, D).
-        marks: (R, L) bool, where a picture mark stands.
+        marks: (R, L) bool, where an image mark stands.
         inside: (R, P, D), each text's own; those that are masked stay out.
         before: (R,) marks that each text has had already, in earlier parts of it; None: none. A mark beyond the P-th is
             one that the model wrote itself, and stays what it is.

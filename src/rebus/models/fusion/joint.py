@@ -19,7 +19,7 @@ from rebus.nn.norms import RMSNorm
 class Joint(Fusion):
     """One vector an item.
 
-    A generative head is conditioned position by position: the picture's vector and the token's own embedding are
+    A generative head is conditioned position by position: the image's vector and the token's own embedding are
     fused in the same way as two modalities are, so that the strategy means the same thing in every task.
     """
 

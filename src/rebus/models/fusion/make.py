@@ -19,7 +19,7 @@ def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool,
         settings: the recipe's ``model``.
         widths: modality: width of its tower's Features.
         writes: whether a decoder writes from what these towers read.
-        reads: whether a head reads what is fused; heads that compare pictures with texts need no fusion.
+        reads: whether a head reads what is fused; heads that compare images with texts need no fusion.
 
     Raises:
         RecipeError: it is ``none`` and there is something to join.

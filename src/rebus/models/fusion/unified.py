@@ -1,9 +1,9 @@
-"""``unified``: one network reads picture tokens and text tokens together.
+"""``unified``: one network reads image tokens and text tokens together.
 
 When a head classifies, the network is a transformer of the fusion's own that sees every token both ways.
-When a head writes, the network is the decoder: picture tokens are a prefix that all tokens see both ways,
+When a head writes, the network is the decoder: image tokens are a prefix that all tokens see both ways,
 and the text is read causally (the prefix language model of Liu et al., "Generating Wikipedia by Summarizing
-Long Sequences", 2018, as used for pictures by Wang et al., "SimVLM", 2021).
+Long Sequences", 2018, as used for images by Wang et al., "SimVLM", 2021).
 """
 
 from __future__ import annotations

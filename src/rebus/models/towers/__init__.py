@@ -1,6 +1,6 @@
-"""Towers: each turns a picture or a text into Features.
+"""Towers: each turns an image or a text into Features.
 
-A picture tower's forward takes normalised pixels (B, 3, H, W); a text tower's takes ids (B, L) and a mask (B, L).
+An image tower's forward takes normalised pixels (B, 3, H, W); a text tower's takes ids (B, L) and a mask (B, L).
 Both are built as ``TOWERS.get(kind)(settings, **context)``; each ignores the context it has no use for.
 """
 
@@ -12,7 +12,7 @@ from rebus.registry import Registry
 
 TOWERS: Registry[Any] = Registry("tower")
 
-PICTURE_TOWERS = ("convnet", "efficientnet", "resnet", "vit")
+IMAGE_TOWERS = ("convnet", "efficientnet", "resnet", "vit")
 TEXT_TOWERS = ("decoder", "encoder", "recurrent", "wordvectors")
 
 # the classes file themselves under their names when their modules are imported

@@ -1,6 +1,6 @@
-"""A residual CNN that ends in a grid of tokens: the picture tower of choice on a CPU.
+"""A residual CNN that ends in a grid of tokens: the image tower of choice on a CPU.
 
-It knows no text. Letters: B items, S side of the picture, P side of a patch, G = S / P, L = G x G tokens, D width.
+It knows no text. Letters: B items, S side of the image, P side of a patch, G = S / P, L = G x G tokens, D width.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rebus.recipe import Tower
 
 @TOWERS.register("convnet")
 class ConvNet(nn.Module):
-    """Convolutions halve the picture until a place is a patch; then one attention lets every place see all others.
+    """Convolutions halve the image until a place is a patch; then one attention lets every place see all others.
 
     Stages at a quarter of the side and below hold ``settings.depth`` residual blocks each, the last one more. Early
     stages are narrow, a sixth and a third of the width: places are many there, and a weight costs the most time.
@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
         patch, width = settings.patch, settings.width
         if patch < 4 or patch & (patch - 1):
             expected = "a power of two from 4 up, for a convnet"
-            raise RecipeError("setting 'model.picture.patch'", expected, str(patch), "use 8, 16 or 32")
+            raise RecipeError("setting 'model.image.patch'", expected, str(patch), "use 8, 16 or 32")
         check_grid(size, patch)
         self.settings, self.width, self.size, self.grid = settings, width, size, size // patch
         self.num_tokens = self.grid**2
@@ -80,11 +80,11 @@ def stage_channels(width: int, stages: int) -> list[int]:
 
 
 def check_grid(size: int, patch: int) -> None:
-    """Raise RecipeError unless a picture of ``size`` pixels a side divides into whole patches."""
+    """Raise RecipeError unless an image of ``size`` pixels a side divides into whole patches."""
     if size % patch or size < patch:
         raise RecipeError(
-            where="setting 'picture.size'",
-            expected=f"a multiple of model.picture.patch ({patch})",
+            where="setting 'image.size'",
+            expected=f"a multiple of model.image.patch ({patch})",
             found=str(size),
             do=f"use {max(patch, round(size / patch) * patch)}, or another patch",
         )

@@ -1,6 +1,6 @@
 """A causal transformer in the layout of Llama, Qwen and GPT-2; the text tower and the writer of text.
 
-It knows no pictures and no tokenizer: vectors and positions in, vectors out. Parameter names are those of
+It knows no images and no tokenizer: vectors and positions in, vectors out. Parameter names are those of
 ``LlamaModel`` and ``Qwen3Model`` (with ``lm_head`` beside); ``rebus.formats`` renames those of every family.
 Letters: B items, L tokens, D width, V rows of the vocabulary, M memory tokens.
 """

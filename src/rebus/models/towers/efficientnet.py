@@ -3,7 +3,7 @@
 Source: Tan and Le (2019), "EfficientNet: Rethinking Model Scaling for Convolutional Neural Networks"; the lite variants
 were published by the same authors in 2020 with TensorFlow's models.
 ``rebus.formats.efficientnet`` renames the parameters of published weights to these.
-Letters: B items, S side of the picture, P side of a patch, G = S / P, L = G x G tokens, D width.
+Letters: B items, S side of the image, P side of a patch, G = S / P, L = G x G tokens, D width.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A residual network with batch norms, as ResNet-18 to ResNet-152 are: what most pretrained picture models are like.
+"""A residual network with batch norms, as ResNet-18 to ResNet-152 are: what most pretrained image models are like.
 
-Source: He et al. (2016), "Deep Residual Learning for Image Recognition". It learns from batches of many pictures; from
+Source: He et al. (2016), "Deep Residual Learning for Image Recognition". It learns from batches of many images; from
 scratch on a CPU and in small batches ``convnet`` is the better choice.
 ``rebus.formats.resnet`` renames the parameters of a Hugging Face ResNetModel to these.
-Letters: B items, S side of the picture, P side of a patch, G = S / P, L = G x G tokens, D width.
+Letters: B items, S side of the image, P side of a patch, G = S / P, L = G x G tokens, D width.
 """
 
 from __future__ import annotations

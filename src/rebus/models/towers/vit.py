@@ -4,7 +4,7 @@ Sources: Dosovitskiy et al. (2021), "An Image is Worth 16x16 Words"; Zhai et al.
 Image Pre-Training"; Radford et al. (2021), "Learning Transferable Visual Models From Natural Language Supervision";
 Oquab et al. (2024), "DINOv2"; the pooling head: Zhai et al. (2022), "Scaling Vision Transformers".
 ``rebus.formats`` renames the parameters of Hugging Face's models to these.
-Letters: B items, S side of the picture, P side of a patch, L = (S / P)^2 tokens, D width.
+Letters: B items, S side of the image, P side of a patch, L = (S / P)^2 tokens, D width.
 """
 
 from __future__ import annotations
@@ -144,10 +144,10 @@ def resized_positions(position: Tensor, grid: int) -> Tensor:
 def _check_pool(settings: Tower) -> None:
     if settings.pool not in POOLS:
         expected = f"one of {', '.join(POOLS)}, for a vit"
-        raise RecipeError("setting 'model.picture.pool'", expected, f"'{settings.pool}'", "use mean or probe")
+        raise RecipeError("setting 'model.image.pool'", expected, f"'{settings.pool}'", "use mean or probe")
     if settings.pool in ("cls", "pooler") and not settings.class_token:
-        do = "set model.picture.class_token=true, or another pool"
-        raise RecipeError("setting 'model.picture.pool'", "a class token to pool by", f"'{settings.pool}', none", do)
+        do = "set model.image.class_token=true, or another pool"
+        raise RecipeError("setting 'model.image.pool'", "a class token to pool by", f"'{settings.pool}', none", do)
     if settings.pool == "probe" and settings.last_norm == "pooled":
-        do = "set model.picture.last_norm=tokens"
-        raise RecipeError("setting 'model.picture.last_norm'", "tokens, with a probe", "'pooled'", do)
+        do = "set model.image.last_norm=tokens"
+        raise RecipeError("setting 'model.image.last_norm'", "tokens, with a probe", "'pooled'", do)

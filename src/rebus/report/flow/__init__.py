@@ -1,6 +1,6 @@
 """The signal-flow page: one example followed through the road that data takes, told from the model's real tensors.
 
-    flow(predictor, picture=..., text=...) -> Flow     what happened, station by station
+    flow(predictor, image=..., text=...) -> Flow     what happened, station by station
     flow_html(flow, lang) -> str                       a fragment to be put into any page
     write_flow(path, flow, lang)                       a page that stands alone
 

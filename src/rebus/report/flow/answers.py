@@ -1,6 +1,6 @@
 """The last stations: the head's numbers, and the answer with what else was likely.
 
-Letters: R texts, N read positions, V vocabulary, C classes, P picture tokens, D width.
+Letters: R texts, N read positions, V vocabulary, C classes, P image tokens, D width.
 """
 
 from __future__ import annotations
@@ -15,7 +15,19 @@ from rebus.report.flow.capture import Captured
 from rebus.report.flow.drawing import over
 from rebus.report.flow.inputs import asked_of, norms, piece_of, shape
 from rebus.report.flow.result import Bars, Image, Shape, Station, Strip, Token
-from rebus.tasks import Classify, Extract, Match, Mlm, Ner, Patches, Pictures, Regress, Retrieve, Similar, Tag
+from rebus.tasks import (
+    Classify,
+    Extract,
+    Match,
+    Mlm,
+    Ner,
+    PatchClassify,
+    PretrainImage,
+    Regress,
+    Retrieve,
+    Similar,
+    Tag,
+)
 
 TOP = 5  # answers shown
 STEPS = 24  # written tokens that are shown with their alternatives
@@ -29,9 +41,9 @@ def answer_stations(captured: Captured) -> list[Station]:
         return [_written(captured)]
     if isinstance(task, Mlm):
         return [_masked(captured)]
-    if isinstance(task, Patches):
+    if isinstance(task, PatchClassify):
         return [_patches(captured)]
-    if isinstance(task, Pictures | Retrieve | Similar):
+    if isinstance(task, PretrainImage | Retrieve | Similar):
         return [_vectors(captured)]
     if isinstance(task, Ner | Extract):
         return [_words(captured)]
@@ -89,7 +101,7 @@ def _masked(captured: Captured) -> Station:
 
 def _patches(captured: Captured) -> Station:
     subject, outputs, task = captured.subject, captured.outputs, captured.subject.task
-    assert isinstance(task, Patches)  # noqa: S101 - as the caller looked
+    assert isinstance(task, PatchClassify)  # noqa: S101 - as the caller looked
     chances = outputs.detach().float()[0].softmax(-1)  # (P, first + C)
     best = chances[:, task.first :].amax(0)
     top = best.argsort(descending=True)[:TOP].tolist()
@@ -105,14 +117,14 @@ def _patches(captured: Captured) -> Station:
 
 def _vectors(captured: Captured) -> Station:
     subject, outputs = captured.subject, captured.outputs
-    if isinstance(subject.task, Pictures):
+    if isinstance(subject.task, PretrainImage):
         pooled = captured.seen.pooled if captured.seen is not None else outputs.pooled
         strip = Strip("vector", _first(pooled[0]))
         return Station("answer", "vector", (shape("pooled", "(B, D)", pooled),), strips=(strip,))
     if isinstance(outputs, Pairs):
-        pair = (shape("pictures", "(B, D)", outputs.pictures), shape("texts", "(R, D)", outputs.texts))
-        cosine = float((outputs.pictures[0] * outputs.texts[0]).sum())
-        strips = (Strip("vector_picture", _first(outputs.pictures[0])), Strip("vector_text", _first(outputs.texts[0])))
+        pair = (shape("images", "(B, D)", outputs.images), shape("texts", "(R, D)", outputs.texts))
+        cosine = float((outputs.images[0] * outputs.texts[0]).sum())
+        strips = (Strip("vector_image", _first(outputs.images[0])), Strip("vector_text", _first(outputs.texts[0])))
         facts: dict[str, Any] = {"cosine": f"{cosine:.3f}", "scale": f"{float(outputs.scale):.1f}"}
         return Station("answer", "pair", pair, facts, strips=strips)
     shapes = (Shape("vector", "(R, D)", tuple(outputs.shape)),)

@@ -17,7 +17,7 @@ from rebus.explain.trace import blend_shares, hooked
 from rebus.models.features import Features
 from rebus.models.fusion.joint import Blend
 from rebus.nn.attention import recording
-from rebus.tasks import Pictures
+from rebus.tasks import PretrainImage
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Captured:
         parts: module's name: what it gave, Features or a tensor.
         attended: (module's name, weights (H, Lq, Lk)) of each attention, in the order they ran.
         shares: module's name: (L, M) shares of what a joint fusion blended.
-        seen: the picture tower's Features as the rest of the model gets them; None without a picture tower.
+        seen: the image tower's Features as the rest of the model gets them; None without an image tower.
     """
 
     subject: Subject
@@ -42,7 +42,7 @@ class Captured:
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        """Rows and columns of the picture tokens; None where they are no square, or there are none."""
+        """Rows and columns of the image tokens; None where they are no square, or there are none."""
         if self.seen is None:
             return None
         side = isqrt(self.seen.tokens.shape[1])
@@ -69,18 +69,18 @@ def capture(subject: Subject) -> Captured:
     def blend(module: nn.Module, given: Any, out: Any) -> None:
         found.shares.setdefault(names[id(module)], blend_shares(module, *given))
 
-    watched = [model.picture, model.text, model.decoder, model.fusion, model.inline, *model.heads.values()]
+    watched = [model.image, model.text, model.decoder, model.fusion, model.inline, *model.heads.values()]
     if model.decoder is not None:
         watched += [model.decoder.embed_tokens, model.decoder.norm]
     hooks: list[Any] = [(module, keep) for module in watched if module is not None]
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
     with quiet(model), hooked(hooks), recording() as seen:
-        if isinstance(subject.task, Pictures):
+        if isinstance(subject.task, PretrainImage):
             found.outputs = model.see(batch_of(subject))
         else:
             found.outputs = subject.run()
         found.attended = [(names[id(one.module)], one.weights[0].detach().float()) for one in seen]
-    tower = found.features("picture")
+    tower = found.features("image")
     if tower is not None:
         pooled = model.plan.pool(tower)
         there = torch.full_like(pooled.mask, subject.shown is not None)
@@ -89,6 +89,6 @@ def capture(subject: Subject) -> Captured:
 
 
 def batch_of(subject: Subject) -> dict[str, Any]:
-    """The picture of a subject as a batch of one."""
+    """The image of a subject as a batch of one."""
     there = torch.tensor([subject.shown is not None], device=subject.model.mean.device)
-    return {"picture": subject.pixels(), "has_picture": there, "tasks": {}}
+    return {"image": subject.pixels(), "has_image": there, "tasks": {}}

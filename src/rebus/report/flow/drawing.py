@@ -1,4 +1,4 @@
-"""Small pictures for the signal-flow page: heat over a picture, enlarged without smoothing. It knows no model."""
+"""Small images for the signal-flow page: heat over an image, enlarged without smoothing. It knows no model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
 
-SIDE = 192  # pixels of a small picture
+SIDE = 192  # pixels of a small image
 _STOPS = np.array(  # dark blue over green to yellow: even steps in lightness, told apart by the colour-blind too
     [[38, 34, 98], [45, 84, 140], [38, 130, 142], [53, 183, 121], [170, 220, 50], [253, 231, 37]], dtype=np.float64
 )
@@ -24,20 +24,20 @@ def heat(values: NDArray[np.float32]) -> Pixels:
     return np.asarray(mixed.round().astype(np.uint8))
 
 
-def over(values: NDArray[np.float32], picture: Pixels, strength: float = 0.6) -> Pixels:
-    """Heat of a grid (h, w) over a square picture, cell by cell: (SIDE, SIDE, 3)."""
-    cells, below = enlarged(heat(values)).astype(np.float64), enlarged(picture).astype(np.float64)
+def over(values: NDArray[np.float32], image: Pixels, strength: float = 0.6) -> Pixels:
+    """Heat of a grid (h, w) over a square image, cell by cell: (SIDE, SIDE, 3)."""
+    cells, below = enlarged(heat(values)).astype(np.float64), enlarged(image).astype(np.float64)
     grey = below.mean(2, keepdims=True)
     return np.asarray((strength * cells + (1 - strength) * grey).round().astype(np.uint8))
 
 
-def enlarged(picture: Pixels, side: int = SIDE) -> Pixels:
-    """A square picture at another size, its cells left sharp where it grows."""
+def enlarged(image: Pixels, side: int = SIDE) -> Pixels:
+    """A square image at another size, its cells left sharp where it grows."""
     from PIL import Image
 
-    image = Image.fromarray(np.ascontiguousarray(picture))
-    how = Image.Resampling.NEAREST if max(image.size) <= side else Image.Resampling.LANCZOS
-    return np.asarray(image.resize((side, side), how), dtype=np.uint8)
+    scaled = Image.fromarray(np.ascontiguousarray(image))
+    how = Image.Resampling.NEAREST if max(scaled.size) <= side else Image.Resampling.LANCZOS
+    return np.asarray(scaled.resize((side, side), how), dtype=np.uint8)
 
 
 def anchors(similarity: NDArray[np.float32], first: int, count: int) -> list[int]:

@@ -10,20 +10,20 @@ from rebus.errors import DataError
 from rebus.explain.explaining import subject_of
 from rebus.explain.inputs import explained_task
 from rebus.explain.subject import Subject
-from rebus.inference.predictor import Predictor, missing_picture
+from rebus.inference.predictor import Predictor, missing_image
 from rebus.report.flow.answers import answer_stations
 from rebus.report.flow.capture import capture
 from rebus.report.flow.inputs import input_stations
 from rebus.report.flow.meeting import fusion_station
 from rebus.report.flow.result import Flow
 from rebus.report.labels import labels
-from rebus.tasks import Pictures, Task
+from rebus.tasks import PretrainImage, Task
 
 
 def flow(
     predictor: Predictor,
     *,
-    picture: Any = None,
+    image: Any = None,
     text: str = "",
     columns: Mapping[str, Any] | None = None,
     task: str | None = None,
@@ -33,25 +33,25 @@ def flow(
 
     Args:
         predictor: the model.
-        picture: a path, the bytes of a picture file or an array (H, W, 3) of uint8; None: none, or the columns'.
+        image: a path, the bytes of an image file or an array (H, W, 3) of uint8; None: none, or the columns'.
         text: the question, the prompt, or what else the task reads.
         columns: what else the task reads, by the table's names of columns or by role: ``{"passage": "..."}``.
         task: which task; None: the one that ``ask`` would take.
         lang: en or zh, of a page that names no language.
 
     Returns:
-        Stations with shapes, pictures of what is in them, and the answer. A model that writes has written it first; it
+        Stations with shapes, images of what is in them, and the answer. A model that writes has written it first; it
         then reads it back in one pass, which is the pass that is told.
 
     Raises:
-        DataError: the task does not exist, or it lacks something that it reads. PictureError: the picture cannot be
+        DataError: the task does not exist, or it lacks something that it reads. ImageError: the image cannot be
         read. RecipeError: no such language.
     """
     labels(lang)
     chosen = _chosen(predictor, task, asked=bool(text))
-    subject = _subject(predictor, chosen, picture, text, dict(columns or {}))
+    subject = _subject(predictor, chosen, image, text, dict(columns or {}))
     captured = capture(subject)
-    original = picture if not missing_picture(picture) else subject.values.get("picture", [None])[0]
+    original = image if not missing_image(image) else subject.values.get("image", [None])[0]
     stations = [*input_stations(captured, original), *fusion_station(captured), *answer_stations(captured)]
     kind = "none" if predictor.model.fusion is None else predictor.recipe.model.fusion.kind
     fusion = "inline" if predictor.model.inline is not None else kind
@@ -60,17 +60,17 @@ def flow(
 
 def _chosen(predictor: Predictor, name: str | None, *, asked: bool) -> Task:
     known = predictor.tasks.get(name) if name is not None else next(iter(predictor.tasks.values()), None)
-    if isinstance(known, Pictures) and (name is not None or len(predictor.tasks) == 1):
+    if isinstance(known, PretrainImage) and (name is not None or len(predictor.tasks) == 1):
         return known
     return explained_task(predictor, name, asked=asked)
 
 
-def _subject(predictor: Predictor, task: Task, picture: Any, text: str, columns: dict[str, Any]) -> Subject:
-    if not isinstance(task, Pictures):
-        return subject_of(predictor, task, picture, text, columns)
-    if missing_picture(picture):
-        picture = columns.get(task.settings.columns.get("picture", "picture"))
-    if text or missing_picture(picture):
+def _subject(predictor: Predictor, task: Task, image: Any, text: str, columns: dict[str, Any]) -> Subject:
+    if not isinstance(task, PretrainImage):
+        return subject_of(predictor, task, image, text, columns)
+    if missing_image(image):
+        image = columns.get(task.settings.columns.get("image", "image"))
+    if text or missing_image(image):
         found = "a text" if text else "none"
-        raise DataError(f"task '{task.name}'", "a picture, and nothing else", found, "give one picture, without a text")
-    return Subject(predictor, task, {"picture": [picture]}, predictor.open_picture(picture, Path(), "the picture"))
+        raise DataError(f"task '{task.name}'", "an image, and nothing else", found, "give one image, without a text")
+    return Subject(predictor, task, {"image": [image]}, predictor.open_image(image, Path(), "the image"))

@@ -1,6 +1,6 @@
-"""The stations before anything meets: the picture decoded, transformed and cut up, the text's tokens, both towers.
+"""The stations before anything meets: the image decoded, transformed and cut up, the text's tokens, both towers.
 
-Letters: B pictures, R texts, L text tokens, P picture tokens, D width, S side of the square picture.
+Letters: B images, R texts, L text tokens, P image tokens, D width, S side of the square image.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rebus.data.pictures import decode_picture
+from rebus.data.images import decode_image
 from rebus.models.features import Features
 from rebus.models.layout import IGNORED
 from rebus.models.towers.vit import ViT
@@ -20,15 +20,15 @@ from rebus.report.flow.capture import Captured
 from rebus.report.flow.drawing import SIDE, anchors, enlarged, heat, over
 from rebus.report.flow.result import Image, Shape, Station, Strip, Token
 
-ANCHORS = 3  # picture tokens whose likeness to the others is shown
+ANCHORS = 3  # image tokens whose likeness to the others is shown
 TOKENS = 160  # of a text that are shown
 
 
 def input_stations(captured: Captured, original: Any) -> list[Station]:
     """Every station up to the towers; those that the model does not have are left out."""
     stations: list[Station] = []
-    if captured.subject.model.picture is not None:
-        stations += _picture_stations(captured, original)
+    if captured.subject.model.image is not None:
+        stations += _image_stations(captured, original)
     ids = stream_of(captured)
     if ids is not None:
         stations += _text_stations(captured, ids)
@@ -73,12 +73,12 @@ def norms(vectors: Tensor) -> list[float]:
     return [float(one) for one in vectors.detach().float().norm(dim=-1)]
 
 
-def _picture_stations(captured: Captured, original: Any) -> list[Station]:
+def _image_stations(captured: Captured, original: Any) -> list[Station]:
     subject, seen = captured.subject, captured.seen
     recipe = subject.predictor.recipe
-    shown, side = subject.shown, recipe.picture.size
+    shown, side = subject.shown, recipe.image.size
     if shown is None:
-        stations = [Station("picture", "none")]
+        stations = [Station("image", "none")]
     else:
         pixels = _decoded(subject, original)
         high, wide = pixels.shape[:2]
@@ -86,7 +86,7 @@ def _picture_stations(captured: Captured, original: Any) -> list[Station]:
         small = enlarged_to(pixels, max(1, round(wide * share)), max(1, round(high * share)))
         stations = [
             Station(
-                "picture",
+                "image",
                 shapes=(shape("pixels", "(H, W, 3)", pixels),),
                 facts={"wide": wide, "high": high},
                 images=(Image("decoded", small),),
@@ -95,16 +95,16 @@ def _picture_stations(captured: Captured, original: Any) -> list[Station]:
         normal = subject.model.normalise(subject.pixels())
         facts = {
             "side": side,
-            "fit": recipe.picture.fit,
+            "fit": recipe.image.fit,
             "low": round(float(normal.min()), 2),
             "high": round(float(normal.max()), 2),
-            "mean": ", ".join(f"{one:g}" for one in recipe.picture.mean),
-            "std": ", ".join(f"{one:g}" for one in recipe.picture.std),
+            "mean": ", ".join(f"{one:g}" for one in recipe.image.mean),
+            "std": ", ".join(f"{one:g}" for one in recipe.image.std),
         }
         stations.append(
             Station(
                 "transformed",
-                shapes=(shape("picture", "(B, 3, S, S)", normal),),
+                shapes=(shape("image", "(B, 3, S, S)", normal),),
                 facts=facts,
                 images=(Image("transformed", enlarged(shown)),),
             )
@@ -112,17 +112,17 @@ def _picture_stations(captured: Captured, original: Any) -> list[Station]:
     if seen is None:
         return stations
     count, grid = seen.tokens.shape[1], captured.grid
-    vit = isinstance(subject.model.picture, ViT)
+    vit = isinstance(subject.model.image, ViT)
     facts = {"count": count, "rows": grid[0] if grid else 0, "cell": side // grid[0] if grid else 0}
-    tokens = shape("picture tokens", "(B, P, D)", seen.tokens)
+    tokens = shape("image tokens", "(B, P, D)", seen.tokens)
     images = () if shown is None or grid is None else (Image("patches", enlarged(shown, 2 * SIDE), grid=grid),)
     kind = "patches" if vit else "cells"
     stations.append(Station("patches", kind if grid else "uneven", shapes=(tokens,), facts=facts, images=images))
-    stations.append(_picture_tower(captured, seen))
+    stations.append(_image_tower(captured, seen))
     return stations
 
 
-def _picture_tower(captured: Captured, seen: Features) -> Station:
+def _image_tower(captured: Captured, seen: Features) -> Station:
     subject, grid = captured.subject, captured.grid
     vectors = seen.tokens[0].detach().float()
     lengths = norms(vectors)
@@ -137,10 +137,10 @@ def _picture_tower(captured: Captured, seen: Features) -> Station:
             drawn = over(alike[place].reshape(grid), shown)
             images.append(Image("similar", drawn, {"number": str(place + 1)}, grid, mark=place))
     return Station(
-        "picture_tower",
+        "image_tower",
         "absent" if shown is None else "",
         shapes=features_shapes(seen, "B, P"),
-        facts={"kind": subject.predictor.recipe.model.picture.kind, "width": seen.tokens.shape[2]},
+        facts={"kind": subject.predictor.recipe.model.image.kind, "width": seen.tokens.shape[2]},
         images=tuple(images),
         strips=(Strip("norms_strip", lengths),) if shown is not None else (),
     )
@@ -159,7 +159,7 @@ def _text_stations(captured: Captured, ids: Tensor) -> list[Station]:
     tokens = []
     for place, one in enumerate(listed[:TOKENS]):
         strength = lengths[place] / most if lengths else None
-        note = "picture" if place in marks else "written" if writes and place >= prompt else ""
+        note = "image" if place in marks else "written" if writes and place >= prompt else ""
         tokens.append(Token(piece_of(captured, one, stream), one, strength, note))
     facts = {
         "count": len(listed),
@@ -203,17 +203,17 @@ def _text_tower(captured: Captured, writes: bool) -> tuple[Tensor | None, list[S
 
 
 def _decoded(subject: Any, original: Any) -> Any:
-    """The picture as its file holds it, (H, W, 3)."""
+    """The image as its file holds it, (H, W, 3)."""
     if isinstance(original, np.ndarray):
         return original
     data = subject.predictor.recipe.data
     value = str(original) if isinstance(original, Path) else original
-    return decode_picture(
+    return decode_image(
         value,
         Path(),
         background=data.background,
         pixel_budget=data.pixel_budget,
-        where="the picture",
+        where="the image",
         levels=data.levels,
     )
 

@@ -1,6 +1,6 @@
-"""The station where picture and text meet: shares of a joint fusion, what attends to what in the others.
+"""The station where image and text meet: shares of a joint fusion, what attends to what in the others.
 
-Letters: R texts, L text tokens, P picture tokens, T tokens of a text tower, H heads, D width, M modalities.
+Letters: R texts, L text tokens, P image tokens, T tokens of a text tower, H heads, D width, M modalities.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from rebus.report.flow.drawing import over
 from rebus.report.flow.inputs import asked_of, features_shapes, piece_of, shape, stream_of
 from rebus.report.flow.result import Bars, Image, Shape, Station, Token
 
-MAPS = 12  # tokens whose look at the picture is shown
+MAPS = 12  # tokens whose look at the image is shown
 TOKENS = 80  # of what was asked, the last ones, whose weights are shown
 
 
@@ -59,7 +59,7 @@ def _shares(captured: Captured) -> list[Bars]:
 
 
 def _fused(captured: Captured) -> Station:
-    """Tokens of both modalities after they met, and where the text's tokens looked in the picture."""
+    """Tokens of both modalities after they met, and where the text's tokens looked in the image."""
     model = captured.subject.model
     fused = captured.features("fusion")
     assert fused is not None  # noqa: S101 - the fusion ran
@@ -133,7 +133,7 @@ def _written(captured: Captured) -> Station:
 def _looks(
     captured: Captured, own: list[Tensor], across: list[Tensor], length: int, count: int
 ) -> tuple[str, Tensor | None]:
-    """How the decoder sees the picture, and (L, P) how much each position attended to each picture token."""
+    """How the decoder sees the image, and (L, P) how much each position attended to each image token."""
     model, seen = captured.subject.model, captured.seen is not None and captured.subject.shown is not None
     if isinstance(model.fusion, Joint):
         return "joint", None
@@ -158,7 +158,7 @@ def _said(captured: Captured) -> list[str]:
 
 
 def _maps(captured: Captured, looks: Tensor, names: list[str], places: range) -> list[Image]:
-    """Heat over the picture for each of some tokens, spread over all where they are many."""
+    """Heat over the image for each of some tokens, spread over all where they are many."""
     shown = captured.subject.shown
     count = looks.shape[1]
     side = round(count**0.5)

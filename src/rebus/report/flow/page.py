@@ -1,6 +1,6 @@
 """A Flow as HTML: a fragment for any page, or a page that stands alone. It knows no model.
 
-Everything is inside: pictures as data addresses, colours as numbers. Nothing is fetched, and there is no script.
+Everything is inside: images as data addresses, colours as numbers. Nothing is fetched, and there is no script.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from rebus import atomic
 from rebus.report.flow import words
 from rebus.report.flow.drawing import heat
 from rebus.report.flow.result import Bars, Flow, Image, Station, Strip, Token
+from rebus.report.images import address
 from rebus.report.labels import labels
-from rebus.report.pictures import address
 
 _FRAGMENT, _PAGE = "fragment.html.j2", "page.html.j2"
-_VIEW = 384  # units of a drawn picture's side
+_VIEW = 384  # units of a drawn image's side
 _NUMBERED = 14  # rows of a grid beyond which only the first and last numbers are readable
 
 
@@ -139,8 +139,8 @@ def _token(token: Token) -> dict[str, Any]:
         "space": text.startswith(" ") and bool(text.strip()),
         "id": token.id,
         "depth": None if token.strength is None else round(100 * token.strength),
-        "kind": token.note if token.note in ("picture", "written") else "",
-        "note": "" if token.note in ("picture", "written") else token.note,
+        "kind": token.note if token.note in ("image", "written") else "",
+        "note": "" if token.note in ("image", "written") else token.note,
     }
 
 

@@ -1,7 +1,7 @@
 """What a signal-flow page tells: stations on the road of one example, each with its tensors' shapes and what they hold.
 
-It knows no model, no words of a language and no page. Letters: B pictures, R texts, L text tokens, P picture tokens,
-D width, H heads, V vocabulary, C classes, N read positions, M modalities, S side of the square picture.
+It knows no model, no words of a language and no page. Letters: B images, R texts, L text tokens, P image tokens,
+D width, H heads, V vocabulary, C classes, N read positions, M modalities, S side of the square image.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Image:
     """Pixels (H, W, 3) uint8 under a caption's key; ``names`` fills the caption in.
 
     Attributes:
-        grid: (rows, columns) of picture tokens to be drawn over it with their numbers; None: none.
+        grid: (rows, columns) of image tokens to be drawn over it with their numbers; None: none.
         mark: number of the token to be framed; None: none.
     """
 
@@ -73,7 +73,7 @@ class Station:
     """A place on the road.
 
     Attributes:
-        name: ``picture``, ``transformed``, ``patches``, ``tokens``, ``picture_tower``, ``text_tower``, ``fusion``,
+        name: ``image``, ``transformed``, ``patches``, ``tokens``, ``image_tower``, ``text_tower``, ``fusion``,
             ``head`` or ``answer``.
         kind: which sentences are said of it: of ``fusion``, for one, joint, unified, cross, inline or none.
         shapes: of its tensors.

@@ -8,7 +8,7 @@ from __future__ import annotations
 Both = tuple[str, str]
 
 SENTENCES: dict[str, tuple[Both, ...]] = {
-    "picture": (
+    "image": (
         (
             "The file was opened and decoded into coloured dots: {wide} wide and {high} high.",
             "文件被打开，解码成一个个彩色的点：宽 {wide}，高 {high}。",
@@ -18,16 +18,16 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
             "每个点是三个 0 到 255 的整数：多红、多绿、多蓝。",
         ),
     ),
-    "picture.none": (
-        ("This example has no picture.", "这个例子没有图片。"),
+    "image.none": (
+        ("This example has no image.", "这个例子没有图片。"),
         (
-            "The model learned a vector of its own that says so, and puts it where a picture would be.",
+            "The model learned a vector of its own that says so, and puts it where an image would be.",
             "模型学了一个专门表示“没有图片”的向量，放在图片本该在的位置。",
         ),
     ),
     "transformed": (
         (
-            "The model reads squares of one size, so the picture was fitted ({fit}) to {side} x {side} dots.",
+            "The model reads squares of one size, so the image was fitted ({fit}) to {side} x {side} dots.",
             "模型只读同一大小的方形，所以图片被调整（{fit}）为 {side} x {side} 个点。",
         ),
         (
@@ -43,8 +43,8 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
             "方形被切成 {rows} x {rows} 个图块，每块边长约 {cell} 个点，逐行编号。",
         ),
         (
-            "Each patch becomes one picture token, a vector: {count} tokens in all. From here on the model knows the "
-            "picture only as these.",
+            "Each patch becomes one image token, a vector: {count} tokens in all. From here on the model knows the "
+            "image only as these.",
             "每个图块变成一个图片词元，也就是一个向量：共 {count} 个。从这里起，模型只通过它们认识图片。",
         ),
     ),
@@ -55,15 +55,15 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
             "图片塔让小滤镜滑过方形，一步步变粗，最后剩下 {rows} x {rows} 个格子，逐行编号。",
         ),
         (
-            "Each cell is one picture token, a vector that knows about its own {cell} dots and a good deal around "
+            "Each cell is one image token, a vector that knows about its own {cell} dots and a good deal around "
             "them: {count} tokens in all.",
             "每个格子是一个图片词元：一个向量，知道自己那 {cell} 个点，也知道周围不少。共 {count} 个。",
         ),
     ),
     "patches.uneven": (
-        ("The picture becomes {count} picture tokens, each a vector.", "图片变成 {count} 个图片词元，每个是一个向量。"),
+        ("The image becomes {count} image tokens, each a vector.", "图片变成 {count} 个图片词元，每个是一个向量。"),
         (
-            "They form no square grid here, so they are not drawn over the picture.",
+            "They form no square grid here, so they are not drawn over the image.",
             "它们在这里不构成方形网格，所以没有画在图片上。",
         ),
     ),
@@ -103,18 +103,18 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "tokens.inline": (
         (
-            "The question and a row of picture marks (dashed) were cut into {prompt} tokens; the small number is each "
+            "The question and a row of image marks (dashed) were cut into {prompt} tokens; the small number is each "
             "one's id among {vocabulary:,}.",
             "问题和一排图片记号（虚线框）共 {prompt} 个词元；小数字是它在 {vocabulary:,} 个词元中的编号。",
         ),
         (
-            "Each mark's place is taken by one picture token. Then the model wrote, one token (outlined) at a time.",
+            "Each mark's place is taken by one image token. Then the model wrote, one token (outlined) at a time.",
             "每个记号的位置由一个图片词元占据。然后模型一个词元一个词元地写（有框的）。",
         ),
     ),
-    "picture_tower": (
+    "image_tower": (
         (
-            "The picture tower ({kind}) turned each picture token into a vector of {width} numbers, and all of them "
+            "The image tower ({kind}) turned each image token into a vector of {width} numbers, and all of them "
             "together into one vector, called pooled.",
             "图片塔（{kind}）把每个图片词元变成 {width} 个数的向量，又把它们合成一个向量，称为 pooled。",
         ),
@@ -128,9 +128,9 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
             "其余的图：每个词元与带框的那个有多像。内容相同的地方往往一起亮起来。",
         ),
     ),
-    "picture_tower.absent": (
+    "image_tower.absent": (
         (
-            "Without a picture the tower's tokens are masked: nothing may look at them.",
+            "Without an image the tower's tokens are masked: nothing may look at them.",
             "没有图片时，图片塔的词元被遮住：谁也不能看它们。",
         ),
     ),
@@ -160,7 +160,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "fusion.joint": (
         (
-            "One vector of the picture and one of the text became one ({how}); single patches and words are not "
+            "One vector of the image and one of the text became one ({how}); single patches and words are not "
             "compared.",
             "图片的一个向量和文字的一个向量合成一个（{how}）；图块和词之间不逐个比较。",
         ),
@@ -171,24 +171,23 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "fusion.unified": (
         (
-            "Picture tokens and text tokens stood in one row, and {layers} layers let each look at all others, with "
+            "Image tokens and text tokens stood in one row, and {layers} layers let each look at all others, with "
             "{heads} heads each.",
             "图片词元和文字词元排成一行，经过 {layers} 层，每个词元都能看所有其他词元，每层 {heads} 个头。",
         ),
         (
-            "Each map below is one token of the text: bright where it looked in the picture, the mean over layers and "
+            "Each map below is one token of the text: bright where it looked in the image, the mean over layers and "
             "heads.",
             "下面每张图对应文字的一个词元：越亮表示它越看图片的那个地方（各层各头的平均）。",
         ),
     ),
     "fusion.cross": (
         (
-            "Text tokens looked at picture tokens and picture tokens at text tokens, in {layers} layers of {heads} "
-            "heads.",
+            "Text tokens looked at image tokens and image tokens at text tokens, in {layers} layers of {heads} heads.",
             "文字词元看图片词元，图片词元看文字词元，共 {layers} 层，每层 {heads} 个头。",
         ),
         (
-            "Each map below is one token of the text: bright where it looked in the picture, the mean over layers and "
+            "Each map below is one token of the text: bright where it looked in the image, the mean over layers and "
             "heads.",
             "下面每张图对应文字的一个词元：越亮表示它越看图片的那个地方（各层各头的平均）。",
         ),
@@ -207,7 +206,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "fusion.writes_unified": (
         (
-            "The picture tokens were put before the text, and {layers} layers of the decoder, {heads} heads each, let "
+            "The image tokens were put before the text, and {layers} layers of the decoder, {heads} heads each, let "
             "every token look at them and at the text before it.",
             "图片词元放在文字前面，解码器的 {layers} 层（每层 {heads} 个头）让每个词元都能看它们，也能看前面的文字。",
         ),
@@ -220,7 +219,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     "fusion.writes_cross": (
         (
             "In {layers} layers, {heads} heads each, every token looked at the text before it and, through a gate, at "
-            "the picture tokens.",
+            "the image tokens.",
             "在 {layers} 层中（每层 {heads} 个头），每个词元看前面的文字，并通过一道门看图片词元。",
         ),
         (
@@ -231,7 +230,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "fusion.writes_inline": (
         (
-            "The picture tokens stand inside the text, in the places of the picture marks, and {layers} layers of the "
+            "The image tokens stand inside the text, in the places of the image marks, and {layers} layers of the "
             "decoder, {heads} heads each, read all of it from left to right.",
             "图片词元就在文字里，占据图片记号的位置；解码器的 {layers} 层（每层 {heads} 个头）从左到右读完全部。",
         ),
@@ -280,7 +279,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "answer.match": (
         (
-            "The head gave one number, which became the chance that text and picture belong together.",
+            "The head gave one number, which became the chance that text and image belong together.",
             "输出头给出一个数，变成“图文相配”的概率。",
         ),
         ("From one half on the answer is yes; here it is {answer}.", "一半以上就回答相配；这里的回答是 {answer}。"),
@@ -316,7 +315,7 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
     ),
     "answer.patches": (
         (
-            "The head named each picture token: one number for each of {count} labels, made into probabilities.",
+            "The head named each image token: one number for each of {count} labels, made into probabilities.",
             "输出头为每个图片词元命名：对 {count} 个标签各给一个数，再变成概率。",
         ),
         ("Bright: where the label is likely. The surest: {answer}.", "越亮表示越可能是该标签。最确定的：{answer}。"),
@@ -327,12 +326,11 @@ SENTENCES: dict[str, tuple[Both, ...]] = {
             "numbers.",
             "这个模型学习时没有标签：它的回答就是向量本身，色条是最前面的几个数。",
         ),
-        ("Pictures that show the same have vectors that point the same way.", "内容相同的图片，向量方向相近。"),
+        ("Images that show the same have vectors that point the same way.", "内容相同的图片，向量方向相近。"),
     ),
     "answer.pair": (
         (
-            "Picture and text each became one vector of length 1 in a shared space; the strips show their first "
-            "numbers.",
+            "Image and text each became one vector of length 1 in a shared space; the strips show their first numbers.",
             "图片和文字在同一空间里各变成一个长度为 1 的向量；色条是最前面的几个数。",
         ),
         (

@@ -16,8 +16,8 @@ PAGE: dict[str, Both] = {
     "text": ("text", "文字"),
     "answer": ("answer", "回答"),
     "letters": (
-        "Letters of the shapes: B pictures, R texts, L tokens, P picture tokens, T tokens of the text, D width, H "
-        "heads, V vocabulary, C classes, N positions that are read, S side of the square picture; of the file alone: H "
+        "Letters of the shapes: B images, R texts, L tokens, P image tokens, T tokens of the text, D width, H "
+        "heads, V vocabulary, C classes, N positions that are read, S side of the square image; of the file alone: H "
         "high, W wide.",
         "形状中的字母：B 图片数，R 文本数，L 词元数，P 图片词元数，T 文字词元数，D 宽度，H 注意力头数，"
         "V 词表大小，C 类别数，N 读取的位置数，S 方形图片的边长；仅对文件：H 高，W 宽。",
@@ -29,19 +29,19 @@ PAGE: dict[str, Both] = {
     "nothing": ("(nothing)", "（空）"),
 }
 TITLES: dict[str, Both] = {
-    "picture": ("The picture, decoded", "解码后的图片"),
-    "transformed": ("The picture as the model sees it", "模型看到的图片"),
-    "patches": ("Cut into picture tokens", "切成图片词元"),
+    "image": ("The image, decoded", "解码后的图片"),
+    "transformed": ("The image as the model sees it", "模型看到的图片"),
+    "patches": ("Cut into image tokens", "切成图片词元"),
     "tokens": ("The text, cut into tokens", "切成词元的文字"),
-    "picture_tower": ("What the picture tower makes of it", "图片塔得到了什么"),
+    "image_tower": ("What the image tower makes of it", "图片塔得到了什么"),
     "text_tower": ("What the text becomes", "文字变成了什么"),
-    "fusion": ("Where picture and text meet", "图与文相遇"),
+    "fusion": ("Where image and text meet", "图与文相遇"),
     "answer": ("The answer", "回答"),
 }
 CAPTIONS: dict[str, Both] = {
     "decoded": ("as it was decoded", "解码得到的样子"),
     "transformed": ("the square that the model sees", "模型看到的方形"),
-    "patches": ("picture tokens with their numbers", "图片词元及其编号"),
+    "patches": ("image tokens with their numbers", "图片词元及其编号"),
     "norms": ("length of each token's vector", "每个词元向量的长度"),
     "similar": ("like token {number}", "与第 {number} 个词元的相似度"),
     "norms_strip": ("length of each token's vector", "每个词元向量的长度"),
@@ -57,18 +57,18 @@ CAPTIONS: dict[str, Both] = {
     "hidden": ("hidden token {number}", "被遮住的第 {number} 个词元"),
     "shows": ("“{label}”", "“{label}”"),
     "vector": ("the vector's first numbers", "向量的前几个数"),
-    "vector_picture": ("the picture's vector", "图片的向量"),
+    "vector_image": ("the image's vector", "图片的向量"),
     "vector_text": ("the text's vector", "文字的向量"),
 }
 NAMES: dict[str, Both] = {
-    "picture": ("picture", "图片"),
+    "image": ("image", "图片"),
     "text": ("text", "文字"),
     "vector": ("the fused vector", "合成的向量"),
     "own": ("the token itself", "词元自身"),
     "yes": ("yes", "相配"),
     "no": ("no", "不相配"),
     "pixels": ("pixels", "像素"),
-    "picture tokens": ("picture tokens", "图片词元"),
+    "image tokens": ("image tokens", "图片词元"),
     "tokens": ("tokens", "词元"),
     "mask": ("mask", "掩码"),
     "pooled": ("pooled", "合并向量"),
@@ -78,7 +78,7 @@ NAMES: dict[str, Both] = {
     "cross-attention": ("cross-attention", "交叉注意力"),
     "decoder": ("after the decoder", "解码器之后"),
     "logits": ("logits", "未归一的分数"),
-    "pictures": ("picture's vector", "图片的向量"),
+    "images": ("image's vector", "图片的向量"),
     "texts": ("text's vector", "文字的向量"),
 }
 FITS: dict[str, Both] = {

@@ -1,4 +1,4 @@
-"""What the model loses without its pictures or its text, or how to find that out."""
+"""What the model loses without its images or its text, or how to find that out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rebus.report.sentences import kind_name
 SAID: dict[str, dict[str, str]] = {
     "en": {
         "title": "Does it look, does it read?",
-        "text": "The same rows again with pictures or texts taken away, on the {split} set. What it loses is paired "
+        "text": "The same rows again with images or texts taken away, on the {split} set. What it loses is paired "
         "over the rows.",
         "not_yet": "Not measured yet: a model may answer from the question alone. To measure it: `{command}`",
         "one": "It reads one kind of input alone, so there is nothing to take away.",
@@ -34,8 +34,8 @@ def ablation(subject: Subject) -> Section:
         text = said["text"].format(split=kind_name(subject.split, subject.lang))
         return Section("ablation", said["title"], [text], tables=ablation_tables(found, subject.lang), after="tables")
     tasks = subject.predictor.tasks.values()
-    reads = any(set(task.inputs) - {"picture"} & set(task.settings.columns) for task in tasks if task.predicts)
-    sees = subject.predictor.model.picture is not None
+    reads = any(set(task.inputs) - {"image"} & set(task.settings.columns) for task in tasks if task.predicts)
+    sees = subject.predictor.model.image is not None
     if subject.is_language_run or not (reads and sees):
         return Section("ablation", said["title"], [said["one"]], after="tables")
     command = f"rebus evaluate {shlex.quote(str(subject.run.folder))} --ablate"

@@ -14,7 +14,7 @@ from rebus.data.tars.finding import folder_of
 from rebus.report import labels
 from rebus.report.contents import ReportData
 from rebus.report.hub import hub_metadata
-from rebus.report.neighbours import picture_commands
+from rebus.report.neighbours import image_commands
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
 from rebus.report.sentences import end_name, kind_name, naive_name, sentence
@@ -28,7 +28,7 @@ SAID: dict[str, dict[str, Any]] = {
         "summary": "A model of {parameters:,} parameters, trained on {rows:,} rows in {minutes:.1f} minutes "
         "on {cores} CPU cores. Figures are for rows it was not trained on.",
         "tasks": "tasks",
-        "picture": "picture tower",
+        "image": "image tower",
         "text": "text tower",
         "tower": "{kind}, width {width}, depth {depth}",
         "wide": "{kind}, width {width}",
@@ -42,15 +42,15 @@ SAID: dict[str, dict[str, Any]] = {
         "looked_at": ", on {rows:,} rows",
         "table": "table",
         "rows": "rows",
-        "pictures": "pictures",
-        "pictures_are": "{different:,} different; {formats}; {width} x {height} pixels at the median",
-        "without": "rows without a picture",
+        "images": "images",
+        "images_are": "{different:,} different; {formats}; {width} x {height} pixels at the median",
+        "without": "rows without an image",
         "judged": "{split} set: {counts}",
         "count": "{task} {rows:,} rows",
         "some": "{task} {rows:,} rows, a sample of {of:,}, as the time limit had it",
         "ask": "ask it",
         "judge": "judge it again",
-        "ablate": "see what it loses without its pictures or its text",
+        "ablate": "see what it loses without its images or its text",
         "explain": "see where it looked",
         "flow": "follow one example through the model",
         "predict": "predict a table",
@@ -59,11 +59,10 @@ SAID: dict[str, dict[str, Any]] = {
             "Figures hold for data like the held-out rows; other data may fare worse.",
             "A confident answer can be wrong: confidence is the model's own.",
         ],
-        "pixels": "Of a picture the model sees {size} x {size} pixels.",
+        "pixels": "Of an image the model sees {size} x {size} pixels.",
         "few": "Only {rows:,} rows were judged for {task}: look at the intervals, not at the figures alone.",
         "leaks": "{count:,} held-out rows hold what training rows hold too: the figures may flatter the model.",
-        "unmeasured": "Whether it looks at its pictures and reads its text has not been measured; the command is "
-        "above.",
+        "unmeasured": "Whether it looks at its images and reads its text has not been measured; the command is above.",
         "chosen": "The rows of these figures also chose the weights that were kept (there is no test set): on other "
         "rows they will be somewhat worse.",
         "plain": "{task}: a {name}, fitted in {seconds:.0f} s on {rows:,} rows, is surely better ({metric} {base} "
@@ -76,7 +75,7 @@ SAID: dict[str, dict[str, Any]] = {
         "summary": "模型有 {parameters:,} 个参数，用 {rows:,} 行数据在 {cores} 个 CPU 核上训练了 {minutes:.1f} 分钟。"
         "各项数字都来自训练时没有用过的行。",
         "tasks": "任务",
-        "picture": "图片塔",
+        "image": "图片塔",
         "text": "文字塔",
         "tower": "{kind}，宽 {width}，深 {depth}",
         "wide": "{kind}，宽 {width}",
@@ -90,8 +89,8 @@ SAID: dict[str, dict[str, Any]] = {
         "looked_at": "，{rows:,} 行",
         "table": "表格",
         "rows": "行数",
-        "pictures": "图片",
-        "pictures_are": "{different:,} 张不同的图片；{formats}；中位尺寸 {width} x {height} 像素",
+        "images": "图片",
+        "images_are": "{different:,} 张不同的图片；{formats}；中位尺寸 {width} x {height} 像素",
         "without": "没有图片的行",
         "judged": "{split}集：{counts}",
         "count": "{task} {rows:,} 行",
@@ -141,7 +140,7 @@ def head_of(subject: Subject) -> ReportData:
         ),
         facts=[
             (said["tasks"], ", ".join(predictor.tasks)),
-            (said["picture"], said["wide"].format(kind=model.picture.kind, width=model.picture.width)),
+            (said["image"], said["wide"].format(kind=model.image.kind, width=model.image.width)),
             (
                 said["text"],
                 said["tower"].format(kind=model.text.kind, width=model.text.width, depth=model.text.depth),
@@ -155,7 +154,7 @@ def head_of(subject: Subject) -> ReportData:
         data=[
             (said["table"], Path(recipe.data.path).name),
             (said["rows"], f"{check.get('rows', sum(rows.values())):,}"),
-            *_pictures(check, said),
+            *_images(check, said),
         ],
         splits={kind_name(name, lang): count for name, count in rows.items()},
         kinds={column: kind_name(kind, lang) for column, kind in recipe.data.kinds.items()},
@@ -208,8 +207,8 @@ def judged_on(subject: Subject) -> str:
 def limits_of(subject: Subject, said: dict[str, Any]) -> list[str]:
     """What the model is not good for, from what was measured."""
     found = list(said["limits"])
-    if subject.recipe.model.picture.kind != "none":
-        found.append(said["pixels"].format(size=subject.recipe.picture.size))
+    if subject.recipe.model.image.kind != "none":
+        found.append(said["pixels"].format(size=subject.recipe.image.size))
     evaluation = subject.evaluation
     found += [
         said["few"].format(rows=rows, task=task) for task, rows in evaluation.get("rows", {}).items() if rows < FEW
@@ -257,15 +256,15 @@ def table_root(path: str) -> Path:
     return place if place.is_dir() else folder_of(path)
 
 
-def _pictures(check: dict[str, Any], said: dict[str, Any]) -> list[tuple[str, str]]:
+def _images(check: dict[str, Any], said: dict[str, Any]) -> list[tuple[str, str]]:
     found = []
-    for one in check.get("pictures", []):
+    for one in check.get("images", []):
         if one.get("width") and one.get("height"):
             formats = ", ".join(f"{name} {count:,}" for name, count in one.get("formats", {}).items())
-            told = said["pictures_are"].format(
+            told = said["images_are"].format(
                 different=one["different"], formats=formats, width=one["width"][1], height=one["height"][1]
             )
-            found.append((said["pictures"], told))
+            found.append((said["images"], told))
         if one.get("rows_without"):
             found.append((said["without"], f"{one['rows_without']:,}"))
     return found
@@ -274,13 +273,13 @@ def _pictures(check: dict[str, Any], said: dict[str, Any]) -> list[tuple[str, st
 def _commands(subject: Subject, said: dict[str, Any]) -> list[tuple[str, str]]:
     run, recipe = subject.run, subject.recipe
     folder, data = shlex.quote(str(run.folder)), shlex.quote(Path(recipe.data.path).name)
-    if "pictures" in subject.predictor.tasks:
-        return picture_commands(run.folder, Path(recipe.data.path).name, subject.lang)
-    sees = recipe.model.picture.kind != "none"
+    if "pretrain_image" in subject.predictor.tasks:
+        return image_commands(run.folder, Path(recipe.data.path).name, subject.lang)
+    sees = recipe.model.image.kind != "none"
     reads = recipe.model.text.kind != "none"
-    shown = " ".join(["--image PICTURE"] * sees + ["--text TEXT"] * reads)
+    shown = " ".join(["--image IMAGE"] * sees + ["--text TEXT"] * reads)
     task = next(iter(subject.predictor.tasks.values()))
-    asking = [(said["ask"], f"rebus ask {folder} {'PICTURE QUESTION' if sees else 'QUESTION'}")]
+    asking = [(said["ask"], f"rebus ask {folder} {'IMAGE QUESTION' if sees else 'QUESTION'}")]
     predicting = [(said["predict"], f"rebus predict {folder} DATA --out answers.csv")]
     return [
         *(asking if isinstance(task, WritingTask) else predicting),

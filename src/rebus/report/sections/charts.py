@@ -19,7 +19,7 @@ from rebus.report.plots import (
 )
 from rebus.report.sections.examples import shown
 from rebus.report.sections.subject import Looked, Subject
-from rebus.tasks import Classify, Pictures, Regress, Task
+from rebus.tasks import Classify, PretrainImage, Regress, Task
 from rebus.tasks.cells import as_text
 from rebus.tasks.metrics.classification import confusion_matrix
 from rebus.tasks.writing import WritingTask
@@ -73,14 +73,14 @@ def plots_of_run(subject: Subject, results: list[Result]) -> list[Plot]:
 
 
 def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
-    """Confusion and calibration of labels and short answers, scatter of numbers, neighbours of pictures."""
+    """Confusion and calibration of labels and short answers, scatter of numbers, neighbours of images."""
     folder, lang, said = subject.run.folder / "plots", subject.lang, SAID[subject.lang]
     task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
 
     def title(key: str) -> str:
         return said[key].format(task=task.name, rows=len(rows))
 
-    if isinstance(task, Pictures):
+    if isinstance(task, PretrainImage):
         alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, told, lang)
         return [alike] if alike is not None else []
     if isinstance(task, Regress):

@@ -78,7 +78,7 @@ def example_at(looked: Looked, place: int, group: str, marks: Any = None) -> Exa
         answer=shown(said),
         truth=shown(truth),
         question="" if isinstance(task, Retrieve) else asked(looked, place),
-        picture=source.picture(row),
+        image=source.image(row),
         right=None if marks is None else bool(marks[place] >= 1.0),
         group=group,
         confidence=prediction.confidence if looked.has_confidence and not isinstance(task, Regress) else None,

@@ -1,4 +1,4 @@
-"""A few test examples with what their answers came from: the picture's parts and the pieces of the text."""
+"""A few test examples with what their answers came from: the image's parts and the pieces of the text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rebus.report.sections.subject import Looked, Subject
 SAID: dict[str, dict[str, str]] = {
     "en": {
         "title": "Where it looked, which words mattered",
-        "text": "Some held-out examples, right ones and mistakes. Of a picture: the original beside the map, warm "
+        "text": "Some held-out examples, right ones and mistakes. Of an image: the original beside the map, warm "
         "where it mattered most. Of the text: the deeper the colour, the more a piece mattered{signs}.",
         "signed": "; blue spoke against the answer",
         "unsigned": ", whether for the answer or against it",
@@ -88,12 +88,12 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
 def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) -> Example | None:
     task, source, row = looked.task, looked.source, looked.rows[place]
     columns = {task.settings.columns[role]: values[row] for role, values in source.values.items()}
-    picture = source.picture(row)
-    column = task.settings.columns.get("picture")
-    if column is not None and picture is not None:
-        columns[column] = picture
+    image = source.image(row)
+    column = task.settings.columns.get("image")
+    if column is not None and image is not None:
+        columns[column] = image
     try:
-        found = explain(subject.predictor, picture=picture, text=asked(looked, place), columns=columns, task=task.name)
+        found = explain(subject.predictor, image=image, text=asked(looked, place), columns=columns, task=task.name)
     except RebusError as error:
         told = said["failed"].format(task=task.name, where=error.where, found=error.found)
         if told not in subject.warnings:
@@ -104,7 +104,7 @@ def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) ->
         answer=shown(answer),
         truth=shown(truth),
         question="" if found.tokens else asked(looked, place),
-        picture=_overlay(found, picture),
+        image=_overlay(found, image),
         right=None if task.name == "regress" else mark >= 1.0,
         group=said["group"].format(task=task.name),
         note=_note(found, "zh" if subject.lang == "zh" else "en"),
@@ -126,10 +126,10 @@ def _told_text(subject: Subject, text: str, said: dict[str, str]) -> Example | N
     )
 
 
-def _overlay(found: Explanation, picture: Any) -> Any:
-    """The map over the picture, the original beside it; the picture alone where there is no map."""
-    if found.picture is None or found.shown is None:
-        return picture
+def _overlay(found: Explanation, image: Any) -> Any:
+    """The map over the image, the original beside it; the image alone where there is no map."""
+    if found.image is None or found.shown is None:
+        return image
     from rebus.explain.draw import overlay
 
     return np.asarray(overlay(found, side=True).convert("RGB"))

@@ -14,16 +14,16 @@ SAID: dict[str, dict[str, str]] = {
         "group": "Rows with the same '{group}' stay together.",
         "folds": "Rows are dealt to {folds} folds; fold {fold} is judged.",
         "dealt": "Rows are dealt by their content: {valid:.0%} to watch training, {test:.0%} to judge the result. Rows "
-        "of one picture stay together.",
+        "of one image stay together.",
         "corpus": "Documents are dealt by their content: {valid:.1%} are held out.",
-        "none": "No held-out row holds a picture or text that training rows hold too.",
+        "none": "No held-out row holds an image or text that training rows hold too.",
         "some": "{count:,} held-out rows hold what training rows hold too, or what looks the same. The figures may "
         "flatter the model.",
         "corpus_same": "Documents that are the same as an earlier one were left out before the split, so that none "
         "stands on both sides.",
         "corpus_kept": "Documents that are the same were not looked for: some may stand on both sides.",
         "unknown": "Leakage was not looked for: this Run keeps no check.",
-        "sampled": "Of {different:,} pictures the bytes of all were compared, and {decoded:,} were also compared by "
+        "sampled": "Of {different:,} images the bytes of all were compared, and {decoded:,} were also compared by "
         "how they look.",
         "held_out": "held-out row",
         "training": "training row",
@@ -66,7 +66,7 @@ def leakage(subject: Subject) -> Section:
     else:
         leaks = check["leaks"]
         points.append(said["some"].format(count=leaks["count"]) if leaks["count"] else said["none"])
-        for survey in check.get("pictures", []):
+        for survey in check.get("images", []):
             points.append(said["sampled"].format(different=survey["different"], decoded=survey["decoded"]))
         if leaks["count"]:
             rows = [[place_name(str(one), lang), place_name(str(other), lang)] for one, other in leaks["first"][:SHOWN]]

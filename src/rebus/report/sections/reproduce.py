@@ -21,7 +21,7 @@ SAID: dict[str, dict[str, str]] = {
         "nothing": "random weights of that seed",
         "versions": "versions",
         "data": "data fingerprint",
-        "data_is": "{fingerprint} (SHA-256 of every cell of the table, cut to 32 digits; pictures by their names)",
+        "data_is": "{fingerprint} (SHA-256 of every cell of the table, cut to 32 digits; images by their names)",
         "corpus_is": "{fingerprint} (SHA-256 of the text files' names, sizes and times, cut to 32 digits)",
         "same": "the table is still the same",
         "changed": "THE TABLE HAS CHANGED since training: it is now {fingerprint}",

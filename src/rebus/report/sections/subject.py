@@ -23,11 +23,11 @@ LOOKED_AT = 256  # rows that examples and plots are made from
 SAID = {
     "en": {
         "no_table": "no examples: the table that it was trained from cannot be read again ({where}: {found})",
-        "pictures_gone": "{count} of {of} pictures of the rows looked at can no longer be read; the first: {first}",
+        "images_gone": "{count} of {of} images of the rows looked at can no longer be read; the first: {first}",
     },
     "zh": {
         "no_table": "没有示例：训练用的表格无法再次读取（{where}：{found}）",
-        "pictures_gone": "所看的行中，{of} 张图片有 {count} 张已无法读取；第一张：{first}",
+        "images_gone": "所看的行中，{of} 张图片有 {count} 张已无法读取；第一张：{first}",
     },
 }
 
@@ -129,7 +129,7 @@ class Subject:
 
     @cached_property
     def looked(self) -> list[Looked]:
-        """What each task that predicts says of some held-out rows; a row whose picture is gone is told of."""
+        """What each task that predicts says of some held-out rows; a row whose image is gone is told of."""
         table = self.table
         if self.is_language_run or table is None:
             return []
@@ -153,22 +153,22 @@ class Subject:
         return found
 
     def _readable(self, source: Rows, rows: list[int]) -> list[int]:
-        """Rows spread over all that can be judged and whose picture can be read."""
+        """Rows spread over all that can be judged and whose image can be read."""
         good: list[int] = []
         gone: list[RebusError] = []
         for row in rows[:: max(1, len(rows) // LOOKED_AT)][:LOOKED_AT]:
             if not source.task.judgeable(source.values, row):
                 continue
             try:
-                source.picture(row)
+                source.image(row)
                 good.append(row)
             except RebusError as error:
                 gone.append(error)
         if gone:
             counts = {"count": len(gone), "of": len(gone) + len(good)}
             first = f"{gone[0].where}: {gone[0].found}"
-            told = SAID[self.lang]["pictures_gone"].format(**counts, first=first)
-            if told not in self.warnings:  # once, though several tasks look at the same pictures
+            told = SAID[self.lang]["images_gone"].format(**counts, first=first)
+            if told not in self.warnings:  # once, though several tasks look at the same images
                 self.warnings.append(told)
         return good
 

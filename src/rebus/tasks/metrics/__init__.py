@@ -22,8 +22,8 @@ from rebus.tasks.metrics.words import normalise_answer, words
 
 LOWER_IS_BETTER = frozenset(
     {
-        "alignment", "bits_per_byte", "ece", "mae", "perplexity", "picture_to_text_median_rank", "rmse",
-        "text_to_picture_median_rank", "uniformity",
+        "alignment", "bits_per_byte", "ece", "mae", "perplexity", "image_to_text_median_rank", "rmse",
+        "text_to_image_median_rank", "uniformity",
     }
 )  # fmt: skip
 COUNTS = frozenset({"auroc_classes", "map_classes", "unknown_labels"})

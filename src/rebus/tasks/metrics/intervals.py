@@ -3,7 +3,7 @@
 Knows no task. A figure is a ``Statistic``, a function of weights: (R, N) weights of the N test items in R resamples
 -> (R,) values. Weights of one give the figure itself; multinomial weights give its bootstrap distribution. One matrix
 product then resamples a mean, an F1 score or an AUROC a thousand times, and items that belong together (questions
-about one picture) share a weight.
+about one image) share a weight.
 
 Letters: R resamples, N items, G groups.
 """

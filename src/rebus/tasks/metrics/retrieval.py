@@ -1,4 +1,4 @@
-"""How well texts and pictures are found: ranks among all candidates, and rank correlation with people's scores.
+"""How well texts and images are found: ranks among all candidates, and rank correlation with people's scores.
 
 Knows no model: vectors or bags of words in, figures out. Letters: R resamples, N rows, M candidates, D width, V words.
 """
@@ -171,16 +171,16 @@ def chance_places(right: NDArray[np.intp], candidates: int) -> Places:
     return Places((candidates + 1) / (right + 1.0), hits)
 
 
-def retrieval_statistics(pictures: Asked, texts: Asked, size: int) -> dict[str, Statistic]:
+def retrieval_statistics(images: Asked, texts: Asked, size: int) -> dict[str, Statistic]:
     """Recall at 1, 5 and 10 both ways, their mean, and the median places, as functions of the rows' weights."""
     found: dict[str, Statistic] = {}
-    for name, asked in (("picture_to_text", pictures), ("text_to_picture", texts)):
+    for name, asked in (("image_to_text", images), ("text_to_image", texts)):
         found |= {f"{name}_recall_at_{k}": asked.recall(k, size) for k in RECALLS}
     recalls = list(found.values())
     found["mean_recall"] = lambda weights: np.asarray(np.mean([recall(weights) for recall in recalls], axis=0))
     return found | {
-        "picture_to_text_median_rank": pictures.median(),
-        "text_to_picture_median_rank": texts.median(),
+        "image_to_text_median_rank": images.median(),
+        "text_to_image_median_rank": texts.median(),
     }
 
 

@@ -1,7 +1,7 @@
 """A file or a folder as a stream of documents, in the order of the files' names. Memory does not grow with its size.
 
 Text files, tables with a column of text, saved Hugging Face datasets; each also packed by gzip or zstd. It knows no
-tokens. What is not read (pictures, binary files, tables without the column) is kept in ``passed_over`` with the reason.
+tokens. What is not read (images, binary files, tables without the column) is kept in ``passed_over`` with the reason.
 """
 
 from __future__ import annotations

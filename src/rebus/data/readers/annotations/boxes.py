@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from rebus.data.columns import arrow_table
-from rebus.data.names import PICTURE_ENDINGS
-from rebus.data.pictures import read_header
+from rebus.data.images import read_header
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.source import Source
 from rebus.data.table import Places, Table
 from rebus.errors import DataError
@@ -35,7 +35,7 @@ class Images:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(files):
                 stem, ending = os.path.splitext(name)
-                if ending.lower() not in PICTURE_ENDINGS:
+                if ending.lower() not in IMAGE_ENDINGS:
                     continue
                 place = Path(at, name).relative_to(root).as_posix()
                 self._by_name[name].append(place)

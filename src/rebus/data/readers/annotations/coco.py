@@ -34,7 +34,7 @@ def is_coco(content: Any) -> bool:
 
 
 def read_coco(content: dict[str, Any], source: Source, root: Path | None = None) -> Table:
-    """One row an image: ``picture`` with ``caption`` (a list of texts) or ``boxes``.
+    """One row an image: ``image`` with ``caption`` (a list of texts) or ``boxes``.
 
     Args:
         content: the document.
@@ -63,7 +63,7 @@ def read_coco(content: dict[str, Any], source: Source, root: Path | None = None)
     numbers: list[int] = []
     for number, image in enumerate(content["images"], 1):
         place = images.find(str(image["file_name"]), words_of(source.path))
-        row: Row = {"picture": place or str(image["file_name"])}
+        row: Row = {"image": place or str(image["file_name"])}
         if captions:
             row["caption"] = [str(mark["caption"]) for mark in marks[image["id"]] if mark.get("caption")]
             if not row["caption"]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from rebus.data.columns import arrow_table
-from rebus.data.names import PICTURE_ENDINGS, split_in_name, split_word
+from rebus.data.names import IMAGE_ENDINGS, split_in_name, split_word
 from rebus.data.readers.annotations.boxes import Images, Row
 from rebus.data.readers.annotations.coco import is_coco, read_coco
 from rebus.data.readers.annotations.label_studio import is_label_studio, read_label_studio
@@ -57,8 +57,8 @@ def folder_table(folder: Path, files: list[Path], data: Data) -> list[tuple[Tabl
     Raises:
         DataError: it is in one and cannot be read.
     """
-    pictures = [path for path in files if path.suffix.lower() in PICTURE_ENDINGS]
-    if not pictures:
+    images = [path for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+    if not images:
         return []
     documents = [path for path in files if path.suffix.lower() == ".json" and len(path.parts) <= 3]
     found = []
@@ -82,9 +82,9 @@ def folder_table(folder: Path, files: list[Path], data: Data) -> list[tuple[Tabl
         table = _xml(folder, files)
         if table is not None:
             return [(table, "")]
-    labels = label_files(files, pictures)
+    labels = label_files(files, images)
     if labels and is_yolo(folder, labels):
-        return [(_yolo(folder, files, pictures, labels, data), "")]
+        return [(_yolo(folder, files, images, labels, data), "")]
     return []
 
 
@@ -115,31 +115,31 @@ def _content(path: Path) -> Any:
 def _xml(folder: Path, files: list[Path]) -> Table | None:
     paths = [path for path in files if path.suffix.lower() == ".xml"]
     first = parse_xml(folder / paths[0])
-    images = Images(folder)
+    opened = Images(folder)
     made = Table(pa.table({}), folder, Places(()), name=folder.name)
     rows: list[Row] = []
     names: list[str] = []
     if first.tag == "annotations":
         for path in paths:
-            found = cvat_rows(folder / path, parse_xml(folder / path), images, made.unused)
+            found = cvat_rows(folder / path, parse_xml(folder / path), opened, made.unused)
             rows, names = [*rows, *found], [*names, *[path.as_posix()] * len(found)]
     elif first.tag == "annotation":
         for path in paths:
             root = parse_xml(folder / path)
             if root.tag == "annotation":
-                rows.append(voc_row(folder / path, root, images, made.unused))
+                rows.append(voc_row(folder / path, root, opened, made.unused))
                 names.append(path.as_posix())
     else:
         return None
-    named = {row["picture"] for row in rows}
-    pictures = [path.as_posix() for path in files if path.suffix.lower() in PICTURE_ENDINGS]
-    others = [name for name in pictures if name not in named]
+    named = {row["image"] for row in rows}
+    images = [path.as_posix() for path in files if path.suffix.lower() in IMAGE_ENDINGS]
+    others = [name for name in images if name not in named]
     made.unused.add("images that no XML file names", f"{folder.name}/{others[0]}" if others else "", len(others))
     splits = _image_sets(folder, files)
     if splits:
-        kept = [at for at, row in enumerate(rows) if Path(row["picture"]).stem in splits]
+        kept = [at for at, row in enumerate(rows) if Path(row["image"]).stem in splits]
         made.unused.add("images that no list in ImageSets names", folder.name, len(rows) - len(kept))
-        rows = [{**rows[at], "split": splits[Path(rows[at]["picture"]).stem]} for at in kept]
+        rows = [{**rows[at], "split": splits[Path(rows[at]["image"]).stem]} for at in kept]
         names = [names[at] for at in kept]
     return _table(folder, rows, names, made)
 
@@ -154,24 +154,24 @@ def _image_sets(folder: Path, files: list[Path]) -> dict[str, str]:
     return found
 
 
-def _yolo(folder: Path, files: list[Path], pictures: list[Path], labels: dict[Path, Path], data: Data) -> Table:
+def _yolo(folder: Path, files: list[Path], images: list[Path], labels: dict[Path, Path], data: Data) -> Table:
     names, keypoints = class_names(folder, files, data), has_keypoints(folder, files)
-    bare = {Path(*(part for part in path.parts if part.casefold() != "images")): path for path in pictures}
+    bare = {Path(*(part for part in path.parts if part.casefold() != "images")): path for path in images}
     layout = layout_of(folder, list(bare), "images")
     made = Table(pa.table({}), folder, Places(()), name=folder.name, unused=layout.unused, warnings=layout.warnings)
     source = Source(folder, data, unused=made.unused)
     rows: list[Row] = []
     places = []
     for at, short in enumerate(layout.files):
-        picture = bare[short]
-        label = labels.get(picture)
+        image = bare[short]
+        label = labels.get(image)
         if label is None:
-            place = f"{folder.name}/{picture.as_posix()}"
+            place = f"{folder.name}/{image.as_posix()}"
             made.unused.add("images without a label file, taken to show nothing", place)
         boxes = [] if label is None else read_boxes(folder, label, names, keypoints, source)
-        row: Row = {"picture": picture.as_posix(), "boxes": boxes}
+        row: Row = {"image": image.as_posix(), "boxes": boxes}
         rows.append(row | ({"split": layout.splits[at]} if layout.splits else {}))
-        places.append(picture.as_posix())
+        places.append(image.as_posix())
     used = set(labels.values())
     lone = [path for path in files if path.suffix == ".txt" and "labels" in path.parts and path not in used]
     made.unused.add("label files without an image", folder.name, len(lone))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from rebus.data.names import PICTURE_ENDINGS
+from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.annotations.boxes import Images, Row, fraction_box, table_of
 from rebus.data.readers.source import Source
 from rebus.data.table import Table
@@ -60,7 +60,7 @@ def read_label_studio(tasks: list[dict[str, Any]], source: Source, root: Path | 
                 images = images or Images(root or source.path.parent)
                 place = _place(images, value)
                 missing += [value] if place is None else []
-                row["picture"] = place or value
+                row["image"] = place or value
             else:
                 row[name] = value
         results = _results(task, source, where)
@@ -74,14 +74,14 @@ def read_label_studio(tasks: list[dict[str, Any]], source: Source, root: Path | 
             several = _add(row, kind, value, result, source, where) or several
         rows.append(row)
         annotated.append(results is not None)
-    if missing and images is not None and len(missing) == sum("picture" in row for row in rows):
+    if missing and images is not None and len(missing) == sum("image" in row for row in rows):
         found = f"none of {len(missing)} in '{source.path.parent}' or below"
         do = "put the folder of images beside the file"
         raise DataError(source.path, f"the images that this Label Studio export names, e.g. '{missing[0]}'", found, do)
     if not any(set(_COLUMNS.values()) & set(row) for row in rows):
         found = f"results of {', '.join(sorted(others))}" if others else "no annotation"
         raise DataError(source.name, f"a Label Studio export with {', '.join(_COLUMNS)}", found, "export other labels")
-    seen = any("picture" in row for row in rows)
+    seen = any("image" in row for row in rows)
     for row in rows:
         if "labels" in row and not several:
             row["label"] = row.pop("labels")[0]
@@ -138,7 +138,7 @@ def _add(row: Row, kind: str, value: dict[str, Any], result: dict[str, Any], sou
 
 
 def _is_image(value: str) -> bool:
-    return _file(value).lower().endswith(PICTURE_ENDINGS)
+    return _file(value).lower().endswith(IMAGE_ENDINGS)
 
 
 def _place(images: Images, value: str) -> str | None:

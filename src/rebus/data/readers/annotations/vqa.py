@@ -29,7 +29,7 @@ def is_answers(content: Any) -> bool:
 
 
 def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source, root: Path | None = None) -> Table:
-    """One row a question: ``picture``, ``question``, ``answer`` (the usual one first) and ``question_type``.
+    """One row a question: ``image``, ``question``, ``answer`` (the usual one first) and ``question_type``.
 
     Args:
         questions: the one file.
@@ -62,7 +62,7 @@ def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source,
         kind = answer.get("question_type")
         rows.append(
             {
-                "picture": place,
+                "image": place,
                 "question": str(entry["question"]),
                 "answer": ordered or ([str(usual)] if usual else None),
                 "question_type": kind,

@@ -40,7 +40,7 @@ def voc_row(path: Path, root: ElementTree.Element, images: Images, unused: Unuse
         if label is None or any(side is None for side in sides):
             raise DataError(where, "Pascal VOC: an object with name and bndbox", "one without", "export it again")
         _add(boxes, label, [float(side or 0) for side in sides], (width, height), unused, where)
-    return {"picture": place or named, "boxes": boxes}
+    return {"image": place or named, "boxes": boxes}
 
 
 def cvat_rows(path: Path, root: ElementTree.Element, images: Images, unused: Unused) -> list[Row]:
@@ -60,7 +60,7 @@ def cvat_rows(path: Path, root: ElementTree.Element, images: Images, unused: Unu
                 _add(boxes, shape.get("label") or "", sides, size, unused, where)
             else:
                 unused.add(f"CVAT shapes of the type '{shape.tag}'", where)
-        rows.append({"picture": place or named, "boxes": boxes})
+        rows.append({"image": place or named, "boxes": boxes})
     return rows
 
 

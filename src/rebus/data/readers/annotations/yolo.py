@@ -1,4 +1,4 @@
-"""YOLO's label files: one a picture, a line a box: class, then the middle and the size in fractions of the image.
+"""YOLO's label files: one an image, a line a box: class, then the middle and the size in fractions of the image.
 
 Names of the classes stand in ``data.yaml``, ``classes.txt`` or ``obj.names``.
 """
@@ -19,16 +19,16 @@ _LINE = re.compile(r"\d+(?:\s+-?(?:\d+\.?\d*|\.\d+)(?:[eE]-?\d+)?){4,}")
 _NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels", "classes.names")
 
 
-def label_files(files: list[Path], pictures: list[Path]) -> dict[Path, Path]:
+def label_files(files: list[Path], images: list[Path]) -> dict[Path, Path]:
     """Image: its label file, of the same name beside it or in a folder ``labels`` where the image's says ``images``."""
     texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt" and path.name not in _NAMES}
     found = {}
-    for picture in pictures:
-        stem = picture.with_suffix("")
+    for image in images:
+        stem = image.with_suffix("")
         swapped = Path(*("labels" if part.casefold() in ("images", "jpegimages") else part for part in stem.parts))
         text = texts.get(stem, texts.get(swapped))
         if text is not None:
-            found[picture] = text
+            found[image] = text
     return found
 
 

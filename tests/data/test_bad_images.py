@@ -1,4 +1,4 @@
-"""Pictures that cannot be used: each is told in one paragraph of four parts that names the row and the file."""
+"""Images that cannot be used: each is told in one paragraph of four parts that names the row and the file."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rebus.data.pictures import decode_picture, read_header
-from rebus.errors import PictureError
+from rebus.data.images import decode_image, read_header
+from rebus.errors import ImageError
 
 Make = Callable[[Path], str | bytes]
 
@@ -92,7 +92,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "spoilt jpeg": (file("cat.jpg", spoilt_jpeg()), "cat.jpg"),
     "spoilt png data": (file("cat.png", saved("PNG")[:60] + bytes(200) + saved("PNG")[260:]), "cat.png"),
     "bomb": (file("cat.png", bomb()), "2,500,000,000"),
-    "text": (file("cat.png", b"not a picture"), "no picture"),
+    "text": (file("cat.png", b"not an image"), "no image"),
     "web page": (file("cat.png", b"<!DOCTYPE html><html>"), "a web page"),
     "svg": (file("cat.png", b"<svg xmlns='x'/>"), "SVG"),
     "pdf": (file("cat.png", b"%PDF-1.7 ..."), "a PDF"),
@@ -112,7 +112,7 @@ CASES: dict[str, tuple[Make, str]] = {
     "name too long": (lambda _: "cat" * 200 + ".png", "catcat"),
     "empty": (lambda _: "", "nothing"),
     "empty bytes": (lambda _: b"", "0 bytes"),
-    "bytes of something": (lambda _: b"hello there", "no picture"),
+    "bytes of something": (lambda _: b"hello there", "no image"),
     "data address of text": (lambda _: "data:text/plain,hello", "base64"),
     "data address broken": (lambda _: "data:image/png;base64,@@@@", "base64"),
     "base64 cut": (lambda _: base64.b64encode(saved("PNG")).decode()[:200], "cut off"),
@@ -120,50 +120,50 @@ CASES: dict[str, tuple[Make, str]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_bad_picture_is_told_in_four_parts(tmp_path: Path, case: str) -> None:
+def test_bad_image_is_told_in_four_parts(tmp_path: Path, case: str) -> None:
     make, told = CASES[case]
     (tmp_path / "table").mkdir()
     value = make(tmp_path / "table")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(PictureError) as caught:
-            decode_picture(value, tmp_path / "table", where="pets.csv, row 12, column 'picture'")
+        with pytest.raises(ImageError) as caught:
+            decode_image(value, tmp_path / "table", where="pets.csv, row 12, column 'image'")
     error = caught.value
     assert all(part.strip() for part in (error.where, error.expected, error.found, error.do)), error.as_dict()
     assert "\n" not in str(error)
     assert "\0" not in str(error)
     assert len(str(error)) < 700
-    assert error.where == "pets.csv, row 12, column 'picture'"
+    assert error.where == "pets.csv, row 12, column 'image'"
     assert told in str(error)
 
 
 def test_without_a_row_the_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PictureError, match=r"cat\.png"):
-        decode_picture("cat.png", tmp_path)
+    with pytest.raises(ImageError, match=r"cat\.png"):
+        decode_image("cat.png", tmp_path)
 
 
-def test_values_that_are_no_pictures() -> None:
+def test_values_that_are_no_images() -> None:
     for value in (None, 3, ["a.png"]):
-        with pytest.raises(PictureError, match="expected a path"):
-            decode_picture(value)  # type: ignore[arg-type]
+        with pytest.raises(ImageError, match="expected a path"):
+            decode_image(value)  # type: ignore[arg-type]
 
 
 def test_unknown_background() -> None:
-    with pytest.raises(PictureError, match="colour"):
-        decode_picture(saved("PNG"), background="whitish")
+    with pytest.raises(ImageError, match="colour"):
+        decode_image(saved("PNG"), background="whitish")
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged EXIF in TIFF
 @settings(max_examples=150, deadline=None)
 @given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "ICO", "PPM"]), data=st.data())
-def test_damaged_pictures_decode_or_are_told(kind: str, data: st.DataObject) -> None:
+def test_damaged_images_decode_or_are_told(kind: str, data: st.DataObject) -> None:
     content = bytearray(saved(kind, (16, 16)))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     del content[data.draw(st.integers(8, len(content))) :]
     try:
-        array = decode_picture(bytes(content), pixel_budget=100_000)
-    except PictureError:
+        array = decode_image(bytes(content), pixel_budget=100_000)
+    except ImageError:
         return
     assert array.ndim == 3
     assert array.shape[2] == 3
@@ -172,7 +172,7 @@ def test_damaged_pictures_decode_or_are_told(kind: str, data: st.DataObject) -> 
 
 @settings(max_examples=150, deadline=None)
 @given(st.one_of(st.binary(max_size=200), st.text(max_size=80)))
-def test_any_value_is_a_picture_or_is_told(value: str | bytes) -> None:
-    for read in (decode_picture, read_header):
-        with pytest.raises(PictureError):
+def test_any_value_is_a_image_or_is_told(value: str | bytes) -> None:
+    for read in (decode_image, read_header):
+        with pytest.raises(ImageError):
             read(value, "/nonexistent")

@@ -1,4 +1,4 @@
-"""Runs of one picture tower, written for other programs."""
+"""Runs of one image tower, written for other programs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image
 
 from rebus import recipe
 from rebus.checkpoints.export import export
-from rebus.checkpoints.hf_load_images import picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import build_model, codec_of, load_model, save_model
 from rebus.errors import WeightsError
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS
 from rebus.text.tokenizer import Tokenizer
-from tiny_pictures import seen_by, varied
+from tiny_images import seen_by, varied
 
 SIGLIP: dict[str, Any] = {"kind": "vit", "pool": "probe"}
 TOWERS: dict[str, dict[str, Any]] = {
@@ -36,17 +36,17 @@ TOWERS: dict[str, dict[str, Any]] = {
 }
 
 
-def a_run(folder: Path, tower: dict[str, Any], **picture: Any) -> Path:
+def a_run(folder: Path, tower: dict[str, Any], **image: Any) -> Path:
     settings = recipe.Recipe()
-    settings.model.picture = recipe.Tower(width=32, depth=1, heads=4, patch=8, **tower)
+    settings.model.image = recipe.Tower(width=32, depth=1, heads=4, patch=8, **tower)
     settings.model.text.kind = "none"
-    settings.picture = recipe.Picture(size=32, fit="squash", resample="bicubic").model_copy(update=picture)
-    settings.tasks = [TaskSettings(name="classify", columns={"picture": "p", "label": "l"})]
+    settings.image = recipe.Image(size=32, fit="squash", resample="bicubic").model_copy(update=image)
+    settings.tasks = [TaskSettings(name="classify", columns={"image": "p", "label": "l"})]
     tasks = {"classify": TASKS.get("classify")(settings.tasks[0])}
     tasks["classify"].restore({"labels": ["good", "bad"]})
     codec = codec_of(settings, Tokenizer.train(["a", "b"], 300), None)
     model = build_model(settings, tasks, codec)
-    varied(model.picture)
+    varied(model.image)
     folder.mkdir()
     save_model(folder, model, settings, tasks, codec)
     (folder / "recipe.yaml").write_text(settings.save_text())
@@ -55,7 +55,7 @@ def a_run(folder: Path, tower: dict[str, Any], **picture: Any) -> Path:
 
 @pytest.mark.parametrize("family", TOWERS)
 @torch.no_grad()
-def test_a_picture_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, family: str) -> None:
+def test_a_image_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, family: str) -> None:
     from transformers import AutoImageProcessor, AutoModel
 
     run = a_run(tmp_path / "run", TOWERS[family])
@@ -65,20 +65,20 @@ def test_a_picture_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, fam
     assert json.loads((tmp_path / "hf/config.json").read_text())["model_type"] == family
     model = load_model(Run.open(run))[0]
     rng = np.random.default_rng(0)
-    picture = Image.fromarray(rng.integers(0, 256, (50, 41, 3), dtype=np.uint8))
+    image = Image.fromarray(rng.integers(0, 256, (50, 41, 3), dtype=np.uint8))
     predictor = Run.open(run).load().predictor
-    square = predictor.open_picture(np.asarray(picture), tmp_path, "")
-    ours = model.picture(model.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
-    found = picture_checkpoint(tmp_path / "hf")
-    assert found.picture == {**found.picture, "size": 32, "fit": "squash", "resample": "bicubic"}
-    assert all(torch.equal(one, model.picture.state_dict()[name]) for name, one in found.state().items())
+    square = predictor.open_image(np.asarray(image), tmp_path, "")
+    ours = model.image(model.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
+    found = image_checkpoint(tmp_path / "hf")
+    assert found.image == {**found.image, "size": 32, "fit": "squash", "resample": "bicubic"}
+    assert all(torch.equal(one, model.image.state_dict()[name]) for name, one in found.state().items())
     if family == "efficientnet_lite":
         assert any("no EfficientNet-lite" in note for note in told.notes)
         return
     theirs, report = AutoModel.from_pretrained(tmp_path / "hf", output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    pixels = AutoImageProcessor.from_pretrained(tmp_path / "hf")(picture, return_tensors="pt")["pixel_values"]
+    pixels = AutoImageProcessor.from_pretrained(tmp_path / "hf")(image, return_tensors="pt")["pixel_values"]
     tokens, pooled = seen_by(theirs.eval(), pixels)
     torch.testing.assert_close(ours.tokens, tokens, atol=1e-5, rtol=0)
     torch.testing.assert_close(ours.pooled, pooled, atol=1e-5, rtol=0)
@@ -86,9 +86,9 @@ def test_a_picture_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, fam
 
 def test_what_other_programs_see_differently_is_told_and_other_towers_are_refused(tmp_path: Path) -> None:
     told = export(a_run(tmp_path / "padded", SIGLIP, fit="pad"), tmp_path / "hf")
-    assert any("picture.fit 'pad'" in note for note in told.notes)
+    assert any("image.fit 'pad'" in note for note in told.notes)
     told = export(a_run(tmp_path / "auto", SIGLIP, resample="auto"), tmp_path / "hf2")
-    assert any("picture.resample 'auto'" in note for note in told.notes)
+    assert any("image.resample 'auto'" in note for note in told.notes)
     with pytest.raises(WeightsError, match="a text decoder, for gguf"):
         export(tmp_path / "padded", tmp_path / "m.gguf")
     with pytest.raises(WeightsError, match="'convnet'"):

@@ -1,4 +1,4 @@
-"""Picture towers of CLIP, SigLIP, ViT, DINOv2 and ResNet, both ways, against transformers; EfficientNet-lite."""
+"""Image towers of CLIP, SigLIP, ViT, DINOv2 and ResNet, both ways, against transformers; EfficientNet-lite."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from rebus.checkpoints.hf_load_images import is_picture_checkpoint, picture_checkpoint
+from rebus.checkpoints.hf_load_images import image_checkpoint, is_image_checkpoint
 from rebus.errors import WeightsError
 from rebus.formats import clip, dinov2, efficientnet, resnet, siglip, vit
 from rebus.formats.config import load_config
-from rebus.formats.families import PICTURE_FAMILIES, picture_family_for, picture_family_of
+from rebus.formats.families import IMAGE_FAMILIES, image_family_for, image_family_of
 from rebus.formats.weights import check_state, load_weights, save_weights
 from rebus.models.towers import TOWERS
 from rebus.models.towers.efficientnet import EfficientNet
 from rebus.models.towers.vit import ViT
 from rebus.nn.stages import BLOCKS, CHANNELS
 from rebus.recipe import Tower
-from tiny_pictures import PICTURES, VIT, picture_model, saved, seen_by, varied
+from tiny_images import IMAGES, VIT, image_model, saved, seen_by, varied
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 
 
 def tower_of(folder: Path, size: int = 32) -> Any:
-    found = picture_checkpoint(folder)
+    found = image_checkpoint(folder)
     tower = TOWERS.get(found.tower.kind)(found.tower, size=size).eval()
     state = found.state()
     check_state(tower, state)
@@ -37,17 +37,17 @@ def tower_of(folder: Path, size: int = 32) -> Any:
 
 
 def with_size(folder: Path, size: int) -> None:
-    """A processor that scales pictures to this size."""
+    """A processor that scales images to this size."""
     said = {"image_processor_type": "ViTImageProcessor", "size": {"height": size, "width": size}}
     (folder / "preprocessor_config.json").write_text(json.dumps(said))
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @torch.no_grad()
 def test_a_checkpoint_gives_the_same_features(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
     with_size(tmp_path, 32)
-    assert is_picture_checkpoint(tmp_path)
+    assert is_image_checkpoint(tmp_path)
     tower = tower_of(tmp_path)
     pixels = torch.randn(2, 3, 32, 32)
     tokens, pooled = seen_by(model, pixels)
@@ -59,7 +59,7 @@ def test_a_checkpoint_gives_the_same_features(tmp_path: Path, name: str) -> None
     assert features.width == tower.width
 
 
-@pytest.mark.parametrize("name", PICTURES)
+@pytest.mark.parametrize("name", IMAGES)
 @torch.no_grad()
 def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) -> None:
     from transformers import AutoModel
@@ -69,9 +69,9 @@ def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) ->
     first = tower_of(tmp_path / "theirs")
     torch.manual_seed(5)
     tower = varied(TOWERS.get(first.settings.kind)(first.settings, size=32))
-    family = picture_family_for(tower.settings)
+    family = image_family_for(tower.settings)
     assert family is not None
-    assert PICTURES[name][0] == family.base
+    assert IMAGES[name][0] == family.base
     config = family.config_to_hf(tower.settings, 32)
     save_weights(tmp_path / "ours", family.to_hf(tower.state_dict()))
     (tmp_path / "ours/config.json").write_text(json.dumps(config))
@@ -94,10 +94,10 @@ def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) ->
 
 @pytest.mark.parametrize("name", ["clip", "siglip", "vit", "dinov2"])
 @torch.no_grad()
-def test_pictures_of_another_size_are_seen_with_resized_positions(tmp_path: Path, name: str) -> None:
+def test_images_of_another_size_are_seen_with_resized_positions(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
     with_size(tmp_path, 48)
-    assert picture_checkpoint(tmp_path).picture["size"] == 48
+    assert image_checkpoint(tmp_path).image["size"] == 48
     tower = tower_of(tmp_path, size=48)
     pixels = torch.randn(2, 3, 48, 48)
     how = {} if name == "dinov2" else {"interpolate_pos_encoding": True}  # which always does it
@@ -118,9 +118,9 @@ def test_a_classifier_and_a_text_tower_are_left_out(tmp_path: Path) -> None:
     text = {**{key: VIT[key] for key in VIT if "size" not in key or key == "hidden_size"}, "intermediate_size": 40}
     text |= {"vocab_size": 30, "bos_token_id": 1, "eos_token_id": 3}
     makers = {
-        "vit": ViTForImageClassification(picture_model("vit").config),
-        "dinov2": Dinov2ForImageClassification(picture_model("dinov2").config),
-        "resnet": ResNetForImageClassification(picture_model("resnet basic").config),
+        "vit": ViTForImageClassification(image_model("vit").config),
+        "dinov2": Dinov2ForImageClassification(image_model("dinov2").config),
+        "resnet": ResNetForImageClassification(image_model("resnet basic").config),
         "clip": CLIPModel(CLIPConfig(text_config=text, vision_config=VIT, projection_dim=8)),
     }
     pixels = torch.randn(2, 3, 32, 32)
@@ -216,8 +216,8 @@ def test_other_variants_are_refused(adapter: Any, config: dict[str, Any], said: 
 
 def test_an_unknown_family_is_told_with_those_there_are() -> None:
     with pytest.raises(WeightsError, match=r"clip, .*'beit'|'beit'"):
-        picture_family_of({"model_type": "beit"})
-    assert {"clip", "siglip", "vit", "dinov2", "resnet", "efficientnet_lite"} <= PICTURE_FAMILIES.keys()
+        image_family_of({"model_type": "beit"})
+    assert {"clip", "siglip", "vit", "dinov2", "resnet", "efficientnet_lite"} <= IMAGE_FAMILIES.keys()
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_missing_further_and_misshapen_tensors_are_named(tmp_path: Path, name: s
 
 def test_a_tower_that_no_family_has_is_none() -> None:
     small: dict[str, Any] = {"width": 24, "depth": 1, "heads": 4, "patch": 8}
-    assert picture_family_for(Tower(kind="convnet", **small)) is None
-    assert picture_family_for(Tower(kind="vit", **small, layer_scale=0.1)) is None
-    found = picture_family_for(Tower(kind="vit", **small))
+    assert image_family_for(Tower(kind="convnet", **small)) is None
+    assert image_family_for(Tower(kind="vit", **small, layer_scale=0.1)) is None
+    found = image_family_for(Tower(kind="vit", **small))
     assert found is not None
     assert found.name == "siglip_vision_model"
     assert set(siglip.to_hf(ViT(Tower(kind="vit", **small), size=16).state_dict())) >= {

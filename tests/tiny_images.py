@@ -1,4 +1,4 @@
-"""Picture towers of other projects: tiny, random weights, saved as their makers save them."""
+"""Image towers of other projects: tiny, random weights, saved as their makers save them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VIT = {**SHAPE, "image_size": 32, "patch_size": 8}
 DINO = {name: value for name, value in VIT.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
 STAGES: dict[str, Any] = {"embedding_size": 8, "hidden_sizes": [16, 24, 32], "depths": [1, 2, 1]}
 # name: transformers' class, and what its configuration says
-PICTURES: dict[str, tuple[str, dict[str, Any]]] = {
+IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "siglip": ("SiglipVisionModel", VIT),
     "siglip without a head": ("SiglipVisionModel", {**VIT, "vision_use_head": False}),
     "clip": ("CLIPVisionModel", VIT),
@@ -40,18 +40,18 @@ def varied(model: nn.Module) -> nn.Module:
     return model.eval()
 
 
-def picture_model(name: str) -> Any:
+def image_model(name: str) -> Any:
     """A model of transformers'."""
     import transformers
 
-    kind, config = PICTURES[name]
+    kind, config = IMAGES[name]
     made = getattr(transformers, kind.replace("Model", "Config"))(**config)
     return varied(getattr(transformers, kind)(made))
 
 
 def saved(folder: Path, name: str) -> Any:
     """The same, with its files in a folder."""
-    model = picture_model(name)
+    model = image_model(name)
     model.save_pretrained(folder)
     return model
 

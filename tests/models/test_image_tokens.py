@@ -1,4 +1,4 @@
-"""How many tokens a picture becomes, in which order, and where they stand in a text."""
+"""How many tokens an image becomes, in which order, and where they stand in a text."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch import nn
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.fusion.inline import InlineProjector, placed_inside
-from rebus.models.picture_tokens import averaged, pixel_shuffle, plan_for, plan_of
+from rebus.models.image_tokens import averaged, pixel_shuffle, plan_for, plan_of
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
-from rebus.recipe import Fusion, Model, Picture, Tower
+from rebus.recipe import Fusion, Image, Model, Tower
 
 
-def model(tokens: int | None = None, size: int = 48, tower: str = "vit", **fusion: Any) -> tuple[Model, Picture]:
+def model(tokens: int | None = None, size: int = 48, tower: str = "vit", **fusion: Any) -> tuple[Model, Image]:
     """Settings of a small model that sees 48 x 48 pixels as 6 x 6 patches."""
-    made = Model(picture=Tower(kind=tower, width=16, depth=1, heads=2, patch=8, tokens=tokens), fusion=Fusion(**fusion))
+    made = Model(image=Tower(kind=tower, width=16, depth=1, heads=2, patch=8, tokens=tokens), fusion=Fusion(**fusion))
     made.text = Tower(kind="decoder", width=16, depth=1, heads=2)
-    return made, Picture(size=size)
+    return made, Image(size=size)
 
 
 def test_pixel_shuffle_has_the_order_of_idefics3() -> None:
@@ -52,11 +52,11 @@ def test_averaging_takes_neighbours() -> None:
 @pytest.mark.parametrize("wanted", [4, 9, 16, 36])
 @pytest.mark.parametrize("tower", ["vit", "convnet"])
 @pytest.mark.parametrize("fusion", ["joint", "cross", "unified"])
-def test_every_fusion_has_as_many_picture_tokens_as_asked_for(wanted: int, tower: str, fusion: str) -> None:
-    settings, picture = model(wanted, tower=tower, kind=fusion)
-    heads = {"caption": HeadSpec("write"), "patches": HeadSpec("tokens", 3)}
-    made = VisionLanguageModel(settings, picture, heads, vocab_size=40, max_length=16)
-    batch = {"picture": torch.zeros(2, 3, 48, 48, dtype=torch.uint8), "has_picture": torch.tensor([True, False])}
+def test_every_fusion_has_as_many_image_tokens_as_asked_for(wanted: int, tower: str, fusion: str) -> None:
+    settings, image = model(wanted, tower=tower, kind=fusion)
+    heads = {"caption": HeadSpec("write"), "patch_classify": HeadSpec("tokens", 3)}
+    made = VisionLanguageModel(settings, image, heads, vocab_size=40, max_length=16)
+    batch = {"image": torch.zeros(2, 3, 48, 48, dtype=torch.uint8), "has_image": torch.tensor([True, False])}
     seen = made.see(batch)
     assert seen is not None
     assert seen.tokens.shape == (2, wanted, 16)
@@ -64,7 +64,7 @@ def test_every_fusion_has_as_many_picture_tokens_as_asked_for(wanted: int, tower
     condition = made.condition(seen, {"owner": torch.tensor([0, 1])})
     given = condition.prefix or condition.memory
     assert given is None if fusion == "joint" else given is not None and given.tokens.shape[1] == wanted
-    assert made.name_tokens("patches", seen).shape == (2, wanted, 3)
+    assert made.name_tokens("patch_classify", seen).shape == (2, wanted, 3)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_tower_without_a_grid_is_not_averaged() -> None:
         plan_for(model(4)[0], 35)
 
 
-def test_marks_become_picture_tokens_in_order_and_no_more_than_there_are() -> None:
+def test_marks_become_image_tokens_in_order_and_no_more_than_there_are() -> None:
     embedded, tokens = torch.zeros(3, 6, 2), torch.tensor([[[1.0, 1], [2, 2]]]).expand(3, 2, 2)
     marks = torch.tensor([[0, 1, 1, 0, 1, 0], [0, 0, 0, 1, 0, 1], [1, 1, 0, 0, 0, 0]]).bool()
     there = torch.tensor([[True, True], [True, True], [False, False]])
@@ -118,12 +118,12 @@ def test_marks_become_picture_tokens_in_order_and_no_more_than_there_are() -> No
 
 
 def test_an_inline_model_has_no_layers_that_it_does_not_use() -> None:
-    settings, picture = model(layout="inline")
+    settings, image = model(layout="inline")
     made = VisionLanguageModel(
-        settings, picture, {"caption": HeadSpec("write")}, vocab_size=40, max_length=16, picture_id=39
+        settings, image, {"caption": HeadSpec("write")}, vocab_size=40, max_length=16, image_id=39
     )
     parts = {name.split(".")[0] for name, _ in made.named_parameters()}
-    assert parts == {"picture", "decoder", "inline"}
+    assert parts == {"image", "decoder", "inline"}
     assert isinstance(made.inline, nn.Module)
     assert made.decoder is not None
-    assert made.decoder.max_length == 2 * 16 + 1 + 9 + 4  # a picture has room beside the text
+    assert made.decoder.max_length == 2 * 16 + 1 + 9 + 4  # an image has room beside the text

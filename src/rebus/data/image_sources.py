@@ -1,4 +1,4 @@
-"""Where a picture's bytes are: a path, base64 text, a ``data:`` address or bytes; and which of those are refused.
+"""Where an image's bytes are: a path, base64 text, a ``data:`` address or bytes; and which of those are refused.
 
 A path may name a part of a tar archive: ``photos.tar#1536+20480/cats/1.jpg`` is 20,480 bytes from byte 1,536 on.
 A relative path may not leave the table's folder; an absolute path is the user's own word. Nothing is ever fetched.
@@ -21,9 +21,9 @@ from typing import IO
 
 from rebus.data import cells
 from rebus.data.lists import parse_list
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 
-INSIDE = "REBUS_INSIDE"  # environment: folders besides the table's that pictures may lie in; unset: anywhere
+INSIDE = "REBUS_INSIDE"  # environment: folders besides the table's that images may lie in; unset: anywhere
 _ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.\-]{1,20}://")
 SIGNATURES = (
     b"\x89PNG",
@@ -47,12 +47,12 @@ _MEMBER = re.compile(r"(.+\.tar)#(\d{1,18})\+(\d{1,18})/(.+)", re.S)
 
 @dataclass(frozen=True)
 class Opened:
-    """A picture's bytes as a file, and how messages call it.
+    """An image's bytes as a file, and how messages call it.
 
     Attributes:
         file: open for reading, at its start.
         where: the row (or the file, where no row is known).
-        what: the picture itself: ``'cats/1.png'`` or ``embedded bytes``.
+        what: the image itself: ``'cats/1.png'`` or ``embedded bytes``.
         ending: of its name, in lower case.
     """
 
@@ -63,17 +63,17 @@ class Opened:
 
 
 @contextmanager
-def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Iterator[Opened]:
-    """The bytes a picture value stands for.
+def open_image(value: str | bytes, root: str | Path, where: str = "") -> Iterator[Opened]:
+    """The bytes an image value stands for.
 
     Raises:
-        PictureError: the value is empty, an address, a path out of the folder, or names nothing that can be read.
+        ImageError: the value is empty, an address, a path out of the folder, or names nothing that can be read.
     """
-    embedded = picture_bytes(value, where)
+    embedded = image_bytes(value, where)
     if embedded is not None:
-        yield Opened(io.BytesIO(embedded), where or "a picture", "embedded data")
+        yield Opened(io.BytesIO(embedded), where or "an image", "embedded data")
         return
-    path, offset, size = picture_span(str(value), root, where)
+    path, offset, size = image_span(str(value), root, where)
     named = f"'{shown(value)}'"
     try:
         file = open(path, "rb", buffering=0 if offset else -1)  # noqa: SIM115 - closed below
@@ -87,34 +87,34 @@ def open_picture(value: str | bytes, root: str | Path, where: str = "") -> Itera
         content = os.pread(file.fileno(), there, offset)
     if len(content) < size:
         found = f"{named}, of which {len(content):,} are there"
-        raise PictureError(where or str(path), f"{size:,} bytes", found, "write or download the archive again")
+        raise ImageError(where or str(path), f"{size:,} bytes", found, "write or download the archive again")
     yield Opened(io.BytesIO(content), where or str(path), named, os.path.splitext(str(value))[1].lower())
 
 
-def picture_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
-    """The bytes a value carries in itself, None where it is a path. Raises PictureError as ``open_picture`` does."""
+def image_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
+    """The bytes a value carries in itself, None where it is a path. Raises ImageError as ``open_image`` does."""
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None or not isinstance(value, str) or not value.strip():
         found = "nothing" if value is None or value == "" or isinstance(value, str) else f"a {type(value).__name__}"
-        raise PictureError(
-            where or "a picture", "a path, base64 text or bytes", found, "name a picture, or leave the row out"
+        raise ImageError(
+            where or "an image", "a path, base64 text or bytes", found, "name an image, or leave the row out"
         )
     if value.startswith("[") and (several := parse_list(value)) is not None and len(several) > 1:
         found, do = f"{len(several)}: {shown(value)}", "keep the one that the row is about, or write a row for each"
-        raise PictureError(where or "a picture", "one image a row", found, do)
+        raise ImageError(where or "an image", "one image a row", found, do)
     if is_data_address(value):
         comma = value.find(",", 0, 256)
         head = value[: max(comma, 0)] or value[:256]
         if comma < 0 or not head.rstrip().lower().endswith(";base64"):
-            raise PictureError(
-                where or "a picture",
+            raise ImageError(
+                where or "an image",
                 "an address like 'data:image/png;base64,...'",
                 f"'{shown(head)}'",
                 "encode it as base64",
             )
         return _decode_base64(value, where, comma + 1)
-    return _decode_base64(value, where) if is_base64_picture(value) else None
+    return _decode_base64(value, where) if is_base64_image(value) else None
 
 
 def is_data_address(value: str) -> bool:
@@ -122,8 +122,8 @@ def is_data_address(value: str) -> bool:
     return value[:64].lstrip()[:5].lower() == "data:"
 
 
-def is_base64_picture(value: str) -> bool:
-    """Whether text is base64 of something that begins as a picture does (a JPEG's begins '/9j/', like a path)."""
+def is_base64_image(value: str) -> bool:
+    """Whether text is base64 of something that begins as an image does (a JPEG's begins '/9j/', like a path)."""
     if len(value) < _SHORTEST_BASE64:
         return False
     try:
@@ -133,37 +133,37 @@ def is_base64_picture(value: str) -> bool:
     return head.startswith(SIGNATURES) and "." not in value[-8:]
 
 
-def picture_path(value: str, root: str | Path, where: str = "") -> Path:
-    """The file that a path value names. Raises PictureError where it is refused or missing."""
-    where = where or f"picture '{shown(value)}'"
+def image_path(value: str, root: str | Path, where: str = "") -> Path:
+    """The file that a path value names. Raises ImageError where it is refused or missing."""
+    where = where or f"image '{shown(value)}'"
     named = f"'{shown(value)}'"
     if _ADDRESS.match(value):
-        raise PictureError(
-            where, "a local picture", f"the address {named}", "download it and write its local path in the table"
+        raise ImageError(
+            where, "a local image", f"the address {named}", "download it and write its local path in the table"
         )
     if "\0" in value:
-        raise PictureError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
+        raise ImageError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
     path = _placed(value, Path(root), where)
     if not os.path.exists(path):
         path = _respelt(value, Path(root), where) or path
     inside = os.environ.get(INSIDE, "")
-    followed = (path.parent, path) if os.path.islink(path) else (path.parent,)  # one folder holds many pictures
+    followed = (path.parent, path) if os.path.islink(path) else (path.parent,)  # one folder holds many images
     if inside and not all(_within(str(one), str(root), inside) for one in followed):
-        do = "move the picture there, or let somebody who may read it train"
-        raise PictureError(where, "a picture in a folder that this process may read", named, do)
+        do = "move the image there, or let somebody who may read it train"
+        raise ImageError(where, "an image in a folder that this process may read", named, do)
     try:
         mode = os.stat(path).st_mode
     except (OSError, ValueError) as error:
         raise _unreadable(where, named, error, path) from error
     if stat.S_ISREG(mode):
         return path
-    raise PictureError(
-        where, "a picture file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file"
+    raise ImageError(
+        where, "an image file", f"{named}, a {'folder' if stat.S_ISDIR(mode) else 'device or pipe'}", "name a file"
     )
 
 
 def member_value(archive: str, offset: int, size: int, name: str) -> str:
-    """How a table writes a picture that lies inside a tar archive."""
+    """How a table writes an image that lies inside a tar archive."""
     return f"{archive}#{offset}+{size}/{name}"
 
 
@@ -181,26 +181,26 @@ def named_file(value: str) -> str:
     return value if inside is None else inside[1]
 
 
-def picture_span(value: str, root: str | Path, where: str = "") -> tuple[Path, int, int]:
-    """(file, first byte, bytes) of a path value. Raises PictureError as ``picture_path`` does."""
+def image_span(value: str, root: str | Path, where: str = "") -> tuple[Path, int, int]:
+    """(file, first byte, bytes) of a path value. Raises ImageError as ``image_path`` does."""
     inside = _MEMBER.fullmatch(value)
     if inside is None:
-        path = picture_path(value, root, where)
+        path = image_path(value, root, where)
         return path, 0, path.stat().st_size
     return _archive(inside[1], str(root), where), int(inside[2]), int(inside[3])
 
 
 def _archive(name: str, root: str, where: str) -> Path:
     found = _known_archive(name, root)
-    return found if found is not None else picture_path(name, root, where)
+    return found if found is not None else image_path(name, root, where)
 
 
 @lru_cache(maxsize=4096)
 def _known_archive(name: str, root: str) -> Path | None:
-    """An archive that has been found before is not looked for again: there are few, and a million pictures in them."""
+    """An archive that has been found before is not looked for again: there are few, and a million images in them."""
     try:
-        return picture_path(name, root)
-    except PictureError:
+        return image_path(name, root)
+    except ImageError:
         return None
 
 
@@ -228,11 +228,11 @@ def _respelt(value: str, root: Path, where: str) -> Path | None:
 def _below(value: str, root: Path, where: str) -> Path:
     inner = os.path.normpath(value)
     if inner == ".." or inner.startswith(("../", "..\\")):
-        raise PictureError(
+        raise ImageError(
             where,
             f"a path below the table's folder ({root})",
             f"'{shown(value)}', which leads out of it",
-            "move the pictures into the folder, or write absolute paths",
+            "move the images into the folder, or write absolute paths",
         )
     return root / inner
 
@@ -240,7 +240,7 @@ def _below(value: str, root: Path, where: str) -> Path:
 def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
     """Base64 from this character on, in either alphabet, with or without padding and white space.
 
-    It is decoded in portions, as one call over a large picture would hold up every other thread.
+    It is decoded in portions, as one call over a large image would hold up every other thread.
     """
     found: list[bytes] = []
     rest, ended, start = b"", False, begin
@@ -258,20 +258,18 @@ def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
     except (ValueError, binascii.Error) as error:
         wrong = _WRONG.search(text, start, start + _PORTION)
         told = f"holds {wrong[0]!r} at character {wrong.start() - begin + 1:,}" if wrong else f"is not ({error})"
-        raise PictureError(
-            where or "a picture", "valid base64", f"text that {told}", "encode the picture again"
-        ) from error
+        raise ImageError(where or "an image", "valid base64", f"text that {told}", "encode the image again") from error
     return b"".join(found)
 
 
-def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> PictureError:
+def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> ImageError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         folder = "" if path is None or path.parent.is_dir() else f" (there is no folder '{shown(str(path.parent))}')"
-        return PictureError(
+        return ImageError(
             where,
-            "a picture file",
+            "an image file",
             f"no file {named}{folder}",
             "correct the path; relative ones start at the table's folder",
         )
     told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return PictureError(where, "a picture that can be read", f"{named}: {told}", "check the file and its permissions")
+    return ImageError(where, "an image that can be read", f"{named}: {told}", "check the file and its permissions")

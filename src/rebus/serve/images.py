@@ -1,7 +1,7 @@
-"""Pictures in requests: data URLs or bare base64, read as tables read them, and looked at before they are decoded.
+"""Images in requests: data URLs or bare base64, read as tables read them, and looked at before they are decoded.
 
 No address is ever fetched and no path is ever opened: what is given on is always bytes. What a decoder says of a
-broken picture is never told to the client, as it may speak of this machine.
+broken image is never told to the client, as it may speak of this machine.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.picture_sources import is_base64_picture, is_data_address, picture_bytes
-from rebus.data.pictures import FORMATS, format_of, read_header
-from rebus.errors import PictureError, PictureSizeError
+from rebus.data.image_sources import image_bytes, is_base64_image, is_data_address
+from rebus.data.images import FORMATS, format_of, read_header
+from rebus.errors import ImageError, ImageSizeError
 from rebus.serve.errors import ApiError, invalid
 from rebus.serve.settings import Limits
 
@@ -30,8 +30,8 @@ MOVING = ("GIF", "WEBP", "PNG", "TIFF", "AVIF")  # formats that may hold several
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture that was sent.
+class Image:
+    """An image that was sent.
 
     Attributes:
         content: the file's bytes.
@@ -45,11 +45,11 @@ class Picture:
 
 
 def check_address(url: str, param: str) -> None:
-    """Raise ApiError for a value that is neither a data URL nor base64 of a picture: nothing is fetched or opened."""
-    if is_data_address(url) or is_base64_picture(url):
+    """Raise ApiError for a value that is neither a data URL nor base64 of an image: nothing is fetched or opened."""
+    if is_data_address(url) or is_base64_image(url):
         return
     scheme = _SCHEME.match(url[:256])
-    kind = f"an address with '{scheme[1].lower()}:'" if scheme else "neither an address nor base64 of a picture"
+    kind = f"an address with '{scheme[1].lower()}:'" if scheme else "neither an address nor base64 of an image"
     if scheme and scheme[1].lower() == "data":
         kind = f"a data URL that begins with '{url[:40]}'"
     elif not url[:256].strip():
@@ -58,37 +58,37 @@ def check_address(url: str, param: str) -> None:
         f"{param}: expected an image as a data URL, such as data:image/png;base64,...; this is {kind}. "
         "The server fetches nothing and opens no files.",
         param,
-        "unsupported_picture_address",
+        "unsupported_image_address",
     )
 
 
-def opened(predictor: Predictor, url: str, param: str, limits: Limits) -> Picture:
-    """A data URL's picture as a model sees it. Raises ApiError as ``checked``, and where it cannot be decoded."""
+def opened(predictor: Predictor, url: str, param: str, limits: Limits) -> Image:
+    """A data URL's image as a model sees it. Raises ApiError as ``checked``, and where it cannot be decoded."""
     content = checked(url, param, limits, most=predictor.recipe.data.pixel_budget)
     try:
-        pixels = predictor.open_picture(content, Path(), "the picture")
-    except PictureError as error:
+        pixels = predictor.open_image(content, Path(), "the image")
+    except ImageError as error:
         raise unreadable(content, param, error) from None
-    return Picture(content, blake2b(content, digest_size=16).hexdigest(), pixels)
+    return Image(content, blake2b(content, digest_size=16).hexdigest(), pixels)
 
 
 def checked(url: str, param: str, limits: Limits, *, most: int = 2**62) -> bytes:
-    """The bytes of a picture whose header says that it is small enough, still, and of a known format.
+    """The bytes of an image whose header says that it is small enough, still, and of a known format.
 
     Raises:
         ApiError: it is not; nothing was decoded.
     """
     check_address(url, param)
     try:
-        content = picture_bytes(url, param) or b""
-    except PictureError as error:
-        raise invalid(f"{param}: expected {error.expected}; found {error.found}", param, "invalid_picture") from None
+        content = image_bytes(url, param) or b""
+    except ImageError as error:
+        raise invalid(f"{param}: expected {error.expected}; found {error.found}", param, "invalid_image") from None
     if not content:
-        raise invalid(f"{param}: the image is empty", param, "invalid_picture")
+        raise invalid(f"{param}: the image is empty", param, "invalid_image")
     most = min(most, limits.pixels)
     try:
         header = read_header(content, pixel_budget=most, where=param)
-    except PictureError as error:
+    except ImageError as error:
         raise unreadable(content, param, error) from None
     if header.format in MOVING and frames_beyond(content, header.format, limits.frames):
         what = "a still image" if limits.frames == 1 else f"an image of at most {limits.frames} frames"
@@ -97,11 +97,11 @@ def checked(url: str, param: str, limits: Limits, *, most: int = 2**62) -> bytes
 
 
 def frames_beyond(content: bytes, form: str, most: int) -> bool:
-    """Whether a picture has more frames than this; looks no further than that."""
-    from PIL import Image
+    """Whether an image has more frames than this; looks no further than that."""
+    from PIL import Image as PILImage
 
     try:
-        with Image.open(io.BytesIO(content), formats=[form]) as image:
+        with PILImage.open(io.BytesIO(content), formats=[form]) as image:
             if not getattr(image, "is_animated", False):
                 return False
             if most == 1:
@@ -109,20 +109,18 @@ def frames_beyond(content: bytes, form: str, most: int) -> bool:
             image.seek(most)
     except EOFError:
         return False
-    except Exception:  # a broken second frame is a broken picture, which decoding will find
+    except Exception:  # a broken second frame is a broken image, which decoding will find
         return most == 1
     return True
 
 
-def unreadable(content: bytes, param: str, error: PictureError) -> ApiError:
-    """Why a picture is refused: its size where the header says it, else nothing that a decoder said."""
-    if isinstance(error, PictureSizeError):
+def unreadable(content: bytes, param: str, error: ImageError) -> ApiError:
+    """Why an image is refused: its size where the header says it, else nothing that a decoder said."""
+    if isinstance(error, ImageSizeError):
         return invalid(
             f"{param}: expected {error.expected}; found {error.width:,} x {error.height:,}. Scale it down",
             param,
-            "picture_too_large",
+            "image_too_large",
         )
     told = f"it is {named}" if (named := format_of(content[:16])) else "it is damaged, cut off, or of another format"
-    return invalid(
-        f"{param}: the image cannot be read: {told}. {', '.join(FORMATS)} are read", param, "invalid_picture"
-    )
+    return invalid(f"{param}: the image cannot be read: {told}. {', '.join(FORMATS)} are read", param, "invalid_image")

@@ -1,6 +1,6 @@
-"""Marks that stand for a picture inside a text: their names, and chat templates that learn to set them.
+"""Marks that stand for an image inside a text: their names, and chat templates that learn to set them.
 
-Names are Idefics3's, which transformers' processor has built in: ``<image>`` is repeated, once for each picture token,
+Names are Idefics3's, which transformers' processor has built in: ``<image>`` is repeated, once for each image token,
 and stands between ``<fake_token_around_image><global-img>`` and ``<fake_token_around_image>``. Llava knows the first
 alone. It knows no models.
 """
@@ -14,11 +14,11 @@ import tokenizers
 from tokenizers import AddedToken
 
 from rebus.text.foreign import Conventions
-from rebus.text.templates import shows_pictures
+from rebus.text.templates import shows_images
 
-PICTURE = "<image>"
+IMAGE = "<image>"
 BEFORE, AFTER = ("<fake_token_around_image>", "<global-img>"), ("<fake_token_around_image>",)
-ALL = (PICTURE, *BEFORE, "<end_of_utterance>")  # the last is one that transformers' processor adds where it is lacking
+ALL = (IMAGE, *BEFORE, "<end_of_utterance>")  # the last is one that transformers' processor adds where it is lacking
 # Contents that are lists of parts become texts, for templates that know nothing else
 PREAMBLE = """\
 {%- set flat = namespace(messages=[]) -%}
@@ -37,15 +37,15 @@ PREAMBLE = """\
 """
 
 
-def with_pictures(template: str) -> str:
-    """A chat template that takes pictures as well: ``<image>`` stands where a message shows one."""
+def with_images(template: str) -> str:
+    """A chat template that takes images as well: ``<image>`` stands where a message shows one."""
     return template if template.startswith(PREAMBLE) else PREAMBLE + template
 
 
 def with_marks(
     backend: tokenizers.Tokenizer, conventions: Conventions, words: Mapping[str, str], names: Sequence[str]
 ) -> tuple[tokenizers.Tokenizer, Conventions] | None:
-    """A tokenizer with these special tokens after its own, and a chat template that takes pictures.
+    """A tokenizer with these special tokens after its own, and a chat template that takes images.
 
     Args:
         backend: stays as it is.
@@ -58,12 +58,12 @@ def with_marks(
     """
     missing = [name for name in names if backend.token_to_id(name) is None]
     found = conventions
-    if found.template is not None and not shows_pictures(found.template, words):
-        found = replace(found, template=with_pictures(found.template))
+    if found.template is not None and not shows_images(found.template, words):
+        found = replace(found, template=with_images(found.template))
     if not missing and found is conventions:
         return None
     made = tokenizers.Tokenizer.from_str(backend.to_str())
     made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
-    if PICTURE in names:
-        found = replace(found, config={**found.config, "image_token": PICTURE})
+    if IMAGE in names:
+        found = replace(found, config={**found.config, "image_token": IMAGE})
     return made, found

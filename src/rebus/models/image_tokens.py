@@ -1,8 +1,8 @@
-"""How many tokens a picture becomes on its way from the tower to the text, and what makes them so few.
+"""How many tokens an image becomes on its way from the tower to the text, and what makes them so few.
 
-A tower gives a grid of tokens; the recipe may ask for fewer (``model.picture.tokens``), made by averaging neighbours,
-or, where picture tokens stand inside the text, by laying squares of neighbours end to end (pixel shuffle).
-Letters: B pictures, G x G the tower's grid, S the side it is averaged to, F the shuffle's factor, D width.
+A tower gives a grid of tokens; the recipe may ask for fewer (``model.image.tokens``), made by averaging neighbours,
+or, where image tokens stand inside the text, by laying squares of neighbours end to end (pixel shuffle).
+Letters: B images, G x G the tower's grid, S the side it is averaged to, F the shuffle's factor, D width.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Projector = Literal["linear", "shuffle", "mlp"]
 
 
 @dataclass(frozen=True)
-class PicturePlan:
+class ImagePlan:
     """What becomes of a tower's tokens.
 
     Attributes:
@@ -78,42 +78,42 @@ def pixel_shuffle(tokens: Tensor, factor: int) -> Tensor:
     return squares.transpose(2, 3).reshape(items, small * small, factor * factor * width)
 
 
-def plan_of(settings: recipe.Model, picture: recipe.Picture) -> PicturePlan:
-    """What becomes of the tokens of a recipe's picture tower.
+def plan_of(settings: recipe.Model, image: recipe.Image) -> ImagePlan:
+    """What becomes of the tokens of a recipe's image tower.
 
     Raises:
         RecipeError: no square number of tokens, more than the tower has, or a grid that does not divide.
     """
     with torch.device("meta"):
-        tower = TOWERS.get(settings.picture.kind)(settings.picture, size=picture.size)
+        tower = TOWERS.get(settings.image.kind)(settings.image, size=image.size)
     return plan_for(settings, tower.num_tokens)
 
 
-def plan_for(settings: recipe.Model, given: int) -> PicturePlan:
+def plan_for(settings: recipe.Model, given: int) -> ImagePlan:
     """The plan for a tower that gives so many tokens. Raises as ``plan_of``."""
-    wanted = settings.picture.tokens
+    wanted = settings.image.tokens
     grid = isqrt(given) if isqrt(given) ** 2 == given else None
     if wanted is not None:
         _check_wanted(wanted, given, grid)
     side = None if wanted is None or wanted == given else isqrt(wanted)
     if settings.fusion.kind != "unified" or settings.fusion.layout != "inline":
-        return PicturePlan(given, side)
+        return ImagePlan(given, side)
     projector = settings.fusion.projector
     if projector in ("linear", "mlp"):
-        return PicturePlan(given, side, projector)
+        return ImagePlan(given, side, projector)
     factor = settings.fusion.shuffle if side is None else _quotient(grid, side)
     if wanted == given:
         factor = 1
     if grid is not None and factor is not None and grid % factor == 0:
-        return PicturePlan(given, None, "shuffle" if factor > 1 else "linear", factor)
+        return ImagePlan(given, None, "shuffle" if factor > 1 else "linear", factor)
     if projector == "auto":
-        return PicturePlan(given, side, "linear")
+        return ImagePlan(given, side, "linear")
     shape = f"{grid} x {grid} tokens" if grid is not None else f"{given} tokens, which are no square"
     if wanted is None:
         do = f"set model.fusion.shuffle to a divisor of {grid or 'the grid'}, or model.fusion.projector=linear"
         raise RecipeError("model.fusion.shuffle", f"a divisor of the tower's grid ({shape})", str(factor), do)
     do = "ask for a number whose root divides the grid's side, or set model.fusion.projector=linear to average"
-    raise RecipeError("model.picture.tokens", f"a square that a shuffle makes of {shape}", str(wanted), do)
+    raise RecipeError("model.image.tokens", f"a square that a shuffle makes of {shape}", str(wanted), do)
 
 
 def _quotient(grid: int | None, side: int) -> int | None:
@@ -121,15 +121,15 @@ def _quotient(grid: int | None, side: int) -> int | None:
 
 
 def _check_wanted(wanted: int, given: int, grid: int | None) -> None:
-    where = "model.picture.tokens"
+    where = "model.image.tokens"
     if wanted == given:
         return
     if isqrt(wanted) ** 2 != wanted:
         near = sorted({max(1, isqrt(wanted)) ** 2, (isqrt(wanted) + 1) ** 2})
         raise RecipeError(where, "a square number", str(wanted), f"use {' or '.join(map(str, near))}")
     if grid is None:
-        do = "leave model.picture.tokens out, or choose another picture tower"
+        do = "leave model.image.tokens out, or choose another image tower"
         raise RecipeError(where, "a tower whose tokens are a square grid", f"one that gives {given} tokens", do)
     if wanted > given:
-        do = f"ask for at most {given}, or make pictures larger (picture.size) or patches smaller (model.picture.patch)"
+        do = f"ask for at most {given}, or make images larger (image.size) or patches smaller (model.image.patch)"
         raise RecipeError(where, f"at most the {given} tokens that the tower gives", str(wanted), do)

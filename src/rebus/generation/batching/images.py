@@ -1,6 +1,6 @@
-"""What texts are written from beside their prompts, made once for all that ask about one picture.
+"""What texts are written from beside their prompts, made once for all that ask about one image.
 
-It knows no pictures: a source makes its condition when it is asked, and is known by its key. Letters: P prefix tokens,
+It knows no images: a source makes its condition when it is asked, and is known by its key. Letters: P prefix tokens,
 M memory tokens, L tokens, D width.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.generation.batching.requests import PictureSource
+from rebus.generation.batching.requests import ImageSource
 from rebus.generation.paging import Kept
 from rebus.models.features import Features
 from rebus.models.fusion import Condition
@@ -30,7 +30,7 @@ class Given:
         memory: (1, M, D), all of it real; None: nothing is attended to.
         kept: what attention made of the memory, layer by layer, once it is known.
         spread: whether it changes how every token enters the decoder.
-        inside: whether picture tokens take the place of marks in the prompt.
+        inside: whether image tokens take the place of marks in the prompt.
     """
 
     def __init__(self, key: str, model: VisionLanguageModel, condition: Condition) -> None:
@@ -56,16 +56,16 @@ class Given:
         return sum(one.numel() * one.element_size() for one in tensors if one is not None)
 
     def marks(self, ids: Sequence[int]) -> int:
-        """How many places of picture tokens there are among ids."""
-        return list(ids).count(self.model.picture_id) if self.inside and self.model.picture_id is not None else 0
+        """How many places of image tokens there are among ids."""
+        return list(ids).count(self.model.image_id) if self.inside and self.model.image_id is not None else 0
 
     def embed(self, ids: Tensor, before: int) -> Tensor:
-        """(1, L) ids of one text that had ``before`` picture marks until then -> (1, L, D)."""
+        """(1, L) ids of one text that had ``before`` image marks until then -> (1, L, D)."""
         count = torch.full((1,), before, device=ids.device) if self.inside else None
         return self.model.embed(self.condition, ids, count)
 
 
-class Pictures:
+class Images:
     """Givens by their keys: those asked for last, as far as they fit.
 
     Args:
@@ -81,7 +81,7 @@ class Pictures:
             self._kept.move_to_end(key)
         return self._kept.get(key)
 
-    def make(self, source: PictureSource) -> Given:
+    def make(self, source: ImageSource) -> Given:
         """A new one. Raises whatever making it raises."""
         given = Given(source.key, source.model, source.make())
         self._kept[source.key] = given

@@ -1,7 +1,7 @@
-"""One picture value to an array: opened safely, turned upright, laid on a background, always (H, W, 3) uint8.
+"""One image value to an array: opened safely, turned upright, laid on a background, always (H, W, 3) uint8.
 
 It does not know tables or models. Only listed formats are opened; the number of pixels is read from the header before
-anything is decoded. See ``picture_sources`` for which files a value may name.
+anything is decoded. See ``image_sources`` for which files a value may name.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from PIL import Image, ImageColor
 
 from rebus.data import jpeg as jpeg_files
 from rebus.data.depth import Extremes, Levels, eight_bits, extremes_of, is_deep
-from rebus.data.picture_sources import Opened, open_picture, shown
-from rebus.errors import PictureError, PictureSizeError
+from rebus.data.image_sources import Opened, open_image, shown
+from rebus.errors import ImageError, ImageSizeError
 
 Array = npt.NDArray[np.uint8]
 PIXEL_BUDGET = 50_000_000
 SIDE_BUDGET = 65_535  # pixels of the longer side: what a JPEG can have, and what can be scaled at little cost
-# Vector and document formats (EPS, PSD, FITS, PDF...) run interpreters or have no agreed picture: not opened.
+# Vector and document formats (EPS, PSD, FITS, PDF...) run interpreters or have no agreed image: not opened.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "AVIF", "TGA")
 _PLUGINS = ("Png", "Jpeg", "WebP", "Gif", "Bmp", "Tiff", "Ppm", "Ico", "Avif", "Tga")
 _TURNS = {
@@ -41,7 +41,7 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before it is decoded: format, size in pixels as stored, depth, pages of a TIFF."""
+    """What an image says of itself before it is decoded: format, size in pixels as stored, depth, pages of a TIFF."""
 
     format: str
     width: int
@@ -50,7 +50,7 @@ class Header:
     pages: int = 1
 
 
-def decode_picture(
+def decode_image(
     value: str | bytes,
     root: str | Path = ".",
     *,
@@ -61,7 +61,7 @@ def decode_picture(
     jpeg: jpeg_files.Choice = "auto",
     levels: Levels | None = None,
 ) -> Array:
-    """Decode a picture.
+    """Decode an image.
 
     Args:
         value: a path (relative to ``root`` or absolute), base64 text, a ``data:`` address, or the file's bytes.
@@ -78,10 +78,10 @@ def decode_picture(
         (H, W, 3) uint8, upright by its EXIF orientation, the first frame of an animation.
 
     Raises:
-        PictureError: it is missing, broken, cut off, too large, or of a format that is not read.
+        ImageError: it is missing, broken, cut off, too large, or of a format that is not read.
     """
     colour = background_colour(background)
-    with open_picture(value, root, where) as opened:
+    with open_image(value, root, where) as opened:
         fast = _fast(opened, near, pixel_budget) if jpeg != "pil" and jpeg_files.installed() else None
         if fast is not None:
             return fast
@@ -93,7 +93,7 @@ def decode_picture(
             turn = _TURNS.get(_orientation(image))
             flat = _on_background(image, colour, levels)
             return np.asarray(flat if turn is None else flat.transpose(turn), dtype=np.uint8).copy()
-        except PictureError:
+        except ImageError:
             raise
         except Exception as error:  # Pillow's readers raise nearly anything on damaged files
             raise _broken(opened, error) from error
@@ -102,8 +102,8 @@ def decode_picture(
 def read_header(
     value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = ""
 ) -> Header:
-    """Open a picture without decoding it. Raises PictureError as ``decode_picture`` does."""
-    with open_picture(value, root, where) as opened:
+    """Open an image without decoding it. Raises ImageError as ``decode_image`` does."""
+    with open_image(value, root, where) as opened:
         image = _identify(opened, pixel_budget)
         return Header(image.format or "", image.width, image.height, is_deep(image), _pages(image))
 
@@ -111,13 +111,13 @@ def read_header(
 def deep_extremes(
     value: str | bytes, root: str | Path = ".", *, pixel_budget: int = PIXEL_BUDGET, where: str = ""
 ) -> Extremes:
-    """The smallest and the largest value of an image of more than 8 bits. Raises PictureError as ``decode_picture``."""
-    with open_picture(value, root, where) as opened:
+    """The smallest and the largest value of an image of more than 8 bits. Raises ImageError as ``decode_image``."""
+    with open_image(value, root, where) as opened:
         image = _identify(opened, pixel_budget)
         try:
             image.load()
             return extremes_of(image)
-        except Exception as error:  # as in decode_picture
+        except Exception as error:  # as in decode_image
             raise _broken(opened, error) from error
 
 
@@ -131,11 +131,11 @@ def _pages(image: Image.Image) -> int:
 
 
 def background_colour(name: str) -> tuple[int, int, int]:
-    """A colour's name or ``#rrggbb`` as red, green and blue of 0 to 255. Raises PictureError when it is neither."""
+    """A colour's name or ``#rrggbb`` as red, green and blue of 0 to 255. Raises ImageError when it is neither."""
     try:
         red, green, blue = ImageColor.getrgb(name)[:3]
     except ValueError as error:
-        raise PictureError(
+        raise ImageError(
             "data.background", "a colour such as 'white' or '#ffeedd'", f"'{name}'", "correct it"
         ) from error
     return red, green, blue
@@ -156,11 +156,11 @@ def _openers() -> dict[str, Any]:
 
 
 def _identify(opened: Opened, budget: int) -> Image.Image:
-    """The picture opened and not yet decoded; its size is within the budget."""
+    """The image opened and not yet decoded; its size is within the budget."""
     prefix = opened.file.read(16)
     if not prefix:
-        raise PictureError(
-            opened.where, "a picture", f"{opened.what}, which is empty (0 bytes)", "write or download it again"
+        raise ImageError(
+            opened.where, "an image", f"{opened.what}, which is empty (0 bytes)", "write or download it again"
         )
     for name, (reader, accepts) in _openers().items():
         if accepts is None:  # TGA has no signature: only by its name
@@ -173,10 +173,10 @@ def _identify(opened: Opened, budget: int) -> Image.Image:
         image = _read(reader, opened.file, opened, name)
         _refuse_large(image.width, image.height, opened, budget)
         return image
-    raise PictureError(
+    raise ImageError(
         opened.where,
-        f"a picture in one of the formats {', '.join(FORMATS)}",
-        f"{opened.what}, which is {format_of(prefix) or f'no picture (it begins with {shown(prefix[:8])})'}",
+        f"an image in one of the formats {', '.join(FORMATS)}",
+        f"{opened.what}, which is {format_of(prefix) or f'no image (it begins with {shown(prefix[:8])})'}",
         "convert it to PNG or JPEG",
     )
 
@@ -186,25 +186,25 @@ def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Imag
     try:
         image: Image.Image = reader(file, "")
     except Exception as error:  # as above
-        raise PictureError(
+        raise ImageError(
             opened.where,
-            f"a whole {name} picture",
+            f"a whole {name} image",
             f"{opened.what}, whose header is damaged or cut off ({_words(error)})",
             "write or download it again",
         ) from error
     if image.width < 1 or image.height < 1:
-        raise PictureError(
+        raise ImageError(
             opened.where, "at least one pixel", f"{opened.what} of {image.width} x {image.height}", "replace it"
         )
     return image
 
 
 def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: str = " of") -> None:
-    """Raise PictureSizeError where a header promises too much: pixels, or a side that no model can make use of."""
+    """Raise ImageSizeError where a header promises too much: pixels, or a side that no model can make use of."""
     if width * height > budget or max(width, height) > SIDE_BUDGET:
         few = width * height <= budget
         do = "scale it down" if few else "scale it down, or raise the limit with --set data.pixel_budget=N"
-        raise PictureSizeError(
+        raise ImageSizeError(
             opened.where,
             f"at most {SIDE_BUDGET:,} pixels a side" if few else f"at most {budget:,} pixels",
             f"{opened.what}{what} {width} x {height} = {width * height:,}",
@@ -234,7 +234,7 @@ def _fast(opened: Opened, near: int | None, budget: int) -> Array | None:
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # damaged EXIF does not make the picture unreadable
+    except Exception:  # damaged EXIF does not make the image unreadable
         return 1
 
 
@@ -249,15 +249,15 @@ def _on_background(image: Image.Image, colour: tuple[int, int, int], levels: Lev
     return Image.alpha_composite(under, layer).convert("RGB")
 
 
-def _broken(opened: Opened, error: Exception) -> PictureError:
+def _broken(opened: Opened, error: Exception) -> ImageError:
     told = _words(error)
     if "truncated" in told or isinstance(error, EOFError):
-        return PictureError(
-            opened.where, "a whole picture", f"{opened.what}, which is cut off ({told})", "write or download it again"
+        return ImageError(
+            opened.where, "a whole image", f"{opened.what}, which is cut off ({told})", "write or download it again"
         )
-    return PictureError(
+    return ImageError(
         opened.where,
-        "a picture that can be decoded",
+        "an image that can be decoded",
         f"{opened.what}, which is damaged ({told})",
         "save it again as PNG or JPEG",
     )

@@ -1,4 +1,4 @@
-"""What the task ``pictures`` computes: its loss, its figures and its warning, each against the published definition."""
+"""What the task ``pretrain_image`` computes: loss, figures and warning, each against the published definition."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from rebus.recipe import TaskSettings
-from rebus.tasks import Pictures, Prediction
+from rebus.tasks import Prediction, PretrainImage
 from rebus.tasks.metrics.intervals import figures
 from rebus.tasks.metrics.neighbours import vote
-from rebus.tasks.pictures import mean_cosine, nt_xent, uniformity
+from rebus.tasks.pretrain_image import mean_cosine, nt_xent, uniformity
 
 
 def unit(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -21,8 +21,8 @@ def unit(count: int, width: int, seed: int = 0) -> np.ndarray:
     return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
 
 
-def task(method: str = "simclr", **columns: str) -> Pictures:
-    return Pictures(TaskSettings(name="pictures", method=method, columns={"picture": "p", **columns}))  # type: ignore[arg-type]
+def task(method: str = "simclr", **columns: str) -> PretrainImage:
+    return PretrainImage(TaskSettings(name="pretrain_image", method=method, columns={"image": "p", **columns}))  # type: ignore[arg-type]
 
 
 def test_the_loss_is_simclrs() -> None:
@@ -38,7 +38,7 @@ def test_the_loss_is_simclrs() -> None:
     assert float(loss) == pytest.approx(np.mean(costs), rel=1e-5)
 
 
-def test_a_picture_that_stands_twice_in_a_batch_is_no_negative_of_itself() -> None:
+def test_a_image_that_stands_twice_in_a_batch_is_no_negative_of_itself() -> None:
     views = torch.from_numpy(np.stack([unit(4, 8), unit(4, 8, 1)])).requires_grad_()
     rows = torch.tensor([7, 3, 7, 5])
     loss = nt_xent(views, rows, 0.2)
@@ -96,12 +96,12 @@ def seen(first: np.ndarray, second: np.ndarray, vectors: np.ndarray) -> list[Pre
 
 def test_figures_of_views() -> None:
     first, vectors = unit(20, 8), unit(20, 8, 2)
-    perfect = task().quick_score({"picture": ["x"] * 20}, range(20), seen(first, first, vectors))
+    perfect = task().quick_score({"image": ["x"] * 20}, range(20), seen(first, first, vectors))
     assert perfect["view_recall"] == 1
     assert perfect["alignment"] == pytest.approx(0, abs=1e-6)
     assert "knn_accuracy" not in perfect
     alike = np.repeat(first[:1], 20, 0)
-    blind = task().quick_score({"picture": ["x"] * 20}, range(20), seen(alike, alike, vectors))
+    blind = task().quick_score({"image": ["x"] * 20}, range(20), seen(alike, alike, vectors))
     assert blind["view_recall"] == pytest.approx(1 / 20)  # all tie: one in twenty
 
 
@@ -109,7 +109,7 @@ def test_neighbours_are_judged_where_there_are_labels() -> None:
     labelled = task(label="l")
     vectors = np.repeat(unit(2, 8), 10, 0) + 0.01 * unit(20, 8, 3)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    values = {"picture": ["x"] * 20, "label": ["a"] * 10 + ["b"] * 9 + [None]}
+    values = {"image": ["x"] * 20, "label": ["a"] * 10 + ["b"] * 9 + [None]}
     told = seen(unit(20, 8), unit(20, 8, 1), vectors)
     found = labelled.score(values, range(20), told, range(20), n=50)
     assert labelled.watch == "knn_accuracy"
@@ -122,7 +122,7 @@ def test_what_is_explained_of_hidden_pixels() -> None:
     masked = task("masked")
     outputs = torch.tensor([[0.25, 1.0], [0.5, 1.0], [0.0, 0.0]])
     told = masked.predictions(outputs, torch.from_numpy(unit(3, 4)))
-    found = masked.score({"picture": ["x"] * 3}, range(3), told, range(3), n=20)
+    found = masked.score({"image": ["x"] * 3}, range(3), told, range(3), n=20)
     assert found.metrics["hidden_explained"] == pytest.approx(1 - 0.75 / 2)
     assert found.baseline["hidden_explained"] == 0
 
@@ -131,7 +131,7 @@ def test_a_collapse_is_named_with_advice() -> None:
     alike = np.repeat(unit(1, 8), 12, 0)
     assert mean_cosine(alike) == pytest.approx(1)
     remark = task().remarks(seen(alike, alike, alike))[0]
-    assert "12 held-out pictures are all alike" in remark
+    assert "12 held-out images are all alike" in remark
     assert "train.batch_size" in remark
     assert task().remarks(seen(unit(12, 8), unit(12, 8, 1), alike)) == []
     masked = task("masked")

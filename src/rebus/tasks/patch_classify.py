@@ -1,4 +1,4 @@
-"""``patches``: the picture tower alone names what each of its patches shows, from boxes.
+"""``patch_classify``: the image tower alone names what each of its patches shows, from boxes.
 
 A few minutes of it before a task that writes gives the tower eyes of its own; see docs/LOG.md for the gain.
 """
@@ -29,15 +29,15 @@ UNSEEN = -1  # a thing whose label training never saw: whatever is said of it is
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
 
 
-@TASKS.register("patches")
-class Patches(Labels, Task):
-    """Columns: ``picture``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side.
+@TASKS.register("patch_classify")
+class PatchClassify(Labels, Task):
+    """Columns: ``image``, ``boxes``: a list of ``{"label": name, "box": [x0, y0, x1, y1]}``, fractions of the side.
 
     A label may hold several names, in several languages, separated by ``|``: ``dog|狗``.
     """
 
-    name = "patches"
-    roles: ClassVar[dict[str, Role]] = {"picture": Role(("picture",)), "boxes": Role(("boxes",))}
+    name = "patch_classify"
+    roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "boxes": Role(("boxes",))}
     watch = "accuracy"
     predicts = False
     has_places = True
@@ -51,12 +51,12 @@ class Patches(Labels, Task):
                 f"column '{self.settings.columns['boxes']}'",
                 "boxes in the training rows",
                 "none",
-                'write them as [{"label": "cat", "box": [x0, y0, x1, y1]}] in fractions of the picture',
+                'write them as [{"label": "cat", "box": [x0, y0, x1, y1]}] in fractions of the image',
             )
         self.restore({"labels": found})
 
     def head(self, codec: Codec) -> HeadSpec:
-        """A number a label and one for the background, for each picture token; labels are compared as words."""
+        """A number a label and one for the background, for each image token; labels are compared as words."""
         names = tuple(
             tuple(tuple(codec.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
         )
@@ -71,7 +71,7 @@ class Patches(Labels, Task):
         return [name for one in self.labels for name in as_labels(one)]
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """One map a picture, from the first of its rows that has boxes."""
+        """One map an image, from the first of its rows that has boxes."""
         for row in rows:
             if not missing(values["boxes"][row]):
                 return [{"map": self.draw(values["boxes"][row])}]

@@ -1,4 +1,4 @@
-"""Texts about pictures in the engine for many: every fusion, each picture made once, shared by all who ask about it."""
+"""Texts about images in the engine for many: every fusion, each image made once, shared by all who ask about it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from rebus import recipe
-from rebus.generation.batching import ContinuousEngine, PictureSource, Request
-from rebus.generation.batching.pictures import Given, Pictures
+from rebus.generation.batching import ContinuousEngine, ImageSource, Request
+from rebus.generation.batching.images import Given, Images
 from rebus.generation.engine import Engine, Written
 from rebus.generation.native import fast
 from rebus.generation.sampling import Sampling
@@ -27,17 +27,15 @@ NAMES = (((4,), (5, 6)), ((7,),))
 def model_of(kind: str) -> VisionLanguageModel:
     torch.manual_seed(0)
     settings = recipe.Model()
-    settings.picture = recipe.Tower(kind="convnet" if kind != "inline" else "vit", width=16, depth=1, heads=4, patch=8)
+    settings.image = recipe.Tower(kind="convnet" if kind != "inline" else "vit", width=16, depth=1, heads=4, patch=8)
     settings.text = recipe.Tower(kind="encoder" if kind == "encoder" else "decoder", width=24, depth=2, heads=4)
     settings.fusion.kind = {"inline": "unified", "named": "unified", "encoder": "cross"}.get(kind, kind)
     if kind == "inline":
         settings.fusion.layout = "inline"
-    heads = {"answer": HeadSpec("write", reads=("picture",))}
+    heads = {"answer": HeadSpec("write", reads=("image",))}
     if kind == "named":
-        heads["patches"] = HeadSpec("tokens", 2, names=NAMES)
-    made = VisionLanguageModel(
-        settings, recipe.Picture(size=32), heads, vocab_size=VOCAB, max_length=64, picture_id=MARK
-    )
+        heads["patch_classify"] = HeadSpec("tokens", 2, names=NAMES)
+    made = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=64, image_id=MARK)
     for name, parameter in made.named_parameters():
         if "gate" in name:
             nn.init.ones_(parameter)
@@ -47,7 +45,7 @@ def model_of(kind: str) -> VisionLanguageModel:
 
 
 class Album:
-    """Pictures by number, and how often each was looked at; number 9 is a row without one."""
+    """Images by number, and how often each was looked at; number 9 is a row without one."""
 
     def __init__(self, model: VisionLanguageModel) -> None:
         self.model, self.made = model, list[int]()
@@ -56,8 +54,8 @@ class Album:
     def condition(self, number: int) -> Condition:
         torch.manual_seed(number)
         batch = {
-            "picture": torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8),
-            "has_picture": torch.tensor([number != 9]),
+            "image": torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8),
+            "has_image": torch.tensor([number != 9]),
         }
         part = {"owner": torch.zeros(1, dtype=torch.long)}
         if self.model.separate_text:
@@ -65,15 +63,15 @@ class Album:
             part["text_mask"] = torch.ones(1, 3 + number, dtype=torch.bool)
         return self.model.condition(self.model.see(batch), part)
 
-    def source(self, number: int) -> PictureSource:
+    def source(self, number: int) -> ImageSource:
         def make() -> Condition:
             self.made.append(number)
             return self.condition(number)
 
-        return PictureSource(f"picture {number}", self.model, make)
+        return ImageSource(f"image {number}", self.model, make)
 
     def marked(self, ids: list[int]) -> list[int]:
-        """With the picture's marks after the first id, where pictures stand inside the text."""
+        """With the image's marks after the first id, where images stand inside the text."""
         return [ids[0], *[MARK] * self.model.plan.inside, *ids[1:]] if self.model.inline is not None else ids
 
     def alone(self, request: Request, number: int | None) -> list[Written]:
@@ -111,14 +109,14 @@ def test_every_fusion_together_equals_each_alone(
         expects(told_by(ticket), album.alone(request, number))
     assert len(album.made) == len(set(album.made))  # none was looked at twice
     stats = engine.stats()
-    assert stats.pictures_made == len(album.made)
-    assert stats.pictures_reused > 0
+    assert stats.images_made == len(album.made)
+    assert stats.images_reused > 0
     assert stats.preemptions > 0
     leaks_nothing(engine)
 
 
 @pytest.mark.parametrize("kind", ["joint", "unified", "inline", "cross"])
-def test_questions_on_one_picture_share_its_reading_and_on_others_do_not(kind: str, settled: Any) -> None:
+def test_questions_on_one_image_share_its_reading_and_on_others_do_not(kind: str, settled: Any) -> None:
     model = model_of(kind)
     album = Album(model)
     engine = ContinuousEngine(decoder_of(model), [EOS], blocks=90, block_size=2, chunk=200)
@@ -133,7 +131,7 @@ def test_questions_on_one_picture_share_its_reading_and_on_others_do_not(kind: s
     assert album.made == [0, 1]
 
 
-def test_the_text_before_a_picture_is_shared_by_all_pictures(settled: Any) -> None:
+def test_the_text_before_a_image_is_shared_by_all_images(settled: Any) -> None:
     model = model_of("inline")
     album = Album(model)
     engine = ContinuousEngine(decoder_of(model), [EOS], blocks=90, block_size=2)
@@ -145,24 +143,24 @@ def test_the_text_before_a_picture_is_shared_by_all_pictures(settled: Any) -> No
     assert [ticket.done.reused_tokens for ticket in tickets] == [0, 4]
 
 
-def test_sixteen_questions_at_once_encode_their_picture_once(settled: Any) -> None:
+def test_sixteen_questions_at_once_encode_their_image_once(settled: Any) -> None:
     album = Album(model_of("unified"))
     engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=200, block_size=4)
     for question in range(16):
         engine.submit(Request([5, 20 + question], Sampling(3), album.source(4), user=str(question)))
     settled(engine)
     assert album.made == [4]
-    assert engine.stats().reused_tokens == 15 * 16  # the picture's sixteen tokens, read once
+    assert engine.stats().reused_tokens == 15 * 16  # the image's sixteen tokens, read once
 
 
-def test_a_picture_that_cannot_be_made_fails_its_request_alone(told_by: Any, settled: Any, leaks_nothing: Any) -> None:
+def test_a_image_that_cannot_be_made_fails_its_request_alone(told_by: Any, settled: Any, leaks_nothing: Any) -> None:
     album = Album(model_of("unified"))
     engine = ContinuousEngine(decoder_of(album.model), [EOS])
 
     def broken() -> Condition:
         raise MemoryError("too large")
 
-    request = Request([5, 6], Sampling(4, n=3), PictureSource("broken", album.model, broken))
+    request = Request([5, 6], Sampling(4, n=3), ImageSource("broken", album.model, broken))
     bad, good = engine.submit(request), engine.submit(Request([5, 6], Sampling(4), album.source(0)))
     settled(engine)
     with pytest.raises(MemoryError):
@@ -172,7 +170,7 @@ def test_a_picture_that_cannot_be_made_fails_its_request_alone(told_by: Any, set
     leaks_nothing(engine)
 
 
-def test_a_prompt_that_is_too_long_with_its_picture_fails(told_by: Any, settled: Any) -> None:
+def test_a_prompt_that_is_too_long_with_its_image_fails(told_by: Any, settled: Any) -> None:
     album = Album(model_of("unified"))
     engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=5, block_size=4)
     ticket = engine.submit(Request([5] * 6, Sampling(4), album.source(0)))
@@ -181,25 +179,25 @@ def test_a_prompt_that_is_too_long_with_its_picture_fails(told_by: Any, settled:
         told_by(ticket)
 
 
-def test_pictures_are_kept_as_far_as_they_fit() -> None:
+def test_images_are_kept_as_far_as_they_fit() -> None:
     album = Album(model_of("unified"))
     size = Given("any", album.model, album.condition(0)).bytes
     assert size == 16 * 24 * 4  # sixteen float32 vectors
-    kept = Pictures(2 * size)
+    kept = Images(2 * size)
     for number in (0, 1):
         kept.make(album.source(number))
-    assert kept.find("picture 0") is not None  # asked for last
+    assert kept.find("image 0") is not None  # asked for last
     kept.make(album.source(2))
-    assert kept.find("picture 1") is None
-    assert kept.find("picture 0") is not None
-    assert kept.find("picture 2") is not None
+    assert kept.find("image 1") is None
+    assert kept.find("image 0") is not None
+    assert kept.find("image 2") is not None
 
 
 @pytest.mark.parametrize("kind", ["unified", "cross"])
-def test_a_picture_that_was_let_go_is_made_again(kind: str, told_by: Any, expects: Any, settled: Any) -> None:
+def test_a_image_that_was_let_go_is_made_again(kind: str, told_by: Any, expects: Any, settled: Any) -> None:
     """Its keys may still be in the cache, while what attention made of it is not."""
     album = Album(model_of(kind))
-    engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=100, block_size=1, picture_bytes=1)
+    engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=100, block_size=1, image_bytes=1)
     requests = [Request([5, 6, 7], Sampling(5), album.source(number)) for number in (0, 1, 0)]
     told = []
     for request in requests:

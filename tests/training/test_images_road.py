@@ -1,4 +1,4 @@
-"""Pictures without labels: trained by the road that people take, reported, and taken over by other tasks."""
+"""Images without labels: trained by the road that people take, reported, and taken over by other tasks."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError
 from rebus.recipe import Augment, Recipe, TaskSettings, Tower, override
 from rebus.resolve.from_table import prepare
-from rebus.resolve.pretrain_image import AUGMENT, settle_pictures
+from rebus.resolve.pretrain_image import AUGMENT, settle_images
 from rebus.resolve.tune import FROM_RUN
-from rebus.tasks import Pictures, Prediction
-from rebus.training.pretrain_image import PictureWatch
+from rebus.tasks import Prediction, PretrainImage
+from rebus.training.pretrain_image import ImageWatch
 from rebus.training.train import assemble, learn
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
@@ -29,7 +29,7 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (40, 60, 220)}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An unlabelled folder of squares, and a labelled table of the same pictures beside it."""
+    """An unlabelled folder of squares, and a labelled table of the same images beside it."""
     root = tmp_path_factory.mktemp("unlabelled")
     rng = np.random.default_rng(0)
     rows = []
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         left, top = rng.integers(0, 16, 2)
         array[top : top + 16, left : left + 16] = COLOURS[colour]
         Image.fromarray(array).save(root / f"{number}.png")
-        rows.append({"picture": str(root / f"{number}.png"), "colour": colour, "caption": f"one {colour} square"})
+        rows.append({"image": str(root / f"{number}.png"), "colour": colour, "caption": f"one {colour} square"})
     labelled = root.parent / "labelled.jsonl"
     labelled.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return root
@@ -48,9 +48,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def small(folder: Path, method: str = "simclr", tower: str = "convnet") -> Recipe:
     recipe = Recipe()
     recipe.data.path = str(folder)
-    recipe.picture.size = 32
-    recipe.model.picture = Tower(kind=tower, width=32, depth=1, heads=2, patch=8)
-    recipe.tasks = [TaskSettings(name="pictures", method=method)]  # type: ignore[arg-type]
+    recipe.image.size = 32
+    recipe.model.image = Tower(kind=tower, width=32, depth=1, heads=2, patch=8)
+    recipe.tasks = [TaskSettings(name="pretrain_image", method=method)]  # type: ignore[arg-type]
     recipe.train.steps, recipe.train.precision, recipe.train.batch_size = 4, "fp32", 12
     return recipe
 
@@ -60,24 +60,24 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
     folder: Path, tmp_path: Path, method: str, tower: str
 ) -> None:
     settings = {
-        "picture.size": 32,
-        "model.picture": {"kind": tower, "width": 32, "depth": 1, "heads": 2, "patch": 8},
+        "image.size": 32,
+        "model.image": {"kind": tower, "width": 32, "depth": 1, "heads": 2, "patch": 8},
         "train.steps": 4,
         "train.precision": "fp32",
         "train.batch_size": 12,
     }
     alone = rebus.train(
         folder,
-        task="pictures",
+        task="pretrain_image",
         out=tmp_path / "alone",
         settings={**settings, "tasks.0.method": method},
         quiet=True,
     )
-    figures = alone.evaluation["tasks"]["pictures"]
+    figures = alone.evaluation["tasks"]["pretrain_image"]
     assert {"view_recall" if method == "simclr" else "hidden_explained", "uniformity"} <= set(figures["metrics"])
     assert figures["baseline_name"] == "a blind guess"
     page = alone.report_path.read_text(encoding="utf-8")
-    assert "pictures and those nearest to them" in page
+    assert "images and those nearest to them" in page
     card = (alone.folder / "README.md").read_text(encoding="utf-8")
     assert "--probe linear" in card
     assert "rebus ask" not in card
@@ -85,42 +85,42 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
         api.write_report(alone.folder, lang="zh")
         assert "图片与其近邻" in alone.report_path.read_text(encoding="utf-8")
     known = load_file(alone.weights_path)
-    assert any(name.startswith("heads.pictures.") for name in known)
+    assert any(name.startswith("heads.images.") for name in known)
 
     table = folder.parent / "labelled.jsonl"
     told: list[str] = []
     recipe = override(Recipe(), [])
     recipe.data.path, recipe.base = str(table), str(alone.folder)
     recipe.data.kinds = {"caption": "ignore"}
-    recipe.tasks = [TaskSettings(name="classify", columns={"picture": "picture", "label": "colour"})]
+    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})]
     ready = assemble(recipe, told.append)
     mine = ready.model.state_dict()
     for name, tensor in known.items():
-        if name.startswith("picture."):
+        if name.startswith("image."):
             assert torch.equal(mine[name], tensor), name
     assert set(ready.model.heads) == {"classify"}
     rates = ready.recipe.train.rates
     assert rates["heads"] == 5.0  # what begins anew learns as from nothing, the tower more slowly
-    assert "picture" not in rates
+    assert "image" not in rates
     assert ready.recipe.train.lr == FROM_RUN["lr"]
     assert any("tensors taken over" in line for line in told)
-    change = ready.recipe.picture.augment
+    change = ready.recipe.image.augment
     assert (change.crop, change.colour, change.grey) == (0, 0, 0)  # what the pretext changed is not the next task's
-    assert ready.recipe.model.picture.kind == tower
+    assert ready.recipe.model.image.kind == tower
 
     recipe = Recipe()
-    recipe.data.path, recipe.picture.size = str(table), 32
-    recipe.model.picture = Tower(kind=tower, width=32, depth=1, heads=2, patch=8, weights=str(alone.folder))
-    recipe.tasks = [TaskSettings(name="classify", columns={"picture": "picture", "label": "colour"})]
+    recipe.data.path, recipe.image.size = str(table), 32
+    recipe.model.image = Tower(kind=tower, width=32, depth=1, heads=2, patch=8, weights=str(alone.folder))
+    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})]
     other = assemble(recipe, lambda _: None)
-    assert all(torch.equal(other.model.state_dict()[name], known[name]) for name in known if name[:8] == "picture.")
+    assert all(torch.equal(other.model.state_dict()[name], known[name]) for name in known if name[:8] == "image.")
 
 
 def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: Path) -> None:
     alone = learn(small(folder), tmp_path / "alone", tell=lambda _: None, quiet=True, evaluate=False)
     recipe = Recipe()
     recipe.data.path, recipe.base = str(folder.parent / "labelled.jsonl"), str(alone.folder)
-    recipe.tasks = [TaskSettings(name="caption", columns={"picture": "picture", "caption": "caption"})]
+    recipe.tasks = [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})]
     recipe.text.vocab_size = 400
     ready = assemble(recipe, lambda _: None)
     assert len(ready.codec.tokenizer.encode("one green square")) < 8  # the pieces of the captions, not single bytes
@@ -130,22 +130,22 @@ def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: P
 def test_two_views_come_in_the_batch_and_do_not_repeat(folder: Path) -> None:
     ready = assemble(small(folder), lambda _: None)
     one, again, later = ready.feed.batch_at(0, 0.5), ready.feed.batch_at(0, 0.5), ready.feed.batch_at(5, 0.5)
-    assert one["views"].shape == one["picture"].shape == (12, 3, 32, 32)
-    assert not torch.equal(one["views"], one["picture"])
+    assert one["views"].shape == one["image"].shape == (12, 3, 32, 32)
+    assert not torch.equal(one["views"], one["image"])
     assert torch.equal(one["views"], again["views"])
     assert not torch.equal(one["views"], later["views"])
     masked = assemble(small(folder, "masked"), lambda _: None).feed.batch_at(0, 0.5)
     assert "views" not in masked
 
 
-def test_rows_of_one_picture_are_one_item(folder: Path, tmp_path: Path) -> None:
-    rows = [{"picture": str(folder / f"{number % 8}.png"), "note": f"row {number}"} for number in range(24)]
+def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
+    rows = [{"image": str(folder / f"{number % 8}.png"), "note": f"row {number}"} for number in range(24)]
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     recipe = small(tmp_path / "t.jsonl")
     recipe.data.split.valid = recipe.data.split.test = 0.0
     ready = assemble(recipe, lambda _: None)
     assert len(ready.feed.groups) == 8
-    part = ready.feed.batch_at(0, 0.5)["tasks"]["pictures"]
+    part = ready.feed.batch_at(0, 0.5)["tasks"]["pretrain_image"]
     assert len(part["row"]) == 12  # a batch larger than the data goes round
     assert len(set(part["row"].tolist())) == 8
     assert len(set(part["dice"].tolist())) == 12
@@ -153,47 +153,47 @@ def test_rows_of_one_picture_are_one_item(folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_left_open_is_chosen_and_said(folder: Path) -> None:
     recipe, told = Recipe(), list[str]()
-    recipe.tasks = [TaskSettings(name="pictures")]
-    settle_pictures(recipe, 1000, told.append)
-    assert recipe.picture.augment == AUGMENT["simclr"]
+    recipe.tasks = [TaskSettings(name="pretrain_image")]
+    settle_images(recipe, 1000, told.append)
+    assert recipe.image.augment == AUGMENT["simclr"]
     assert recipe.train.batch_size == 128
     assert "crop 0.2" in told[0]
     assert "train.batch_size: 128" in told[0]
-    few = Recipe(tasks=[TaskSettings(name="pictures")])
-    settle_pictures(few, 100, told.append)
+    few = Recipe(tasks=[TaskSettings(name="pretrain_image")])
+    settle_images(few, 100, told.append)
     assert few.train.batch_size == 16
-    said = Recipe(tasks=[TaskSettings(name="pictures")], picture={"augment": {"crop": 0.0}})  # type: ignore[arg-type]
+    said = Recipe(tasks=[TaskSettings(name="pretrain_image")], image={"augment": {"crop": 0.0}})  # type: ignore[arg-type]
     said.train.batch_size = 32
-    settle_pictures(said, 1000, told.append)
-    assert said.picture.augment == Augment()
+    settle_images(said, 1000, told.append)
+    assert said.image.augment == Augment()
     assert said.train.batch_size == 32
     assert len(told) == 2  # nothing was chosen, so nothing is said
     other = Recipe(tasks=[TaskSettings(name="classify")])
-    settle_pictures(other, 1000, told.append)
+    settle_images(other, 1000, told.append)
     assert other == Recipe(tasks=[TaskSettings(name="classify")])
 
 
-def test_a_folder_of_pictures_alone_needs_no_task_named(folder: Path) -> None:
+def test_a_folder_of_images_alone_needs_no_task_named(folder: Path) -> None:
     recipe = small(folder)
     recipe.tasks = []
     told: list[str] = []
-    assert [task.name for task in prepare(recipe, told.append).recipe.tasks] == ["pictures"]
+    assert [task.name for task in prepare(recipe, told.append).recipe.tasks] == ["pretrain_image"]
     assert any("nothing that says what they show" in line for line in told)
 
 
 def test_what_does_not_go_together_is_refused(folder: Path) -> None:
     for change, message in (
-        (["model.picture.frozen=true"], "model.picture.frozen"),
-        (["model.picture.kind=none"], "model.picture.kind"),
+        (["model.image.frozen=true"], "model.image.frozen"),
+        (["model.image.kind=none"], "model.image.kind"),
         (["train.accumulate=2"], "train.accumulate"),
         (["train.batch_size=1"], "at least 2 rows"),
     ):
         with pytest.raises(RecipeError, match=message):
             assemble(override(small(folder), change), lambda _: None)
     recipe = small(folder)
-    recipe.tasks.append(TaskSettings(name="classify", columns={"picture": "picture", "label": "picture"}))
+    recipe.tasks.append(TaskSettings(name="classify", columns={"image": "image", "label": "image"}))
     with pytest.raises(RecipeError, match="by itself"):
-        settle_pictures(recipe, 10, lambda _: None)
+        settle_images(recipe, 10, lambda _: None)
 
 
 def test_gradient_caching_gives_the_big_batchs_gradients(folder: Path, tmp_path: Path) -> None:
@@ -206,10 +206,10 @@ def test_gradient_caching_gives_the_big_batchs_gradients(folder: Path, tmp_path:
 
 
 def test_a_collapse_is_said_once_and_not_too_early() -> None:
-    watch = PictureWatch(Pictures(TaskSettings(name="pictures", columns={"picture": "p"})))
+    watch = ImageWatch(PretrainImage(TaskSettings(name="pretrain_image", columns={"image": "p"})))
     one = np.ones(4, dtype=np.float32) / 2
     alike = [Prediction([], extra={"vector": one, "views": np.stack([one, one])}) for _ in range(9)]
-    watch.note({"picture": [f"{n}.png" for n in range(9)]}, range(9), alike)
+    watch.note({"image": [f"{n}.png" for n in range(9)]}, range(9), alike)
     assert list(watch.validated(0.1)) == []
     assert watch.validated(0.5)[0][0] == "collapse"
     assert list(watch.validated(0.6)) == []

@@ -1,10 +1,10 @@
-"""``pictures``: a picture tower learns from pictures alone, by one of two methods; other tasks then take it over.
+"""``pretrain_image``: an image tower learns from images alone, by one of two methods; other tasks then take it over.
 
-``simclr``: tell two views of a picture from all other pictures of the batch (Chen et al. 2020, "A Simple Framework for
+``simclr``: tell two views of an image from all other images of the batch (Chen et al. 2020, "A Simple Framework for
 Contrastive Learning of Visual Representations"). ``masked``: guess hidden patches (He et al. 2022; Xie et al. 2022; see
 ``rebus.models.pretext``). A label column, where there is one, is only judged by, never learned from.
 
-Letters: R items (one a picture), N rows, D numbers of a vector, E of a projection.
+Letters: R items (one an image), N rows, D numbers of a vector, E of a projection.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from rebus.tasks.contrast import Comparing
 from rebus.tasks.metrics.intervals import Floats, Statistic, mean_of
 from rebus.tasks.metrics.neighbours import vote
 
-NEIGHBOURS = 10  # of a held-out picture, among the other held-out ones
-MOST_PAIRS = 1500  # pictures that uniformity is measured on: it compares each with each
+NEIGHBOURS = 10  # of a held-out image, among the other held-out ones
+MOST_PAIRS = 1500  # images that uniformity is measured on: it compares each with each
 ALIKE = 0.999  # mean cosine from which vectors count as all alike
 
 
-@TASKS.register("pictures")
-class Pictures(Comparing, Task):
-    """Columns: ``picture``; perhaps ``label``, to judge by."""
+@TASKS.register("pretrain_image")
+class PretrainImage(Comparing, Task):
+    """Columns: ``image``; perhaps ``label``, to judge by."""
 
-    name = "pictures"
+    name = "pretrain_image"
     roles: ClassVar[dict[str, Role]] = {
-        "picture": Role(("picture",)),
+        "image": Role(("image",)),
         "label": Role(("category", "text", "number"), required=False),
     }
 
@@ -59,7 +59,7 @@ class Pictures(Comparing, Task):
         return []
 
     def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
-        """One item for the rows of one picture: which it is, and a number that decides what is hidden."""
+        """One item for the rows of one image: which it is, and a number that decides what is hidden."""
         row = next((row for row in rows if self.usable(values, row)), None)
         return [] if row is None else [self.item(row, key)]
 
@@ -84,7 +84,7 @@ class Pictures(Comparing, Task):
         return outputs[:, 0].mean()
 
     def predictions(self, outputs: Tensor, vectors: Tensor) -> list[Prediction]:
-        """What is known of R pictures: the value is the tower's vector.
+        """What is known of R images: the value is the tower's vector.
 
         Args:
             outputs: (2, R, E) or (R, 2), the head's.
@@ -135,7 +135,7 @@ class Pictures(Comparing, Task):
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
     ) -> tuple[list[Prediction], str]:
-        """One who does not look: the commonest label, any picture for the other view, nothing for what is hidden."""
+        """One who does not look: the commonest label, any image for the other view, nothing for what is hidden."""
         labels = (
             [as_text(known["label"][row]) for row in train_rows if not missing(known["label"][row])]
             if ("label" in known)
@@ -145,7 +145,7 @@ class Pictures(Comparing, Task):
         return [Prediction(usual, extra={"chance": 1 / len(rows)})] * len(rows), "a blind guess"
 
     def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
-        """What is wrong with the vectors of held-out pictures, with advice."""
+        """What is wrong with the vectors of held-out images, with advice."""
         key = "views" if self.contrasts else "vector"
         known = [p.extra[key] for p in predictions if key in p.extra]
         if len(known) < 8:
@@ -159,7 +159,7 @@ class Pictures(Comparing, Task):
             else "lower train.lr and train.muon_lr, hide less (the task's setting 'hide'), or use method=simclr"
         )
         return [
-            f"the vectors of {len(known)} held-out pictures are all alike (mean cosine {likeness:.4f}): the tower has "
+            f"the vectors of {len(known)} held-out images are all alike (mean cosine {likeness:.4f}): the tower has "
             f"collapsed and says nothing of them. What to do: {do}"
         ]
 
@@ -175,7 +175,7 @@ class Pictures(Comparing, Task):
         return labels if sum(map(bool, labels)) > 1 else None
 
     def _neighbours_right(self, labels: list[str], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """(N,) whether the other labelled pictures nearest to each one have its label; 0 for one without a label."""
+        """(N,) whether the other labelled images nearest to each one have its label; 0 for one without a label."""
         if not all("vector" in p.extra for p in predictions):
             return np.asarray([float(p.value == label) for p, label in zip(predictions, labels, strict=True)])
         places = [place for place, label in enumerate(labels) if label]
@@ -188,7 +188,7 @@ class Pictures(Comparing, Task):
         return right
 
     def _found(self, predictions: list[Prediction]) -> NDArray[np.float64]:
-        """(N,) whether a picture's second view is nearer to its first than any other picture's; ties share."""
+        """(N,) whether an image's second view is nearer to its first than any other image's; ties share."""
         if not predictions or "views" not in predictions[0].extra:
             return np.asarray([p.extra.get("chance", 0.0) for p in predictions])
         views = np.stack([p.extra["views"] for p in predictions])
@@ -201,7 +201,7 @@ class Pictures(Comparing, Task):
 def nt_xent(projections: Tensor, rows: Tensor, temperature: float) -> Tensor:
     """Cross-entropy of finding each view's other view among all views of the batch: (2, R, E) -> a scalar.
 
-    Views of the same picture that stands in the batch twice, equal in ``rows`` (R,), are no negatives.
+    Views of the same image that stands in the batch twice, equal in ``rows`` (R,), are no negatives.
     """
     flat = projections.flatten(0, 1)
     count = len(rows)

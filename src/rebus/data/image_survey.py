@@ -1,6 +1,6 @@
-"""Every picture of a column looked at once: which are missing or broken, how large they are, which are the same.
+"""Every image of a column looked at once: which are missing or broken, how large they are, which are the same.
 
-All headers and file ends are read; decoding, which is slow, stops at a number of pictures and of pixels, and says so.
+All headers and file ends are read; decoding, which is slow, stops at a number of images and of pixels, and says so.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ import numpy.typing as npt
 from PIL import Image
 
 from rebus.data.depth import Extremes, Levels, levels_of
-from rebus.data.duplicates import THUMB, blank_pictures, shared_keys, similar_pictures
-from rebus.data.picture_sources import open_picture, picture_bytes, picture_span
-from rebus.data.pictures import Header, decode_picture, deep_extremes, read_header
+from rebus.data.duplicates import THUMB, blank_images, shared_keys, similar_images
+from rebus.data.image_sources import image_bytes, image_span, open_image
+from rebus.data.images import Header, decode_image, deep_extremes, read_header
 from rebus.data.table import Table
-from rebus.errors import PictureError
+from rebus.errors import ImageError
 from rebus.recipe import Data
 
 MOST_DECODED = 4000
 MOST_PIXELS = 400_000_000
-MOST_READ = 2**30  # bytes, to tell pictures from changed ones
+MOST_READ = 2**30  # bytes, to tell images from changed ones
 _THREADS = 2
 _ENDS = {"PNG": b"IEND", "JPEG": b"\xff\xd9", "GIF": b";"}
 
 
 @dataclass
-class PictureSurvey:
-    """What a column's pictures are.
+class ImageSurvey:
+    """What a column's images are.
 
     Attributes:
         column: its name.
-        rows: (M,) for each different picture, the rows that use it.
-        empty: rows without a picture.
-        headers: (M,) format and size; None where the picture cannot be opened.
-        errors: position of a picture: why it cannot be used.
-        decoded: positions of the pictures that were decoded as well.
+        rows: (M,) for each different image, the rows that use it.
+        empty: rows without an image.
+        headers: (M,) format and size; None where the image cannot be opened.
+        errors: position of an image: why it cannot be used.
+        decoded: positions of the images that were decoded as well.
         thumbs: (len(decoded), 16, 16, 3) uint8.
-        extremes: of the decoded pictures with more than 8 bits a sample.
-        levels: which of their values are black and white; None: there are no such pictures.
-        leaks: (held-out row, training row) of pictures that are the same or look it.
-        blank: positions of the pictures of one colour among those that were decoded.
+        extremes: of the decoded images with more than 8 bits a sample.
+        levels: which of their values are black and white; None: there are no such images.
+        leaks: (held-out row, training row) of images that are the same or look it.
+        blank: positions of the images of one colour among those that were decoded.
     """
 
     column: str
     rows: list[list[int]] = field(default_factory=list)
     empty: list[int] = field(default_factory=list)
     headers: list[Header | None] = field(default_factory=list)
-    errors: dict[int, PictureError] = field(default_factory=dict)
+    errors: dict[int, ImageError] = field(default_factory=dict)
     decoded: list[int] = field(default_factory=list)
     thumbs: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, THUMB, THUMB, 3), np.uint8))
     extremes: list[Extremes] = field(default_factory=list)
@@ -80,12 +80,12 @@ class PictureSurvey:
         }
 
 
-def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]) -> PictureSurvey:
-    """Look at all pictures of a column.
+def survey_images(table: Table, column: str, data: Data, splits: Sequence[str]) -> ImageSurvey:
+    """Look at all images of a column.
 
     Args:
         table: the rows.
-        column: a picture column.
+        column: an image column.
         data: background and pixel budget.
         splits: (N,) each row's split; empty: no search for leaks.
     """
@@ -95,13 +95,13 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
         return f"{table.where(survey.rows[at][0])}, column '{column}'"
 
     lengths: list[int | None] = []
-    alike: dict[Header, Header] = {}  # a million pictures of one size need one
+    alike: dict[Header, Header] = {}  # a million images of one size need one
     cut: list[int] = []
     for at, value in enumerate(values):
         try:
             header = read_header(value, table.root, pixel_budget=data.pixel_budget, where=where(at))
             length, whole = _end(value, table, header.format)
-        except PictureError as error:
+        except ImageError as error:
             survey.errors[at] = error
             survey.headers.append(None)
             lengths.append(None)
@@ -111,9 +111,9 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
         if not whole:
             cut.append(at)
 
-    def decode(at: int) -> npt.NDArray[np.uint8] | PictureError:
+    def decode(at: int) -> npt.NDArray[np.uint8] | ImageError:
         try:
-            array = decode_picture(
+            array = decode_image(
                 values[at],
                 table.root,
                 background=data.background,
@@ -122,14 +122,14 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
                 near=4 * THUMB,
                 levels=survey.levels,
             )
-        except PictureError as error:
+        except ImageError as error:
             return error
         return np.asarray(Image.fromarray(array).resize((THUMB, THUMB), Image.Resampling.BOX))
 
     def extremes(at: int) -> Extremes | None:
         try:
             return deep_extremes(values[at], table.root, pixel_budget=data.pixel_budget, where=where(at))
-        except PictureError:
+        except ImageError:
             return None  # told when it is decoded
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -140,23 +140,23 @@ def survey_pictures(table: Table, column: str, data: Data, splits: Sequence[str]
         if survey.extremes:
             survey.levels = data.levels or levels_of(survey.extremes)
         for at, thumb in zip(chosen, pool.map(decode, chosen), strict=True):
-            if isinstance(thumb, PictureError):
+            if isinstance(thumb, ImageError):
                 survey.errors[at] = thumb
             else:
                 survey.decoded.append(at)
                 thumbs.append(thumb)
     if thumbs:
         survey.thumbs = np.stack(thumbs)
-        survey.blank = [at for at, flat in zip(survey.decoded, blank_pictures(survey.thumbs), strict=True) if flat]
+        survey.blank = [at for at, flat in zip(survey.decoded, blank_images(survey.thumbs), strict=True) if flat]
     if splits:
         survey.leaks = _leaks(survey, values, lengths, table, splits)
     return survey
 
 
-def picture_digest(table: Table, column: str) -> str:
-    """The content of a column's pictures as 32 hexadecimal digits, whatever their files are called.
+def image_digest(table: Table, column: str) -> str:
+    """The content of a column's images as 32 hexadecimal digits, whatever their files are called.
 
-    Of up to 1 GiB of pictures all bytes are read; of more, each one's size, beginning and end: an equal share of 1 GiB,
+    Of up to 1 GiB of images all bytes are read; of more, each one's size, beginning and end: an equal share of 1 GiB,
     at least 4 KiB.
     """
     values, survey = _different(table, column)
@@ -172,30 +172,30 @@ def picture_digest(table: Table, column: str) -> str:
 
 def _size(value: Any, table: Table) -> int:
     try:
-        embedded = picture_bytes(value)
-        return len(embedded) if embedded is not None else picture_span(value, table.root)[2]
-    except (PictureError, OSError):
+        embedded = image_bytes(value)
+        return len(embedded) if embedded is not None else image_span(value, table.root)[2]
+    except (ImageError, OSError):
         return 0
 
 
 def _content(value: Any, table: Table, size: int, share: int | None) -> bytes:
-    """A digest of a picture's bytes, or of its size, beginning and end."""
+    """A digest of an image's bytes, or of its size, beginning and end."""
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
     try:
-        with open_picture(value, table.root) as opened:
+        with open_image(value, table.root) as opened:
             if share is None or size <= share:
                 digest.update(opened.file.read())
             else:
                 digest.update(opened.file.read(share // 2))
                 opened.file.seek(-(share // 2), os.SEEK_END)
                 digest.update(opened.file.read())
-    except (PictureError, OSError) as error:
+    except (ImageError, OSError) as error:
         digest.update(type(error).__name__.encode())
     return digest.digest()
 
 
-def _different(table: Table, column: str) -> tuple[list[Any], PictureSurvey]:
-    survey = PictureSurvey(column)
+def _different(table: Table, column: str) -> tuple[list[Any], ImageSurvey]:
+    survey = ImageSurvey(column)
     values: list[Any] = []
     place: dict[Any, int] = {}
     for row, value in enumerate(table.column(column)):
@@ -228,11 +228,11 @@ def _chosen(headers: list[Header | None], first: list[int]) -> list[int]:
 
 
 def _end(value: Any, table: Table, kind: str) -> tuple[int, bool]:
-    """The number of bytes (only equal lengths can be equal pictures), and whether the end is as the format has it."""
-    embedded = picture_bytes(value)
+    """The number of bytes (only equal lengths can be equal images), and whether the end is as the format has it."""
+    embedded = image_bytes(value)
     if embedded is not None:
         return len(embedded), _ENDS.get(kind, b"") in embedded[-64:]
-    path, start, length = picture_span(value, table.root)
+    path, start, length = image_span(value, table.root)
     with open(path, "rb") as file:
         last = min(64, length)
         return length, _ENDS.get(kind, b"") in os.pread(file.fileno(), last, start + length - last)
@@ -240,14 +240,14 @@ def _end(value: Any, table: Table, kind: str) -> tuple[int, bool]:
 
 def _content_key(value: Any, table: Table) -> bytes | None:
     try:
-        with open_picture(value, table.root) as opened:
+        with open_image(value, table.root) as opened:
             return _digest(opened.file.read())
     except OSError:
         return None
 
 
 def _leaks(
-    survey: PictureSurvey, values: list[Any], lengths: list[int | None], table: Table, splits: Sequence[str]
+    survey: ImageSurvey, values: list[Any], lengths: list[int | None], table: Table, splits: Sequence[str]
 ) -> list[tuple[int, int]]:
     used = [{splits[row] for row in rows} for rows in survey.rows]
     pairs = {(at, at) for at, names in enumerate(used) if "train" in names and len(names) > 1}
@@ -265,11 +265,11 @@ def _leaks(
     positions = np.arange(len(survey.decoded))
     training = np.array(["train" in used[at] for at in survey.decoded], dtype=bool)
     held_out = np.array([used[at] != {"train"} and "train" not in used[at] for at in survey.decoded], dtype=bool)
-    near = similar_pictures(survey.thumbs, positions[held_out], positions[training])
+    near = similar_images(survey.thumbs, positions[held_out], positions[training])
     found = {first for first, _ in pairs}
     pairs |= {(survey.decoded[a], survey.decoded[b]) for a, b in near if survey.decoded[a] not in found}
     return sorted((_row(survey, a, splits, False), _row(survey, b, splits, True)) for a, b in pairs)
 
 
-def _row(survey: PictureSurvey, at: int, splits: Sequence[str], training: bool) -> int:
+def _row(survey: ImageSurvey, at: int, splits: Sequence[str], training: bool) -> int:
     return next(row for row in survey.rows[at] if (splits[row] == "train") == training)

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from rebus.data.pictures import decode_picture, read_header
-from rebus.errors import PictureError
+from rebus.data.images import decode_image, read_header
+from rebus.errors import ImageError
 
 LOSSLESS = ["PNG", "BMP", "TIFF", "PPM", "GIF", "ICO", "TGA"]
 
@@ -34,7 +34,7 @@ def test_formats(tmp_path: Path, kind: str) -> None:
         pytest.skip("this Pillow has no AVIF")
     path = tmp_path / f"a.{kind.lower()}"
     path.write_bytes(saved(two_colours(), kind, **({"sizes": [(32, 16)]} if kind == "ICO" else {})))
-    array = decode_picture(path.name, tmp_path)
+    array = decode_image(path.name, tmp_path)
     assert array.shape == (16, 32, 3)
     assert array.dtype == np.uint8
     close = 0 if kind in LOSSLESS else 40
@@ -60,24 +60,24 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    array = decode_picture(saved(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif))
+    array = decode_image(saved(Image.fromarray(np.ascontiguousarray(stored)), "PNG", exif=exif))
     np.testing.assert_array_equal(array, upright)
 
 
 def test_alpha_lies_on_the_background() -> None:
     layer = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
     layer.putpixel((1, 1), (0, 0, 0, 128))
-    array = decode_picture(saved(layer), background="#00ff00")
+    array = decode_image(saved(layer), background="#00ff00")
     assert tuple(array[0, 0]) == (0, 255, 0)
     assert 120 <= array[1, 1, 1] <= 135
-    assert tuple(decode_picture(saved(layer))[0, 0]) == (255, 255, 255)
+    assert tuple(decode_image(saved(layer))[0, 0]) == (255, 255, 255)
 
 
 def test_palette_with_and_without_transparency() -> None:
     plain = two_colours().quantize(4)
-    assert tuple(decode_picture(saved(plain))[0, 0]) == (255, 0, 0)
+    assert tuple(decode_image(saved(plain))[0, 0]) == (255, 0, 0)
     index = plain.getpixel((0, 0))
-    array = decode_picture(saved(plain, transparency=index), background="black")
+    array = decode_image(saved(plain, transparency=index), background="black")
     assert tuple(array[0, 0]) == (0, 0, 0)
     assert tuple(array[0, 31]) == (0, 0, 255)
 
@@ -85,39 +85,39 @@ def test_palette_with_and_without_transparency() -> None:
 def test_grey_with_alpha_and_one_bit() -> None:
     grey = Image.new("LA", (4, 4), (10, 255))
     grey.putpixel((0, 0), (10, 0))
-    array = decode_picture(saved(grey))
+    array = decode_image(saved(grey))
     assert tuple(array[0, 0]) == (255, 255, 255)
     assert tuple(array[1, 1]) == (10, 10, 10)
     bit = Image.new("1", (4, 4), 1)
     bit.putpixel((0, 0), 0)
-    array = decode_picture(saved(bit))
+    array = decode_image(saved(bit))
     assert array[0, 0, 0] == 0
     assert array[1, 1, 0] == 255
 
 
 def test_transparent_colour_of_an_rgb_png() -> None:
-    array = decode_picture(saved(two_colours(), transparency=(255, 0, 0)), background="white")
+    array = decode_image(saved(two_colours(), transparency=(255, 0, 0)), background="white")
     assert tuple(array[0, 0]) == (255, 255, 255)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bits_keep_their_high_byte(kind: str) -> None:
     values = np.array([[0, 257 * 10, 257 * 128, 65535]] * 4, dtype=np.uint16)
-    array = decode_picture(saved(Image.fromarray(values), kind))
+    array = decode_image(saved(Image.fromarray(values), kind))
     assert array[0, :, 0].tolist() == [0, 10, 128, 255]
     assert array.shape == (4, 4, 3)
 
 
 def test_fractions_and_whole_numbers_of_tiff() -> None:
     fractions = Image.fromarray(np.array([[0.0, 0.5, 1.0, np.nan]], dtype=np.float32))
-    assert decode_picture(saved(fractions, "TIFF"))[0, :, 0].tolist() == [0, 128, 255, 0]
+    assert decode_image(saved(fractions, "TIFF"))[0, :, 0].tolist() == [0, 128, 255, 0]
     whole = Image.fromarray(np.array([[0, 100, 255]], dtype=np.int32))
-    assert decode_picture(saved(whole, "TIFF"))[0, :, 0].tolist() == [0, 100, 255]
+    assert decode_image(saved(whole, "TIFF"))[0, :, 0].tolist() == [0, 100, 255]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk(kind: str) -> None:
-    array = decode_picture(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind))
+    array = decode_image(saved(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), kind))
     assert array[4, 4, 0] > 200
     assert array[4, 4, 1:].max() < 60
 
@@ -125,33 +125,33 @@ def test_cmyk(kind: str) -> None:
 def test_first_frame_of_an_animation() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for kind in ("GIF", "WEBP", "PNG"):
-        array = decode_picture(saved(frames[0], kind, save_all=True, append_images=frames[1:]))
+        array = decode_image(saved(frames[0], kind, save_all=True, append_images=frames[1:]))
         assert array[0, 0, 0] > 200, kind
         assert array[0, 0, 2] < 60, kind
 
 
 def test_one_pixel() -> None:
-    assert decode_picture(saved(Image.new("RGB", (1, 1), "blue"))).tolist() == [[[0, 0, 255]]]
+    assert decode_image(saved(Image.new("RGB", (1, 1), "blue"))).tolist() == [[[0, 0, 255]]]
 
 
 def test_pixel_budget_is_read_before_decoding_and_pillow_never_warns() -> None:
     content = saved(Image.new("1", (20_000, 10_000)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(PictureError, match="200,000,000"):
-            decode_picture(content)
-        with pytest.raises(PictureError, match="at most 12 pixels"):
+        with pytest.raises(ImageError, match="200,000,000"):
+            decode_image(content)
+        with pytest.raises(ImageError, match="at most 12 pixels"):
             read_header(saved(two_colours()), pixel_budget=12)
         assert read_header(content, pixel_budget=10**9).width == 20_000
 
 
-def test_an_icon_cannot_hide_a_larger_picture() -> None:
+def test_an_icon_cannot_hide_a_larger_image() -> None:
     icon = saved(Image.new("RGB", (64, 64)), "ICO", sizes=[(64, 64)])
     inner = icon.index(b"\x89PNG")
     header = b"IHDR" + (30_000).to_bytes(4) * 2 + icon[inner + 24 : inner + 29]
     forged = icon[: inner + 12] + header + zlib.crc32(header).to_bytes(4) + icon[inner + 33 :]
-    with pytest.raises(PictureError, match="an icon that holds 30000 x 30000"):
-        decode_picture(forged)
+    with pytest.raises(ImageError, match="an icon that holds 30000 x 30000"):
+        decode_image(forged)
 
 
 def test_embedded_values() -> None:
@@ -167,7 +167,7 @@ def test_embedded_values() -> None:
         base64.urlsafe_b64encode(content).decode(),
         f"data:image/png;base64,{code}",
     ):
-        assert decode_picture(value).shape == (16, 32, 3)
+        assert decode_image(value).shape == (16, 32, 3)
 
 
 def test_paths_relative_absolute_linked_and_windows(tmp_path: Path) -> None:
@@ -178,18 +178,18 @@ def test_paths_relative_absolute_linked_and_windows(tmp_path: Path) -> None:
     (folder / "cats" / "1.png").write_bytes(saved(two_colours()))
     (folder / "link.png").symlink_to(outside)
     for value in ("cats/1.png", "cats\\1.png", "./cats/../cats/1.png", "link.png", str(outside)):
-        assert decode_picture(value, folder).shape == (16, 32, 3), value
+        assert decode_image(value, folder).shape == (16, 32, 3), value
 
 
 def test_photographs_may_be_decoded_smaller() -> None:
     content = saved(Image.new("RGB", (1600, 800), "red"), "JPEG")
-    assert decode_picture(content).shape == (800, 1600, 3)
-    small = decode_picture(content, near=96)
+    assert decode_image(content).shape == (800, 1600, 3)
+    small = decode_image(content, near=96)
     assert small.shape[0] in (200, 400)
     assert small.shape[1] == 2 * small.shape[0]
 
 
 def test_the_array_can_be_written_to() -> None:
-    array = decode_picture(saved(two_colours()))
+    array = decode_image(saved(two_colours()))
     array[0, 0] = 7
     assert array[0, 0, 0] == 7
