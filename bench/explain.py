@@ -18,11 +18,11 @@ from pathlib import Path
 
 from rebus.data.readers import read_table
 from rebus.explain import methods_for
-from rebus.explain.honesty import Effort, Honesty, measure_rows
-from rebus.explain.honesty.checking import matching
+from rebus.explain.faithfulness import Effort, Faithfulness, measure_rows
+from rebus.explain.faithfulness.checking import matching
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import chosen_rows
-from rebus.report.honesty import honesty_points, honesty_tables
+from rebus.report.faithfulness import faithfulness_points, faithfulness_tables
 
 TARGET, TIMES = 0.8, 2.5  # pointing rate, and how many times that of a random point
 
@@ -40,33 +40,35 @@ def main() -> None:
     table, task = read_table(data), predictor.task("answer")
     test = chosen_rows(table, predictor.recipe, "test")
     methods = [name for name in given.methods.split(",") if name] or methods_for(predictor, "answer")
-    found: dict[str, Honesty] = {}
+    found: dict[str, Faithfulness] = {}
     for group in given.groups.split(","):
         rows = matching(table, test, {"type": "where", "seen": str(group == "seen")})
         effort = Effort.of_rows(given.rows)
-        found[group] = measure_rows(predictor, table, task, rows, methods, effort=effort, tell=tell)
+        found[group] = measure_rows(predictor, table, task, rows, methods, effort=effort, log=log)
         found[group].table = f"{group} artists"
         show(found[group])
     if "unseen" in found:
         judge(found["unseen"])
 
 
-def tell(text: str) -> None:
+def log(text: str) -> None:
     """Progress, beside the figures."""
     print(text, file=sys.stderr, flush=True)
 
 
-def show(found: Honesty) -> None:
+def show(found: Faithfulness) -> None:
     """The tables of the report, as text."""
-    for table in honesty_tables("answer", found.as_dict(), "en"):
+    for table in faithfulness_tables("answer", found.as_dict(), "en"):
         print(f"\n{table.title}")
         for row in [table.columns, *table.rows]:
             print(" | ".join("" if cell is None else str(cell) for cell in row))
         print(table.note)
-    print(*honesty_points("answer", found.as_dict(), "en"), f"It took {found.seconds:.0f} s.", sep="\n", flush=True)
+    print(
+        *faithfulness_points("answer", found.as_dict(), "en"), f"It took {found.seconds:.0f} s.", sep="\n", flush=True
+    )
 
 
-def judge(found: Honesty) -> None:
+def judge(found: Faithfulness) -> None:
     """Whether the target is met."""
     rate, low, high = found.methods[found.method].figures["pointing"]
     chance = found.random["pointing"].value

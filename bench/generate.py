@@ -129,9 +129,9 @@ def timed(work: Callable[[], object]) -> float:
 
 def prompts_of(batch: int, length: int, rows: int) -> list[list[int]]:
     """Unequal prompts: the longest of ``length`` tokens, the others shorter by an eighth of it each."""
-    dice = torch.Generator().manual_seed(1)
+    rng = torch.Generator().manual_seed(1)
     lengths = [max(length - number * length // 8, 4) for number in range(batch)]
-    return [torch.randint(5, rows - 300, (one,), generator=dice).tolist() for one in lengths]
+    return [torch.randint(5, rows - 300, (one,), generator=rng).tolist() for one in lengths]
 
 
 def transformers_way(model: torch.nn.Module, prompts: list[list[int]], new: int) -> Callable[[], list[list[int]]]:

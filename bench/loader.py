@@ -31,8 +31,8 @@ A_SHARD = 10_000
 
 def blob(index: int, side: int) -> bytes:
     """A JPEG of soft blobs; its class is ``index % 10``."""
-    dice = np.random.default_rng(index)
-    small = dice.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    rng = np.random.default_rng(index)
+    small = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     small[0, :, index % 3] = 25 * (index % 10)
     saved = io.BytesIO()
     Image.fromarray(small).resize((side, side), Image.Resampling.BICUBIC).save(saved, "JPEG", quality=85)
@@ -119,7 +119,7 @@ def index(args: argparse.Namespace) -> None:
 
 
 def stream(args: argparse.Namespace) -> None:
-    from rebus.training.loader_workers import FeedPool
+    from rebus.training.loader_workers import BatchBuilderPool
     from rebus.training.train import assemble
 
     folder = shards(args)
@@ -128,8 +128,8 @@ def stream(args: argparse.Namespace) -> None:
     ready = assemble(recipe(folder, args), lambda _: None)
     print(f"index, check and model: {time.perf_counter() - start:.1f} s, {memory():.0f} MiB")
     values = ready.prepared.table.column("image")
-    dice = np.random.default_rng(0)
-    chosen = [values[at] for at in dice.integers(len(values), size=args.plain)]
+    rng = np.random.default_rng(0)
+    chosen = [values[at] for at in rng.integers(len(values), size=args.plain)]
     del values
     start, begun = time.perf_counter(), time.process_time()
     for value in chosen:
@@ -140,8 +140,8 @@ def stream(args: argparse.Namespace) -> None:
             np.asarray(Image.open(io.BytesIO(file.read(int(size)))).convert("RGB"))
     plain, spent = len(chosen) / (time.perf_counter() - start), (time.process_time() - begun) / len(chosen)
     print(f"plain Pillow, one process, any order: {plain:,.0f} images/s, {1e6 * spent:.0f} us of CPU each")
-    pool = FeedPool(ready.feed, args.workers) if args.workers else None
-    batch_at = pool.batch_at if pool else ready.feed.batch_at
+    pool = BatchBuilderPool(ready.builder, args.workers) if args.workers else None
+    batch_at = pool.batch_at if pool else ready.builder.batch_at
     steps = int(args.passes * args.count / args.batch)
     start, begun, told = time.perf_counter(), time.process_time(), []
     for step in range(steps):
@@ -182,7 +182,7 @@ def train(args: argparse.Namespace) -> None:
     made.train.steps, made.train.validate_every, made.train.precision = args.steps, args.steps, "fp32"
     with tempfile.TemporaryDirectory() as out:
         begun = time.perf_counter()
-        run = learn(made, Path(out) / "run", tell=lambda _: None, quiet=True, evaluate=False)
+        run = learn(made, Path(out) / "run", log=lambda _: None, quiet=True, evaluate=False)
         print(f"all: {time.perf_counter() - begun:.1f} s, {memory():.0f} MiB")
         lines = [json.loads(line) for _, line in json_lines((run.folder / "metrics.jsonl").read_text())]
     rates = sorted(line["examples_per_second"] for line in lines if "examples_per_second" in line)
@@ -201,8 +201,8 @@ def decode(args: argparse.Namespace) -> None:
 
     print(decoder("pil"), "beside", decoder("auto"))
     for height, width in ((480, 640), (1500, 2000), (3000, 4000)):
-        dice = np.random.default_rng(0)
-        small = dice.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
+        rng = np.random.default_rng(0)
+        small = rng.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8)
         saved = io.BytesIO()
         Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC).save(saved, "JPEG", quality=90)
         for near in (None, 224):

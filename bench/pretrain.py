@@ -275,7 +275,7 @@ def prepare(name: str, cache: Path, size: str, vocabulary: int | None, seed: int
     folder = cache / "shards" / f"{name}-{pieces}"
     recipe = Recipe()
     recipe.data.path, recipe.text.vocab_size, recipe.data.split.valid, recipe.seed = str(root), pieces, 0.01, seed
-    make_shards(recipe, folder, tell=print)
+    make_shards(recipe, folder, log=print)
     width, depth = SHAPES[size]  # type: ignore[index]
     return Setup(root, Shards.open(folder), Tokenizer.load(folder), cache, width, depth, size, seed)
 

@@ -97,7 +97,7 @@ async def load_one(url: str, model: str, streams: int, each: int, new: int, star
 
 
 def load(options: argparse.Namespace, source: Path, folder: Path) -> None:
-    tokenizer = Predictor.open(source).codec.tokenizer
+    tokenizer = Predictor.open(source).processor.tokenizer
     rates: dict[tuple[str, int], float] = {}
     for name, model, command, port in servers(options, source, folder):
         try:
@@ -137,7 +137,7 @@ def tiny(folder: Path) -> Path:
     """A Run of an untrained model of a few thousand parameters that converses."""
     import torch
 
-    from rebus.checkpoints.save_load import save_codec, save_model
+    from rebus.checkpoints.save_load import save_model, save_processor
     from rebus.recipe import Recipe, TaskSettings, Tower
     from rebus.training.train import assemble
 
@@ -155,9 +155,9 @@ def tiny(folder: Path) -> Path:
             parameter.add_(torch.randn_like(parameter) * 0.1)
     run = folder / "run"
     run.mkdir()
-    save_codec(run, ready.codec)
+    save_processor(run, ready.processor)
     (run / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
-    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.processor)
     return run
 
 

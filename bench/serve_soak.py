@@ -67,13 +67,13 @@ async def soak_some(
 
         async def worker() -> None:
             for number in waiting:
-                dice = random.Random(number)  # noqa: S311 - a load, not a secret
-                drawn, (body, expected) = dice.random(), known[dice.randrange(len(known))]
+                rng = random.Random(number)  # noqa: S311 - a load, not a secret
+                drawn, (body, expected) = rng.random(), known[rng.randrange(len(known))]
                 if drawn < 0.05:
-                    await ask(client, body, leave=dice.randint(1, 3))
+                    await ask(client, body, leave=rng.randint(1, 3))
                     tally.kinds["left"] += 1
                 elif drawn < 0.10:
-                    name, content = dice.choice(MALFORMED)
+                    name, content = rng.choice(MALFORMED)
                     raw = content if isinstance(content, bytes) else json.dumps(content).encode()
                     status = (await client.post("/v1/chat/completions", content=raw, headers=JSON)).status_code
                     tally.kinds["refused"] += 1
@@ -93,7 +93,7 @@ async def soak_some(
 def offline(options: argparse.Namespace, source: Path) -> list[tuple[dict[str, Any], str]]:
     """Questions with seeds, and what the model says to them without a server."""
     predictor = Predictor.open(source, precision=options.precision)
-    writing = Writing(predictor.model, predictor.tasks, predictor.codec)
+    writing = Writing(predictor.model, predictor.tasks, predictor.processor)
     found = []
     for number in range(options.distinct):
         new, temperature = 4 + number % options.new, 0.8 if number % 4 else 0.0

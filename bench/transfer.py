@@ -61,9 +61,9 @@ def fashion(cache: Path, most: int) -> Source:
         split: [(str(path), path.parent.name) for path in sorted((folder / split).rglob("*.png"))]
         for split in ("train", "test")
     }
-    dice = np.random.default_rng(0)
-    test = [rows["test"][place] for place in sorted(dice.permutation(len(rows["test"]))[:most])]
-    train = [rows["train"][place] for place in dice.permutation(len(rows["train"]))]
+    rng = np.random.default_rng(0)
+    test = [rows["test"][place] for place in sorted(rng.permutation(len(rows["test"]))[:most])]
+    train = [rows["train"][place] for place in rng.permutation(len(rows["train"]))]
     sizes = {"image.size": 32, "model.image.patch": 8, "model.image.width": 96, "model.image.depth": 1}
     return Source(train, test, sizes)
 
@@ -80,14 +80,14 @@ def stamps(cache: Path, most: int) -> Source:
 
 def labelled(source: Source, share: float, seed: int) -> list[tuple[Any, str]]:
     """This share of the training images, dealt by the seed, every class at least twice."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     classes: dict[str, list[tuple[Any, str]]] = {}
     for row in source.train:
         classes.setdefault(row[1], []).append(row)
     chosen = []
     for rows in classes.values():
         count = min(len(rows), max(2, round(share * len(rows))))
-        chosen += [rows[place] for place in dice.permutation(len(rows))[:count]]
+        chosen += [rows[place] for place in rng.permutation(len(rows))[:count]]
     return chosen
 
 
@@ -152,7 +152,7 @@ def classified(
     out = work / "run"
     shutil.rmtree(out, ignore_errors=True)
     recipe = make_recipe(table, None, None, settings, base=base)
-    learn(recipe, out, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(recipe, out, log=lambda _: None, quiet=True, evaluate=False)
     predictor = Predictor.open(out)
     told = predictor.predict([{"image": image} for image, _ in source.test], task="classify")
     return np.array([float(one.value == label) for one, (_, label) in zip(told, source.test, strict=True)])
@@ -164,7 +164,7 @@ def probed(source: Source, run: Path, *, fresh: bool) -> dict[str, np.ndarray]:
     if fresh:
         from rebus.checkpoints.save_load import build_model
 
-        predictor.model = build_model(predictor.recipe, predictor.tasks, predictor.codec).eval()
+        predictor.model = build_model(predictor.recipe, predictor.tasks, predictor.processor).eval()
     labels = sorted({label for _, label in source.train})
     train = source.train[:PROBE_ROWS]
     vectors = [pooled(predictor, [image for image, _ in rows]) for rows in (train, source.test)]

@@ -165,7 +165,7 @@ def seeing(folder: Path, *, kind: str, adapted: bool = False) -> float:
     ours = Predictor.open(place)
     seen = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
     values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
-    ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.codec)])  # type: ignore[attr-defined]
+    ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.processor)])  # type: ignore[attr-defined]
     batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
     condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None

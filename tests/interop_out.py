@@ -18,7 +18,7 @@ from PIL import Image as PILImage
 
 from rebus.checkpoints.export import export
 from rebus.checkpoints.hf_load import open_checkpoint
-from rebus.checkpoints.save_load import build_model, codec_of, save_model
+from rebus.checkpoints.save_load import build_model, processor_of, save_model
 from rebus.inference.predictor import Predictor
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Fusion, Image, Recipe, TaskSettings, Tower
@@ -66,12 +66,12 @@ def run_of(folder: Path, settings: Recipe, tokenizer: Tokenizer) -> VisionLangua
             task.restore(STATES[name])
         elif name == "ner":
             task.fit({"tokens": [["cat", "is", "red"]], "tags": [["B-ANIMAL", "O", "B-COLOUR"]]}, [0])
-    model = build_model(settings, tasks, codec_of(settings, tokenizer, None)).eval()
+    model = build_model(settings, tasks, processor_of(settings, tokenizer, None)).eval()
     torch.manual_seed(2)
     for tensor in model.parameters():
         tensor.data.add_(torch.randn_like(tensor) * 0.2)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(folder, model, settings, tasks, codec_of(settings, tokenizer, None))
+    save_model(folder, model, settings, tasks, processor_of(settings, tokenizer, None))
     (folder / "recipe.yaml").write_text(settings.save_text(), encoding="utf-8")
     return model
 
@@ -207,9 +207,9 @@ def saved_again(folder: Path, *, write: Callable[[Path], Any], auto: str) -> flo
 
     write(folder / "base")
     theirs = getattr(transformers, auto).from_pretrained(folder / "base").state_dict()
-    model, settings, tasks, codec = open_checkpoint(folder / "base")
+    model, settings, tasks, processor = open_checkpoint(folder / "base")
     (folder / "run").mkdir()
-    save_model(folder / "run", model, settings, tasks, codec)
+    save_model(folder / "run", model, settings, tasks, processor)
     found, told = getattr(transformers, auto).from_pretrained(folder / "run", output_loading_info=True)
     if told["missing_keys"] or told["unexpected_keys"]:
         return float("inf")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rebus.checkpoints.save_load import save_codec, save_model
+from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.serve.app import create_app
 from rebus.serve.loading import Served
@@ -83,9 +83,9 @@ def write_run(folder: Path, *tasks: str, fusion: str = "unified") -> Path:
             parameter.add_(torch.randn_like(parameter) * 0.2)  # so that answers differ
     run = folder / "run"
     run.mkdir()
-    save_codec(run, ready.codec)
+    save_processor(run, ready.processor)
     (run / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
-    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.processor)
     return run
 
 
@@ -138,16 +138,16 @@ class Running:
         return self.http.post("/v1/chat/completions", json=body)
 
     @property
-    def scribe(self) -> Any:
+    def writer(self) -> Any:
         """The model's writing."""
         assert self.served is not None
-        return self.served.scribe
+        return self.served.writer
 
     def quiet(self, seconds: float = 10.0) -> bool:
         """Whether the engine has nothing to do, at the latest after this time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if self.scribe.engine.engine.idle and not self.scribe.active:
+            if self.writer.engine.engine.idle and not self.writer.active:
                 return True
             time.sleep(0.02)
         return False

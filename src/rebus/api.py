@@ -28,7 +28,6 @@ from rebus.errors import DataError, RecipeError, RunError
 from rebus.evaluation.class_prompts import judge_frozen
 from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.evaluate import evaluate_run as evaluate_folder
-from rebus.explain.honesty import Honesty
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import SamplingOptions
 from rebus.inference.predict_table import PredictSummary
@@ -93,18 +92,18 @@ def train(
     """
     folder = Path(out) if out is not None else _new_folder(data)
     run = Run(folder)
-    tell = _teller(quiet)
-    with _written(run, tell):
+    log = _teller(quiet)
+    with _written(run, log):
         path = _kept(data, folder)
         made = make_recipe(
             path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
         )
-        learn(made, folder, tell=tell, quiet=quiet)
+        learn(made, folder, log=log, quiet=quiet)
     return run
 
 
 @contextmanager
-def _written(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
+def _written(run: Run, log: Callable[[str], None]) -> Iterator[None]:
     """Within this context a Run is trained; what it lacks afterwards is written: report, card, digests.
 
     Its figures and where the time went are said then.
@@ -120,7 +119,7 @@ def _written(run: Run, tell: Callable[[str], None]) -> Iterator[None]:
                 start = time.monotonic()
                 write_outputs(run)
                 for line in summary_lines(run.evaluation, report=time.monotonic() - start):
-                    tell(line)
+                    log(line)
             run.close()
 
 
@@ -141,13 +140,13 @@ def resume(
     folder = Run.begun(run)
     if folder.closed:
         return folder
-    tell = _teller(quiet)
-    with _written(folder, tell):
+    log = _teller(quiet)
+    with _written(folder, log):
         settings = folder.recipe
         if data is not None:
             settings.data.path = str(Path(data).resolve())
         if not (folder.saved and folder.evaluated):
-            learn(settings, folder.folder, resume=True, tell=tell, quiet=quiet, accept_changes=accept_changes)
+            learn(settings, folder.folder, resume=True, log=log, quiet=quiet, accept_changes=accept_changes)
     return folder
 
 
@@ -198,7 +197,7 @@ def dry_run(
         # of a limit, a twelfth or so goes to validations and checkpoints
         steps = max(int(0.92 * limit / step), 1) if limit else ready.total_steps or 0
         needed = state + ready.memory_mb() + 400
-        epochs = steps / max(ready.feed.steps_per_epoch, 1e-9)
+        epochs = steps / max(ready.builder.steps_per_epoch, 1e-9)
     return DryRun(ready.recipe.save_text(), parameters, needed, limit or steps * step, steps, epochs)
 
 
@@ -208,7 +207,7 @@ def _step_seconds(ready: Ready) -> float:
     optimizers = build_optimizers(ready.model, train)
     for step in range(5):
         start = time.perf_counter()
-        batch = ready.feed.split(ready.feed.batch_at(step, 1.0), train.accumulate)[0]
+        batch = ready.builder.split(ready.builder.batch_at(step, 1.0), train.accumulate)[0]
         loss, _ = summed_loss(ready.tasks, ready.model(batch), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         passed = (time.perf_counter() - start) * train.accumulate
@@ -373,7 +372,7 @@ def index(
 ) -> IndexSummary:
     """Embed a collection's images and texts to be searched; see ``rebus.retrieval.build_index``."""
     with table_path(data) as path:
-        return index_run(_folder(run), _named(path), out=out, kinds=kinds, tell=_teller(quiet))
+        return index_run(_folder(run), _named(path), out=out, kinds=kinds, log=_teller(quiet))
 
 
 def find(
@@ -387,7 +386,7 @@ def find(
     quiet: bool = False,
 ) -> list[Hit]:
     """What is nearest to a text or an image in an indexed collection; see ``rebus.retrieval.search``."""
-    return find_run(_folder(run), query, k=k, index=index, what=what, rerank=rerank, tell=_teller(quiet))
+    return find_run(_folder(run), query, k=k, index=index, what=what, rerank=rerank, log=_teller(quiet))
 
 
 def compare(
@@ -438,7 +437,7 @@ def compare(
         only=[only] if isinstance(only, str) else list(only),
         language=lang,
         command=command or f"rebus compare {path} --out {folder}",
-        tell=_teller(quiet),
+        log=_teller(quiet),
     )
 
 
@@ -494,14 +493,14 @@ def shard(
     Raises:
         RebusError: the source cannot be read, or the folder cannot be written.
     """
-    tell = _teller(quiet)
+    log = _teller(quiet)
     with table_path(data) as path:
         made = make_recipe(path, None, recipe, settings)
         of_text = words or tokenizer is not None or made.corpus.column is not None
         if shard_mb is not None or recode is not None or (not of_text and holds_images(made)):
             how, size = Recode(recode, side, quality), shard_mb or 256.0
-            return make_tars(made, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, tell=tell)
-        return make_shards(made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, tell=tell)
+            return make_tars(made, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, log=log)
+        return make_shards(made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, log=log)
 
 
 def clean(
@@ -653,9 +652,9 @@ __all__ = [
     "DryRun",
     "Evaluation",
     "Explanation",
+    "Faithfulness",
     "Flow",
     "Hit",
-    "Honesty",
     "IndexSummary",
     "Model",
     "PredictSummary",

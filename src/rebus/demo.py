@@ -21,8 +21,8 @@ from rebus.checkpoints.run_folder import Run
 from rebus.data.demo.write import write_scenes
 from rebus.errors import RunError
 from rebus.evaluation.evaluate import Evaluation, Rows, judge, read_own, rows_of
-from rebus.explain.honesty import Effort, Honesty, measure_rows
-from rebus.explain.honesty.store import keep_honesty
+from rebus.explain.faithfulness import Effort, Faithfulness, measure_rows
+from rebus.explain.faithfulness.store import keep_faithfulness
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import chosen_rows
 from rebus.invocation import invocation
@@ -138,15 +138,15 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     recipe.data.path = str(scenes / "answer.jsonl")
     recipe.train.time_limit = limit * (1 - BLIND_SHARE)
     console.print(said["train"].format(minutes=recipe.train.time_limit))
-    run = learn(recipe, _cleared(out / "run"), tell=_quiet, evaluate=False)
+    run = learn(recipe, _cleared(out / "run"), log=_quiet, evaluate=False)
     console.print(said["blind"])
     blind_recipe = blind(recipe, limit * BLIND_SHARE)
-    blind_run = learn(blind_recipe, _cleared(out / "question-only"), tell=_quiet, quiet=True, evaluate=False)
+    blind_run = learn(blind_recipe, _cleared(out / "question-only"), log=_quiet, quiet=True, evaluate=False)
     console.print(said["judge"])
     figures, source, rows, told = judge_both(run, blind_run)
     print_figures(console, figures, lang)
-    honesty = measure_maps(run, source, rows)
-    print_maps(console, honesty, lang)
+    faithfulness = measure_maps(run, source, rows)
+    print_maps(console, faithfulness, lang)
     examples = six(source, rows, told, said["group"])
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
@@ -205,7 +205,7 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     return figures, source, new, told
 
 
-def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Honesty | None:
+def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Faithfulness | None:
     """Whether the maps of answers to "where is the ..." can be believed; kept in the Run. None where none is asked."""
     asked = [row for row in rows if source.values["type"][row] == "where"]
     if not asked or source.store is None:
@@ -215,7 +215,7 @@ def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Honesty | None:
     found = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
     found.table, found.split = table.name, "test"
     found.settings["only"] = {"type": "where", "seen": "false"}
-    keep_honesty(run.folder, task.name, found.as_dict())
+    keep_faithfulness(run.folder, task.name, found.as_dict())
     return found
 
 
@@ -293,7 +293,7 @@ def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
     console.print(said["languages"].format(**figures.languages))
 
 
-def print_maps(console: Console, found: Honesty | None, lang: str) -> None:
+def print_maps(console: Console, found: Faithfulness | None, lang: str) -> None:
     """How often the maps point at what was asked about, beside a random point."""
     if found is not None and "pointing" in found.random:
         rate, low, high = found.methods[found.method].figures["pointing"]

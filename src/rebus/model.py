@@ -269,7 +269,7 @@ class Model:
         """Whether it is another project's model whose chat template puts words of its makers before the user's."""
         if isinstance(self.run, Run) or "converse" not in self.predictor.tasks:
             return False
-        chat, asked = self.predictor.codec.tokenizer.chat, [{"role": "user", "content": "?"}]
+        chat, asked = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
         try:
             return len(chat(asked)) > len(chat([*SILENCE, *asked]))
         except RebusError:  # a template without a place for system texts

@@ -141,7 +141,7 @@ def shaken(run: Path) -> None:
 def test_a_run_is_saved_so_that_transformers_finds_the_same(
     tmp_path: Path, table: Path, images: list[Path], family: str
 ) -> None:
-    run = learn(recipe_of(table, family), tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe_of(table, family), tmp_path / "run", log=lambda _: None, quiet=True)
     config = json.loads((run.folder / "config.json").read_text())
     assert config["model_type"] == family
     assert config["text_config"].get("eos_token_id") != (2 if family == "clip" else None)
@@ -174,7 +174,7 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
     assert any(f"{count} tensors taken over, 0 begin anew" in line for line in told), told
     before = Predictor.open(tmp_path / "base").embed(["red 3 cats"])
     np.testing.assert_allclose(ready.predictor.embed(["red 3 cats"]), before, rtol=0, atol=1e-6)
-    run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == family
     predictor = run.load().predictor
     expected = theirs(run.folder, images, ["red 3 cats"])
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
 def test_a_run_that_no_layout_has_a_place_for_is_saved_in_our_own(tmp_path: Path, table: Path) -> None:
     recipe = recipe_of(table, "clip")
     recipe.image.fit = "pad"  # which no processor does
-    run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == "rebus"
     assert run.load().predictor.embed(["red"]).shape == (1, 24)
 

@@ -14,7 +14,7 @@ from rebus import recipe
 from rebus.checkpoints.export import export
 from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.save_load import build_model, codec_of, save_model
+from rebus.checkpoints.save_load import build_model, processor_of, save_model
 from rebus.cli.app import app
 from rebus.errors import RecipeError, RunError, WeightsError
 from rebus.formats.gguf import read_gguf
@@ -40,13 +40,13 @@ def a_run(
     tasks = {one.name: TASKS.get(one.name)(one) for one in settings.tasks}
     if labels:
         tasks["classify"].restore({"labels": labels})
-    codec = codec_of(settings, Tokenizer.train(TEXTS, 320, pattern=pattern), None)
-    model = build_model(settings, tasks, codec)
+    processor = processor_of(settings, Tokenizer.train(TEXTS, 320, pattern=pattern), None)
+    model = build_model(settings, tasks, processor)
     with torch.no_grad():
         for tensor in model.parameters():
             tensor += 0.05 * torch.randn_like(tensor)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(folder, model, settings, tasks, codec)
+    save_model(folder, model, settings, tasks, processor)
     (folder / "recipe.yaml").write_text(settings.save_text())
     return folder
 

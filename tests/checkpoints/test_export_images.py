@@ -15,7 +15,7 @@ from rebus import recipe
 from rebus.checkpoints.export import export
 from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.save_load import build_model, codec_of, load_model, save_model
+from rebus.checkpoints.save_load import build_model, load_model, processor_of, save_model
 from rebus.errors import WeightsError
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS
@@ -44,11 +44,11 @@ def a_run(folder: Path, tower: dict[str, Any], **image: Any) -> Path:
     settings.tasks = [TaskSettings(name="classify", columns={"image": "p", "label": "l"})]
     tasks = {"classify": TASKS.get("classify")(settings.tasks[0])}
     tasks["classify"].restore({"labels": ["good", "bad"]})
-    codec = codec_of(settings, Tokenizer.train(["a", "b"], 300), None)
-    model = build_model(settings, tasks, codec)
+    processor = processor_of(settings, Tokenizer.train(["a", "b"], 300), None)
+    model = build_model(settings, tasks, processor)
     varied(model.image)
     folder.mkdir()
-    save_model(folder, model, settings, tasks, codec)
+    save_model(folder, model, settings, tasks, processor)
     (folder / "recipe.yaml").write_text(settings.save_text())
     return folder
 

@@ -25,12 +25,12 @@ CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 @torch.no_grad()
 def test_every_family_opens_and_gives_the_same_logits(tmp_path: Path, name: str) -> None:
     reference = write_checkpoint(tmp_path, name, chat=True)
-    model, settings, tasks, codec = open_checkpoint(tmp_path)
+    model, settings, tasks, processor = open_checkpoint(tmp_path)
     assert list(tasks) == ["converse"]
     assert isinstance(model.decoder, Decoder)
     assert not model.training
-    assert (settings.model.text.rows, model.decoder.vocab_size, codec.tokenizer.vocab_size) == (V, V, 24)
-    ids = torch.tensor([codec.tokenizer.chat([{"role": "user", "content": "the cat was red"}], prompt=True)] * 2)
+    assert (settings.model.text.rows, model.decoder.vocab_size, processor.tokenizer.vocab_size) == (V, V, 24)
+    ids = torch.tensor([processor.tokenizer.chat([{"role": "user", "content": "the cat was red"}], prompt=True)] * 2)
     mask = torch.ones_like(ids, dtype=torch.bool)
     mask[0, :3] = False
     positions = positions_of(mask)
@@ -50,9 +50,9 @@ def test_a_model_without_a_chat_template_goes_on_a_text(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_an_encoder_guesses_words_or_gives_vectors(tmp_path: Path, head: bool, task: str) -> None:
     reference = write_bert(tmp_path, head=head)
-    model, _, tasks, codec = open_checkpoint(tmp_path)
+    model, _, tasks, processor = open_checkpoint(tmp_path)
     assert list(tasks) == [task]
-    ids = torch.tensor([codec.read("the cat was red")])
+    ids = torch.tensor([processor.read("the cat was red")])
     assert ids[0, 0] == 1
     assert ids[0, -1] == 2
     features = model.text(ids, torch.ones_like(ids, dtype=torch.bool))
@@ -279,10 +279,10 @@ def test_a_gguf_file_opens_with_the_same_logits(tmp_path: Path) -> None:
     torch.manual_seed(0)
     reference = LlamaForCausalLM(config).eval()
     write_gguf(tmp_path / "m.gguf", reference.config.to_dict(), reference.state_dict(), tokenizer, precision="f32")
-    model, settings, tasks, codec = open_checkpoint(tmp_path / "m.gguf")
+    model, settings, tasks, processor = open_checkpoint(tmp_path / "m.gguf")
     assert list(tasks) == ["converse"]
     assert settings.model.text.rows == tokenizer.vocab_size
-    ids = torch.tensor([codec.tokenizer.encode("the cat was blue")])
+    ids = torch.tensor([processor.tokenizer.encode("the cat was blue")])
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(ids.shape[1])[None])
     torch.testing.assert_close(model.decoder.logits(hidden), reference(ids).logits, **CLOSE)
@@ -299,8 +299,8 @@ def test_an_adapter_opens_as_its_base_with_it_added(tmp_path: Path) -> None:
     adapted.peft_config["default"].base_model_name_or_path = str(tmp_path / "base")
     adapted.save_pretrained(str(tmp_path / "adapter"))
     assert is_checkpoint(tmp_path / "adapter")
-    model, _, _, codec = open_checkpoint(tmp_path / "adapter")
-    ids = torch.tensor([codec.tokenizer.encode("the cat was blue")])
+    model, _, _, processor = open_checkpoint(tmp_path / "adapter")
+    ids = torch.tensor([processor.tokenizer.encode("the cat was blue")])
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(ids.shape[1])[None])
     torch.testing.assert_close(model.decoder.logits(hidden), adapted.eval()(ids).logits, **CLOSE)

@@ -87,7 +87,7 @@ def test_an_adapter_of_a_model_that_sees_and_writes(tmp_path: Path, kind: str) -
     rng = np.random.default_rng(0)
     seen = torch.from_numpy(rng.integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
     values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
-    ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.codec)])  # type: ignore[attr-defined]
+    ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.processor)])  # type: ignore[attr-defined]
     batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
     condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None

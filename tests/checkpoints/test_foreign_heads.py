@@ -72,18 +72,18 @@ TAGS = {
 @torch.no_grad()
 def test_a_tagger_gives_the_same_scores(tmp_path: Path, tags: list[str]) -> None:
     reference = write_headed(tmp_path, "TokenClassification", tags)
-    model, settings, tasks, codec = open_checkpoint(tmp_path)
+    model, settings, tasks, processor = open_checkpoint(tmp_path)
     task: Any = tasks["ner"]
     names = [tag if tag in tags else tag[2:] for tag in task.tags]
     assert sorted(names) == sorted(tags)
     values = {"tokens": ["the cat is red"]}
-    (item,) = task.windows(values, 0, codec, learn=False)
+    (item,) = task.windows(values, 0, processor, learn=False)
     part = task.collate([item], [0])
     found = model({"tasks": {"ner": part}}, ["ner"])["ner"][0, : len(item["text_ids"])].numpy()
     theirs = logits(tmp_path, reference, "the cat is red")[:, [tags.index(name) for name in names]]
     np.testing.assert_allclose(found, theirs, atol=1e-5)
     assert settings.model.head == "linear"
-    assert Predictor(model, settings, tasks, codec).predict({"tokens": "the cat is red"})[0].value is not None
+    assert Predictor(model, settings, tasks, processor).predict({"tokens": "the cat is red"})[0].value is not None
 
 
 @torch.no_grad()
@@ -91,10 +91,10 @@ def test_an_extractor_gives_the_same_scores(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
     reference = write_headed(tmp_path, "QuestionAnswering", ["a", "b"])
-    model, _, tasks, codec = open_checkpoint(tmp_path)
+    model, _, tasks, processor = open_checkpoint(tmp_path)
     task: Any = tasks["extract"]
     values = {"question": ["is the cat red"], "passage": ["a cat is on the mat and the dog was good"]}
-    (item,) = task.windows(values, 0, codec, learn=False)
+    (item,) = task.windows(values, 0, processor, learn=False)
     part = task.collate([item], [0])
     found = model({"tasks": {"extract": part}}, ["extract"])["extract"][0, : len(item["text_ids"])].numpy()
     backend = AutoTokenizer.from_pretrained(tmp_path)

@@ -64,7 +64,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
     found = {}
     for name, tower in TOWERS.items():
         task = "classify" if name == "bert" else "generate"
-        found[name] = learn(recipe(table, tower, task), folder / name, tell=lambda _: None, quiet=True)
+        found[name] = learn(recipe(table, tower, task), folder / name, log=lambda _: None, quiet=True)
     return found
 
 
@@ -80,15 +80,15 @@ def test_a_run_that_writes_loads_in_transformers(runs: dict[str, Run], name: str
     theirs, report = AutoModelForCausalLM.from_pretrained(run.folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    model, _, _, codec = load_model(run)
+    model, _, _, processor = load_model(run)
     assert model.decoder is not None
     tokenizer = AutoTokenizer.from_pretrained(run.folder)
     messages = [{"role": "user", "content": "the cat number 0 is red"}]
-    ids = torch.tensor([codec.tokenizer.chat(messages, prompt=True)])
+    ids = torch.tensor([processor.tokenizer.chat(messages, prompt=True)])
     assert tokenizer.apply_chat_template(messages, add_generation_prompt=True)["input_ids"] == ids[0].tolist()
     hidden = model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(ids.shape[1])[None])
     torch.testing.assert_close(theirs.eval()(ids).logits, model.decoder.logits(hidden), **CLOSE)
-    assert theirs.config.eos_token_id == codec.tokenizer.eos_id
+    assert theirs.config.eos_token_id == processor.tokenizer.eos_id
 
 
 @torch.no_grad()
@@ -104,8 +104,8 @@ def test_a_run_that_reads_loads_in_transformers_with_its_head_beside(runs: dict[
         "heads.classify.2.bias",
     }
     theirs = AutoModel.from_pretrained(run.folder).eval()
-    model, _, _, codec = load_model(run)
-    ids = torch.tensor([codec.read("the dog number 4 is blue")])
+    model, _, _, processor = load_model(run)
+    ids = torch.tensor([processor.read("the dog number 4 is blue")])
     mask = torch.ones_like(ids, dtype=torch.bool)
     torch.testing.assert_close(theirs(ids).last_hidden_state, model.text(ids, mask).tokens, **CLOSE)
     told = Predictor.open(run.folder).predict({"text": "the dog number 4 is blue"})
@@ -115,7 +115,7 @@ def test_a_run_that_reads_loads_in_transformers_with_its_head_beside(runs: dict[
 def test_a_decoder_that_only_reads_has_the_family_without_a_head(table: Path, tmp_path: Path) -> None:
     from transformers import AutoModel
 
-    run = learn(recipe(table, TOWERS["qwen3"], "classify"), tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe(table, TOWERS["qwen3"], "classify"), tmp_path / "run", log=lambda _: None, quiet=True)
     config = run.read_json("config.json")
     assert (config["model_type"], config["architectures"]) == ("qwen3", ["Qwen3Model"])
     _, report = AutoModel.from_pretrained(run.folder, output_loading_info=True)
@@ -125,11 +125,11 @@ def test_a_decoder_that_only_reads_has_the_family_without_a_head(table: Path, tm
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_a_run_comes_back_to_the_bit_and_may_be_saved_again(runs: dict[str, Run], name: str, tmp_path: Path) -> None:
-    model, settings, tasks, codec = load_model(runs[name])
+    model, settings, tasks, processor = load_model(runs[name])
     again = Run(tmp_path / "again")
     again.folder.mkdir()
     (again.folder / "recipe.yaml").write_text(settings.save_text(), encoding="utf-8")
-    save_model(again.folder, model, settings, tasks, codec)
+    save_model(again.folder, model, settings, tasks, processor)
     second = load_model(again)[0].state_dict()
     assert second.keys() == model.state_dict().keys()
     assert all(torch.equal(second[key], tensor) for key, tensor in model.state_dict().items())
@@ -149,18 +149,18 @@ def test_rows_beyond_the_tokenizers_ids_are_kept(table: Path, tmp_path: Path, na
 
     made = recipe(table, TOWERS[name], "classify")
     made.model.text.rows = 384
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
-    model, settings, _, codec = load_model(run)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
+    model, settings, _, processor = load_model(run)
     alone = lone_tower(model, [])
     assert alone is not None
-    assert codec.tokenizer.vocab_size < alone.tower.vocab_size == 384 == settings.model.text.rows
+    assert processor.tokenizer.vocab_size < alone.tower.vocab_size == 384 == settings.model.text.rows
     assert run.read_json("config.json")["vocab_size"] == 384
     assert AutoModel.from_pretrained(run.folder).get_input_embeddings().weight.shape[0] == 384
 
 
 def test_towers_that_no_family_has_are_saved_in_rebus_own_layout(table: Path, tmp_path: Path) -> None:
     made = recipe(table, {"kind": "decoder", "qk_norm": True, "bias": "all"}, "classify")
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "rebus"
     assert lone_tower(load_model(run)[0], []) is None
 
@@ -193,17 +193,17 @@ def test_a_run_that_guesses_words_loads_in_transformers(table: Path, tmp_path: P
 
     made = recipe(table, TOWERS["bert"], "classify")
     made.tasks.append(TaskSettings(name="mlm", columns={"text": "text"}))
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     config = run.read_json("config.json")
     assert (config["model_type"], config["architectures"]) == ("bert", ["BertForMaskedLM"])
     theirs, report = AutoModelForMaskedLM.from_pretrained(run.folder, output_loading_info=True)
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
-    model, _, _, codec = load_model(run)
-    ids = torch.tensor([codec.read("the dog number 4 is blue")])
+    model, _, _, processor = load_model(run)
+    ids = torch.tensor([processor.read("the dog number 4 is blue")])
     tower = model.text
     with torch.no_grad():
         hidden = tower(ids, torch.ones_like(ids, dtype=torch.bool)).tokens
         ours = model.heads["mlm"](hidden[0], tower.words.weight)
     torch.testing.assert_close(theirs.eval()(ids).logits[0], ours, **CLOSE)
-    assert AutoTokenizer.from_pretrained(run.folder).mask_token_id == codec.tokenizer.mask_id
+    assert AutoTokenizer.from_pretrained(run.folder).mask_token_id == processor.tokenizer.mask_id

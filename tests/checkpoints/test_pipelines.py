@@ -150,7 +150,7 @@ def test_ids_are_those_of_auto_tokenizer(tmp_path: Path, bias: str) -> None:
     run = rebus.train(table, task="classify", settings=settings, out=tmp_path / "run", quiet=True)
     assert AutoConfig.from_pretrained(run.folder).model_type == ("qwen2" if bias == "qkv" else "qwen3")
     theirs = AutoTokenizer.from_pretrained(run.folder)
-    ours = run.load().predictor.codec.tokenizer
+    ours = run.load().predictor.processor.tokenizer
     generator = np.random.default_rng(0)
     marks = [
         chr(code) for code in (*range(32, 127), *range(0xA0, 0x180), *range(0x4E00, 0x4E40), 0x2028, 0x301, 0x3000)

@@ -108,8 +108,8 @@ def test_the_second_start_in_a_folder_leaves_the_first_ones_files(tmp_path: Path
                 os.read(go_read, 1)
 
             first_time = iter([wait])
-            tell = lambda text: next(first_time, lambda _: None)(text)  # noqa: E731
-            learn(recipe(first), run, tell=tell, quiet=True, evaluate=False)
+            log = lambda text: next(first_time, lambda _: None)(text)  # noqa: E731
+            learn(recipe(first), run, log=log, quiet=True, evaluate=False)
             code = 0
         finally:
             os._exit(code)
@@ -211,7 +211,7 @@ def begun(table: Path, run: Path, monkeypatch: pytest.MonkeyPatch, **more: Any) 
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "save", killed)
         with pytest.raises(Killed):
-            learn(recipe(table, **more), run, tell=lambda _: None, quiet=True)
+            learn(recipe(table, **more), run, log=lambda _: None, quiet=True)
 
 
 def swap(text: str) -> str:
@@ -241,7 +241,7 @@ def test_a_resume_refuses_data_that_changed(
         api.resume(run, quiet=True)
     assert "--accept-changes" in refused.value.do
     table.write_text(before, encoding="utf-8")  # put back: other times, the same content
-    learn(Run(run).recipe, run, resume=True, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(Run(run).recipe, run, resume=True, log=lambda _: None, quiet=True, evaluate=False)
     assert Run(run).saved
 
 
@@ -274,7 +274,7 @@ def test_a_resume_refuses_images_that_changed(tmp_path: Path, monkeypatch: pytes
     begun(table, run, monkeypatch, **tower)
     Image.fromarray(np.full((16, 16, 3), 255, dtype=np.uint8)).save(tmp_path / "3.png")
     with pytest.raises(RunError, match="images in image"):
-        learn(Run(run).recipe, run, resume=True, tell=lambda _: None, quiet=True)
+        learn(Run(run).recipe, run, resume=True, log=lambda _: None, quiet=True)
 
 
 def test_a_resume_refuses_another_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +336,7 @@ def test_base_weights_are_taken_over_again_where_no_checkpoint_is_whole(whole: P
     settings = api.make_recipe(table, None, None, {"train.steps": 6, "train.save_every": 3, "train.batch_size": 4})
     base = shutil.copytree(whole, tmp_path / "base", ignore=shutil.ignore_patterns("checkpoints", "digests.json"))
     settings.base = str(base)
-    learn(settings, calm, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(settings, calm, log=lambda _: None, quiet=True, evaluate=False)
     shutil.copytree(calm, run)
     for name in ("config.json", "model.safetensors", "heads.safetensors"):
         (run / name).unlink()
@@ -346,9 +346,9 @@ def test_base_weights_are_taken_over_again_where_no_checkpoint_is_whole(whole: P
     weights = (base / "model.safetensors").read_bytes()
     (base / "model.safetensors").write_bytes(weights[:-1] + bytes([weights[-1] ^ 1]))
     with pytest.raises(RunError, match="file of base"):
-        learn(Run(run).recipe, run, resume=True, tell=told.append, quiet=True, evaluate=False)
+        learn(Run(run).recipe, run, resume=True, log=told.append, quiet=True, evaluate=False)
     (base / "model.safetensors").write_bytes(weights)
-    learn(Run(run).recipe, run, resume=True, tell=told.append, quiet=True, evaluate=False)
+    learn(Run(run).recipe, run, resume=True, log=told.append, quiet=True, evaluate=False)
     assert any("taken over again" in line for line in told)
     assert bits(run) == bits(calm)
 
@@ -359,7 +359,7 @@ def test_base_weights_are_taken_over_again_where_no_checkpoint_is_whole(whole: P
 def test_the_saved_recipe_names_what_was_chosen_and_repeats_the_run(whole: Path, tmp_path: Path) -> None:
     assert Run(whole).recipe.train.precision in ("fp32", "bf16")
     again = api.make_recipe(whole.parent / "table.csv", None, whole / "recipe.yaml", None)
-    learn(again, tmp_path / "again", tell=lambda _: None, quiet=True, evaluate=False)
+    learn(again, tmp_path / "again", log=lambda _: None, quiet=True, evaluate=False)
     assert bits(tmp_path / "again") == bits(whole)
 
 

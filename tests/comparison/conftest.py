@@ -21,13 +21,13 @@ COLUMNS = {"image": "image", "text": "words", "label": "label"}
 def write_table(folder: Path, kind: str, rows: int = 130, gaps: int = 0, seed: int = 0) -> Path:
     """A square, red or blue, and a word, sun or moon; the label is their exclusive or, one of them, or chance."""
     folder.mkdir(parents=True, exist_ok=True)
-    dice, lines = np.random.default_rng(seed), []
+    rng, lines = np.random.default_rng(seed), []
     for number in range(rows):
-        red, sun, other = (int(x) for x in dice.integers(0, 2, 3))
+        red, sun, other = (int(x) for x in rng.integers(0, 2, 3))
         label = {"both": red ^ sun, "image": red, "text": sun, "none": other}[kind]
         pixels = np.full((16, 16, 3), 90)
         pixels[4:12, 4:12] = (220, 30, 30) if red else (30, 60, 220)
-        pixels = np.clip(pixels + dice.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8)
+        pixels = np.clip(pixels + rng.integers(-8, 9, pixels.shape), 0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
         row = {
             "image": f"{number}.png",
@@ -71,13 +71,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 def pretended(setup: Setup, skill: dict[str, float], seed: int = 0) -> list[Trial]:
     """Trials of strategies that are right with these chances (joint-concat where a name is missing: as ``joint``)."""
-    dice, trials = np.random.default_rng(seed), []
+    rng, trials = np.random.default_rng(seed), []
     for split in range(len(setup.splits)):
         rows = [row for row, name in enumerate(setup.names(split)) if name == "test"]
-        luck = dice.random(len(rows))  # shared: strategies find the same rows hard
+        luck = rng.random(len(rows))  # shared: strategies find the same rows hard
         for arm in setup.arms:
             chance = skill.get(arm.name, skill.get(arm.fusion, 0.5))
-            own = 0.7 * luck + 0.3 * dice.random(len(rows))
+            own = 0.7 * luck + 0.3 * rng.random(len(rows))
             told = []
             for row, draw in zip(rows, own < np.quantile(own, chance), strict=True):
                 truth = setup.values["label"][row]

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from rebus.comparison.figures import chance_of_zero, corrected_t, drawn, holm, interval_of, over_splits
-from rebus.comparison.student import t_quantile, t_tail
+from rebus.comparison.t_test import t_quantile, t_tail
 from rebus.tasks.metrics.intervals import mean_of
 
 
@@ -59,11 +59,11 @@ def test_figure_over_splits_is_the_mean_weighted_by_items() -> None:
 
 
 def test_intervals_cover_and_tests_err_as_often_as_they_say() -> None:
-    dice, covered, missed = np.random.default_rng(1), 0, 0
+    rng, covered, missed = np.random.default_rng(1), 0, 0
     for _ in range(150):
         groups = np.repeat(np.arange(40), 2).tolist()  # two questions about each image
-        shared = np.repeat(dice.normal(size=40), 2)
-        value, spread = drawn(mean_of(shared + 0.5 * dice.normal(size=80)), 80, groups, n=400)
+        shared = np.repeat(rng.normal(size=40), 2)
+        value, spread = drawn(mean_of(shared + 0.5 * rng.normal(size=80)), 80, groups, n=400)
         low, high = interval_of(value, spread)[1:]
         covered += low <= 0.0 <= high
         missed += chance_of_zero(spread) < 0.05

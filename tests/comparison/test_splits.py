@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rebus.comparison.arms import Arm
+from rebus.comparison.strategies import Arm
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError

@@ -207,9 +207,9 @@ def test_a_shuffle_is_even(monkeypatch: pytest.MonkeyPatch, stored: int, count: 
 
 @given(st.integers(1, 60), st.floats(0.05, 0.9), st.integers(0, 1000))
 def test_masking_hides_whole_words(count: int, share: float, seed: int) -> None:
-    dice = np.random.default_rng(seed)
-    ids = dice.integers(3, 100, count)
-    starts = dice.random(count) < 0.5
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(3, 100, count)
+    starts = rng.random(count) < 0.5
     starts[0] = True
     read, labels = mask_words(ids, starts, share, 2, 100, np.random.default_rng(seed), special=(0, 1, 2))
     again = mask_words(ids, starts, share, 2, 100, np.random.default_rng(seed), special=(0, 1, 2))
@@ -224,11 +224,11 @@ def test_masking_hides_whole_words(count: int, share: float, seed: int) -> None:
 
 
 def test_the_share_hidden_and_what_is_read_there() -> None:
-    dice = np.random.default_rng(0)
-    ids = dice.integers(10, 1000, 200_000)
-    starts = dice.random(len(ids)) < 0.6
+    rng = np.random.default_rng(0)
+    ids = rng.integers(10, 1000, 200_000)
+    starts = rng.random(len(ids)) < 0.6
     rows = [
-        mask_words(part, first, 0.15, 5, 1000, dice)
+        mask_words(part, first, 0.15, 5, 1000, rng)
         for part, first in zip(ids.reshape(-1, 200), starts.reshape(-1, 200), strict=True)
     ]
     read = np.concatenate([row[0] for row in rows])
@@ -236,9 +236,9 @@ def test_the_share_hidden_and_what_is_read_there() -> None:
     assert hidden.mean() == pytest.approx(0.15, abs=0.004)
     assert (read[hidden] == 5).mean() == pytest.approx(0.8, abs=0.01)
     assert (read[hidden] == ids[hidden]).mean() == pytest.approx(0.1, abs=0.01)
-    special = mask_words(np.array([0, 7, 0]), np.ones(3, bool), 0.9, 5, 10, dice, special=(0, 5))
+    special = mask_words(np.array([0, 7, 0]), np.ones(3, bool), 0.9, 5, 10, rng, special=(0, 5))
     assert special[1].tolist() == [IGNORED, 7, IGNORED]
-    nothing = mask_words(np.array([0, 0]), np.ones(2, bool), 0.9, 5, 10, dice, special=(0,))
+    nothing = mask_words(np.array([0, 0]), np.ones(2, bool), 0.9, 5, 10, rng, special=(0,))
     assert nothing[1].tolist() == [IGNORED, IGNORED]
-    empty = mask_words(np.array([], dtype=np.int64), np.array([], dtype=bool), 0.5, 5, 10, dice)
+    empty = mask_words(np.array([], dtype=np.int64), np.array([], dtype=bool), 0.5, 5, 10, rng)
     assert [len(part) for part in empty] == [0, 0]

@@ -217,7 +217,7 @@ def test_finished_shards_are_used_again_and_others_are_refused(tmp_path: Path) -
     told: list[str] = []
     build(path, tmp_path / "out")
     stamp = (tmp_path / "out" / "train-00000.shard").stat().st_mtime_ns
-    build(path, tmp_path / "out", tell=told.append)
+    build(path, tmp_path / "out", log=told.append)
     assert "used again" in told[0]
     assert "50 documents" in told[1]
     assert (tmp_path / "out" / "train-00000.shard").stat().st_mtime_ns == stamp
@@ -229,7 +229,7 @@ def test_finished_shards_are_used_again_and_others_are_refused(tmp_path: Path) -
     write_poems(path, 51)
     with pytest.raises(RunError, match="source bytes was"):
         build(path, tmp_path / "out")
-    manifest = build(path, tmp_path / "out", rebuild=True, tell=told.append)
+    manifest = build(path, tmp_path / "out", rebuild=True, log=told.append)
     assert manifest.cleaning["kept"] == 51
     assert any("thrown away" in line for line in told)
 

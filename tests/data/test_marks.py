@@ -26,10 +26,10 @@ def shown(text: str, cut: str = "script") -> list[str]:
 
 @pytest.mark.parametrize(("scheme", "rules", "letters"), [("BIO", IOB2, "BI"), ("BIOES", IOBES, "BIES")])
 def test_spans_are_those_of_seqeval(scheme: Any, rules: Any, letters: str) -> None:
-    dice = random.Random(0)
+    rng = random.Random(0)
     kinds = ["O", *(f"{letter}-{label}" for letter in letters for label in ("PER", "LOC"))]
     for _ in range(3000):
-        tags = [dice.choice(kinds) for _ in range(dice.randint(1, 9))]
+        tags = [rng.choice(kinds) for _ in range(rng.randint(1, 9))]
         assert spans_of(tags) == [(start, end + 1, label) for label, start, end in get_entities(tags)]
         strict = [(one.start, one.end, one.tag) for one in Entities([tags], rules).entities[0]]
         assert strict_spans_of(tags, scheme) == strict

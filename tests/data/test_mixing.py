@@ -35,8 +35,8 @@ def test_shares_follow_the_beta_distribution(alpha: float) -> None:
 
 
 def test_mixup_is_the_weighted_mean() -> None:
-    dice = np.random.default_rng(0)
-    first, second = (dice.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(2))
+    rng = np.random.default_rng(0)
+    first, second = (rng.integers(0, 256, (16, 16, 3), dtype=np.uint8) for _ in range(2))
     mix = mix_of(Augment(mixup=0.4), 0, 0, 1, 16)
     exact = mix.share * first.astype(float) + (1 - mix.share) * second
     assert np.abs(mixed(first, second, mix) - exact).max() <= 0.501

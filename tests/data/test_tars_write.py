@@ -123,7 +123,7 @@ def test_processes_and_interruptions_change_nothing(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_tars(table, kinds, tmp_path / "three", Data(), shard_mb=0.01, tell=stop)
+        write_tars(table, kinds, tmp_path / "three", Data(), shard_mb=0.01, log=stop)
     with pytest.raises(RunError, match="a writing that was cut off"):
         read_table(tmp_path / "three")
     begun = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "three").glob("*.tar")}
@@ -142,10 +142,10 @@ def test_what_changed_is_written_again(tmp_path: Path) -> None:
     first = write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01)
     (tmp_path / "11.jpg").write_bytes(image(200))
     told: list[str] = []
-    second = write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01, tell=told.append)
+    second = write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01, log=told.append)
     changed = [a.url for a, b in zip(first.shards, second.shards, strict=True) if a.sha256 != b.sha256]
     assert changed == [second.shards[-1].url]
-    write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01, tell=told.append)
+    write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=0.01, log=told.append)
     assert told[-1].endswith("are used again")
     with pytest.raises(RunError, match=r"shard_mb was 0\.01, is 1\.0"):
         write_tars(table, infer_kinds(table), tmp_path / "out", Data(), shard_mb=1.0)
@@ -225,7 +225,7 @@ def test_values_that_json_does_not_hold(tmp_path: Path) -> None:
     ]
     table = Table.from_rows(rows)
     told: list[str] = []
-    manifest = write_tars(table, infer_kinds(table, {"image": "image"}), tmp_path, Data(), tell=told.append)
+    manifest = write_tars(table, infer_kinds(table, {"image": "image"}), tmp_path, Data(), log=told.append)
     assert manifest.not_carried == ["blob"]
     assert "blob" in told[0]
     back = read_table(tmp_path)

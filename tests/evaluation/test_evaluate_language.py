@@ -157,9 +157,9 @@ def test_choices_are_scored_as_their_texts_are(talker: Path, quiz: Path) -> None
     decoder = predictor.model.decoder
     assert decoder is not None
     for row, said in enumerate(told):
-        prompt, each = task.ask(values, row, predictor.codec), []
+        prompt, each = task.ask(values, row, predictor.processor), []
         for choice, ids in zip(
-            task.choices(values, row), task.continuations(values, row, predictor.codec), strict=True
+            task.choices(values, row), task.continuations(values, row, predictor.processor), strict=True
         ):
             whole = torch.tensor([prompt + ids])
             with torch.no_grad():
@@ -198,9 +198,9 @@ def test_text_is_foreseen_as_transformers_foresees_it(checkpoint: Path, tmp_path
     found = evaluate_run(checkpoint, write_rows(tmp_path / "t.jsonl", [{"text": text} for text in texts]), task="lm")
     predictor = Predictor.open(checkpoint)
     reference, nats = AutoModelForCausalLM.from_pretrained(checkpoint).eval(), 0.0
-    size = predictor.codec.tokenizer.vocab_size
+    size = predictor.processor.tokenizer.vocab_size
     for text in texts:
-        ids = torch.tensor([[predictor.codec.tokenizer.eos_id, *predictor.codec.tokenizer.encode(text)]])
+        ids = torch.tensor([[predictor.processor.tokenizer.eos_id, *predictor.processor.tokenizer.encode(text)]])
         with torch.no_grad():
             told = reference(ids).logits[0, :-1, :size].log_softmax(-1)
         nats -= float(told.gather(1, ids[0, 1:, None]).sum())
@@ -218,7 +218,7 @@ def test_windows_of_a_long_text_score_every_token_once(checkpoint: Path) -> None
     assert cut.logprob != pytest.approx(whole.logprob)
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-    tokenizer, parts = predictor.codec.tokenizer, 0.0
+    tokenizer, parts = predictor.processor.tokenizer, 0.0
     ids = tokenizer.encode(text)
     for window in get_rolling_token_windows(ids, tokenizer.eos_id, max_seq_len=5, context_len=1):
         before, said = make_disjoint_window(window)

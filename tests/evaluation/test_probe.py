@@ -93,7 +93,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
     recipe.tasks = [TaskSettings(name="pretrain_image")]
     recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 2, 16, "fp32"
-    return learn(recipe, tmp_path_factory.mktemp("probe") / "run", tell=lambda _: None, quiet=True)
+    return learn(recipe, tmp_path_factory.mktemp("probe") / "run", log=lambda _: None, quiet=True)
 
 
 def test_frozen_features_are_judged_with_intervals(run: Run, folder: Path) -> None:

@@ -71,7 +71,7 @@ def test_a_model_that_reads_one_patch_is_shown_to(table: Path, kind: str, task: 
 @pytest.mark.parametrize("method", ["relevance", "gradients", "occlusion", "rollout"])
 def test_a_model_that_reads_one_word_is_shown_to(table: Path, method: str) -> None:
     predictor = tiny(table, "classify", "joint", "vit", "wordvectors", how="weighted")
-    tower, reader = predictor.model.text, predictor.codec.reader
+    tower, reader = predictor.model.text, predictor.processor.reader
     word = reader.encode("square")[0]
     with torch.no_grad():
         keep = tower.embed.vectors.weight[word].clone() * 20
@@ -135,7 +135,7 @@ def test_occlusion_equals_brute_force(table: Path, task: str) -> None:
         name = subject.stream
         for unit, token in zip(units_of_text(subject.text, subject.places), found.tokens, strict=True):
             ids = subject.part[name].clone()
-            ids[0, list(unit.members[name])] = predictor.codec.tokenizer.pad_id
+            ids[0, list(unit.members[name])] = predictor.processor.tokenizer.pad_id
             assert token.score == pytest.approx(float(plain - subject.scores(ids={name: ids}).sum()), abs=2e-5)
 
 

@@ -97,11 +97,11 @@ def test_relevance_of_one_layer_equals_its_own_derivation(table: Path) -> None:
     predictor = tiny(table, "classify", "unified", "resnet", "wordvectors")
     image = shown(table)
     found = explain(predictor, image=image, text=QUESTION, method="relevance", target="blue")
-    model, codec = predictor.model, predictor.codec
+    model, processor = predictor.model, predictor.processor
     kept: list[torch.Tensor] = []
     assert isinstance(model.fusion, Unified)
     handle = model.fusion.norm.register_forward_hook(lambda module, given, out: kept.append(out))
-    ids = torch.tensor([codec.read(QUESTION)])
+    ids = torch.tensor([processor.read(QUESTION)])
     batch = {
         "image": torch.from_numpy(image.copy()).permute(2, 0, 1)[None],
         "has_image": torch.tensor([True]),

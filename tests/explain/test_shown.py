@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import rebus
-from rebus.checkpoints.save_load import save_codec, save_model
+from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.explain import METHODS, Explanation, TokenScore, explain, fonts
@@ -28,9 +28,9 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished model in a folder, as ``rebus train`` leaves it."""
     folder = tmp_path_factory.mktemp("run")
     model = tiny(table, "answer", "unified", "convnet", "decoder")
-    save_codec(folder, model.codec)
+    save_processor(folder, model.processor)
     (folder / "recipe.yaml").write_text(model.recipe.save_text(), encoding="utf-8")
-    save_model(folder, model.model, model.recipe, model.tasks, model.codec)
+    save_model(folder, model.model, model.recipe, model.tasks, model.processor)
     return folder
 
 
@@ -123,7 +123,7 @@ def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
     words = (made(grid, target="word 1 '<i>'", answer="<i> red", span=(0, 3), weights={"image": 0.25, "text": 0.75}),)
     page = page_html(made(grid, words=words, answer="<i> red", weights={"image": 0.5, "text": 0.5}), lang)  # type: ignore[arg-type]
     parser = Page()
-    parser.feed(page)
+    parser.builder(page)
     assert all(one.startswith("data:image/png;base64,") for one in parser.asked)
     assert not re.search(r"https?://|@import|url\(", page)
     assert parser.tags.count("script") == 2  # data and code: the text's own ended nothing

@@ -44,7 +44,7 @@ def images(count: int = 2) -> np.ndarray[Any, Any]:
 def asked(predictor: Predictor, question: str) -> list[int]:
     task = predictor.tasks["converse"]
     values = {"messages": [[{"role": "user", "content": question}]], "image": ["x"]}
-    return task.ask(values, 0, predictor.codec)  # type: ignore[attr-defined, no-any-return]
+    return task.ask(values, 0, predictor.processor)  # type: ignore[attr-defined, no-any-return]
 
 
 def given(predictor: Predictor, seen: np.ndarray[Any, Any], family: str) -> tuple[Tensor, Tensor]:
@@ -98,15 +98,15 @@ def test_texts_are_those_of_transformers(tmp_path: Path, kind: str, sampling: Sa
             max_new_tokens=sampling.max_new_tokens,
             num_beams=sampling.beams,
             do_sample=False,
-            eos_token_id=list(ours.codec.tokenizer.eos_ids),
+            eos_token_id=list(ours.processor.tokenizer.eos_ids),
         )[0, ids.shape[1] :]
-        assert told[row].value == ours.codec.tokenizer.decode(said.tolist()).strip()
+        assert told[row].value == ours.processor.tokenizer.decode(said.tolist()).strip()
 
 
 def test_a_settled_model_writes_what_its_plain_modules_write(tmp_path: Path) -> None:
     write_seeing(tmp_path, "idefics3")
     fast = Predictor.open(tmp_path)
-    slow = Predictor(fast.model, fast.recipe, fast.tasks, fast.codec)
+    slow = Predictor(fast.model, fast.recipe, fast.tasks, fast.processor)
     seen = images(2)
     rows = {"messages": [[{"role": "user", "content": one}] for one in ("cats?", "dogs and cars")], "image": [*"ab"]}
     for count in (3, 20):
@@ -122,16 +122,16 @@ def test_a_settled_model_writes_what_its_plain_modules_write(tmp_path: Path) -> 
 def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     kind, more = KINDS[name]
     write_seeing(tmp_path / "a", kind, **more)
-    model, settings, _, codec = open_checkpoint(tmp_path / "a")
+    model, settings, _, processor = open_checkpoint(tmp_path / "a")
     found = seeing(model, settings)
     assert found is not None
     written, rest = found.state_to_hf(model.state_dict())
     assert not rest
-    config = found.config(codec)
-    found.save_beside(tmp_path / "b", settings.image, codec)
+    config = found.config(processor)
+    found.save_beside(tmp_path / "b", settings.image, processor)
     save_weights(tmp_path / "b", written)
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
-    codec.tokenizer.save(tmp_path / "b")
+    processor.tokenizer.save(tmp_path / "b")
     again, others, _, _ = open_checkpoint(tmp_path / "b")
     state = again.state_dict()
     assert all(torch.equal(tensor, state[key]) for key, tensor in model.state_dict().items())
@@ -145,7 +145,7 @@ def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     theirs, told = AutoModelForImageTextToText.from_pretrained(tmp_path / "b", output_loading_info=True)
     assert not told["missing_keys"]
     assert not told["unexpected_keys"]
-    ids = torch.tensor([[*codec.image, 20, 21]])
+    ids = torch.tensor([[*processor.image, 20, 21]])
     pixels = model.normalise(torch.from_numpy(images(1)).permute(0, 3, 1, 2))
     taken = pixels if kind.startswith("llava") else pixels[:, None]
     condition = model.condition(model.see(_batch(images(1))), {"owner": torch.tensor([0])})
@@ -182,11 +182,11 @@ def test_a_grid_whose_positions_have_gaps_is_read_as_there_but_not_written(tmp_p
     told = json.loads((tmp_path / "preprocessor_config.json").read_text())
     told["max_image_size"] = {"longest_edge": size}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
-    model, settings, _, codec = open_checkpoint(tmp_path)
+    model, settings, _, processor = open_checkpoint(tmp_path)
     seen = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), dtype=np.uint8)
     pixels = model.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
     condition = model.condition(model.see(_batch(seen)), {"owner": torch.tensor([0])})
-    ids = torch.tensor([list(codec.image)])
+    ids = torch.tensor([list(processor.image)])
     assert model.decoder is not None
     hidden = model.decoder.forward_embeds(model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     expected = theirs(input_ids=ids, pixel_values=pixels[:, None]).logits

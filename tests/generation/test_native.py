@@ -51,9 +51,9 @@ def test_compiled_steps_equal_the_decoder(rows: int, odd: dict[str, Any], decode
     decoder = decoder_of(**{"kind": "llama", **odd})
     made = fast(decoder)
     assert isinstance(made, Native)
-    dice = torch.Generator().manual_seed(rows)
-    lengths = torch.randint(1, 9, (rows,), generator=dice).tolist()
-    prompts = [torch.randint(2, 60, (length,), generator=dice).tolist() for length in lengths]
+    rng = torch.Generator().manual_seed(rows)
+    lengths = torch.randint(1, 9, (rows,), generator=rng).tolist()
+    prompts = [torch.randint(2, 60, (length,), generator=rng).tolist() for length in lengths]
     sampling = Sampling(12, alternatives=3)
     told, known = (Engine(writer, []).write(prompts, sampling) for writer in (made, Plain(decoder)))
     assert [text.ids for text in told] == [text.ids for text in known]

@@ -92,8 +92,8 @@ def test_all_at_once_in_transformers_order() -> None:
 
 def test_draws_follow_the_probabilities() -> None:
     scores = torch.tensor([0.1, 0.0, 0.5, 0.4]).log()
-    dice = [torch.Generator().manual_seed(seed) for seed in range(4000)]
-    drawn = ours.draw(scores.expand(4000, 4), dice)
+    rng = [torch.Generator().manual_seed(seed) for seed in range(4000)]
+    drawn = ours.draw(scores.expand(4000, 4), rng)
     share = torch.bincount(drawn, minlength=4) / 4000
     assert share[1] == 0
     torch.testing.assert_close(share, torch.tensor([0.1, 0.0, 0.5, 0.4]), atol=0.025, rtol=0)

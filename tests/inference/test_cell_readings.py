@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from rebus.checkpoints.save_load import make_codec
+from rebus.checkpoints.save_load import make_processor
 from rebus.recipe import Recipe
 from rebus.resolve.from_table import Checked, check_data
 from rebus.tasks import TASKS
@@ -199,10 +199,10 @@ def test_what_is_written_is_not_folded_and_what_is_read_is(text: str) -> None:
     writes = Recipe.model_validate({"tasks": [{"name": "answer"}]})
     reads = Recipe.model_validate({"tasks": [{"name": "classify"}]})
     for recipe, kept in ((writes, text), (reads, unicodedata.normalize("NFKC", text))):
-        tokenizer = make_codec(recipe, ["some words", text]).tokenizer
+        tokenizer = make_processor(recipe, ["some words", text]).tokenizer
         assert tokenizer.decode(tokenizer.encode(text)) == kept
     folded = writes.model_copy(update={"text": writes.text.model_copy(update={"nfkc": True})})
-    tokenizer = make_codec(folded, [text]).tokenizer
+    tokenizer = make_processor(folded, [text]).tokenizer
     assert tokenizer.decode(tokenizer.encode(text)) == unicodedata.normalize("NFKC", text)
 
 
@@ -210,7 +210,7 @@ def test_texts_that_a_tokenizer_cannot_give_back_are_counted() -> None:
     recipe = Recipe.model_validate({"tasks": [{"name": "generate", "columns": {"prompt": "p", "output": "o"}}]})
     task = TASKS.get("generate")(recipe.tasks[0])
     values = task.values({"p": ["one", "two"], "o": ["plain text", "if x:\n    return  1"]})
-    notes = task.notes(values, [0, 1], make_codec(recipe, ["plain text return"]))
+    notes = task.notes(values, [0, 1], make_processor(recipe, ["plain text return"]))
     assert notes == [
         "task generate: the tokenizer changes 1 of 2 texts to be written: 'if x:\\n    return  1' is learned as "
         "'if x:\\nreturn 1'"

@@ -14,13 +14,13 @@ from rebus.loop import parallel
 from rebus.loop.gradcache import cached_backward
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Image, Model, TaskSettings, Tower, Train
-from rebus.tasks import Codec, Retrieve, Similar, Task
+from rebus.tasks import Retrieve, Similar, Task, TextProcessor
 from rebus.text.tokenizer import Tokenizer
 from rebus.training.losses import cached_plan, summed_loss
 
 ROWS = 8
 TEXTS = [["a", "b", "c"], ["d"], ["e", "f"], ["g"], ["a"], ["h", "i"], ["j"], ["k", "l", "m"]]  # 10 and 7 in halves
-CODEC = Codec(Tokenizer.train(["a b c d e f g"], 300), max_length=8)
+CODEC = TextProcessor(Tokenizer.train(["a b c d e f g"], 300), max_length=8)
 
 
 def batch_of(task: Task, values: dict[str, list[Any]], places: list[int]) -> dict[str, Any]:

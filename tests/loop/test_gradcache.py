@@ -95,7 +95,7 @@ def test_gradients_equal_the_big_batchs() -> None:
 
 
 def test_with_dropout_the_second_pass_throws_the_same_dice() -> None:
-    """Held against one graph over all portions, which throw dice in the order that they do without a graph."""
+    """Held against one graph over all portions, which throw rng in the order that they do without a graph."""
     model, batch = Two(0.5), batch_of()
     torch.manual_seed(7)
     pairs = [model(part, more=False)[0] for part in portions(batch, 4)]

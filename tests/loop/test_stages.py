@@ -14,7 +14,7 @@ from rebus.loop.checkpoint import path_of
 from rebus.loop.loop import fit
 from rebus.loop.optim import train_mode
 from rebus.loop.stages import Stages
-from rebus.tasks import feed
+from rebus.tasks import builder
 
 FROZEN = ("embedding", "stem", "norm", "hidden")  # in the first stage
 
@@ -45,7 +45,7 @@ def test_which_stage_and_how_far():
     assert [stages.at(x) for x in (0.0, 0.0999, 0.1, 0.29999, 0.3, 1.0)] == [0, 0, 1, 1, 2, 2]
     assert stages.within(0.2, 1) == pytest.approx(0.5)
     assert (stages.within(0.0, 1), stages.within(1.0, 1)) == (0.0, 1.0)
-    assert module._CLOSE == feed.CLOSE  # who prepares batches and who trains on them must agree
+    assert module._CLOSE == builder.CLOSE  # who prepares batches and who trains on them must agree
 
 
 def test_what_is_frozen_does_not_move_nor_decay_and_the_rest_begins_at_the_boundary(tmp_path):

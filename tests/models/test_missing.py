@@ -29,10 +29,10 @@ def made(kind: str, how: str, **settings: object) -> Fusion:
 
 def features(seed: int = 0, scale: tuple[float, float] = (1.0, 1.0)) -> dict[str, Features]:
     """Row 0 complete, row 1 without an image, row 2 without a text, row 3 without either."""
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     parts = {}
     for place, (name, length, width) in enumerate((("image", 6, 12), ("text", 5, 20))):
-        tokens = torch.randn(B, length, width, generator=dice) * scale[place]
+        tokens = torch.randn(B, length, width, generator=rng) * scale[place]
         mask = torch.ones(B, length, dtype=torch.bool)
         mask[0, -1] = False
         mask[1 + place] = mask[3] = False

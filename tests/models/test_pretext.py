@@ -85,10 +85,10 @@ def test_a_perfect_guess_costs_nothing_and_none_costs_the_power() -> None:
 
 
 def test_noise_is_a_pure_function_of_the_dice() -> None:
-    dice = torch.tensor([3, -5, 2**62])
-    together = noise(dice, 50)
-    assert torch.equal(together[1:2], noise(dice[1:2], 50))
-    assert torch.equal(together[:, :20], noise(dice, 20))
+    rng = torch.tensor([3, -5, 2**62])
+    together = noise(rng, 50)
+    assert torch.equal(together[1:2], noise(rng[1:2], 50))
+    assert torch.equal(together[:, :20], noise(rng, 20))
     assert len(set(together.flatten().tolist())) == 150
     # SplitMix64 of seed 3: the reference implementation's first number
     assert int(noise(torch.tensor([3]), 1)) % 2**64 == splitmix(3)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from rebus.nn import lean
+from rebus.nn import fused_cpu as lean
 from rebus.nn.attention import Attention
 from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import apply_rotary, rotary_tables

@@ -15,14 +15,14 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rebus.checkpoints.save_load import save_codec, save_model
+from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
 from rebus.report.flow import Flow, flow, flow_html, write_flow
 from rebus.report.flow.drawing import anchors, heat, over
-from rebus.report.flow.told import SENTENCES
+from rebus.report.flow.text_catalogue import SENTENCES
 from rebus.report.flow.words import CAPTIONS, FITS, NAMES, PAGE, TITLES
 from rebus.tasks import PretrainImage
 from rebus.training.train import Assembled, assemble
@@ -129,7 +129,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.words: list[str] = []
         self.inside = ""
-        self.feed(text)
+        self.builder(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
@@ -316,9 +316,9 @@ def test_from_the_shell(table: Path, tmp_path: Path) -> None:
     ready = made(table, "classify")
     run = tmp_path / "run"
     run.mkdir()
-    save_codec(run, ready.codec)
+    save_processor(run, ready.processor)
     (run / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
-    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    save_model(run, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.processor)
     out = tmp_path / "page.html"
     words = ["flow", str(run), "--image", str(table.parent / "0.png"), "--text", "颜色？", "--lang", "zh"]
     done = CliRunner().invoke(app, [*words, "--out", str(out)])

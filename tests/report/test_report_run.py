@@ -47,7 +47,7 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.links: list[str] = []
         self.open: list[str] = []
-        self.feed(text)
+        self.builder(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
@@ -106,7 +106,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.tasks = [TaskSettings(name="classify", columns=columns)]
     recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 6, 8, "fp32"
     recipe.report.explained = 2
-    learn(recipe, folder / "跑", tell=lambda _: None, quiet=True)
+    learn(recipe, folder / "跑", log=lambda _: None, quiet=True)
     return folder / "跑"
 
 
@@ -123,7 +123,7 @@ def language_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     recipe.tasks = [TaskSettings(name="lm")]
     recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 4, 4, "fp32"
     recipe.report.explained = 1
-    learn(recipe, folder / "跑", tell=lambda _: None, quiet=True)
+    learn(recipe, folder / "跑", log=lambda _: None, quiet=True)
     return folder / "跑"
 
 

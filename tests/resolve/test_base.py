@@ -15,7 +15,7 @@ from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.checkpoints.save_load import load_model
 from rebus.errors import RebusError, RecipeError, RunError, WeightsError
 from rebus.recipe import Recipe, TaskSettings
-from rebus.resolve.from_base import base_codec, open_base, settle_base
+from rebus.resolve.from_base import base_processor, open_base, settle_base
 from rebus.training.train import Assembled, assemble, learn
 from tiny_checkpoints import V, write_bert, write_checkpoint
 
@@ -92,7 +92,7 @@ def test_settings_are_taken_from_a_checkpoint(table: Path, places: Path) -> None
     assert settle_base(settled, print) == settled  # a saved recipe says nothing contrary
     without = recipe(table, "generate", None)
     assert settle_base(without, print) is without
-    assert base_codec(without) is None
+    assert base_processor(without) is None
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_an_encoder_learns_to_classify_from_bert(table: Path, places: Path) -> N
     state, theirs = made.model.text.state_dict(), reference.text.state_dict()
     assert state.keys() == theirs.keys() | pooler
     assert all(torch.equal(state[name], tensor) for name, tensor in theirs.items())
-    assert made.codec.tokenizer.vocab_size == 24
-    assert made.codec.read("the cat") == [1, *made.codec.tokenizer.encode("the cat"), 2]
+    assert made.processor.tokenizer.vocab_size == 24
+    assert made.processor.read("the cat") == [1, *made.processor.tokenizer.encode("the cat"), 2]
     taken = len(reference.text.state_dict())
     assert f"{taken} tensors taken over, 4 begin anew" in told  # the pooler's and the head's
     named = made.model.text.named_parameters()
@@ -173,7 +173,7 @@ def test_a_decoder_with_a_chat_template_keeps_its_tokenizer(table: Path, places:
     made, told = ready(recipe(table, "generate", places / "chat"))
     reference = open_checkpoint(places / "chat")[0]
     assert same(made.model.decoder, reference.decoder)
-    assert made.codec.tokenizer.vocab_size == 24
+    assert made.processor.tokenizer.vocab_size == 24
     assert "0 begin anew" in told
 
 
@@ -182,7 +182,7 @@ def test_a_decoder_without_one_is_given_turns_where_they_are_needed(table: Path,
     settings = recipe(table, "generate", places / "gpt2")
     settings.tasks[0].layout = layout  # type: ignore[assignment]
     made, _ = ready(settings)
-    assert made.codec.tokenizer.vocab_size == (24 if layout == "plain" else 24 + 7)
+    assert made.processor.tokenizer.vocab_size == (24 if layout == "plain" else 24 + 7)
     assert made.model.decoder is not None
     assert made.model.decoder.vocab_size == V  # there is room among the rows that stood empty
     assert same(made.model.decoder, open_base(str(places / "gpt2"), print).checkpoint and _opened(places / "gpt2"))
@@ -225,13 +225,13 @@ def test_a_checkpoint_without_a_tensor_of_its_tower_is_refused(table: Path, plac
 def test_a_run_goes_on_to_another_task_with_its_tower_and_tokenizer(table: Path, tmp_path: Path) -> None:
     first = recipe(table, "generate", None, model__text__width=24, model__text__depth=1, model__text__heads=2)
     first.text.vocab_size, first.text.max_length = 300, 24
-    run = learn(first, tmp_path / "first", tell=lambda _: None, quiet=True)
+    run = learn(first, tmp_path / "first", log=lambda _: None, quiet=True)
     made, told = ready(recipe(table, "classify", run.folder))
     before = load_model(run)
     assert same(made.model.decoder, before[0].decoder)
     settled = made.prepared.recipe
     assert (settled.model.text.width, settled.model.text.depth, settled.text.max_length) == (24, 1, 24)
-    assert made.codec.tokenizer.encode("the cat") == before[3].tokenizer.encode("the cat")
+    assert made.processor.tokenizer.encode("the cat") == before[3].tokenizer.encode("the cat")
     assert "3 begin anew" in told
     with pytest.raises(RecipeError, match=r"model\.text\.heads"):
         ready(recipe(table, "classify", run.folder, model__text__heads=4))
@@ -252,7 +252,7 @@ def test_a_gguf_file_is_a_base_like_any_other(table: Path, tmp_path: Path) -> No
     made, told = ready(recipe(table, "generate", file))
     assert made.model.decoder is not None
     assert torch.equal(made.model.decoder.embed_tokens.weight, theirs.model.embed_tokens.weight)
-    assert made.codec.tokenizer.encode("the cat") == tokenizer.encode("the cat")
+    assert made.processor.tokenizer.encode("the cat") == tokenizer.encode("the cat")
     assert made.prepared.recipe.base == str(file.resolve())
     assert "0 begin anew" in told
 
@@ -308,7 +308,7 @@ def test_a_run_from_a_checkpoint_is_one_itself(table: Path, places: Path, tmp_pa
 def test_a_run_goes_on_without_its_base(table: Path, places: Path, tmp_path: Path) -> None:
     shutil.copytree(places / "bert", tmp_path / "bert")
     made = recipe(table, "classify", tmp_path / "bert", train__save_every=1, train__keep=9)
-    whole = learn(made, tmp_path / "whole", tell=lambda _: None, quiet=True)
+    whole = learn(made, tmp_path / "whole", log=lambda _: None, quiet=True)
     cut = tmp_path / "cut"
     shutil.copytree(whole.folder, cut)
     for name in ("config.json", "model.safetensors", "heads.safetensors"):

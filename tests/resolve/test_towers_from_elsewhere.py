@@ -38,7 +38,7 @@ def test_a_run_and_a_checkpoint_settle_the_shapes_the_images_and_the_tokenizer(t
     model = made.recipe.model
     assert (model.image.kind, model.image.width, model.image.patch) == ("vit", 16, 8)
     assert (model.text.kind, model.text.width, model.text.rows, model.text.head_dim) == ("decoder", 24, V, 8)
-    assert made.codec.tokenizer.is_foreign
+    assert made.processor.tokenizer.is_foreign
     assert made.recipe.image.size == 32  # as was said
     assert model.image.weights == str((places / "seeing").resolve())
     theirs = load_file(places / "seeing" / "model.safetensors")
@@ -57,7 +57,7 @@ def test_what_is_not_said_is_seen_as_the_tower_saw_it(table: Path, places: Path)
     )
     made = assemble(recipe, lambda _: None)
     assert made.recipe.image.size == 40
-    assert made.codec.tokenizer.to_json() == Run(places / "writing").load().predictor.codec.tokenizer.to_json()
+    assert made.processor.tokenizer.to_json() == Run(places / "writing").load().predictor.processor.tokenizer.to_json()
     assert made.recipe.model.text.width == 16
 
 
@@ -75,9 +75,9 @@ def test_a_foreign_image_tower_with_a_runs_decoder(table: Path, places: Path) ->
 
 def test_a_tokenizer_without_turns_is_given_them(table: Path, places: Path) -> None:
     made = ready(table, places / "siglip", places / "mute")
-    assert made.codec.tokenizer.has_chat
+    assert made.processor.tokenizer.has_chat
     rows = made.model.decoder.embed_tokens.weight  # type: ignore[union-attr]
-    assert len(rows) >= made.codec.tokenizer.vocab_size
+    assert len(rows) >= made.processor.tokenizer.vocab_size
 
 
 # rates

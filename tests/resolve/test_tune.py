@@ -48,7 +48,7 @@ def recipe(table: Path, text: str = "encoder", **changes: object) -> Recipe:
 
 @pytest.fixture(scope="module")
 def base(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return learn(recipe(table), tmp_path_factory.mktemp("base") / "run", tell=lambda _: None, quiet=True).folder
+    return learn(recipe(table), tmp_path_factory.mktemp("base") / "run", log=lambda _: None, quiet=True).folder
 
 
 def ready(table: Path, base: Path, **changes: object) -> Assembled:
@@ -67,7 +67,7 @@ def after_steps(made: Assembled, steps: int = 3) -> tuple[dict[str, torch.Tensor
     train_mode(model)
     for step in range(steps):
         seed_step(0, step)
-        batch = made.feed.batch_at(step, 0.5)
+        batch = made.builder.batch_at(step, 0.5)
         task.loss(model(batch)["classify"], batch["tasks"]["classify"]).backward()
         for optimizer in optimizers:
             optimizer.step()
@@ -208,7 +208,7 @@ def test_depth_is_counted_from_each_towers_top() -> None:
 
 def test_a_run_of_adapters_is_an_ordinary_run_with_the_adapters_beside(table: Path, base: Path, tmp_path: Path) -> None:
     settings = recipe(table, base=base, train__tune="lora", train__lr=0.05)
-    run = learn(settings, tmp_path / "run", base=base, tell=lambda _: None, quiet=True)
+    run = learn(settings, tmp_path / "run", base=base, log=lambda _: None, quiet=True)
     state, before = load_file(run.weights_path), load_file(Run(base).weights_path)
     assert state.keys() == before.keys()  # no factor is left
     moved = {name for name in state if not torch.equal(state[name], before[name])}
@@ -234,7 +234,7 @@ def test_a_run_of_adapters_resumes_to_the_same_bits_without_its_base(table: Path
         table, base=base, train__tune="lora", model__lora__dropout=0.2, train__save_every=2, train__keep=9
     )
     settings.model.text.depth = 3
-    whole = learn(settings, tmp_path / "whole", base=base, tell=lambda _: None, quiet=True)
+    whole = learn(settings, tmp_path / "whole", base=base, log=lambda _: None, quiet=True)
     half = tmp_path / "whole"
     expected = {file: (half / file).read_bytes() for file in ("model.safetensors", "adapter/adapter_model.safetensors")}
     for step in (4,):
@@ -242,5 +242,5 @@ def test_a_run_of_adapters_resumes_to_the_same_bits_without_its_base(table: Path
             file.unlink()
     for file in ("config.json", *expected):
         (half / file).unlink()
-    learn(whole.recipe, half, resume=True, tell=lambda _: None, quiet=True)
+    learn(whole.recipe, half, resume=True, log=lambda _: None, quiet=True)
     assert {file: (half / file).read_bytes() for file in expected} == expected

@@ -71,14 +71,14 @@ def shared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A model that knows which words belong to which colour."""
     recipe = small(table, "retrieve")
     recipe.train.steps, recipe.train.batch_size = 60, 24
-    return learn(recipe, tmp_path_factory.mktemp("shared") / "run", tell=lambda _: None, quiet=True, evaluate=False)
+    return learn(recipe, tmp_path_factory.mktemp("shared") / "run", log=lambda _: None, quiet=True, evaluate=False)
 
 
 @pytest.fixture(scope="module")
 def alone(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An image tower alone."""
     recipe = small(table, "pretrain_image")
-    return learn(recipe, tmp_path_factory.mktemp("alone") / "run", tell=lambda _: None, quiet=True, evaluate=False)
+    return learn(recipe, tmp_path_factory.mktemp("alone") / "run", log=lambda _: None, quiet=True, evaluate=False)
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_broken_images_are_counted_and_listed(alone: Run, images: Path, tmp_path
     (images / "cut.png").write_bytes((images / "red-0.png").read_bytes()[:60])
     (images / "text.jpg").write_text("no image", encoding="utf-8")
     told: list[str] = []
-    done = index_run(alone.folder, images, out=tmp_path / "i", tell=told.append)
+    done = index_run(alone.folder, images, out=tmp_path / "i", log=told.append)
     assert (done.images, done.broken) == (12, 2)
     listed = json.loads((tmp_path / "i" / "index.json").read_text(encoding="utf-8"))["broken"]
     assert [set(one) for one in listed] == [{"where", "expected", "found", "do"}] * 2
@@ -177,7 +177,7 @@ def test_what_can_be_wrong_is_told(alone: Run, shared: Run, images: Path, tmp_pa
         find_run(alone.folder, query, index=place, rerank=True)
     (images / "green-1.png").unlink()
     told: list[str] = []
-    hits = find_run(alone.folder, query, k=12, index=place, tell=told.append)
+    hits = find_run(alone.folder, query, k=12, index=place, log=told.append)
     assert [hit.name for hit in hits if not hit.there] == ["green-1.png"]
     assert "no longer there" in told[0]
     kept = tmp_path / "query.png"
@@ -220,13 +220,13 @@ def test_an_interrupted_index_goes_on(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        index_run(alone.folder, images, out=tmp_path / "i", tell=stop)
+        index_run(alone.folder, images, out=tmp_path / "i", log=stop)
     told: list[str] = []
-    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", tell=told.append)
+    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", log=told.append)
     assert "not whole" in told[0]
     assert index_run(alone.folder, images, out=tmp_path / "i").added == 0
     told.clear()
-    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", tell=told.append)
+    find_run(alone.folder, str(images / "red-0.png"), index=tmp_path / "i", log=told.append)
     assert told == []
 
 

@@ -34,7 +34,7 @@ LONG: dict[str, Any] = {"max_tokens": 400, "temperature": 1.0, "seed": 7}
 
 def slowly(made: Running, seconds: float = 0.02) -> None:
     """Make each step of the engine take so long."""
-    engine = made.scribe.engine.engine
+    engine = made.writer.engine.engine
     step = engine.run_once
 
     def run_once() -> bool:
@@ -52,7 +52,7 @@ def body_of(made: Running, **more: Any) -> dict[str, Any]:
 def test_a_client_that_leaves_frees_its_place(seer: Path, stream: bool) -> None:
     with running(seer) as made:
         slowly(made, 0.1)  # the text must not end by itself before the client leaves
-        before = made.scribe.stats()
+        before = made.writer.stats()
 
         async def leave() -> None:
             async with httpx.AsyncClient(base_url=made.url) as client:
@@ -62,7 +62,7 @@ def test_a_client_that_leaves_frees_its_place(seer: Path, stream: bool) -> None:
 
         asyncio.run(leave())
         assert made.quiet()
-        after = made.scribe.stats()
+        after = made.writer.stats()
         assert after.cancelled - before.cancelled == 1
         assert after.new_tokens - before.new_tokens < 200
         assert (after.blocks_used, after.running, after.queued) == (0, 0, 0)
@@ -77,7 +77,7 @@ def test_a_client_that_leaves_in_the_middle_of_a_stream(seer: Path) -> None:
                 if number == 6:
                     break
         assert made.quiet()
-        assert made.scribe.stats().cancelled == 1
+        assert made.writer.stats().cancelled == 1
 
 
 def test_past_the_queue_requests_are_told_when_to_come_back(seer: Path) -> None:
@@ -150,7 +150,7 @@ def test_told_to_stop_it_finishes_what_it_can(seer: Path) -> None:
         target=lambda: found.append(httpx.post(f"{made.url}/v1/chat/completions", json=body, timeout=30))
     )
     thread.start()
-    while not made.scribe.active:
+    while not made.writer.active:
         time.sleep(0.01)
     made.stop()
     thread.join()
@@ -198,7 +198,7 @@ def test_a_request_that_takes_too_long_is_given_up(seer: Path) -> None:
 
 def test_a_defect_is_told_without_its_words(seer: Path, caplog: pytest.LogCaptureFixture) -> None:
     with running(seer) as made:
-        made.scribe.begin = lambda order: 1 / 0
+        made.writer.begin = lambda order: 1 / 0
         with caplog.at_level(logging.INFO):
             told = made.chat("my secret question")
         assert told.status_code == 500

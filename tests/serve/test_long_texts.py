@@ -38,7 +38,7 @@ def test_every_route_refuses_a_text_that_does_not_fit(
 
 
 def test_a_long_prompt_or_conversation_is_refused_too(seeing: Running) -> None:
-    most = seeing.scribe.context
+    most = seeing.writer.context
     turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "A cat."}] * most
     for route, body in (
         ("chat/completions", {"messages": [*turns[:400], turns[0]]}),

@@ -36,7 +36,7 @@ def offline(seer: Path) -> Predictor:
 
 def test_a_chat_says_what_the_model_says_offline(client: Any, offline: Predictor) -> None:
     told = client.chat.completions.create(model="seer", max_tokens=12, **ASK)
-    writing = Writing(offline.model, offline.tasks, offline.codec)
+    writing = Writing(offline.model, offline.tasks, offline.processor)
     expected = writing.write([writing.turns(ASK["messages"])], Sampling(12))[0]
     assert told.choices[0].message.content == expected.text.strip()
     assert told.choices[0].message.role == "assistant"
@@ -48,7 +48,7 @@ def test_a_chat_says_what_the_model_says_offline(client: Any, offline: Predictor
 
 
 def test_a_seed_gives_the_texts_that_it_gives_offline(client: Any, offline: Predictor) -> None:
-    writing = Writing(offline.model, offline.tasks, offline.codec)
+    writing = Writing(offline.model, offline.tasks, offline.processor)
     sampling = Sampling(8, temperature=0.9, top_p=0.95, seed=5, n=3, frequency_penalty=0.3)
     expected = [text.text.strip() for text in writing.write([writing.turns(ASK["messages"])], sampling)]
     how: dict[str, Any] = {"temperature": 0.9, "top_p": 0.95, "seed": 5, "n": 3, "frequency_penalty": 0.3}
@@ -89,7 +89,7 @@ def test_a_stream_ends_with_done(seeing: Running) -> None:
 
 
 def test_the_async_client_gets_many_streams_at_once_and_none_is_crossed(seeing: Running, offline: Predictor) -> None:
-    writing = Writing(offline.model, offline.tasks, offline.codec)
+    writing = Writing(offline.model, offline.tasks, offline.processor)
     questions = [f"What is number {number}?" for number in range(12)]
     asked = [[{"role": "user", "content": question}] for question in questions]
     expected = [
@@ -123,7 +123,7 @@ def test_images_change_the_answer_as_they_do_offline(client: Any, seeing: Runnin
 
 
 def test_several_questions_on_one_image_encode_it_once(client: Any, seeing: Running) -> None:
-    before, url, calls = seeing.scribe.stats(), as_url(square("green")), []
+    before, url, calls = seeing.writer.stats(), as_url(square("green")), []
     tower = seeing.served.predictor.model.image  # type: ignore[union-attr]
     hook = tower.register_forward_hook(lambda *given: calls.append(1))
     try:
@@ -132,22 +132,22 @@ def test_several_questions_on_one_image_encode_it_once(client: Any, seeing: Runn
     finally:
         hook.remove()
     assert len(calls) == 1
-    after = seeing.scribe.stats()
+    after = seeing.writer.stats()
     assert (after.images_made - before.images_made, after.images_reused - before.images_reused) == (1, 3)
 
 
 def test_logprobs_are_the_models_own(client: Any, offline: Predictor) -> None:
     told = client.chat.completions.create(model="seer", max_tokens=5, logprobs=True, top_logprobs=3, **ASK)
-    writing = Writing(offline.model, offline.tasks, offline.codec)
+    writing = Writing(offline.model, offline.tasks, offline.processor)
     expected = writing.write([writing.turns(ASK["messages"])], Sampling(5, alternatives=3))[0]
     found = told.choices[0].logprobs.content
     np.testing.assert_allclose([one.logprob for one in found], [one.logprob for one in expected.tokens], atol=1e-4)
-    assert [one.token for one in found] == [offline.codec.tokenizer.piece(one.id) for one in expected.tokens]
+    assert [one.token for one in found] == [offline.processor.tokenizer.piece(one.id) for one in expected.tokens]
     for one, token in zip(found, expected.tokens, strict=True):
         assert len(one.top_logprobs) == 3
         assert one.top_logprobs[0].logprob == pytest.approx(one.logprob, abs=1e-4)  # greedy: the likeliest
         assert [other.token for other in one.top_logprobs] == [
-            offline.codec.tokenizer.piece(other) for other, _ in token.alternatives
+            offline.processor.tokenizer.piece(other) for other, _ in token.alternatives
         ]
         assert bytes(one.bytes).decode("utf-8", "replace") == one.token
 
@@ -182,7 +182,7 @@ def test_structured_output_is_what_was_asked_for(client: Any) -> None:
 
 
 def test_completions_go_on_from_prompts(client: Any, offline: Predictor) -> None:
-    writing = Writing(offline.model, offline.tasks, offline.codec)
+    writing = Writing(offline.model, offline.tasks, offline.processor)
     prompts = ["What is", "The blue"]
     expected = writing.write([writing.prompt(one) for one in prompts], Sampling(6))
     told = client.completions.create(model="seer", prompt=prompts, max_tokens=6, temperature=0)
@@ -216,8 +216,8 @@ def test_embeddings_of_texts_and_images_share_a_space(matched: Path) -> None:
         mixed = client.embeddings.create(model="run", input=[*parts, texts[0]])
         expected = [*predictor.embed_images([square("red"), square("blue")]), vectors[0]]
         np.testing.assert_allclose([one.embedding for one in mixed.data], expected, atol=1e-5)
-        assert told.usage.prompt_tokens == sum(len(predictor.codec.read(text)) for text in texts)
-        ids = predictor.codec.tokenizer.encode(texts[0])
+        assert told.usage.prompt_tokens == sum(len(predictor.processor.read(text)) for text in texts)
+        ids = predictor.processor.tokenizer.encode(texts[0])
         np.testing.assert_allclose(client.embeddings.create(model="run", input=ids).data[0].embedding, plain, atol=1e-5)
         with pytest.raises(openai.BadRequestError, match="dimensions"):
             client.embeddings.create(model="run", input="a", dimensions=3)

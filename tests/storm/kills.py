@@ -201,7 +201,7 @@ class Storm:
     """One lane: a folder of data, the references, and trainings that are killed."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.folder, self.dice = folder, random.Random(seed)
+        self.folder, self.rng = folder, random.Random(seed)
         self.seconds: dict[str, float] = {}
         self.renames: dict[str, int] = {}
         self.kills = self.runs = 0
@@ -237,8 +237,8 @@ class Storm:
         out, hits = self.folder / "stormy", 0
         shutil.rmtree(out, ignore_errors=True)
         while True:
-            share = self.dice.random() ** 2  # rather early: what goes on from a kill is shorter
-            number = int(share * 2 * self.renames[name]) if self.dice.random() < 0.5 else None
+            share = self.rng.random() ** 2  # rather early: what goes on from a kill is shorter
+            number = int(share * 2 * self.renames[name]) if self.rng.random() < 0.5 else None
             killing = hits < kills
             pid = self.child(name, out, kill_at=number if killing else None)
             if killing and number is None:
@@ -469,7 +469,7 @@ def main() -> None:
         at, killed = 0, set()
         while time.monotonic() < end or len(killed) < len(mine):
             name = mine[at % len(mine)]
-            storm.storm(name, storm.dice.randint(2, 6))
+            storm.storm(name, storm.rng.randint(2, 6))
             killed.add(name)
             at += 1
     print(json.dumps({"kills": storm.kills, "runs": storm.runs, "settings": sorted(killed)}))

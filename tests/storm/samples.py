@@ -55,12 +55,12 @@ def _checkpoints(folder: Path, samples: dict[str, tuple[str, Path]]) -> None:
         write_seeing(folder / kind.split()[0], kind)
         samples[kind] = ("checkpoint", folder / kind.split()[0])
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    lone: dict[str, Any] = {
+    single: dict[str, Any] = {
         "vit": ViTModel(ViTConfig(**sizes, intermediate_size=32)),
         "dinov2": Dinov2Model(Dinov2Config(**sizes)),
         "resnet": ResNetModel(ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")),
     }
-    for name, model in lone.items():
+    for name, model in single.items():
         model.save_pretrained(folder / name)
         said = {
             "image_processor_type": "ViTImageProcessor",
@@ -179,7 +179,7 @@ def _question(place: Path) -> None:
         if model.text is not None:
             predictor.embed(["the cat"])
         elif model.decoder is not None:
-            ids = torch.tensor([predictor.codec.tokenizer.encode("the cat was red")[:8] or [0]])
+            ids = torch.tensor([predictor.processor.tokenizer.encode("the cat was red")[:8] or [0]])
             model.decoder.logits(
                 model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(ids.shape[1])[None])
             )

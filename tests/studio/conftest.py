@@ -57,14 +57,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def asks(place: Path) -> Path:
     """A Run that answers questions."""
     made = small(place / "squares" / "table.jsonl", "answer", {"question": "question", "answer": "answer"}, steps=120)
-    return learn(made, place / "runs" / "asks", tell=lambda _: None, quiet=True).folder
+    return learn(made, place / "runs" / "asks", log=lambda _: None, quiet=True).folder
 
 
 @pytest.fixture(scope="session")
 def sorts(place: Path) -> Path:
     """A Run that classifies."""
     made = small(place / "squares" / "table.jsonl", "classify", {"label": "label", "text": "question"})
-    return learn(made, place / "runs" / "sorts", tell=lambda _: None, quiet=True).folder
+    return learn(made, place / "runs" / "sorts", log=lambda _: None, quiet=True).folder
 
 
 @pytest.fixture(scope="session")

@@ -24,11 +24,11 @@ from rebus.inference.predictor import Predictor
 from rebus.inference.streaming import stream_answer, streams
 from rebus.studio import jobs
 from rebus.studio.ask import _WORD, Turn, conversation, of_word, spans
-from rebus.studio.book import alike, judged, open_book
 from rebus.studio.curves import curve
+from rebus.studio.model_pool import Seat, Seats
 from rebus.studio.panel import bars, command, grid, problem
 from rebus.studio.places import Places
-from rebus.studio.seat import Seat, Seats
+from rebus.studio.table_view import alike, judged, open_book
 from rebus.studio.train import spelled
 from rebus.studio.words import WORDS, StudioError, say
 
@@ -330,7 +330,7 @@ def test_say_fills_gaps() -> None:
 
 def test_what_is_said_of_a_map_is_said_in_the_page_s_language() -> None:
     from rebus.explain import Explanation
-    from rebus.studio.seen import seen
+    from rebus.studio.explanation_view import seen
 
     remark = "attention says where the model looked, not what it made of it"
     one = Explanation("attention", "label 'red'", 0.5, None, (), None, None, "", "red", (), remarks=(remark,))

@@ -14,7 +14,7 @@ from rebus.inference.generate import refuse_long
 from rebus.inference.predict_table import predict_table
 from rebus.inference.predictor import Predictor
 from rebus.recipe import TaskSettings
-from rebus.tasks import TASKS, Codec, Converse
+from rebus.tasks import TASKS, Converse, TextProcessor
 from rebus.tasks.cuts import CutWarning, counting, cut, refusing
 from rebus.tasks.layout import answer_ids, prompt_ids
 from rebus.text.tokenizer import Tokenizer
@@ -25,20 +25,22 @@ QUESTION = "How many things are there?"
 
 
 @pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec(Tokenizer.train([LONG, QUESTION] * 3, 330), max_length=32)
+def processor() -> TextProcessor:
+    return TextProcessor(Tokenizer.train([LONG, QUESTION] * 3, 330), max_length=32)
 
 
 @pytest.mark.parametrize("layout", ["chat", "plain"])
 @pytest.mark.parametrize("role", ["user", "system"])
-def test_of_a_long_question_the_end_is_kept_where_the_question_stands(codec: Codec, layout: str, role: str) -> None:
-    ids = prompt_ids([{"role": role, "content": LONG + QUESTION}], codec, layout)
-    assert QUESTION in codec.tokenizer.decode(ids)
-    assert len(ids) <= codec.max_length + 3
+def test_of_a_long_question_the_end_is_kept_where_the_question_stands(
+    processor: TextProcessor, layout: str, role: str
+) -> None:
+    ids = prompt_ids([{"role": role, "content": LONG + QUESTION}], processor, layout)
+    assert QUESTION in processor.tokenizer.decode(ids)
+    assert len(ids) <= processor.max_length + 3
 
 
-def test_of_a_long_answer_the_start_is_kept(codec: Codec) -> None:
-    assert codec.tokenizer.decode(answer_ids([], "Two. " + LONG, codec)).startswith("Two.")
+def test_of_a_long_answer_the_start_is_kept(processor: TextProcessor) -> None:
+    assert processor.tokenizer.decode(answer_ids([], "Two. " + LONG, processor)).startswith("Two.")
 
 
 @pytest.mark.parametrize(
@@ -55,18 +57,18 @@ def test_of_a_long_answer_the_start_is_kept(codec: Codec) -> None:
     ],
 )
 def test_every_task_counts_the_training_rows_that_are_cut(
-    codec: Codec, name: str, values: dict[str, list[Any]]
+    processor: TextProcessor, name: str, values: dict[str, list[Any]]
 ) -> None:
     task = TASKS.get(name)
     settings = TaskSettings(name=name, columns={role: role for role in values if role in task.roles})
     assert set(settings.columns) == set(values)
     made = task(settings)
-    notes = [note for note in made.notes(values, [0], codec) if "32 tokens" in note]
+    notes = [note for note in made.notes(values, [0], processor) if "32 tokens" in note]
     assert len(notes) == 1
     assert "1 of 1 rows" in notes[0]
     short = {role: [cells[0] if cells[0] != LONG else "short"] for role, cells in values.items()}
     short = {role: [QUESTION if cells[0] == LONG + QUESTION else cells[0]] for role, cells in short.items()}
-    assert not [note for note in made.notes(short, [0], codec) if "tokens" in note]
+    assert not [note for note in made.notes(short, [0], processor) if "tokens" in note]
 
 
 def test_the_outermost_block_decides() -> None:
@@ -102,17 +104,17 @@ def test_a_question_that_does_not_fit_is_an_error_and_a_table_is_told_of(run: Pa
     assert "2 texts have more than 32 tokens" in summary.cut
 
 
-def test_a_long_conversation_says_that_it_lost_its_oldest_turns(codec: Codec) -> None:
+def test_a_long_conversation_says_that_it_lost_its_oldest_turns(processor: TextProcessor) -> None:
     task = Converse(TaskSettings(name="converse", columns={"messages": "messages"}))
     turn = {"role": "user", "content": QUESTION}
     turns = [turn, {"role": "assistant", "content": "Two."}] * 8 + [turn]
     with counting() as cuts:
-        task.ask({"messages": [turns[-3:]]}, 0, codec)
+        task.ask({"messages": [turns[-3:]]}, 0, processor)
         assert not cuts.texts
-        task.ask({"messages": [turns]}, 0, codec)
+        task.ask({"messages": [turns]}, 0, processor)
     assert cuts.longest > cuts.most
     with pytest.raises(TextLengthError), refusing():
-        task.ask({"messages": [turns]}, 0, codec)
-    refuse_long(turns, codec)
+        task.ask({"messages": [turns]}, 0, processor)
+    refuse_long(turns, processor)
     with pytest.raises(TextLengthError, match="the last message"):
-        refuse_long([*turns, {"role": "user", "content": LONG}], codec)
+        refuse_long([*turns, {"role": "user", "content": LONG}], processor)

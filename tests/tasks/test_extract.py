@@ -8,7 +8,7 @@ import torch
 
 from rebus.errors import DataError
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 from rebus.tasks.extract import Extract, best_span, closest_sentence
 from rebus.tasks.metrics.extraction import cmrc_words, extract_metrics, score, squad_words
 from rebus.text.tokenizer import Tokenizer
@@ -16,7 +16,10 @@ from rebus.text.words import WordTokenizer
 
 PASSAGE = "Anna Lee was born in New York in 1990. She moved to 北京市 in 2012, where she lives with a fox."
 TOKENIZER = Tokenizer.train([PASSAGE] * 5, 420)
-CODECS = [Codec(TOKENIZER, max_length=64), Codec(TOKENIZER, WordTokenizer.train([PASSAGE], 60, "none"), max_length=64)]
+PROCESSORS = [
+    TextProcessor(TOKENIZER, max_length=64),
+    TextProcessor(TOKENIZER, WordTokenizer.train([PASSAGE], 60, "none"), max_length=64),
+]
 COLUMNS = {"question": "question", "passage": "passage", "answer": "answer", "start": "start"}
 
 
@@ -39,11 +42,11 @@ def sure_of(windows: list[Any]) -> list[np.ndarray[Any, Any]]:
     return outputs
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=["pieces", "words"])
+@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
 @pytest.mark.parametrize("answer", ["Anna Lee", "New York", "北京市", "2012", "a fox", "Anna", "fox."])
-def test_what_is_taught_is_what_comes_back(answer: str, codec: Codec) -> None:
+def test_what_is_taught_is_what_comes_back(answer: str, processor: TextProcessor) -> None:
     task, values = task_on(passage=[PASSAGE], answer=[answer])
-    windows = task.windows(values, 0, codec, learn=True)
+    windows = task.windows(values, 0, processor, learn=True)
     told = task.predict_row(values, 0, windows, sure_of(windows))
     assert told.value == answer
     assert PASSAGE[told.extra["start"] : told.extra["end"]] == answer
@@ -52,7 +55,7 @@ def test_what_is_taught_is_what_comes_back(answer: str, codec: Codec) -> None:
 
 def test_the_start_says_which_of_two_places_is_meant() -> None:
     task, values = task_on(passage=["in in in"], answer=["in"], start=[6])
-    windows = task.windows(values, 0, CODECS[0], learn=True)
+    windows = task.windows(values, 0, PROCESSORS[0], learn=True)
     told = task.predict_row(values, 0, windows, sure_of(windows))
     assert told.extra == {"start": 6, "end": 8}
 
@@ -60,8 +63,8 @@ def test_the_start_says_which_of_two_places_is_meant() -> None:
 def test_an_answer_far_inside_a_long_passage_is_found() -> None:
     passage = "filler word " * 300 + "the code is 北京7 now " + "more words " * 300
     task, values = task_on(passage=[passage], answer=["北京7"])
-    codec = Codec(TOKENIZER, max_length=48)
-    windows = task.windows(values, 0, codec, learn=True)
+    processor = TextProcessor(TOKENIZER, max_length=48)
+    windows = task.windows(values, 0, processor, learn=True)
     assert len(windows) > 20
     assert all(len(window["text_ids"]) <= 48 for window in windows)
     assert sum(bool(window["ends"].any()) for window in windows) in (1, 2)
@@ -73,7 +76,7 @@ def test_an_answer_far_inside_a_long_passage_is_found() -> None:
 def test_no_answer_is_said_only_where_training_had_none() -> None:
     task, values = task_on(passage=[PASSAGE] * 2, answer=["fox", ""])
     assert task.unanswerable
-    windows = task.windows(values, 1, CODECS[0], learn=True)
+    windows = task.windows(values, 1, PROCESSORS[0], learn=True)
     assert all(not window["ends"].any() for window in windows)
     told = task.predict_row(values, 1, windows, sure_of(windows))
     assert told.value == ""
@@ -85,7 +88,7 @@ def test_no_answer_is_said_only_where_training_had_none() -> None:
 
 def test_the_answer_is_never_taken_from_the_question() -> None:
     task, values = task_on(passage=["b c"], answer=["c"], question=["a a a a"])
-    (window,) = task.windows(values, 0, CODECS[0], learn=True)
+    (window,) = task.windows(values, 0, PROCESSORS[0], learn=True)
     part = task.collate([window], [0])
     assert int(part["allowed"].sum()) == 3  # no answer, b, c
     outputs = torch.randn(*part["text_ids"].shape, 2)
@@ -96,10 +99,10 @@ def test_the_answer_is_never_taken_from_the_question() -> None:
 
 
 def test_the_best_span_is_the_best_of_all() -> None:
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(50):
-        count, longest = int(dice.integers(1, 9)), int(dice.integers(1, 5))
-        starts, ends = dice.normal(size=count), dice.normal(size=count)
+        count, longest = int(rng.integers(1, 9)), int(rng.integers(1, 5))
+        starts, ends = rng.normal(size=count), rng.normal(size=count)
         every = {(i, j): starts[i] + ends[j] for i in range(count) for j in range(i, min(i + longest, count))}
         found = best_span(starts, ends, longest)
         assert found is not None

@@ -78,7 +78,7 @@ def test_a_batch_is_the_same_each_time_and_holds_no_row_without_both(tmp_path: P
     recipe.tasks = [TaskSettings(name="classify", columns=COLUMNS["classify"])]
     recipe.train.batch_size = 24
     ready = assemble(recipe, lambda _: None)
-    batch, again, later = ready.feed.batch_at(0, 0.0), ready.feed.batch_at(0, 0.0), ready.feed.batch_at(1, 0.0)
+    batch, again, later = ready.builder.batch_at(0, 0.0), ready.builder.batch_at(0, 0.0), ready.builder.batch_at(1, 0.0)
     text = batch["tasks"]["classify"]["text_mask"].any(1)
     assert torch.equal(batch["has_image"], again["has_image"])
     assert torch.equal(text, again["tasks"]["classify"]["text_mask"].any(1))
@@ -86,7 +86,7 @@ def test_a_batch_is_the_same_each_time_and_holds_no_row_without_both(tmp_path: P
     assert not text.all()
     assert (batch["has_image"] | text).all()
     assert not torch.equal(batch["has_image"], later["has_image"])
-    parts = ready.feed.split(batch, 2)  # accumulation hides the same
+    parts = ready.builder.split(batch, 2)  # accumulation hides the same
     assert torch.equal(torch.cat([part["has_image"] for part in parts]), batch["has_image"])
     ready.model.train()
     loss = ready.tasks["classify"].loss(ready.model(batch)["classify"], batch["tasks"]["classify"])

@@ -13,10 +13,10 @@ from rebus.data.measures import as_yes
 from rebus.errors import DataError
 from rebus.models.pairs import can_draw, with_negatives
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec, Match
+from rebus.tasks import Match, TextProcessor
 from rebus.text.tokenizer import Tokenizer
 
-CODEC = Codec(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
+CODEC = TextProcessor(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
 
 
 def task_on(values: dict[str, list[Any]], **settings: Any) -> Match:

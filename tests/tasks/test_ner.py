@@ -14,7 +14,7 @@ from seqeval.metrics import classification_report, f1_score, precision_score, re
 from rebus.data.tagging import spans_of, strict_spans_of, units_of
 from rebus.errors import DataError
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 from rebus.tasks.metrics.intervals import figures
 from rebus.tasks.metrics.spans import span_metrics, span_statistics
 from rebus.tasks.ner import Ner, best_path, legal_steps
@@ -24,7 +24,10 @@ from rebus.text.words import WordTokenizer
 
 TEXTS = ["Anna Lee went to New York .", "王芳昨天去了北京市。", "cafe\u0301 🦊 costs 5 yuan"]
 TOKENIZER = Tokenizer.train(TEXTS * 5, 420)
-CODECS = [Codec(TOKENIZER, max_length=64), Codec(TOKENIZER, WordTokenizer.train(TEXTS, 60, "none"), max_length=64)]
+PROCESSORS = [
+    TextProcessor(TOKENIZER, max_length=64),
+    TextProcessor(TOKENIZER, WordTokenizer.train(TEXTS, 60, "none"), max_length=64),
+]
 COLUMNS = {"tokens": "tokens", "tags": "tags"}
 
 
@@ -47,11 +50,11 @@ def sure_of(task: Ner, windows: list[Any], tags: list[str]) -> list[np.ndarray[A
     return outputs
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=["pieces", "words"])
+@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
 @pytest.mark.parametrize("text", [*TEXTS, "北京市", "...", "", "x" * 90, "a\u200bb 👩\u200d👩\u200d👧 नमस्ते ﬁne"])
-def test_every_unit_has_a_first_piece_of_its_own(text: str, codec: Codec) -> None:
+def test_every_unit_has_a_first_piece_of_its_own(text: str, processor: TextProcessor) -> None:
     units = units_of(text)
-    pieces = pieces_of(codec, units)
+    pieces = pieces_of(processor, units)
     assert len(set(pieces.firsts)) == len(units.offsets) == len(pieces.firsts)
     assert pieces.firsts == sorted(pieces.firsts)
     for (start, end), first in zip(units.offsets, pieces.firsts, strict=True):
@@ -63,7 +66,7 @@ def test_every_unit_has_a_first_piece_of_its_own(text: str, codec: Codec) -> Non
 def test_a_chinese_word_that_is_one_piece_is_read_by_character() -> None:
     tokenizer = Tokenizer.train(["北京市" * 50, "去北京市" * 50], 300)
     assert len(tokenizer.encode("北京市")) < 3 * len(tokenizer.encode("市"))
-    pieces = pieces_of(Codec(tokenizer), units_of("去北京市"))
+    pieces = pieces_of(TextProcessor(tokenizer), units_of("去北京市"))
     assert [pieces.offsets[first] for first in pieces.firsts] == [(0, 1), (1, 2), (2, 3), (3, 4)]
 
 
@@ -84,8 +87,8 @@ def test_a_long_text_keeps_all_its_spans(scheme: Any) -> None:
     words = [f"word{i}" for i in range(200)]
     tags = (["O", "B-PER", "I-PER", "O", "B-LOC"] * 40)[:200]
     task, values = task_on([words], [tags], scheme=scheme)
-    codec = Codec(TOKENIZER, max_length=32)
-    windows = task.windows(values, 0, codec, learn=True)
+    processor = TextProcessor(TOKENIZER, max_length=32)
+    windows = task.windows(values, 0, processor, learn=True)
     assert len(windows) > 10
     assert all(len(window["text_ids"]) <= 32 for window in windows)
     taught = {
@@ -100,8 +103,8 @@ def test_a_long_text_keeps_all_its_spans(scheme: Any) -> None:
     assert task.quick_score(values, [0], [told])["f1"] == 1.0
 
 
-@pytest.mark.parametrize("codec", CODECS, ids=["pieces", "words"])
-def test_spans_come_back_in_characters_of_the_text_as_given(codec: Codec) -> None:
+@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
+def test_spans_come_back_in_characters_of_the_text_as_given(processor: TextProcessor) -> None:
     text = "  cafe\u0301 🦊 in 北京市１ "
     cell = [
         {"start": 2, "end": 7, "label": "A"},
@@ -109,7 +112,7 @@ def test_spans_come_back_in_characters_of_the_text_as_given(codec: Codec) -> Non
         {"start": 13, "end": 16, "label": "C"},
     ]
     task, values = task_on([text], [cell])
-    windows = task.windows(values, 0, codec, learn=True)
+    windows = task.windows(values, 0, processor, learn=True)
     units = task.marks.read(text, cell)
     tags = task._inside(units[1], len(units[0].offsets))
     told = task.predict_row({"tokens": [text]}, 0, windows, sure_of(task, windows, tags))
@@ -139,11 +142,11 @@ def test_what_is_decoded_is_legal_and_the_best_of_what_is(seed: int, scheme: Any
 
 
 def test_figures_are_those_of_seqeval() -> None:
-    dice = random.Random(1)
+    rng = random.Random(1)
     kinds = ["O", "O", *(f"{letter}-{label}" for letter in "BI" for label in ("PER", "LOC", "ORG"))]
     for _ in range(60):
-        truth = [[dice.choice(kinds) for _ in range(dice.randint(1, 12))] for _ in range(6)]
-        told = [[tag if dice.random() < 0.6 else dice.choice(kinds) for tag in row] for row in truth]
+        truth = [[rng.choice(kinds) for _ in range(rng.randint(1, 12))] for _ in range(6)]
+        told = [[tag if rng.random() < 0.6 else rng.choice(kinds) for tag in row] for row in truth]
         mine = span_metrics([spans_of(row) for row in truth], [spans_of(row) for row in told])
         for average, prefix in (("micro", ""), ("macro", "macro_")):
             for name, function in (("precision", precision_score), ("recall", recall_score), ("f1", f1_score)):
@@ -184,7 +187,7 @@ def test_the_dictionary_knows_what_training_said() -> None:
 def test_parts_of_speech_are_a_label_for_each_word() -> None:
     task, values = task_on([["Ann", "ate", "cake"]], [["NN", "VB", "NN"]])
     assert task.tags == ["S-NN", "S-VB"]
-    windows = task.windows(values, 0, CODECS[0], learn=True)
+    windows = task.windows(values, 0, PROCESSORS[0], learn=True)
     told = task.predict_row(values, 0, windows, sure_of(task, windows, ["S-NN", "S-VB", "S-NN"]))
     assert [span["label"] for span in told.value] == ["NN", "VB", "NN"]
     assert task.quick_score(values, [0], [told])["word_accuracy"] == 1.0
@@ -201,7 +204,7 @@ def test_a_task_comes_back_from_its_state() -> None:
 def test_the_loss_reads_first_pieces_only_and_no_padding() -> None:
     tokens = [["unseenlongword", "ran"], ["a", "b", "c", "d", "e", "f", "g", "h", "i"]]
     task, values = task_on(tokens, [["B-P", "O"], ["O"] * 9])
-    items = [window for row in (0, 1) for window in task.windows(values, row, CODECS[0], learn=True)]
+    items = [window for row in (0, 1) for window in task.windows(values, row, PROCESSORS[0], learn=True)]
     part = task.collate(items, [0, 1])
     outputs = torch.randn(*part["text_ids"].shape, len(task.tags))
     read = part["target"] != -100
@@ -226,7 +229,7 @@ def test_wrong_rows_are_named() -> None:
 
 def test_people_are_told_of_long_texts_and_loose_tags() -> None:
     task, values = task_on([["a"] * 90, ["b", "c"], ["d"]], [["O"] * 90, ["I-X", "I-X"], ["B-X"]])
-    long, loose = task.notes(values, [0, 1], Codec(TOKENIZER, max_length=32))
+    long, loose = task.notes(values, [0, 1], TextProcessor(TOKENIZER, max_length=32))
     assert "1 rows are longer than 32 tokens" in long
     assert "1 rows break the rules" in loose
-    assert task.notes(values, [0], Codec(TOKENIZER, max_length=200)) == []
+    assert task.notes(values, [0], TextProcessor(TOKENIZER, max_length=200)) == []

@@ -13,14 +13,14 @@ from torch.nn import functional
 from rebus.errors import DataError
 from rebus.models.pairs import PairHead, Pairs
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec, Prediction, Retrieve
+from rebus.tasks import Prediction, Retrieve, TextProcessor
 from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
 from rebus.tasks.metrics.intervals import figures
 from rebus.tasks.metrics.retrieval import Asked, best_places, chance_places, numbered, retrieval_statistics
 from rebus.tasks.retrieve import sigmoid_loss, softmax_loss
 from rebus.text.tokenizer import Tokenizer
 
-CODEC = Codec(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
+CODEC = TextProcessor(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
 
 
 def task_on(values: dict[str, list[Any]], **settings: Any) -> Retrieve:
@@ -235,8 +235,8 @@ def test_figures_do_not_depend_on_the_order_of_rows_and_ties_are_not_won() -> No
     assert found["text_to_image_median_rank"] == 4.0
     order = [2, 0, 3, 1]
     for seed in range(3):
-        dice = np.random.default_rng(seed)
-        unit = {name: list(map(float, functional.normalize(torch.tensor(dice.normal(size=3)), dim=0))) for name in same}
+        rng = np.random.default_rng(seed)
+        unit = {name: list(map(float, functional.normalize(torch.tensor(rng.normal(size=3)), dim=0))) for name in same}
         task, told = told_of(values, unit, unit)
         moved = {role: [column[row] for row in order] for role, column in values.items()}
         again = task.quick_score(moved, range(4), [told[row] for row in order])
@@ -251,8 +251,8 @@ def test_places_are_the_worst_among_equals() -> None:
 
 
 def test_chance_is_what_random_orders_give() -> None:
-    dice = np.random.default_rng(0)
-    places = np.array([min(dice.permutation(12)[:3]) + 1 for _ in range(20_000)])
+    rng = np.random.default_rng(0)
+    places = np.array([min(rng.permutation(12)[:3]) + 1 for _ in range(20_000)])
     found = chance_places(np.array([3]), 12)
     assert found.place[0] == pytest.approx(places.mean(), abs=0.03)
     for k in (1, 5, 10):

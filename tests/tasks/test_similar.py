@@ -9,13 +9,13 @@ import torch
 
 from rebus.errors import DataError
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 from rebus.tasks.metrics.intervals import figures
 from rebus.tasks.metrics.retrieval import WordBags, percentile_ranks, ranks, spearman
 from rebus.tasks.similar import Similar, contrastive_loss, order_loss
 from rebus.text.tokenizer import Tokenizer
 
-CODEC = Codec(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
+CODEC = TextProcessor(Tokenizer.train(["a cat sat", "猫坐着"], 300), max_length=16)
 
 
 def task_on(**values: list[Any]) -> tuple[Similar, dict[str, list[Any]]]:
@@ -129,10 +129,10 @@ def test_one_text_gives_its_vector() -> None:
 
 def test_spearman_is_scipys_also_under_weights() -> None:
     stats = pytest.importorskip("scipy.stats")
-    dice = np.random.default_rng(0)
-    one, two = dice.integers(0, 6, 40).astype(float), dice.normal(size=40)
+    rng = np.random.default_rng(0)
+    one, two = rng.integers(0, 6, 40).astype(float), rng.normal(size=40)
     assert figures({"s": spearman(one, two)}, 40)["s"] == pytest.approx(stats.spearmanr(one, two).statistic)
-    weights = dice.integers(0, 3, (2, 40)).astype(float)
+    weights = rng.integers(0, 3, (2, 40)).astype(float)
     for line, found in enumerate(spearman(one, two)(weights)):
         rows = np.repeat(np.arange(40), weights[line].astype(int))
         assert found == pytest.approx(stats.spearmanr(one[rows], two[rows]).statistic)

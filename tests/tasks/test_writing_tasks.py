@@ -12,7 +12,7 @@ import torch
 from rebus.errors import DataError
 from rebus.models.vlm import IGNORED, VisionLanguageModel
 from rebus.recipe import Image, Model, TaskSettings, Tower
-from rebus.tasks import TASKS, Codec, Converse, Generate
+from rebus.tasks import TASKS, Converse, Generate, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.layout import conversation, opened, prompt_ids
 from rebus.tasks.writing import WritingTask, fitted, share_rows
@@ -31,8 +31,8 @@ TEXTS = [
 
 
 @pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec(Tokenizer.train(TEXTS * 3, 330), max_length=64)
+def processor() -> TextProcessor:
+    return TextProcessor(Tokenizer.train(TEXTS * 3, 330), max_length=64)
 
 
 def made(name: str, columns: list[str], **more: Any) -> WritingTask:
@@ -55,36 +55,38 @@ VALUES: Values = {
 }
 
 
-def learned(task: WritingTask, codec: Codec, row: int, values: Values = VALUES) -> list[str]:
+def learned(task: WritingTask, processor: TextProcessor, row: int, values: Values = VALUES) -> list[str]:
     """The runs of tokens that are learned, as text."""
-    laid = task.lay(values, row, (task.targets(values, row) or [""])[0], codec)
+    laid = task.lay(values, row, (task.targets(values, row) or [""])[0], processor)
     runs: list[list[int]] = []
     for place, (token, wanted) in enumerate(zip(laid.ids, laid.learned, strict=True)):
         if wanted and (place == 0 or not laid.learned[place - 1]):
             runs.append([])
         if wanted:
             runs[-1].append(token)
-    return [codec.tokenizer.decode(run, skip_special=False) for run in runs]
+    return [processor.tokenizer.decode(run, skip_special=False) for run in runs]
 
 
-def test_only_answers_are_learned(codec: Codec) -> None:
-    assert learned(made("generate", ["prompt", "output"]), codec, 1) == ["cat<|eos|>"]
-    assert learned(made("converse", ["messages"]), codec, 0) == ["Hello, cat!<|eos|>", "Hello, dog!<|eos|>"]
+def test_only_answers_are_learned(processor: TextProcessor) -> None:
+    assert learned(made("generate", ["prompt", "output"]), processor, 1) == ["cat<|eos|>"]
+    assert learned(made("converse", ["messages"]), processor, 0) == ["Hello, cat!<|eos|>", "Hello, dog!<|eos|>"]
 
 
-def test_an_answer_of_weight_zero_is_read_and_not_learned(codec: Codec) -> None:
+def test_an_answer_of_weight_zero_is_read_and_not_learned(processor: TextProcessor) -> None:
     turns = [{**turn, "weight": 0} if turn["content"] == "Hello, cat!" else turn for turn in CHAT]
-    assert learned(made("converse", ["messages"]), codec, 0, {"messages": [turns]}) == ["Hello, dog!<|eos|>"]
+    assert learned(made("converse", ["messages"]), processor, 0, {"messages": [turns]}) == ["Hello, dog!<|eos|>"]
 
 
 @pytest.mark.parametrize("layout", ["chat", "plain"])
 @pytest.mark.parametrize("unlearned", ["Hello, cat!", "Hello, dog!"])
-def test_an_answer_of_weight_zero_is_learned_in_no_layout(codec: Codec, layout: Any, unlearned: str) -> None:
+def test_an_answer_of_weight_zero_is_learned_in_no_layout(
+    processor: TextProcessor, layout: Any, unlearned: str
+) -> None:
     turns = [{**turn, "weight": 0} if turn["content"] == unlearned else turn for turn in CHAT]
     task = made("converse", ["messages"])
     task.settings.layout = layout
     values = {"messages": [turns]}
-    said = "".join(learned(task, codec, 0, values))
+    said = "".join(learned(task, processor, 0, values))
     assert unlearned not in said
     assert ("Hello, dog!" if unlearned == "Hello, cat!" else "Hello, cat!") in said
     assert [text for text in ("Hello, cat!", "Hello, dog!") if text in said][-1:] == task.targets(values, 0)
@@ -98,22 +100,22 @@ def test_marks_of_images_are_no_words_of_a_question() -> None:
     assert made("answer", list(blind)).prompt(blind, 0) == "<image>\nwhat colour?"
 
 
-def test_ids_are_those_of_the_chat_template(codec: Codec) -> None:
-    assert conversation(CHAT, codec).ids == codec.tokenizer.chat(CHAT)
+def test_ids_are_those_of_the_chat_template(processor: TextProcessor) -> None:
+    assert conversation(CHAT, processor).ids == processor.tokenizer.chat(CHAT)
     task = made("converse", ["messages"])
-    assert task.ask(VALUES, 0, codec) == codec.tokenizer.chat(CHAT[:-1], prompt=True)
+    assert task.ask(VALUES, 0, processor) == processor.tokenizer.chat(CHAT[:-1], prompt=True)
     generate = made("generate", ["prompt", "output"])
-    assert generate.ask(VALUES, 1, codec) == codec.tokenizer.chat(
+    assert generate.ask(VALUES, 1, processor) == processor.tokenizer.chat(
         [{"role": "user", "content": "把猫翻译成英文"}], prompt=True
     )
 
 
-def model_for(codec: Codec, task: WritingTask) -> VisionLanguageModel:
+def model_for(processor: TextProcessor, task: WritingTask) -> VisionLanguageModel:
     torch.manual_seed(0)
     settings = Model(image=Tower(kind="none"), text=Tower(kind="decoder", width=16, depth=2, heads=2))
-    heads = {task.name: task.head(codec)}
+    heads = {task.name: task.head(processor)}
     model = VisionLanguageModel(
-        settings, Image(), heads, vocab_size=codec.tokenizer.vocab_size, max_length=codec.max_length
+        settings, Image(), heads, vocab_size=processor.tokenizer.vocab_size, max_length=processor.max_length
     ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -126,18 +128,18 @@ def loss_of(model: VisionLanguageModel, task: WritingTask, part: dict[str, torch
 
 
 @pytest.mark.parametrize(("name", "columns"), [("generate", ["prompt", "output"]), ("converse", ["messages"])])
-def test_the_loss_is_that_of_the_answers_alone(codec: Codec, name: str, columns: list[str]) -> None:
+def test_the_loss_is_that_of_the_answers_alone(processor: TextProcessor, name: str, columns: list[str]) -> None:
     """The same as the mean over answer tokens alone of each text by itself, whatever a prompt's targets would be."""
     task = made(name, columns)
-    model = model_for(codec, task)
-    items = [item for row in range(2) for item in task.items(VALUES, [row], codec, (0, 0, row))]
+    model = model_for(processor, task)
+    items = [item for row in range(2) for item in task.items(VALUES, [row], processor, (0, 0, row))]
     loss = loss_of(model, task, task.collate(items, [0, 1]))
     total, count = 0.0, 0
     for row in range(2):
-        laid = task.lay(VALUES, row, task.targets(VALUES, row)[0], codec)
+        laid = task.lay(VALUES, row, task.targets(VALUES, row)[0], processor)
         targets = torch.tensor(laid.ids[1:])
         wanted = torch.tensor(laid.learned[1:])
-        garbage = torch.where(wanted, targets, (targets * 7 + 11) % codec.tokenizer.vocab_size)
+        garbage = torch.where(wanted, targets, (targets * 7 + 11) % processor.tokenizer.vocab_size)
         ids, length = torch.tensor([laid.ids[:-1]]), len(laid.ids) - 1
         assert model.decoder is not None
         hidden = model.decoder.forward_embeds(model.decoder.embed(ids), torch.arange(length)[None])
@@ -148,11 +150,13 @@ def test_the_loss_is_that_of_the_answers_alone(codec: Codec, name: str, columns:
 
 
 @pytest.mark.parametrize(("name", "columns"), [("generate", ["prompt", "output"]), ("converse", ["messages"])])
-def test_garbage_as_the_labels_of_a_prompt_changes_nothing(codec: Codec, name: str, columns: list[str]) -> None:
+def test_garbage_as_the_labels_of_a_prompt_changes_nothing(
+    processor: TextProcessor, name: str, columns: list[str]
+) -> None:
     """No gradient reaches the logits at the prompt's places or at padding, so no label there could matter."""
     task = made(name, columns)
-    model = model_for(codec, task)
-    items = [item for row in range(2) for item in task.items(VALUES, [row], codec, (0, 0, row))]
+    model = model_for(processor, task)
+    items = [item for row in range(2) for item in task.items(VALUES, [row], processor, (0, 0, row))]
     part = task.collate(items, [0, 1])
     whole = {**part, "labels": part["labels"].clone()}
     whole["labels"][part["labels"] == IGNORED] = 9  # garbage wherever nothing is to be learned
@@ -167,10 +171,10 @@ def test_garbage_as_the_labels_of_a_prompt_changes_nothing(codec: Codec, name: s
     assert int(kept.sum()) < len(kept)
 
 
-def test_padding_never_counts(codec: Codec) -> None:
+def test_padding_never_counts(processor: TextProcessor) -> None:
     task = made("generate", ["prompt", "output"])
-    model = model_for(codec, task)
-    part = task.collate(task.items(VALUES, [0], codec, (0, 0, 0)), [0])
+    model = model_for(processor, task)
+    part = task.collate(task.items(VALUES, [0], processor, (0, 0, 0)), [0])
     blank = {"input_ids": 5, "labels": IGNORED, "blocks": -1, "positions": 3}
     wider = {
         key: torch.cat([value, torch.full((len(value), 32), blank[key])], dim=1) if key in blank else value
@@ -179,11 +183,11 @@ def test_padding_never_counts(codec: Codec) -> None:
     assert float(loss_of(model, task, wider)) == pytest.approx(float(loss_of(model, task, part)), rel=1e-6)
 
 
-def test_texts_that_share_a_row_do_not_see_one_another(codec: Codec) -> None:
+def test_texts_that_share_a_row_do_not_see_one_another(processor: TextProcessor) -> None:
     """The loss of a shared row is that of its texts in rows of their own."""
     task = made("generate", ["prompt", "output"])
-    model = model_for(codec, task)
-    items = [task.items(VALUES, [row], codec, (0, 0, row))[0] for row in (0, 1, 1, 0)]
+    model = model_for(processor, task)
+    items = [task.items(VALUES, [row], processor, (0, 0, row))[0] for row in (0, 1, 1, 0)]
     shared = task.collate(items, [0, 1, 2, 3])
     assert len(shared["input_ids"]) < 4
     assert shared["blocks"].max() > 0
@@ -216,10 +220,10 @@ def test_first_fit_puts_the_longest_first() -> None:
     assert fitted([3, 9, 4, 7], 10) == [[1], [3, 0], [2]]
 
 
-def test_a_row_with_a_image_keeps_a_row_of_its_own(codec: Codec) -> None:
+def test_a_row_with_a_image_keeps_a_row_of_its_own(processor: TextProcessor) -> None:
     values = {**VALUES, "image": ["a.png", "b.png"]}
     task = made("generate", ["image", "prompt", "output"])
-    items = [task.items(values, [row], codec, (0, 0, row))[0] for row in range(2)]
+    items = [task.items(values, [row], processor, (0, 0, row))[0] for row in range(2)]
     part = task.collate(items, [1, 0])
     assert part["owner"].tolist() == [1, 0]
     assert len(part["input_ids"]) == 2
@@ -235,54 +239,54 @@ def long_chat(exchanges: int) -> list[dict[str, str]]:
     return turns
 
 
-def test_a_long_conversation_loses_its_oldest_exchanges(codec: Codec) -> None:
+def test_a_long_conversation_loses_its_oldest_exchanges(processor: TextProcessor) -> None:
     turns = long_chat(30)
-    laid = conversation(turns, codec)
-    text = codec.tokenizer.decode(laid.ids, skip_special=False)
-    assert len(laid.ids) <= 2 * codec.max_length + 1
+    laid = conversation(turns, processor)
+    text = processor.tokenizer.decode(laid.ids, skip_special=False)
+    assert len(laid.ids) <= 2 * processor.max_length + 1
     assert text.startswith("<|bos|><|system|>Be kind.<|user|>number ")
     assert text.endswith("it is 29<|eos|>")
     assert laid.dropped % 2 == 0
     assert laid.dropped > 30
     task = made("converse", ["messages"])
-    note = task.notes({"messages": [turns, CHAT]}, [0, 1], codec)
+    note = task.notes({"messages": [turns, CHAT]}, [0, 1], processor)
     assert note == [
         "task converse: 1 of 2 conversations are longer than 128 tokens and lose their oldest turns, "
         f"{laid.dropped} in all; otherwise: --set text.max_length=TOKENS"
     ]
-    asked = codec.tokenizer.decode(task.ask({"messages": [turns]}, 0, codec), skip_special=False)
+    asked = processor.tokenizer.decode(task.ask({"messages": [turns]}, 0, processor), skip_special=False)
     assert asked.endswith("number 29 please<|assistant|>")
 
 
-def test_one_exchange_that_is_too_long_keeps_its_answer(codec: Codec) -> None:
+def test_one_exchange_that_is_too_long_keeps_its_answer(processor: TextProcessor) -> None:
     turns = [{"role": "user", "content": "猫" * 500}, {"role": "assistant", "content": "Hello, dog!"}]
-    laid = conversation(turns, codec)
-    assert len(laid.ids) <= 2 * codec.max_length + 1
+    laid = conversation(turns, processor)
+    assert len(laid.ids) <= 2 * processor.max_length + 1
     said = [token for token, wanted in zip(laid.ids, laid.learned, strict=True) if wanted]
-    assert codec.tokenizer.decode(said) == "Hello, dog!"
-    assert made("converse", ["messages"]).notes({"messages": [turns]}, [0], codec) == [
+    assert processor.tokenizer.decode(said) == "Hello, dog!"
+    assert made("converse", ["messages"]).notes({"messages": [turns]}, [0], processor) == [
         "task converse: 1 rows hold a turn of more than 64 tokens, which is cut"
     ]
 
 
-def test_cut_texts_are_counted(codec: Codec) -> None:
+def test_cut_texts_are_counted(processor: TextProcessor) -> None:
     values = {"prompt": ["猫" * 500, "short"], "output": ["cat", "cat"]}
-    assert made("generate", ["prompt", "output"]).notes(values, [0, 1], codec) == [
+    assert made("generate", ["prompt", "output"]).notes(values, [0, 1], processor) == [
         "task generate: 1 of 2 rows hold a text of more than 64 tokens, which is cut"
     ]
-    assert made("generate", ["prompt", "output"]).notes(VALUES, [0, 1], codec) == []
+    assert made("generate", ["prompt", "output"]).notes(VALUES, [0, 1], processor) == []
 
 
-def test_a_conversation_that_ends_with_a_question_is_answered_and_not_judged(codec: Codec) -> None:
+def test_a_conversation_that_ends_with_a_question_is_answered_and_not_judged(processor: TextProcessor) -> None:
     task = made("converse", ["messages"])
     values = {"messages": [CHAT[:4]]}
     assert task.usable(values, 0)
     assert not task.judgeable(values, 0)
-    assert task.ask(values, 0, codec) == codec.tokenizer.chat(CHAT[:4], prompt=True)
-    assert learned(task, codec, 0, values) == ["Hello, cat!<|eos|>"]
+    assert task.ask(values, 0, processor) == processor.tokenizer.chat(CHAT[:4], prompt=True)
+    assert learned(task, processor, 0, values) == ["Hello, cat!<|eos|>"]
 
 
-def test_alpaca_is_a_conversation(codec: Codec) -> None:
+def test_alpaca_is_a_conversation(processor: TextProcessor) -> None:
     task = made("converse", ["prompt", "input", "output", "system"])
     assert isinstance(task, Converse)
     values = {"prompt": ["Translate"], "input": ["猫"], "output": ["cat"], "system": ["Be kind."]}
@@ -316,23 +320,23 @@ def test_translate_names_the_direction() -> None:
     assert (copied.value, name) == ("猫", "the source, copied")
 
 
-def test_plain_prompts_are_gone_on_from(codec: Codec) -> None:
+def test_plain_prompts_are_gone_on_from(processor: TextProcessor) -> None:
     task = made("generate", ["prompt", "output"], layout="plain")
-    laid = task.lay(VALUES, 0, "Hello, cat!", codec)
-    assert codec.tokenizer.decode(laid.ids, skip_special=False) == "<|eos|>Say hello to the cat. Hello, cat!<|eos|>"
-    assert learned(task, codec, 0) == [" Hello, cat!<|eos|>"]
-    assert learned(task, codec, 1) == ["cat<|eos|>"]  # no space after Chinese
+    laid = task.lay(VALUES, 0, "Hello, cat!", processor)
+    assert processor.tokenizer.decode(laid.ids, skip_special=False) == "<|eos|>Say hello to the cat. Hello, cat!<|eos|>"
+    assert learned(task, processor, 0) == [" Hello, cat!<|eos|>"]
+    assert learned(task, processor, 1) == ["cat<|eos|>"]  # no space after Chinese
     assert task.said(" cat\nand more") == "cat"
-    assert opened([], codec) == [codec.tokenizer.eos_id]
+    assert opened([], processor) == [processor.tokenizer.eos_id]
 
 
 @pytest.fixture
-def foreign(tmp_path: Path) -> Codec:
+def foreign(tmp_path: Path) -> TextProcessor:
     write_tokenizer(tmp_path, chat=True)
-    return Codec(Tokenizer.load(tmp_path), max_length=64)
+    return TextProcessor(Tokenizer.load(tmp_path), max_length=64)
 
 
-def test_another_projects_template_is_followed(foreign: Codec) -> None:
+def test_another_projects_template_is_followed(foreign: TextProcessor) -> None:
     turns = [
         {"role": "user", "content": "the cat was red"},
         {"role": "assistant", "content": "good"},
@@ -360,13 +364,13 @@ def test_a_template_that_rewrites_earlier_turns_teaches_the_last_answer(tmp_path
         "{% if add_generation_prompt %}{{ '<s> assistant ' }}{% endif %}"
     )
     (tmp_path / "chat_template.jinja").write_text(template)
-    codec = Codec(Tokenizer.load(tmp_path), max_length=64)
+    processor = TextProcessor(Tokenizer.load(tmp_path), max_length=64)
     turns = [
         {"role": "user", "content": "the cat"},
         {"role": "assistant", "content": "good"},
         {"role": "user", "content": "the dog"},
         {"role": "assistant", "content": "bad"},
     ]
-    text = " ".join(learned(made("converse", ["messages"]), codec, 0, {"messages": [turns]}))
+    text = " ".join(learned(made("converse", ["messages"]), processor, 0, {"messages": [turns]}))
     assert "bad" in text
     assert "good" not in text

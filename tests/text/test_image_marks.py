@@ -8,7 +8,7 @@ import pytest
 
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import Codec
+from rebus.tasks.base import TextProcessor
 from rebus.text import templates
 from rebus.text.images import ALL, IMAGE, with_images
 from rebus.text.tokenizer import Tokenizer
@@ -71,14 +71,14 @@ def test_one_mark_becomes_as_many_as_there_are_image_tokens(tmp_path: Path, kind
 
     write_tokenizer(tmp_path, kind)
     tokenizer = Tokenizer.load(tmp_path)
-    codec = Codec(tokenizer, max_length=64, image=(tokenizer.image_id,) * 5, image_id=tokenizer.image_id)
+    processor = TextProcessor(tokenizer, max_length=64, image=(tokenizer.image_id,) * 5, image_id=tokenizer.image_id)
     turns = [{"role": "user", "content": "What is left of the <image>?"}]
-    ids = layout.prompt_ids(layout.shown(turns, codec), codec)
+    ids = layout.prompt_ids(layout.shown(turns, processor), processor)
     assert ids.count(tokenizer.image_id) == 5
-    assert layout.prompt_ids(layout.shown(turns, codec, image=False), codec).count(tokenizer.image_id) == 0
+    assert layout.prompt_ids(layout.shown(turns, processor, image=False), processor).count(tokenizer.image_id) == 0
     clean = [{"role": "user", "content": "What is left of it?"}]
     parts = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is left of it?"}]}]
     theirs = AutoTokenizer.from_pretrained(tmp_path).apply_chat_template(parts, add_generation_prompt=True)["input_ids"]
-    ours = layout.prompt_ids(layout.shown(clean, codec), codec)
+    ours = layout.prompt_ids(layout.shown(clean, processor), processor)
     place = ours.index(tokenizer.image_id)
     assert ours[:place] + ours[place + 4 :] == theirs

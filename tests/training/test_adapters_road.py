@@ -38,7 +38,7 @@ def adapted(table: Path, base: Path, folder: Path, task: TaskSettings) -> Run:
     made.tasks = [task]
     made.train.precision, made.train.batch_size, made.train.steps, made.train.lr = "fp32", 4, 8, 0.01
     made = override(made, ["train.tune=lora", "model.lora.rank=3", "model.lora.dropout=0.1", "text.max_length=24"])
-    return learn(made, folder, tell=lambda _: None, quiet=True)
+    return learn(made, folder, log=lambda _: None, quiet=True)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "qwen3"])

@@ -16,8 +16,8 @@ from rebus.data.mixing import mix_of
 from rebus.errors import RecipeError
 from rebus.recipe import Augment, Recipe, TaskSettings, Tower
 from rebus.resolve.from_table import prepare
-from rebus.tasks.feed import in_blocks
-from rebus.training.loader_workers import FeedPool
+from rebus.tasks.batch_builder import in_blocks
+from rebus.training.loader_workers import BatchBuilderPool
 from rebus.training.train import Assembled, assemble
 
 
@@ -90,7 +90,7 @@ def test_rows_are_mixed_with_rows_of_their_batch(folder: Path, change: dict[str,
     ready = mixing(folder, **change)
     plain = mixing(folder, **{key: value for key, value in change.items() if key == "colour"})
     for step in range(4):
-        batch, own = ready.feed.batch_at(step, 0.5), plain.feed.batch_at(step, 0.5)
+        batch, own = ready.builder.batch_at(step, 0.5), plain.builder.batch_at(step, 0.5)
         keys, partners = batch["keys"], batch["partners"]
         assert keys == own["keys"]
         assert sorted(partners) == sorted(keys)
@@ -113,7 +113,7 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
     ready, plain = mixing(folder, mixup=0.4), mixing(folder)
     for one in (ready, plain):
         one.tasks["classify"].settings.label_smoothing = smooth
-    batch, own = ready.feed.batch_at(1, 0.5), plain.feed.batch_at(1, 0.5)
+    batch, own = ready.builder.batch_at(1, 0.5), plain.builder.batch_at(1, 0.5)
     outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     found = ready.tasks["classify"].loss(outputs, batch["tasks"]["classify"])
     labels, keys = own["tasks"]["classify"]["target"], batch["keys"]
@@ -130,7 +130,7 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
 @pytest.mark.parametrize("task", ["tag", "regress"])
 def test_other_targets_are_mixed_as_numbers(folder: Path, task: str) -> None:
     ready, plain = mixing(folder, task, mixup=1.0), mixing(folder, task)
-    batch, own = ready.feed.batch_at(0, 0.5), plain.feed.batch_at(0, 0.5)
+    batch, own = ready.builder.batch_at(0, 0.5), plain.builder.batch_at(0, 0.5)
     targets, keys = own["tasks"][task]["target"], batch["keys"]
     for place, (key, partner) in enumerate(zip(keys, batch["partners"], strict=True)):
         share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
@@ -147,12 +147,12 @@ def same(one: Any, other: Any) -> bool:
 
 def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = mixing(folder, mixup=0.4, colour=0.3)
-    whole = ready.feed.batch_at(2, 0.5)
-    halves = ready.feed.split(whole, 2)
+    whole = ready.builder.batch_at(2, 0.5)
+    halves = ready.builder.split(whole, 2)
     assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])
     targets = [half["tasks"]["classify"]["target"] for half in halves]
     assert torch.equal(torch.cat(targets), whole["tasks"]["classify"]["target"])
-    pool = FeedPool(ready.feed, 2)
+    pool = BatchBuilderPool(ready.builder, 2)
     try:
         assert same(pool.batch_at(2, 0.5), whole)
     finally:
@@ -161,7 +161,7 @@ def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        pixels.append(mixing(folder, mixup=0.4, colour=0.3).feed.batch_at(2, 0.5)["image"])
+        pixels.append(mixing(folder, mixup=0.4, colour=0.3).builder.batch_at(2, 0.5)["image"])
     assert torch.equal(torch.cat(pixels), whole["image"])
 
 
@@ -182,8 +182,10 @@ def test_boxes_are_mirrored_with_their_image(folder: Path) -> None:
     rows = [*rows, {"image": "0.png", "boxes": [{"label": "night", "box": [0.0, 0.0, 1.0, 1.0]}]}]
     columns = {"image": "image", "boxes": "boxes"}
     for flip in (0.0, 1.0):
-        feed = assemble(recipe_for(folder, rows, "patch_classify", columns, Augment(flip=flip)), lambda _: None).feed
-        batch = feed.assemble([(0, index) for index in range(len(feed.groups))], feed.tasks)
+        builder = assemble(
+            recipe_for(folder, rows, "patch_classify", columns, Augment(flip=flip)), lambda _: None
+        ).builder
+        batch = builder.assemble([(0, index) for index in range(len(builder.groups))], builder.tasks)
         part = batch["tasks"]["patch_classify"]
         for owner, drawn in zip(part["owner"].tolist(), part["map"], strict=True):
             seen = batch["image"][owner, 0]

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rebus.recipe import Recipe, TaskSettings, Tower
-from rebus.training.loader_workers import FeedPool
+from rebus.training.loader_workers import BatchBuilderPool
 from rebus.training.train import Assembled, assemble, summed_loss
 
 
@@ -49,7 +49,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def test_a_batch_is_a_function_of_the_step(table: Path) -> None:
-    first, again = ready_for(table).feed, ready_for(table).feed
+    first, again = ready_for(table).builder, ready_for(table).builder
     later = again.batch_at(5, 0.5)
     assert same(first.batch_at(5, 0.5), later)  # asked for in another order, from another process's memory
     assert not same(first.batch_at(4, 0.5), later)
@@ -58,48 +58,48 @@ def test_a_batch_is_a_function_of_the_step(table: Path) -> None:
 
 
 def test_worker_processes_make_the_same_batches(table: Path) -> None:
-    feed = ready_for(table).feed
-    pool = FeedPool(feed, 2)
+    builder = ready_for(table).builder
+    pool = BatchBuilderPool(builder, 2)
     try:
-        assert all(same(pool.batch_at(step, 0.5), feed.batch_at(step, 0.5)) for step in range(4))
+        assert all(same(pool.batch_at(step, 0.5), builder.batch_at(step, 0.5)) for step in range(4))
     finally:
         pool.close()
 
 
 def test_processes_share_a_batch_without_overlap(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [index for _, index in ready_for(table).feed.batch_at(3, 0.5)["keys"]]
+    whole = [index for _, index in ready_for(table).builder.batch_at(3, 0.5)["keys"]]
     parts = []
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        parts += [index for _, index in ready_for(table).feed.batch_at(3, 0.5)["keys"]]
+        parts += [index for _, index in ready_for(table).builder.batch_at(3, 0.5)["keys"]]
     assert parts == whole
 
 
 def test_frozen_features_stand_in_for_images(table: Path) -> None:
     moving, frozen = ready_for(table, colour=0.0), ready_for(table, colour=0.0, frozen=True)
     frozen.model.load_state_dict(moving.model.state_dict())
-    batch = frozen.feed.batch_at(0, 1.0)
+    batch = frozen.builder.batch_at(0, 1.0)
     assert "image_tokens" in batch
     assert "image" not in batch
     tasks = frozen.prepared.tasks
     with torch.no_grad():
         one = summed_loss(tasks, frozen.model(batch), batch)[0]
-        whole = moving.feed.batch_at(0, 1.0)
+        whole = moving.builder.batch_at(0, 1.0)
         other = summed_loss(tasks, moving.model(whole), whole)[0]
     assert torch.allclose(one, other, atol=1e-5)
     assert not any(parameter.requires_grad for parameter in frozen.model.image.parameters())
 
 
 def test_images_that_are_changed_are_not_cached(table: Path) -> None:
-    assert "image" in ready_for(table, frozen=True).feed.batch_at(0, 1.0)
+    assert "image" in ready_for(table, frozen=True).builder.batch_at(0, 1.0)
 
 
 def test_the_prompt_is_never_learned(table: Path) -> None:
     """The loss is the same when the labels of the prompt would be garbage: there are none to read."""
     ready = ready_for(table)
-    part = ready.feed.batch_at(0, 1.0)["tasks"]["answer"]
-    tokenizer = ready.codec.tokenizer
+    part = ready.builder.batch_at(0, 1.0)["tasks"]["answer"]
+    tokenizer = ready.processor.tokenizer
     for row in range(len(part["labels"])):
         learned = part["labels"][row][part["labels"][row] != -100].tolist()
         texts = tokenizer.decode(learned, skip_special=False).split("<|eos|>")[:-1]
@@ -124,8 +124,8 @@ def test_length_weight_makes_short_answers_count(table: Path) -> None:
 
 
 def test_accumulation_cuts_a_batch_by_images(table: Path) -> None:
-    feed = ready_for(table).feed
-    whole = feed.batch_at(0, 1.0)
-    halves = feed.split(whole, 2)
+    builder = ready_for(table).builder
+    whole = builder.batch_at(0, 1.0)
+    halves = builder.split(whole, 2)
     assert [len(half["keys"]) for half in halves] == [2, 2]
     assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])

@@ -117,24 +117,24 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
 
 
 def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: Path) -> None:
-    alone = learn(small(folder), tmp_path / "alone", tell=lambda _: None, quiet=True, evaluate=False)
+    alone = learn(small(folder), tmp_path / "alone", log=lambda _: None, quiet=True, evaluate=False)
     recipe = Recipe()
     recipe.data.path, recipe.base = str(folder.parent / "labelled.jsonl"), str(alone.folder)
     recipe.tasks = [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})]
     recipe.text.vocab_size = 400
     ready = assemble(recipe, lambda _: None)
-    assert len(ready.codec.tokenizer.encode("one green square")) < 8  # the pieces of the captions, not single bytes
+    assert len(ready.processor.tokenizer.encode("one green square")) < 8  # the pieces of the captions, not single bytes
     assert ready.model.fusion is not None
 
 
 def test_two_views_come_in_the_batch_and_do_not_repeat(folder: Path) -> None:
     ready = assemble(small(folder), lambda _: None)
-    one, again, later = ready.feed.batch_at(0, 0.5), ready.feed.batch_at(0, 0.5), ready.feed.batch_at(5, 0.5)
+    one, again, later = ready.builder.batch_at(0, 0.5), ready.builder.batch_at(0, 0.5), ready.builder.batch_at(5, 0.5)
     assert one["views"].shape == one["image"].shape == (12, 3, 32, 32)
     assert not torch.equal(one["views"], one["image"])
     assert torch.equal(one["views"], again["views"])
     assert not torch.equal(one["views"], later["views"])
-    masked = assemble(small(folder, "masked"), lambda _: None).feed.batch_at(0, 0.5)
+    masked = assemble(small(folder, "masked"), lambda _: None).builder.batch_at(0, 0.5)
     assert "views" not in masked
 
 
@@ -144,8 +144,8 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
     recipe = small(tmp_path / "t.jsonl")
     recipe.data.split.valid = recipe.data.split.test = 0.0
     ready = assemble(recipe, lambda _: None)
-    assert len(ready.feed.groups) == 8
-    part = ready.feed.batch_at(0, 0.5)["tasks"]["pretrain_image"]
+    assert len(ready.builder.groups) == 8
+    part = ready.builder.batch_at(0, 0.5)["tasks"]["pretrain_image"]
     assert len(part["row"]) == 12  # a batch larger than the data goes round
     assert len(set(part["row"].tolist())) == 8
     assert len(set(part["dice"].tolist())) == 12
@@ -197,10 +197,10 @@ def test_what_does_not_go_together_is_refused(folder: Path) -> None:
 
 
 def test_gradient_caching_gives_the_big_batchs_gradients(folder: Path, tmp_path: Path) -> None:
-    whole = learn(small(folder), tmp_path / "whole", tell=lambda _: None, quiet=True, evaluate=False)
+    whole = learn(small(folder), tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     cached = small(folder)
     cached.train.grad_cache = 4
-    parts = learn(cached, tmp_path / "parts", tell=lambda _: None, quiet=True, evaluate=False)
+    parts = learn(cached, tmp_path / "parts", log=lambda _: None, quiet=True, evaluate=False)
     first, second = (load_file(run.weights_path) for run in (whole, parts))
     assert all(torch.allclose(first[name], second[name], atol=2e-4) for name in first)
 
@@ -220,12 +220,12 @@ def test_a_collapse_is_said_once_and_not_too_early() -> None:
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     recipe = small(folder, "masked", "vit")
     recipe.train.save_every = 2
-    run = learn(recipe, tmp_path / "a", tell=lambda _: None, quiet=True, evaluate=False)
+    run = learn(recipe, tmp_path / "a", log=lambda _: None, quiet=True, evaluate=False)
     shutil.copytree(run.folder, tmp_path / "b")
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "b" / name).unlink()
     shutil.rmtree(max((tmp_path / "b" / "checkpoints").iterdir(), key=lambda path: path.name))
     again = Run(tmp_path / "b")
-    learn(again.recipe, again.folder, resume=True, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(again.recipe, again.folder, resume=True, log=lambda _: None, quiet=True, evaluate=False)
     first, second = load_file(run.weights_path), load_file(again.weights_path)
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.save_load import save_codec, save_model
+from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.errors import RecipeError
 from rebus.evaluation.evaluate import evaluate_run
 from rebus.inference.predictor import Predictor
@@ -128,7 +128,7 @@ def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str,
         return
     ready = assemble(recipe, lambda _: None)
     ready.model.train()
-    batch = ready.feed.batch_at(0, 1.0)
+    batch = ready.builder.batch_at(0, 1.0)
     optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-5)
     before = loss_of(ready, batch)
     before.backward()
@@ -136,9 +136,9 @@ def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str,
         assert parameter.grad is None or bool(torch.isfinite(parameter.grad).all()), name
     optimizer.step()
     assert float(loss_of(ready, batch).detach()) < float(before.detach())  # one step on one batch lowers its loss
-    save_codec(tmp_path, ready.codec)
+    save_processor(tmp_path, ready.processor)
     (tmp_path / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
-    save_model(tmp_path, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    save_model(tmp_path, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.processor)
     again = Predictor.open(tmp_path)
     known = ready.prepared.tasks[task]
     if not known.predicts:
@@ -170,7 +170,7 @@ def test_a_question_does_not_see_the_others_that_share_its_image(table: Path) ->
     recipe.tasks[0].per_image = 2
     ready = assemble(recipe, lambda _: None)
     ready.model.eval()
-    together = ready.feed.assemble([(0, 0)], ready.prepared.tasks)
+    together = ready.builder.assemble([(0, 0)], ready.prepared.tasks)
     part = together["tasks"]["caption"]
     assert int(part["blocks"].max()) == 1  # two captions in one row
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_several_tasks_share_one_trunk(table: Path) -> None:
     recipe.tasks += [TaskSettings(name="classify", columns=COLUMNS["classify"], weight=0.5)]
     recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]
     ready = assemble(recipe, lambda _: None)
-    early, late = ready.feed.batch_at(0, 0.1), ready.feed.batch_at(0, 0.9)
+    early, late = ready.builder.batch_at(0, 0.1), ready.builder.batch_at(0, 0.9)
     assert set(early["tasks"]) == {"answer", "classify", "patch_classify"}
     assert set(late["tasks"]) == {"answer", "classify"}
     _, parts = summed_loss(ready.prepared.tasks, ready.model(early), early)
@@ -206,7 +206,7 @@ def test_a_missing_image_is_handled_by_every_fusion(table: Path, tmp_path: Path)
     gaps.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     for fusion, how in FUSIONS:
         ready = assemble(small(gaps, "classify", fusion, how, "convnet", "decoder"), lambda _: None)
-        loss = loss_of(ready, ready.feed.batch_at(0, 1.0))
+        loss = loss_of(ready, ready.builder.batch_at(0, 1.0))
         assert bool(torch.isfinite(loss)), fusion
         classify = ready.prepared.tasks["classify"]
         told = ready.rows_of(classify).predict(ready.predictor, ready.prepared.rows("test"))
@@ -217,7 +217,7 @@ def test_a_table_to_answer_about_need_not_have_boxes(table: Path, tmp_path: Path
     recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
     recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]
     recipe.train.steps, recipe.train.precision = 2, "fp32"
-    run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     assert set(run.evaluation["tasks"]) == {"answer", "patch_classify"}
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]
     bare = [{k: v for k, v in row.items() if k != "boxes"} for row in rows]

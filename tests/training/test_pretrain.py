@@ -19,7 +19,7 @@ from rebus.errors import RecipeError
 from rebus.inference.predictor import Predictor
 from rebus.models.layout import IGNORED, one_text_a_row
 from rebus.recipe import Recipe, TaskSettings, load_recipe, override
-from rebus.resolve.corpus import CorpusFeed
+from rebus.resolve.corpus import CorpusBatchBuilder
 from rebus.tasks.lm import as_part
 from rebus.training.pretrain import Pretraining, goes_by_corpus
 from rebus.training.train import make_ready
@@ -31,10 +31,10 @@ WORDS = (["old", "grey", "small", "quiet", "distant", "green"], ["年老", "灰�
 
 def documents(many: int = 240) -> list[str]:
     """Short texts in both languages, no two the same."""
-    dice, found = np.random.default_rng(0), []
+    rng, found = np.random.default_rng(0), []
     for number in range(many):
         texts, words = ((ENGLISH, WORDS[0]), (CHINESE, WORDS[1]))[number % 2]
-        lines = [texts[i].format(*dice.choice(words, 2)) for i in dice.integers(0, 2, 3)]
+        lines = [texts[i].format(*rng.choice(words, 2)) for i in rng.integers(0, 2, 3)]
         found.append(f"{number}\n" + "\n".join(lines))
     return found
 
@@ -100,7 +100,7 @@ def test_a_text_file_becomes_a_language_model(run: rebus.Run) -> None:
 def test_bits_per_byte_is_the_sum_over_all_tokens(run: rebus.Run) -> None:
     """Counted here in the plainest way: one text, one token at a time, the ends of texts left out."""
     predictor = Predictor.open(run.folder)
-    tokenizer, decoder = predictor.codec.tokenizer, predictor.model.decoder
+    tokenizer, decoder = predictor.processor.tokenizer, predictor.model.decoder
     assert decoder is not None
     shards = ready_shards(run)
     nats, size = 0.0, 0
@@ -148,15 +148,15 @@ def test_stopped_and_resumed_to_the_same_bits(
     task: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     calm: rebus.Run = request.getfixturevalue({"lm": "run", "mlm": "masked"}[task])
-    plain = CorpusFeed.batch_at
+    plain = CorpusBatchBuilder.batch_at
 
-    def stops(self: CorpusFeed, step: int, progress: float) -> dict[str, object]:
+    def stops(self: CorpusBatchBuilder, step: int, progress: float) -> dict[str, object]:
         if step == 6:  # the step before may be in hand
             os.kill(os.getpid(), signal.SIGINT)
         return plain(self, step, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CorpusFeed, "batch_at", stops)
+        patch.setattr(CorpusBatchBuilder, "batch_at", stops)
         stormy = rebus.train(corpus, task=task, out=tmp_path / "stormy", settings=small(task), quiet=True)
     assert not stormy.weights_path.exists()
     corpus.touch()  # the text itself is not needed any more: the shards are there
@@ -206,27 +206,30 @@ def test_a_batch_is_a_function_of_the_step(corpus: Path, tmp_path: Path) -> None
     for task in ("lm", "mlm"):
         one, other = ready_for(corpus, tmp_path / task, task), ready_for(corpus, tmp_path / task, task)
         for step in (0, 3):
-            first, second = one.feed.batch_at(step, 0.0)["tasks"][task], other.feed.batch_at(step, 1.0)["tasks"][task]
+            first, second = (
+                one.builder.batch_at(step, 0.0)["tasks"][task],
+                other.builder.batch_at(step, 1.0)["tasks"][task],
+            )
             assert all(torch.equal(first[name], second[name]) for name in first)
-        batch = one.feed.batch_at(0, 0.0)
-        parts = one.feed.split(batch, 3)
+        batch = one.builder.batch_at(0, 0.0)
+        parts = one.builder.split(batch, 3)
         assert [key for part in parts for key in part["keys"]] == batch["keys"]
         with pytest.raises(RecipeError, match="divides into 4"):
-            one.feed.split(batch, 4)
+            one.builder.split(batch, 4)
 
 
 def test_whole_words_are_hidden_in_both_languages(corpus: Path, tmp_path: Path) -> None:
     from rebus.data.corpus.word_starts import starts_of_tokens, word_places
 
     ready = ready_for(corpus, tmp_path, "mlm")
-    tokenizer = ready.codec.tokenizer
+    tokenizer = ready.processor.tokenizer
     for text in ("The distant evening, nobody saw the garden.", "每天晚上都有一只安静的小鸟在花园里唱歌。"):
         ids, offsets = tokenizer.encode_with_offsets(text)
         words = np.cumsum(starts_of_tokens(word_places(text), offsets))
         assert len(set(words)) < len(ids)  # some word takes several tokens
         seen = set()
         for number in range(20):
-            ((read, labels),) = ready.task.hidden(text, ready.codec, (0, 0, 0, number))
+            ((read, labels),) = ready.task.hidden(text, ready.processor, (0, 0, 0, number))
             hidden = {int(word) for word in words[labels != IGNORED]}
             assert hidden
             assert all((labels[words == word] != IGNORED).all() for word in hidden)
@@ -237,7 +240,7 @@ def test_whole_words_are_hidden_in_both_languages(corpus: Path, tmp_path: Path) 
 
 
 def self_share(ready: Pretraining, text: str, number: int) -> float:
-    ((_, labels),) = ready.task.hidden(text, ready.codec, (1, 0, 0, number))
+    ((_, labels),) = ready.task.hidden(text, ready.processor, (1, 0, 0, number))
     return float((labels != IGNORED).mean())
 
 
@@ -248,7 +251,7 @@ def test_a_masked_model_is_bert(masked: rebus.Run) -> None:
     theirs = AutoModelForMaskedLM.from_pretrained(masked.folder)
     predictor = Predictor.open(masked.folder)
     task = predictor.tasks["mlm"]
-    part = task.collate(task.items({"text": ["A small bird 在花园里"]}, [0], predictor.codec, None), [0])
+    part = task.collate(task.items({"text": ["A small bird 在花园里"]}, [0], predictor.processor, None), [0])
     with torch.no_grad():
         ours = predictor.model({"tasks": {"mlm": part}})["mlm"]
         logits = theirs(part["text_ids"], attention_mask=part["text_mask"].long()).logits

@@ -55,7 +55,7 @@ def sentences(count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def tagger(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("ner")
-    return learn(small(table(folder, sentences(90)), steps=120), folder / "run", tell=lambda _: None, quiet=True)
+    return learn(small(table(folder, sentences(90)), steps=120), folder / "run", log=lambda _: None, quiet=True)
 
 
 def test_spans_are_learned_and_told_of_any_text(tagger: Run) -> None:
@@ -87,7 +87,7 @@ def test_answers_are_cut_from_passages(tmp_path: Path) -> None:
         who, where = NAMES[number % 3], PLACES[(number // 3) % 3]
         asked, answer = (("who went?", who), ("where to?", where))[number % 2]
         rows.append({"question": asked, "context": f"{number} times {who} went to {where} .", "answer": answer})
-    run = learn(small(table(tmp_path, rows), steps=150), tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(small(table(tmp_path, rows), steps=150), tmp_path / "run", log=lambda _: None, quiet=True)
     found = run.evaluation["tasks"]["extract"]
     assert found["metrics"]["f1"] > found["baseline"]["f1"]
     said = Predictor.open(run.folder).predict({"question": "who went?", "context": "5 times Ann went to Paris ."})[0]
@@ -119,7 +119,7 @@ def test_a_pretrained_encoder_keeps_its_vectors_until_it_is_taught_otherwise(tmp
     recipe.model.text = Tower()
     ready = assemble(recipe, lambda _: None, base=tmp_path / "bert")
     assert np.allclose(ready.predictor.embed(texts), given, atol=1e-5)
-    run = learn(recipe, tmp_path / "run", base=tmp_path / "bert", tell=lambda _: None, quiet=True)
+    run = learn(recipe, tmp_path / "run", base=tmp_path / "bert", log=lambda _: None, quiet=True)
     taught = rebus.load(run.folder).embed(texts)
     assert taught.shape == (3, 24)
     assert np.allclose(np.linalg.norm(taught, axis=1), 1, atol=1e-5)

@@ -89,14 +89,14 @@ def test_squares_are_found_in_seconds(run: Run) -> None:
 
 
 def test_a_saved_space_gives_the_same_vectors(table: Path, tmp_path: Path) -> None:
-    from rebus.checkpoints.save_load import save_codec, save_model
+    from rebus.checkpoints.save_load import save_model, save_processor
 
     ready = assemble(small(table, "retrieve"), lambda _: None)
     assert ready.recipe.model.fusion.kind == "none"  # nothing is joined
     assert ready.model.fusion is None
-    save_codec(tmp_path, ready.codec)
+    save_processor(tmp_path, ready.processor)
     (tmp_path / "recipe.yaml").write_text(ready.recipe.save_text(), encoding="utf-8")
-    save_model(tmp_path, ready.model, ready.recipe, ready.tasks, ready.codec)
+    save_model(tmp_path, ready.model, ready.recipe, ready.tasks, ready.processor)
     again = Predictor.open(tmp_path)
     texts, images = ["a red square", "红色方块", ""], [table.parent / "0.png", table.parent / "5.png"]
     assert np.array_equal(again.embed(texts), ready.predictor.embed(texts))
@@ -170,7 +170,7 @@ def test_candidates_are_ranked_anew_by_looking_at_each(predictor: Predictor, tab
 
 def test_hard_negatives_come_from_the_shared_space(table: Path) -> None:
     both, alone = (assemble(small(table, *names), lambda _: None) for names in (("retrieve", "match"), ("match",)))
-    batch = both.feed.batch_at(0, 1.0)
+    batch = both.builder.batch_at(0, 1.0)
     part = batch["tasks"]["match"]
     with torch.no_grad():
         seen, text = both.model.see(batch), both.model.read(part)
@@ -195,10 +195,10 @@ def test_equal_files_under_other_names_are_no_negatives(table: Path, tmp_path: P
     recipe = small(tmp_path / "table.jsonl", "match", batch_size=3)
     recipe.tasks[0].columns.pop("type")
     recipe.data.split.valid = recipe.data.split.test = 0.0
-    part = assemble(recipe, lambda _: None).feed.assemble([(0, 0), (0, 1), (0, 2)], {})
+    part = assemble(recipe, lambda _: None).builder.assemble([(0, 0), (0, 1), (0, 2)], {})
     assert part["tasks"] == {}
     ready = assemble(recipe, lambda _: None)
-    belongs = ready.feed.assemble([(0, 0), (0, 1), (0, 2)], ready.tasks)["tasks"]["match"]["belongs"]
+    belongs = ready.builder.assemble([(0, 0), (0, 1), (0, 2)], ready.tasks)["tasks"]["match"]["belongs"]
     assert belongs.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 
@@ -206,7 +206,7 @@ def test_portions_end_with_the_weights_of_the_big_batch(table: Path, tmp_path: P
     weights = []
     for name, portion in (("plain", 0), ("cached", 4)):
         recipe = small(table, "retrieve", steps=3, grad_cache=portion, optimizer="sgd", lr=0.05)
-        learn(recipe, tmp_path / name, tell=lambda _: None, quiet=True, evaluate=False)
+        learn(recipe, tmp_path / name, log=lambda _: None, quiet=True, evaluate=False)
         weights.append(load_file(tmp_path / name / "model.safetensors"))
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=1e-4)
@@ -215,13 +215,13 @@ def test_portions_end_with_the_weights_of_the_big_batch(table: Path, tmp_path: P
 def test_a_run_with_a_cache_and_dropout_resumes_to_the_same_bits(table: Path, tmp_path: Path) -> None:
     recipe = small(table, "retrieve", "match", steps=6, grad_cache=8, save_every=3, validate_every=6, keep=5)
     recipe.model.text.dropout = recipe.model.image.dropout = 0.2
-    whole = learn(recipe, tmp_path / "whole", tell=lambda _: None, quiet=True, evaluate=False)
+    whole = learn(recipe, tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     assert steps_saved(whole.folder) == [3, 6]
     shutil.copytree(whole.folder, tmp_path / "cut")
     shutil.rmtree(path_of(tmp_path / "cut", 6))
     for name in ("config.json", "model.safetensors"):
         (tmp_path / "cut" / name).unlink()
-    learn(Run(tmp_path / "cut").recipe, tmp_path / "cut", resume=True, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(Run(tmp_path / "cut").recipe, tmp_path / "cut", resume=True, log=lambda _: None, quiet=True, evaluate=False)
     one, other = (load_file(folder / "model.safetensors") for folder in (whole.folder, tmp_path / "cut"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
@@ -232,11 +232,11 @@ def test_captions_are_written_beside(table: Path) -> None:
     recipe.model.text.kind = "decoder"
     recipe.tasks.append(TaskSettings(name="caption", columns={"image": "image", "caption": "text"}))
     ready = assemble(recipe, lambda _: None)
-    batch = ready.feed.batch_at(0, 1.0)
+    batch = ready.builder.batch_at(0, 1.0)
     loss, parts = summed_loss(ready.tasks, ready.model(batch), batch)
     assert set(parts) == {"loss/retrieve", "loss/match", "loss/caption"}
     loss.backward()
-    assert ready.plan(ready.feed.batch_at).pieces(1) == 2
+    assert ready.plan(ready.builder.batch_at).pieces(1) == 2
 
 
 @pytest.mark.parametrize(

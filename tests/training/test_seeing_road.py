@@ -89,7 +89,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
     for name, (fusion, text, _, _) in LAYOUTS.items():
         made = recipe(table, fusion, text)
         made.train.steps, made.train.lr = 20, 0.01
-        found[name] = learn(made, folder / name, tell=lambda _: None, quiet=True)
+        found[name] = learn(made, folder / name, log=lambda _: None, quiet=True)
     return found
 
 
@@ -112,8 +112,8 @@ def test_a_run_opens_in_transformers_and_answers_the_same(runs: dict[str, Run], 
         file = table.parent / f"{number}.png"
         turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}]
         prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
-        ids = ours.tasks["answer"].ask({"question": [question], "image": [file]}, 0, ours.codec)  # type: ignore[attr-defined]
-        assert ids.count(ours.codec.image_id) == ours.model.plan.inside  # a mark that a user writes is none
+        ids = ours.tasks["answer"].ask({"question": [question], "image": [file]}, 0, ours.processor)  # type: ignore[attr-defined]
+        assert ids.count(ours.processor.image_id) == ours.model.plan.inside  # a mark that a user writes is none
         if "<" in question:
             continue  # transformers would take it for an image
         given = processor(text=prompt, images=[Image.open(file)], return_tensors="pt")
@@ -146,12 +146,12 @@ def test_a_run_is_read_back_and_judged(runs: dict[str, Run], table: Path, tmp_pa
 def test_a_row_without_a_image_has_no_marks(runs: dict[str, Run]) -> None:
     ours = Predictor.open(runs["idefics3"].folder)
     task: Any = ours.tasks["answer"]
-    blind = task.ask({"question": ["What?"], "image": [None]}, 0, ours.codec)
-    assert ours.codec.image_id not in blind
-    seen = task.ask({"question": ["What?"], "image": ["x.png"]}, 0, ours.codec)
-    assert [one for one in seen if one not in ours.codec.image] == list(blind)
-    assert len(seen) == len(blind) + len(ours.codec.image)
-    names = [ours.codec.tokenizer.piece(one) for one in ours.codec.image]
+    blind = task.ask({"question": ["What?"], "image": [None]}, 0, ours.processor)
+    assert ours.processor.image_id not in blind
+    seen = task.ask({"question": ["What?"], "image": ["x.png"]}, 0, ours.processor)
+    assert [one for one in seen if one not in ours.processor.image] == list(blind)
+    assert len(seen) == len(blind) + len(ours.processor.image)
+    names = [ours.processor.tokenizer.piece(one) for one in ours.processor.image]
     fake = "<fake_token_around_image>"
     assert names == [fake, "<global-img>", *["<image>"] * 4, fake]
 
@@ -159,7 +159,7 @@ def test_a_row_without_a_image_has_no_marks(runs: dict[str, Run]) -> None:
 def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) -> None:
     ready = assemble(recipe(table, {}, {}, "caption"), lambda _: None)
     ready.model.eval()
-    batch = ready.feed.assemble([(0, 0), (0, 1)], ready.prepared.tasks)
+    batch = ready.builder.assemble([(0, 0), (0, 1)], ready.prepared.tasks)
     part = batch["tasks"]["caption"]
     assert part["owner"].tolist() == [0, 0, 1, 1]  # two captions an image, a row each
     assert ready.model.image_id is not None
@@ -168,7 +168,7 @@ def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) ->
     assert not bool((part["labels"][learned] == ready.model.image_id).any())
     with torch.no_grad():
         together = ready.model(batch)["caption"]
-        alone = [ready.model(ready.feed.assemble([(0, index)], ready.prepared.tasks))["caption"] for index in (0, 1)]
+        alone = [ready.model(ready.builder.assemble([(0, index)], ready.prepared.tasks))["caption"] for index in (0, 1)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
     other = {**batch, "image": batch["image"].flip(0)}
     with torch.no_grad():
@@ -178,15 +178,15 @@ def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) ->
 
 
 def test_a_conversation_shows_its_image_where_it_was_shown(table: Path, tmp_path: Path) -> None:
-    run = learn(recipe(table, {}, {}, "converse"), tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe(table, {}, {}, "converse"), tmp_path / "run", log=lambda _: None, quiet=True)
     ours = Predictor.open(run.folder)
     task: Any = ours.tasks["converse"]
     turns = [{"role": "user", "content": "One."}, {"role": "assistant", "content": "Yes."}]
     last = {"role": "user", "content": "Two."}
 
     def place(messages: list[dict[str, Any]]) -> int:
-        ids: list[int] = task.ask({"messages": [messages], "image": ["x"]}, 0, ours.codec)
-        text = ours.codec.tokenizer.decode(ids, skip_special=False)
+        ids: list[int] = task.ask({"messages": [messages], "image": ["x"]}, 0, ours.processor)
+        text = ours.processor.tokenizer.decode(ids, skip_special=False)
         return text[: text.index("<image>")].count("<|user|>")
 
     assert place([*turns, last]) == 1
@@ -196,16 +196,16 @@ def test_a_conversation_shows_its_image_where_it_was_shown(table: Path, tmp_path
     model = load(run.folder)
     assert model.chat([*turns, shown]) == ours.answer([*turns, shown]).value
     long = [{"role": "user", "content": "very long " * 60}, {"role": "assistant", "content": "red " * 40}]
-    laid = task.lay({"messages": [long], "image": ["x"]}, 0, "", ours.codec)
-    assert len(laid.ids) <= 2 * 32 + 1 + len(ours.codec.image)
-    assert laid.ids.count(ours.codec.image_id) == 4  # the image stays whole where the text is cut
+    laid = task.lay({"messages": [long], "image": ["x"]}, 0, "", ours.processor)
+    assert len(laid.ids) <= 2 * 32 + 1 + len(ours.processor.image)
+    assert laid.ids.count(ours.processor.image_id) == 4  # the image stays whole where the text is cut
     assert any(laid.learned)
 
 
 def test_other_tasks_lie_beside_the_layout(table: Path, tmp_path: Path) -> None:
     made = recipe(table, {}, {"qk_norm": False})
     made.tasks += recipe(table, {}, {}, "classify").tasks
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "idefics3"
     parts = {name.split(".")[0] for name in load_weights(run.folder / "heads.safetensors")}
     assert parts == {"heads", "fusion", "places"}
@@ -222,7 +222,7 @@ def test_what_other_programs_have_no_place_for_is_saved_in_our_layout(table: Pat
         "cross tower": {"pool": "probe"},
     }
     made = recipe(table, {}, {}, **more[change])
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "rebus"
     ours = Predictor.open(run.folder)
     assert ours.model.plan.inside == (9 if change == "pooled" else 4)
@@ -232,7 +232,7 @@ def test_what_other_programs_have_no_place_for_is_saved_in_our_layout(table: Pat
 def test_a_resumed_run_ends_with_the_same_weights(table: Path, tmp_path: Path) -> None:
     made = recipe(table, {"projector": "mlp"}, {})
     made.train.steps, made.train.save_every, made.train.validate_every = 6, 3, 3
-    whole = learn(made, tmp_path / "whole", tell=lambda _: None, quiet=True, evaluate=False)
+    whole = learn(made, tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     (tmp_path / "half").mkdir()
     for name in ("recipe.yaml", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "check.json"):
         (tmp_path / "half" / name).write_bytes((whole.folder / name).read_bytes())
@@ -240,7 +240,7 @@ def test_a_resumed_run_ends_with_the_same_weights(table: Path, tmp_path: Path) -
     import shutil
 
     shutil.copytree(first, tmp_path / "half" / "checkpoints" / first.name)
-    again = learn(Run(tmp_path / "half").recipe, tmp_path / "half", resume=True, tell=lambda _: None, quiet=True)
+    again = learn(Run(tmp_path / "half").recipe, tmp_path / "half", resume=True, log=lambda _: None, quiet=True)
     one, other = load_weights(whole.folder), load_weights(again.folder)
     assert one.keys() == other.keys()
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())
@@ -250,7 +250,7 @@ def test_features_of_a_frozen_tower_give_the_same_loss(table: Path) -> None:
     losses = []
     for frozen in (False, True):
         ready = assemble(recipe(table, {}, {}, frozen=frozen, tokens=4), lambda _: None)
-        batch = ready.feed.batch_at(0, 1.0)
+        batch = ready.builder.batch_at(0, 1.0)
         assert ("image_tokens" in batch) == frozen
         losses.append(ready.tasks["answer"].loss(ready.model(batch)["answer"], batch["tasks"]["answer"]))
     torch.testing.assert_close(*losses)
@@ -278,7 +278,7 @@ def test_a_foreign_checkpoint_is_asked_and_fine_tuned(table: Path, tmp_path: Pat
     made.train.steps, made.train.batch_size, made.train.precision = 2, 12, "fp32"
     made.base = str(tmp_path / "base")
     lines: list[str] = []
-    run = learn(made, tmp_path / "run", tell=lines.append, quiet=True)
+    run = learn(made, tmp_path / "run", log=lines.append, quiet=True)
     taken = next(line for line in lines if line.startswith("started from"))
     assert "0 begin anew" in taken
     written = "llava" if "llava" in kind else "idefics3"
@@ -300,7 +300,7 @@ def test_a_text_tower_of_another_project_is_given_marks(table: Path, tmp_path: P
     made = recipe(table, {}, {})
     made.model.text = Tower()
     made.base = str(tmp_path / "base")
-    run = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "idefics3"
     ours = Predictor.open(run.folder)
     processor = AutoProcessor.from_pretrained(run.folder, use_fast=False)
@@ -308,9 +308,9 @@ def test_a_text_tower_of_another_project_is_given_marks(table: Path, tmp_path: P
     prompt = processor.apply_chat_template(turns, add_generation_prompt=True)
     given = processor(text=prompt, images=[Image.new("RGB", (40, 30))], return_tensors="pt", add_special_tokens=False)
     task: Any = ours.tasks["answer"]
-    ids = task.ask({"question": ["the cat was red"], "image": ["x"]}, 0, ours.codec)
+    ids = task.ask({"question": ["the cat was red"], "image": ["x"]}, 0, ours.processor)
     assert given["input_ids"][0].tolist() == ids
-    assert ids.count(ours.codec.image_id) == 4
+    assert ids.count(ours.processor.image_id) == 4
 
 
 def test_what_does_not_go_together_is_told(table: Path, tmp_path: Path) -> None:

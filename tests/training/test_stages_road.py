@@ -14,8 +14,8 @@ from rebus.evaluation.evaluate import evaluate_run
 from rebus.loop.loop import fit
 from rebus.nn.lora import adapters, take_out_lora
 from rebus.recipe import load_recipe
-from rebus.tasks.feed import Feed
-from rebus.training.loader_workers import FeedPool
+from rebus.tasks.batch_builder import BatchBuilder
+from rebus.training.loader_workers import BatchBuilderPool
 from rebus.training.train import learn
 from tiny_towers import CAPTION, SMALL, ready, recipe_for, same, state_of, write_table, write_towers
 
@@ -40,8 +40,8 @@ def test_two_stages_where_both_towers_come_from_elsewhere(table: Path, places: P
     assert set(first.learns or []) == {"fusion", "places"}
     assert (first.optimizer, first.lr, second.rates) == ("adamw", 1e-3, {})
     assert made.recipe.model.image.frozen  # no adapters there unless it is asked for
-    assert "image_tokens" in made.feed.batch_at(0, 0.0)
-    assert "image_tokens" in made.feed.batch_at(19, 0.95)
+    assert "image_tokens" in made.builder.batch_at(0, 0.0)
+    assert "image_tokens" in made.builder.batch_at(19, 0.95)
     assert {n.partition(".")[0] for n, p in made.model.named_parameters() if p.requires_grad} == {"fusion", "places"}
 
 
@@ -77,7 +77,7 @@ def test_each_stage_trains_what_it_says_and_nothing_else(
         return enter(number)
 
     made.staging.enter = snapshot  # type: ignore[method-assign]
-    plan = made.plan(made.feed.batch_at)
+    plan = made.plan(made.builder.batch_at)
     fit(made.model, plan, made.recipe.train, tmp_path, seed=0, quiet=True)
     first, second, last = *entered, state_of(made.model)
     new = ("fusion.", "places.", "decoder.memory_norm")
@@ -107,17 +107,17 @@ def test_features_are_cached_in_the_first_stage_even_where_images_are_learned_in
 
     made.model.image.forward = counted
     for step in range(6):
-        batch = made.feed.batch_at(step, 0.29)
+        batch = made.builder.batch_at(step, 0.29)
         assert "image" not in batch
     assert sum(asked) == 20  # every training image once, though two epochs went by
-    assert "image" in made.feed.batch_at(6, 0.3)
-    parts = made.feed.split(made.feed.batch_at(6, 0.3), 2)
+    assert "image" in made.builder.batch_at(6, 0.3)
+    parts = made.builder.split(made.builder.batch_at(6, 0.3), 2)
     assert all("image" in part for part in parts)
-    assert all("image_tokens" in part for part in made.feed.split(made.feed.batch_at(0, 0.0), 2))
-    pool = FeedPool(made.feed, 2)
+    assert all("image_tokens" in part for part in made.builder.split(made.builder.batch_at(0, 0.0), 2))
+    pool = BatchBuilderPool(made.builder, 2)
     try:
         for step, progress in ((0, 0.2), (1, 0.25), (2, 0.3), (3, 0.35)):
-            one, other = pool.batch_at(step, progress), made.feed.batch_at(step, progress)
+            one, other = pool.batch_at(step, progress), made.builder.batch_at(step, progress)
             assert one.keys() == other.keys()
             assert ("image" in one) == (progress >= 0.3)
     finally:
@@ -131,7 +131,7 @@ def test_adapters_of_one_stage_are_part_of_the_weights_of_the_next(table: Path, 
     made.staging.enter(0)
     for layer in adapters(made.model).values():
         torch.nn.init.normal_(layer.lora_B)
-    batch = made.feed.batch_at(0, 0.1)
+    batch = made.builder.batch_at(0, 0.1)
     made.model.eval()
     with torch.no_grad():
         before = made.model(batch)["caption"]
@@ -196,7 +196,7 @@ def test_the_saved_recipe_alone_repeats_the_run(run: Run, tmp_path: Path) -> Non
     recipe = load_recipe(run.recipe_path)
     assert [stage.tune for stage in recipe.train.stages] == ["head", "lora"]
     assert all(stage.lr and stage.optimizer and stage.learns for stage in recipe.train.stages)
-    again = learn(recipe, tmp_path / "again", tell=lambda _: None, quiet=True, evaluate=False)
+    again = learn(recipe, tmp_path / "again", log=lambda _: None, quiet=True, evaluate=False)
     assert again.weights_path.read_bytes() == run.weights_path.read_bytes()
     assert load_recipe(again.recipe_path) == recipe
 
@@ -215,29 +215,29 @@ def test_torn_around_the_boundary_and_resumed_to_the_same_bits(
     recipe = recipe_for(table, places / "siglip", places / "llama", **changes)
     calm = tmp_path_factory.getbasetemp() / f"calm-{tune}"
     if not calm.exists():
-        learn(recipe, calm, tell=lambda _: None, quiet=True, evaluate=False)
-    make = Feed.batch_at
+        learn(recipe, calm, log=lambda _: None, quiet=True, evaluate=False)
+    make = BatchBuilder.batch_at
 
-    def torn(self: Feed, step: int, progress: float) -> dict[str, Any]:
+    def torn(self: BatchBuilder, step: int, progress: float) -> dict[str, Any]:
         if step == killed_at:
             raise ConnectionError
         return make(self, step, progress)
 
-    monkeypatch.setattr(Feed, "batch_at", torn)
+    monkeypatch.setattr(BatchBuilder, "batch_at", torn)
     with pytest.raises(ConnectionError):
-        learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True, evaluate=False)
+        learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True, evaluate=False)
     monkeypatch.undo()
     if killed_at > 4:
         monkeypatch.setattr("rebus.resolve.from_base.tower_weights", None)  # then a resumed run needs neither tower
     begun = Run.begun(tmp_path / "run")
-    done = learn(begun.recipe, begun.folder, resume=True, tell=lambda _: None, quiet=True, evaluate=True)
+    done = learn(begun.recipe, begun.folder, resume=True, log=lambda _: None, quiet=True, evaluate=True)
     assert done.weights_path.read_bytes() == (calm / "model.safetensors").read_bytes()
     assert len(done.evaluation["stages"]) == 2
 
 
 def test_images_inside_the_text_join_towers_too(table: Path, places: Path, tmp_path: Path) -> None:
     recipe = recipe_for(table, places / "siglip", places / "llama", model__fusion__layout="inline", train__steps=4)
-    run = learn(recipe, tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     first, second = run.recipe.train.stages
     assert "inline" in (first.learns or [])
     assert (first.tune, second.tune) == ("head", "lora")
@@ -248,7 +248,7 @@ def test_images_inside_the_text_join_towers_too(table: Path, places: Path, tmp_p
 def test_a_run_too_short_for_its_last_stage_says_so(table: Path, places: Path, tmp_path: Path) -> None:
     told: list[str] = []
     recipe = recipe_for(table, places / "siglip", places / "llama", train__steps=1)
-    run = learn(recipe, tmp_path / "run", tell=told.append, quiet=True)
+    run = learn(recipe, tmp_path / "run", log=told.append, quiet=True)
     (remark,) = [one for one in run.evaluation["remarks"] if one["name"] == "stages"]
     assert "before stage 2 of 2 began" in remark["text"]
     assert remark["text"] in told

@@ -13,7 +13,7 @@ import torch
 from rebus.data.store import ImageStore
 from rebus.data.table import MOST_LISTED, Column, Table
 from rebus.recipe import Recipe, TaskSettings, Tower
-from rebus.tasks.feed import Singles, group_rows
+from rebus.tasks.batch_builder import Singles, group_rows
 from rebus.training.train import assemble, learn
 from tiny_tars import image, pack
 
@@ -51,11 +51,11 @@ def recipe_for(shards: Path, **changes: Any) -> Recipe:
 
 
 def test_a_run_on_archives(shards: Path, tmp_path: Path) -> None:
-    calm = learn(recipe_for(shards), tmp_path / "calm", tell=lambda _: None, quiet=True)
+    calm = learn(recipe_for(shards), tmp_path / "calm", log=lambda _: None, quiet=True)
     told = json.loads((calm.folder / "evaluation.json").read_text())["training"]
     assert told["jpeg"].split()[0] in ("pil", "simplejpeg")
     assert calm.recipe.data.jpeg in ("pil", "simplejpeg")
-    learn(recipe_for(shards, workers=2), tmp_path / "hands", tell=lambda _: None, quiet=True, evaluate=False)
+    learn(recipe_for(shards, workers=2), tmp_path / "hands", log=lambda _: None, quiet=True, evaluate=False)
     assert (tmp_path / "hands" / "model.safetensors").read_bytes() == (calm.folder / "model.safetensors").read_bytes()
     stopped = tmp_path / "stopped"
     shutil.copytree(calm.folder, stopped)
@@ -64,16 +64,16 @@ def test_a_run_on_archives(shards: Path, tmp_path: Path) -> None:
     shutil.rmtree(kept[-1])
     for name in ("model.safetensors", "config.json"):
         (stopped / name).unlink()
-    learn(calm.recipe, stopped, resume=True, tell=lambda _: None, quiet=True, evaluate=False)
+    learn(calm.recipe, stopped, resume=True, log=lambda _: None, quiet=True, evaluate=False)
     assert (stopped / "model.safetensors").read_bytes() == (calm.folder / "model.safetensors").read_bytes()
 
 
 def test_parts_of_a_batch_and_orders(shards: Path) -> None:
-    whole = assemble(recipe_for(shards), lambda _: None).feed
+    whole = assemble(recipe_for(shards), lambda _: None).builder
     batch = whole.batch_at(1, 0.5)
     parts = whole.split(batch, 4)
     assert torch.equal(torch.cat([part["image"] for part in parts]), batch["image"])
-    near = assemble(recipe_for(shards, order="blocks"), lambda _: None).feed
+    near = assemble(recipe_for(shards, order="blocks"), lambda _: None).builder
     count = len(near.groups)
     seen = [near._key(place)[1] for place in range(count)]
     assert sorted(seen) == list(range(count))

@@ -152,8 +152,8 @@ def test_a_loss_of_nothing_from_the_start_is_named(table: Path, tmp_path: Path) 
 def test_a_template_that_leaves_the_answers_out_is_named(
     table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def silent(messages: list[Message], answer: str, codec: Any, kind: str = "chat") -> list[int]:
-        return [codec.tokenizer.eos_id]
+    def silent(messages: list[Message], answer: str, processor: Any, kind: str = "chat") -> list[int]:
+        return [processor.tokenizer.eos_id]
 
     monkeypatch.setattr(layout, "answer_ids", silent)
     run = trained(table, tmp_path / "run", ANSWER, train__steps=40)
@@ -232,12 +232,12 @@ def test_label_smoothing_counts_in_tasks_that_write(table: Path) -> None:
     for smoothing in (0.0, 0.2):
         recipe = api.make_recipe(table, None, None, {**SETTINGS, "tasks": [{**ANSWER, "label_smoothing": smoothing}]})
         made = assemble(recipe, lambda _: None)
-        part = made.feed.batch_at(0, 0.0)["tasks"]["answer"]
-        sure = torch.full((int((part["labels"] != -100).sum()), made.codec.tokenizer.vocab_size), -20.0)
+        part = made.builder.batch_at(0, 0.0)["tasks"]["answer"]
+        sure = torch.full((int((part["labels"] != -100).sum()), made.processor.tokenizer.vocab_size), -20.0)
         sure[torch.arange(len(sure)), part["labels"][part["labels"] != -100]] = 20.0
         losses.append(float(made.tasks["answer"].loss(sure, part)))
     assert losses[0] == pytest.approx(0, abs=1e-4)
-    assert losses[1] == pytest.approx(0.2 * 40 * (1 - 1 / made.codec.tokenizer.vocab_size), rel=0.01)
+    assert losses[1] == pytest.approx(0.2 * 40 * (1 - 1 / made.processor.tokenizer.vocab_size), rel=0.01)
 
 
 def told_of(name: str, column: str, truths: list[Any], answers: list[Any]) -> str | None:

@@ -60,10 +60,10 @@ FEATURES: list[tuple[str, dict[str, object]]] = [
 def test_each_feature_trains_saves_and_predicts_the_same(
     table: Path, tmp_path: Path, text: str, changes: dict[str, object]
 ) -> None:
-    run = learn(recipe(table, text, **changes), tmp_path / "run", tell=lambda _: None, quiet=True)
+    run = learn(recipe(table, text, **changes), tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.evaluation["tasks"]["classify"]["metrics"]["accuracy"] == 1.0
     again = Predictor.open(run.folder)
-    assert again.codec.reader is not None
+    assert again.processor.reader is not None
     assert again.predict([{"text": "a broken thing 很差"}])[0].value == "bad"
 
 
@@ -73,7 +73,7 @@ def test_weights_start_at_rarity_and_vectors_at_those_of_the_file(table: Path, t
     (tmp_path / "vectors.txt").write_text("\n".join(lines), encoding="utf-8")
     told: list[str] = []
     ready = assemble(recipe(table, model__text__vectors=tmp_path / "vectors.txt"), told.append)
-    reader, tower = ready.codec.reader, ready.model.text
+    reader, tower = ready.processor.reader, ready.model.text
     assert any("vectors for 3 of" in line for line in told)
     for word, vector in read_vectors(tmp_path / "vectors.txt"):
         if word != "elsewhere":
@@ -99,18 +99,18 @@ def test_a_run_goes_on_without_the_file_of_its_vectors(table: Path, tmp_path: Pa
     made = recipe(
         table, model__text__vectors=tmp_path / "vectors.txt", train__steps=6, train__save_every=3, train__keep=9
     )
-    whole = learn(made, tmp_path / "run", tell=lambda _: None, quiet=True)
+    whole = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     expected = whole.weights_path.read_bytes()
     for file in [*(whole.folder / "checkpoints" / "step-00000006").iterdir(), whole.config_path, whole.weights_path]:
         file.unlink()
     (tmp_path / "vectors.txt").unlink()
-    learn(whole.recipe, whole.folder, resume=True, tell=lambda _: None, quiet=True)
+    learn(whole.recipe, whole.folder, resume=True, log=lambda _: None, quiet=True)
     assert Run(whole.folder).weights_path.read_bytes() == expected
 
 
 def test_a_text_without_words_is_read_as_an_unknown_word(table: Path) -> None:
     ready = assemble(recipe(table, text__stop_words="en"), lambda _: None)
-    assert ready.codec.read("the ... of") == [ready.codec.reader.unknown_id]
+    assert ready.processor.read("the ... of") == [ready.processor.reader.unknown_id]
 
 
 @pytest.mark.parametrize(

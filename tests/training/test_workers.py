@@ -13,10 +13,10 @@ import torch
 
 from rebus.errors import DataError, RunError
 from rebus.loop.lines import locked
-from rebus.training.loader_workers import FeedPool
+from rebus.training.loader_workers import BatchBuilderPool
 
 
-class Feed:
+class BatchBuilder:
     """Batches that name their step, their kind and the process that made them."""
 
     def __init__(self, bad: int = -1, error: Exception | None = None) -> None:
@@ -47,13 +47,13 @@ def wait_until(what: Any, seconds: float = 20.0) -> bool:
 
 @pytest.fixture
 def pool() -> Any:
-    made = FeedPool(Feed(), 2)
+    made = BatchBuilderPool(BatchBuilder(), 2)
     yield made
     made.close()
     assert all(gone(worker.process.pid) for worker in made._workers)
 
 
-def test_batches_come_in_order_and_follow_the_point_of_the_run(pool: FeedPool) -> None:
+def test_batches_come_in_order_and_follow_the_point_of_the_run(pool: BatchBuilderPool) -> None:
     makers = set()
     for step in range(12):
         batch = pool.batch_at(step, step / 12)
@@ -63,7 +63,7 @@ def test_batches_come_in_order_and_follow_the_point_of_the_run(pool: FeedPool) -
     assert os.getpid() not in makers
 
 
-def test_a_worker_that_is_killed_is_named_at_once(pool: FeedPool) -> None:
+def test_a_worker_that_is_killed_is_named_at_once(pool: BatchBuilderPool) -> None:
     def rest() -> None:
         for step in range(1, 9):
             pool.batch_at(step, 0.0)
@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_is_named_at_once(pool: FeedPool) -> None:
     [(DataError("row 3", "a", "b", "c"), DataError, "row 3"), (KeyError("row 12"), RuntimeError, "KeyError: 'row 12'")],
 )
 def test_what_a_worker_raises_comes_out(error: Exception, kind: type[Exception], told: str) -> None:
-    pool = FeedPool(Feed(3, error), 2)
+    pool = BatchBuilderPool(BatchBuilder(3, error), 2)
     try:
         for step in range(3):
             pool.batch_at(step, 0.0)
@@ -91,7 +91,7 @@ def test_what_a_worker_raises_comes_out(error: Exception, kind: type[Exception],
         pool.close()
 
 
-def test_an_interrupt_is_for_the_training_alone(pool: FeedPool) -> None:
+def test_an_interrupt_is_for_the_training_alone(pool: BatchBuilderPool) -> None:
     pool.batch_at(0, 0.0)
     for worker in pool._workers:  # a terminal sends it to all
         os.kill(worker.process.pid, signal.SIGINT)
@@ -102,7 +102,7 @@ def test_a_training_that_is_killed_leaves_no_worker_and_no_lock(tmp_path: Path) 
     trainer = os.fork()
     if trainer == 0:
         with locked(tmp_path):
-            pool = FeedPool(Feed(), 3)
+            pool = BatchBuilderPool(BatchBuilder(), 3)
             pool.batch_at(0, 0.0)
             pids = " ".join(str(worker.process.pid) for worker in pool._workers)
             (tmp_path / "workers.tmp").write_text(pids, encoding="ascii")

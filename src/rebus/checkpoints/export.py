@@ -13,9 +13,9 @@ from rebus import atomic
 from rebus.checkpoints.adapters import merged_state
 from rebus.checkpoints.hf_dual import saved_dual
 from rebus.checkpoints.hf_load import is_checkpoint, read_checkpoint
-from rebus.checkpoints.hf_save import Lone, lone_tower
+from rebus.checkpoints.hf_save import SingleTower, lone_tower
 from rebus.checkpoints.hf_save_vision import seeing
-from rebus.checkpoints.hf_vision import LoneImage, lone_image
+from rebus.checkpoints.hf_vision import SingleImageTower, lone_image
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import load_model
 from rebus.errors import RecipeError, RunError, WeightsError, reachable
@@ -61,7 +61,7 @@ class _Source:
     tower: Tower
     tokenizer: Tokenizer
     notes: tuple[str, ...] = ()
-    lone: Lone | None = None
+    single: SingleTower | None = None
     max_length: int = 0
 
 
@@ -92,7 +92,7 @@ def export(
     with reachable(out):
         _check(out, format, precision)
     source = _source(model)
-    if isinstance(source, LoneImage):
+    if isinstance(source, SingleImageTower):
         return _export_image(source, out, format, precision)
     count = sum(tensor.numel() for tensor in source.state.values())
     if format == "gguf":
@@ -100,9 +100,9 @@ def export(
         notes = [*source.notes, *quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
         return Exported(out, format, precision, count, notes)
     source.tokenizer.save(out)
-    if source.lone is not None:
-        source.lone.describe_tokenizer(out, source.max_length)
-        source.lone.describe_pooling(out, source.max_length)
+    if source.single is not None:
+        source.single.describe_tokenizer(out, source.max_length)
+        source.single.describe_pooling(out, source.max_length)
     tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
     if source.tower.kind == "decoder":
         ends = {key: source.config[key] for key in tokens if source.config.get(key) is not None}
@@ -126,10 +126,10 @@ def _check(out: Path, format: Format, precision: Precision) -> None:
         )
 
 
-def _source(path: str | Path) -> _Source | LoneImage:
+def _source(path: str | Path) -> _Source | SingleImageTower:
     if is_checkpoint(path):
         found = read_checkpoint(path)
-        if found.sight is not None:
+        if found.vision is not None:
             raise _sees(found.place, str(found.config.get("model_type")))
         tokenizer = found.load_tokenizer(False)
         rows = found.tower.rows or tokenizer.vocab_size
@@ -142,9 +142,9 @@ def _source(path: str | Path) -> _Source | LoneImage:
             found.place.stem, config | ({"architectures": own} if own else {}), state, found.tower, tokenizer
         )
     run = Run.open(path)
-    model, settings, tasks, codec = load_model(run)
+    model, settings, tasks, processor = load_model(run)
     alone = lone_tower(model, tasks.values())
-    if alone is None and (seeing(model, settings) or saved_dual(model, settings, codec)) is not None:
+    if alone is None and (seeing(model, settings) or saved_dual(model, settings, processor)) is not None:
         raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
     image = lone_image(model, settings, tasks, run.folder.name)
     if image is not None:
@@ -155,15 +155,15 @@ def _source(path: str | Path) -> _Source | LoneImage:
         raise WeightsError(run.folder, "a model that is one text tower: a decoder or an encoder", kinds, do)
     state, heads = alone.state_to_hf(merged_state(model))
     tower = alone.tower.settings.model_copy(update={"kind": "decoder" if alone.part == "decoder" else "encoder"})
-    config = alone.config(model, codec.tokenizer)
+    config = alone.config(model, processor.tokenizer)
     names = sorted({name.split(".")[1] for name in heads})
     notes = [f"left out, since other programs have no place for them: the heads of {', '.join(names)}"] if names else []
     return _Source(
-        run.folder.name, config, state, tower, codec.tokenizer, tuple(notes), alone, settings.text.max_length
+        run.folder.name, config, state, tower, processor.tokenizer, tuple(notes), alone, settings.text.max_length
     )
 
 
-def _export_image(source: LoneImage, out: Path, format: Format, precision: Precision) -> Exported:
+def _export_image(source: SingleImageTower, out: Path, format: Format, precision: Precision) -> Exported:
     """An image tower as a folder of its family, with its processor. Raises WeightsError for gguf."""
     if format == "gguf":
         do = "write a folder: --format hf"

@@ -26,7 +26,7 @@ from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 from rebus.text.foreign import CONFIG
 from rebus.text.tokenizer import Tokenizer
 
@@ -88,14 +88,14 @@ class BothSides:
             raise WeightsError(f"{place}, the tokenizer", expected, found, "use the tokenizer.json of these weights")
 
 
-def both_sides(place: Path, config: Mapping[str, Any], tell: Callable[[str], None] = lambda _: None) -> BothSides:
+def both_sides(place: Path, config: Mapping[str, Any], log: Callable[[str], None] = lambda _: None) -> BothSides:
     """What a folder with a CLIP or SigLIP says of itself.
 
     Raises:
         WeightsError: its configuration or its processor asks for something that is not done here.
     """
     found = dual.settings_from_hf(config)
-    return BothSides(found, recipe.Image.model_validate(load_image(place, found.family, found.size, tell)))
+    return BothSides(found, recipe.Image.model_validate(load_image(place, found.family, found.size, log)))
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,13 @@ class SavedDual:
         rest = {name: tensor for name, tensor in state.items() if name not in inside}
         return dual.to_hf(inside, self.found.family), rest
 
-    def config(self, codec: Codec) -> dict[str, Any]:
+    def config(self, processor: TextProcessor) -> dict[str, Any]:
         """The config.json of the layout."""
-        tokenizer = codec.tokenizer
+        tokenizer = processor.tokenizer
         ids = {"bos_token_id": tokenizer.bos_id, "pad_token_id": tokenizer.pad_id, "eos_token_id": tokenizer.eos_id}
         return dual.config_to_hf(self.found, **ids)
 
-    def save_beside(self, folder: Path, image: recipe.Image, codec: Codec) -> None:
+    def save_beside(self, folder: Path, image: recipe.Image, processor: TextProcessor) -> None:
         """Write what transformers' processors read; call it after the tokenizer is saved."""
         family = self.found.family
         atomic.write_json(folder / FILE, image_to_hf(image, family) | {"processor_class": _PROCESSORS[family]})
@@ -131,19 +131,19 @@ class SavedDual:
         )
 
 
-def saved_dual(model: VisionLanguageModel, settings: recipe.Recipe, codec: Codec) -> SavedDual | None:
+def saved_dual(model: VisionLanguageModel, settings: recipe.Recipe, processor: TextProcessor) -> SavedDual | None:
     """What a model can be saved as, where one of the layouts has a place for it; else None."""
     head, image, text = model.pairs, model.image, model.text
-    if head is None or not isinstance(image, ViT) or not isinstance(text, Encoder) or codec.reader is not None:
+    if head is None or not isinstance(image, ViT) or not isinstance(text, Encoder) or processor.reader is not None:
         return None
     if not is_exact(settings.image) or settings.data.background != "white" or TASK not in model.specs:
         return None
     whole = text.settings.model_copy(update={"kind": "encoder", "context": text.max_length})
     family = dual.family_for(image.settings, whole, settings.model.maps, model.specs[TASK].loss)
-    ends = codec.tokenizer.frame[1]
+    ends = processor.tokenizer.frame[1]
     if family == "clip" and (not ends or ends[-1] == dual.NO_END):
         return None
-    if family is None or (family == "siglip" and whole.filler != codec.tokenizer.pad_id):
+    if family is None or (family == "siglip" and whole.filler != processor.tokenizer.pad_id):
         return None
     end = ends[-1] if family == "clip" else None
     return SavedDual(Dual(family, image.settings, image.size, whole, text.vocab_size, head.size, end))

@@ -23,9 +23,9 @@ from rebus.checkpoints.fitting import check_layers, check_tower
 from rebus.checkpoints.hf_dual import LAYOUTS as DUALS
 from rebus.checkpoints.hf_dual import BothSides, both_sides
 from rebus.checkpoints.hf_load_heads import ForeignHead, architecture_of, foreign_head
-from rebus.checkpoints.hf_load_vision import Sight, sight_of
+from rebus.checkpoints.hf_load_vision import VisionSpec, vision_of
 from rebus.checkpoints.hf_save_vision import LAYOUTS
-from rebus.checkpoints.save_load import codec_of, filled_model
+from rebus.checkpoints.save_load import filled_model, processor_of
 from rebus.errors import MissingPackageError, WeightsError, reachable
 from rebus.formats import bert
 from rebus.formats.config import load_config, model_type
@@ -38,7 +38,7 @@ from rebus.formats.sentence_transformers import SentenceModel, read_sentence_mod
 from rebus.formats.weights import load_shapes, load_weights
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Recipe, TaskSettings, Tower
-from rebus.tasks import TASKS, Codec, Task
+from rebus.tasks import TASKS, Task, TextProcessor
 from rebus.text.tokenizer import Tokenizer
 
 GGUF = ".gguf"
@@ -60,7 +60,7 @@ class Checkpoint:
         tensors: reads its tensors, under Hugging Face's names.
         shapes: its tensors without their numbers, where they are not read through those of another checkpoint.
         load_tokenizer: reads its tokenizer; True: with Rebus' special tokens added where it lacks them.
-        sight: what it is beside its text, where it sees images.
+        vision: what it is beside its text, where it sees images.
         sentences: how it makes vectors of texts, where it is a folder of sentence-transformers.
     """
 
@@ -71,7 +71,7 @@ class Checkpoint:
     tensors: Callable[[], State] = field(repr=False)
     load_tokenizer: Callable[[bool], Tokenizer] = field(repr=False)
     shapes: Callable[[], State] = field(repr=False)
-    sight: Sight | BothSides | None = None
+    vision: VisionSpec | BothSides | None = None
     sentences: SentenceModel | None = None
 
     @property
@@ -101,8 +101,8 @@ class Checkpoint:
         """Hold its configuration against the shapes of its tensors. Raises WeightsError."""
         where, shapes = str(self.place), self.shapes()
         towers = {self.part: (self.tower, {"vocab_size": self.tower.rows})}
-        if self.sight is not None:
-            towers["image"] = (self.sight.found.tower, {"size": self.sight.image.size})
+        if self.vision is not None:
+            towers["image"] = (self.vision.found.tower, {"size": self.vision.image.size})
         for tower, _ in towers.values():
             check_layers(where, tower, len(shapes))
         state = self._named(shapes, None, None)
@@ -111,8 +111,8 @@ class Checkpoint:
 
     def _named(self, found: State, settings: Tower | None, rows: int | None) -> State:
         seen: State = {}
-        if self.sight is not None:
-            whole = self.sight.state(found)
+        if self.vision is not None:
+            whole = self.vision.state(found)
             prefix = f"{self.part}."
             tower = {name.removeprefix(prefix): one for name, one in whole.items() if name.startswith(prefix)}
             seen = {name: tensor for name, tensor in whole.items() if not name.startswith(prefix)}
@@ -150,13 +150,13 @@ def is_hub_id(path: str | Path) -> bool:
 
 
 def read_checkpoint(
-    path: str | Path, tell: Callable[[str], None] = lambda _: None, *, below: tuple[Path, ...] = ()
+    path: str | Path, log: Callable[[str], None] = lambda _: None, *, below: tuple[Path, ...] = ()
 ) -> Checkpoint:
     """Look into a checkpoint; its tensors are read when they are asked for.
 
     Args:
         path: a Hugging Face folder, a .gguf file, a folder with a PEFT adapter, or a hub id.
-        tell: prints a line for people.
+        log: prints a line for people.
         below: adapters that it is the base of.
 
     Raises:
@@ -167,21 +167,21 @@ def read_checkpoint(
     if place.suffix == GGUF and not place.is_dir():
         return _gguf(place)
     if is_hub_id(path):
-        tell(f"{path}: not a folder here, so looked for on the hub")
+        log(f"{path}: not a folder here, so looked for on the hub")
         place = Path(fetched(str(path)))
     if is_adapter(place) and not (place / "config.json").is_file():
-        return _adapted(place, tell, below)
+        return _adapted(place, log, below)
     sentences = read_sentence_model(place)
-    found = _plain(place, tell) if sentences is None else _sentence_model(place, sentences, tell)
+    found = _plain(place, log) if sentences is None else _sentence_model(place, sentences, log)
     found.check()
     return found
 
 
-def _sentence_model(place: Path, sentences: SentenceModel, tell: Callable[[str], None]) -> Checkpoint:
+def _sentence_model(place: Path, sentences: SentenceModel, log: Callable[[str], None]) -> Checkpoint:
     """A transformer that sentence-transformers pools."""
-    found = _plain(sentences.transformer, tell)
+    found = _plain(sentences.transformer, log)
     for note in sentences.notes:
-        tell(note)
+        log(note)
     pool = sentences.pool(found.tower.kind)
 
     def tokenizer(extend: bool) -> Tokenizer:
@@ -197,18 +197,18 @@ def _sentence_model(place: Path, sentences: SentenceModel, tell: Callable[[str],
     return replace(found, place=place, tower=tower, load_tokenizer=tokenizer, sentences=sentences)
 
 
-def _plain(place: Path, tell: Callable[[str], None]) -> Checkpoint:
+def _plain(place: Path, log: Callable[[str], None]) -> Checkpoint:
     config = load_config(place)
-    sight: Sight | BothSides | None = None
+    vision: VisionSpec | BothSides | None = None
     if model_type(config) in DUALS:
-        sight = both_sides(place, config, tell)
+        vision = both_sides(place, config, log)
     elif model_type(config) in LAYOUTS:
-        sight = sight_of(place, config, tell)
-    if sight is None:
+        vision = vision_of(place, config, log)
+    if vision is None:
         family, tower = _described(config, str(place / "config.json"))
     else:
-        family = sight.family if isinstance(sight, BothSides) else sight.found.family
-        tower = sight.found.text.model_copy(update={"rows": sight.found.rows})
+        family = vision.family if isinstance(vision, BothSides) else vision.found.family
+        tower = vision.found.text.model_copy(update={"rows": vision.found.rows})
     return Checkpoint(
         place,
         config,
@@ -217,27 +217,27 @@ def _plain(place: Path, tell: Callable[[str], None]) -> Checkpoint:
         lambda: load_weights(place),
         lambda extend: Tokenizer.load(place, extend=extend),
         lambda: load_shapes(place),
-        sight,
+        vision,
     )
 
 
-def recipe_of(path: str | Path | Checkpoint, tell: Callable[[str], None] = lambda _: None) -> Recipe:
+def recipe_of(path: str | Path | Checkpoint, log: Callable[[str], None] = lambda _: None) -> Recipe:
     """A recipe whose text tower is the checkpoint's, and which has nothing else. Raises as ``read_checkpoint``."""
-    found = path if isinstance(path, Checkpoint) else read_checkpoint(path, tell)
+    found = path if isinstance(path, Checkpoint) else read_checkpoint(path, log)
     made = Recipe()
     made.model.image.kind = made.model.fusion.kind = "none"
     made.model.text = found.tower.model_copy(deep=True)
     made.text.max_length = max(4, found.tower.context or made.text.max_length)
     if found.sentences is not None and found.sentences.max_length is not None:
         made.text.max_length = max(4, min(found.sentences.max_length, made.text.max_length))
-    if found.sight is not None:
-        found.sight.settle(made)
+    if found.vision is not None:
+        found.vision.settle(made)
     return made
 
 
 def open_checkpoint(
-    path: str | Path, tell: Callable[[str], None] = lambda _: None, dtype: torch.dtype | None = None
-) -> tuple[VisionLanguageModel, Recipe, dict[str, Task], Codec]:
+    path: str | Path, log: Callable[[str], None] = lambda _: None, dtype: torch.dtype | None = None
+) -> tuple[VisionLanguageModel, Recipe, dict[str, Task], TextProcessor]:
     """A checkpoint as a model that is ready to answer: it converses where it has a chat template, else goes on a text.
 
     An encoder does what its head does: it guesses masked words, classifies, marks words or finds answers; without a
@@ -245,31 +245,31 @@ def open_checkpoint(
 
     Args:
         path: see ``read_checkpoint``.
-        tell: prints a line for people.
+        log: prints a line for people.
         dtype: of the weights in memory; None: float32.
 
     Raises:
         WeightsError, MissingPackageError: as ``read_checkpoint``. RunError: its tokenizer cannot be read.
     """
-    found = read_checkpoint(path, tell)
+    found = read_checkpoint(path, log)
     settings = recipe_of(found)
-    codec = codec_of(settings, found.load_tokenizer(False), None)
-    tokenizer = codec.tokenizer
-    if isinstance(found.sight, BothSides):
-        found.sight.check(tokenizer, found.place)
-        found.sight.fill(settings.model.text, tokenizer)
-    elif found.sight is not None and codec.image_id != found.sight.found.image_id:
-        expected = f"{found.sight.found.image_id}, as config.json says, for '{tokenizer.image_mark}'"
+    processor = processor_of(settings, found.load_tokenizer(False), None)
+    tokenizer = processor.tokenizer
+    if isinstance(found.vision, BothSides):
+        found.vision.check(tokenizer, found.place)
+        found.vision.fill(settings.model.text, tokenizer)
+    elif found.vision is not None and processor.image_id != found.vision.found.image_id:
+        expected = f"{found.vision.found.image_id}, as config.json says, for '{tokenizer.image_mark}'"
         do = "use the tokenizer that came with the weights"
-        raise WeightsError(f"{path}, the tokenizer", expected, str(codec.image_id), do)
+        raise WeightsError(f"{path}, the tokenizer", expected, str(processor.image_id), do)
     rows = found.tower.rows or 0
     if tokenizer.vocab_size > rows:
         more = tokenizer.vocab_size - rows
-        tell(f"{path}: the tokenizer has {more} ids that the embeddings have no rows for; these get the mean of all")
+        log(f"{path}: the tokenizer has {more} ids that the embeddings have no rows for; these get the mean of all")
     settings.model.text.rows = max(rows, tokenizer.vocab_size)
     head = None if found.sentences is not None else found.head()
     if isinstance(head, str):
-        tell(f"{path}: its head, {architecture_of(found.config)}, is not used: {head}")
+        log(f"{path}: its head, {architecture_of(found.config)}, is not used: {head}")
     if isinstance(head, ForeignHead):
         settings.model.text.pool, settings.model.head = head.pool, "linear"  # type: ignore[assignment]
     state = found.state(settings.model.text, settings.model.text.rows)
@@ -281,7 +281,7 @@ def open_checkpoint(
         settings.tasks = [_task(found, state, tokenizer)]
         tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
     used = {name: one for name, one in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
-    return filled_model(settings, tasks, codec, lambda: used, dtype), settings, tasks, codec
+    return filled_model(settings, tasks, processor, lambda: used, dtype), settings, tasks, processor
 
 
 def with_rows(tensor: Tensor, rows: int) -> Tensor:
@@ -294,9 +294,9 @@ def with_rows(tensor: Tensor, rows: int) -> Tensor:
 
 
 def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings:
-    if isinstance(found.sight, BothSides):
-        return found.sight.task()
-    if found.sight is not None:
+    if isinstance(found.vision, BothSides):
+        return found.vision.task()
+    if found.vision is not None:
         if tokenizer.has_chat:
             return TaskSettings(name="converse", columns={"messages": "messages", "image": "image"})
         asked = {"question": "question", "image": "image", "answer": "answer"}
@@ -319,25 +319,25 @@ def _described(config: dict[str, Any], where: str) -> tuple[Family, Tower]:
     return family, tower
 
 
-def _adapted(folder: Path, tell: Callable[[str], None], below: tuple[Path, ...]) -> Checkpoint:
+def _adapted(folder: Path, log: Callable[[str], None], below: tuple[Path, ...]) -> Checkpoint:
     """An adapter's base with the adapter added to it; a tokenizer beside the adapter wins."""
     place = folder.resolve()
     if place in below:
         do = "write the model that it was trained on into base_model_name_or_path"
         raise WeightsError(folder, "an adapter whose base is another model", "itself among its bases", do)
     adapter = read_adapter(folder)
-    base = read_checkpoint(adapter.base, tell, below=(*below, place))
+    base = read_checkpoint(adapter.base, log, below=(*below, place))
     own = (folder / "tokenizer.json").is_file()
-    tied, sight = base.tower.tied and base.part == "decoder", base.sight
+    tied, vision = base.tower.tied and base.part == "decoder", base.vision
     shape = {"tied": base.tower.tied and not adapter.changes_embeddings, "rows": adapter.rows or base.tower.rows}
-    if isinstance(sight, Sight):
-        text = sight.found.text.model_copy(update={"tied": shape["tied"]})
-        sight = replace(sight, found=replace(sight.found, text=text, rows=adapter.rows or sight.found.rows))
+    if isinstance(vision, VisionSpec):
+        text = vision.found.text.model_copy(update={"tied": shape["tied"]})
+        vision = replace(vision, found=replace(vision.found, text=text, rows=adapter.rows or vision.found.rows))
     return replace(
         base,
         place=folder,
         tower=base.tower.model_copy(update=shape),
-        sight=sight,
+        vision=vision,
         tensors=lambda: merge_adapter(base.tensors(), adapter, tied=tied, rename=renaming_of(model_type(base.config))),
         load_tokenizer=(lambda extend: Tokenizer.load(folder, extend=extend)) if own else base.load_tokenizer,
     )

@@ -71,12 +71,12 @@ def is_image_checkpoint(path: str | Path) -> bool:
     return model_type(load_config(place)) in IMAGE_FAMILIES
 
 
-def image_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: None) -> ImageCheckpoint:
+def image_checkpoint(path: str | Path, log: Callable[[str], None] = lambda _: None) -> ImageCheckpoint:
     """Look into a checkpoint of an image tower; its tensors are read when they are asked for.
 
     Args:
         path: a Hugging Face folder, a folder with a PEFT adapter, or a hub id.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         WeightsError: it is not there, damaged, or of a family that is not known.
@@ -84,17 +84,17 @@ def image_checkpoint(path: str | Path, tell: Callable[[str], None] = lambda _: N
     """
     place = Path(path)
     if is_hub_id(path):
-        tell(f"{path}: not a folder here, so looked for on the hub")
+        log(f"{path}: not a folder here, so looked for on the hub")
         place = Path(fetched(str(path)))
     if is_adapter(place) and not (place / "config.json").is_file():
         adapter = read_adapter(place)
-        base = image_checkpoint(adapter.base, tell)
+        base = image_checkpoint(adapter.base, log)
         rename = renaming_of(base.family.name)
         return replace(base, place=place, tensors=lambda: merge_adapter(base.tensors(), adapter, rename=rename))
     config = load_config(place)
     family = image_family_of(config, str(place / "config.json"))
     tower, size = family.settings_from_hf(config)
-    image = load_image(place, model_type(config), size, tell)
+    image = load_image(place, model_type(config), size, log)
     found = ImageCheckpoint(place, family, tower, image, lambda: load_weights(place))
     shapes = load_shapes(place)
     check_layers(str(place), tower, len(shapes))

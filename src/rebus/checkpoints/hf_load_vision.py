@@ -20,7 +20,7 @@ from rebus.formats.names import State
 from rebus.formats.processors import FILE, image_from_hf, read_processor
 from rebus.formats.vision_text import VisionText
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 # where the files do not say: of Idefics3's processor, and of Llava's
 _IDEFICS3: dict[str, Any] = {
     "resample": 1,
@@ -32,7 +32,7 @@ _LLAVA: dict[str, Any] = {"size": {"shortest_edge": 224}}
 
 
 @dataclass(frozen=True)
-class Sight:
+class VisionSpec:
     """What a checkpoint that sees is, beside its text.
 
     Attributes:
@@ -56,18 +56,18 @@ class Sight:
         settings.image = self.image.model_copy(deep=True)
 
 
-def sight_of(place: Path, config: Mapping[str, Any], tell: Tell) -> Sight:
+def vision_of(place: Path, config: Mapping[str, Any], log: Log) -> VisionSpec:
     """What a folder with such a checkpoint says of its images.
 
     Raises:
         WeightsError: its configuration or its processor asks for something that is not done here.
     """
     found = described(config, str(place / "config.json"))
-    return Sight(found, image_of(place, config, found, tell), config)
+    return VisionSpec(found, image_of(place, config, found, log), config)
 
 
-def image_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: Tell) -> recipe.Image:
-    """How a checkpoint sees images, by its preprocessor_config.json. Raises as ``sight_of``."""
+def image_of(place: Path, config: Mapping[str, Any], found: VisionText, log: Log) -> recipe.Image:
+    """How a checkpoint sees images, by its preprocessor_config.json. Raises as ``vision_of``."""
     said = read_processor(place) or {}
     where = f"{place / FILE}, "
     if config.get("model_type") == "llava":
@@ -84,7 +84,7 @@ def image_of(place: Path, config: Mapping[str, Any], found: VisionText, tell: Te
         expected = f"squares of {found.size} pixels a side, as its tower has them"
         raise WeightsError(where + "max_image_size", expected, str(square), "use the files that came with the weights")
     if told["do_image_splitting"]:
-        tell(
+        log(
             f"{place}: made to cut large images into several; opened without that, it sees one image as one "
             f"square of {found.size} x {found.size} pixels"
         )

@@ -38,7 +38,7 @@ _MASKED = "heads.mlm."  # the head that BertForMaskedLM has a place for
 
 
 @dataclass(frozen=True)
-class Lone:
+class SingleTower:
     """The one text tower of a model.
 
     Attributes:
@@ -102,7 +102,7 @@ class Lone:
         return made
 
 
-def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> Lone | None:
+def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> SingleTower | None:
     """The tower, where a model is one text tower of a known family and heads, and nothing else; else None.
 
     Args:
@@ -122,7 +122,7 @@ def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> Lone | None
         return None
     masked = any(spec.kind == "mask" for spec in model.specs.values())
     head = placed_text_head(model, tasks) if family.name == "bert" and not masked else None
-    return Lone(part, tower, family, head)
+    return SingleTower(part, tower, family, head)
 
 
 def run_state(folder: Path, config: Mapping[str, Any], settings: Tower) -> State:

@@ -24,7 +24,7 @@ from rebus.formats.weights import load_weights
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.vit import ViT
 from rebus.models.vlm import VisionLanguageModel
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 
 LAYOUTS = (*idefics3.NAMES, "llava")
 PARTS = ("image.", "inline.", "decoder.")
@@ -54,25 +54,25 @@ class Seeing:
             return llava.to_hf(inside, self.found.family, self.found.tower), rest
         return idefics3.to_hf(inside, self.found.family), rest
 
-    def config(self, codec: Codec) -> dict[str, Any]:
+    def config(self, processor: TextProcessor) -> dict[str, Any]:
         """The config.json of the layout."""
         make = llava.config_to_hf if self.layout == "llava" else idefics3.config_to_hf
-        return make(self.found, max_length=self.decoder.max_length, **token_ids(codec))
+        return make(self.found, max_length=self.decoder.max_length, **token_ids(processor))
 
-    def save_beside(self, folder: Path, image: recipe.Image, codec: Codec) -> None:
+    def save_beside(self, folder: Path, image: recipe.Image, processor: TextProcessor) -> None:
         """Write what transformers' processors and generation read."""
         tower, size = self.found.tower, self.found.size
         if self.layout == "llava":
-            processor: dict[str, Any] = {
+            image_processor: dict[str, Any] = {
                 "processor_class": "LlavaProcessor",
                 "patch_size": tower.patch,
                 "vision_feature_select_strategy": llava.strategy(tower),
                 "num_additional_image_tokens": int(tower.class_token),
-                "image_token": codec.tokenizer.image_mark,
+                "image_token": processor.tokenizer.image_mark,
             }
             images = image_to_hf(image, "clip")
         else:
-            processor = {"processor_class": "Idefics3Processor", "image_seq_len": self.tokens}
+            image_processor = {"processor_class": "Idefics3Processor", "image_seq_len": self.tokens}
             images = image_to_hf(image, "siglip") | {
                 "image_processor_type": "Idefics3ImageProcessor",
                 "do_image_splitting": False,  # one image, one square
@@ -82,8 +82,8 @@ class Seeing:
                 "max_image_size": {"longest_edge": size},
             }
         atomic.write_json(folder / "preprocessor_config.json", images)
-        atomic.write_json(folder / "processor_config.json", processor)
-        atomic.write_json(folder / "generation_config.json", token_ids(codec))
+        atomic.write_json(folder / "processor_config.json", image_processor)
+        atomic.write_json(folder / "generation_config.json", token_ids(processor))
 
 
 def seeing(model: VisionLanguageModel, settings: recipe.Recipe) -> Seeing | None:
@@ -128,9 +128,9 @@ def vision_state(folder: Path, config: Mapping[str, Any], text: recipe.Tower) ->
     return state_from_hf(load_weights(folder), config, found)
 
 
-def token_ids(codec: Codec) -> dict[str, Any]:
+def token_ids(processor: TextProcessor) -> dict[str, Any]:
     """Special tokens by the names that configurations have for them."""
-    tokenizer = codec.tokenizer
+    tokenizer = processor.tokenizer
     ends = list(tokenizer.eos_ids)
     found = {
         "bos_token_id": tokenizer.bos_id,

@@ -18,7 +18,7 @@ from rebus.tasks import Task
 
 
 @dataclass(frozen=True)
-class LoneImage:
+class SingleImageTower:
     """An image tower in Hugging Face's terms.
 
     Attributes:
@@ -38,7 +38,7 @@ class LoneImage:
 
 def lone_image(
     model: VisionLanguageModel, settings: recipe.Recipe, tasks: Mapping[str, Task], name: str
-) -> LoneImage | None:
+) -> SingleImageTower | None:
     """The tower of a model that reads images and nothing else, where a family has a place for it; else None."""
     tower = model.image
     if tower is None or model.text is not None or model.decoder is not None:
@@ -67,4 +67,4 @@ def lone_image(
         own, _ = placed.split(whole)
         tensors |= {f"{family.classifier}.{key}": tensor for key, tensor in own.items()}
         config |= {"architectures": [f"{family.base.removesuffix('Model')}{IMAGE}"], **placed.entries}
-    return LoneImage(name, config, tensors, image_to_hf(settings.image, family.name), tuple(notes))
+    return SingleImageTower(name, config, tensors, image_to_hf(settings.image, family.name), tuple(notes))

@@ -28,14 +28,14 @@ from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.fusion import Joint
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
-from rebus.tasks import TASKS, Codec, Task
+from rebus.tasks import TASKS, Task, TextProcessor
 from rebus.text.frames import with_end, with_start
 from rebus.text.tokenizer import Tokenizer
 from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
 
 
-def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> Codec:
+def make_processor(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> TextProcessor:
     """The tokenizer, trained on the training rows' text or read from a file, and the text tower's own if it has one."""
     if settings.text.tokenizer is not None:
         tokenizer = Tokenizer.load(settings.text.tokenizer, extend=True)
@@ -52,14 +52,14 @@ def make_codec(settings: recipe.Recipe, texts: list[str], words: Iterable[str] =
         tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, **cut)
         if needs_end(settings.model.text):
             tokenizer = with_end(tokenizer)
-    return codec_of(settings, tokenizer, make_reader(settings, texts))
+    return processor_of(settings, tokenizer, make_reader(settings, texts))
 
 
-def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> Codec:
+def processor_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> TextProcessor:
     """Tokenizers with what the recipe says of them."""
     separate = settings.model.text.kind not in ("decoder", "none")
     inside = inside_of(settings, tokenizer)
-    return Codec(
+    return TextProcessor(
         inside.tokenizer,
         reader,
         settings.text.max_length,
@@ -69,29 +69,29 @@ def codec_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenize
     )
 
 
-def build_model(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec) -> VisionLanguageModel:
+def build_model(settings: recipe.Recipe, tasks: dict[str, Task], processor: TextProcessor) -> VisionLanguageModel:
     """A model with fresh weights, drawn from the recipe's seed.
 
     Its embeddings have a row for each id of the tokenizer, or more where ``model.text.rows`` says so.
     """
     torch.manual_seed(settings.seed)
-    heads = {name: task.head(codec) for name, task in tasks.items()}
-    reader = codec.reader
+    heads = {name: task.head(processor) for name, task in tasks.items()}
+    reader = processor.reader
     words = list(reader.words) if reader is not None else None
     # One pass over an image may carry several questions, so a row is longer than one text.
     return VisionLanguageModel(
         settings.model,
         settings.image,
         heads,
-        vocab_size=max(settings.model.text.rows or 0, codec.tokenizer.vocab_size),
+        vocab_size=max(settings.model.text.rows or 0, processor.tokenizer.vocab_size),
         max_length=settings.text.max_length,
         words=words,
-        image_id=codec.image_id,
+        image_id=processor.image_id,
     )
 
 
 def save_model(
-    folder: Path, model: VisionLanguageModel, settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec
+    folder: Path, model: VisionLanguageModel, settings: recipe.Recipe, tasks: dict[str, Task], processor: TextProcessor
 ) -> None:
     """Write tokenizer, weights, adapters and, last, config.json, which says that the rest is there.
 
@@ -101,10 +101,10 @@ def save_model(
     preprocessor_config.json. Adapters are added to the weights, and stand beside them too.
     """
     if set(tasks) == {"lm"}:
-        codec = replace(codec, tokenizer=with_start(codec.tokenizer))
-    save_codec(folder, codec)
-    alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, codec)
-    if alone is not None and alone.family.name == "qwen2" and not codec.tokenizer.is_qwen2:
+        processor = replace(processor, tokenizer=with_start(processor.tokenizer))
+    save_processor(folder, processor)
+    alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, processor)
+    if alone is not None and alone.family.name == "qwen2" and not processor.tokenizer.is_qwen2:
         alone = None  # transformers would cut texts in another way and nobody would be told
     state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
     said = {
@@ -116,14 +116,14 @@ def save_model(
     config: dict[str, Any]
     heads: dict[str, Tensor]
     if sees is not None:
-        sees.save_beside(folder, settings.image, codec)
+        sees.save_beside(folder, settings.image, processor)
         state, heads = sees.state_to_hf(state)
-        config = sees.config(codec) | {KEY: said}
+        config = sees.config(processor) | {KEY: said}
         modules = renaming_of(str(config["model_type"]), to_modules=True)
         save_adapters(folder, model, settings, rename=lambda one: modules(sees.state_to_hf(one)[0]), whole=True)
     elif alone is None:
         atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.image))
-        rows = model.decoder.vocab_size if model.decoder is not None else codec.tokenizer.vocab_size
+        rows = model.decoder.vocab_size if model.decoder is not None else processor.tokenizer.vocab_size
         own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
         config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
         heads = {}
@@ -134,7 +134,7 @@ def save_model(
         alone.describe_pooling(folder, settings.text.max_length)
         if alone.head is not None:
             said["head"] = alone.head.task
-        config = alone.config(model, codec.tokenizer) | {KEY: said}
+        config = alone.config(model, processor.tokenizer) | {KEY: said}
         task = "CAUSAL_LM" if alone.part == "decoder" else "FEATURE_EXTRACTION"
         save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)
     save_weights(folder, state)
@@ -167,22 +167,22 @@ def _preprocessor(image: recipe.Image) -> dict[str, Any]:
     }
 
 
-def save_codec(folder: Path, codec: Codec) -> None:
+def save_processor(folder: Path, processor: TextProcessor) -> None:
     """Write the tokenizers."""
-    codec.tokenizer.save(folder)
-    if codec.reader is not None:
-        codec.reader.save(folder)
+    processor.tokenizer.save(folder)
+    if processor.reader is not None:
+        processor.reader.save(folder)
 
 
-def saved_codec(run: Run) -> Codec:
+def saved_processor(run: Run) -> TextProcessor:
     """The tokenizers of a Run, begun or finished. Raises RunError when one is missing or damaged."""
     reader = WordTokenizer.load(run.folder) if (run.folder / WORDS_FILE).exists() else None
-    return codec_of(run.recipe, Tokenizer.load(run.folder), reader)
+    return processor_of(run.recipe, Tokenizer.load(run.folder), reader)
 
 
 def load_model(
     run: Run, dtype: torch.dtype | None = None
-) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], Codec]:
+) -> tuple[VisionLanguageModel, recipe.Recipe, dict[str, Task], TextProcessor]:
     """What ``save_model`` wrote.
 
     Args:
@@ -195,15 +195,15 @@ def load_model(
     settings = run.recipe
     config = run.read_json("config.json")
     tasks = restore_tasks(config, run.config_path)
-    codec = saved_codec(run)
-    model = filled_model(settings, tasks, codec, lambda: run_state(run.folder, config, settings.model.text), dtype)
-    return model, settings, tasks, codec
+    processor = saved_processor(run)
+    model = filled_model(settings, tasks, processor, lambda: run_state(run.folder, config, settings.model.text), dtype)
+    return model, settings, tasks, processor
 
 
 def filled_model(
     settings: recipe.Recipe,
     tasks: dict[str, Task],
-    codec: Codec,
+    processor: TextProcessor,
     weights: Callable[[], dict[str, Tensor]],
     dtype: torch.dtype | None = None,
 ) -> VisionLanguageModel:
@@ -212,7 +212,7 @@ def filled_model(
     Args:
         settings: the resolved recipe.
         tasks: what it does.
-        codec: text to ids.
+        processor: text to ids.
         weights: gives its tensors by name.
         dtype: of the weights in memory; None: float32.
 
@@ -221,15 +221,17 @@ def filled_model(
     """
     with enough_memory("the model"):
         state = weights()
-        _check_sizes(settings, tasks, codec, dict(state))
+        _check_sizes(settings, tasks, processor, dict(state))
         with _in_type(dtype or torch.float32), _Undrawn():
-            model = build_model(settings, tasks, codec)
+            model = build_model(settings, tasks, processor)
         _as_it_was_made(model, state)
         model.load_state_dict(state)
     return model.eval()
 
 
-def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, state: dict[str, Tensor]) -> None:
+def _check_sizes(
+    settings: recipe.Recipe, tasks: dict[str, Task], processor: TextProcessor, state: dict[str, Tensor]
+) -> None:
     """Hold the sizes that settings ask for against the weights there are, before room is made for them.
 
     Raises:
@@ -238,7 +240,7 @@ def _check_sizes(settings: recipe.Recipe, tasks: dict[str, Task], codec: Codec, 
     check_layers("the image tower", settings.model.image, len(state))
     check_layers("the text tower", settings.model.text, len(state))
     with torch.device("meta"):
-        hollow = build_model(settings, tasks, codec)  # shapes alone
+        hollow = build_model(settings, tasks, processor)  # shapes alone
     _as_it_was_made(hollow, state)
     check_state(hollow, state)
 

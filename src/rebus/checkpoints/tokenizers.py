@@ -27,7 +27,7 @@ from rebus.text.measures import (
 from rebus.text.patterns import Pattern
 from rebus.text.tokenizer import LM_PATTERN, MASK, Tokenizer
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 _HELD_OUT = 10  # one piece of the sample in so many is kept to measure on
 
 
@@ -66,7 +66,7 @@ def train_tokenizer(
     pattern: Pattern = LM_PATTERN,
     mask: bool = False,
     settings: recipe.Recipe | None = None,
-    tell: Tell = lambda line: None,
+    log: Log = lambda line: None,
 ) -> Inspected:
     """Train a tokenizer on a sample of raw text, save it, and measure it on a tenth of the sample that it did not see.
 
@@ -79,7 +79,7 @@ def train_tokenizer(
         pattern: how text is cut; see ``Tokenizer.train``.
         mask: with the token that masked models need.
         settings: ``corpus`` says how text is read and cleaned.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         DataError: there is no text. RecipeError: ``vocab_size`` is too small. RunError: ``out`` cannot be written.
@@ -92,7 +92,7 @@ def train_tokenizer(
     seen = [text for place, text in enumerate(texts) if place % _HELD_OUT or len(texts) < _HELD_OUT]
     unseen = texts[::_HELD_OUT] if len(texts) >= _HELD_OUT else texts
     size = SIZES[-1] if vocab_size == "auto" else vocab_size
-    tell(f"learning at most {size:,} pieces from {sum(map(len, seen)):,} characters")
+    log(f"learning at most {size:,} pieces from {sum(map(len, seen)):,} characters")
     specials = [MASK] if mask else []
     nfkc = made.corpus.clean.nfkc and not made.corpus.clean.full_width  # else it would take marks that cleaning keeps
     trained = Tokenizer.train(seen, size, specials=specials, pattern=pattern, nfkc=nfkc)

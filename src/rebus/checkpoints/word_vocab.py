@@ -11,11 +11,11 @@ from rebus.errors import RecipeError
 from rebus.models.towers.recurrent import Recurrent
 from rebus.models.towers.wordvectors import WordVectors
 from rebus.models.vlm import VisionLanguageModel
-from rebus.tasks import Codec
+from rebus.tasks import TextProcessor
 from rebus.text.vectors import TRAINED, read_vectors, train_vectors
 from rebus.text.words import BETWEEN, WordTokenizer
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def make_reader(settings: recipe.Recipe, texts: Sequence[str]) -> WordTokenizer | None:
@@ -42,22 +42,26 @@ def make_reader(settings: recipe.Recipe, texts: Sequence[str]) -> WordTokenizer 
 
 
 def start_words(
-    model: VisionLanguageModel, settings: recipe.Recipe, codec: Codec, texts: Callable[[], Sequence[str]], tell: Tell
+    model: VisionLanguageModel,
+    settings: recipe.Recipe,
+    processor: TextProcessor,
+    texts: Callable[[], Sequence[str]],
+    log: Log,
 ) -> None:
     """Give a tower that reads words the vectors that the recipe names and weights by rarity.
 
     Args:
         model: its text tower is changed in place; nothing happens where that reads no words.
         settings: the resolved recipe.
-        codec: of the model.
+        processor: of the model.
         texts: of the training rows.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         DataError: the file of vectors cannot be read or knows none of the words. RecipeError: its vectors are of
             another width. MissingPackageError: vectors are to be trained and gensim is not installed.
     """
-    tower, reader = model.text, codec.reader
+    tower, reader = model.text, processor.reader
     if reader is None or not isinstance(tower, (WordVectors, Recurrent)):
         return
     if isinstance(tower, WordVectors) and reader.rarity is not None:
@@ -72,7 +76,7 @@ def start_words(
         # as spread out as vectors that start at random, so that one rate suits both
         spread = 0.1 / max(1e-6, float(np.std(list(made.values()))))
         known = tower.embed.fill(((word, spread * vector) for word, vector in made.items()), named)
-        tell(f"{named} trained on the texts: vectors for {known} of {len(words)} words")
+        log(f"{named} trained on the texts: vectors for {known} of {len(words)} words")
     else:
         known = tower.embed.fill(read_vectors(named), named)
-        tell(f"{named}: vectors for {known} of {len(words)} words")
+        log(f"{named}: vectors for {known} of {len(words)} words")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rebus.cli.honesty import check_maps
+from rebus.cli.faithfulness import check_maps
 from rebus.cli.shared import AnyModel, Language, existing_image, say, show_table
 from rebus.cli.verb import JsonOutput, write_json_output
 

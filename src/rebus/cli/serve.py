@@ -78,4 +78,4 @@ def serve(
     )
     from rebus.serve.run import serve_model
 
-    serve_model(run, settings, tell=lambda text: say(text, style="dim", err=True))
+    serve_model(run, settings, log=lambda text: say(text, style="dim", err=True))

@@ -62,7 +62,7 @@ def train(
         pattern=pattern,
         mask=mask,
         settings=made,
-        tell=lambda line: say(line, err=True),
+        log=lambda line: say(line, err=True),
     )
     _show(found, json_output)
 

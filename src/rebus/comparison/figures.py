@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.comparison.student import t_quantile, t_tail
+from rebus.comparison.t_test import t_quantile, t_tail
 from rebus.tasks.metrics.intervals import Interval, Statistic, resamples
 
 Floats = NDArray[np.float64]

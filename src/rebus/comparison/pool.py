@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.comparison.arms import IMAGE, TEXT
 from rebus.comparison.figures import Difference, chance_of_zero, corrected_t, drawn, holm, interval_of, over_splits
 from rebus.comparison.result import ArmResult, Comparison
 from rebus.comparison.setup import Setup
+from rebus.comparison.strategies import IMAGE, TEXT
 from rebus.comparison.trial import Trial, has_both
 from rebus.errors import DataError
 from rebus.tasks import TASKS, Prediction, Task

@@ -13,12 +13,12 @@ from typing import Any, Literal
 import torch
 
 from rebus import recipe
-from rebus.comparison.arms import Arm, arms_of
+from rebus.comparison.strategies import Arm, arms_of
 from rebus.data.splits import assign_splits, group_keys, row_keys
 from rebus.data.store import ImageStore
 from rebus.errors import DataError, RecipeError
 from rebus.loop.probe import native_precision
-from rebus.resolve.from_table import Prepared, Tell, open_store, prepare
+from rebus.resolve.from_table import Log, Prepared, open_store, prepare
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
 
@@ -135,7 +135,7 @@ class Setup:
 
 def set_up(
     settings: recipe.Recipe,
-    tell: Tell,
+    log: Log,
     *,
     folds: int | None = None,
     repeats: int | None = None,
@@ -145,7 +145,7 @@ def set_up(
 
     Args:
         settings: the recipe; what it says of the fusion each strategy replaces.
-        tell: prints a line for people.
+        log: prints a line for people.
         folds: K of the cross-validation.
         repeats: deal rows anew so many times instead; where the table says which rows test, train so often.
         only: names of strategies; empty: all.
@@ -157,7 +157,7 @@ def set_up(
     settings = settings.model_copy(deep=True)
     if settings.train.precision == "auto":  # the same for all runs, now and when the comparison goes on
         settings.train.precision = native_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    prepared = prepare(settings, tell)
+    prepared = prepare(settings, log)
     if len(prepared.tasks) > 1:
         found = ", ".join(prepared.tasks)
         raise RecipeError("rebus compare", "one task, which every strategy is trained for", found, "name one: --task")

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from rebus import atomic
-from rebus.comparison.arms import IMAGE, TEXT, Arm
 from rebus.comparison.setup import Setup, Shared
+from rebus.comparison.strategies import IMAGE, TEXT, Arm
 from rebus.errors import ImageError, RunError
 from rebus.evaluation.evaluate import Rows
 from rebus.loop import checkpoint
@@ -92,7 +92,7 @@ def run_trial(setup: Setup, arm: Arm, split: int, folder: Path, *, quiet: bool =
     prepared = setup.prepared(arm, split)
     begun = bool(checkpoint.steps_saved(folder))
     ready = assemble_prepared(prepared, lambda _: None)
-    plan = ready.plan(ready.feed.batch_at)
+    plan = ready.plan(ready.builder.batch_at)
     if not prepared.recipe.train.patience:  # nothing is chosen by what is watched
         plan = replace(plan, validate=None, sample=None)
     result = fit(

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rebus.comparison.arms import IMAGE, TEXT
 from rebus.comparison.figures import Difference
 from rebus.comparison.result import ArmResult, Comparison
+from rebus.comparison.strategies import IMAGE, TEXT
 from rebus.report import labels
 from rebus.report.differences import listed, measured, signed, span
 

@@ -58,11 +58,11 @@ def mix_of(settings: Augment, seed: int, epoch: int, index: int, side: int) -> M
         index: of the image.
         side: of the images, in pixels.
     """
-    dice = _dice(seed, epoch, index, _SHARES)
-    cutting, down, across = dice.random(3)
+    rng = _dice(seed, epoch, index, _SHARES)
+    cutting, down, across = rng.random(3)
     cut = settings.cutmix > 0 and (settings.mixup == 0 or cutting < 0.5)
     strength = settings.cutmix if cut else settings.mixup
-    share = float(dice.beta(strength, strength))
+    share = float(rng.beta(strength, strength))
     if not cut:
         return Mix(share)
     half = side * math.sqrt(1.0 - share) / 2

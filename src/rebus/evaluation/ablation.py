@@ -98,14 +98,14 @@ def _changes(
     predictor: Predictor, task: Task, values: Values, rows: Sequence[int], image: ImageOf, seed: int
 ) -> Iterator[tuple[str, Values, ImageOf]]:
     """(name, columns, images) of each way to take something away."""
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     if predictor.model.image is not None and "image" in values:
         first: dict[Any, int] = {}  # each image by the first row that shows it
         for row in rows:
             if not missing(values["image"][row]):
                 first.setdefault(values["image"][row], row)
         if len(first) > 1:
-            other = dict(zip(first, _moved(list(first.values()), dice), strict=True))
+            other = dict(zip(first, _moved(list(first.values()), rng), strict=True))
             yield "images_shuffled", values, _where_shown(values, lambda row: image(other[values["image"][row]]))
         if first:
             blank = _mean_colour(image, list(first.values()))
@@ -117,7 +117,7 @@ def _changes(
     known = [row for row in rows if not missing(values[role][row])]
     if len({as_text(values[role][row]) for row in known}) > 1:
         column = list(values[role])
-        for row, source in zip(known, _moved(known, dice), strict=True):
+        for row, source in zip(known, _moved(known, rng), strict=True):
             column[row] = values[role][source]
         yield "text_shuffled", {**values, role: column}, image
     if known:
@@ -129,9 +129,9 @@ def _where_shown(values: Values, give: Callable[[int], NDArray[np.uint8] | None]
     return lambda row: None if missing(values["image"][row]) else give(row)
 
 
-def _moved(rows: Sequence[int], dice: np.random.Generator) -> list[int]:
+def _moved(rows: Sequence[int], rng: np.random.Generator) -> list[int]:
     """For each of the rows another one of them."""
-    order = dice.permutation(len(rows))
+    order = rng.permutation(len(rows))
     moved = [0] * len(rows)
     for place, following in zip(order, np.roll(order, -1), strict=True):
         moved[int(place)] = rows[int(following)]

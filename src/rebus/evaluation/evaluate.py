@@ -239,7 +239,7 @@ def judge_raw(predictor: Predictor, folder: Path, data: str | Path | None) -> Ev
         texts = [document.text for document in source.documents()]
         found.rows[name], found.tasks[name] = len(texts), judge_texts(predictor, texts)
         return found
-    shards = saved_shards(folder, settings, predictor.codec.tokenizer) if data is None else None
+    shards = saved_shards(folder, settings, predictor.processor.tokenizer) if data is None else None
     if shards is None or not isinstance(task, Lm | Mlm):
         return None
     score, facts = judge_held_out(predictor, task, shards)

@@ -39,7 +39,7 @@ def judge_held_out(predictor: Predictor, task: Lm | Mlm, shards: Shards) -> tupl
     if documents is None:
         return None, {"judged_on": "nothing: no text was held out"}
     chosen = spread(documents, JUDGED)
-    tokenizer = predictor.codec.tokenizer
+    tokenizer = predictor.processor.tokenizer
     texts = [tokenizer.decode(documents[place][:-1].tolist()) for place in chosen]
     values: Values = {"text": texts}
     if isinstance(task, Mlm):

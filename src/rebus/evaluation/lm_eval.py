@@ -74,7 +74,7 @@ def adapter() -> Any:
         @property
         def prefix_token_id(self) -> int:
             """Stands before a text that has nothing before it."""
-            return opened([], self.driver.predictor.codec)[-1]
+            return opened([], self.driver.predictor.processor)[-1]
 
         @property
         def max_length(self) -> int:
@@ -144,7 +144,7 @@ class Driver:
     def __init__(self, predictor: Predictor, *, max_length: int | None = None, longest: int = _LONGEST) -> None:
         if predictor.model.decoder is None:
             raise DataError("lm_eval", "a model that writes", "one that only reads", "name another")
-        self.predictor, self.tokenizer = predictor, predictor.codec.tokenizer
+        self.predictor, self.tokenizer = predictor, predictor.processor.tokenizer
         self.most, self.longest = max_length or reach(predictor), longest
         self._templated = False
 
@@ -153,7 +153,7 @@ class Driver:
         ids = self.tokenizer.encode(text, allow_special=self._templated)
         if not begin or (self._templated and ids[:1] == self.tokenizer.start()[:1] != []):
             return ids
-        return opened(ids, self.predictor.codec) if ids or not self.tokenizer.is_foreign else []
+        return opened(ids, self.predictor.processor) if ids or not self.tokenizer.is_foreign else []
 
     def laid_out(self, messages: Sequence[dict[str, str]], prompt: bool) -> str:
         """A conversation as text; without ``prompt``, the last answer is left open, to be gone on with."""

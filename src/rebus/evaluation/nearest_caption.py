@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rebus.errors import RebusError
 from rebus.tasks import Caption, Prediction, Task
 from rebus.tasks.base import Values
+from rebus.tasks.batch_builder import group_rows
 from rebus.tasks.cells import missing
-from rebus.tasks.feed import group_rows
 
 if TYPE_CHECKING:
     from rebus.evaluation.evaluate import Rows

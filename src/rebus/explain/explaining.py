@@ -132,7 +132,7 @@ def best_method(predictor: Predictor, task: str) -> str | None:
     Raises:
         RunError: the Run's explain.json is damaged.
     """
-    from rebus.explain.honesty.store import kept_method  # it measures what is made here
+    from rebus.explain.faithfulness.store import kept_method  # it measures what is made here
 
     return None if predictor.folder is None else kept_method(predictor.folder, task)
 

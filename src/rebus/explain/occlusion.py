@@ -124,9 +124,9 @@ def neutral(model: VisionLanguageModel) -> Tensor:
 
 def fillers(predictor: Predictor) -> dict[str, int]:
     """For each stream, the id that says nothing: a hidden or unknown word, else padding."""
-    codec = predictor.codec
-    plain = codec.tokenizer.pad_id if codec.tokenizer.mask_id is None else codec.tokenizer.mask_id
-    return {"input_ids": plain, "text_ids": plain if codec.reader is None else int(codec.reader.unknown_id)}
+    processor = predictor.processor
+    plain = processor.tokenizer.pad_id if processor.tokenizer.mask_id is None else processor.tokenizer.mask_id
+    return {"input_ids": plain, "text_ids": plain if processor.reader is None else int(processor.reader.unknown_id)}
 
 
 METHODS.register("occlusion")(Occlusion())

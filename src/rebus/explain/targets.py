@@ -55,9 +55,9 @@ def aim(subject: Subject, target: Target) -> None:
 
 def read_places(subject: Subject, text: str, shift: int = 0) -> tuple[list[int], Places]:
     """The text tower's ids of a text, and where each stands in it."""
-    codec = subject.predictor.codec
-    reader = codec.reader or codec.tokenizer
-    ids = codec.read(text)
+    processor = subject.predictor.processor
+    reader = processor.reader or processor.tokenizer
+    ids = processor.read(text)
     wanted, offsets = reader.encode_with_offsets(text)
     return ids, located(ids, wanted, offsets, shift)
 
@@ -218,14 +218,14 @@ def _spans(subject: Subject, task: Ner, target: Target) -> None:
     units = task.marks.units(subject.values["tokens"][0])
     if not units.offsets:
         raise DataError("task 'ner'", "a text of at least one word", "an empty one", "give a text")
-    codec = subject.predictor.codec
+    processor = subject.predictor.processor
     spans = subject.predicted().value
     subject.text, subject.answer = units.text, plainly(spans)
     words = [units.text[start:end] for start, end in units.offsets]
     chosen, label = _chosen_units(words, units.offsets, spans, target)
-    window = _window(subject, task.windows(subject.values, 0, codec, learn=False), chosen[0])
+    window = _window(subject, task.windows(subject.values, 0, processor, learn=False), chosen[0])
     _give_window(subject, window)
-    pieces = pieces_of(codec, units)
+    pieces = pieces_of(processor, units)
     subject.places["text_ids"] = located(window["text_ids"].tolist(), pieces.ids, pieces.offsets)
     held = [unit for unit in chosen if unit in window["units"]]
     at = torch.tensor([int(window["at"][list(window["units"]).index(unit)]) for unit in held])
@@ -260,7 +260,7 @@ def _chosen_units(
 
 
 def _extract(subject: Subject, task: Extract, target: Target) -> None:
-    codec = subject.predictor.codec
+    processor = subject.predictor.processor
     question, passage = (as_text(subject.values[role][0]) for role in ("question", "passage"))
     units = units_of(passage)
     told = subject.predicted()
@@ -273,15 +273,15 @@ def _extract(subject: Subject, task: Extract, target: Target) -> None:
             raise DataError("the target", "words of the passage", f"'{target}'", nearest(str(target), known))
         span = (start, start + len(str(target)))
     inside = [n for n, (a, b) in enumerate(units.offsets) if span is not None and a < span[1] and b > span[0]]
-    window = _window(subject, task.windows(subject.values, 0, codec, learn=False), inside[0] if inside else -1)
+    window = _window(subject, task.windows(subject.values, 0, processor, learn=False), inside[0] if inside else -1)
     _give_window(subject, window)
-    reader = codec.reader or codec.tokenizer
+    reader = processor.reader or processor.tokenizer
     shift = len(question) + 1
     subject.text = f"{question}\n{passage}"
     ids = window["text_ids"].tolist()
     begin = int(window["segment_ids"].sum() * -1) + len(ids)  # where the passage begins
     asked = located(ids[:begin], *reader.encode_with_offsets(question))
-    pieces = pieces_of(codec, units)
+    pieces = pieces_of(processor, units)
     subject.places["text_ids"] = asked + located(ids[begin:], pieces.ids, pieces.offsets, shift)
     order = list(window["units"])
     held = [unit for unit in inside if unit in order]

@@ -37,8 +37,8 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
     Raises:
         DataError: the target is no word of the answer.
     """
-    codec, device = subject.predictor.codec, subject.model.mean.device
-    tokenizer = codec.tokenizer
+    processor, device = subject.predictor.processor, subject.model.mean.device
+    tokenizer = processor.tokenizer
     prompt, places = _prompt(subject, task)
     if isinstance(task, Choose):
         answer, target = _choice(subject, task, target), None
@@ -65,7 +65,7 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
         "owner": torch.zeros(1, dtype=torch.long, device=device),
     }
     subject.places["input_ids"] = (places + [None] * len(answer))[: len(labels)]
-    if codec.text_tower:
+    if processor.text_tower:
         read, read_at = read_places(subject, task.prompt(subject.values, 0))
         subject.part |= {
             "text_ids": torch.tensor([read], device=device),
@@ -83,15 +83,15 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
 
 def _prompt(subject: Subject, task: WritingTask) -> tuple[list[int], Places]:
     """The ids that the answer goes on from, and where in ``subject.text`` each stands."""
-    codec, values = subject.predictor.codec, subject.values
-    tokenizer = codec.tokenizer
+    processor, values = subject.predictor.processor, subject.values
+    tokenizer = processor.tokenizer
     if isinstance(task, Lm):
         text = (task.targets(values, 0) or [""])[0]
-        texts, ids = [text], opened(tokenizer.encode(text), codec)
+        texts, ids = [text], opened(tokenizer.encode(text), processor)
     else:
         turns = task.messages(values, 0)
         texts = [plain_text(turns)] if task.settings.layout == "plain" else [str(turn["content"]) for turn in turns]
-        ids = task.ask(values, 0, codec)
+        ids = task.ask(values, 0, processor)
     subject.text = "\n".join(texts)
     places: Places = [None] * len(ids)
     shift = first = 0
@@ -106,7 +106,7 @@ def _prompt(subject: Subject, task: WritingTask) -> tuple[list[int], Places]:
 
 def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]:
     """What the model writes, the likeliest token each time."""
-    tokenizer = subject.predictor.codec.tokenizer
+    tokenizer = subject.predictor.processor.tokenizer
     most = LM_TOKENS if isinstance(task, Lm) else min(task.settings.max_new_tokens, MOST_TOKENS)
     batch: dict[str, Any] = {"tasks": {}}
     if subject.model.image is not None:
@@ -129,14 +129,14 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
 
 def _choice(subject: Subject, task: Choose, target: Target) -> list[int]:
     """The ids of the choice that is explained, without an end."""
-    codec = subject.predictor.codec
+    processor = subject.predictor.processor
     said = task.choices(subject.values, 0)
     subject.answer = str(subject.predicted().value)
     wanted = subject.answer if target is None else str(target)
     if wanted not in said:
         raise DataError("the target", "one of the choices", f"'{target}'", nearest(wanted, said))
-    ids = list(task.continuations(subject.values, 0, codec)[said.index(wanted)])
-    while len(ids) > 1 and ids[-1] in codec.tokenizer.eos_ids:
+    ids = list(task.continuations(subject.values, 0, processor)[said.index(wanted)])
+    while len(ids) > 1 and ids[-1] in processor.tokenizer.eos_ids:
         ids.pop()
     if subject.answer != wanted:
         subject.remarks.append(f"the model's own choice is '{subject.answer}'")
@@ -166,7 +166,7 @@ def _set_goals(
     chosen: Sequence[int],
 ) -> None:
     """A goal for each of the chosen words."""
-    device, size = subject.model.mean.device, subject.predictor.codec.tokenizer.vocab_size
+    device, size = subject.model.mean.device, subject.predictor.processor.tokenizer.vocab_size
     wanted = torch.tensor(answer, device=device)
     sums = torch.zeros(len(answer), len(chosen), device=device)  # (n, W)
     for column, number in enumerate(chosen):
@@ -198,12 +198,12 @@ def aim_masked(subject: Subject, task: Mlm, target: Target) -> None:
     Raises:
         DataError: the text has no such word, or none at all.
     """
-    codec, device = subject.predictor.codec, subject.model.mean.device
-    tokenizer = codec.tokenizer
+    processor, device = subject.predictor.processor, subject.model.mean.device
+    tokenizer = processor.tokenizer
     text = (task.texts(subject.values, [0]) or [""])[0]
     before, after = tokenizer.frame
     ids, offsets = tokenizer.encode_with_offsets(text)
-    room = max(codec.max_length - len(before) - len(after), 1)
+    room = max(processor.max_length - len(before) - len(after), 1)
     ids, offsets = cut(ids, room, text, "start"), offsets[:room]
     units = [one for one in units_of_text(text, {"text_ids": list(offsets)}) if text[one.start].isalnum()]
     if not units:

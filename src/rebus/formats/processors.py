@@ -114,7 +114,7 @@ def read_processor(folder: str | Path) -> dict[str, Any] | None:
 
 
 def load_image(
-    folder: str | Path, family: str, size: int, tell: Callable[[str], None] = lambda _: None
+    folder: str | Path, family: str, size: int, log: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
     """The fields that a checkpoint's folder decides, or those that are usual where it has no file for them.
 
@@ -122,7 +122,7 @@ def load_image(
         folder: the checkpoint.
         family: ``model_type`` of its config.json.
         size: side of the images that its tower was made for.
-        tell: prints a line for people: what was assumed, or that positions are resized.
+        log: prints a line for people: what was assumed, or that positions are resized.
 
     Raises:
         WeightsError: a file is damaged, or as ``image_from_hf``.
@@ -131,7 +131,7 @@ def load_image(
     if config is not None:
         made = image_from_hf(config)
         if made["size"] != size:
-            tell(
+            log(
                 f"{folder}: its processor makes images of {made['size']} pixels a side, its tower was made for "
                 f"{size}: positions are resized"
             )
@@ -146,7 +146,7 @@ def load_image(
         else {"size": size}
     )
     made = image_from_hf({**usual, **square, "crop_size": size})
-    tell(
+    log(
         f"{folder}: no {FILE} and no {WHOLE}: images are prepared as is usual for {family}, {size} pixels a side, "
         f"mean {_shown(made['mean'])}, std {_shown(made['std'])}; put its own file beside the weights if it has one"
     )

@@ -188,7 +188,7 @@ class Engine:
             raise DataError("beam search", "texts that are asked for whole", "a stream of tokens", "set beams to 1")
         if source is not None and len(prompts) > self.rows:
             raise DataError("a call with images", f"at most {self.rows} texts", str(len(prompts)), "ask for fewer")
-        # Texts of similar length together: less padding. Each keeps its number, hence its dice.
+        # Texts of similar length together: less padding. Each keeps its number, hence its rng.
         order = sorted(range(len(prompts)), key=lambda number: -len(prompts[number]))
         if len(prompts) <= self.rows:
             order = list(range(len(prompts)))

@@ -134,7 +134,7 @@ def keep_min_p(logits: Tensor, share: float) -> None:
     logits.masked_fill_(chance < share * chance.amax(-1, keepdim=True), NEVER)
 
 
-def draw(logits: Tensor, dice: Sequence[torch.Generator]) -> Tensor:
+def draw(logits: Tensor, rng: Sequence[torch.Generator]) -> Tensor:
     """(R, V) -> (R,) ids: one uniform number a text, looked up in the cumulative probabilities in the ids' order.
 
     That order, unlike one by probability, does not change where rounding does. Sums of blocks of ids are looked up
@@ -144,7 +144,7 @@ def draw(logits: Tensor, dice: Sequence[torch.Generator]) -> Tensor:
     parts = functional.pad(chance, (0, -chance.shape[-1] % _BLOCK)).view(len(logits), -1, _BLOCK)
     sums = parts.sum(-1, dtype=torch.float64)
     reached = sums.cumsum(-1)
-    thrown = torch.stack([torch.rand(1, generator=die, dtype=torch.float64) for die in dice])
+    thrown = torch.stack([torch.rand(1, generator=die, dtype=torch.float64) for die in rng])
     aim = thrown * reached[:, -1:]
     # the first that reaches further, hence holds something; the bound is for a model that gives no numbers
     block = torch.searchsorted(reached, aim, right=True).clamp(max=reached.shape[-1] - 1)
@@ -155,7 +155,7 @@ def draw(logits: Tensor, dice: Sequence[torch.Generator]) -> Tensor:
 
 
 class Chooser:
-    """Chooses one token a text and step, and keeps what that depends on: dice, and the tokens so far.
+    """Chooses one token a text and step, and keeps what that depends on: rng, and the tokens so far.
 
     Args:
         sampling: the settings.
@@ -168,7 +168,7 @@ class Chooser:
         self, sampling: Sampling, prompts: Sequence[Sequence[int]], numbers: Sequence[int], vocab_size: int
     ) -> None:
         self.sampling = sampling
-        self.dice = [torch.Generator().manual_seed(_mixed(sampling.seed, number)) for number in numbers]
+        self.rng = [torch.Generator().manual_seed(_mixed(sampling.seed, number)) for number in numbers]
         self._seen: Tensor | None = None  # (R, V) bool, in the prompt or written
         self._counts: Tensor | None = None  # (R, V), times written
         if sampling.repetition_penalty != 1.0:
@@ -180,11 +180,11 @@ class Chooser:
 
     @classmethod
     def joined(cls, parts: Sequence[Chooser]) -> Chooser:
-        """One for the texts of all, whose settings differ at most in seeds. It throws their own dice; what it notes is
+        """One for the texts of all, whose settings differ at most in seeds. It throws their own rng; what it notes is
         lost on them.
         """
         made = cls(parts[0].sampling, [], [], 0)
-        made.dice = [die for part in parts for die in part.dice]
+        made.rng = [die for part in parts for die in part.rng]
         made._seen = _stacked([part._seen for part in parts])
         made._counts = _stacked([part._counts for part in parts])
         return made
@@ -213,7 +213,7 @@ class Chooser:
             keep_top_p(scores, s.top_p)
         if s.min_p > 0:
             keep_min_p(scores, s.min_p)
-        return draw(scores, self.dice)
+        return draw(scores, self.rng)
 
     def note(self, chosen: Tensor) -> None:
         """Remember the tokens (R,) that the texts went on with."""
@@ -225,7 +225,7 @@ class Chooser:
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these texts, in this order."""
-        self.dice = [self.dice[row] for row in rows]
+        self.rng = [self.rng[row] for row in rows]
         if self._seen is not None:
             self._seen = self._seen[list(rows)]
         if self._counts is not None:

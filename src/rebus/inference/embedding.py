@@ -45,7 +45,7 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
     Raises:
         DataError: the model reads no text by itself.
     """
-    model, codec = predictor.model, predictor.codec
+    model, processor = predictor.model, predictor.processor
     if model.text is None and model.decoder is None:
         raise DataError("the model", "a text tower", "none", "train one on text: rebus train pairs.csv")
     was_training = model.training
@@ -55,7 +55,7 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # texts of like length together
         for start in range(0, len(texts), predictor.batch_size):
             read = [
-                np.asarray(codec.read(texts[place]), dtype=np.int64)
+                np.asarray(processor.read(texts[place]), dtype=np.int64)
                 for place in order[start : start + predictor.batch_size]
             ]
             ids, mask = pad_texts(read)

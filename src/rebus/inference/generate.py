@@ -19,7 +19,7 @@ from rebus.generation.sampling import Sampling
 from rebus.generation.texts import Text, TextWriter
 from rebus.generation.write import decoder_of
 from rebus.models.vlm import VisionLanguageModel
-from rebus.tasks import Codec, Task
+from rebus.tasks import Task, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.cuts import cut, refusing, warning
 from rebus.tasks.layout import opened
@@ -34,28 +34,28 @@ class Writing:
     Args:
         model: with a decoder.
         tasks: what it learned.
-        codec: text to ids.
+        processor: text to ids.
 
     Raises:
         DataError: the model does not write.
     """
 
-    def __init__(self, model: VisionLanguageModel, tasks: Mapping[str, Task], codec: Codec) -> None:
+    def __init__(self, model: VisionLanguageModel, tasks: Mapping[str, Task], processor: TextProcessor) -> None:
         if model.decoder is None or not any(spec.kind == "write" for spec in model.specs.values()):
             raise DataError("the model", "a model that writes text", ", ".join(tasks), "use a task that it has")
-        self.model, self.tasks, self.codec = model, tasks, codec
+        self.model, self.tasks, self.processor = model, tasks, processor
         self._said = Prefix(grows=True)  # the last conversation: its next turn begins with all of it
 
     @cached_property
     def engine(self) -> Engine:
         """The fast path over the model's decoder."""
-        tokenizer = self.codec.tokenizer
+        tokenizer = self.processor.tokenizer
         return Engine(fast(decoder_of(self.model)), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size)
 
     @cached_property
     def texts(self) -> TextWriter:
         """The engine with the tokenizer's decoder."""
-        return TextWriter(self.engine, self.codec.tokenizer.stream)
+        return TextWriter(self.engine, self.processor.tokenizer.stream)
 
     def prompt(self, text: str) -> list[int]:
         """The ids to go on from: as in training for ``generate`` and ``translate``, else the text as it stands."""
@@ -64,8 +64,8 @@ class Writing:
             if isinstance(task, WritingTask):
                 values: Values = {role: [text]}
                 with refusing("the prompt"):
-                    return task.ask(values, 0, self.codec)
-        return opened(self.codec.tokenizer.encode(text), self.codec)
+                    return task.ask(values, 0, self.processor)
+        return opened(self.processor.tokenizer.encode(text), self.processor)
 
     @property
     def converses(self) -> bool:
@@ -86,9 +86,9 @@ class Writing:
             do = "ask it single questions, or train it on conversations"
             raise DataError("chat", "a model that converses", ", ".join(self.tasks), do)
         turns = [plain_turn(message) for message in messages]
-        refuse_long(turns, self.codec)
+        refuse_long(turns, self.processor)
         with warning():
-            return task.ask({"messages": [turns]}, 0, self.codec)
+            return task.ask({"messages": [turns]}, 0, self.processor)
 
     def constraint(self, json_schema: str | Mapping[str, Any] | None, regex: str | None) -> Guided | None:
         """What the texts must be like.
@@ -104,7 +104,7 @@ class Writing:
 
     @cached_property
     def _guide(self) -> Guide:
-        tokenizer = self.codec.tokenizer
+        tokenizer = self.processor.tokenizer
         return Guide(tokenizer.to_json(), tokenizer.eos_ids, self.engine.vocab_size)
 
     def write(
@@ -147,11 +147,11 @@ class Writing:
                 yield piece.text
 
 
-def refuse_long(turns: Sequence[Mapping[str, Any]], codec: Codec) -> None:
+def refuse_long(turns: Sequence[Mapping[str, Any]], processor: TextProcessor) -> None:
     """Raise TextLengthError where the last message alone has more tokens than the model reads."""
     with refusing("the last message"):
         for turn in turns[-1:]:
-            cut(codec.tokenizer.encode(turn["content"]), codec.max_length, turn["content"], "end")
+            cut(processor.tokenizer.encode(turn["content"]), processor.max_length, turn["content"], "end")
 
 
 def plain_turn(message: Mapping[str, Any]) -> dict[str, str]:

@@ -44,7 +44,7 @@ def guess_texts(predictor: Predictor, task: Mlm, texts: Sequence[str], numbers: 
     flat = [
         (place, hidden)
         for place, text in enumerate(texts)
-        for hidden in task.hidden(text, predictor.codec, (0, 0, 0, numbers[place]))
+        for hidden in task.hidden(text, predictor.processor, (0, 0, 0, numbers[place]))
     ]
     flat.sort(key=lambda entry: len(entry[1][0]))  # texts of like length together
     nats, tokens, right = (np.zeros(len(texts)) for _ in range(3))

@@ -85,8 +85,8 @@ def pair_scores(
         owner: N places among the B.
         texts: N.
     """
-    model, codec = predictor.model, predictor.codec
-    read = [np.asarray(codec.read(text), dtype=np.int64) for text in texts]
+    model, processor = predictor.model, predictor.processor
+    read = [np.asarray(processor.read(text), dtype=np.int64) for text in texts]
     found = np.zeros(len(texts))
     for start in range(0, len(texts), predictor.batch_size):
         end = min(start + predictor.batch_size, len(texts))

@@ -32,7 +32,6 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.progress import Advance, track
 from rebus.tasks import (
     Choose,
-    Codec,
     Converse,
     Lm,
     Match,
@@ -43,12 +42,13 @@ from rebus.tasks import (
     Retrieve,
     Similar,
     Task,
+    TextProcessor,
     VectorTask,
 )
 from rebus.tasks.base import Values
+from rebus.tasks.batch_builder import group_rows
 from rebus.tasks.cells import missing
 from rebus.tasks.cuts import refusing, warning
-from rebus.tasks.feed import group_rows
 from rebus.tasks.reading import WordsTask
 from rebus.tasks.writing import WritingTask
 
@@ -65,7 +65,7 @@ class Predictor:
         model: the weights.
         settings: the Run's recipe.
         tasks: name: task, fitted.
-        codec: text to ids.
+        processor: text to ids.
         batch_size: images (or rows without one) a pass.
         settled: the weights no longer change, so that they may be copied into a faster layout.
 
@@ -80,22 +80,22 @@ class Predictor:
         model: VisionLanguageModel,
         settings: recipe.Recipe,
         tasks: dict[str, Task],
-        codec: Codec,
+        processor: TextProcessor,
         *,
         batch_size: int = 64,
         settled: bool = False,
     ) -> None:
-        self.model, self.recipe, self.tasks, self.codec = model, settings, tasks, codec
+        self.model, self.recipe, self.tasks, self.processor = model, settings, tasks, processor
         self.batch_size, self.settled = batch_size, settled
 
     @classmethod
-    def open(cls, path: str | Path, *, precision: str = "fp32", tell: Callable[[str], None] | None = None) -> Predictor:
+    def open(cls, path: str | Path, *, precision: str = "fp32", log: Callable[[str], None] | None = None) -> Predictor:
         """The model of a Run folder, or of another project's checkpoint.
 
         Args:
             path: a Run, a Hugging Face folder, a .gguf file or a hub id.
             precision: of the weights in memory, ``fp32`` or ``bf16``: half as large, and written from twice as fast.
-            tell: prints a line for people.
+            log: prints a line for people.
 
         Raises:
             RunError: the folder is missing, unfinished or damaged; WeightsError: its weights do not fit its recipe.
@@ -109,7 +109,7 @@ class Predictor:
             raise RecipeError("the precision", " or ".join(PRECISIONS), precision, nearest(precision, PRECISIONS))
         dtype = PRECISIONS[precision]
         if is_checkpoint(path):
-            opened = open_checkpoint(path, tell or (lambda _: None), dtype)
+            opened = open_checkpoint(path, log or (lambda _: None), dtype)
             return cls(*opened, settled=True)
         made = cls(*load_model(Run.open(path), dtype), settled=True)
         made.folder = Path(path)
@@ -122,7 +122,7 @@ class Predictor:
         Raises:
             DataError: it does not write.
         """
-        return Writing(self.model, self.tasks, self.codec)
+        return Writing(self.model, self.tasks, self.processor)
 
     def task(self, name: str | None = None) -> Task:
         """A task by name; without one, the first that predicts something of a whole row.
@@ -217,7 +217,7 @@ class Predictor:
         chosen = self.task("converse")
         sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
         values: Values = {"messages": [shown_turns(messages)]}
-        refuse_long(values["messages"][0], self.codec)
+        refuse_long(values["messages"][0], self.processor)
         with warning():
             return self._about(chosen, values, last_image(messages), sampling)
 
@@ -391,7 +391,7 @@ class Predictor:
     def _vector(
         self, task: VectorTask, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
     ) -> list[Prediction]:
-        part = task.collate(task.items(values, rows, self.codec, None), owner.tolist())
+        part = task.collate(task.items(values, rows, self.processor, None), owner.tolist())
         batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
         return task.predict(self.model(batch, [task.name])[task.name])
 
@@ -407,9 +407,9 @@ class Predictor:
         condition = condition_of(self, task, values, rows, batch, owner)
         if isinstance(task, Choose):
             return choose(self, task, values, rows, condition)
-        prompts = [task.ask(values, row, self.codec) for row in rows]
+        prompts = [task.ask(values, row, self.processor) for row in rows]
         sampling = sampling or Sampling(max_new_tokens=task.settings.max_new_tokens)
-        tokenizer = self.codec.tokenizer
+        tokenizer = self.processor.tokenizer
         if self.settled and is_empty(condition):
             texts = self.writing.engine.write(prompts, sampling)
         else:

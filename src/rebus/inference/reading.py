@@ -21,7 +21,7 @@ def read_words(
     predictor: Predictor, task: WordsTask, values: Values, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
 ) -> list[Prediction]:
     """A prediction a row; a long text is several windows, and ``batch_size`` of them go through the model at a time."""
-    windows = [task.windows(values, row, predictor.codec, learn=False) for row in rows]
+    windows = [task.windows(values, row, predictor.processor, learn=False) for row in rows]
     flat = [(place, window) for place, several in enumerate(windows) for window in several]
     outputs: list[list[NDArray[np.float32]]] = [[] for _ in rows]
     device = predictor.model.mean.device

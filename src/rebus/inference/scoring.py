@@ -33,10 +33,10 @@ def condition_of(
     owner: torch.Tensor,
 ) -> Condition:
     """What the decoder writes from, for each of R rows; ``owner`` (R,) is the place of its image in the batch."""
-    model, codec = predictor.model, predictor.codec
+    model, processor = predictor.model, predictor.processor
     part = {"owner": owner}
-    if codec.text_tower:
-        read = [np.asarray(codec.read(task.prompt(values, row)), dtype=np.int64) for row in rows]
+    if processor.text_tower:
+        read = [np.asarray(processor.read(task.prompt(values, row)), dtype=np.int64) for row in rows]
         part["text_ids"] = stack(read, max(len(ids) for ids in read), 0).to(owner.device)
         lengths = torch.tensor([len(ids) for ids in read], device=owner.device)
         part["text_mask"] = torch.arange(part["text_ids"].shape[1], device=owner.device)[None] < lengths[:, None]
@@ -47,13 +47,13 @@ def choose(
     predictor: Predictor, task: Choose, values: Values, rows: Sequence[int], condition: Condition
 ) -> list[Prediction]:
     """The likeliest choice of each of R rows, which the condition is of."""
-    codec = predictor.codec
+    processor = predictor.processor
     found = score(
         predictor.model,
-        [task.ask(values, row, codec) for row in rows],
-        [task.continuations(values, row, codec) for row in rows],
+        [task.ask(values, row, processor) for row in rows],
+        [task.continuations(values, row, processor) for row in rows],
         condition=condition,
-        vocab_size=codec.tokenizer.vocab_size,
+        vocab_size=processor.tokenizer.vocab_size,
     )
     return [task.chosen(values, row, [one.logprob for one in told]) for row, told in zip(rows, found, strict=True)]
 
@@ -67,16 +67,16 @@ def with_likelihoods(
     predictions: Sequence[Prediction],
 ) -> list[Prediction]:
     """The same predictions; those of rows with a true text also hold its log-probability and its number of tokens."""
-    codec, told = predictor.codec, list(predictions)
+    processor, told = predictor.processor, list(predictions)
     known = [place for place, row in enumerate(rows) if task.judgeable(values, row)]
     if not known:
         return told
     found = score(
         predictor.model,
-        [task.ask(values, rows[place], codec) for place in known],
-        [[task.reply(values, rows[place], task.targets(values, rows[place])[0], codec)] for place in known],
+        [task.ask(values, rows[place], processor) for place in known],
+        [[task.reply(values, rows[place], task.targets(values, rows[place])[0], processor)] for place in known],
         condition=condition.select(torch.tensor(known, device=predictor.model.mean.device)),
-        vocab_size=codec.tokenizer.vocab_size,
+        vocab_size=processor.tokenizer.vocab_size,
     )
     for place, (one,) in zip(known, found, strict=True):
         told[place] = replace(told[place], extra={"logprob": one.logprob, "tokens": one.tokens})
@@ -112,14 +112,14 @@ def score_texts(predictor: Predictor, texts: Sequence[str], *, most: int | None 
     Raises:
         DataError: the model does not write.
     """
-    model, codec = predictor.model, predictor.codec
+    model, processor = predictor.model, predictor.processor
     if model.decoder is None:
         raise DataError("the model", "a decoder, which foresees text", "none", "name a model that writes")
     most = most or reach(predictor)
     pieces: list[tuple[int, list[int], list[int]]] = []
     for place, text in enumerate(texts):
-        ids = codec.tokenizer.encode(text)
-        begun = [*opened([], codec)[-1:], *ids]  # a text begins after one token
+        ids = processor.tokenizer.encode(text)
+        begun = [*opened([], processor)[-1:], *ids]  # a text begins after one token
         for start in range(0, len(ids), most):
             end = min(start + most, len(ids))
             pieces.append((place, begun[max(0, end - most) : start + 1], ids[start:end]))
@@ -127,7 +127,7 @@ def score_texts(predictor: Predictor, texts: Sequence[str], *, most: int | None 
         model,
         [given for _, given, _ in pieces],
         [[said] for _, _, said in pieces],
-        vocab_size=codec.tokenizer.vocab_size,
+        vocab_size=processor.tokenizer.vocab_size,
     )
     sums, counts = [0.0] * len(texts), [0] * len(texts)
     for (place, _, _), (one,) in zip(pieces, found, strict=True):

@@ -91,13 +91,13 @@ def _written(
     sampling: Sampling,
     enough: Callable[[], bool],
 ) -> Iterator[str]:
-    model, tokenizer = predictor.model, predictor.codec.tokenizer
+    model, tokenizer = predictor.model, predictor.processor.tokenizer
     model.eval()
     with torch.inference_mode():
         batch = predictor._images([[0]], lambda _: pixels)
         owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
         condition = condition_of(predictor, task, values, [0], batch, owner)
-    prompt = task.ask(values, 0, predictor.codec)
+    prompt = task.ask(values, 0, predictor.processor)
     fast = predictor.settled and (is_empty(condition) or only_inside(condition))
     writer = predictor.writing.engine.writer if fast else Plain(decoder_of(model))
     engine = Engine(writer, tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, rows=1)

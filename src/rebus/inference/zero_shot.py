@@ -82,7 +82,7 @@ def untrained_task(predictor: Predictor, table: Table, settings: TaskSettings) -
 def speaks(predictor: Predictor) -> bool:
     """Whether the model was trained on turns of a conversation."""
     writing = [one for one in predictor.tasks.values() if isinstance(one, WritingTask) and not isinstance(one, Lm)]
-    return predictor.codec.tokenizer.has_chat and any(one.settings.layout == "chat" for one in writing)
+    return predictor.processor.tokenizer.has_chat and any(one.settings.layout == "chat" for one in writing)
 
 
 def translation_request(columns: Mapping[str, str], values: Values, rows: Sequence[int]) -> str:
@@ -114,5 +114,5 @@ def _readable(task: WritingTask, values: Values, row: int) -> bool:
 def _room(predictor: Predictor, task: WritingTask, values: Values, rows: Sequence[int]) -> int:
     """Tokens for the longest of the right texts and a quarter more."""
     texts = [text for row in rows for text in task.targets(values, row) if not missing(text)]
-    longest = max((len(ids) for ids in predictor.codec.tokenizer.encode_many(texts)), default=16)
+    longest = max((len(ids) for ids in predictor.processor.tokenizer.encode_many(texts)), default=16)
     return min(_LONGEST, longest + longest // 4 + 4)

@@ -2,7 +2,7 @@
 
 Knows no task. Plain accumulation would compare the rows of a portion only. Here each portion first goes through the
 model without a graph; the loss of all outputs together gives each output's gradient; then each portion goes through
-again, with a graph and with the same dice, and its outputs hand their gradients on to the weights. That is one more
+again, with a graph and with the same rng, and its outputs hand their gradients on to the weights. That is one more
 forward pass, and the big batch's own gradients (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under
 Memory Limited Setup").
 
@@ -31,7 +31,7 @@ class Cached:
     Attributes:
         portions: into how many equal ones a batch is cut.
         compared: (model, portion, progress) -> outputs that are compared, in any nest of tensors.
-        outputs: the same, and what else the model is to give; it throws its dice for the compared ones first.
+        outputs: the same, and what else the model is to give; it throws its rng for the compared ones first.
         compare: (outputs of all portions, the portions, progress) -> their loss, named figures.
         rest: (outputs, portion, progress) -> the loss of what is not compared, None where there is none; named figures.
     """
@@ -68,9 +68,9 @@ def cached_backward(
         The loss, without a graph, and named figures.
     """
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    dice, held = [], []
+    rng, held = [], []
     for part in parts:
-        dice.append(_dice(parts_device(model)))
+        rng.append(_dice(parts_device(model)))
         with torch.no_grad(), autocast():
             held.append(_leaves(cached.compared(model, part, progress)))
     with torch.no_grad():  # the second pass makes the same statistics again
@@ -83,7 +83,7 @@ def cached_backward(
     total = loss.detach()
     for number, part in enumerate(parts):
         with scope(number == len(parts) - 1):
-            with _thrown_again(dice[number], parts_device(model)), autocast():
+            with _thrown_again(rng[number], parts_device(model)), autocast():
                 compared, others = cached.outputs(wrapped, part, progress)
                 rest, said = cached.rest(others, part, progress)
             _, fresh = _tensors(compared)
@@ -124,9 +124,9 @@ def _dice(device: torch.device) -> tuple[Tensor, Tensor | None]:
 
 
 @contextmanager
-def _thrown_again(dice: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
+def _thrown_again(rng: tuple[Tensor, Tensor | None], device: torch.device) -> Iterator[None]:
     """The random numbers of an earlier pass."""
-    torch.set_rng_state(dice[0])
-    if dice[1] is not None:
-        torch.cuda.set_rng_state(dice[1], device)
+    torch.set_rng_state(rng[0])
+    if rng[1] is not None:
+        torch.cuda.set_rng_state(rng[1], device)
     yield

@@ -118,7 +118,7 @@ class HiddenPatches(nn.Module):
     def forward(self, tower: nn.Module, normalise: Normalise, batch: dict[str, Any], part: dict[str, Tensor]) -> Tensor:
         """(R, 2): each item's mean squared error over hidden pixels, and what guessing nothing would cost.
 
-        ``part["dice"]`` (R,) decides which patches are hidden.
+        ``part["rng"]`` (R,) decides which patches are hidden.
         """
         pixels = normalise(batch["image"][part["owner"]])
         order = noise(part["dice"], self.count).argsort(1)
@@ -154,12 +154,12 @@ class HiddenPatches(nn.Module):
         return guess
 
 
-def noise(dice: Tensor, count: int) -> Tensor:
+def noise(rng: Tensor, count: int) -> Tensor:
     """(R,) whole numbers -> (R, count) that look random, int64; the same on every device and in every batch.
 
     Steele, Lea and Flood (2014), "Fast Splittable Pseudorandom Number Generators" (SplitMix64); sums and products wrap.
     """
-    x = dice[:, None] + torch.arange(1, count + 1, device=dice.device) * _signed(0x9E3779B97F4A7C15)
+    x = rng[:, None] + torch.arange(1, count + 1, device=rng.device) * _signed(0x9E3779B97F4A7C15)
     x = (x ^ _shifted(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shifted(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shifted(x, 31)

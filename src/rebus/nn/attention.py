@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.errors import RecipeError
-from rebus.nn import lean
+from rebus.nn import fused_cpu as lean
 from rebus.nn.cache import LayerCache
 from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import Rotary, apply_rotary

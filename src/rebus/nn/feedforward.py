@@ -1,4 +1,4 @@
-"""Feed-forward layers: what a transformer block does to each token by itself."""
+"""BatchBuilder-forward layers: what a transformer block does to each token by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.errors import RecipeError, nearest
-from rebus.nn.lean import at_precision
+from rebus.nn.fused_cpu import at_precision
 
 
 def _gelu_tanh(x: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rebus.nn import lean
+from rebus.nn import fused_cpu as lean
 
 
 class RMSNorm(nn.Module):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rebus.checkpoints.run_folder import Run
-from rebus.explain.honesty import Honesty, check_honesty
+from rebus.explain.faithfulness import Faithfulness, check_faithfulness
 from rebus.report.compose import language_of, write_outputs
 
 
@@ -21,17 +21,18 @@ def check_maps(
     only: Mapping[str, str] | None = None,
     tolerance: float = 0.0,
     lang: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Honesty:
+    log: Callable[[str], None] = lambda _: None,
+) -> Faithfulness:
     """Measure a model's explanations on a table; of a Run, explain.json, the report and the card then say it.
 
-    Arguments are those of ``rebus.explain.honesty.check_honesty``; ``lang`` is that of the report, None: as it is now.
+    Arguments are those of ``rebus.explain.faithfulness.check_faithfulness``; ``lang`` is that of the report, None: as
+    it is now.
 
     Raises:
         RebusError: the model, the table or an option cannot be used.
     """
-    found = check_honesty(
-        run, data, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, tell=tell
+    found = check_faithfulness(
+        run, data, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, log=log
     )
     folder = Run(run)
     if folder.weights_path.exists() and folder.recipe_path.exists() and folder.evaluation:

@@ -11,12 +11,12 @@ from rebus.errors import RecipeError
 from rebus.tasks.base import Task, Values, VectorTask
 from rebus.tasks.labels import Labels
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 HALF = 0.5
 
 
 def settle_changes(
-    settings: recipe.Recipe, tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int], tell: Tell
+    settings: recipe.Recipe, tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int], log: Log
 ) -> None:
     """Decide, in place, whether images are mirrored, and refuse mixing where targets cannot be mixed.
 
@@ -25,7 +25,7 @@ def settle_changes(
         tasks: name: task, fitted.
         values: name: the task's columns.
         rows: to train on.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RecipeError: mixup or cutmix beside a task that writes or reads text.
@@ -44,13 +44,13 @@ def settle_changes(
     why = sides_in(*_said(tasks, values, rows))
     if change.flip is None:
         change.flip = 0.0 if why else HALF
-        tell(
+        log(
             f"images are not mirrored: {why}; otherwise: --set image.augment.flip={HALF}"
             if why
             else "images are mirrored half the time, as other changes are on; otherwise: --set image.augment.flip=0"
         )
     elif why:
-        tell(f"warning: images are mirrored (image.augment.flip is {change.flip:g}), yet {why}")
+        log(f"warning: images are mirrored (image.augment.flip is {change.flip:g}), yet {why}")
 
 
 def _said(tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int]) -> tuple[list[str], list[str]]:

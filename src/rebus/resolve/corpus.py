@@ -19,12 +19,12 @@ from rebus.data.corpus.prepare import get_tokenizer
 from rebus.errors import RecipeError
 from rebus.loop import parallel
 from rebus.resolve.scaling import is_said, vocabulary_for
-from rebus.tasks import Codec, Lm, Mlm
+from rebus.tasks import Lm, Mlm, TextProcessor
 from rebus.tasks.lm import as_part
 from rebus.tasks.mlm import hide, masked_part
 from rebus.text.tokenizer import Tokenizer
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 FOLDER = "shards"
 _HELD_OUT = 2_000_000  # bytes of text: enough to judge a model on
@@ -32,7 +32,9 @@ _UNPACKED = 3.0  # packed text takes about a third
 _WAIT = 0.5  # seconds
 
 
-def open_shards(settings: recipe.Recipe, folder: Path, codec: Codec | None, tell: Tell) -> tuple[Shards, Tokenizer]:
+def open_shards(
+    settings: recipe.Recipe, folder: Path, processor: TextProcessor | None, log: Log
+) -> tuple[Shards, Tokenizer]:
     """The shards of the recipe's text, made where they are not there yet, and their tokenizer.
 
     What the recipe leaves open of the vocabulary and of the share held out is filled in. With several processes the
@@ -41,8 +43,8 @@ def open_shards(settings: recipe.Recipe, folder: Path, codec: Codec | None, tell
     Args:
         settings: the recipe, changed in place.
         folder: of the shards.
-        codec: whose tokenizer to use; None: the one the recipe names, or a new one.
-        tell: prints a line for people.
+        processor: whose tokenizer to use; None: the one the recipe names, or a new one.
+        log: prints a line for people.
 
     Raises:
         DataError: the text cannot be read. RunError: the folder or the tokenizer cannot be used.
@@ -51,16 +53,16 @@ def open_shards(settings: recipe.Recipe, folder: Path, codec: Codec | None, tell
     source = open_source(settings.data, settings.corpus)
     packed = any(file.path.suffix in (".gz", ".zst", ".parquet") for file in source.files)
     size = int(source.size * (_UNPACKED if packed else 1))
-    if codec is None and not is_said(settings, "text.vocab_size"):
+    if processor is None and not is_said(settings, "text.vocab_size"):
         settings.text.vocab_size = vocabulary_for(size, settings.model.size)
     if not is_said(settings, "data.split.valid"):
         settings.data.split.valid = round(min(0.1, max(_HELD_OUT / max(size, 1), 0.001)), 4)
     if not parallel.is_first():
         return _wait_for(folder)
-    if codec is None:
-        tokenizer = get_tokenizer(source, settings, folder, None, words=words, rebuild=False, tell=tell)
+    if processor is None:
+        tokenizer = get_tokenizer(source, settings, folder, None, words=words, rebuild=False, log=log)
     else:
-        tokenizer = codec.tokenizer
+        tokenizer = processor.tokenizer
         tokenizer.save(folder)
     build_shards(
         source,
@@ -72,7 +74,7 @@ def open_shards(settings: recipe.Recipe, folder: Path, codec: Codec | None, tell
         settings=settings.corpus,
         valid=settings.data.split.valid,
         workers=settings.data.workers,
-        tell=tell,
+        log=log,
         seed=settings.seed,
         encode_with_offsets=tokenizer.encode_with_offsets if words else None,
         segment=settings.text.segment,
@@ -98,13 +100,13 @@ def _wait_for(folder: Path) -> tuple[Shards, Tokenizer]:
     return opened(folder, Tokenizer.load(folder))
 
 
-class CorpusFeed:
+class CorpusBatchBuilder:
     """Deals rows of the training text; a batch is a pure function of the step.
 
     Args:
         task: lm or mlm.
         shards: an open folder.
-        codec: text to ids.
+        processor: text to ids.
         settings: the recipe (seed, batch size, block, packing).
         share: this process's part of a batch's places, where several processes train together.
     """
@@ -113,12 +115,12 @@ class CorpusFeed:
         self,
         task: Lm | Mlm,
         shards: Shards,
-        codec: Codec,
+        processor: TextProcessor,
         settings: recipe.Recipe,
         *,
         share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
-        self.task, self.codec, self.settings, self.share = task, codec, settings, share
+        self.task, self.processor, self.settings, self.share = task, processor, settings, share
         corpus = settings.corpus
         self.rows = PackedRows(shards, "train", corpus.block, corpus.packing, settings.seed)
 
@@ -165,5 +167,5 @@ class CorpusFeed:
 
     def _hidden(self, epoch: int, index: int) -> tuple[Any, Any]:
         ids, starts, _ = self.rows.row_words(epoch, index)
-        dice = np.random.default_rng((self.settings.seed, epoch, index))
-        return hide(ids, starts, self.codec.tokenizer, self.settings.corpus.mask, dice)
+        rng = np.random.default_rng((self.settings.seed, epoch, index))
+        return hide(ids, starts, self.processor.tokenizer, self.settings.corpus.mask, rng)

@@ -21,12 +21,12 @@ from rebus.checkpoints.hf_load_heads import architecture_of
 from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.checkpoints.hf_save import run_state
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.save_load import codec_of, saved_codec
+from rebus.checkpoints.save_load import processor_of, saved_processor
 from rebus.errors import RecipeError, WeightsError
 from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
-from rebus.resolve.from_table import Tell
-from rebus.tasks import Codec
+from rebus.resolve.from_table import Log
+from rebus.tasks import TextProcessor
 
 # What a tower is, as against how it is trained and read
 SHAPE = (
@@ -55,7 +55,7 @@ class Base:
     checkpoint: Checkpoint | None = None
 
 
-def open_base(name: str, tell: Tell) -> Base:
+def open_base(name: str, log: Log) -> Base:
     """Look into a base; no weights are read yet.
 
     Raises:
@@ -64,11 +64,11 @@ def open_base(name: str, tell: Tell) -> Base:
     """
     recorded = name if is_hub_id(name) else str(Path(name).resolve())
     if is_checkpoint(name):
-        return Base(recorded, checkpoint=read_checkpoint(name, tell))
+        return Base(recorded, checkpoint=read_checkpoint(name, log))
     return Base(recorded, run=Run.open(name))
 
 
-def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
+def settle_base(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
     """The recipe with its base's towers; as it is where it names no base. Call it before the data is read.
 
     What the recipe leaves at its default becomes what the base has. Of a Run, also the image tower, how images are
@@ -79,7 +79,7 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
     """
     if settings.base is None:
         return settings
-    base = open_base(settings.base, tell)
+    base = open_base(settings.base, log)
     settled = settings.model_copy(deep=True)
     settled.base = base.name
     wordless = base.run is not None and base.run.recipe.model.text.kind == "none"
@@ -93,12 +93,12 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
     if base.checkpoint is not None:
         sentences, architecture = base.checkpoint.sentences, architecture_of(base.checkpoint.config)
         if architecture is not None:
-            tell(f"{base.name}: the head of its {architecture} is left behind; heads are trained anew")
+            log(f"{base.name}: the head of its {architecture} is left behind; heads are trained anew")
         shape = SHAPE if sentences is None else (*SHAPE, "pool")
         adopt("model.text", settled.model.text, base.checkpoint.tower, shape, base.name)
         if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
             settled.text.max_length = max(4, min(sentences.max_length, settled.text.max_length))
-        seen = base.checkpoint.sight
+        seen = base.checkpoint.vision
         if isinstance(seen, BothSides):
             _adopt_both(settled, seen, base.name)
         elif seen is not None and settled.model.image.kind != "none":
@@ -117,11 +117,11 @@ def settle_base(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
             fill(settled.model.fusion, theirs.model.fusion, JOINED)
         settled.model.head = settled.model.head or theirs.model.head or "normed"
         fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
-    settle_length(settings, settled, tell)
+    settle_length(settings, settled, log)
     return settled
 
 
-def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | None:
+def base_processor(settings: recipe.Recipe, log: Log = lambda _: None) -> TextProcessor | None:
     """The tokenizers of the recipe's base, or of what its text tower starts from; None where these bring none.
 
     A foreign tokenizer without a chat template is given Rebus' special tokens where a task lays its texts out as turns.
@@ -132,25 +132,25 @@ def base_codec(settings: recipe.Recipe, tell: Tell = lambda _: None) -> Codec | 
     source = settings.base or settings.model.text.weights
     if source is None:
         return None
-    base = open_base(source, tell)
+    base = open_base(source, log)
     if base.run is not None:
         if base.run.recipe.model.text.kind == "none":  # an image tower alone: its tokenizer has seen no text
             return None
-        theirs = saved_codec(base.run)
-        return codec_of(settings, theirs.tokenizer, theirs.reader)
+        theirs = saved_processor(base.run)
+        return processor_of(settings, theirs.tokenizer, theirs.reader)
     assert base.checkpoint is not None  # noqa: S101 - one of the two is there
     tokenizer = base.checkpoint.load_tokenizer(False)
     if not tokenizer.has_chat and any(task.name in TURNS and task.layout == "chat" for task in settings.tasks):
         tokenizer = base.checkpoint.load_tokenizer(True)
-    return codec_of(settings, tokenizer, None)
+    return processor_of(settings, tokenizer, None)
 
 
 def start_from(
     model: VisionLanguageModel,
     settings: recipe.Recipe,
-    codec: Codec,
+    processor: TextProcessor,
     base: str | Path | None,
-    tell: Tell,
+    log: Log,
     *,
     fresh: bool = True,
 ) -> None:
@@ -159,9 +159,9 @@ def start_from(
     Args:
         model: freshly built from ``settings``.
         settings: settled and resolved.
-        codec: of the model.
+        processor: of the model.
         base: ``settings.base``; None when resuming, or where there is none.
-        tell: prints a line for people.
+        log: prints a line for people.
         fresh: False when resuming: checkpoints hold all weights, so that towers need not be read again either.
 
     Raises:
@@ -169,7 +169,7 @@ def start_from(
         WeightsError: nothing fits, a checkpoint lacks a tensor of its tower, or it is of another shape.
     """
     if base is not None:
-        _take_base(model, settings, open_base(str(base), tell), tell)
+        _take_base(model, settings, open_base(str(base), log), log)
     towers: dict[str, tuple[recipe.Tower, nn.Module | None]] = {
         "image": (settings.model.image, model.image),
         "text": (settings.model.text, model.text if model.text is not None else model.decoder),
@@ -184,7 +184,7 @@ def start_from(
             continue
         if tower.weights is not None and fresh:
             rows = getattr(module, "vocab_size", None) if name == "text" else None
-            state = tower_weights(Path(tower.weights), name, tower, tell, rows)
+            state = tower_weights(Path(tower.weights), name, tower, log, rows)
             if "position" in state and isinstance(module, ViT):
                 state["position"] = resized_positions(state["position"], module.grid)
             expected = module.state_dict()
@@ -199,13 +199,13 @@ def start_from(
                 raise WeightsError(
                     tower.weights, f"weights of a {tower.kind}", "none that fits", "check model." + name + ".kind"
                 )
-            tell(f"{name} tower started from {tower.weights}: {taken} tensors taken over, {left} begin anew")
+            log(f"{name} tower started from {tower.weights}: {taken} tensors taken over, {left} begin anew")
         if tower.frozen:
             module.requires_grad_(False)
 
 
 def tower_weights(
-    place: Path, name: str, tower: recipe.Tower, tell: Tell = lambda _: None, rows: int | None = None
+    place: Path, name: str, tower: recipe.Tower, log: Log = lambda _: None, rows: int | None = None
 ) -> dict[str, Tensor]:
     """One tower's tensors out of a Run or a checkpoint, under the names that Rebus gives them.
 
@@ -213,7 +213,7 @@ def tower_weights(
         place: the Run or checkpoint.
         name: ``image`` or ``text``.
         tower: the settings of the tower that takes them.
-        tell: prints a line for people.
+        log: prints a line for people.
         rows: that a checkpoint's embeddings should have; None: as they are.
 
     Raises:
@@ -224,9 +224,9 @@ def tower_weights(
         run = Run.open(place)
         state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
     elif name == "image":
-        return image_checkpoint(place, tell).state()
+        return image_checkpoint(place, log).state()
     else:
-        text = read_checkpoint(place, tell)
+        text = read_checkpoint(place, log)
         state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
     return {key.removeprefix(p): tensor for key, tensor in state.items() for p in prefixes if key.startswith(p)}
 
@@ -242,7 +242,7 @@ def take_fitting(module: nn.Module, state: dict[str, Tensor]) -> tuple[int, int]
     return len(fitting), len(own) - len(fitting)
 
 
-def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, tell: Tell) -> None:
+def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, log: Log) -> None:
     if base.run is not None:
         state = run_state(base.run.folder, base.run.read_json("config.json"), base.run.recipe.model.text)
     else:
@@ -256,7 +256,7 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
     if not taken:
         expected, found = "weights that fit this model", "none of the same name and shape"
         raise WeightsError(base.name, expected, found, "use the base's recipe")
-    tell(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
+    log(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
 
 
 def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
@@ -311,7 +311,7 @@ def fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
             setattr(ours, name, getattr(theirs, name))
 
 
-def settle_length(given: recipe.Recipe, settled: recipe.Recipe, tell: Tell) -> None:
+def settle_length(given: recipe.Recipe, settled: recipe.Recipe, log: Log) -> None:
     """Texts no longer than a tower with learned positions can read. Raises RecipeError where the recipe says more."""
     tower = settled.model.text
     if tower.context is None or (tower.kind != "encoder" and tower.positions != "learned"):
@@ -323,4 +323,4 @@ def settle_length(given: recipe.Recipe, settled: recipe.Recipe, tell: Tell) -> N
         expected = f"at most {most}, as the base has {tower.context} positions"
         raise RecipeError("text.max_length", expected, str(given.text.max_length), "lower it")
     settled.text.max_length = max(4, most)
-    tell(f"text.max_length: {most}, as the base has {tower.context} positions")
+    log(f"text.max_length: {most}, as the base has {tower.context} positions")

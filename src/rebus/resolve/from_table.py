@@ -29,7 +29,7 @@ from rebus.tasks.base import Values, VectorTask
 from rebus.tasks.reading import WordsTask
 from rebus.tasks.retrieve import PairTask
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 ENOUGH_TEXTS = 40_000  # texts seen, some again and again, after which learning to classify them gains no more
 
 
@@ -150,7 +150,7 @@ def check_data(recipe: settings.Recipe) -> Checked:
     return Checked(recipe, table, inference, report, splits)
 
 
-def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
+def prepare(recipe: settings.Recipe, log: Log) -> Prepared:
     """Read, infer, check, split, fit.
 
     Raises:
@@ -158,18 +158,18 @@ def prepare(recipe: settings.Recipe, tell: Tell) -> Prepared:
     """
     checked = check_data(recipe)
     for note in (*checked.report.notes, *checked.inference.notes):
-        tell(note)
-    return fit_tasks(checked, tell)
+        log(note)
+    return fit_tasks(checked, log)
 
 
-def fit_tasks(checked: Checked, tell: Tell) -> Prepared:
+def fit_tasks(checked: Checked, log: Log) -> Prepared:
     """The second half of ``prepare``: refuse or leave out rows, fit tasks, fill in what the recipe leaves open.
 
     Raises:
         DataError: the data cannot be trained on; RecipeError: the recipe does not fit it.
     """
     table, inference, report = checked.table, checked.inference, checked.report
-    left_out = refuse_or_count(report, checked.recipe.data, tell)
+    left_out = refuse_or_count(report, checked.recipe.data, log)
     recipe = checked.recipe.model_copy(deep=True)
     splits = ["left out" if row in left_out else name for row, name in enumerate(checked.splits)]
     columns = {name: table.values(name) for name in table.columns}
@@ -189,9 +189,9 @@ def fit_tasks(checked: Checked, tell: Tell) -> Prepared:
     found = [survey.levels for survey in report.images if survey.levels is not None]
     if recipe.data.levels is None and found:
         recipe.data.levels = min(low for low, _ in found), max(high for _, high in found)
-    settle_images(recipe, len(training), tell)
-    resolve_model(recipe, len(training), tell)
-    settle_changes(recipe, tasks, values, training, tell)
+    settle_images(recipe, len(training), log)
+    resolve_model(recipe, len(training), log)
+    settle_changes(recipe, tasks, values, training, log)
     if shared_image_column(recipe.tasks) is not None:
         recipe.data.jpeg = jpeg.settled(recipe.data.jpeg)  # decoders may differ by a level: a resume keeps its own
     prepared = Prepared(recipe, table, inference, report, splits, tasks, values)
@@ -232,7 +232,7 @@ def _remedy(inference: Inference) -> str:
     return "name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN"
 
 
-def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set[int]:
+def refuse_or_count(report: CheckReport, data: settings.Data, log: Log) -> set[int]:
     """Stop at broken rows, or leave them out and say how many.
 
     Raises:
@@ -249,11 +249,11 @@ def refuse_or_count(report: CheckReport, data: settings.Data, tell: Tell) -> set
             do=f"{first.do}; or leave such rows out and have them counted with --set data.on_bad=skip",
         )
     for line in report.unused.lines():
-        tell(f"not used: {line}")
+        log(f"not used: {line}")
     for warning in report.warnings:
-        tell(f"warning: {warning}")
+        log(f"warning: {warning}")
     if report.bad_rows:
-        tell(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
+        log(f"left out {len(report.bad_rows)} broken rows of {report.rows}; `rebus data check` lists them")
     return {*report.bad_rows, *report.unlabelled}
 
 
@@ -287,13 +287,13 @@ def shared_image_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
     return next(iter(found), None)
 
 
-def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: None) -> None:
+def resolve_model(recipe: settings.Recipe, rows: int, log: Log = lambda _: None) -> None:
     """Choose what the recipe leaves at ``auto``, in place.
 
     Args:
         recipe: met with its columns.
         rows: to train on.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RecipeError: the model reads nothing that the tasks have.
@@ -331,7 +331,7 @@ def resolve_model(recipe: settings.Recipe, rows: int, tell: Tell = lambda _: Non
         model.fusion.kind = "none"
     settle_head(recipe, kinds, reads=reads or writes)
     check_towers(model)
-    settle_inline(recipe, tell)
+    settle_inline(recipe, log)
     if model.image.kind == "none" and not reads and not writes:
         raise RecipeError(
             "model.image.kind",

@@ -20,7 +20,7 @@ from rebus.formats.config import load_config
 from rebus.formats.families import FAMILIES, IMAGE_FAMILIES
 from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
 from rebus.resolve.from_base import SHAPE, adopt, fill, settle_length
-from rebus.resolve.from_table import Tell
+from rebus.resolve.from_table import Log
 
 OURS = {"dropout", "word_dropout", "frozen", "weights", "vectors", "tokens"}  # how a tower is trained and used
 LOOKED_AT = tuple(name for name in recipe.Tower.model_fields if name not in OURS)
@@ -51,7 +51,7 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
         raise RecipeError("--text", expected, f"'{text}', and no such file", nearest(str(text), TEXT_TOWERS))
 
 
-def settle_towers(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
+def settle_towers(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
     """The recipe with the shapes of the towers that it starts from; as it is where it names none.
 
     Call it before the data is read. What the recipe leaves at its default becomes what the tower has.
@@ -64,9 +64,9 @@ def settle_towers(settings: recipe.Recipe, tell: Tell) -> recipe.Recipe:
         return settings
     settled = settings.model_copy(deep=True)
     if settled.model.image.weights is not None:
-        _settle_image(settled, settled.model.image.weights, tell)
+        _settle_image(settled, settled.model.image.weights, log)
     if settled.model.text.weights is not None:
-        _settle_text(settings, settled, settled.model.text.weights, tell)
+        _settle_text(settings, settled, settled.model.text.weights, log)
     return settled
 
 
@@ -79,14 +79,14 @@ def refuse_raw_text(settings: recipe.Recipe) -> None:
             raise RecipeError(f"model.{name}.weights", "nothing", found, do)
 
 
-def _settle_image(settled: recipe.Recipe, place: str, tell: Tell) -> None:
+def _settle_image(settled: recipe.Recipe, place: str, log: Log) -> None:
     ours, where = settled.model.image, "model.image"
     if ours.kind == "none":
         do = "leave out one of the two"
         raise RecipeError("model.image.kind", f"an image tower, as --vision {place} has one", "'none'", do)
     if is_checkpoint(place):
         _check_family(place, IMAGE_FAMILIES, FAMILIES, "--vision", "--text")
-        found = image_checkpoint(place, tell)
+        found = image_checkpoint(place, log)
         adopt(where, ours, found.tower, LOOKED_AT, place)
         seen: dict[str, Any] = found.image
     else:
@@ -102,7 +102,7 @@ def _settle_image(settled: recipe.Recipe, place: str, tell: Tell) -> None:
     ours.weights = _recorded(place)
 
 
-def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, tell: Tell) -> None:
+def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, log: Log) -> None:
     ours, where = settled.model.text, "model.text"
     if settled.base is not None:
         found = f"{place}, beside the base {settled.base}"
@@ -115,7 +115,7 @@ def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, tell:
         raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{ours.kind}'", do)
     if is_checkpoint(place):
         _check_family(place, FAMILIES, IMAGE_FAMILIES, "--text", "--vision")
-        opened = read_checkpoint(place, tell)
+        opened = read_checkpoint(place, log)
         adopt(where, ours, opened.tower, SHAPE if opened.sentences is None else (*SHAPE, "pool"), place)
     else:
         theirs = Run.open(place).recipe
@@ -125,7 +125,7 @@ def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, tell:
         adopt(where, ours, theirs.model.text, (*SHAPE, "pool"), place, deeper=True)
         fill(settled.text, theirs.text, READ)
     ours.weights = _recorded(place)
-    settle_length(given, settled, tell)
+    settle_length(given, settled, log)
 
 
 def _check_family(place: str, wanted: Collection[str], others: Collection[str], here: str, there: str) -> None:

@@ -13,7 +13,7 @@ from rebus.errors import RecipeError
 from rebus.models.image_tokens import plan_of
 
 
-def settle_inline(settings: recipe.Recipe, tell: Callable[[str], None]) -> None:
+def settle_inline(settings: recipe.Recipe, log: Callable[[str], None]) -> None:
     """Fill in what the layout decides and the recipe does not say, in place.
 
     Raises:
@@ -38,4 +38,4 @@ def settle_inline(settings: recipe.Recipe, tell: Callable[[str], None]) -> None:
     if settings.base is None and "fit" not in image.model_fields_set:
         image.fit = "squash"
     elif image.fit == "pad" or (image.fit == "crop" and model.fusion.projector != "mlp"):
-        tell(f"image.fit={image.fit}: programs that open this model's folder squash images that are not square")
+        log(f"image.fit={image.fit}: programs that open this model's folder squash images that are not square")

@@ -12,7 +12,7 @@ from rebus.tasks.pretrain_image import PretrainImage
 if TYPE_CHECKING:
     pass
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 NAME = PretrainImage.name
 
@@ -27,13 +27,13 @@ AUGMENT = {
 BATCH = 128  # images to be told apart; SimCLR learns little from few
 
 
-def settle_images(settings: recipe.Recipe, rows: int, tell: Tell) -> None:
+def settle_images(settings: recipe.Recipe, rows: int, log: Log) -> None:
     """Fill in, in place, what a recipe with the task ``pretrain_image`` leaves at its defaults, and say so.
 
     Args:
         settings: met with its columns.
         rows: to train on.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RecipeError: another task beside it, no image tower, or a frozen one.
@@ -64,4 +64,4 @@ def settle_images(settings: recipe.Recipe, rows: int, tell: Tell) -> None:
         train.batch_size = max(8, min(BATCH, 1 << max(rows // 4, 1).bit_length() - 1))
         told.append(f"train.batch_size: {train.batch_size}")
     if told:
-        tell(f"task {NAME} ({entry.method}) sets {'; '.join(told)}")
+        log(f"task {NAME} ({entry.method}) sets {'; '.join(told)}")

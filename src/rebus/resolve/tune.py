@@ -14,7 +14,7 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.nn.lora import FACTORS, adapters, add_lora, ends_with, inside_block
 from rebus.recipe import load_recipe
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 TOWERS = ("image", "text", "decoder")
 HEADS = "heads"
 # From nothing; from a Run, with the optimizer that made it; from a checkpoint that AdamW made, whose fine-tuning rates
@@ -30,7 +30,7 @@ BESIDE_RUN = 5.0
 TAKEN_IMAGE = 0.1
 
 
-def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell = lambda _: None) -> None:
+def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log = lambda _: None) -> None:
     """Freeze what does not learn, put adapters where they belong, and fill in the rates that the recipe leaves open.
 
     Call it once, after the model has taken over what it starts from; calling it on a model built anew from the filled
@@ -39,7 +39,7 @@ def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell
     Args:
         model: changed in place.
         settings: the resolved recipe; ``train.optimizer``, ``lr``, ``muon_lr``, ``learns`` and ``rates`` are filled in.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RecipeError: there is nothing to start from, no layer for an adapter, or nothing that learns.
@@ -55,7 +55,7 @@ def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell
     named = restrict(model, settings, train.tune, train.learns)
     seen = [parameter.requires_grad for name, parameter in model.named_parameters() if _under(name, "image")]
     settings.model.image.frozen |= bool(seen) and not any(seen)
-    tell(what_learns(model, settings, len(named)))
+    log(what_learns(model, settings, len(named)))
 
 
 def check_taken_over(model: nn.Module, where: str, tune: str) -> None:

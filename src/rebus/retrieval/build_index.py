@@ -30,7 +30,7 @@ from rebus.loop.lines import locked
 from rebus.retrieval.index import Collection, Entry, Finder, Vectors, load_index, make_lists, save_index
 from rebus.tasks.cells import as_texts, missing
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 FOLDER = "index"  # in a Run
 SAVED_EVERY = 20_000  # new images, so that an interrupted run need not begin again
 _TOLD = 5  # broken images that are named
@@ -69,7 +69,7 @@ def index_run(
     *,
     out: str | Path | None = None,
     kinds: Mapping[str, recipe.Kind] | None = None,
-    tell: Tell = lambda _: None,
+    log: Log = lambda _: None,
 ) -> IndexSummary:
     """Embed a collection; what an earlier index of the same model holds unchanged is not embedded again.
 
@@ -78,7 +78,7 @@ def index_run(
         data: a folder of images, or a table with images, texts or both.
         out: folder of the index; None: ``index/`` in the Run.
         kinds: column: kind, where the guess is wrong.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RebusError: the model or the collection cannot be read, the model reads nothing that is in it, or no image
@@ -86,11 +86,11 @@ def index_run(
     """
     folder = index_folder(run, out)
     with locked(folder):
-        return _index(folder, run, data, kinds, tell)
+        return _index(folder, run, data, kinds, log)
 
 
 def _index(
-    folder: Path, run: str | Path, data: str | Path, kinds: Mapping[str, recipe.Kind] | None, tell: Tell
+    folder: Path, run: str | Path, data: str | Path, kinds: Mapping[str, recipe.Kind] | None, log: Log
 ) -> IndexSummary:
     started = time.time()
     predictor = Predictor.open(run)
@@ -98,7 +98,7 @@ def _index(
     table = read_table(settings)
     found = Collection(fingerprint(predictor), str(Path(data).resolve()), str(table.root.resolve()))
     wanted = collect(predictor, table, kinds or {})
-    known = _known(folder, found, tell)
+    known = _known(folder, found, log)
     added = kept = 0
     for kind in ("image", "text"):
         fresh: list[Vectors] = []
@@ -110,20 +110,20 @@ def _index(
             if kind == "image" and added // SAVED_EVERY > (added - len(entry)) // SAVED_EVERY:
                 found.vectors[kind] = np.concatenate(fresh)
                 save_index(folder, replace(found, whole=False))
-                tell(f"{added:,} images embedded; interrupted now, indexing would go on from here")
+                log(f"{added:,} images embedded; interrupted now, indexing would go on from here")
         found.vectors[kind] = np.concatenate(fresh) if fresh else np.zeros((0, 0), dtype=np.float32)
     if not (found.count("image") or found.count("text")):
         first = found.broken[0] if found.broken else None
         told = f"none; the first: {first['found']}" if first else "none"
         raise DataError(data, "images or texts that can be read", told, "name another folder or table")
     for kind, vectors in found.vectors.items():
-        if (lists := make_lists(vectors, tell)) is not None:
+        if (lists := make_lists(vectors, log)) is not None:
             found.lists[kind] = lists
     save_index(folder, found)
     removed = len(set(known) - {entry.digest for entries in found.entries.values() for entry in entries})
     how = next(Finder(v, found.lists.get(kind)).how for kind, v in found.vectors.items() if len(v))
     for told_wrong in found.broken[:_TOLD]:
-        tell(f"not indexed: {told_wrong['where']}: {told_wrong['found']}")
+        log(f"not indexed: {told_wrong['where']}: {told_wrong['found']}")
     return IndexSummary(
         folder,
         found.count("image"),
@@ -202,19 +202,19 @@ def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]
     return wanted_of
 
 
-def _known(folder: Path, found: Collection, tell: Tell) -> dict[str, tuple[Entry, Vectors]]:
+def _known(folder: Path, found: Collection, log: Log) -> dict[str, tuple[Entry, Vectors]]:
     """Digest: entry and vector of an earlier index of the same model; empty where there is none."""
     try:
         before = load_index(folder, "")
     except RunError as error:
         if "none" not in error.found:
-            tell(f"the index that was here is made anew, as it is {error.found}")
+            log(f"the index that was here is made anew, as it is {error.found}")
         return {}
     if before.model != found.model:
-        tell("the index that was here is made anew, as another model made it")
+        log("the index that was here is made anew, as another model made it")
         return {}
     if before.data != found.data:
-        tell(f"the index that was here was of {before.data}")
+        log(f"the index that was here was of {before.data}")
     return {
         entry.digest: (entry, before.vectors[kind][place])
         for kind in ("image", "text")

@@ -209,7 +209,7 @@ def load_index(folder: Path, do: str) -> Collection:
     return found
 
 
-def make_lists(vectors: Vectors, tell: Callable[[str], None], exact: int = EXACT) -> Lists | None:
+def make_lists(vectors: Vectors, log: Callable[[str], None], exact: int = EXACT) -> Lists | None:
     """Lists for a collection of more than ``exact`` vectors; None for a smaller one, or where FAISS is missing.
 
     The number of lists looked at is the smallest power of two that finds 98% of the exact ten nearest.
@@ -234,7 +234,7 @@ def make_lists(vectors: Vectors, tell: Callable[[str], None], exact: int = EXACT
         lists.probes *= 2
         told = finder.nearest(asked, 10)[1]
         lists.recall = float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(truth, told, strict=True)]))
-    tell(
+    log(
         f"{len(vectors):,} vectors in {count} lists, of which {lists.probes} are looked at: "
         f"that finds {100 * lists.recall:.1f}% of the exact ten nearest"
     )

@@ -14,7 +14,7 @@ from rebus.errors import DataError, ImageError, RunError
 from rebus.inference.embedding import check_space
 from rebus.inference.matching import rerank
 from rebus.inference.predictor import Predictor
-from rebus.retrieval.build_index import Tell, fingerprint, index_folder
+from rebus.retrieval.build_index import Log, fingerprint, index_folder
 from rebus.retrieval.index import Collection, Entry, Finder, load_index
 
 What = Literal["image", "text"]
@@ -56,7 +56,7 @@ def find_run(
     index: str | Path | None = None,
     what: What | None = None,
     rerank: bool = False,
-    tell: Tell = lambda _: None,
+    log: Log = lambda _: None,
 ) -> list[Hit]:
     """What is nearest to an image (the path of a file) or to a text.
 
@@ -67,7 +67,7 @@ def find_run(
         index: folder of the index; None: ``index/`` in the Run.
         what: look for images or texts; None: images where the index holds any.
         rerank: let the model's task ``match`` read the best 4 x k with the query, image and text together.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RebusError: there is no index, or one of another model, its folder has moved, or the query cannot be read.
@@ -81,7 +81,7 @@ def find_run(
         told = "one that another model made, or this one before it was trained further"
         raise RunError(folder, "an index that this model made", told, f"make it anew: rebus index {run} {found.data}")
     if not found.whole:
-        tell("this index is not whole, as making it was interrupted; go on with the same `rebus index`")
+        log("this index is not whole, as making it was interrupted; go on with the same `rebus index`")
     what = what or ("image" if found.count("image") else "text")
     if not found.count(what):
         held = ", ".join(f"{len(entries)} {kind}s" for kind, entries in found.entries.items() if entries)
@@ -109,9 +109,7 @@ def find_run(
     ]
     gone = sum(not hit.there for hit in hits)
     if gone:
-        tell(
-            f"{gone} of {len(hits)} files found are no longer there; bring the index up to date: rebus index {run} ..."
-        )
+        log(f"{gone} of {len(hits)} files found are no longer there; bring the index up to date: rebus index {run} ...")
     return reranked(predictor, query, hits, is_image=is_image)[:k] if rerank else hits
 
 

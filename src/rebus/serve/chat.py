@@ -39,7 +39,7 @@ from rebus.serve.texts import (
     uncut,
 )
 from rebus.serve.turns import Portions, once
-from rebus.serve.writer import Order, Scribe, Stream
+from rebus.serve.writer import Order, Stream, StreamingWriter
 from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
 
@@ -58,17 +58,17 @@ def router(context: Context) -> APIRouter:
     )
     async def chat_completions(body: ChatRequest, request: Request) -> Response:
         """Go on with a conversation."""
-        served, scribe = context.writing(body.model)
+        served, writer = context.writing(body.model)
         context.note(ROUTE, body)
         user = user_of(request, body.user)
-        order = await context.by_aide(plan(body, context, served, scribe, user), request, body.user)
-        stream, meter = context.begin(scribe, order), Meter(context, len(order.request.ids))
+        order = await context.by_aide(plan(body, context, served, writer, user), request, body.user)
+        stream, meter = context.begin(writer, order), Meter(context, len(order.request.ids))
         head = {"id": identifier("chatcmpl"), "created": int(time.time()), "model": served.name}
         if body.stream:
-            return _with_unread(streamed(_chunks(body, head, scribe, stream, meter), stream.close), order)
+            return _with_unread(streamed(_chunks(body, head, writer, stream, meter), stream.close), order)
         try:
             texts = await unless_gone(request, gather(stream, meter))
-            told = once(_whole, body, head, scribe, texts, meter)
+            told = once(_whole, body, head, writer, texts, meter)
             return _with_unread(answer(await context.in_turn(context.readers, told, request, body.user)), order)
         finally:
             stream.close()
@@ -83,7 +83,7 @@ def _with_unread(response: Response, order: Order) -> Response:
     return response
 
 
-def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, user: str) -> Portions[Order]:
+def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingWriter, user: str) -> Portions[Order]:
     """A request as an order to the engine. Raises ApiError where it asks for what cannot be."""
     limits = context.limits
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
@@ -92,7 +92,7 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
         raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
     stops = stops_of(body, context)
     turns, last = _turns(body.messages, context)
-    if scribe.has_persona and turns[0]["role"] != "system":
+    if writer.has_persona and turns[0]["role"] != "system":
         turns = [*SILENCE, *turns]
     task = _task_of(served, turns)
     default = task.settings.max_new_tokens
@@ -112,18 +112,18 @@ def plan(body: ChatRequest, context: Context, served: Served, scribe: Scribe, us
     if task.uses_image:
         values["image"] = [None if image is None else image.content]
     with uncut("messages"):
-        ids = task.ask(values, 0, served.predictor.codec)
-        if served.predictor.codec.text_tower:
-            served.predictor.codec.read(task.prompt(values, 0))
-    fits(ids, scribe, context, "messages")
-    source = scribe.source(task, values, image)
+        ids = task.ask(values, 0, served.predictor.processor)
+        if served.predictor.processor.text_tower:
+            served.predictor.processor.read(task.prompt(values, 0))
+    fits(ids, writer, context, "messages")
+    source = writer.source(task, values, image)
     constraint = None
     if body.response_format is not None and body.response_format.type != "text":
         schema: Json = {"type": "object"}
         if body.response_format.type == "json_schema":
             schema = dict(body.response_format.json_schema.schema_ or schema)
             grammars.check_schema(schema, limits)
-        constraint = scribe.constraint(schema)
+        constraint = writer.constraint(schema)
     request = batching.Request(ids, sampling, source, constraint, user)
     unread = 0 if task.name == "converse" else _unread(turns)
     return Order(request, stops, "line" if task.settings.layout == "plain" else "strip", unread)
@@ -205,12 +205,12 @@ def _unread(turns: list[Json]) -> int:
     return sum(_question([{**turn, "role": "user"}]) not in (None, "") for turn in turns[:last] + turns[last + 1 :])
 
 
-def _whole(body: ChatRequest, head: Json, scribe: Scribe, texts: list[Whole], meter: Meter) -> bytes:
+def _whole(body: ChatRequest, head: Json, writer: StreamingWriter, texts: list[Whole], meter: Meter) -> bytes:
     choices = [
         {
             "index": index,
             "message": {"role": "assistant", "content": one.text, "refusal": None},
-            "logprobs": _logprobs(body, scribe, one.tokens),
+            "logprobs": _logprobs(body, writer, one.tokens),
             "finish_reason": reason(one.end),
         }
         for index, one in enumerate(texts)
@@ -218,7 +218,9 @@ def _whole(body: ChatRequest, head: Json, scribe: Scribe, texts: list[Whole], me
     return encoded({**head, "object": "chat.completion", "choices": choices, "usage": meter.usage()})
 
 
-async def _chunks(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream, meter: Meter) -> AsyncIterator[Json]:
+async def _chunks(
+    body: ChatRequest, head: Json, writer: StreamingWriter, stream: Stream, meter: Meter
+) -> AsyncIterator[Json]:
     counted = bool(body.stream_options and body.stream_options.include_usage)
     head = {**head, "object": "chat.completion.chunk"}
     more: Json = {"usage": None} if counted else {}
@@ -230,7 +232,7 @@ async def _chunks(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream,
     for index in range(stream.count):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for piece in meter.watched(stream):
-        told = _logprobs(body, scribe, piece.tokens)
+        told = _logprobs(body, writer, piece.tokens)
         if piece.text or (told and told["content"]):
             yield chunk(piece.index, {"content": piece.text}, told)
         if piece.end is not None:
@@ -239,8 +241,8 @@ async def _chunks(body: ChatRequest, head: Json, scribe: Scribe, stream: Stream,
         yield {**head, "choices": [], "usage": meter.usage()}
 
 
-def _logprobs(body: ChatRequest, scribe: Scribe, tokens: Any) -> Json | None:
+def _logprobs(body: ChatRequest, writer: StreamingWriter, tokens: Any) -> Json | None:
     if not body.logprobs:
         return None
-    names = token_names(scribe.predictor.codec.tokenizer, tokens, body.top_logprobs or 0)
+    names = token_names(writer.predictor.processor.tokenizer, tokens, body.top_logprobs or 0)
     return {"content": names, "refusal": None}

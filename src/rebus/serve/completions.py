@@ -22,7 +22,7 @@ from rebus.serve.schemas import CompletionReply, CompletionRequest
 from rebus.serve.sse import streamed
 from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of, uncut
 from rebus.serve.turns import Portions, once
-from rebus.serve.writer import Order, Piece, Scribe, Stream
+from rebus.serve.writer import Order, Piece, Stream, StreamingWriter
 from rebus.text.tokenizer import Tokenizer
 
 ROUTE = "/v1/completions"
@@ -41,10 +41,10 @@ def router(context: Context) -> APIRouter:
     )
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Go on from one prompt or several."""
-        served, scribe = context.writing(body.model)
+        served, writer = context.writing(body.model)
         context.note(ROUTE, body)
         user = user_of(request, body.user)
-        orders = await context.by_aide(plan(body, context, scribe, user), request, body.user)
+        orders = await context.by_aide(plan(body, context, writer, user), request, body.user)
         streams: list[Stream] = []
 
         def close() -> None:
@@ -53,11 +53,11 @@ def router(context: Context) -> APIRouter:
 
         try:
             for order, _ in orders:
-                streams.append(context.begin(scribe, order))
+                streams.append(context.begin(writer, order))
         except BaseException:
             close()
             raise
-        told = _Telling(body, scribe, streams, [before for _, before in orders], Meter(context, _length(streams)))
+        told = _Telling(body, writer, streams, [before for _, before in orders], Meter(context, _length(streams)))
         head = {
             "id": identifier("cmpl"),
             "object": "text_completion",
@@ -75,10 +75,12 @@ def router(context: Context) -> APIRouter:
     return routes
 
 
-def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -> Portions[list[tuple[Order, str]]]:
+def plan(
+    body: CompletionRequest, context: Context, writer: StreamingWriter, user: str
+) -> Portions[list[tuple[Order, str]]]:
     """A request as orders to the engine, each with what is told before its text. Raises ApiError."""
-    limits, predictor = context.limits, scribe.predictor
-    tokenizer = predictor.codec.tokenizer
+    limits, predictor = context.limits, writer.predictor
+    tokenizer = predictor.processor.tokenizer
     count = body.n or 1
     if body.best_of is not None and body.best_of != count:
         raise invalid("best_of is not supported beyond n; ask for n texts with logprobs and choose", "best_of")
@@ -94,13 +96,13 @@ def plan(body: CompletionRequest, context: Context, scribe: Scribe, user: str) -
         body, context, tokens=body.max_tokens, default=SHORT, alternatives=body.logprobs or 0, param="max_tokens"
     )
     try:
-        writing = Writing(predictor.model, predictor.tasks, predictor.codec)
+        writing = Writing(predictor.model, predictor.tasks, predictor.processor)
     except DataError as error:
         raise invalid(str(error), "model", "no_text") from None
     orders = []
     for prompt in given:
         ids = _ids(prompt, writing, tokenizer, limits.text_length)
-        fits(ids, scribe, context, "prompt")
+        fits(ids, writer, context, "prompt")
         before = "" if not body.echo else prompt if isinstance(prompt, str) else tokenizer.decode(ids)
         orders.append((Order(batching.Request(ids, sampling, user=user), stops), before))
         yield
@@ -127,16 +129,16 @@ class _Telling:
 
     Args:
         body: the request.
-        scribe: what writes.
+        writer: what writes.
         streams: one a prompt.
         before: what is told before the texts of each.
         meter: counts.
     """
 
     def __init__(
-        self, body: CompletionRequest, scribe: Scribe, streams: list[Stream], before: list[str], meter: Meter
+        self, body: CompletionRequest, writer: StreamingWriter, streams: list[Stream], before: list[str], meter: Meter
     ) -> None:
-        self.body, self.scribe, self.streams, self.before, self.meter = body, scribe, streams, before, meter
+        self.body, self.writer, self.streams, self.before, self.meter = body, writer, streams, before, meter
         self.each = streams[0].count
         self._lengths = [len(before[number // self.each]) for number in range(len(streams) * self.each)]
 
@@ -202,7 +204,7 @@ class _Telling:
     def _logprobs(self, tokens: Sequence[Token], number: int) -> Json | None:
         if self.body.logprobs is None:
             return None
-        tokenizer, offsets = self.scribe.predictor.codec.tokenizer, []
+        tokenizer, offsets = self.writer.predictor.processor.tokenizer, []
         pieces = [tokenizer.piece(token.id) for token in tokens]
         for piece in pieces:
             offsets.append(self._lengths[number])

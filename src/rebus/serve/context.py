@@ -23,7 +23,7 @@ from rebus.serve.loading import Served
 from rebus.serve.metrics import Metrics
 from rebus.serve.settings import Limits, ServeSettings
 from rebus.serve.turns import Portions, Turns
-from rebus.serve.writer import Order, Scribe, Stream
+from rebus.serve.writer import Order, Stream, StreamingWriter
 
 T = TypeVar("T")
 log = logging.getLogger("rebus.serve")
@@ -92,18 +92,18 @@ class Context:
             )
         return self.served
 
-    def writing(self, name: str) -> tuple[Served, Scribe]:
+    def writing(self, name: str) -> tuple[Served, StreamingWriter]:
         """The model and its writing. Raises as ``model``, and ApiError where it writes nothing."""
         served = self.model(name)
-        if served.scribe is None:
+        if served.writer is None:
             told = f"the model writes no text; it has the tasks {', '.join(served.predictor.tasks)}: use /v1/predict"
             raise ApiError(400, told, "no_text", "model")
-        return served, served.scribe
+        return served, served.writer
 
-    def begin(self, scribe: Scribe, order: Order) -> Stream:
+    def begin(self, writer: StreamingWriter, order: Order) -> Stream:
         """Hand an order to the engine. Raises ApiError where it is refused."""
         try:
-            return scribe.begin(order)
+            return writer.begin(order)
         except RebusError as error:
             raise of_rebus(error) from error
 

@@ -48,7 +48,7 @@ def router(context: Context) -> APIRouter:
 
 def read(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Portions[tuple[Read, Pixels]]:
     """The inputs as texts with their numbers of tokens, and as pixels. Raises ApiError."""
-    limits, tokenizer = context.limits, predictor.codec.tokenizer
+    limits, tokenizer = context.limits, predictor.processor.tokenizer
     given: Sequence[Any] = [body.input] if isinstance(body.input, str) or isinstance(body.input[0], int) else body.input
     if len(given) > limits.inputs:
         raise invalid(f"at most {limits.inputs} inputs may be sent; there are {len(given)}", "input")
@@ -71,7 +71,7 @@ def read(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Port
         if not text or len(text) > limits.text_length:
             raise invalid(f"a text has 1 to {limits.text_length:,} characters", where)
         with uncut(where):
-            texts[place] = text, len(predictor.codec.read(text))
+            texts[place] = text, len(predictor.processor.read(text))
         if len(text) > TOKENS:
             yield
     return texts, shown

@@ -20,7 +20,7 @@ from rebus.serve.turns import Turns
 
 if TYPE_CHECKING:
     from rebus.inference.predictor import Predictor
-    from rebus.serve.writer import Scribe
+    from rebus.serve.writer import StreamingWriter
 
 State = Literal["loading", "ready", "failed", "draining"]
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Served:
     Args:
         source: a Run, a Hugging Face folder, a .gguf file, a hub id, or a model that is loaded already.
         settings: the server's.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Attributes:
         name: as clients call the model.
@@ -47,10 +47,10 @@ class Served:
         source: str | Path | Predictor,
         settings: ServeSettings | None = None,
         *,
-        tell: Callable[[str], None] | None = None,
+        log: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings or ServeSettings()
-        self._tell = tell or (lambda _: None)
+        self._tell = log or (lambda _: None)
         self.path: str | None = str(source) if isinstance(source, str | Path) else None
         self.name = self.settings.name or (Path(self.path).resolve().name if self.path else "rebus") or "rebus"
         self.state: State = "loading"
@@ -58,7 +58,7 @@ class Served:
         self.since = int(time.time())
         self._on_disk = self.path is not None and os.path.exists(self.path)
         self._predictor: Predictor | None = None
-        self._scribe: Scribe | None = None
+        self._writer: StreamingWriter | None = None
         self._given: Predictor | None = None if isinstance(source, str | Path) else source
         self._thread: threading.Thread | None = None
         self.desk = Turns(1, "rebus-desk")  # predictions, vectors, explanations
@@ -71,22 +71,22 @@ class Served:
             RebusError: it cannot be loaded; ``state`` is ``failed`` then.
         """
         from rebus.inference.predictor import Predictor
-        from rebus.serve.writer import Scribe
+        from rebus.serve.writer import StreamingWriter
 
         try:
             predictor = self._given
             if predictor is None:
-                predictor = Predictor.open(str(self.path), precision=self.settings.precision, tell=self._tell)
+                predictor = Predictor.open(str(self.path), precision=self.settings.precision, log=self._tell)
             predictor.model.eval()
-            scribe = Scribe.of(predictor, self.settings)
-            if scribe is not None:
-                scribe.start()
+            writer = StreamingWriter.of(predictor, self.settings)
+            if writer is not None:
+                writer.start()
         except Exception as error:
             self.error, self.state = error, "failed"
             raise
         gc.collect()
         gc.freeze()  # a full collection would go through all of torch's objects while everybody waits
-        self._predictor, self._scribe = predictor, scribe
+        self._predictor, self._writer = predictor, writer
         if self.state == "loading":
             self.state = "ready"
 
@@ -125,10 +125,10 @@ class Served:
         return self._predictor
 
     @property
-    def scribe(self) -> Scribe | None:
+    def writer(self) -> StreamingWriter | None:
         """What writes texts; None: the model writes none. Raises NotReadyError as ``predictor``."""
         _ = self.predictor
-        return self._scribe
+        return self._writer
 
     @property
     def still_there(self) -> bool:
@@ -146,7 +146,7 @@ class Served:
     def close(self) -> None:
         """Stop what runs in the background. Texts that are being written end."""
         self.drain()
-        if self._scribe is not None:
-            self._scribe.stop()
+        if self._writer is not None:
+            self._writer.stop()
         for pool in (self.desk, self.aides):
             pool.shutdown(wait=False, cancel_futures=True)

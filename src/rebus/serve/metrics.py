@@ -62,9 +62,9 @@ class _Engine(Collector):
         """One after the other; none while the model is loading, or where it writes nothing."""
         served = self._served
         yield GaugeMetricFamily("rebus_ready", "1: the model answers.", value=float(served.ready))
-        if not served.loaded or served.scribe is None:
+        if not served.loaded or served.writer is None:
             return
-        told = served.scribe.stats()
+        told = served.writer.stats()
         yield GaugeMetricFamily("rebus_queue_requests", "Texts that wait for the engine.", value=told.queued)
         yield GaugeMetricFamily("rebus_running_requests", "Texts being read or written.", value=told.running)
         blocks = GaugeMetricFamily("rebus_cache_blocks", "Blocks of the cache, by what is in them.", labels=["state"])

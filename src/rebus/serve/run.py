@@ -52,8 +52,8 @@ class Server(uvicorn.Server):
             served.drain()
 
         def end() -> None:
-            if served is not None and served.loaded and served.scribe is not None:
-                for stream in list(served.scribe.active):
+            if served is not None and served.loaded and served.writer is not None:
+                for stream in list(served.writer.active):
                     stream.fail(NotReadyError("draining"))
 
         timer = asyncio.get_running_loop().call_later(settings.drain, end)
@@ -175,29 +175,29 @@ def logged() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def serve_model(source: str | Path, settings: ServeSettings, *, tell: Callable[[str], None]) -> None:
+def serve_model(source: str | Path, settings: ServeSettings, *, log: Callable[[str], None]) -> None:
     """Load a model and serve it until the process is told to stop.
 
     Args:
         source: a Run, a Hugging Face folder, a .gguf file or a hub id.
         settings: the server's.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RebusError: the model cannot be loaded, or the port cannot be had.
     """
-    served = Served(source, settings, tell=tell)
+    served = Served(source, settings, log=log)
     app, found = create_app(settings, served), listening(settings)
     server = make_server(app, settings, found)
     address = address_of(found)
 
     def loaded(error: Exception | None) -> None:
         if error is None:
-            tell(f"{served.name} answers at {address}/v1 (stop with Ctrl+C)")
+            log(f"{served.name} answers at {address}/v1 (stop with Ctrl+C)")
         else:
             server.should_exit = True
 
-    tell(f"listening at {address}; loading {source}")
+    log(f"listening at {address}; loading {source}")
     with logged():
         served.start(loaded)
         server.run(sockets=[found])

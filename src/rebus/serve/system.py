@@ -63,7 +63,7 @@ def card(served: Served) -> Json:
         "owned_by": "rebus",
         "tasks": tasks,
         "sees_images": predictor.model.image is not None,
-        "context": None if served.scribe is None else served.scribe.context,
+        "context": None if served.writer is None else served.writer.context,
     }
 
 
@@ -77,6 +77,6 @@ def health_of(context: Context) -> Json:
         details.append("the model's folder is gone; the model answers from memory until the server is stopped")
     if served.state == "failed":
         details.append("the model could not be loaded; the server's log says why")
-    if served.loaded and served.scribe is not None and not served.scribe.engine.alive and served.ready:
+    if served.loaded and served.writer is not None and not served.writer.engine.alive and served.ready:
         return {"status": "failed", "details": ["what writes texts has stopped; restart the server"]}
     return {"status": served.state, "details": details}

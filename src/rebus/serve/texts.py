@@ -15,7 +15,7 @@ from rebus.generation.sampling import Sampling
 from rebus.serve.context import Context
 from rebus.serve.errors import invalid, of_rebus
 from rebus.serve.schemas import Written
-from rebus.serve.writer import Piece, Scribe, Stream
+from rebus.serve.writer import Piece, Stream, StreamingWriter
 from rebus.tasks.cuts import refusing
 from rebus.text.tokenizer import Tokenizer
 
@@ -80,9 +80,9 @@ def sampling_of(
         raise of_rebus(error) from error
 
 
-def fits(ids: Sequence[int], scribe: Scribe, context: Context, param: str, beside: int = 0) -> None:
+def fits(ids: Sequence[int], writer: StreamingWriter, context: Context, param: str, beside: int = 0) -> None:
     """Raises ApiError where a prompt is longer than the model reads."""
-    most = context.limits.prompt_tokens or scribe.context
+    most = context.limits.prompt_tokens or writer.context
     if len(ids) + beside > most:
         told = f"the prompt has {len(ids) + beside} tokens; the model reads at most {most}"
         raise invalid(told, param, "context_length_exceeded")

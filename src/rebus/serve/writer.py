@@ -74,7 +74,7 @@ class Piece:
     end: End | None
 
 
-class Scribe:
+class StreamingWriter:
     """A model's writing.
 
     Args:
@@ -91,9 +91,9 @@ class Scribe:
         self._guiding = threading.Lock()
 
     @classmethod
-    def of(cls, predictor: Predictor, settings: ServeSettings) -> Scribe | None:
+    def of(cls, predictor: Predictor, settings: ServeSettings) -> StreamingWriter | None:
         """What writes with a model; None where it writes nothing."""
-        model, tokenizer = predictor.model, predictor.codec.tokenizer
+        model, tokenizer = predictor.model, predictor.processor.tokenizer
         if model.decoder is None or not any(task.writes for task in predictor.tasks.values()):
             return None
         decoder = decoder_of(model)
@@ -131,7 +131,7 @@ class Scribe:
 
     @cached_property
     def _guide(self) -> Guide:
-        tokenizer = self.predictor.codec.tokenizer
+        tokenizer = self.predictor.processor.tokenizer
         size = min(tokenizer.vocab_size, decoder_of(self.predictor.model).vocab_size)
         return Guide(tokenizer.to_json(), tokenizer.eos_ids, size)
 
@@ -144,8 +144,8 @@ class Scribe:
     @cached_property
     def has_persona(self) -> bool:
         """Whether the chat template puts words of its makers before the user's, which ``rebus chat`` leaves out too."""
-        chat, asked = self.predictor.codec.tokenizer.chat, [{"role": "user", "content": "?"}]
-        if not self.predictor.codec.tokenizer.is_foreign or "converse" not in self.predictor.tasks:
+        chat, asked = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
+        if not self.predictor.processor.tokenizer.is_foreign or "converse" not in self.predictor.tasks:
             return False
         try:
             return len(chat(asked)) > len(chat([*SILENCE, *asked]))
@@ -160,12 +160,12 @@ class Scribe:
             values: one row.
             image: that is shown; None: none is.
         """
-        model, codec = self.predictor.model, self.predictor.codec
-        if (model.fusion is None and model.inline is None) or not (task.uses_image or codec.text_tower):
+        model, processor = self.predictor.model, self.predictor.processor
+        if (model.fusion is None and model.inline is None) or not (task.uses_image or processor.text_tower):
             return None
-        if image is None and model.inline is not None and not codec.text_tower:
+        if image is None and model.inline is not None and not processor.text_tower:
             return None
-        question = task.prompt(values, 0) if codec.text_tower else ""
+        question = task.prompt(values, 0) if processor.text_tower else ""
         key = f"{task.name} {image.digest if image else ''} {question}"
 
         def make() -> Condition:
@@ -200,7 +200,7 @@ class Scribe:
 
 
 class Stream:
-    """The texts of one order as they come; made by ``Scribe.begin``.
+    """The texts of one order as they come; made by ``StreamingWriter.begin``.
 
     Attributes:
         count: texts.
@@ -209,24 +209,24 @@ class Stream:
         new_tokens: written so far, of all texts.
     """
 
-    def __init__(self, scribe: Scribe, order: Order) -> None:
-        self._scribe, self._order = scribe, order
+    def __init__(self, writer: StreamingWriter, order: Order) -> None:
+        self._writer, self._order = writer, order
         self._loop = asyncio.get_running_loop()
         self._events: deque[Event] = deque()
         self._come = asyncio.Event()
         self._called = False  # whether the loop was asked already to look at what came
         self._failed: ApiError | None = None
-        self._deadline = self._loop.time() + scribe.seconds
+        self._deadline = self._loop.time() + writer.seconds
         self.done: Done | None = None
-        self.count, self.ids, codec = order.request.sampling.n, order.request.ids, scribe.predictor.codec
-        self._texts = [_Text(codec.tokenizer.stream(), order.stop, order.tidy) for _ in range(self.count)]
+        self.count, self.ids, processor = order.request.sampling.n, order.request.ids, writer.predictor.processor
+        self._texts = [_Text(processor.tokenizer.stream(), order.stop, order.tidy) for _ in range(self.count)]
         self._open = self.count
         self.new_tokens = 0
-        scribe.active.add(self)
+        writer.active.add(self)
         try:
-            self.ticket = scribe.engine.submit(order.request, self._tell)
+            self.ticket = writer.engine.submit(order.request, self._tell)
         except BaseException:
-            scribe.active.discard(self)
+            writer.active.discard(self)
             raise
 
     def _tell(self, event: Event) -> None:
@@ -247,7 +247,7 @@ class Stream:
 
     def close(self) -> None:
         """Nobody reads on: what is not written yet will not be."""
-        self._scribe.active.discard(self)
+        self._writer.active.discard(self)
         if self.done is None:
             self.ticket.cancel()
 

@@ -18,13 +18,13 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import DataError, RebusError
 from rebus.serve.loading import Served
 from rebus.studio import ask, compare, explore, flow, train
-from rebus.studio.book import own_table
+from rebus.studio.auth import PATH, Door
 from rebus.studio.border import Border, Uploads
-from rebus.studio.door import PATH, Door
-from rebus.studio.look import CSS, PHONE, theme
+from rebus.studio.model_pool import Seats
 from rebus.studio.places import Places
-from rebus.studio.seat import Seats
-from rebus.studio.speaking import OPENED, TAGS, Speaker
+from rebus.studio.streaming import OPENED, TAGS, Speaker
+from rebus.studio.table_view import own_table
+from rebus.studio.theme import CSS, PHONE, theme
 from rebus.studio.words import LANGUAGES, StudioError, say
 
 PAGES = {"ask": ask.build, "explore": explore.build, "train": train.build, "compare": compare.build, "flow": flow.build}

@@ -19,11 +19,11 @@ from rebus.inference.predictor import ASKED, Predictor
 from rebus.inference.reading import plainly
 from rebus.inference.streaming import stream_answer, streams
 from rebus.report.images import thumbnail
-from rebus.studio.book import open_book, own_table
 from rebus.studio.border import COOKIE
+from rebus.studio.explanation_view import seen
+from rebus.studio.model_pool import Seat
 from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, note, panel, photo, problem, working
-from rebus.studio.seat import Seat
-from rebus.studio.seen import seen
+from rebus.studio.table_view import open_book, own_table
 from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 

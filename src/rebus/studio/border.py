@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rebus.serve.guard import replay
-from rebus.studio.door import PATH
+from rebus.studio.auth import PATH
 from rebus.studio.words import StudioError
 
 COOKIE = "rebus_browser"

@@ -12,8 +12,8 @@ import gradio as gr
 
 from rebus.data.images import read_header
 from rebus.report.images import thumbnail
-from rebus.studio.book import Book, Mark, alike, judged, open_book, own_table, reads_words
 from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, photo, problem, working
+from rebus.studio.table_view import Book, Mark, alike, judged, open_book, own_table, reads_words
 from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 

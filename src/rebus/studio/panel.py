@@ -18,7 +18,7 @@ import gradio as gr
 from rebus import atomic
 from rebus.errors import RebusError
 from rebus.report.sentences import sentence
-from rebus.studio.speaking import Speaker
+from rebus.studio.streaming import Speaker
 from rebus.studio.words import StudioError, say
 
 log = logging.getLogger("rebus.studio")

@@ -13,8 +13,8 @@ from rebus.errors import RebusError
 from rebus.jsonl import json_lines
 from rebus.report import labels
 from rebus.studio import jobs
+from rebus.studio.auth import PATH
 from rebus.studio.curves import curve
-from rebus.studio.door import PATH
 from rebus.studio.panel import button, esc, grid, note, problem
 from rebus.studio.words import say
 

@@ -1,7 +1,7 @@
 """Tasks: one file each, found by name."""
 
 from rebus.tasks.answer import Answer
-from rebus.tasks.base import TASKS, Codec, Prediction, Task, TaskScore, VectorTask
+from rebus.tasks.base import TASKS, Prediction, Task, TaskScore, TextProcessor, VectorTask
 from rebus.tasks.caption import Caption
 from rebus.tasks.choose import Choose
 from rebus.tasks.classify import Classify
@@ -26,7 +26,6 @@ __all__ = [
     "Caption",
     "Choose",
     "Classify",
-    "Codec",
     "Converse",
     "Extract",
     "Generate",
@@ -43,6 +42,7 @@ __all__ = [
     "Tag",
     "Task",
     "TaskScore",
+    "TextProcessor",
     "Translate",
     "VectorTask",
 ]

@@ -32,6 +32,7 @@ from rebus.text.tokenizer import Tokenizer
 
 Item = dict[str, NDArray[Any]]
 Values = dict[str, Sequence[Any]]  # role: one value a row
+ExampleKey = tuple[int, int, int]  # (seed, epoch, index of the example): what is random in training is a function of it
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class TaskScore:
 
 
 @dataclass(frozen=True)
-class Codec:
+class TextProcessor:
     """How text becomes ids for a task.
 
     Attributes:
@@ -196,7 +197,7 @@ class Task(ABC):
         return "image" in self.settings.columns
 
     @abstractmethod
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """What the task asks of the model."""
 
     @abstractmethod
@@ -208,13 +209,15 @@ class Task(ABC):
         return []
 
     @abstractmethod
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """Training items of the rows that share one image.
 
         Args:
             values: the task's columns.
             rows: row numbers.
-            codec: text to ids.
+            processor: text to ids.
             key: (seed, epoch, index) that all chance is drawn from; None: no chance, every row.
         """
 
@@ -280,7 +283,7 @@ class Task(ABC):
         """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
         return Counter()
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """What people should know of the training rows: how many texts are cut, for one."""
         return []
 
@@ -368,19 +371,19 @@ class Task(ABC):
         return values[next(role for role in reversed(self.roles) if self.roles[role].required)][row]
 
 
-def cut_notes(task: Task, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+def cut_notes(task: Task, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
     """How many of the rows that a text tower reads hold a text that is cut."""
     count = 0
     for row in rows:
         # A token is at least one byte long, so that most texts need not be looked at.
-        long = [text for text in task.texts(values, [row]) if len(text.encode()) > codec.max_length - 8]
+        long = [text for text in task.texts(values, [row]) if len(text.encode()) > processor.max_length - 8]
         with counting() as cuts:
             for text in long:
-                codec.read(text)
+                processor.read(text)
         count += bool(cuts.texts)
     if not count:
         return []
-    told = f"task {task.name}: {count} of {len(rows)} rows hold a text of more than {codec.max_length} tokens"
+    told = f"task {task.name}: {count} of {len(rows)} rows hold a text of more than {processor.max_length} tokens"
     return [f"{told}, of which the start is read; otherwise: --set text.max_length=TOKENS"]
 
 
@@ -394,9 +397,9 @@ class VectorTask(Task):
         """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
         return Counter()
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are cut."""
-        return [*super().notes(values, rows, codec), *cut_notes(self, values, rows, codec)]
+        return [*super().notes(values, rows, processor), *cut_notes(self, values, rows, processor)]
 
     def plain_text(self, values: Values, row: int) -> str | None:
         """The text column's."""
@@ -445,7 +448,9 @@ class VectorTask(Task):
             return []
         return [as_text(values["text"][row]) for row in rows if not missing(values["text"][row])]
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """One item a row."""
         items: list[Item] = []
         for row in rows:
@@ -453,7 +458,7 @@ class VectorTask(Task):
                 continue
             item: Item = {"target": self.target(values, row)} if key is not None else {}
             if "text" in values:
-                item["text_ids"] = np.asarray(codec.read(as_text(values["text"][row])), dtype=np.int64)
+                item["text_ids"] = np.asarray(processor.read(as_text(values["text"][row])), dtype=np.int64)
                 item["has_text"] = np.asarray(not missing(values["text"][row]))
             items.append(item)
         return items

@@ -18,7 +18,7 @@ from rebus.data.choices import LETTERS, AnswerStyle, row_choices
 from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Codec, Prediction, Values
+from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.writing import WritingTask
@@ -100,13 +100,13 @@ class Choose(WritingTask):
         found = [text for row in rows for text in (self.prompt(values, row), *row_choices(values, row))]
         return [text for text in found if text]
 
-    def continuations(self, values: Values, row: int, codec: Codec) -> list[list[int]]:
+    def continuations(self, values: Values, row: int, processor: TextProcessor) -> list[list[int]]:
         """Each choice's ids after ``ask``; with turns, its end is part of it."""
         said = self.choices(values, row)
         if self.settings.layout == "plain":
             context = layout.plain_text(self.messages(values, row))
-            return [layout.continuation_ids(context, choice, codec) for choice in said]
-        return [self.reply(values, row, choice, codec) for choice in said]
+            return [layout.continuation_ids(context, choice, processor) for choice in said]
+        return [self.reply(values, row, choice, processor) for choice in said]
 
     def chosen(self, values: Values, row: int, logprobs: Sequence[float]) -> Prediction:
         """The likeliest choice by byte, of the choices' summed log-probabilities."""

@@ -13,7 +13,7 @@ from torch.nn import functional
 from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.labels import Labels
@@ -54,7 +54,7 @@ class Classify(Labels, VectorTask):
         """The one label of a row."""
         return [as_text(values["label"][row])]
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())
 

@@ -12,7 +12,7 @@ from rebus.data.declared import Role
 from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Codec, Prediction, Values
+from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic
@@ -121,45 +121,47 @@ class Converse(WritingTask):
         """Every turn."""
         return [turn["content"] for row in rows for turn in self.turns(values, row)]
 
-    def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
+    def ask(self, values: Values, row: int, processor: TextProcessor) -> list[int]:
         """The ids that the last answer goes on from; a long conversation loses its oldest turns."""
-        room = min(self.settings.max_new_tokens, codec.max_length)
-        kept = layout.newest(self.messages(values, row), codec, layout.longest(codec) - room)
-        return layout.prompt_ids(layout.shown(kept, codec, self.shows(values, row)), codec, self.settings.layout)
+        room = min(self.settings.max_new_tokens, processor.max_length)
+        kept = layout.newest(self.messages(values, row), processor, layout.longest(processor) - room)
+        return layout.prompt_ids(
+            layout.shown(kept, processor, self.shows(values, row)), processor, self.settings.layout
+        )
 
-    def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
+    def reply(self, values: Values, row: int, text: str, processor: TextProcessor) -> list[int]:
         """The ids of a text as the last answer, its end included."""
-        return layout.answer_ids(self.messages(values, row)[-1:], text, codec, self.settings.layout)
+        return layout.answer_ids(self.messages(values, row)[-1:], text, processor, self.settings.layout)
 
-    def lay(self, values: Values, row: int, target: str, codec: Codec) -> layout.Laid:
+    def lay(self, values: Values, row: int, target: str, processor: TextProcessor) -> layout.Laid:
         """The whole conversation; every answer that is to be learned is, and nothing else."""
         if self.settings.layout == "plain":
             turns = self.turns(values, row)
-            before = layout.shown(turns[: answered(turns)], codec, self.shows(values, row))
-            prompt = layout.prompt_ids(before, codec, "plain")
-            answer = layout.answer_ids(before, target, codec, "plain")
+            before = layout.shown(turns[: answered(turns)], processor, self.shows(values, row))
+            prompt = layout.prompt_ids(before, processor, "plain")
+            answer = layout.answer_ids(before, target, processor, "plain")
             return layout.Laid(prompt + answer, [False] * len(prompt) + [True] * len(answer))
-        return layout.conversation(self.turns(values, row), codec, image=self.shows(values, row))
+        return layout.conversation(self.turns(values, row), processor, image=self.shows(values, row))
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many conversations are too long, and what they lose."""
         shorter = dropped = cut = 0
         for row in rows:
             turns = self.turns(values, row)
-            if sum(len(turn["content"].encode()) + 2 for turn in turns) > codec.max_length:
-                gone = len(turns) - len(layout.newest(turns, codec, layout.longest(codec)))
+            if sum(len(turn["content"].encode()) + 2 for turn in turns) > processor.max_length:
+                gone = len(turns) - len(layout.newest(turns, processor, layout.longest(processor)))
                 shorter, dropped = shorter + bool(gone), dropped + gone
-                cut += any(len(codec.tokenizer.encode(turn["content"])) > codec.max_length for turn in turns)
-        told = self.unwritable(values, rows, codec)
+                cut += any(len(processor.tokenizer.encode(turn["content"])) > processor.max_length for turn in turns)
+        told = self.unwritable(values, rows, processor)
         if shorter:
-            most = layout.longest(codec)
+            most = layout.longest(processor)
             told.append(
                 f"task {self.name}: {shorter} of {len(rows)} conversations are longer than {most} tokens and lose "
                 f"their oldest turns, {dropped} in all; otherwise: --set text.max_length=TOKENS"
             )
         if cut:
             told.append(
-                f"task {self.name}: {cut} rows hold a turn of more than {codec.max_length} tokens, which is cut"
+                f"task {self.name}: {cut} rows hold a turn of more than {processor.max_length} tokens, which is cut"
             )
         return told
 

@@ -25,7 +25,7 @@ from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
+from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut
 from rebus.tasks.metrics.extraction import extract_scores, extract_statistics
@@ -89,7 +89,7 @@ class Extract(WordsTask):
         """A question and a passage; no answer is a fact too."""
         return not missing(values["question"][row]) and not missing(values["passage"][row])
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """Two numbers a piece: begins, ends."""
         seen = ("image",) if self.uses_image else ()
         return HeadSpec("words", 2, (*seen, "text"))
@@ -102,20 +102,20 @@ class Extract(WordsTask):
         """The passage."""
         return as_text(values["passage"][row])
 
-    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+    def windows(self, values: Values, row: int, processor: TextProcessor, *, learn: bool) -> list[Item]:
         """The question with each part of the passage."""
         units = units_of(as_text(values["passage"][row]))
         answer = self._place(values, row, units) if learn else None
-        reader = codec.reader or codec.tokenizer
-        before, after = frame_of(codec)
-        alone = codec.tokenizer.eos_id if codec.reader is None else codec.reader.unknown_id
+        reader = processor.reader or processor.tokenizer
+        before, after = frame_of(processor)
+        alone = processor.tokenizer.eos_id if processor.reader is None else processor.reader.unknown_id
         after_question = after or [alone]
-        room = codec.max_length - len(before or [alone]) - len(after_question) - len(after)
+        room = processor.max_length - len(before or [alone]) - len(after_question) - len(after)
         question = as_text(values["question"][row])
         asked = cut(list(reader.encode(question)), max(room // 2, 0), question, "end")
         asked = [*(before or [alone]), *asked, *after_question]
-        room = max(codec.max_length - len(asked) - len(after), 1)
-        pieces = pieces_of(codec, units, most=max(1, min(32, room)))
+        room = max(processor.max_length - len(asked) - len(after), 1)
+        pieces = pieces_of(processor, units, most=max(1, min(32, room)))
         firsts = np.asarray(pieces.firsts, dtype=np.int64)
         items: list[Item] = []
         for start, end in windows_of(pieces.firsts, len(pieces.ids), room):

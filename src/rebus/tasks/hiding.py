@@ -46,10 +46,10 @@ def hidden_modality(
         may.append("image")
     if any(_has_spare_text(task, values[name], row) for name, task in tasks.items() for row in rows):
         may.append("text")
-    dice = np.random.default_rng((settings.seed, *key, 1))
-    if not may or dice.random() >= fusion.modality_dropout:
+    rng = np.random.default_rng((settings.seed, *key, 1))
+    if not may or rng.random() >= fusion.modality_dropout:
         return ""
-    return may[int(dice.integers(len(may)))]
+    return may[int(rng.integers(len(may)))]
 
 
 def without_text(items: list[Item]) -> list[Item]:

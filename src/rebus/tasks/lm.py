@@ -17,8 +17,8 @@ from torch.nn import functional
 from rebus.data.declared import Role
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.nn import lean
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
+from rebus.nn import fused_cpu as lean
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, lm_statistics
@@ -37,9 +37,9 @@ class Lm(WritingTask):
     inputs = ()
     tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A decoder that writes from nothing."""
-        self.tokenizer = codec.tokenizer
+        self.tokenizer = processor.tokenizer
         return HeadSpec("write", reads=())
 
     def prompt(self, values: Values, row: int) -> str:
@@ -50,22 +50,24 @@ class Lm(WritingTask):
         """The text."""
         return [] if "text" not in values or missing(values["text"][row]) else [as_text(values["text"][row])]
 
-    def windows(self, text: str, codec: Codec) -> list[tuple[list[int], list[int]]]:
+    def windows(self, text: str, processor: TextProcessor) -> list[tuple[list[int], list[int]]]:
         """A text in pieces of at most ``max_length`` tokens, as (what comes before a piece, the piece).
 
         The text begins after an end, and ends with one; a later piece is given the token before it.
         """
-        tokenizer = codec.tokenizer
+        tokenizer = processor.tokenizer
         ids = [*tokenizer.encode(text), tokenizer.eos_id]
-        starts = range(0, len(ids), codec.max_length)
-        return [([ids[at - 1] if at else tokenizer.eos_id], ids[at : at + codec.max_length]) for at in starts]
+        starts = range(0, len(ids), processor.max_length)
+        return [([ids[at - 1] if at else tokenizer.eos_id], ids[at : at + processor.max_length]) for at in starts]
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """An item a window."""
         found: list[Item] = []
         for row in rows:
             for text in self.targets(values, row):
-                for before, piece in self.windows(text, codec):
+                for before, piece in self.windows(text, processor):
                     whole = np.asarray([*before, *piece], dtype=np.int64)
                     item: Item = {"input_ids": whole[:-1], "labels": whole[1:]}
                     item["blocks"] = np.zeros(len(piece), dtype=np.int64)

@@ -24,7 +24,7 @@ from rebus.data.measures import as_yes
 from rebus.errors import DataError
 from rebus.models.pairs import can_draw
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values, cut_notes
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing
 from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
 from rebus.tasks.metrics.classification import auroc, average_precision
@@ -32,7 +32,7 @@ from rebus.tasks.metrics.intervals import Floats, Statistic
 from rebus.tasks.retrieve import PairTask
 
 YES, NO = "yes", "no"
-_TEXTS, _IMAGES, _JUDGED = 1, 2, 3  # what dice are thrown for
+_TEXTS, _IMAGES, _JUDGED = 1, 2, 3  # what rng are thrown for
 
 
 @TASKS.register("match")
@@ -71,21 +71,23 @@ class Match(PairTask):
             return False
         return not self.labelled or ("label" in values and as_yes(values["label"][row]) is not None)
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """One number a pair, by a head that can tell what the two say of each other whatever the fusion is."""
         return HeadSpec("vector", 1, ("image", "text"), hidden=2)
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """One item a text; with labels each row's own texts, right or wrong."""
         if self.labelled:
-            return self._labelled(values, rows, codec, key)
-        items = super().items(values, rows, codec, key)
+            return self._labelled(values, rows, processor, key)
+        items = super().items(values, rows, processor, key)
         for number, item in enumerate(items):
             item["dice"] = np.random.SeedSequence([*(key or (0, 0, 0)), number]).generate_state(1, np.uint64)
         return items
 
     def _labelled(
-        self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
     ) -> list[Item]:
         pairs = [(row, text) for row in rows if self.usable(values, row) for text in as_texts(values["text"][row])]
         if key is not None and len(pairs) > self.settings.per_image:
@@ -93,7 +95,7 @@ class Match(PairTask):
             pairs = [pairs[place] for place in chosen]
         return [
             {
-                "text_ids": np.asarray(codec.read(text), dtype=np.int64),
+                "text_ids": np.asarray(processor.read(text), dtype=np.int64),
                 "text_key": caption_key(text),
                 "image_key": image_key(values["image"][row]),
                 "target": np.asarray(bool(as_yes(values["label"][row])), dtype=np.float32),
@@ -108,10 +110,10 @@ class Match(PairTask):
             part["target"] = torch.tensor([float(item["target"]) for item in items])
             return part
         part["belongs"] = belonging(part["pair"], part["image_keys"], part["text_keys"])
-        dice = np.concatenate([item["dice"] for item in items])
+        rng = np.concatenate([item["dice"] for item in items])
         texts, images = part["text_keys"].numpy(), part["image_keys"].numpy()
-        part["text_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_TEXTS), texts))
-        part["image_noise"] = torch.from_numpy(gumbel(dice + np.uint64(_IMAGES), images))
+        part["text_noise"] = torch.from_numpy(gumbel(rng + np.uint64(_TEXTS), texts))
+        part["image_noise"] = torch.from_numpy(gumbel(rng + np.uint64(_IMAGES), images))
         return part
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
@@ -211,9 +213,9 @@ class Match(PairTask):
         """Whether the two belong together."""
         return as_yes(values["label"][row]) if "label" in values and not missing(values["label"][row]) else True
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are another image's as well, where wrong pairs are drawn; none where the table has them."""
-        return cut_notes(self, values, rows, codec) if self.labelled else super().notes(values, rows, codec)
+        return cut_notes(self, values, rows, processor) if self.labelled else super().notes(values, rows, processor)
 
     def _judged(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]

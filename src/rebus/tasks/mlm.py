@@ -21,7 +21,7 @@ from rebus.data.declared import Role
 from rebus.errors import RunError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing, pad_to
 from rebus.tasks.lm import count_tokens, token_prices
 from rebus.tasks.metrics.intervals import Statistic
@@ -45,46 +45,48 @@ class Mlm(Task):
     share = 0.15  # of the tokens, to be guessed; the corpus road takes it from corpus.mask
     tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A vocabulary a token.
 
         Raises:
             RunError: the tokenizer has no token that hides a word.
         """
-        if codec.tokenizer.mask_id is None:
+        if processor.tokenizer.mask_id is None:
             do = "use one trained for this task, or a BERT's"
             raise RunError("the tokenizer", f"a token that hides words, such as {MASK}", "none", do)
-        self.tokenizer = codec.tokenizer
-        return HeadSpec("mask", codec.tokenizer.vocab_size, ("text",))
+        self.tokenizer = processor.tokenizer
+        return HeadSpec("mask", processor.tokenizer.vocab_size, ("text",))
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """The column's."""
         return [as_text(values["text"][row]) for row in rows if not missing(values["text"][row])]
 
-    def hidden(self, text: str, codec: Codec, key: Sequence[int]) -> list[Hidden]:
+    def hidden(self, text: str, processor: TextProcessor, key: Sequence[int]) -> list[Hidden]:
         """A text in windows of at most ``max_length`` tokens, words hidden as the key decides."""
-        tokenizer = codec.tokenizer
+        tokenizer = processor.tokenizer
         before, after = tokenizer.frame
         ids, offsets = tokenizer.encode_with_offsets(text)
         starts = starts_of_tokens(word_places(text), offsets)
-        room = max(codec.max_length - len(before) - len(after), 1)
+        room = max(processor.max_length - len(before) - len(after), 1)
         found: list[Hidden] = []
         for number, at in enumerate(range(0, len(ids), room)):
             piece = np.asarray(ids[at : at + room], dtype=np.int64)
-            dice = np.random.default_rng((*key, number))
-            read, labels = hide(piece, starts[at : at + room], tokenizer, self.share, dice)
+            rng = np.random.default_rng((*key, number))
+            read, labels = hide(piece, starts[at : at + room], tokenizer, self.share, rng)
             ends = [np.asarray(part, dtype=np.int64) for part in (before, after)]
             ignored = [np.full(len(part), IGNORED, dtype=np.int64) for part in ends]
             found.append((np.concatenate([ends[0], read, ends[1]]), np.concatenate([ignored[0], labels, ignored[1]])))
         return found
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """An item a window."""
         texts = [(row, as_text(values["text"][row])) for row in rows if not missing(values["text"][row])]
         return [
             {"text_ids": read, "labels": labels}
             for row, text in texts
-            for read, labels in self.hidden(text, codec, (*(key or (0, 0, 0)), row))
+            for read, labels in self.hidden(text, processor, (*(key or (0, 0, 0)), row))
         ]
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
@@ -126,9 +128,9 @@ class Mlm(Task):
         counts = counts.copy()
         counts[tokenizer.eos_id] = 0
         price, common = token_prices(counts), int(counts.argmax())
-        codec, told = Codec(tokenizer, max_length=1 << 30), []
+        processor, told = TextProcessor(tokenizer, max_length=1 << 30), []
         for number, text in enumerate(texts):
-            hidden = self.hidden(text, codec, (0, 0, 0, number))
+            hidden = self.hidden(text, processor, (0, 0, 0, number))
             wanted = [int(label) for _, labels in hidden for label in labels[labels != IGNORED]]
             size, right = len(text.encode()), sum(label == common for label in wanted)
             told.append(guessed(Cost(float(price[wanted].sum()), len(wanted), size, right)))
@@ -142,12 +144,12 @@ def guessed(cost: Cost) -> Prediction:
 
 
 def hide(
-    ids: NDArray[np.int64], starts: NDArray[np.bool_], tokenizer: Tokenizer, share: float, dice: np.random.Generator
+    ids: NDArray[np.int64], starts: NDArray[np.bool_], tokenizer: Tokenizer, share: float, rng: np.random.Generator
 ) -> Hidden:
     """Hide whole words of (n,) tokens; special tokens are neither hidden nor drawn."""
     assert tokenizer.mask_id is not None  # noqa: S101 - the head asked
     special = {tokenizer.mask_id, tokenizer.pad_id, *tokenizer.eos_ids, *tokenizer.frame[0], *tokenizer.frame[1]}
-    return mask_words(ids, starts, share, tokenizer.mask_id, tokenizer.vocab_size, dice, special)
+    return mask_words(ids, starts, share, tokenizer.mask_id, tokenizer.vocab_size, rng, special)
 
 
 def masked_part(items: Sequence[Hidden]) -> dict[str, Tensor]:

@@ -25,7 +25,7 @@ from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Values
+from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
@@ -87,7 +87,7 @@ class Ner(WordsTask):
         """A text and marks; no mark at all is a fact too."""
         return all(role in values and values[role][row] is not None for role in ("tokens", "tags"))
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A number a tag."""
         seen = ("image",) if self.uses_image else ()
         return HeadSpec("words", len(self.tags), (*seen, "text"))
@@ -100,14 +100,14 @@ class Ner(WordsTask):
         """The text, words joined."""
         return self.marks.units(values["tokens"][row]).text
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """Also how many rows break the rules of their scheme."""
         loose = sum(not self.marks.keeps_rules(values["tags"][row]) for row in rows)
         told = (
             f"task {self.name}: {loose} rows break the rules of their tags' scheme, such as an I- that follows no B-; "
         )
         read = "they are read as the CoNLL evaluation reads them, a span from there on"
-        return [*super().notes(values, rows, codec), *([told + read] if loose else [])]
+        return [*super().notes(values, rows, processor), *([told + read] if loose else [])]
 
     def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
         """Labels of spans that training never saw, and how many rows hold each; the spans count as missed."""
@@ -115,7 +115,7 @@ class Ner(WordsTask):
         counts = Counter(name for spans in held for name in {label for *_, label in spans})
         return Counter({name: count for name, count in counts.items() if name not in self.labels})
 
-    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+    def windows(self, values: Values, row: int, processor: TextProcessor, *, learn: bool) -> list[Item]:
         """Pieces, and where the first one of each unit is."""
         spans: list[Span] = []
         if learn:
@@ -123,12 +123,12 @@ class Ner(WordsTask):
         else:
             units = self._units(values, row)
         tags = np.asarray([self.index.get(tag, IGNORED) for tag in self._inside(spans, len(units.offsets))])
-        before, after = frame_of(codec)
-        pieces = pieces_of(codec, units, most=max(1, min(32, codec.max_length - len(before) - len(after))))
+        before, after = frame_of(processor)
+        pieces = pieces_of(processor, units, most=max(1, min(32, processor.max_length - len(before) - len(after))))
         firsts = np.asarray(pieces.firsts, dtype=np.int64)
         items: list[Item] = []
-        for start, end in windows_of(pieces.firsts, len(pieces.ids), codec.max_length - len(before) - len(after)):
-            ids = [*before, *pieces.ids[start:end], *after] or [codec.tokenizer.eos_id]
+        for start, end in windows_of(pieces.firsts, len(pieces.ids), processor.max_length - len(before) - len(after)):
+            ids = [*before, *pieces.ids[start:end], *after] or [processor.tokenizer.eos_id]
             here = np.flatnonzero((firsts >= start) & (firsts < end))
             at = firsts[here] - start + len(before)
             item: Item = {"text_ids": np.asarray(ids, dtype=np.int64), "units": here, "at": at}

@@ -20,7 +20,7 @@ from rebus.data.frame import Frame
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of
@@ -55,10 +55,10 @@ class PatchClassify(Labels, Task):
             )
         self.restore({"labels": found})
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A number a label and one for the background, for each image token; labels are compared as words."""
         names = tuple(
-            tuple(tuple(codec.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
+            tuple(tuple(processor.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
         )
         return HeadSpec("tokens", len(self.labels) + 1, names=names)
 
@@ -70,7 +70,9 @@ class PatchClassify(Labels, Task):
         """The labels' names."""
         return [name for one in self.labels for name in as_labels(one)]
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """One map an image, from the first of its rows that has boxes."""
         for row in rows:
             if not missing(values["boxes"][row]):

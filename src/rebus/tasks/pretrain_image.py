@@ -21,7 +21,7 @@ from torch.nn import functional
 from rebus import recipe
 from rebus.data.declared import Role
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.contrast import Comparing
@@ -50,7 +50,7 @@ class PretrainImage(Comparing, Task):
         unlabelled = "view_recall" if self.contrasts else "hidden_explained"
         self.watch = "knn_accuracy" if "label" in settings.columns else unlabelled
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """The method's own."""
         return HeadSpec("pretext", loss=self.settings.method, hide=self.settings.hide or 0.0)
 
@@ -58,18 +58,20 @@ class PretrainImage(Comparing, Task):
         """None."""
         return []
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """One item for the rows of one image: which it is, and a number that decides what is hidden."""
         row = next((row for row in rows if self.usable(values, row)), None)
         return [] if row is None else [self.item(row, key)]
 
-    def item(self, row: int, key: tuple[int, int, int] | None) -> Item:
+    def item(self, row: int, key: ExampleKey | None) -> Item:
         """An item; without a key, what is hidden depends on the row alone."""
-        dice = np.random.default_rng(key or (0, 0, row)).integers(2**63)
-        return {"row": np.asarray(row, dtype=np.int64), "dice": np.asarray(dice, dtype=np.int64)}
+        rng = np.random.default_rng(key or (0, 0, row)).integers(2**63)
+        return {"row": np.asarray(row, dtype=np.int64), "dice": np.asarray(rng, dtype=np.int64)}
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """``row`` (R,), ``dice`` (R,) and ``owner`` (R,)."""
+        """``row`` (R,), ``rng`` (R,) and ``owner`` (R,)."""
         part = {name: torch.tensor([int(item[name]) for item in items]) for name in ("row", "dice")}
         return {**part, "owner": torch.tensor(owner, dtype=torch.long)}
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from rebus.data.tagging import Offset, Units
 from rebus.models.layout import IGNORED
-from rebus.tasks.base import Codec, Item, Task, Values
+from rebus.tasks.base import ExampleKey, Item, Task, TextProcessor, Values
 from rebus.tasks.cells import pad_texts
 
 MOST_PIECES = 32  # of one unit, say an address of 200 characters; its label stands on the first
@@ -41,13 +41,13 @@ class Pieces:
     firsts: list[int]
 
 
-def pieces_of(codec: Codec, units: Units, *, most: int = MOST_PIECES) -> Pieces:
+def pieces_of(processor: TextProcessor, units: Units, *, most: int = MOST_PIECES) -> Pieces:
     """Cut a text into pieces so that every unit has at least one of its own.
 
     A piece that holds several units, as a common Chinese word does, is cut into these; a unit that leaves no trace,
     as signs do among word vectors, gets a piece that says "unknown".
     """
-    reader = codec.reader or codec.tokenizer
+    reader = processor.reader or processor.tokenizer
     ids, offsets = reader.encode_with_offsets(units.text)
     starts, ends = [start for start, _ in units.offsets], [end for _, end in units.offsets]
     reached = [(bisect_right(ends, start), bisect_left(starts, end)) for start, end in offsets]
@@ -66,7 +66,7 @@ def pieces_of(codec: Codec, units: Units, *, most: int = MOST_PIECES) -> Pieces:
         entries.append((offset[0], len(entries), one, offset, unit))
     for unit, offset in enumerate(units.offsets):
         if not counts[unit]:
-            alone = _alone(reader, units.text[offset[0] : offset[1]]) or (_unknown(codec),)
+            alone = _alone(reader, units.text[offset[0] : offset[1]]) or (_unknown(processor),)
             entries += [(offset[0], len(entries) + i, one, offset, unit) for i, one in enumerate(alone[:most])]
     entries.sort(key=lambda entry: entry[:2])
     firsts = [-1] * len(units.offsets)
@@ -81,8 +81,8 @@ def _alone(reader: Any, text: str) -> tuple[int, ...]:
     return tuple(reader.encode(text))
 
 
-def _unknown(codec: Codec) -> int:
-    return int(codec.tokenizer.eos_id if codec.reader is None else codec.reader.unknown_id)
+def _unknown(processor: TextProcessor) -> int:
+    return int(processor.tokenizer.eos_id if processor.reader is None else processor.reader.unknown_id)
 
 
 def windows_of(firsts: Sequence[int], count: int, room: int) -> list[tuple[int, int]]:
@@ -110,34 +110,36 @@ class WordsTask(Task):
     padding: ClassVar[dict[str, Any]] = {}  # further arrays (L,) of an item, and what fills their rows
 
     @abstractmethod
-    def windows(self, values: Values, row: int, codec: Codec, *, learn: bool) -> list[Item]:
+    def windows(self, values: Values, row: int, processor: TextProcessor, *, learn: bool) -> list[Item]:
         """A row's windows, at least one: ``text_ids`` (L,), what ``padding`` names, and what ``predict_row`` needs."""
 
     @abstractmethod
     def predict_row(self, values: Values, row: int, windows: list[Item], outputs: list[NDArray[np.float32]]) -> Any:
         """The Prediction for a row, from the (L, C) numbers of each of its windows."""
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """The windows of the rows; in training, of a very long text a few that change from epoch to epoch."""
         found: list[Item] = []
         for row in rows:
             if key is not None and not self.usable(values, row):
                 continue
-            made = self.windows(values, row, codec, learn=key is not None)
+            made = self.windows(values, row, processor, learn=key is not None)
             if key is not None and len(made) > MOST_WINDOWS:
                 chosen = np.random.default_rng((*key, row)).permutation(len(made))[:MOST_WINDOWS]
                 made = [made[place] for place in sorted(chosen)]
             found += made
         return found
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are longer than the model reads at once."""
-        long = [row for row in rows if len(self.long_text(values, row)) > codec.max_length]
-        cut = sum(len(self.windows(values, row, codec, learn=False)) > 1 for row in long)
+        long = [row for row in rows if len(self.long_text(values, row)) > processor.max_length]
+        cut = sum(len(self.windows(values, row, processor, learn=False)) > 1 for row in long)
         if not cut:
             return []
         return [
-            f"task {self.name}: {cut} rows are longer than {codec.max_length} tokens and are read in windows that "
+            f"task {self.name}: {cut} rows are longer than {processor.max_length} tokens and are read in windows that "
             "overlap; otherwise: --set text.max_length=TOKENS"
         ]
 
@@ -158,9 +160,9 @@ class WordsTask(Task):
         return part
 
 
-def frame_of(codec: Codec) -> tuple[list[int], list[int]]:
+def frame_of(processor: TextProcessor) -> tuple[list[int], list[int]]:
     """What the text tower expects before and after a text."""
-    before, after = ((), ()) if codec.reader is not None else codec.tokenizer.frame
+    before, after = ((), ()) if processor.reader is not None else processor.tokenizer.frame
     return list(before), list(after)
 
 

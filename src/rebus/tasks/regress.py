@@ -13,7 +13,7 @@ from torch.nn import functional
 from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
 from rebus.tasks.baselines import mean_target
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.intervals import Statistic
@@ -67,7 +67,7 @@ class Regress(VectorTask):
         """As for training."""
         return self.usable(values, row)
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """One number."""
         return HeadSpec("vector", 1, self.reads())
 

@@ -23,7 +23,7 @@ from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.pairs import Pairs
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, TaskScore, Values, cut_notes
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
 from rebus.tasks.linear import TEXT, Features, numbers_of, word_space
@@ -77,7 +77,9 @@ class PairTask(Task):
         }
         return list(found.values())[::-1]
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """One item a text, at most ``per_image`` of them; equal texts and equal images have equal keys."""
         pairs = self.pairs(values, rows)
         if key is not None and len(pairs) > self.settings.per_image:
@@ -85,7 +87,7 @@ class PairTask(Task):
             pairs = [pairs[place] for place in chosen]
         return [
             {
-                "text_ids": np.asarray(codec.read(text), dtype=np.int64),
+                "text_ids": np.asarray(processor.read(text), dtype=np.int64),
                 "text_key": caption_key(text),
                 "image_key": image_key(values["image"][row]),
             }
@@ -114,7 +116,7 @@ class PairTask(Task):
         """The type of each row, where there is such a column."""
         return [as_text(values["type"][row]) for row in rows] if "type" in values else None
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are another image's as well: told apart from it, they would teach what is not so."""
         images_of: dict[int, set[str]] = defaultdict(set)
         said = [
@@ -125,7 +127,7 @@ class PairTask(Task):
         for image, key in said:
             images_of[key].add(image)
         twice = sum(len(images_of[key]) > 1 for _, key in said)
-        long = cut_notes(self, values, rows, codec)
+        long = cut_notes(self, values, rows, processor)
         if not twice:
             return long
         told = (
@@ -148,7 +150,7 @@ class Retrieve(Comparing, PairTask):
     joins = False
     has_plain = True
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """Vectors of both towers in one space."""
         return HeadSpec("pairs", reads=("image", "text"), loss=self.settings.loss)
 

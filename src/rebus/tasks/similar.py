@@ -24,7 +24,7 @@ from rebus.data.cells import number
 from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Item, Prediction, Task, Values, cut_notes
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
 from rebus.tasks.metrics.intervals import Statistic, mean_of
@@ -70,7 +70,7 @@ class Similar(Comparing, Task):
         texts = all(role in values and not missing(values[role][row]) for role in TEXTS[:2])
         return texts and (not self.scored or ("score" in values and number(values["score"][row]) is not None))
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """The text's vector as it is: one that was learned elsewhere is kept."""
         return HeadSpec("vector", 0, ("text",))
 
@@ -79,11 +79,13 @@ class Similar(Comparing, Task):
         columns = [values[role] for role in TEXTS if role in values]
         return [as_text(column[row]) for row in rows for column in columns if not missing(column[row])]
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are cut."""
-        return cut_notes(self, values, rows, codec)
+        return cut_notes(self, values, rows, processor)
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """Two or three texts a row; each has a number by which equal texts are known."""
         found: list[Item] = []
         for row in rows:
@@ -92,7 +94,7 @@ class Similar(Comparing, Task):
             item: Item = {}
             for role in TEXTS:
                 if role in values and not missing(values[role][row]):
-                    item |= {role: _ids(codec, values[role][row]), f"{role}_key": text_key(values[role][row])}
+                    item |= {role: _ids(processor, values[role][row]), f"{role}_key": text_key(values[role][row])}
             if self.scored:
                 item["score"] = np.asarray(number(values["score"][row]), dtype=np.float32)
             found.append(item)
@@ -246,5 +248,5 @@ def order_loss(cosines: Tensor, scores: Tensor, temperature: float) -> Tensor:
     return torch.logsumexp(torch.cat([wrong.new_zeros(1), wrong]), dim=0)
 
 
-def _ids(codec: Codec, value: Any) -> NDArray[np.int64]:
-    return np.asarray(codec.read(as_text(value)), dtype=np.int64)
+def _ids(processor: TextProcessor, value: Any) -> NDArray[np.int64]:
+    return np.asarray(processor.read(as_text(value)), dtype=np.int64)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from rebus.data.declared import Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
-from rebus.tasks.base import TASKS, Codec, Prediction, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
 from rebus.tasks.labels import Labels
@@ -58,7 +58,7 @@ class Tag(Labels, VectorTask):
         """The labels of a row."""
         return as_labels(values["labels"][row])
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A number a label."""
         return HeadSpec("vector", len(self.labels), self.reads())
 

@@ -17,7 +17,7 @@ from rebus.data.messages import Message
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
 from rebus.tasks import layout
-from rebus.tasks.base import Codec, Item, Prediction, Task, Values
+from rebus.tasks.base import ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import missing, pad_to
 from rebus.tasks.linear import Features, classes_of, nearest
 
@@ -45,7 +45,7 @@ class WritingTask(Task):
         """What is said before the answer, as turns of a conversation."""
         return [{"role": "user", "content": self.prompt(values, row)}]
 
-    def head(self, codec: Codec) -> HeadSpec:
+    def head(self, processor: TextProcessor) -> HeadSpec:
         """A decoder."""
         return HeadSpec("write", reads=("image",) if self.uses_image else ())
 
@@ -56,26 +56,26 @@ class WritingTask(Task):
             found.extend([self.prompt(values, row), *self.targets(values, row)])
         return [text for text in found if text]
 
-    def prompt_ids(self, text: str, codec: Codec) -> list[int]:
+    def prompt_ids(self, text: str, processor: TextProcessor) -> list[int]:
         """A prompt as one turn of a conversation: ``<|bos|><|user|>text<|assistant|>``."""
-        return layout.prompt_ids([{"role": "user", "content": text}], codec)
+        return layout.prompt_ids([{"role": "user", "content": text}], processor)
 
     def shows(self, values: Values, row: int) -> bool:
         """Whether a row has an image."""
         return "image" in values and not missing(values["image"][row])
 
-    def ask(self, values: Values, row: int, codec: Codec) -> list[int]:
+    def ask(self, values: Values, row: int, processor: TextProcessor) -> list[int]:
         """The ids that the answer to a row goes on from."""
-        turns = layout.shown(self.messages(values, row), codec, self.shows(values, row))
-        return layout.prompt_ids(turns, codec, self.settings.layout)
+        turns = layout.shown(self.messages(values, row), processor, self.shows(values, row))
+        return layout.prompt_ids(turns, processor, self.settings.layout)
 
-    def reply(self, values: Values, row: int, text: str, codec: Codec) -> list[int]:
+    def reply(self, values: Values, row: int, text: str, processor: TextProcessor) -> list[int]:
         """The ids of a text as the answer to a row, its end included."""
-        return layout.answer_ids(self.messages(values, row), text, codec, self.settings.layout)
+        return layout.answer_ids(self.messages(values, row), text, processor, self.settings.layout)
 
-    def lay(self, values: Values, row: int, target: str, codec: Codec) -> layout.Laid:
+    def lay(self, values: Values, row: int, target: str, processor: TextProcessor) -> layout.Laid:
         """A row with one of its targets as ids; the prompt itself is never learned."""
-        prompt, answer = self.ask(values, row, codec), self.reply(values, row, target, codec)
+        prompt, answer = self.ask(values, row, processor), self.reply(values, row, target, processor)
         return layout.Laid(prompt + answer, [False] * len(prompt) + [True] * len(answer))
 
     def said(self, text: str) -> str:
@@ -83,7 +83,9 @@ class WritingTask(Task):
         text = text.strip()
         return text if self.settings.layout == "chat" else text.split("\n", 1)[0].strip()
 
-    def items(self, values: Values, rows: Sequence[int], codec: Codec, key: tuple[int, int, int] | None) -> list[Item]:
+    def items(
+        self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
+    ) -> list[Item]:
         """All texts of an image packed in one item; one item a text where each has the image inside it, or a text
         tower reads the question.
         """
@@ -93,17 +95,17 @@ class WritingTask(Task):
         if key is not None:
             chosen = np.random.default_rng(key).permutation(len(pairs))[: self.settings.per_image]
             pairs = [pairs[i] for i in chosen]
-        if codec.text_tower or (codec.image and self.uses_image):
-            return [self._packed([pair], values, codec) for pair in pairs]
-        return [self._packed(pairs, values, codec)]
+        if processor.text_tower or (processor.image and self.uses_image):
+            return [self._packed([pair], values, processor) for pair in pairs]
+        return [self._packed(pairs, values, processor)]
 
-    def _packed(self, pairs: list[tuple[int, str]], values: Values, codec: Codec) -> Item:
+    def _packed(self, pairs: list[tuple[int, str]], values: Values, processor: TextProcessor) -> Item:
         ids: list[int] = []
         labels: list[int] = []
         blocks: list[int] = []
         positions: list[int] = []
         for number, (row, target) in enumerate(pairs):
-            laid = self.lay(values, row, target, codec)
+            laid = self.lay(values, row, target, processor)
             following, learned = laid.targets
             ids += laid.ids[:-1]
             labels += [token if wanted else IGNORED for token, wanted in zip(following, learned, strict=True)]
@@ -115,8 +117,8 @@ class WritingTask(Task):
             "blocks": np.asarray(blocks, dtype=np.int64),
             "positions": np.asarray(positions, dtype=np.int64),
         }
-        if codec.text_tower:
-            item["text_ids"] = np.asarray(codec.read(self.prompt(values, pairs[0][0])), dtype=np.int64)
+        if processor.text_tower:
+            item["text_ids"] = np.asarray(processor.read(self.prompt(values, pairs[0][0])), dtype=np.int64)
         return item
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
@@ -152,25 +154,25 @@ class WritingTask(Task):
         weight = lengths[text] ** -self.settings.length_weight
         return (each * weight).sum() / weight.sum()
 
-    def notes(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many prompts and answers are longer than ``text.max_length``; texts that cannot be written."""
-        most, cut = codec.max_length, 0
+        most, cut = processor.max_length, 0
         for row in rows:
             texts = [*(str(turn["content"]) for turn in self.messages(values, row)), *self.targets(values, row)]
             # A token is at least one byte long, so that most texts need not be looked at.
             long = [text for text in texts if len(text.encode()) > most]
-            cut += any(len(codec.tokenizer.encode(text)) > most for text in long)
-        notes = self.unwritable(values, rows, codec)
+            cut += any(len(processor.tokenizer.encode(text)) > most for text in long)
+        notes = self.unwritable(values, rows, processor)
         if cut:
             told = f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"
             notes.insert(0, told)
         return notes
 
-    def unwritable(self, values: Values, rows: Sequence[int], codec: Codec) -> list[str]:
+    def unwritable(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """Texts to be written that the tokenizer cannot give back as they are, in a sample of the rows."""
         step = max(1, len(rows) // _MOST_READ_BACK)
         texts = [text for row in rows[::step] for text in self.targets(values, row)]
-        pairs = [(text.strip(), codec.tokenizer.decode(codec.tokenizer.encode(text)).strip()) for text in texts]
+        pairs = [(text.strip(), processor.tokenizer.decode(processor.tokenizer.encode(text)).strip()) for text in texts]
         changed = [(text, read) for text, read in pairs if unicodedata.normalize("NFC", text) != read]
         if not changed:
             return []

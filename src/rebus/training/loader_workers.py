@@ -22,7 +22,7 @@ from rebus.errors import RebusError, RecipeError, RunError
 Key = tuple[int, tuple[Any, ...]]  # a step, and what its batch depends on beside
 
 
-class Feeding(Protocol):
+class Batches(Protocol):
     """What makes batches: a function of the step and of what is trained then."""
 
     def kind(self, progress: float) -> tuple[Any, ...]:
@@ -41,43 +41,43 @@ class _Worker:
     asked: deque[Key] = field(default_factory=deque)
 
 
-class FeedPool:
-    """Calls ``feed.batch_at`` ahead of time in forked processes.
+class BatchBuilderPool:
+    """Calls ``builder.batch_at`` ahead of time in forked processes.
 
     A batch is a pure function of the step and of what is trained then, so which process makes it does not
     matter. Where a task or a stage begins or ends between the asking and the using, the batch is made anew.
     The processes end with this one, however it ends.
 
     Args:
-        feed: what makes batches.
+        builder: what makes batches.
         workers: how many processes.
 
     Raises:
         RecipeError: the system cannot fork (Windows).
     """
 
-    def __init__(self, feed: Feeding, workers: int) -> None:
+    def __init__(self, builder: Batches, workers: int) -> None:
         if "fork" not in multiprocessing.get_all_start_methods():
             raise RecipeError("data.workers", "0 on a system without fork", str(workers), "set it to 0")
-        self.feed = feed
+        self.builder = builder
         self._workers: list[_Worker] = []
         self._made: dict[Key, Any] = {}
         context = multiprocessing.get_context("fork")
         for _ in range(workers):
             ours, theirs = context.Pipe()
             foreign = [ours, *(worker.pipe for worker in self._workers)]
-            process = context.Process(target=_work, args=(feed, theirs, foreign, os.getpid()), daemon=True)
+            process = context.Process(target=_work, args=(builder, theirs, foreign, os.getpid()), daemon=True)
             process.start()
             theirs.close()  # so that the pipe ends with its process
             self._workers.append(_Worker(process, ours))
 
     def batch_at(self, step: int, progress: float) -> dict[str, Any]:
-        """As ``Feed.batch_at``; the next steps' batches are asked for on the way.
+        """As ``BatchBuilder.batch_at``; the next steps' batches are asked for on the way.
 
         Raises:
-            RunError: a process was ended from outside. RebusError: what ``feed.batch_at`` raised.
+            RunError: a process was ended from outside. RebusError: what ``builder.batch_at`` raised.
         """
-        kind = self.feed.kind(progress)
+        kind = self.builder.kind(progress)
         asked = {key for worker in self._workers for key in worker.asked}
         for later in range(step, step + len(self._workers) + 1):
             if (later, kind) not in asked and (later, kind) not in self._made:
@@ -132,7 +132,7 @@ class _Failed:
         return (kind if kind.__init__ is RebusError.__init__ else RebusError)(**self.parts)
 
 
-def _work(feed: Feeding, pipe: Connection, foreign: Sequence[Connection], parent: int) -> None:
+def _work(builder: Batches, pipe: Connection, foreign: Sequence[Connection], parent: int) -> None:
     """The life of a worker."""
     for other in foreign:
         other.close()
@@ -145,7 +145,7 @@ def _work(feed: Feeding, pipe: Connection, foreign: Sequence[Connection], parent
             return
         made: Any
         try:
-            made = feed.batch_at(step, progress)
+            made = builder.batch_at(step, progress)
         except RebusError as error:
             made = _Failed(type(error).__name__, error.as_dict())
         except Exception:

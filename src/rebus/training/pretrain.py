@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rebus import recipe
-from rebus.checkpoints.save_load import build_model, codec_of
+from rebus.checkpoints.save_load import build_model, processor_of
 from rebus.data.corpus import Documents, Shards, looks_like_corpus
 from rebus.errors import RecipeError
 from rebus.evaluation.evaluate import Evaluation
@@ -34,12 +34,12 @@ from rebus.models.fusion import Condition
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
-from rebus.resolve.corpus import CorpusFeed, open_shards, opened
-from rebus.resolve.from_base import base_codec, settle_base, start_from
-from rebus.resolve.from_table import Tell, check_towers
+from rebus.resolve.corpus import CorpusBatchBuilder, open_shards, opened
+from rebus.resolve.from_base import base_processor, settle_base, start_from
+from rebus.resolve.from_table import Log, check_towers
 from rebus.resolve.scaling import VALID_ROWS, Speed, flops_a_token, is_said, turn_dial
 from rebus.resolve.tune import apply_tuning
-from rebus.tasks import Codec, Lm, Mlm
+from rebus.tasks import Lm, Mlm, TextProcessor
 from rebus.tasks.cells import pad_to
 from rebus.tasks.lm import as_part
 from rebus.tasks.metrics.likelihood import Cost
@@ -72,9 +72,9 @@ class Pretraining:
     recipe: recipe.Recipe
     task: Lm | Mlm
     shards: Shards
-    codec: Codec
+    processor: TextProcessor
     model: VisionLanguageModel
-    feed: CorpusFeed
+    builder: CorpusBatchBuilder
     predictor: Predictor
     notes: list[str] = field(default_factory=list)
 
@@ -89,13 +89,13 @@ class Pretraining:
         train = self.recipe.train
         if train.time_limit is not None:
             return None
-        return train.steps or max(1, round((train.epochs or 1.0) * self.feed.steps_per_epoch))
+        return train.steps or max(1, round((train.epochs or 1.0) * self.builder.steps_per_epoch))
 
     def memory_mb(self) -> float:
         """An estimate of what a batch takes, in MiB."""
         train, tower = self.recipe.train, self.recipe.model.text
         tokens = train.batch_size / train.accumulate * self.recipe.corpus.block
-        return tokens * (60 * tower.width * tower.depth + 10 * self.codec.tokenizer.vocab_size) / 2**20
+        return tokens * (60 * tower.width * tower.depth + 10 * self.processor.tokenizer.vocab_size) / 2**20
 
     def check(self) -> dict[str, Any]:
         """What was found out about the text, for check.json."""
@@ -105,7 +105,7 @@ class Pretraining:
             for name, n in manifest.splits.items()
         }
         rows = sum(counts.documents for counts in manifest.splits.values())
-        return {"rows": rows, "splits": splits, "cleaning": manifest.cleaning, "waste": self.feed.rows.waste}
+        return {"rows": rows, "splits": splits, "cleaning": manifest.cleaning, "waste": self.builder.rows.waste}
 
     def inference(self) -> dict[str, Any]:
         """What was decided, for inference.json."""
@@ -136,7 +136,7 @@ class Pretraining:
         return Plan(
             batch_at=batch_at,
             loss_of=loss_of,
-            batch_rows=self.feed.tokens_per_step,
+            batch_rows=self.builder.tokens_per_step,
             unit="tokens",
             work=flops_a_token(weights, tower.depth, tower.width, self.recipe.corpus.block),
             total_steps=self.total_steps,
@@ -147,10 +147,10 @@ class Pretraining:
             higher_is_better=task.higher_is_better,
             chooses="valid" in self.shards.splits,
             sample=lambda model: sample_of(self),
-            split=self.feed.split,
+            split=self.builder.split,
         )
 
-    def judge(self, tell: Tell) -> tuple[Evaluation, dict[str, Any]]:
+    def judge(self, log: Log) -> tuple[Evaluation, dict[str, Any]]:
         """Figures on held-out text beside the baseline's; and what else the report says of the run."""
         found = Evaluation()
         score, facts = judge_held_out(self.predictor, self.task, self.shards)
@@ -160,28 +160,33 @@ class Pretraining:
 
 
 def assemble_corpus(
-    settings: recipe.Recipe, tell: Tell, folder: Path, *, codec: Codec | None = None, speed: Speed | None = None
+    settings: recipe.Recipe,
+    log: Log,
+    folder: Path,
+    *,
+    processor: TextProcessor | None = None,
+    speed: Speed | None = None,
 ) -> Pretraining:
     """Read the text, train the tokenizer, make shards, turn the dial, build the model, take over weights.
 
     Args:
         settings: the recipe; a copy is filled in.
-        tell: prints a line for people.
+        log: prints a line for people.
         folder: of the shards, where ``corpus.cache`` names none.
-        codec: of a run that goes on; its shards are there and its recipe is complete.
+        processor: of a run that goes on; its shards are there and its recipe is complete.
         speed: FLOPs a token -> tokens a second; None: measured where it is needed.
 
     Raises:
         DataError, RecipeError: before any work. RunError: the shards or the tokenizer cannot be used.
     """
-    goes_on = codec is not None
-    settings = settings.model_copy(deep=True) if goes_on else settle_base(settings, tell).model_copy(deep=True)
+    goes_on = processor is not None
+    settings = settings.model_copy(deep=True) if goes_on else settle_base(settings, log).model_copy(deep=True)
     settings.data.path = str(Path(settings.data.path).resolve())
     notes: list[str] = []
 
     def note(line: str) -> None:
         notes.append(line)
-        tell(line)
+        log(line)
 
     if not settings.tasks:
         settings.tasks = [TaskSettings(name="lm")]
@@ -190,11 +195,11 @@ def assemble_corpus(
     task = TASKS[entry.name](entry)
     _settle_towers(settings, task)
     place = Path(settings.corpus.cache) if settings.corpus.cache is not None else folder
-    if codec is not None:
-        shards, tokenizer = opened(place, codec.tokenizer)
+    if processor is not None:
+        shards, tokenizer = opened(place, processor.tokenizer)
     else:
-        codec = base_codec(settings, tell)
-        shards, tokenizer = open_shards(settings, place, codec, note)
+        processor = base_processor(settings, log)
+        shards, tokenizer = open_shards(settings, place, processor, note)
         if settings.base is None:
             tokens = shards.documents("train").tokens
             limited = settings.train.time_limit is not None
@@ -207,17 +212,18 @@ def assemble_corpus(
             settings.train.epochs = 1.0
         if not is_said(settings, "train.valid_rows"):
             settings.train.valid_rows = VALID_ROWS
-    codec = codec_of(settings, tokenizer, None)
-    model = build_model(settings, {task.name: task}, codec)
-    start_from(model, settings, codec, None if goes_on else settings.base, tell)
-    apply_tuning(model, settings, tell)
-    feed = CorpusFeed(task, shards, codec, settings, share=parallel.rank_slice)
+    processor = processor_of(settings, tokenizer, None)
+    model = build_model(settings, {task.name: task}, processor)
+    start_from(model, settings, processor, None if goes_on else settings.base, log)
+    apply_tuning(model, settings, log)
+    builder = CorpusBatchBuilder(task, shards, processor, settings, share=parallel.rank_slice)
     if not goes_on:
         note(
-            f"{len(feed.rows):,} rows of at most {settings.corpus.block} tokens, {feed.rows.waste:.1%} of them padding"
+            f"{len(builder.rows):,} rows of at most {settings.corpus.block} tokens, "
+            f"{builder.rows.waste:.1%} of them padding"
         )
-    predictor = Predictor(model, settings, {task.name: task}, codec)
-    return Pretraining(settings, task, shards, codec, model, feed, predictor, notes)
+    predictor = Predictor(model, settings, {task.name: task}, processor)
+    return Pretraining(settings, task, shards, processor, model, builder, predictor, notes)
 
 
 def measured_speed() -> Speed:
@@ -234,13 +240,13 @@ def measured_speed() -> Speed:
 
 def sample_of(run: Pretraining) -> str:
     """What the model writes from nothing; of a masked model, a held-out text with its guesses beside the truth."""
-    tokenizer = run.codec.tokenizer
+    tokenizer = run.processor.tokenizer
     if isinstance(run.task, Lm):
         said = write(run.model, Condition(), [[tokenizer.eos_id]], SAMPLE, eos_id=tokenizer.eos_id)
         return tokenizer.decode(said[0].ids).strip()
     documents = held_out(run.shards) or run.shards.documents("train")
     text = tokenizer.decode(documents[0][:-1].tolist())[:200]
-    read, labels = run.task.hidden(text, run.codec, (0, 0, 0, 0))[0]
+    read, labels = run.task.hidden(text, run.processor, (0, 0, 0, 0))[0]
     part = masked_part([(read, labels)])
     logits = run.model({"tasks": {run.task.name: part}}, [run.task.name])[run.task.name]
     told = iter(logits.argmax(-1).tolist())
@@ -284,7 +290,7 @@ def _validation_rows(run: Pretraining) -> list[tuple[Any, Any]]:
 
 def _validation_parts(run: Pretraining, rows: list[tuple[Any, Any]]) -> list[dict[str, Tensor]]:
     """These rows as parts of batches."""
-    tokenizer, starts = run.codec.tokenizer, range(0, len(rows), 16)
+    tokenizer, starts = run.processor.tokenizer, range(0, len(rows), 16)
     if isinstance(run.task, Mlm):
         mask = run.recipe.corpus.mask
         hidden = [
@@ -318,6 +324,6 @@ def _figures(run: Pretraining, model: nn.Module, parts: list[dict[str, Tensor]])
         costs = [Cost(nats, tokens, 0, right)]
     else:
         labels = torch.cat([part["labels"][part["labels"] != IGNORED] for part in parts])
-        costs = [Cost(nats, tokens, len(run.codec.tokenizer.decode(labels.tolist()).encode()))]
+        costs = [Cost(nats, tokens, len(run.processor.tokenizer.decode(labels.tolist()).encode()))]
     one = np.ones((1, 1))
     return {name: float(figure(one)[0]) for name, figure in run.task.figures(costs).items()}

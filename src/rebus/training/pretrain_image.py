@@ -18,7 +18,7 @@ from rebus.tasks.pretrain_image import PretrainImage
 if TYPE_CHECKING:
     pass
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 FROM_PROGRESS = 0.2  # of a run, before which vectors that are all alike mean nothing yet
 
 

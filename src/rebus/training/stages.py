@@ -25,7 +25,7 @@ from rebus.nn.lora import take_out_lora
 from rebus.recipe import Stage, Train
 from rebus.resolve.scaling import is_said
 from rebus.resolve.tune import (
-    Tell,
+    Log,
     apply_tuning,
     begun_anew,
     check_taken_over,
@@ -50,7 +50,7 @@ class Staging:
         model: changed in place as stages are entered.
         settings: the resolved recipe; ``train.stages`` is complete.
         frozen: names of parameters that no stage trains.
-        tell: prints a line for people.
+        log: prints a line for people.
         gains: what each stage has gained, once the run knows where to keep it.
         entered: number of the stage that the model is in.
     """
@@ -58,8 +58,8 @@ class Staging:
     model: VisionLanguageModel
     settings: recipe.Recipe
     frozen: frozenset[str]
-    tell: Tell
-    gains: Gains | None = None
+    log: Log
+    gains: StageGains | None = None
     entered: int = 0
 
     def enter(self, number: int) -> Train:
@@ -75,7 +75,7 @@ class Staging:
             told = what_learns(self.model, self.settings, len(named), stage.learns or [])
         if self.gains is not None:
             self.gains.learned[number] = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
-        self.tell(f"stage {number + 1} of {len(train.stages)} ({stage.share:.0%} of the run): {told}")
+        self.log(f"stage {number + 1} of {len(train.stages)} ({stage.share:.0%} of the run): {told}")
         own = {"optimizer": stage.optimizer, "lr": stage.lr, "muon_lr": stage.muon_lr, "rates": stage.rates or {}}
         return train.model_copy(update={**own, "tune": stage.tune, "learns": stage.learns})
 
@@ -103,7 +103,7 @@ class Staging:
         return float("inf")
 
 
-def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell) -> Staging | None:
+def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log) -> Staging | None:
     """What learns, from the first step: see ``apply_tuning``; None where it is the same all along.
 
     Where the recipe says no stages and both towers come from elsewhere, there are two: the recipe is filled in.
@@ -115,14 +115,14 @@ def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, tell: Tell
     if not train.stages:
         train.stages = usual_stages(model, settings)
     if not train.stages:
-        apply_tuning(model, settings, tell)
+        apply_tuning(model, settings, log)
         return None
     check_stages(model, train.stages)
     settle_stages(model, settings)
     frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
     staging = Staging(model, settings, frozen, lambda _: None)
     staging.enter(0)
-    staging.tell = tell
+    staging.log = log
     return staging
 
 
@@ -187,7 +187,7 @@ def trains_image(model: VisionLanguageModel, settings: recipe.Recipe, stage: Sta
 
 
 @dataclass
-class Gains:
+class StageGains:
     """What a task's figures on the validation rows were before the first stage and after each.
 
     They are kept in the Run folder as the run goes on, so that a resumed run knows those from before.
@@ -198,7 +198,7 @@ class Gains:
         values: its columns.
         rows: that are judged.
         stages: the recipe's.
-        tell: prints a line for people.
+        log: prints a line for people.
         told: predictions of the last validation.
         learned: number of a stage: how many numbers learn in it.
     """
@@ -208,7 +208,7 @@ class Gains:
     values: Values
     rows: list[int]
     stages: Sequence[Stage]
-    tell: Tell
+    log: Log
     told: list[Prediction] = field(default_factory=list)
     learned: dict[int, int] = field(default_factory=dict)
 
@@ -228,7 +228,7 @@ class Gains:
         if number >= 0 and str(number - 1) in kept:
             before, after = (kept[str(n)]["metrics"][self.task.watch] for n in (number - 1, number))
             what = f"stage {number + 1} of {len(self.stages)} has ended: {self.task.name}/{self.task.watch}"
-            self.tell(f"{what} {before:.3f} -> {after:.3f} on {len(self.told)} validation rows")
+            self.log(f"{what} {before:.3f} -> {after:.3f} on {len(self.told)} validation rows")
 
     def found(self) -> list[dict[str, Any]]:
         """For each stage: what learned, the figures before and after, and what was gained, with intervals."""

@@ -25,7 +25,14 @@ from rebus.checkpoints.fingerprint import (
     write_fingerprint,
 )
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.save_load import build_model, load_model, make_codec, save_codec, save_model, saved_codec
+from rebus.checkpoints.save_load import (
+    build_model,
+    load_model,
+    make_processor,
+    save_model,
+    save_processor,
+    saved_processor,
+)
 from rebus.checkpoints.word_vocab import start_words
 from rebus.data.duplicates import column_digests
 from rebus.data.image_survey import image_digest
@@ -42,20 +49,20 @@ from rebus.loop.probe import native_precision
 from rebus.loop.progress import clock_time
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.corpus import FOLDER as SHARDS
-from rebus.resolve.from_base import base_codec, settle_base, start_from
-from rebus.resolve.from_table import Prepared, Tell, prepare
+from rebus.resolve.from_base import base_processor, settle_base, start_from
+from rebus.resolve.from_table import Log, Prepared, prepare
 from rebus.resolve.from_towers import refuse_raw_text, settle_towers
-from rebus.tasks import Codec, PretrainImage, Task
-from rebus.tasks.feed import Feed, group_rows
+from rebus.tasks import PretrainImage, Task, TextProcessor
+from rebus.tasks.batch_builder import BatchBuilder, group_rows
 from rebus.tasks.writing import WritingTask
 from rebus.training.feature_cache import frozen_features
 from rebus.training.hardware import Meter, machine_facts, starvation
-from rebus.training.loader_workers import FeedPool
+from rebus.training.loader_workers import BatchBuilderPool
 from rebus.training.losses import cached_plan, check_batches, summed_loss
 from rebus.training.monitors import AnswerWatch, LossWatch, Watchers, overfitting, remarks_of, watches
 from rebus.training.pretrain import Pretraining, assemble_corpus, goes_by_corpus
 from rebus.training.pretrain_image import ImageWatch
-from rebus.training.stages import Gains, Staging, begin_tuning
+from rebus.training.stages import StageGains, Staging, begin_tuning
 
 SOME = 256  # training rows that watchers look at
 LEAST = 60.0  # seconds that predicting the held-out rows may take, whatever the time limit
@@ -68,9 +75,9 @@ class Assembled:
     """Everything a run needs before its first step; ``folder`` is its Run, once there is one."""
 
     prepared: Prepared
-    codec: Codec
+    processor: TextProcessor
     model: VisionLanguageModel
-    feed: Feed
+    builder: BatchBuilder
     predictor: Predictor
     staging: Staging | None = None
     folder: Path | None = None
@@ -94,7 +101,7 @@ class Assembled:
             return None
         if train.steps is not None:
             return train.steps
-        return max(1, round((train.epochs or 1.0) * self.feed.steps_per_epoch))
+        return max(1, round((train.epochs or 1.0) * self.builder.steps_per_epoch))
 
     def rows_of(self, task: Task) -> Rows:
         """The table as a task sees it."""
@@ -107,7 +114,7 @@ class Assembled:
         images = self.prepared.images()
         cached = 0.0
         if images is not None:
-            cached = min(float(self.recipe.data.cache_mb), len(self.feed.groups) * images.size**2 * 3 / 2**20)
+            cached = min(float(self.recipe.data.cache_mb), len(self.builder.groups) * images.size**2 * 3 / 2**20)
         return cached + (train.grad_cache or train.batch_size / train.accumulate) * side**2 * 200 / 2**20
 
     def check(self) -> dict[str, Any]:
@@ -129,7 +136,7 @@ class Assembled:
             "split of the rows": dealt,
         }
 
-    def judge(self, tell: Tell) -> tuple[Evaluation, dict[str, Any]]:
+    def judge(self, log: Log) -> tuple[Evaluation, dict[str, Any]]:
         """Figures on the held-out rows; and what else the report says of the run.
 
         With a time limit the rows are so many as can be predicted in a quarter of it, or in ``LEAST`` seconds.
@@ -144,7 +151,7 @@ class Assembled:
             if limit is not None and task in predicting:
                 of = [row for row in chosen if task.judgeable(known, row)]
                 seconds = max(15 * limit, LEAST) / len(predicting)
-                chosen = self.rows_in(rows, of, seconds, tell)
+                chosen = self.rows_in(rows, of, seconds, log)
                 if len(chosen) < len(of):
                     left_out[task.name] = len(of)
             judge(found, self.predictor, rows, chosen, known, training, prepared.table, memory=rows)
@@ -154,7 +161,7 @@ class Assembled:
             facts["judged_of"] = left_out
         return found, {"rows": counts, "judged_on": split, **facts}
 
-    def rows_in(self, source: Rows, rows: list[int], seconds: float, tell: Tell) -> list[int]:
+    def rows_in(self, source: Rows, rows: list[int], seconds: float, log: Log) -> list[int]:
         """Those of ``rows`` that can be predicted in so many seconds: all of them, or a sample."""
         tried = spread(rows, TRIED)
         start = time.monotonic()
@@ -165,9 +172,9 @@ class Assembled:
         chosen, name = sorted(spread(rows, fitting)), f"task {source.task.name}"
         about = clock_time(per_row * len(chosen))
         if len(chosen) < len(rows):
-            tell(f"{name}: evaluating on {len(chosen):,} of {len(rows):,} held-out rows, a sample: about {about}")
+            log(f"{name}: evaluating on {len(chosen):,} of {len(rows):,} held-out rows, a sample: about {about}")
         elif per_row * len(chosen) > 5:
-            tell(f"{name}: evaluating on {len(chosen):,} held-out rows: about {about}")
+            log(f"{name}: evaluating on {len(chosen):,} held-out rows: about {about}")
         return chosen
 
     def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
@@ -227,7 +234,7 @@ class Assembled:
             higher_is_better=watched.higher_is_better if watched is not None else False,
             chooses=bool(prepared.rows("valid")),
             sample=sample if rows else None,
-            split=self.feed.split,
+            split=self.builder.split,
             cached=cached_plan(tasks, prepared.recipe.train),
             stages=self.staging.plan() if self.staging is not None else None,
             observer=Watchers(one for one in (losses, self.answers, images) if one is not None),
@@ -240,12 +247,12 @@ class Assembled:
             watch.recall(read_metrics(self.folder))
         return watch
 
-    def watch_stages(self, task: Task | None, rows: list[int]) -> Gains | None:
+    def watch_stages(self, task: Task | None, rows: list[int]) -> StageGains | None:
         """What keeps count of what each stage gains; None where there is nothing to count."""
         if self.staging is None or self.folder is None or task is None or not rows:
             return None
-        stages, tell = self.recipe.train.stages, self.staging.tell
-        self.staging.gains = Gains(self.folder, task, self.prepared.values[task.name], rows, stages, tell)
+        stages, log = self.recipe.train.stages, self.staging.log
+        self.staging.gains = StageGains(self.folder, task, self.prepared.values[task.name], rows, stages, log)
         return self.staging.gains
 
     def watch_answers(self, task: Task, rows: list[int]) -> AnswerWatch:
@@ -257,7 +264,7 @@ class Assembled:
             task, values, rows, training, lambda rows, of: model.run_task(task, values, rows, of), image_of
         )
 
-    def ended(self, step: int, tell: Tell) -> dict[str, Any]:
+    def ended(self, step: int, log: Log) -> dict[str, Any]:
         """What a finished run has to tell of its course, for evaluation.json; what is wrong at its end is printed."""
         told: dict[str, Any] = {}
         if self.staging is not None and self.staging.gains is not None:
@@ -269,7 +276,7 @@ class Assembled:
         if (remark := overfitting(records)) is not None:
             now.append(remark)
         for _, text in now:
-            tell(text)
+            log(text)
         remarks = remarks_of(records, now, self.answers is not None, step)
         return told | ({"remarks": remarks} if remarks else {})
 
@@ -283,15 +290,15 @@ Ready = Assembled | Pretraining
 
 
 def make_ready(
-    settings: recipe.Recipe, tell: Tell, shards: Path, *, codec: Codec | None = None, base: Path | None = None
+    settings: recipe.Recipe, log: Log, shards: Path, *, processor: TextProcessor | None = None, base: Path | None = None
 ) -> Ready:
     """Everything a run needs, by the road of raw text or by that of tables.
 
     Args:
         settings: the recipe.
-        tell: prints a line for people.
+        log: prints a line for people.
         shards: folder for the shards of raw text.
-        codec: of a run that goes on.
+        processor: of a run that goes on.
         base: what to start from, where the recipe does not say it.
 
     Raises:
@@ -300,26 +307,28 @@ def make_ready(
     settings = _completed(settings, base)
     if goes_by_corpus(settings):
         refuse_raw_text(settings)
-        return assemble_corpus(settings, tell, shards, codec=codec)
-    prepared = _prepared(settings, tell, codec)
+        return assemble_corpus(settings, log, shards, processor=processor)
+    prepared = _prepared(settings, log, processor)
     found = prepared.recipe
     if settings.tasks or not goes_by_corpus(found):
-        return _built(prepared, tell, codec)
+        return _built(prepared, log, processor)
     refuse_raw_text(settings)
     made = settings.model_copy(deep=True)  # a table of nothing but text
     made.tasks = [recipe.TaskSettings(name=found.tasks[0].name)]
     made.corpus.column = made.corpus.column or found.tasks[0].columns["text"]
-    return assemble_corpus(made, tell, shards, codec=codec)
+    return assemble_corpus(made, log, shards, processor=processor)
 
 
-def assemble(settings: recipe.Recipe, tell: Tell, *, codec: Codec | None = None, base: Path | None = None) -> Assembled:
+def assemble(
+    settings: recipe.Recipe, log: Log, *, processor: TextProcessor | None = None, base: Path | None = None
+) -> Assembled:
     """Read the table, train the tokenizer, build the model, take over weights. Raises what ``prepare`` raises."""
-    return _built(_prepared(_completed(settings, base), tell, codec), tell, codec)
+    return _built(_prepared(_completed(settings, base), log, processor), log, processor)
 
 
-def assemble_prepared(prepared: Prepared, tell: Tell) -> Assembled:
+def assemble_prepared(prepared: Prepared, log: Log) -> Assembled:
     """The rest of ``assemble``, for a table that has been met already."""
-    return _built(prepared, tell, None)
+    return _built(prepared, log, None)
 
 
 def _completed(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
@@ -336,24 +345,24 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _prepared(settings: recipe.Recipe, tell: Tell, codec: Codec | None) -> Prepared:
+def _prepared(settings: recipe.Recipe, log: Log, processor: TextProcessor | None) -> Prepared:
     # a run that goes on has its tokenizer, and checkpoints that hold all weights
-    return prepare(settle_towers(settle_base(settings, tell), tell) if codec is None else settings, tell)
+    return prepare(settle_towers(settle_base(settings, log), log) if processor is None else settings, log)
 
 
-def _built(prepared: Prepared, tell: Tell, codec: Codec | None) -> Assembled:
-    settings, fresh = prepared.recipe, codec is None
+def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Assembled:
+    settings, fresh = prepared.recipe, processor is None
     check_batches(settings.train, prepared.tasks)
-    if codec is None:
-        codec = base_codec(settings, tell) or make_codec(settings, prepared.texts(), prepared.words())
+    if processor is None:
+        processor = base_processor(settings, log) or make_processor(settings, prepared.texts(), prepared.words())
     for task in prepared.tasks.values():
-        for note in task.notes(prepared.values[task.name], prepared.rows("train", task), codec):
-            tell(note)
-    model = build_model(settings, prepared.tasks, codec)
-    start_from(model, settings, codec, settings.base if fresh else None, tell, fresh=fresh)
+        for note in task.notes(prepared.values[task.name], prepared.rows("train", task), processor):
+            log(note)
+    model = build_model(settings, prepared.tasks, processor)
+    start_from(model, settings, processor, settings.base if fresh else None, log, fresh=fresh)
     if fresh:
-        start_words(model, settings, codec, prepared.texts, tell)
-    staging = begin_tuning(model, settings, tell)
+        start_words(model, settings, processor, prepared.texts, log)
+    staging = begin_tuning(model, settings, log)
     still = None if staging is None else staging.still
     images = prepared.shared()
     # Only tasks that write pack several rows of one image; without them every row is an example of its own.
@@ -363,19 +372,21 @@ def _built(prepared: Prepared, tell: Tell, codec: Codec | None) -> Assembled:
     )
     groups = group_rows(prepared.training_rows(), images if packs else None)
     store = prepared.images()
-    feed = Feed(
+    builder = BatchBuilder(
         prepared.tasks,
         prepared.values,
         groups,
         store.get if store is not None else None,
         images,
-        codec,
+        processor,
         settings,
         features=frozen_features(model, settings, groups, store, still=None if still is None else still > 0),
         still=math.inf if still is None else still,
         share=parallel.rank_slice,
     )
-    return Assembled(prepared, codec, model, feed, Predictor(model, settings, prepared.tasks, codec), staging)
+    return Assembled(
+        prepared, processor, model, builder, Predictor(model, settings, prepared.tasks, processor), staging
+    )
 
 
 def learn(
@@ -384,7 +395,7 @@ def learn(
     *,
     resume: bool = False,
     base: Path | None = None,
-    tell: Tell = print,
+    log: Log = print,
     quiet: bool = False,
     evaluate: bool = True,
     accept_changes: bool = False,
@@ -396,7 +407,7 @@ def learn(
         folder: the Run folder.
         resume: go on from the last checkpoint that is whole; a run whose model is saved is judged.
         base: what to start from, where the recipe does not say it.
-        tell: prints a line for people.
+        log: prints a line for people.
         quiet: no live progress.
         evaluate: judge the model on the held-out rows at the end.
         accept_changes: go on although the recipe or the data are not those that the run was begun with.
@@ -413,7 +424,7 @@ def learn(
         if not resume and run.recipe_path.exists():
             do = f"choose another --out, or go on with: rebus train --resume {folder}"
             raise RunError(folder, "a new or empty folder", "a Run", do)
-        _learn(settings, run, resume, base, tell, quiet, evaluate, accept_changes)
+        _learn(settings, run, resume, base, log, quiet, evaluate, accept_changes)
     return run
 
 
@@ -422,7 +433,7 @@ def _learn(
     run: Run,
     resume: bool,
     base: Path | None,
-    tell: Tell,
+    log: Log,
     quiet: bool,
     evaluate: bool,
     accept_changes: bool,
@@ -431,8 +442,8 @@ def _learn(
     kept = read_fingerprint(folder) if resume else None
     if kept is not None and not accept_changes:
         refuse_recipe(folder, kept, settings)
-    begun = saved_codec(run) if resume and _goes_on(run, tell) else None
-    ready = make_ready(settings, tell, folder / SHARDS, codec=begun, base=base)
+    begun = saved_processor(run) if resume and _goes_on(run, log) else None
+    ready = make_ready(settings, log, folder / SHARDS, processor=begun, base=base)
     settings = ready.recipe
     if isinstance(ready, Assembled):
         ready.folder = folder
@@ -441,42 +452,42 @@ def _learn(
         if kept is not None and not accept_changes:
             refuse_data(folder, kept, content)
         if kept is None and resume:
-            _compare_earlier(run, ready, tell)
+            _compare_earlier(run, ready, log)
         if resume and not accept_changes and settings.data.path != run.recipe.data.path:
             atomic.write_text(run.recipe_path, settings.save_text())  # the data lies elsewhere now
         if not resume or accept_changes:
-            save_codec(folder, ready.codec)
+            save_processor(folder, ready.processor)
             run.write_json("check.json", ready.check())
             run.write_json("inference.json", ready.inference())
             write_fingerprint(folder, fingerprint_of(settings, content))
             atomic.write_text(run.recipe_path, settings.save_text())
-    result, used = _saved_result(run, ready, tell) if resume and run.saved else None, None
+    result, used = _saved_result(run, ready, log) if resume and run.saved else None, None
     if result is None:
         result, used = _fitted(ready, folder, resume, quiet)
         if first and result.stopped_because != "interrupted":
-            save_model(folder, ready.model, ready.recipe, ready.tasks, ready.codec)
+            save_model(folder, ready.model, ready.recipe, ready.tasks, ready.processor)
     if first and result.stopped_because != "interrupted":
         reading = time.time() - started - result.session
-        finish(run, ready, result, (started, reading), evaluate, tell, used)
+        finish(run, ready, result, (started, reading), evaluate, log, used)
 
 
-def _compare_earlier(run: Run, ready: Ready, tell: Tell) -> None:
+def _compare_earlier(run: Run, ready: Ready, log: Log) -> None:
     """Of a Run that an earlier version began, only the digest of the whole table is known."""
     if isinstance(ready, Assembled) and (run.folder / "check.json").exists():
         before, now = run.read_json("check.json").get("fingerprint"), ready.prepared.report.fingerprint
         if before and before != now:
-            tell("the table is not the one that this run was begun with, or is read differently by this version")
+            log("the table is not the one that this run was begun with, or is read differently by this version")
 
 
 def _fitted(ready: Ready, folder: Path, resume: bool, quiet: bool) -> tuple[FitResult, dict[str, Any]]:
     """Train; what came of it, and what a Meter read of the training."""
     settings = ready.recipe
-    pool = FeedPool(ready.feed, settings.data.workers) if settings.data.workers else None
+    pool = BatchBuilderPool(ready.builder, settings.data.workers) if settings.data.workers else None
     meter = Meter()
     try:
         result = fit(
             ready.model,
-            ready.plan(pool.batch_at if pool else ready.feed.batch_at),
+            ready.plan(pool.batch_at if pool else ready.builder.batch_at),
             settings.train,
             folder,
             seed=settings.seed,
@@ -491,26 +502,26 @@ def _fitted(ready: Ready, folder: Path, resume: bool, quiet: bool) -> tuple[FitR
     return result, used
 
 
-def _goes_on(run: Run, tell: Tell) -> bool:
+def _goes_on(run: Run, log: Log) -> bool:
     """Whether there is something to go on from; if not, a run takes weights over again from where it began."""
     if not (run.folder / "tokenizer.json").exists():
         return False
     settings = run.recipe
     takes = settings.base or settings.model.image.weights or settings.model.text.weights
-    if takes is None or run.saved or newest_whole(run.folder, tell) is not None:
+    if takes is None or run.saved or newest_whole(run.folder, log) is not None:
         return True
-    tell(f"no checkpoint is whole: weights are taken over again from {takes}")
+    log(f"no checkpoint is whole: weights are taken over again from {takes}")
     return False
 
 
-def _saved_result(run: Run, ready: Ready, tell: Tell) -> FitResult | None:
+def _saved_result(run: Run, ready: Ready, log: Log) -> FitResult | None:
     """What came of a training whose model is saved but whose checkpoints are gone; None where they are there.
 
     The saved model then takes the place of the trained one.
     """
-    if newest_whole(run.folder, tell) is not None:
+    if newest_whole(run.folder, log) is not None:
         return None
-    tell("no checkpoint is left: the saved model is judged as it is")
+    log("no checkpoint is left: the saved model is judged as it is")
     model, *_ = load_model(run)
     ready.model = ready.predictor.model = model
     records = read_metrics(run.folder)
@@ -531,7 +542,7 @@ def finish(
     result: FitResult,
     times: tuple[float, float],
     evaluate: bool,
-    tell: Tell,
+    log: Log,
     used: Mapping[str, Any] | None = None,
 ) -> None:
     """Measure the saved model on what was held out.
@@ -542,12 +553,12 @@ def finish(
         result: how that went.
         times: when the run began, and seconds of reading and preparing.
         evaluate: whether to measure it.
-        tell: prints a line for people.
+        log: prints a line for people.
         used: what a Meter read of the training.
     """
     started, reading = times
     start = time.time()
-    found, facts = ready.judge(tell) if evaluate else (Evaluation(), {})
+    found, facts = ready.judge(log) if evaluate else (Evaluation(), {})
     limit = ready.recipe.train.time_limit
     trained = {
         "steps": result.steps,
@@ -571,9 +582,9 @@ def finish(
         **(used or {}),
         **facts,
     }
-    told = ready.ended(result.steps, tell) if evaluate and isinstance(ready, Assembled) else {}
+    told = ready.ended(result.steps, log) if evaluate and isinstance(ready, Assembled) else {}
     if (starved := starvation(trained)) is not None:
-        tell(starved)
+        log(starved)
     run.write_json("evaluation.json", found.as_dict() | {"training": trained} | told)
 
 

@@ -45,21 +45,21 @@ def expect(told: Told, known: Sequence[Written], *, exact: bool = False) -> None
         assert ours == theirs if exact else ours == pytest.approx(theirs, abs=2e-4)
 
 
-def draw_request(dice: random.Random, common: list[int], **more: Any) -> Request:
-    ids = common[: dice.choice([0, 0, 5, 11, 20])] + [dice.randrange(2, 60) for _ in range(dice.randrange(1, 16))]
+def draw_request(rng: random.Random, common: list[int], **more: Any) -> Request:
+    ids = common[: rng.choice([0, 0, 5, 11, 20])] + [rng.randrange(2, 60) for _ in range(rng.randrange(1, 16))]
     sampling = Sampling(
-        dice.randrange(1, 24),
-        temperature=dice.choice([0.0, 0.0, 1.0, 1.6]),
-        top_p=dice.choice([1.0, 0.8]),
-        top_k=dice.choice([0, 7]),
-        seed=dice.randrange(1000),
-        n=dice.choice([1, 1, 1, 3]),
-        stop=((5, 6), (9,)) if dice.random() < 0.3 else (),
-        repetition_penalty=dice.choice([1.0, 1.0, 1.3]),
-        frequency_penalty=dice.choice([0.0, 0.0, 0.4]),
-        alternatives=dice.choice([0, 2]),
+        rng.randrange(1, 24),
+        temperature=rng.choice([0.0, 0.0, 1.0, 1.6]),
+        top_p=rng.choice([1.0, 0.8]),
+        top_k=rng.choice([0, 7]),
+        seed=rng.randrange(1000),
+        n=rng.choice([1, 1, 1, 3]),
+        stop=((5, 6), (9,)) if rng.random() < 0.3 else (),
+        repetition_penalty=rng.choice([1.0, 1.0, 1.3]),
+        frequency_penalty=rng.choice([0.0, 0.0, 0.4]),
+        alternatives=rng.choice([0, 2]),
     )
-    return Request(ids, sampling, user=dice.choice("abc"), **more)
+    return Request(ids, sampling, user=rng.choice("abc"), **more)
 
 
 def settle(engine: ContinuousEngine, most: int = 3000) -> int:

@@ -34,9 +34,9 @@ def test_each_text_is_what_it_is_alone(
     leaks_nothing: Any, offline: Any,
 ) -> None:  # fmt: skip
     writer = WRITERS[name](decoder_of(kind))
-    dice = random.Random(kind)
-    common = [dice.randrange(2, 60) for _ in range(20)]
-    requests = [requested(dice, common) for _ in range(11)]
+    rng = random.Random(kind)
+    common = [rng.randrange(2, 60) for _ in range(20)]
+    requests = [requested(rng, common) for _ in range(11)]
     engine = ContinuousEngine(writer, [EOS], blocks=15, block_size=4, max_running=9, chunk=7)
     tickets = []
     for request in requests:
@@ -63,8 +63,8 @@ def test_in_bfloat16_compiled_texts_are_the_same_to_the_last_bit(
     writer = fast(decoder_of(kind).bfloat16())
     if not isinstance(writer, Native):
         pytest.skip("no C compiler")
-    dice = random.Random(8)
-    requests = [requested(dice, [7] * 20) for _ in range(12)]
+    rng = random.Random(8)
+    requests = [requested(rng, [7] * 20) for _ in range(12)]
     engine = ContinuousEngine(writer, [EOS], blocks=16, block_size=4, max_running=9, chunk=5)
     tickets = [engine.submit(request) for request in requests]
     settled(engine)
@@ -92,20 +92,20 @@ def test_any_schedule(
         chunk=data.draw(st.integers(1, 40), "chunk"),
         max_queue=64,
     )
-    dice = random.Random(data.draw(st.integers(0, 10**6), "seed"))
-    common = [dice.randrange(2, 60) for _ in range(20)]
+    rng = random.Random(data.draw(st.integers(0, 10**6), "seed"))
+    common = [rng.randrange(2, 60) for _ in range(20)]
     tickets, gone = [], {}
     for what in data.draw(st.lists(st.sampled_from(["ask", "ask", "step", "step", "cancel", "end"]), max_size=40)):
         if what == "ask":
-            tickets.append(engine.submit(requested(dice, common)))
+            tickets.append(engine.submit(requested(rng, common)))
         elif what == "step":
             engine.run_once()
         elif tickets and what == "cancel":
-            ticket = dice.choice(tickets)
+            ticket = rng.choice(tickets)
             ticket.cancel()
         elif tickets:
-            ticket = dice.choice(tickets)
-            number = dice.randrange(ticket.request.sampling.n)
+            ticket = rng.choice(tickets)
+            number = rng.randrange(ticket.request.sampling.n)
             gone.setdefault(ticket.number, set()).add(number)
             ticket.cancel(number)
     settled(engine)

@@ -87,7 +87,7 @@ def test_every_fusion_together_equals_each_alone(
     kind: str, compiled: bool, told_by: Any, expects: Any, settled: Any, leaks_nothing: Any
 ) -> None:
     model = model_of(kind)
-    album, dice = Album(model), random.Random(kind)
+    album, rng = Album(model), random.Random(kind)
     decoder = decoder_of(model)
     blocks = 14 if kind in ("unified", "named") else 12 if kind == "inline" else 9
     engine = ContinuousEngine(
@@ -95,10 +95,10 @@ def test_every_fusion_together_equals_each_alone(
     )
     asked: list[tuple[Request, int | None]] = []
     for turn in range(11):
-        number = dice.choice([0, 1, 9] if kind in ("encoder", "inline") else [None, 0, 1, 2, 9])
-        ids = album.marked([dice.randrange(4, VOCAB) for _ in range(dice.randrange(1, 7))])
-        heat, texts = dice.choice([0.0, 1.0]), dice.choice([1, 2])
-        sampling = Sampling(dice.randrange(4, 20), temperature=heat, seed=turn, n=texts)
+        number = rng.choice([0, 1, 9] if kind in ("encoder", "inline") else [None, 0, 1, 2, 9])
+        ids = album.marked([rng.randrange(4, VOCAB) for _ in range(rng.randrange(1, 7))])
+        heat, texts = rng.choice([0.0, 1.0]), rng.choice([1, 2])
+        sampling = Sampling(rng.randrange(4, 20), temperature=heat, seed=turn, n=texts)
         asked.append((Request(ids, sampling, None if number is None else album.source(number)), number))
     tickets = []
     for request, _ in asked:

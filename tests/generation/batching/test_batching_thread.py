@@ -59,11 +59,11 @@ def test_many_ask_at_once(
     found: queue.Queue[Any] = queue.Queue()
 
     def ask(seed: int) -> None:
-        dice = random.Random(seed)
+        rng = random.Random(seed)
         for _ in range(4):
-            request = requested(dice, list(range(10, 30)))
+            request = requested(rng, list(range(10, 30)))
             ticket = thread.submit(request)
-            if dice.random() < 0.2:
+            if rng.random() < 0.2:
                 next(iter(ticket), None)
                 ticket.cancel()
             else:

@@ -21,7 +21,7 @@ def mask_words(
     share: float,
     mask_id: int,
     vocab: int,
-    dice: np.random.Generator,
+    rng: np.random.Generator,
     special: Collection[int] = (),
 ) -> tuple[Ids, Ids]:
     """Hide words until they hold ``share`` of the tokens, at least one word where there is one.
@@ -34,7 +34,7 @@ def mask_words(
         share: of the tokens, 0 to 1.
         mask_id: what hides a token.
         vocab: random ids are drawn below it.
-        dice: decides everything; a pure function of (seed, epoch, index).
+        rng: decides everything; a pure function of (seed, epoch, index).
         special: ids that are never hidden nor drawn, such as eos and padding.
 
     Returns:
@@ -47,15 +47,15 @@ def mask_words(
     words = np.flatnonzero(sizes)
     if not len(words):
         return ids.copy(), labels
-    order = dice.permutation(words)
+    order = rng.permutation(words)
     wanted = share * int(plain.sum())
     before = np.concatenate([np.zeros(1), np.cumsum(sizes[order])[:-1]])
     taken = before + sizes[order] / 2 <= wanted  # to the nearest word, so that the share is right on average
     taken[0] = True
     hidden = np.isin(word, order[taken]) & plain
     labels[hidden] = ids[hidden]
-    chance = dice.random(len(ids))
-    drawn = dice.integers(0, vocab, len(ids))
+    chance = rng.random(len(ids))
+    drawn = rng.integers(0, vocab, len(ids))
     if special:
         drawn = np.where(np.isin(drawn, list(special)), mask_id, drawn)
     read = np.where(hidden & (chance < 0.8), mask_id, ids)

@@ -24,7 +24,7 @@ from rebus.errors import DataError, RunError
 from rebus.recipe import Recipe
 from rebus.text.tokenizer import LM_PATTERN, MASK, Tokenizer
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 def make_shards(
@@ -34,7 +34,7 @@ def make_shards(
     tokenizer: str | Path | None = None,
     words: bool = False,
     rebuild: bool = False,
-    tell: Tell | None = None,
+    log: Log | None = None,
 ) -> Manifest:
     """Shards of the text that ``recipe.data.path`` names, with the tokenizer beside them.
 
@@ -45,15 +45,15 @@ def make_shards(
             is trained on ``corpus.sample_mb`` of the text.
         words: also say where words start, for masked models.
         rebuild: throw away shards of another source, tokenizer or settings.
-        tell: is told what is done.
+        log: is told what is done.
 
     Raises:
         DataError: the text cannot be read.
         RunError: the folder or the tokenizer cannot be used.
     """
-    folder, tell = Path(folder), tell or (lambda line: None)
+    folder, log = Path(folder), log or (lambda line: None)
     source = open_source(recipe.data, recipe.corpus)
-    used = get_tokenizer(source, recipe, folder, tokenizer, words=words, rebuild=rebuild, tell=tell)
+    used = get_tokenizer(source, recipe, folder, tokenizer, words=words, rebuild=rebuild, log=log)
     return build_shards(
         source,
         used.encode_many,
@@ -64,7 +64,7 @@ def make_shards(
         settings=recipe.corpus,
         valid=recipe.data.split.valid,
         workers=recipe.data.workers,
-        tell=tell,
+        log=log,
         seed=recipe.seed,
         encode_with_offsets=used.encode_with_offsets if words else None,
         segment=recipe.text.segment,
@@ -81,7 +81,7 @@ def get_tokenizer(
     *,
     words: bool,
     rebuild: bool,
-    tell: Tell,
+    log: Log,
 ) -> Tokenizer:
     """The tokenizer that is named, or that lies in ``folder``, or a new one, which is saved there.
 
@@ -99,7 +99,7 @@ def get_tokenizer(
         if not texts:
             raise DataError(source.path, "text to train a tokenizer on", "none", "check that the files hold text")
         size = sum(map(len, texts))
-        tell(f"tokenizer: learning at most {recipe.text.vocab_size:,} pieces from {size:,} characters")
+        log(f"tokenizer: learning at most {recipe.text.vocab_size:,} pieces from {size:,} characters")
         specials = [MASK] if words else []
         clean = recipe.corpus.clean
         used = Tokenizer.train(

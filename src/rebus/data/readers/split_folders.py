@@ -190,8 +190,8 @@ def _holds_all_classes(parts: list[tuple[str, ...]], depth: int, splits: dict[st
     """Whether a lone ``train`` holds folders and those beside it hold none: ``train/cat``, ``train/dog``, ``new``."""
     below = _below(parts, depth)
     others = [names for name, names in below.items() if name not in splits]
-    lone = all(split == "train" for split in splits.values())
-    return lone and all(len(below[name]) > 1 for name in splits) and not any(others)
+    single = all(split == "train" for split in splits.values())
+    return single and all(len(below[name]) > 1 for name in splits) and not any(others)
 
 
 def _below(parts: list[tuple[str, ...]], depth: int) -> dict[str, set[str]]:

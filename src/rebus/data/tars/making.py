@@ -76,7 +76,7 @@ def make_tars(
     recode: Recode | None = None,
     shuffle: bool = False,
     rebuild: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
+    log: Callable[[str], None] = lambda _: None,
 ) -> TarManifest:
     """Archives of the table that ``recipe.data.path`` names. See ``write_tars``.
 
@@ -86,7 +86,7 @@ def make_tars(
     table = read_table(recipe.data)
     kinds = infer_kinds(table, recipe.data.kinds)
     if table.skipped:
-        tell(f"the reader left out {len(table.skipped)} rows or files; the first: {table.skipped[0]}")
+        log(f"the reader left out {len(table.skipped)} rows or files; the first: {table.skipped[0]}")
     return write_tars(
         table,
         kinds,
@@ -96,5 +96,5 @@ def make_tars(
         recode=recode,
         shuffle=recipe.seed if shuffle else None,
         rebuild=rebuild,
-        tell=tell,
+        log=log,
     )

@@ -38,7 +38,7 @@ _VERSION = 1
 _SHOWN = 20
 _OURS = re.compile(r"(shard|train|valid|test)-\d{6}\.tar")
 _ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "TIFF": "tif"}
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 Format = Literal["jpeg", "png", "webp"]
 
 
@@ -67,7 +67,7 @@ def write_tars(
     recode: Recode | None = None,
     shuffle: int | None = None,
     rebuild: bool = False,
-    tell: Tell = lambda _: None,
+    log: Log = lambda _: None,
 ) -> TarManifest:
     """Write archives and their index.json, or go on with those that were begun, or do nothing where all are there.
 
@@ -80,7 +80,7 @@ def write_tars(
         recode: how images are written anew; None: their own bytes.
         shuffle: seed of an order in which they are dealt; None: the table's.
         rebuild: throw away archives that were made of something else or otherwise.
-        tell: is told what is done.
+        log: is told what is done.
 
     Raises:
         DataError: no column holds images, or a value cannot be written. ImageError: an image is broken and
@@ -106,9 +106,9 @@ def write_tars(
         not_carried=left,
     )
     if left:
-        tell(f"not carried, as JSON cannot hold them: {', '.join(left)}")
+        log(f"not carried, as JSON cannot hold them: {', '.join(left)}")
     try:
-        before = _begin(folder, manifest, rebuild, tell)
+        before = _begin(folder, manifest, rebuild, log)
         return _write_all(
             table,
             layout,
@@ -118,7 +118,7 @@ def write_tars(
             before,
             plan(table, layout, int(shard_mb * 1e6), split=data.split.column, shuffle=shuffle),
             recode,
-            tell,
+            log,
         )
     except OSError as error:
         raise atomic.explained(folder, error) from error
@@ -141,7 +141,7 @@ def _made_from(
     }
 
 
-def _begin(folder: Path, manifest: TarManifest, rebuild: bool, tell: Tell) -> TarManifest | None:
+def _begin(folder: Path, manifest: TarManifest, rebuild: bool, log: Log) -> TarManifest | None:
     """The index of archives made of the same; other ones are refused, or taken away."""
     folder.mkdir(parents=True, exist_ok=True)
     before = None
@@ -170,7 +170,7 @@ def _begin(folder: Path, manifest: TarManifest, rebuild: bool, tell: Tell) -> Ta
     for stale in folder.glob(".*.tar.*.tmp"):  # of a process that was killed
         stale.unlink(missing_ok=True)
     if before is not None:
-        tell(f"shards: going on with those in {folder}" if not before.finished else f"shards: looking at {folder}")
+        log(f"shards: going on with those in {folder}" if not before.finished else f"shards: looking at {folder}")
     replace(manifest, shards=before.shards if before is not None else []).save(folder)
     return before
 
@@ -184,7 +184,7 @@ def _write_all(
     before: TarManifest | None,
     planned: list[Planned],
     recode: Recode,
-    tell: Tell,
+    log: Log,
 ) -> TarManifest:
     known = {shard.url: shard for shard in before.shards} if before is not None else {}
     known |= {shard.url: shard for path in (folder / PARTS).glob("*.json") for shard in _part(path)}
@@ -199,12 +199,12 @@ def _write_all(
         manifest.left_out["count"] += shard.left_out
         manifest.left_out["first"] = [*manifest.left_out["first"], *shard.reasons][:_SHOWN]
         written += done["new"]
-        tell(f"shards: {number} of {len(planned)}, {sum(s.nsamples for s in manifest.shards):,} samples")
+        log(f"shards: {number} of {len(planned)}, {sum(s.nsamples for s in manifest.shards):,} samples")
     if not manifest.shards:
         do = manifest.left_out["first"][0] if manifest.left_out["first"] else "check the table"
         raise DataError(table.name, "images that can be read", "none", do)
     if not written and before is not None and before.finished:
-        tell(f"shards: those in {folder} are used again")
+        log(f"shards: those in {folder} are used again")
     manifest.finished = True
     manifest.save(folder)
     kept = {shard.url for shard in manifest.shards}

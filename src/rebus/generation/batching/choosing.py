@@ -13,7 +13,7 @@ from rebus.generation.sampling import Chooser, Sampling
 
 
 def choose(texts: Sequence[Text], logits: Tensor) -> list[Token | Exception]:
-    """One token a text, by its own dice; an exception where its constraint failed.
+    """One token a text, by its own rng; an exception where its constraint failed.
 
     Args:
         texts: R.

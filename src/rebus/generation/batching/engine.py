@@ -4,7 +4,7 @@ Each step reads one token of every text that is being written and a part of each
 nobody waits for somebody else's long prompt, and chooses the next token of every text that is read to its end. After
 Yu et al. (2022), "Orca: A Distributed Serving System for Transformer-Based Generative Models", and Agrawal et al.
 (2024), "Taming Throughput-Latency Tradeoff in LLM Inference with Sarathi-Serve". A text's tokens are those that
-``Engine`` would write for its request alone: its dice are its own, and what it reads does not depend on the others
+``Engine`` would write for its request alone: its rng are its own, and what it reads does not depend on the others
 (beyond rounding, where the decoder's products depend on how many rows they have).
 """
 
@@ -22,7 +22,7 @@ from rebus.errors import DataError, EngineClosedError, QueueFullError
 from rebus.generation.batching.choosing import choose
 from rebus.generation.batching.images import Images
 from rebus.generation.batching.reading import Passes, Span
-from rebus.generation.batching.requests import Counts, EngineStats, Reason, Request, Tell, Ticket
+from rebus.generation.batching.requests import Counts, EngineStats, Log, Reason, Request, Ticket
 from rebus.generation.batching.scheduling import Scheduler
 from rebus.generation.batching.text import Job, Text
 from rebus.generation.engine import Token
@@ -79,12 +79,12 @@ class ContinuousEngine:
         self._coming = 0  # texts in the inbox
         self._ends: deque[float] = deque(maxlen=64)  # when texts ended, for an estimate
 
-    def submit(self, request: Request, tell: Tell | None = None) -> Ticket:
+    def submit(self, request: Request, log: Log | None = None) -> Ticket:
         """Take a request.
 
         Args:
             request: it.
-            tell: is told each event in the engine's thread, and must be quick; None: the ticket keeps them.
+            log: is told each event in the engine's thread, and must be quick; None: the ticket keeps them.
 
         Raises:
             DataError: the prompt is empty or too long, or beams are asked for. QueueFullError: too many wait already.
@@ -110,7 +110,7 @@ class ContinuousEngine:
                 do = f"ask again in {after:.0f} seconds"
                 most = f"at most {self.max_queue} texts in the queue"
                 raise QueueFullError("the engine", most, str(queued), do, after)
-            ticket = Ticket(self._counts.requests, request, tell)
+            ticket = Ticket(self._counts.requests, request, log)
             self._counts.requests += 1
             self._coming += texts
             self._inbox.append(Job(request, ticket))

@@ -72,14 +72,14 @@ class Done:
 
 
 Event = Step | Done
-Tell = Callable[[Event], None]
+Log = Callable[[Event], None]
 
 
 class Ticket:
     """A request on its way; made by ``ContinuousEngine.submit``. May be used from any thread.
 
     Iterating gives each ``Step`` as it is made (``Step.text`` is the number of the text, 0 to n - 1), waits for the
-    next, ends with the last, and raises what went wrong. With ``tell``, events go there instead and nothing is kept.
+    next, ends with the last, and raises what went wrong. With ``log``, events go there instead and nothing is kept.
 
     Attributes:
         number: of the request, counted from 0.
@@ -89,11 +89,11 @@ class Ticket:
         ended: numbers of its texts that nobody wants any more.
     """
 
-    def __init__(self, number: int, request: Request, tell: Tell | None = None) -> None:
+    def __init__(self, number: int, request: Request, log: Log | None = None) -> None:
         self.number, self.request, self.done = number, request, None
         self.cancelled = False
         self.ended: set[int] = set()
-        self._tell = tell
+        self._tell = log
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     done: Done | None

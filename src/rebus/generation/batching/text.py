@@ -60,7 +60,7 @@ class Text:
         self.ids = list(job.ids)
         self.held = Holding(number, sampling, constraint.fork() if constraint is not None else None)
         self.chooser = Chooser(sampling, [job.ids], [number], vocab_size)
-        # settings without what does not bear on which token is chosen from given logits by given dice
+        # settings without what does not bear on which token is chosen from given logits by given rng
         self.manner = replace(sampling, max_new_tokens=1, seed=0, stop=(), n=1, length_penalty=1.0)
         self.read, self.named, self.order, self.passed = 0, 0, -1, 0
         self.table: list[int] = []

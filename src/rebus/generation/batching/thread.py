@@ -9,7 +9,7 @@ import threading
 import time
 
 from rebus.generation.batching.engine import ContinuousEngine
-from rebus.generation.batching.requests import Request, Tell, Ticket
+from rebus.generation.batching.requests import Log, Request, Ticket
 
 
 class EngineThread:
@@ -29,9 +29,9 @@ class EngineThread:
         self._thread.start()
         return self
 
-    def submit(self, request: Request, tell: Tell | None = None) -> Ticket:
+    def submit(self, request: Request, log: Log | None = None) -> Ticket:
         """As ``ContinuousEngine.submit``, and wakes the engine."""
-        ticket = self.engine.submit(request, tell)
+        ticket = self.engine.submit(request, log)
         self._work.set()
         return ticket
 

@@ -13,8 +13,8 @@ from rebus.explain.subject import Subject
 from rebus.inference.predictor import Predictor, missing_image
 from rebus.report.flow.answers import answer_stations
 from rebus.report.flow.capture import capture
+from rebus.report.flow.fusion_view import fusion_station
 from rebus.report.flow.inputs import input_stations
-from rebus.report.flow.meeting import fusion_station
 from rebus.report.flow.result import Flow
 from rebus.report.labels import labels
 from rebus.tasks import PretrainImage, Task

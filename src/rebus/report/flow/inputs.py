@@ -59,13 +59,14 @@ def features_shapes(features: Features, letters: str) -> tuple[Shape, ...]:
 
 def piece_of(captured: Captured, token: int, stream: str = "input_ids") -> str:
     """A token as people read it; of a part of a letter, a dot."""
-    codec = captured.subject.predictor.codec
-    if stream == "text_ids" and codec.reader is not None:
-        words = list(codec.reader.words)
+    processor = captured.subject.predictor.processor
+    if stream == "text_ids" and processor.reader is not None:
+        words = list(processor.reader.words)
         return str(words[token]) if token < len(words) else "·"
-    if token >= codec.tokenizer.vocab_size:
+    tokenizer = processor.tokenizer
+    if token >= tokenizer.vocab_size:
         return "·"
-    return codec.tokenizer.decode([token], skip_special=False).replace("\ufffd", "·") or codec.tokenizer.piece(token)
+    return tokenizer.decode([token], skip_special=False).replace("\ufffd", "·") or tokenizer.piece(token)
 
 
 def norms(vectors: Tensor) -> list[float]:
@@ -163,7 +164,7 @@ def _text_stations(captured: Captured, ids: Tensor) -> list[Station]:
         tokens.append(Token(piece_of(captured, one, stream), one, strength, note))
     facts = {
         "count": len(listed),
-        "vocabulary": subject.predictor.codec.tokenizer.vocab_size,
+        "vocabulary": subject.predictor.processor.tokenizer.vocab_size,
         "prompt": prompt,
         "written": len(listed) - prompt,
         "shown": min(len(listed), TOKENS),

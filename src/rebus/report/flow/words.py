@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rebus.report.flow.told import SENTENCES, Both
+from rebus.report.flow.text_catalogue import SENTENCES, Both
 
 PAGE: dict[str, Both] = {
     "title": ("What happens to one example", "一个例子的旅程"),

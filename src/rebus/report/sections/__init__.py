@@ -12,9 +12,9 @@ from collections.abc import Callable
 from rebus.report.contents import Section
 from rebus.report.sections.ablation import ablation
 from rebus.report.sections.explained import explained
+from rebus.report.sections.faithfulness import faithfulness
 from rebus.report.sections.groups import groups
 from rebus.report.sections.held_out import documents
-from rebus.report.sections.honesty import honesty
 from rebus.report.sections.leakage import leakage
 from rebus.report.sections.machine import energy
 from rebus.report.sections.reproduce import reproduce
@@ -22,6 +22,6 @@ from rebus.report.sections.subject import Subject
 
 SectionMaker = Callable[[Subject], Section | None]
 
-SECTIONS: list[SectionMaker] = [documents, groups, ablation, explained, honesty, leakage, energy, reproduce]
+SECTIONS: list[SectionMaker] = [documents, groups, ablation, explained, faithfulness, leakage, energy, reproduce]
 
 __all__ = ["SECTIONS", "SectionMaker", "Subject"]

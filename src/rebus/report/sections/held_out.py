@@ -86,7 +86,7 @@ def judged(subject: Subject) -> Judged | None:
 def _judged(subject: Subject) -> Judged | None:
     said, predictor = SAID[subject.lang], subject.predictor
     try:
-        shards = saved_shards(subject.run.folder, subject.recipe, predictor.codec.tokenizer)
+        shards = saved_shards(subject.run.folder, subject.recipe, predictor.processor.tokenizer)
     except RebusError as error:
         subject.warnings.append(f"{said['gone']} ({error.where}: {error.found})")
         return None
@@ -96,7 +96,7 @@ def _judged(subject: Subject) -> Judged | None:
     kept = held_out(shards)
     if kept is None:
         return None
-    tokenizer = predictor.codec.tokenizer
+    tokenizer = predictor.processor.tokenizer
     places = np.unique(np.linspace(0, len(kept) - 1, min(LOOKED_AT, len(kept))).round().astype(int)).tolist()
     texts = [tokenizer.decode(kept[place][: 4 * LETTERS].tolist()).strip()[:LETTERS] for place in places]
     texts = [text for text in texts if text]

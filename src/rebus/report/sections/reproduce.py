@@ -79,7 +79,7 @@ def _table(subject: Subject, said: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def _corpus(subject: Subject, said: dict[str, str]) -> list[tuple[str, str]]:
-    shards = saved_shards(subject.run.folder, subject.recipe, subject.predictor.codec.tokenizer)
+    shards = saved_shards(subject.run.folder, subject.recipe, subject.predictor.processor.tokenizer)
     source: dict[str, Any] = getattr(shards.manifest, "source", {}) if shards is not None else {}
     kept = str(source.get("fingerprint", ""))[:32]
     return [(said["data"], said["corpus_is"].format(fingerprint=kept) if kept else said["unknown"])]

@@ -47,7 +47,7 @@ def build_shards(
     settings: Corpus,
     valid: float = 0.0,
     workers: int = 0,
-    tell: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
     seed: int = 0,
     encode_with_offsets: EncodeWithOffsets | None = None,
     segment: Segment = "auto",
@@ -67,7 +67,7 @@ def build_shards(
         valid: share of the text that is held out, below 1; see ``dealing`` for how. A source that says itself what is
             held out (folders or files named train, valid, test) is obeyed.
         workers: processes that clean and encode; below 2: this one.
-        tell: is told what is done and how far it is.
+        log: is told what is done and how far it is.
         seed: of the dealing.
         encode_with_offsets: for masked models: a text to ids and the characters each stands for; the shards then also
             say where words start. Slower.
@@ -81,7 +81,7 @@ def build_shards(
         DataError: something in the source cannot be read, or too little of it is left.
         MissingPackageError: a setting needs a library that is not installed.
     """
-    folder, tell = Path(folder), tell or (lambda line: None)
+    folder, log = Path(folder), log or (lambda line: None)
     if not 0 <= eos_id < vocab_size:
         raise DataError(
             "the tokenizer", f"an end of text below {vocab_size:,}", f"{eos_id:,}", "name another tokenizer"
@@ -97,13 +97,13 @@ def build_shards(
     encoder = Encoder(Cleaner(settings.clean), encode_many, vocab_size, None, encode_with_offsets, segment, normalise)
     try:
         with _locked(folder):
-            manifest = _begun(folder, wanted, rebuild, tell)
+            manifest = _begun(folder, wanted, rebuild, log)
             if manifest.finished:
                 Shards.open(folder, tokenizer_hash=tokenizer_hash, vocab_size=vocab_size)
-                tell(f"shards: those in {folder} are used again")
-                _tell_report(manifest, tell)
+                log(f"shards: those in {folder} are used again")
+                _tell_report(manifest, log)
                 return manifest
-            return _Build(source, encoder, settings, folder, manifest, tell).run(valid, seed, workers)
+            return _Build(source, encoder, settings, folder, manifest, log).run(valid, seed, workers)
     except OSError as error:
         raise atomic.explained(folder, error) from error
 
@@ -116,10 +116,10 @@ class _Build:
         settings: Corpus,
         folder: Path,
         manifest: Manifest,
-        tell: Callable[[str], None],
+        log: Callable[[str], None],
     ) -> None:
         self.source, self.encoder, self.settings = source, encoder, settings
-        self.folder, self.manifest, self.tell = folder, manifest, tell
+        self.folder, self.manifest, self.log = folder, manifest, log
         self.started, self.spent = time.monotonic(), manifest.seconds
         self.file = self.place = 0  # where the source is: file, and documents of it that are done
         self.joins = ""  # split of the text that was just written, while its document goes on
@@ -132,7 +132,7 @@ class _Build:
             self.report = CleaningReport(**self.manifest.cleaning)
             self.file, self.place, self.joins = progress["file"], progress["place"], progress["joins"]
             states = {name: WriterState(**state) for name, state in progress["writers"].items()}
-            self.tell(f"shards: going on after {self.report.read:,} documents")
+            self.log(f"shards: going on after {self.report.read:,} documents")
         else:
             self.dealing = survey(self.source.documents(), valid, seed, self.source.said)
             self.report = CleaningReport(passed_over=[list(item) for item in self.source.passed_over])
@@ -165,7 +165,7 @@ class _Build:
             if now - told > _TELL_SECONDS:
                 tokens = sum(writer.state.total["tokens"] for writer in self.writers.values())
                 share = f" ({self.source.read / self.source.size:.0%} of the source read)" if self.source.size else ""
-                self.tell(f"shards: {tokens:,} tokens of {self.report.kept:,} documents{share}")
+                self.log(f"shards: {tokens:,} tokens of {self.report.kept:,} documents{share}")
                 told = now
 
     def _left(self) -> Iterator[Any]:
@@ -235,13 +235,13 @@ class _Build:
         manifest.finished, manifest.progress = True, {}
         manifest.save(self.folder)
         shutil.rmtree(self.folder / PARTS)
-        _tell_report(manifest, self.tell)
+        _tell_report(manifest, self.log)
         return manifest
 
 
-def _tell_report(manifest: Manifest, tell: Callable[[str], None]) -> None:
+def _tell_report(manifest: Manifest, log: Callable[[str], None]) -> None:
     for line in CleaningReport(**manifest.cleaning).lines():
-        tell(f"corpus: {line}")
+        log(f"corpus: {line}")
 
 
 def _settings(source: CorpusSource, settings: Corpus, valid: float, seed: int, segment: str) -> dict[str, Any]:
@@ -255,7 +255,7 @@ def _settings(source: CorpusSource, settings: Corpus, valid: float, seed: int, s
     return flat | {"data.split.valid": valid, "seed": seed, "text.segment": segment}
 
 
-def _begun(folder: Path, wanted: Manifest, rebuild: bool, tell: Callable[[str], None]) -> Manifest:
+def _begun(folder: Path, wanted: Manifest, rebuild: bool, log: Callable[[str], None]) -> Manifest:
     """The manifest to go on with: the one in the folder where it fits, else the wanted one."""
     if not (folder / FILE).exists():
         return wanted
@@ -268,7 +268,7 @@ def _begun(folder: Path, wanted: Manifest, rebuild: bool, tell: Callable[[str], 
     if not rebuild:
         do = "name another folder (corpus.cache, --out), or delete this one to build the shards anew (--rebuild)"
         raise RunError(folder, "shards made of this source with these settings", told, do)
-    tell(f"shards: those in {folder} are thrown away: {told}")
+    log(f"shards: those in {folder} are thrown away: {told}")
     (folder / FILE).unlink()
     for counts in found.splits.values():
         for shard in counts.shards:

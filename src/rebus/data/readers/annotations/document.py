@@ -173,8 +173,8 @@ def _yolo(folder: Path, files: list[Path], images: list[Path], labels: dict[Path
         rows.append(row | ({"split": layout.splits[at]} if layout.splits else {}))
         places.append(image.as_posix())
     used = set(labels.values())
-    lone = [path for path in files if path.suffix == ".txt" and "labels" in path.parts and path not in used]
-    made.unused.add("label files without an image", folder.name, len(lone))
+    single = [path for path in files if path.suffix == ".txt" and "labels" in path.parts and path not in used]
+    made.unused.add("label files without an image", folder.name, len(single))
     return _table(folder, rows, places, made)
 
 

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import rebus
 from rebus.cli.app import app
 from rebus.comparison import compare
-from rebus.comparison.arms import arms_of
 from rebus.comparison.setup import set_up
+from rebus.comparison.strategies import arms_of
 from rebus.comparison.trial import Trial, run_trial
 from rebus.errors import DataError, RebusError, RecipeError, RunError
 from rebus.recipe import TaskSettings
@@ -34,7 +34,7 @@ NONE: Callable[[str], None] = lambda _: None  # noqa: E731
 def test_exclusive_or_needs_both_and_the_folder_tells_it(tables: Tables, tmp_path: Path) -> None:
     told: list[str] = []
     found = compare(
-        small_recipe(tables("both")), tmp_path, repeats=1, only=["text", "image", "unified"], tell=told.append
+        small_recipe(tables("both")), tmp_path, repeats=1, only=["text", "image", "unified"], log=told.append
     )
     assert found.arm("unified").figure.value > 0.9
     assert max(arm.figure.value for arm in found.singles) < 0.75
@@ -58,14 +58,14 @@ def test_exclusive_or_needs_both_and_the_folder_tells_it(tables: Tables, tmp_pat
         repeats=1,
         only=["text", "image", "unified"],
         language="zh",
-        tell=again.append,
+        log=again.append,
     )
     assert "图片" in chinese.verdict
     assert not any(line.startswith("[") for line in again)
     assert chinese.arm("unified").figure == found.arm("unified").figure
 
     with pytest.raises(RunError, match=r"with train\.steps 50.*train\.steps 51.*another --out"):
-        compare(small_recipe(tables("both"), steps=51), tmp_path, repeats=1, tell=NONE)
+        compare(small_recipe(tables("both"), steps=51), tmp_path, repeats=1, log=NONE)
 
 
 DRIVER = """
@@ -81,7 +81,7 @@ compare(small_recipe(Path(sys.argv[2]), steps=12), Path(sys.argv[3]), folds=2, o
 def test_a_killed_comparison_goes_on_where_it_was(tables: Tables, tmp_path: Path) -> None:
     """Killed between runs and in a run; what comes out is what comes out of one that was not."""
     whole = compare(
-        small_recipe(tables("both"), steps=12), tmp_path / "whole", folds=2, only=["text", "cross"], tell=NONE
+        small_recipe(tables("both"), steps=12), tmp_path / "whole", folds=2, only=["text", "cross"], log=NONE
     )
     out, tests = tmp_path / "killed", Path(__file__).parents[1]
     words = [sys.executable, "-c", DRIVER, str(tests), str(tables("both")), str(out)]
@@ -97,7 +97,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tables: Tables, tmp_path: Path
     done = sorted((out / "trials").glob("*.json"))
     assert done, "nothing was done before the kill"
     stamps = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in done}
-    on = compare(small_recipe(tables("both"), steps=12), out, folds=2, only=["text", "cross"], tell=NONE)
+    on = compare(small_recipe(tables("both"), steps=12), out, folds=2, only=["text", "cross"], log=NONE)
     for path in done:  # finished runs are not repeated
         assert (path.stat().st_mtime_ns, path.read_bytes()) == stamps[path.name]
     assert [arm.figure for arm in on.arms] == [arm.figure for arm in whole.arms]
@@ -105,7 +105,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tables: Tables, tmp_path: Path
     assert Trial.load(out / "trials" / "cross-1.json").steps == 12
     (out / "trials" / "cross-1.json").write_text("{", encoding="utf-8")
     with pytest.raises(RunError, match=r"cross-1.*delete the file"):
-        compare(small_recipe(tables("both"), steps=12), out, folds=2, only=["text", "cross"], tell=NONE)
+        compare(small_recipe(tables("both"), steps=12), out, folds=2, only=["text", "cross"], log=NONE)
 
 
 def test_a_run_stopped_by_a_signal_goes_on_from_its_checkpoint(tables: Tables, tmp_path: Path) -> None:
@@ -122,15 +122,15 @@ def test_a_run_stopped_by_a_signal_goes_on_from_its_checkpoint(tables: Tables, t
             os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    from rebus.tasks import feed
+    from rebus.tasks import builder
 
-    plain = feed.Feed.batch_at
+    plain = builder.BatchBuilder.batch_at
     try:
-        feed.Feed.batch_at = lambda self, *at: (stop_at_the_fourth(), plain(self, *at))[1]  # type: ignore[method-assign]
+        builder.BatchBuilder.batch_at = lambda self, *at: (stop_at_the_fourth(), plain(self, *at))[1]  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             run_trial(setup, setup.arms[0], 0, tmp_path / "cut")
     finally:
-        feed.Feed.batch_at = plain  # type: ignore[method-assign]
+        builder.BatchBuilder.batch_at = plain  # type: ignore[method-assign]
     assert list((tmp_path / "cut" / "checkpoints").iterdir())
     on = run_trial(setup, setup.arms[0], 0, tmp_path / "cut")
     assert on.told == whole.told
@@ -141,7 +141,7 @@ def test_one_run_is_what_its_recipe_trains(tables: Tables, tmp_path: Path) -> No
     """`rebus train --recipe trials/cross-0.yaml` gives the model that was compared."""
     setup = set_up(small_recipe(tables("both"), steps=6), NONE, folds=2, only=["cross"])
     trial = run_trial(setup, setup.arms[0], 0, tmp_path / "work")
-    run = learn(setup.recipe(setup.arms[0], 0), tmp_path / "run", tell=NONE, quiet=True)
+    run = learn(setup.recipe(setup.arms[0], 0), tmp_path / "run", log=NONE, quiet=True)
     figure = setup.task.quick_score(setup.values, trial.rows, trial.told)
     for name, value in run.evaluation["tasks"]["classify"]["metrics"].items():
         assert figure[name] == pytest.approx(value)
@@ -162,7 +162,7 @@ def test_every_task_of_both_modalities_can_be_compared(
     recipe = small_recipe(tables("both"), task, columns, steps=1)
     recipe.data.kinds = {"tags": "labels", "size": "number"}
     only = ["text", "joint-sum", "cross"] + ([] if task == "caption" else ["image"])
-    found = compare(recipe, tmp_path, repeats=1, only=only, tell=NONE)
+    found = compare(recipe, tmp_path, repeats=1, only=only, log=NONE)
     assert {arm.name for arm in found.arms} == set(only)
     assert found.metric == TASKS.get(task).watch
     assert found.verdict
@@ -175,7 +175,7 @@ def test_every_task_of_both_modalities_can_be_compared(
 def test_rows_that_lack_a_modality_are_figures_of_their_own(tables: Tables, tmp_path: Path) -> None:
     recipe = small_recipe(tables("both-gaps"), steps=2)
     recipe.model.fusion.modality_dropout = 0.3
-    found = compare(recipe, tmp_path, folds=2, only=["text", "joint-mean", "unified", "cross"], tell=NONE)
+    found = compare(recipe, tmp_path, folds=2, only=["text", "joint-mean", "unified", "cross"], log=NONE)
     assert found.rows == 130
     for arm in found.fused:
         assert set(arm.without) == {"complete", "image", "text", "lacking_image", "lacking_text"}
@@ -186,15 +186,15 @@ def test_rows_that_lack_a_modality_are_figures_of_their_own(tables: Tables, tmp_
 def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None:
     def refused(kind: type[RebusError], match: str, recipe: rebus.Recipe, **how: object) -> None:
         with pytest.raises(kind, match=match):
-            compare(recipe, tmp_path / "x", tell=NONE, **how)  # type: ignore[arg-type]
+            compare(recipe, tmp_path / "x", log=NONE, **how)  # type: ignore[arg-type]
 
     table = tables("both")
-    lone = {"text": "words", "label": "label"}
-    made = small_recipe(table, columns=lone)
+    single = {"text": "words", "label": "label"}
+    made = small_recipe(table, columns=single)
     made.data.kinds = {"image": "ignore"}
     refused(DataError, "expected an image column; found only text 'words'", made)
-    lone = {"image": "image", "label": "label"}
-    made = small_recipe(table, columns=lone)
+    single = {"image": "image", "label": "label"}
+    made = small_recipe(table, columns=single)
     made.data.kinds = {"words": "ignore", "question": "ignore"}
     refused(DataError, "expected a text column beside the image", made)
     assert not (tmp_path / "x").exists()  # refused before any work
@@ -221,7 +221,7 @@ def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("x", encoding="utf-8")
     with pytest.raises(RunError, match="other files"):
-        compare(small_recipe(table), tmp_path / "other", tell=NONE)
+        compare(small_recipe(table), tmp_path / "other", log=NONE)
 
 
 def test_strategies_of_a_task() -> None:

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.explain.honesty.figures import Honesty, MethodFigures, chosen, interval
-from rebus.explain.honesty.follow import RANDOM, follow, side_for
-from rebus.explain.honesty.maps import Maps, likeness
-from rebus.explain.honesty.pointing import Named, chance, hit
-from rebus.explain.honesty.sanity import cascade, stages
+from rebus.explain.faithfulness.deletion_insertion import RANDOM, follow, side_for
+from rebus.explain.faithfulness.figures import Faithfulness, MethodFigures, chosen, interval
+from rebus.explain.faithfulness.maps import Maps, likeness
+from rebus.explain.faithfulness.pointing import Named, chance, hit
+from rebus.explain.faithfulness.sanity import cascade, stages
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks.metrics.intervals import Interval
 
@@ -76,8 +76,8 @@ def measure(
     *,
     effort: Effort | None = None,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Honesty:
+    log: Callable[[str], None] = lambda _: None,
+) -> Faithfulness:
     """Measure methods on rows.
 
     Args:
@@ -88,7 +88,7 @@ def measure(
         methods: by name, in their order of preference; at least one.
         effort: how much.
         seed: of random orders, weights and resamples.
-        tell: prints a line for people.
+        log: prints a line for people.
     """
     started, effort = time.monotonic(), effort or Effort()
     found = {name: MethodFigures() for name in methods}
@@ -96,11 +96,11 @@ def measure(
     pointing = spread([row for row in what.rows if row in what.things], effort.points)
     counts = {"pointing": len(pointing)}
     if pointing:
-        tell(f"the pointing game: {len(pointing)} questions, {len(methods)} methods")
+        log(f"the pointing game: {len(pointing)} questions, {len(methods)} methods")
         counts["pointing_right"] = _point(what, maps, pointing, found, random, effort.tolerance, seed)
     curved = spread(pointing or what.rows, effort.curves)
     counts["curves"] = len(curved)
-    tell(f"deletion and insertion: {len(curved)} rows")
+    log(f"deletion and insertion: {len(curved)} rows")
     side = side_for(maps.subject(curved[0]).model)
     areas, groups = follow(maps, methods, curved, side, steps=effort.steps, seed=seed)
     for name, kinds in areas.items():
@@ -110,13 +110,13 @@ def measure(
                 figures[kind] = interval(values, groups[kind], seed)
     shaken = spread(curved, effort.sanity)
     counts["sanity"] = len(shaken)
-    tell(f"maps with random weights: {len(shaken)} rows")
+    log(f"maps with random weights: {len(shaken)} rows")
     _shake(maps, copied, shaken, found, every=effort.cascade, seed=seed)
     for name, one in found.items():
         one.seconds = maps.median_seconds(name)
     method, why = chosen(found, len(pointing))
     settings = {"tolerance": effort.tolerance, "side": side, "steps": effort.steps, "seed": seed}
-    return Honesty(task, method, why, found, random, counts, settings, seconds=time.monotonic() - started)
+    return Faithfulness(task, method, why, found, random, counts, settings, seconds=time.monotonic() - started)
 
 
 def spread(rows: Sequence[int], most: int) -> list[int]:

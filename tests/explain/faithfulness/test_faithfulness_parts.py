@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from torch import nn
 
-from rebus.explain.honesty.curves import area, counts_of, curves, kept, onto_grid, order_of, random_orders
-from rebus.explain.honesty.figures import ENOUGH, MethodFigures, chosen
-from rebus.explain.honesty.pointing import chance, hit, named_in
-from rebus.explain.honesty.sanity import SAME, STAGES, cascade, rank_correlation, stages
+from rebus.explain.faithfulness.curves import area, counts_of, curves, kept, onto_grid, order_of, random_orders
+from rebus.explain.faithfulness.figures import ENOUGH, MethodFigures, chosen
+from rebus.explain.faithfulness.pointing import chance, hit, named_in
+from rebus.explain.faithfulness.sanity import SAME, STAGES, cascade, rank_correlation, stages
 from rebus.tasks.metrics.intervals import Interval
 
 PARTS, PLACE = 9, 4

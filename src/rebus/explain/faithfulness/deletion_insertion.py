@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from rebus.explain.honesty.asked import Asked
-from rebus.explain.honesty.curves import Score, area, curves, onto_grid, order_of, random_orders
-from rebus.explain.honesty.maps import Maps, on_pieces
+from rebus.explain.faithfulness.curves import Score, area, curves, onto_grid, order_of, random_orders
+from rebus.explain.faithfulness.maps import Maps, on_pieces
+from rebus.explain.faithfulness.scorer import Asked
 from rebus.models.vlm import VisionLanguageModel
 
 RANDOM = ""  # stands for the random order among the methods

@@ -1,6 +1,7 @@
 """explain.json: what is known of a Run's explanations, written whole or not at all.
 
-``{task: {"method": the default, "why": ..., "methods": {...}, ...}}``: one entry a task, as ``Honesty.as_dict`` has it.
+``{task: {"method": the default, "why": ..., "methods": {...}, ...}}``: one entry a task, as ``Faithfulness.as_dict``
+has it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ FILE = "explain.json"
 AGAIN = "delete the file, then measure again: rebus explain RUN --check DATA"
 
 
-def read_honesty(folder: str | Path) -> dict[str, dict[str, Any]]:
+def read_faithfulness(folder: str | Path) -> dict[str, dict[str, Any]]:
     """What was measured, by task; {} before anything was.
 
     Raises:
@@ -44,7 +45,7 @@ def _read(run: Run) -> Any:
         raise RunError(error.where, error.expected, error.found, AGAIN) from error
 
 
-def keep_honesty(folder: str | Path, task: str, entry: dict[str, Any]) -> Path:
+def keep_faithfulness(folder: str | Path, task: str, entry: dict[str, Any]) -> Path:
     """Put one task's figures beside those of others; gives the file.
 
     Raises:
@@ -52,13 +53,13 @@ def keep_honesty(folder: str | Path, task: str, entry: dict[str, Any]) -> Path:
     """
     path, run = Path(folder) / FILE, Run(folder)
     with run.writing() if run.saved and run.recipe_path.exists() else nullcontext():  # or another project's folder
-        atomic.write_json(path, read_honesty(folder) | {task: entry})
+        atomic.write_json(path, read_faithfulness(folder) | {task: entry})
     return path
 
 
 def kept_method(folder: str | Path, task: str) -> str | None:
-    """The default method of a task that was measured. Raises RunError as ``read_honesty`` does."""
-    entry = read_honesty(folder).get(task)
+    """The default method of a task that was measured. Raises RunError as ``read_faithfulness`` does."""
+    entry = read_faithfulness(folder).get(task)
     return None if entry is None else str(entry["method"])
 
 

@@ -35,11 +35,11 @@ def cascade(model: nn.Module, seed: int = 0) -> Iterator[str]:
     Yields:
         The name of each stage that has weights, after it was randomised.
     """
-    dice = torch.Generator().manual_seed(seed)
+    rng = torch.Generator().manual_seed(seed)
     for stage, parameters in _by_stage(model).items():
         for parameter in parameters:
             if parameter.numel() > 1:
-                drawn = torch.randn(parameter.shape, generator=dice)
+                drawn = torch.randn(parameter.shape, generator=rng)
                 wide = parameter.detach().float().cpu()
                 parameter.copy_(drawn * wide.std() + wide.mean())
         yield STAGES[stage]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.explain.honesty.asked import Asked
-from rebus.explain.honesty.sanity import rank_correlation
+from rebus.explain.faithfulness.sanity import rank_correlation
+from rebus.explain.faithfulness.scorer import Asked
 from rebus.explain.result import Explanation
 from rebus.explain.subject import Subject
 

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from rebus.errors import RunError
-from rebus.explain.honesty.asked import Asked, filler_of
-from rebus.explain.honesty.figures import ENOUGH, Honesty
-from rebus.explain.honesty.maps import Maps, on_pieces
-from rebus.explain.honesty.measure import Effort, Measured, measure, spread
-from rebus.explain.honesty.pointing import Named
-from rebus.explain.honesty.store import keep_honesty, kept_method, read_honesty
+from rebus.explain.faithfulness.figures import ENOUGH, Faithfulness
+from rebus.explain.faithfulness.maps import Maps, on_pieces
+from rebus.explain.faithfulness.measure import Effort, Measured, measure, spread
+from rebus.explain.faithfulness.pointing import Named
+from rebus.explain.faithfulness.scorer import Asked, filler_of
+from rebus.explain.faithfulness.store import keep_faithfulness, kept_method, read_faithfulness
 from rebus.explain.result import Explanation, TokenScore
 from rebus.explain.subject import Subject
-from rebus.report.honesty import honesty_section
+from rebus.report.faithfulness import faithfulness_section
 
 SIDE, CELLS, SIZE = 8, 4, 32  # pixels of a cell, cells a side, pixels a side
 TEXT = "where is it"
@@ -56,11 +56,11 @@ class Example(Subject):
         y, x = divmod(place, CELLS)
         shown[y * SIDE : (y + 1) * SIDE, x * SIDE : (x + 1) * SIDE] = 250
         tokenizer = SimpleNamespace(specials={}, mask_id=None, pad_id=0)
-        codec, recipe = (
+        processor, recipe = (
             SimpleNamespace(tokenizer=tokenizer, reader=None),
             SimpleNamespace(image=SimpleNamespace(size=SIZE)),
         )
-        predictor: Any = SimpleNamespace(model=model, codec=codec, recipe=recipe)
+        predictor: Any = SimpleNamespace(model=model, processor=processor, recipe=recipe)
         made = cls(predictor, SimpleNamespace(name="answer"), {}, shown, text=TEXT)  # type: ignore[arg-type]
         made.part, made.places = {"input_ids": torch.tensor([[9, 5, 6, 7]])}, {"input_ids": [None, *SPANS]}
         made.place = place
@@ -99,7 +99,7 @@ def box_of(row: int) -> Named:
 
 
 @pytest.fixture(scope="module")
-def found() -> Honesty:
+def found() -> Faithfulness:
     model = Reader()
     copied = copy.deepcopy(model)
     what = Measured(
@@ -111,12 +111,12 @@ def found() -> Honesty:
     maps, other = Maps(lambda row: Example.of(model, row), draw), Maps(lambda row: Example.of(copied, row), draw)
     methods = ["anti", "edges", "flat", "perfect"]
     before = model.heads.weight.clone()
-    honesty = measure("answer", what, maps, (copied, other), methods, effort=EFFORT)  # type: ignore[arg-type]
+    faithfulness = measure("answer", what, maps, (copied, other), methods, effort=EFFORT)  # type: ignore[arg-type]
     assert torch.equal(model.heads.weight, before)  # the model itself is as it was
-    return honesty
+    return faithfulness
 
 
-def test_a_perfect_map_points_and_its_opposite_is_worse_than_chance(found: Honesty) -> None:
+def test_a_perfect_map_points_and_its_opposite_is_worse_than_chance(found: Faithfulness) -> None:
     assert found.rows == {"pointing": 32, "pointing_right": 16, "curves": 6, "sanity": 3}
     rates = {name: one.figures["pointing"].value for name, one in found.methods.items()}
     assert rates["perfect"] == 1.0
@@ -127,7 +127,7 @@ def test_a_perfect_map_points_and_its_opposite_is_worse_than_chance(found: Hones
     assert found.methods["perfect"].figures["pointing_right"] == (1.0, 1.0, 1.0)
 
 
-def test_areas_are_those_known_by_hand(found: Honesty) -> None:
+def test_areas_are_those_known_by_hand(found: Faithfulness) -> None:
     perfect, anti = found.methods["perfect"].figures, found.methods["anti"].figures
     assert perfect["deletion"].value == pytest.approx(1 / 32, abs=1e-6)
     assert perfect["insertion"].value == pytest.approx(31 / 32, abs=1e-6)
@@ -141,7 +141,7 @@ def test_areas_are_those_known_by_hand(found: Honesty) -> None:
     assert gap == pytest.approx((30 / 32 + 4 / 6) / 2, abs=1e-6)
 
 
-def test_maps_that_do_not_depend_on_the_weights_are_flagged(found: Honesty) -> None:
+def test_maps_that_do_not_depend_on_the_weights_are_flagged(found: Faithfulness) -> None:
     edges, perfect = found.methods["edges"], found.methods["perfect"]
     assert list(edges.sanity.values()) == [1.0, 1.0]
     assert edges.insane
@@ -152,19 +152,19 @@ def test_maps_that_do_not_depend_on_the_weights_are_flagged(found: Honesty) -> N
     assert found.rows["pointing"] >= ENOUGH
 
 
-def test_the_figures_live_in_the_run_and_in_the_report(found: Honesty, tmp_path: Path) -> None:
-    assert read_honesty(tmp_path) == {}
+def test_the_figures_live_in_the_run_and_in_the_report(found: Faithfulness, tmp_path: Path) -> None:
+    assert read_faithfulness(tmp_path) == {}
     assert kept_method(tmp_path, "answer") is None
-    keep_honesty(tmp_path, "caption", {"method": "rollout", "methods": {}})
-    path = keep_honesty(tmp_path, "answer", found.as_dict())
-    again = read_honesty(tmp_path)
+    keep_faithfulness(tmp_path, "caption", {"method": "rollout", "methods": {}})
+    path = keep_faithfulness(tmp_path, "answer", found.as_dict())
+    again = read_faithfulness(tmp_path)
     assert sorted(again) == ["answer", "caption"]
     assert again["answer"] == found.as_dict() == json.loads(path.read_text("utf-8"))["answer"]
     assert kept_method(tmp_path, "answer") == "perfect"
     assert kept_method(tmp_path, "classify") is None
     assert [one.name for one in tmp_path.iterdir()] == ["explain.json"]  # nothing is left beside
     for lang, words in (("en", ("edges", "16.0 times")), ("zh", ("随机化检验", "16.0 倍"))):
-        section = honesty_section({"answer": again["answer"]}, lang)
+        section = faithfulness_section({"answer": again["answer"]}, lang)
         assert section is not None
         first = section.tables[0]
         assert [row[0] for row in first.rows][:2] == ["perfect ✓", "anti"]
@@ -175,7 +175,7 @@ def test_the_figures_live_in_the_run_and_in_the_report(found: Honesty, tmp_path:
         assert all(word in text for word in words)
         assert "flat" in section.points[-1]
         assert section.tables[1].rows == [["even", "100.0%", "6.2%", "16"], ["odd", "100.0%", "6.2%", "16"]]
-    assert honesty_section({}, "en") is None
+    assert faithfulness_section({}, "en") is None
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,9 @@ def test_a_damaged_file_is_told_in_four_parts_and_kept(content: str, tmp_path: P
     path = tmp_path / "explain.json"
     path.write_text(content, encoding="latin-1")
     for call in (
-        lambda: read_honesty(tmp_path),
+        lambda: read_faithfulness(tmp_path),
         lambda: kept_method(tmp_path, "answer"),
-        lambda: keep_honesty(tmp_path, "answer", {"method": "x", "methods": {}}),
+        lambda: keep_faithfulness(tmp_path, "answer", {"method": "x", "methods": {}}),
     ):
         with pytest.raises(RunError) as told:
             call()

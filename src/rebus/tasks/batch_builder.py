@@ -17,7 +17,7 @@ from rebus.data.frame import frame_of
 from rebus.data.table import MOST_LISTED
 from rebus.data.transforms import augment
 from rebus.errors import RecipeError
-from rebus.tasks.base import Codec, Item, Task, Values, VectorTask
+from rebus.tasks.base import Item, Task, TextProcessor, Values, VectorTask
 from rebus.tasks.cells import missing
 from rebus.tasks.contrast import image_key
 from rebus.tasks.hiding import hidden_modality, without_text
@@ -27,7 +27,7 @@ CLOSE = 1e-9  # as near as progress comes to a share of the run, both being sums
 Image = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
 
 
-class Feed:
+class BatchBuilder:
     """Deals groups of rows that share an image.
 
     Args:
@@ -36,7 +36,7 @@ class Feed:
         groups: row numbers, the rows of one image together.
         image: gives a row's image; None where no task sees any.
         image_values: the image column; rows without an image have none.
-        codec: text to ids.
+        processor: text to ids.
         settings: the recipe (seed, batch size, augmentation).
         features: group numbers -> a frozen tower's (tokens, pooled), instead of images; None: images.
         still: progress up to which the tower stays as it is, so that these features are used.
@@ -50,14 +50,14 @@ class Feed:
         groups: list[list[int]],
         image: Image | None,
         image_values: Sequence[Any] | None,
-        codec: Codec,
+        processor: TextProcessor,
         settings: recipe.Recipe,
         *,
         features: Callable[[Sequence[int]], tuple[Tensor, ...]] | None = None,
         still: float = math.inf,
         share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
-        self.tasks, self.values, self.groups, self.codec = tasks, values, groups, codec
+        self.tasks, self.values, self.groups, self.processor = tasks, values, groups, processor
         self.image, self.image_values, self.settings = image, image_values, settings
         self.features, self.still, self.share = features, still, share
         self.mixer = Mixer(settings, self._has_image)
@@ -143,7 +143,7 @@ class Feed:
             items: list[Item] = []
             owner: list[int] = []
             for place, (epoch, index) in enumerate(keys):
-                made = task.items(self.values[name], self.groups[index], self.codec, (seed, epoch, index))
+                made = task.items(self.values[name], self.groups[index], self.processor, (seed, epoch, index))
                 if made and "image_key" in made[0] and self._has_image(index):
                     made = [{**item, "image_key": self._image_key(index)} for item in made]
                 made = self._moved(task, name, made, keys[place])
@@ -184,7 +184,7 @@ class Feed:
     def _mixed(
         self, task: VectorTask, name: str, made: list[Item], key: tuple[int, int], other: tuple[int, int]
     ) -> list[Item]:
-        theirs = task.items(self.values[name], self.groups[other[1]], self.codec, (self.settings.seed, *other))
+        theirs = task.items(self.values[name], self.groups[other[1]], self.processor, (self.settings.seed, *other))
         return self.mixer.items(task, made, theirs, self.mixer.share(key, other))
 
     def _add_images(
@@ -226,9 +226,9 @@ class Feed:
 
     def _ordered(self, epoch: int) -> NDArray[np.int64]:
         """The order of groups in an epoch; texts of like length stand together, batches in random order."""
-        dice = np.random.default_rng((self.settings.seed, epoch))
+        rng = np.random.default_rng((self.settings.seed, epoch))
         blocks = self.settings.data.order == "blocks"
-        order = in_blocks(len(self.groups), dice) if blocks else dice.permutation(len(self.groups))
+        order = in_blocks(len(self.groups), rng) if blocks else rng.permutation(len(self.groups))
         if self.lengths is None:
             return order
         size = self.settings.train.batch_size
@@ -236,15 +236,15 @@ class Feed:
         sorted_parts = [part[np.argsort(self.lengths[part], kind="stable")] for part in split_every(order, window)]
         batches = split_every(np.concatenate(sorted_parts), size)
         whole, rest = [b for b in batches if len(b) == size], [b for b in batches if len(b) < size]
-        mixed = [whole[i] for i in dice.permutation(len(whole))] + rest
+        mixed = [whole[i] for i in rng.permutation(len(whole))] + rest
         return np.concatenate(mixed)
 
 
-def in_blocks(count: int, dice: np.random.Generator, block: int = 256, window: int = 16) -> NDArray[np.int64]:
+def in_blocks(count: int, rng: np.random.Generator, block: int = 256, window: int = 16) -> NDArray[np.int64]:
     """(count,) an order in which near rows are read near each other: blocks are shuffled, then rows within 16."""
     blocks = split_every(np.arange(count), block)
-    shuffled = np.concatenate([blocks[at] for at in dice.permutation(len(blocks))])
-    return np.concatenate([dice.permutation(part) for part in split_every(shuffled, block * window)])
+    shuffled = np.concatenate([blocks[at] for at in rng.permutation(len(blocks))])
+    return np.concatenate([rng.permutation(part) for part in split_every(shuffled, block * window)])
 
 
 def split_every(array: NDArray[np.int64], size: int) -> list[NDArray[np.int64]]:

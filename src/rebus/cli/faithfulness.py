@@ -22,8 +22,8 @@ def check_maps(
     """Measure, print the tables of the report, say what was written."""
     from rebus import api
     from rebus.cli.evaluate import split_names
-    from rebus.explain.honesty.store import FILE
-    from rebus.report.honesty import honesty_points, honesty_tables
+    from rebus.explain.faithfulness.store import FILE
+    from rebus.report.faithfulness import faithfulness_points, faithfulness_tables
 
     found = api.check_maps(
         run,
@@ -35,15 +35,15 @@ def check_maps(
         only=values_of(only),
         tolerance=tolerance,
         lang=None if lang == "en" else lang,  # a report in Chinese stays so
-        tell=lambda text: say(text, style="dim", err=True),
+        log=lambda text: say(text, style="dim", err=True),
     )
     entry = found.as_dict()
-    for table in honesty_tables(found.task, entry, lang):
+    for table in faithfulness_tables(found.task, entry, lang):
         say(table.title)
         show_table(list(table.columns), [["" if cell is None else str(cell) for cell in row] for row in table.rows])
         if table.note:
             say(table.note)
-    for point in honesty_points(found.task, entry, lang):
+    for point in faithfulness_points(found.task, entry, lang):
         say(point)
     if (Path(run) / FILE).exists():
         say(f"Written: {Path(run) / FILE}")

@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic, recipe
-from rebus.comparison.arms import Arm
 from rebus.comparison.outputs import write_all
 from rebus.comparison.pool import pooled
 from rebus.comparison.result import Comparison
 from rebus.comparison.setup import Setup, set_up
+from rebus.comparison.strategies import Arm
 from rebus.comparison.trial import Trial, run_trial
 from rebus.comparison.verdict import verdict
 from rebus.errors import RecipeError, RunError
 from rebus.loop import parallel
 from rebus.loop.lines import LOCK, locked
 from rebus.report import labels
-from rebus.resolve.from_table import Tell
+from rebus.resolve.from_table import Log
 
 SAID: dict[str, dict[str, str]] = {
     "en": {
@@ -60,7 +60,7 @@ def compare(
     only: Sequence[str] = (),
     language: str = "en",
     command: str = "rebus compare",
-    tell: Tell = print,
+    log: Log = print,
 ) -> Comparison:
     """Train every strategy on every split and say which one helps.
 
@@ -72,7 +72,7 @@ def compare(
         only: names of strategies; empty: all that suit the task.
         language: of the verdict and the report, en or zh.
         command: shown in the report.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         DataError, RecipeError: before any work. RunError: the folder holds another comparison or cannot be written.
@@ -83,17 +83,17 @@ def compare(
         found = f"{parallel.world()} processes"
         raise RecipeError("rebus compare", "one process", found, "start it without torchrun")
     with locked(folder):
-        setup = set_up(settings, tell, folds=folds, repeats=repeats, only=only)
-        return _compare(setup, folder, language, command, tell)
+        setup = set_up(settings, log, folds=folds, repeats=repeats, only=only)
+        return _compare(setup, folder, language, command, log)
 
 
-def _compare(setup: Setup, folder: Path, language: str, command: str, tell: Tell) -> Comparison:
+def _compare(setup: Setup, folder: Path, language: str, command: str, log: Log) -> Comparison:
     _agree(folder, setup)
     said, budget = SAID[language], _budget(setup.whole.recipe, language)
     runs = [(arm, split) for split in range(len(setup.splits)) for arm in setup.arms]
     known = {(arm.name, split): Trial.load(path) for arm, split in runs if (path := _path(folder, arm, split)).exists()}
     words = {"runs": len(runs), "arms": len(setup.arms), "splits": len(setup.splits), "done": len(known)}
-    tell(said["begin"].format(**words, budget=budget))
+    log(said["begin"].format(**words, budget=budget))
     spent: list[float] = []
     for number, (arm, split) in enumerate(runs, 1):
         if (arm.name, split) in known:
@@ -103,7 +103,7 @@ def _compare(setup: Setup, folder: Path, language: str, command: str, tell: Tell
         try:
             trial = run_trial(setup, arm, split, folder / "work" / path.stem)
         except KeyboardInterrupt:
-            tell(said["stopped"].format(done=len(known), runs=len(runs)))
+            log(said["stopped"].format(done=len(known), runs=len(runs)))
             raise
         trial.save(path)
         known[arm.name, split] = trial
@@ -112,7 +112,7 @@ def _compare(setup: Setup, folder: Path, language: str, command: str, tell: Tell
         metric = labels.metric_name(setup.task.watch, language)
         figure = _quick(setup, trial)
         shown = {"arm": arm.name, "split": split + 1, "metric": metric, "figure": figure, "seconds": trial.seconds}
-        tell(said["done"].format(number=number, runs=len(runs), left=left, **shown))
+        log(said["done"].format(number=number, runs=len(runs), left=left, **shown))
     if (folder / "work").is_dir() and not any((folder / "work").iterdir()):
         (folder / "work").rmdir()
     result = pooled(setup, list(known.values()))

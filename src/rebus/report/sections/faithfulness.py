@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from rebus.explain.honesty.store import read_honesty
+from rebus.explain.faithfulness.store import read_faithfulness
 from rebus.report.contents import Section
-from rebus.report.honesty import honesty_section
+from rebus.report.faithfulness import faithfulness_section
 from rebus.report.sections.subject import Subject
 
 
-def honesty(subject: Subject) -> Section | None:
+def faithfulness(subject: Subject) -> Section | None:
     """What explain.json holds; None where nothing was measured. Raises RunError: it is damaged."""
-    return honesty_section(read_honesty(subject.run.folder), subject.lang)
+    return faithfulness_section(read_faithfulness(subject.run.folder), subject.lang)

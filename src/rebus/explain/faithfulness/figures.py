@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from rebus.explain.honesty.sanity import SAME
+from rebus.explain.faithfulness.sanity import SAME
 from rebus.tasks.metrics.intervals import Interval, bootstrap_interval
 
 ENOUGH = 20  # questions about a thing with a box, for the pointing game to decide
@@ -51,7 +51,7 @@ class MethodFigures:
 
 
 @dataclass
-class Honesty:
+class Faithfulness:
     """What was measured for one task.
 
     Attributes:

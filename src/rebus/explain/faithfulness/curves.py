@@ -30,10 +30,10 @@ def random_orders(parts: int, draws: int, seed: int) -> NDArray[np.intp]:
     """(draws, parts) orders that know nothing. For an even number each has its reverse beside it, which lowers the
     spread of their mean.
     """
-    dice = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     made: list[NDArray[np.intp]] = []
     while len(made) < draws:
-        made.append(dice.permutation(parts))
+        made.append(rng.permutation(parts))
         if len(made) < draws:
             made.append(made[-1][::-1])
     return np.array(made, dtype=np.intp).reshape(draws, parts)

@@ -76,10 +76,10 @@ class Asked:
     def _ids(self, kept: Kept) -> dict[str, Tensor]:
         """Each stream of ids for N variants: (N, L)."""
         made: dict[str, Tensor] = {}
-        codec = self.subject.predictor.codec
+        processor = self.subject.predictor.processor
         for name in self.subject.places:
-            reads = name == "text_ids" and codec.reader is not None
-            filler = filler_of(codec.reader if reads else codec.tokenizer)
+            reads = name == "text_ids" and processor.reader is not None
+            filler = filler_of(processor.reader if reads else processor.tokenizer)
             ids = self.subject.part[name].expand(len(kept), -1).clone()
             for piece, members in enumerate(self.members):
                 gone = torch.from_numpy(~kept[:, piece]).to(ids.device)

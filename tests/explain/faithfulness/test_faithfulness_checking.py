@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from rebus.checkpoints.save_load import save_codec, save_model
+from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError, RunError
 from rebus.evaluation.evaluate import rows_of
 from rebus.explain import explain
-from rebus.explain.honesty import check_honesty, read_honesty
-from rebus.explain.honesty.checking import matching
-from rebus.explain.honesty.pointing import Named
-from rebus.explain.honesty.things import fitted_box, placed, things_asked
+from rebus.explain.faithfulness import check_faithfulness, read_faithfulness
+from rebus.explain.faithfulness.boxes import fitted_box, placed, things_asked
+from rebus.explain.faithfulness.checking import matching
+from rebus.explain.faithfulness.pointing import Named
 from rebus.inference.predictor import Predictor
 from rebus.recipe import Data, Fusion, Recipe, TaskSettings, Tower
 from rebus.training.train import assemble
@@ -33,12 +33,12 @@ COLOURS = {"red": (220, 30, 30), "green": (30, 200, 60)}
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve images of a red and a green square; every second row asks where one of them is."""
     folder = tmp_path_factory.mktemp("squares")
-    dice, rows = np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), []
     for number in range(12):
         array = np.full((32, 32, 3), 90, dtype=np.uint8)
         boxes = []
         for half, colour in enumerate(COLOURS):
-            left, top = 16 * half + int(dice.integers(0, 6)), int(dice.integers(0, 22))
+            left, top = 16 * half + int(rng.integers(0, 6)), int(rng.integers(0, 22))
             array[top : top + 10, left : left + 10] = COLOURS[colour]
             box = [left / 32, top / 32, (left + 10) / 32, (top + 10) / 32]
             boxes.append({"label": f"{colour}|{'红' if half == 0 else '绿'}", "box": box})
@@ -76,9 +76,9 @@ def tiny(table: Path, folder: Path, task: TaskSettings, fusion: str = "unified")
     with torch.no_grad():
         for one in ready.model.parameters():
             one.add_(torch.randn(one.shape, generator=torch.Generator().manual_seed(one.numel())) * 0.05)
-    save_codec(folder, ready.codec)
+    save_processor(folder, ready.processor)
     (folder / "recipe.yaml").write_text(ready.prepared.recipe.save_text(), encoding="utf-8")
-    save_model(folder, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.codec)
+    save_model(folder, ready.model, ready.prepared.recipe, ready.prepared.tasks, ready.processor)
     return folder
 
 
@@ -93,7 +93,7 @@ def run(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: Path) -> None:
     told: list[str] = []
-    found = check_honesty(run, table, rows=6, methods=["saliency", "rollout"], tell=told.append)
+    found = check_faithfulness(run, table, rows=6, methods=["saliency", "rollout"], log=told.append)
     assert (found.split, found.table) == ("test", "table.jsonl")
     assert found.rows["pointing"] == 6
     assert list(found.methods) == ["saliency", "rollout"]
@@ -105,9 +105,9 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
         assert all(figure.low <= figure.value <= figure.high for figure in one.figures.values())
     assert found.random["pointing"].value == pytest.approx((10 / 32) ** 2)
     assert found.why == "curves"  # six questions are too few to decide by
-    kept = read_honesty(run)["answer"]
+    kept = read_faithfulness(run)["answer"]
     assert kept == json.loads(json.dumps(found.as_dict()))
-    again = check_honesty(run, table, rows=6, methods=["saliency", "rollout"])
+    again = check_faithfulness(run, table, rows=6, methods=["saliency", "rollout"])
     assert {name: one.figures for name, one in again.methods.items()} == {
         name: one.figures for name, one in found.methods.items()
     }
@@ -123,7 +123,7 @@ def test_a_model_is_measured_and_its_default_is_kept_and_used(run: Path, table: 
     with pytest.raises(RunError, match="delete the file, then measure again"):
         explain(predictor, **row)
     with pytest.raises(RunError, match=r"explain\.json"):
-        check_honesty(run, table, rows=6)
+        check_faithfulness(run, table, rows=6)
     assert explain(predictor, **row, method="rollout").method == "rollout"
     (run / "explain.json").unlink()
 
@@ -145,7 +145,7 @@ def test_numbers_labels_and_models_of_one_modality(
     alone.write_text("\n".join(json.dumps({k: row[k] for k in row if k in known}) for row in lines))
     table, folder = alone, tiny(alone, tmp_path, task, fusion)
     before = {name: one.clone() for name, one in Predictor.open(folder).model.state_dict().items()}
-    found = check_honesty(folder, table, rows=4, split="all", methods=["occlusion"])
+    found = check_faithfulness(folder, table, rows=4, split="all", methods=["occlusion"])
     figures = found.methods["occlusion"].figures
     sees, reads = "image" in task.columns, "text" in task.columns
     assert ("deletion" in figures, "text_deletion" in figures) == (sees, reads)
@@ -167,9 +167,9 @@ def test_what_cannot_be_measured_is_refused_in_four_parts(run: Path, table: Path
     ]
     for options, told in refused:
         with pytest.raises(RebusError, match=told):
-            check_honesty(run, table, **options)  # type: ignore[arg-type]
+            check_faithfulness(run, table, **options)  # type: ignore[arg-type]
     with pytest.raises(RebusError):
-        check_honesty(run, tmp_path / "none.jsonl")
+        check_faithfulness(run, tmp_path / "none.jsonl")
     assert not (run / "explain.json").exists()
 
 
@@ -180,8 +180,8 @@ def test_the_command_prints_the_tables_and_writes_the_file(run: Path, table: Pat
     assert "rollout ✓" in told.output
     assert "random" in told.output
     assert "explain.json" in told.output
-    assert read_honesty(run)["answer"]["settings"]["only"] == {"type": "WHERE"}
-    assert read_honesty(run)["answer"]["rows"]["pointing"] == 3
+    assert read_faithfulness(run)["answer"]["settings"]["only"] == {"type": "WHERE"}
+    assert read_faithfulness(run)["answer"]["rows"]["pointing"] == 3
     (run / "explain.json").unlink()
     wrong = CliRunner().invoke(app, ["explain", str(run), "--check", str(table), "--only", "where"])
     assert wrong.exit_code == 2
@@ -207,7 +207,7 @@ def test_boxes_that_are_none_are_refused(table: Path, run: Path, tmp_path: Path)
         path = tmp_path / "wrong.jsonl"
         path.write_text("\n".join(json.dumps(row | {"image": str(table.parent / row["image"])}) for row in rows))
         with pytest.raises(DataError, match="fractions of the image"):
-            check_honesty(run, path, rows=2, split="all", methods=["rollout"])
+            check_faithfulness(run, path, rows=2, split="all", methods=["rollout"])
 
 
 def test_a_box_goes_where_its_image_was_fitted_to(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_rows_are_chosen_by_any_column_in_any_case() -> None:
 
 
 def test_an_option_without_a_value_is_refused() -> None:
-    from rebus.cli.honesty import values_of
+    from rebus.cli.faithfulness import values_of
 
     assert values_of(["a=1", "b=x=y"]) == {"a": "1", "b": "x=y"}
     with pytest.raises(RecipeError, match="COLUMN=VALUE"):
@@ -254,7 +254,7 @@ def test_the_demo_measures_its_maps_and_says_so_in_both_languages(
     found = measure_maps(Run(run), source, range(18, 36))
     assert found is not None
     assert found.rows["pointing"] == 6  # of the three questions about each image, one asks where
-    assert read_honesty(run)["answer"]["method"] == found.method
+    assert read_faithfulness(run)["answer"]["method"] == found.method
     assert measure_maps(Run(run), source, [19, 20]) is None  # nobody asks where
     (run / "explain.json").unlink()
     chance = found.random["pointing"].value

@@ -1,6 +1,6 @@
 """How honest a model's explanations are, as a section of its report in both languages: what explain.json holds.
 
-It measures nothing; see ``rebus.explain.honesty``.
+It measures nothing; see ``rebus.explain.faithfulness``.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rebus.explain.honesty.sanity import SAME
+from rebus.explain.faithfulness.sanity import SAME
 from rebus.report.contents import Cell, Section, Table
 
 SAID: dict[str, dict[str, Any]] = {
@@ -87,17 +87,17 @@ SAID: dict[str, dict[str, Any]] = {
 }
 
 
-def honesty_section(entries: Mapping[str, Mapping[str, Any]], lang: str) -> Section | None:
+def faithfulness_section(entries: Mapping[str, Mapping[str, Any]], lang: str) -> Section | None:
     """What explain.json holds, as a section; None for no entries."""
     if not entries:
         return None
     said = SAID[lang]
-    tables = [table for task, entry in entries.items() for table in honesty_tables(task, entry, lang)]
-    points = [point for task, entry in entries.items() for point in honesty_points(task, entry, lang)]
-    return Section("honesty", said["title"], said["text"], tables=tables, points=points, after="examples")
+    tables = [table for task, entry in entries.items() for table in faithfulness_tables(task, entry, lang)]
+    points = [point for task, entry in entries.items() for point in faithfulness_points(task, entry, lang)]
+    return Section("faithfulness", said["title"], said["text"], tables=tables, points=points, after="examples")
 
 
-def honesty_tables(task: str, entry: Mapping[str, Any], lang: str) -> list[Table]:
+def faithfulness_tables(task: str, entry: Mapping[str, Any], lang: str) -> list[Table]:
     """The methods side by side, the default first, and the default's pointing rate by type of question."""
     said, methods, random = SAID[lang], entry["methods"], entry["random"]
     names = sorted(methods, key=lambda name: name != entry["method"])
@@ -141,7 +141,7 @@ def notes_of(entry: Mapping[str, Any], lang: str) -> str:
     return (" " if lang == "en" else "").join(told)
 
 
-def honesty_points(task: str, entry: Mapping[str, Any], lang: str) -> list[str]:
+def faithfulness_points(task: str, entry: Mapping[str, Any], lang: str) -> list[str]:
     """The default and why, how much better than chance it points, and which methods are warned of."""
     said, method = SAID[lang], entry["method"]
     told = [said["chosen"][entry["why"]].format(task=task, method=method)]

@@ -18,11 +18,11 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
 from rebus.evaluation.evaluate import Rows, rows_of
 from rebus.explain.explaining import explain_with, methods_for, subject_of
-from rebus.explain.honesty.figures import Honesty
-from rebus.explain.honesty.maps import Maps
-from rebus.explain.honesty.measure import Effort, Measured, measure, spread
-from rebus.explain.honesty.store import keep_honesty, read_honesty
-from rebus.explain.honesty.things import placed, things_asked
+from rebus.explain.faithfulness.boxes import placed, things_asked
+from rebus.explain.faithfulness.figures import Faithfulness
+from rebus.explain.faithfulness.maps import Maps
+from rebus.explain.faithfulness.measure import Effort, Measured, measure, spread
+from rebus.explain.faithfulness.store import keep_faithfulness, read_faithfulness
 from rebus.explain.registry import METHODS
 from rebus.explain.subject import Subject
 from rebus.inference.predictor import Predictor
@@ -32,7 +32,7 @@ from rebus.tasks import Task
 from rebus.tasks.cells import as_text
 
 
-def check_honesty(
+def check_faithfulness(
     run: str | Path,
     data: str | Path,
     *,
@@ -43,8 +43,8 @@ def check_honesty(
     only: Mapping[str, str] | None = None,
     tolerance: float = 0.0,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Honesty:
+    log: Callable[[str], None] = lambda _: None,
+) -> Faithfulness:
     """Measure a model's explanations on a table; of a Run it is kept in its explain.json.
 
     Args:
@@ -57,7 +57,7 @@ def check_honesty(
         only: column: value, of the rows that are wanted.
         tolerance: see ``Effort``.
         seed: of random orders, weights and resamples.
-        tell: prints a line for people.
+        log: prints a line for people.
 
     Raises:
         RebusError: the model, the table or an option cannot be used, or no row is left; an explain.json that is damaged
@@ -75,7 +75,7 @@ def check_honesty(
             known = nearest(name, able if name in METHODS.names() else METHODS.names())
             raise DataError("--methods", f"methods that fit this model: {', '.join(able)}", f"'{name}'", known)
     if predictor.folder is not None:
-        read_honesty(predictor.folder)
+        read_faithfulness(predictor.folder)
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data)}))
     split = split or ("test" if predictor.recipe.data.split.column in table.columns else "all")
     wanted = matching(table, chosen_rows(table, predictor.recipe, split), only or {})
@@ -87,12 +87,12 @@ def check_honesty(
         [name for name in able if name in methods] if methods else able,
         effort=replace(Effort.of_rows(rows), tolerance=tolerance),
         seed=seed,
-        tell=tell,
+        log=log,
     )
     found.table, found.split = table.name, split
     found.settings["only"] = dict(only or {})
     if predictor.folder is not None:
-        keep_honesty(predictor.folder, chosen.name, found.as_dict())
+        keep_faithfulness(predictor.folder, chosen.name, found.as_dict())
     return found
 
 
@@ -105,8 +105,8 @@ def measure_rows(
     *,
     effort: Effort,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Honesty:
+    log: Callable[[str], None] = lambda _: None,
+) -> Faithfulness:
     """Measure methods on rows of a table that was read already.
 
     Raises:
@@ -121,7 +121,7 @@ def measure_rows(
         do = "choose other rows with --split or --only, or name another table"
         raise DataError(table.name, f"rows that the task '{task.name}' can be explained on", problem or "none", do)
     if problem:
-        tell(f"left out {min(most, len(things) or len(rows)) - len(used)} rows; the first: {problem}")
+        log(f"left out {min(most, len(things) or len(rows)) - len(used)} rows; the first: {problem}")
     model, other = _copied(predictor)
     what = Measured(
         used,
@@ -131,7 +131,7 @@ def measure_rows(
         groups=lambda row: as_text(source.values["image"][row])[:512] if "image" in source.values else str(row),
     )
     maps, copies = (Maps(_begin(one, source), explain_with, what.groups) for one in (predictor, other))
-    return measure(task.name, what, maps, (model, copies), methods, effort=effort, seed=seed, tell=tell)
+    return measure(task.name, what, maps, (model, copies), methods, effort=effort, seed=seed, log=log)
 
 
 def matching(table: Table, rows: Sequence[int], only: Mapping[str, str]) -> list[int]:
@@ -163,7 +163,7 @@ def _begin(predictor: Predictor, source: Rows) -> Callable[[int], Subject]:
 def _copied(predictor: Predictor) -> tuple[VisionLanguageModel, Predictor]:
     """A copy of the model to be randomised, and a predictor with it."""
     model = copy.deepcopy(predictor.model)
-    made = Predictor(model, predictor.recipe, predictor.tasks, predictor.codec, batch_size=predictor.batch_size)
+    made = Predictor(model, predictor.recipe, predictor.tasks, predictor.processor, batch_size=predictor.batch_size)
     return model, made
 
 

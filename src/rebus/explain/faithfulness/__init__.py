@@ -4,19 +4,19 @@
 three for several methods; ``checking`` on rows of a table; ``store`` the Run's explain.json.
 """
 
-from rebus.explain.honesty.checking import check_honesty, measure_rows
-from rebus.explain.honesty.figures import ENOUGH, Honesty, MethodFigures, chosen
-from rebus.explain.honesty.measure import Effort
-from rebus.explain.honesty.store import kept_method, read_honesty
+from rebus.explain.faithfulness.checking import check_faithfulness, measure_rows
+from rebus.explain.faithfulness.figures import ENOUGH, Faithfulness, MethodFigures, chosen
+from rebus.explain.faithfulness.measure import Effort
+from rebus.explain.faithfulness.store import kept_method, read_faithfulness
 
 __all__ = [
     "ENOUGH",
     "Effort",
-    "Honesty",
+    "Faithfulness",
     "MethodFigures",
-    "check_honesty",
+    "check_faithfulness",
     "chosen",
     "kept_method",
     "measure_rows",
-    "read_honesty",
+    "read_faithfulness",
 ]

@@ -13,7 +13,7 @@ from rebus.data.images import decode_image
 from rebus.data.names import BOXES
 from rebus.data.table import Table
 from rebus.errors import DataError
-from rebus.explain.honesty.pointing import Named, named_in
+from rebus.explain.faithfulness.pointing import Named, named_in
 from rebus.recipe import Recipe
 from rebus.tasks import Task
 from rebus.tasks.base import Values
