@@ -28,6 +28,7 @@ from rebus.errors import DataError, RecipeError, RunError
 from rebus.evaluation.class_prompts import judge_frozen
 from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.evaluate import evaluate_run as evaluate_folder
+from rebus.explain.faithfulness import Faithfulness
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import SamplingOptions
 from rebus.inference.predict_table import PredictSummary
