@@ -206,7 +206,7 @@ def _listed(folder: Path) -> list[str]:
 def _entry(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-        return {"bytes": file.log(), "sha256": digest}
+        return {"bytes": file.tell(), "sha256": digest}
 
 
 def _stamp(path: Path) -> list[int] | None:

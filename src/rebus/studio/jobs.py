@@ -222,7 +222,7 @@ def _tail(path: Path) -> str:
     try:
         with open(path, "rb") as file:
             file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.log() - _TAIL))
+            file.seek(max(0, file.tell() - _TAIL))
             return file.read().decode("utf-8", "replace")
     except OSError:
         return ""

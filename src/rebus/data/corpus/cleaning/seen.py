@@ -34,9 +34,9 @@ class Seen:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a+b")  # noqa: SIM115 - closed by close()
         size = count * self._record.itemsize
-        if self._file.log() < size:
+        if self._file.tell() < size:
             do = "delete the folder of shards and build it again"
-            raise RunError(path, f"{size:,} bytes, as manifest.json says", f"{self._file.log():,} bytes", do)
+            raise RunError(path, f"{size:,} bytes, as manifest.json says", f"{self._file.tell():,} bytes", do)
         self._file.truncate(size)
         self._file.seek(0)
         for record in np.frombuffer(self._file.read(), dtype=self._record) if size else ():

@@ -170,8 +170,8 @@ class SplitWriter:
             path = self._part(which)
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab")  # noqa: SIM115 - closed by close()
-            if file.log() < sizes[which]:
-                found = f"{file.log():,} bytes"
+            if file.tell() < sizes[which]:
+                found = f"{file.tell():,} bytes"
                 do = "delete the folder of shards and build it again"
                 raise RunError(path, f"{sizes[which]:,} bytes, as manifest.json says", found, do)
             file.truncate(sizes[which])
@@ -187,7 +187,7 @@ class SplitWriter:
             shard.write(header.pack())
             with open(self._part("tokens"), "rb") as tokens:
                 shutil.copyfileobj(tokens, shard, 1 << 20)
-            shard.write(b"\0" * (header.ends_at - shard.log()))
+            shard.write(b"\0" * (header.ends_at - shard.tell()))
             with open(self._part("ends"), "rb") as ends:
                 shutil.copyfileobj(ends, shard, 1 << 20)
             if header.words:

@@ -57,8 +57,8 @@ def read_bytes(path: Path, name: str, told: Callable[[int], None] | None = None)
             at = 0
             while content := stream.read(CHUNK):
                 if told is not None:
-                    told(file.log() - at)
-                    at = file.log()
+                    told(file.tell() - at)
+                    at = file.tell()
                 yield content
     except (OSError, pa.ArrowException) as error:
         if packed is None or getattr(error, "errno", None):
