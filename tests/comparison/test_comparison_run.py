@@ -122,7 +122,7 @@ def test_a_run_stopped_by_a_signal_goes_on_from_its_checkpoint(tables: Tables, t
             os.kill(os.getpid(), signal.SIGTERM)
         return {}
 
-    from rebus.tasks import builder
+    from rebus.tasks import batch_builder as builder
 
     plain = builder.BatchBuilder.batch_at
     try:

@@ -20,7 +20,7 @@ from rebus.recipe import TaskSettings
 from tiny_tables import checked
 
 CLASSIFY = TaskSettings(name="classify", columns={"text": "text", "label": "label"})
-WORDS = st.text(st.characters(processor="utf-8", exclude_characters="\0\r"), max_size=12)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=12)
 
 
 @pytest.mark.parametrize("blank", [None, float("nan"), "", " ", "\u3000", "\ufeff", "\u200b\xa0\n", [], ["", None]])

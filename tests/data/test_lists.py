@@ -69,7 +69,7 @@ def test_whatever_python_prints_of_a_list_reads_back(value: Any) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.text(st.characters(processor="utf-8", exclude_characters="\0"), min_size=1, max_size=8), min_size=1))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=8), min_size=1))
 def test_whatever_numpy_prints_of_words_reads_back(words: list[str]) -> None:
     assert parse_list(str(np.array(words, dtype=object))) == words
     assert parse_list(repr(np.array(words, dtype=object))) == words

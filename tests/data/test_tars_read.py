@@ -61,7 +61,7 @@ def test_layouts_and_names_of_other_programs(tmp_path: Path, layout: int, key: s
     assert table.value(0, "caption") == "一只猫"
 
 
-NAMES = st.text(st.characters(processor="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
 
 
 @settings(max_examples=40)

@@ -17,7 +17,7 @@ from rebus.data.table import Table
 from rebus.inference.prediction_files import WRITERS
 
 ODD = ["1.10", "007", "1E400", "1294030472427835393", "NaN", "NULL", " x ", 'a "b", c', "two\nlines", "[1, 2]", "true"]
-CELLS = st.one_of(st.sampled_from(ODD), st.text(st.characters(processor="utf-8", exclude_characters="\0"), max_size=9))
+CELLS = st.one_of(st.sampled_from(ODD), st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9))
 
 
 def predicted(table: Table, path: Path, step: int = 2) -> Path:

@@ -14,7 +14,7 @@ from rebus.loop.checkpoint import path_of
 from rebus.loop.loop import fit
 from rebus.loop.optim import train_mode
 from rebus.loop.stages import Stages
-from rebus.tasks import builder
+from rebus.tasks import batch_builder as builder
 
 FROZEN = ("embedding", "stem", "norm", "hidden")  # in the first stage
 

@@ -26,7 +26,7 @@ def tower(kind: str) -> Any:
 def batch(count: int = 3) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(count, 3, SIZE, SIZE, generator=generator)
-    return {"image": pixels}, {"owner": torch.arange(count), "dice": torch.arange(count) * 1_000_003}
+    return {"image": pixels}, {"owner": torch.arange(count), "rng": torch.arange(count) * 1_000_003}
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnet"])
@@ -37,7 +37,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     images, part = batch()
-    order = noise(part["dice"], head.count).argsort(1)
+    order = noise(part["rng"], head.count).argsort(1)
     keep, hidden = order[:, : head.visible], order[:, head.visible :]
 
     def guesses(pixels: torch.Tensor) -> torch.Tensor:

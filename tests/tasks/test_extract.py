@@ -42,7 +42,7 @@ def sure_of(windows: list[Any]) -> list[np.ndarray[Any, Any]]:
     return outputs
 
 
-@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
+@pytest.mark.parametrize("processor", PROCESSORS, ids=["pieces", "words"])
 @pytest.mark.parametrize("answer", ["Anna Lee", "New York", "北京市", "2012", "a fox", "Anna", "fox."])
 def test_what_is_taught_is_what_comes_back(answer: str, processor: TextProcessor) -> None:
     task, values = task_on(passage=[PASSAGE], answer=[answer])

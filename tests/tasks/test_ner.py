@@ -50,7 +50,7 @@ def sure_of(task: Ner, windows: list[Any], tags: list[str]) -> list[np.ndarray[A
     return outputs
 
 
-@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
+@pytest.mark.parametrize("processor", PROCESSORS, ids=["pieces", "words"])
 @pytest.mark.parametrize("text", [*TEXTS, "北京市", "...", "", "x" * 90, "a\u200bb 👩\u200d👩\u200d👧 नमस्ते ﬁne"])
 def test_every_unit_has_a_first_piece_of_its_own(text: str, processor: TextProcessor) -> None:
     units = units_of(text)
@@ -103,7 +103,7 @@ def test_a_long_text_keeps_all_its_spans(scheme: Any) -> None:
     assert task.quick_score(values, [0], [told])["f1"] == 1.0
 
 
-@pytest.mark.parametrize("codec", PROCESSORS, ids=["pieces", "words"])
+@pytest.mark.parametrize("processor", PROCESSORS, ids=["pieces", "words"])
 def test_spans_come_back_in_characters_of_the_text_as_given(processor: TextProcessor) -> None:
     text = "  cafe\u0301 🦊 in 北京市１ "
     cell = [

@@ -45,7 +45,7 @@ def test_any_text_round_trips_once_normalised(tokenizer: Tokenizer, text: str) -
     assert not any(i < 7 for i in tokenizer.encode(text))
 
 
-@given(text=st.text(st.characters(processor=None), max_size=10))
+@given(text=st.text(st.characters(codec=None), max_size=10))
 def test_half_surrogates_do_not_break_it(tokenizer: Tokenizer, text: str) -> None:
     tokenizer.decode(tokenizer.encode(text)).encode("utf-8")
 

@@ -148,7 +148,7 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
     part = ready.builder.batch_at(0, 0.5)["tasks"]["pretrain_image"]
     assert len(part["row"]) == 12  # a batch larger than the data goes round
     assert len(set(part["row"].tolist())) == 8
-    assert len(set(part["dice"].tolist())) == 12
+    assert len(set(part["rng"].tolist())) == 12
 
 
 def test_what_is_left_open_is_chosen_and_said(folder: Path) -> None:

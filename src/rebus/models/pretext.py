@@ -121,7 +121,7 @@ class HiddenPatches(nn.Module):
         ``part["rng"]`` (R,) decides which patches are hidden.
         """
         pixels = normalise(batch["image"][part["owner"]])
-        order = noise(part["dice"], self.count).argsort(1)
+        order = noise(part["rng"], self.count).argsort(1)
         keep, hidden = order[:, : self.visible], order[:, self.visible :]
         guess = self._fill(tower, pixels, keep) if self.drops else self._look(tower, pixels, hidden)
         wanted = _at(self.targets(pixels), hidden)

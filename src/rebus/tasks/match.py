@@ -83,7 +83,7 @@ class Match(PairTask):
             return self._labelled(values, rows, processor, key)
         items = super().items(values, rows, processor, key)
         for number, item in enumerate(items):
-            item["dice"] = np.random.SeedSequence([*(key or (0, 0, 0)), number]).generate_state(1, np.uint64)
+            item["rng"] = np.random.SeedSequence([*(key or (0, 0, 0)), number]).generate_state(1, np.uint64)
         return items
 
     def _labelled(
@@ -110,7 +110,7 @@ class Match(PairTask):
             part["target"] = torch.tensor([float(item["target"]) for item in items])
             return part
         part["belongs"] = belonging(part["pair"], part["image_keys"], part["text_keys"])
-        rng = np.concatenate([item["dice"] for item in items])
+        rng = np.concatenate([item["rng"] for item in items])
         texts, images = part["text_keys"].numpy(), part["image_keys"].numpy()
         part["text_noise"] = torch.from_numpy(gumbel(rng + np.uint64(_TEXTS), texts))
         part["image_noise"] = torch.from_numpy(gumbel(rng + np.uint64(_IMAGES), images))

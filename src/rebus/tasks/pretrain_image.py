@@ -68,11 +68,11 @@ class PretrainImage(Comparing, Task):
     def item(self, row: int, key: ExampleKey | None) -> Item:
         """An item; without a key, what is hidden depends on the row alone."""
         rng = np.random.default_rng(key or (0, 0, row)).integers(2**63)
-        return {"row": np.asarray(row, dtype=np.int64), "dice": np.asarray(rng, dtype=np.int64)}
+        return {"row": np.asarray(row, dtype=np.int64), "rng": np.asarray(rng, dtype=np.int64)}
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
         """``row`` (R,), ``rng`` (R,) and ``owner`` (R,)."""
-        part = {name: torch.tensor([int(item[name]) for item in items]) for name in ("row", "dice")}
+        part = {name: torch.tensor([int(item[name]) for item in items]) for name in ("row", "rng")}
         return {**part, "owner": torch.tensor(owner, dtype=torch.long)}
 
     def merged(self, outputs: list[Tensor], parts: list[dict[str, Tensor]]) -> tuple[Tensor, dict[str, Tensor]]:
