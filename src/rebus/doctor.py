@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import warnings
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from rebus._version import __version__
-from rebus.registry import plugins, provider
+from rebus.registry import PluginWarning, Registry, group, plugins, provider
 
 CORE = (
     "torch",
@@ -35,6 +37,13 @@ OPTIONAL = {
     "lm_eval": "lm_eval",
     "transformers": "dev",
 }
+SORTS = {  # what a plug-in may add: where its registry lies
+    "task": "rebus.tasks:TASKS",
+    "tower": "rebus.models.towers:TOWERS",
+    "fusion": "rebus.models.fusion:FUSIONS",
+    "method": "rebus.explain:METHODS",
+    "scrubber": "rebus.data.corpus.cleaning.scrub:SCRUBBERS",
+}
 
 
 def examine() -> dict[str, dict[str, str]]:
@@ -48,11 +57,21 @@ def examine() -> dict[str, dict[str, str]]:
             for name, extra in OPTIONAL.items()
         },
         "plug-ins": {
-            f"{sort} '{point.name}'": f"{provider(point)}, {point.value}"
-            for sort in ("task", "tower", "fusion")
-            for point in plugins(sort)
+            f"{sort} '{point.name}'": f"{provider(point)}, {point.value}" for sort in SORTS for point in plugins(sort)
         },
     }
+
+
+def plugin_states() -> dict[str, dict[str, str]]:
+    """Of each group of entry points, every name with its package and whether it works; broken ones with their error."""
+    states = {}
+    for sort, place in SORTS.items():
+        module, name = place.split(":")
+        registry: Registry[object] = getattr(import_module(module), name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PluginWarning)  # the report says it
+            states[group(sort)] = registry.report()
+    return states
 
 
 def _versions() -> dict[str, str]:

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from rebus.doctor import examine
+from rebus.cli.doctor import doctor
+from rebus.doctor import examine, plugin_states
 from rebus.errors import RecipeError
-from rebus.registry import Registry
+from rebus.models.towers import TOWERS
+from rebus.registry import PluginWarning, Registry
+from rebus.tasks import TASKS
 
 
 def test_a_registered_class_is_found_by_its_name() -> None:
@@ -74,9 +77,54 @@ def test_a_broken_plugin_is_named_and_a_typo_stays_a_typo(tmp_path: Path, monkey
     monkeypatch.syspath_prepend(str(tmp_path))
     towers: Registry[type] = Registry("tower")
     towers.register("convnet")(int)
-    with pytest.raises(RecipeError, match="did you mean 'convnet'"):
+    with (
+        pytest.warns(PluginWarning, match=r"the tower 'twisted' is left out: bad-rebus 2\.0"),
+        pytest.raises(RecipeError, match="did you mean 'convnet'"),
+    ):
         towers.get("convnett")
     assert towers.names() == ["convnet"]
     with pytest.raises(RecipeError, match=r"bad-rebus 2\.0.*a_package_that_is_not_there"):
         towers.get("twisted")
     assert "bad-rebus 2.0" in str(examine()["plug-ins"])
+
+
+@pytest.fixture
+def broken_plugins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package of which one task cannot be imported, one is no task and one tower has its module missing."""
+    info = tmp_path / "worse_rebus-3.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: worse-rebus\nVersion: 3.0\n")
+    tasks = "[rebus.tasks]\nabsent = worse_rebus_plugin:Absent\nhalf = worse_rebus_plugin:Half\n"
+    (info / "entry_points.txt").write_text(f"{tasks}[rebus.towers]\ngone = worse_rebus_gone:Gone\n")
+    (tmp_path / "worse_rebus_plugin.py").write_text(
+        "from rebus.tasks import Task\nclass Half(Task):\n    name = 'half'\n    roles = {}\n    watch = 'accuracy'\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for registry in (TASKS, TOWERS):
+        for name in ("_items", "_broken"):
+            monkeypatch.setattr(registry, name, dict(getattr(registry, name)))
+        monkeypatch.setattr(registry, "_loaded_plugins", False)
+
+
+@pytest.mark.usefixtures("broken_plugins")
+def test_broken_plugins_break_no_list_and_the_doctor_names_them() -> None:
+    states = plugin_states()
+    assert states["rebus.tasks"]["absent"].startswith("broken, left out: worse-rebus 3.0: AttributeError")
+    assert "worse_rebus_plugin:Half lacks collate, head" in states["rebus.tasks"]["half"]
+    assert "worse_rebus_gone" in states["rebus.towers"]["gone"]
+    assert "regress" in states["rebus.tasks"]["rebus"].split(", ")
+    assert not {"absent", "half"} & set(TASKS.names())
+    assert all(TASKS.get(name).roles for name in TASKS.names())
+
+
+@pytest.mark.usefixtures("broken_plugins")
+def test_a_broken_plugin_is_warned_of_once() -> None:
+    with pytest.warns(PluginWarning) as warned:
+        assert TASKS.names() == TASKS.names()
+    assert [str(one.message).split("'")[1] for one in warned] == ["absent", "half"]
+
+
+def test_the_doctor_lists_the_plugins(capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(plugins=True)
+    printed = capsys.readouterr().out
+    assert all(f"rebus.{name}" in printed for name in ("tasks", "towers", "fusions", "methods"))

@@ -133,7 +133,7 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
         name = task.name if task.name not in part.columns else f"{task.name}_predicted"
         added[name] = [None if one is None else one.value for one in predictions]
         if task.says_confidence:
-            sure = [None if one is None else round(one.confidence, 6) for one in predictions]
+            sure = [None if one is None or one.confidence is None else round(one.confidence, 6) for one in predictions]
             added[f"{task.name}_confidence"] = sure
     added["error"] = errors
     return added, sum(bool(error) for error in errors)

@@ -165,7 +165,7 @@ def as_json(prediction: Prediction, task: Task) -> Json:
     """A prediction's public parts."""
     return {
         "value": plain(prediction.value),
-        "confidence": plain(float(prediction.confidence)) if task.says_confidence else None,
+        "confidence": plain(prediction.confidence),
         "scores": {str(key): float(value) for key, value in prediction.scores.items()},
     }
 

@@ -262,7 +262,8 @@ def details(desk: Desk, lang: str, view: View, row: int) -> str:
         parts.append(f"<dt>{esc(name)}</dt><dd>{esc(shown)}</dd>")
     mark = view.marks.get(row)
     if mark is not None:
-        parts.append(f"<dt>{esc(say(lang, 'explore.told'))}</dt><dd>{esc(mark.told)} ({mark.confidence:.0%})</dd>")
+        sure = "" if mark.confidence is None else f" ({mark.confidence:.0%})"
+        parts.append(f"<dt>{esc(say(lang, 'explore.told'))}</dt><dd>{esc(mark.told)}{sure}</dd>")
     image = image_tag(desk, lang, book, row, 320) if book.image else "<span></span>"
     title = f'<h3 style="grid-column:1/-1">{esc(book.table.where(row))}</h3>'
     return f'<section class="detail">{title}<div>{image}</div><dl>{"".join(parts)}</dl></section>'

@@ -40,14 +40,14 @@ class Mark:
         told: its answer.
         truth: the right one.
         right: 1 right, 0 wrong, or an error in the column's unit.
-        confidence: of the answer.
+        confidence: of the answer; None: the task says none.
         wrong: whether to call it a mistake.
     """
 
     told: str
     truth: str
     right: float
-    confidence: float
+    confidence: float | None
     wrong: bool
 
 
@@ -207,7 +207,7 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
     right = task.right(source.values, usable, told)
     errors = isinstance(task, Regress)  # in the column's unit, not shares
     order = sorted(
-        range(len(usable)), key=lambda at: (-right[at] if errors else right[at], -told[at].confidence)
+        range(len(usable)), key=lambda at: (-right[at] if errors else right[at], -(told[at].confidence or 0.0))
     )  # the surest mistake first
     return {
         usable[at]: Mark(

@@ -41,20 +41,26 @@ class Prediction:
 
     Attributes:
         value: text, label, list of labels or number, by the task.
-        confidence: probability of the value, 0 to 1 (for text: the geometric mean over its tokens).
+        confidence: probability of the value, 0 to 1 (for text: the geometric mean over its tokens); None: the task
+            says none.
         scores: label: probability, where the task has labels.
         extra: what the task's figures need beside the value, e.g. the vectors of two texts; not for people.
     """
 
     value: Any
-    confidence: float = 1.0
+    confidence: float | None = None
     scores: dict[str, float] = field(default_factory=dict)
     extra: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     def _repr_html_(self) -> str:
         scores = sorted(self.scores.items(), key=lambda pair: -pair[1])[:5]
         others = ", ".join(f"{label} {share:.1%}" for label, share in scores)
-        return html_table(["value", "confidence", "scores"], [[str(self.value), f"{self.confidence:.1%}", others]])
+        columns = {"value": str(self.value)}
+        if self.confidence is not None:
+            columns["confidence"] = f"{self.confidence:.1%}"
+        if others:
+            columns["scores"] = others
+        return html_table(list(columns), [list(columns.values())])
 
 
 @dataclass
@@ -125,7 +131,7 @@ class Task(ABC):
     higher_is_better: ClassVar[bool] = True
     predicts: ClassVar[bool] = True  # whether it says something of a whole row
     suits: ClassVar[str] = "encoder"  # the text tower that learns it best from little text (docs/LOG.md)
-    says_confidence: ClassVar[bool] = True  # whether the confidence of its predictions means something
+    says_confidence: ClassVar[bool] = True  # whether its predictions have a confidence
     writes: ClassVar[bool] = False  # whether a decoder writes what it says
     inputs: ClassVar[tuple[str, ...]] = ("image",)  # roles that a prediction is made from
     specials: ClassVar[tuple[str, ...]] = ()  # special tokens that a tokenizer for it needs
@@ -474,4 +480,4 @@ class VectorTask(Task):
         return part
 
 
-TASKS: Registry[type[Task]] = Registry("task")
+TASKS: Registry[type[Task]] = Registry("task", needs=("name", "roles", "watch"))

@@ -173,7 +173,7 @@ class Match(PairTask):
             wrong: chances of texts it was tried with as well.
         """
         if not len(own):
-            return Prediction(None, 0.0)
+            return Prediction(None)
         chance = float(own.mean())
         scores = {YES: chance, NO: 1 - chance}
         return Prediction(chance >= 0.5, max(scores.values()), scores, extra={"own": own, "wrong": wrong})

@@ -40,6 +40,7 @@ class PatchClassify(Labels, Task):
     roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "boxes": Role(("boxes",))}
     watch = "accuracy"
     predicts = False
+    says_confidence = False
     has_places = True
     first = 1  # number 0 is the background
 

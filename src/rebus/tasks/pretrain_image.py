@@ -42,6 +42,7 @@ class PretrainImage(Comparing, Task):
         "image": Role(("image",)),
         "label": Role(("category", "text", "number"), required=False),
     }
+    says_confidence = False
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

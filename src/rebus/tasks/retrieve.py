@@ -148,6 +148,7 @@ class Retrieve(Comparing, PairTask):
     watch = "mean_recall"
     either = ("image", "text")
     joins = False
+    says_confidence = False
     has_plain = True
 
     def head(self, processor: TextProcessor) -> HeadSpec:

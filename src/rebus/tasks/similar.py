@@ -47,6 +47,7 @@ class Similar(Comparing, Task):
         "score": Role(("number", "category"), required=False),
     }
     inputs = ("anchor",)
+    says_confidence = False
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

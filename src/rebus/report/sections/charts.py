@@ -89,7 +89,7 @@ def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
         return [Plot(title("scatter"), plot_scatter(folder / f"{task.name}-scatter.png", truths, guesses, lang))]
     plots = []
     if is_sure(task, looked):
-        sure = [prediction.confidence for prediction in told]
+        sure = [prediction.confidence or 0.0 for prediction in told]
         right = task.right(values, rows, told) >= 1.0
         path = folder / f"{task.name}-calibration.png"
         plots.append(Plot(title("calibration"), plot_calibration(path, sure, right, lang)))
@@ -105,7 +105,7 @@ def is_sure(task: Task, looked: Looked) -> bool:
     """Whether its confidence is a probability of being right: of one label or one answer, not the same for all."""
     if not isinstance(task, Classify | WritingTask):
         return False
-    return len({round(prediction.confidence, 6) for prediction in looked.told}) > 1
+    return len({round(prediction.confidence or 0.0, 6) for prediction in looked.told}) > 1
 
 
 def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:

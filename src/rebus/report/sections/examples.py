@@ -57,7 +57,7 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
         half = max(1, min(SHOWN, len(near) // 2))
         groups = {"best": order[:half].tolist(), "poor": order[::-1][:half].tolist(), "drawn": spread}
     else:
-        sure = [int(i) for i in np.argsort([-prediction.confidence for prediction in told], kind="stable")]
+        sure = looked.surest
         mistaken = [i for i in sure if marks[i] < 1.0]
         wrong = mistaken[:SHOWN]
         rest = sorted((i for i in mistaken if i not in wrong), key=lambda i: (marks[i], near[i]))
@@ -81,7 +81,7 @@ def example_at(looked: Looked, place: int, group: str, marks: Any = None) -> Exa
         image=source.image(row),
         right=None if marks is None else bool(marks[place] >= 1.0),
         group=group,
-        confidence=prediction.confidence if looked.has_confidence and not isinstance(task, Regress) else None,
+        confidence=prediction.confidence,
     )
 
 

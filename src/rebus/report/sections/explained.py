@@ -72,8 +72,7 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
     queues = []
     for one in looked:
         marks = one.marks
-        sure = [int(i) for i in np.argsort([-prediction.confidence for prediction in one.told], kind="stable")]
-        right, wrong = ([i for i in sure if (marks[i] >= 1.0) == good] for good in (True, False))
+        right, wrong = ([i for i in one.surest if (marks[i] >= 1.0) == good] for good in (True, False))
         step = max(1, len(right) // most)  # not only the easiest
         mixed = [i for pair in zip(wrong, right[::step], strict=False) for i in pair] or right[::step] or wrong
         queues.append([(one, i) for i in mixed])

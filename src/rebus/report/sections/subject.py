@@ -61,9 +61,10 @@ class Looked:
         return np.asarray([mark for *_, mark in self.shown])
 
     @property
-    def has_confidence(self) -> bool:
-        """Whether the model says how sure it is: a task that does not is always at 1."""
-        return any(one.confidence != 1.0 for one in self.told)
+    def surest(self) -> list[int]:
+        """Places, the answer that the model is surest of first."""
+        sure = [-(prediction.confidence or 0.0) for prediction in self.told]
+        return [int(place) for place in np.argsort(sure, kind="stable")]
 
 
 @dataclass
