@@ -18,8 +18,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from batches import image_batch
 from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.inference.predictor import Predictor
+from rebus.models.batch import Batch
 from tiny_checkpoints import DECODERS, V, reference_decoder, write_bert, write_checkpoint, write_tokenizer
 from tiny_duals import clip_folder, siglip_folder
 from tiny_images import IMAGES, saved, seen_by
@@ -99,7 +101,7 @@ def headed(folder: Path, *, kind: str, labels: list[str]) -> float:
         "text_mask": torch.ones_like(IDS, dtype=torch.bool),
         "owner": torch.zeros(1, dtype=torch.long),
     }
-    ours = model({"tasks": {name: part}}, [name])[name]
+    ours = model(Batch.of_target(name, part), [name])[name]
     out = theirs(IDS)
     return far(ours, torch.stack([out.start_logits, out.end_logits], -1) if name == "extract" else out.logits)
 
@@ -166,8 +168,7 @@ def seeing(folder: Path, *, kind: str, adapted: bool = False) -> float:
     seen = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
     values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
     ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.processor)])  # type: ignore[attr-defined]
-    batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
-    condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
+    condition = ours.model.condition(ours.model.see(image_batch(seen)), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     pixels = ours.model.normalise(seen)

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from batches import image_batch
 from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.checkpoints.hf_load_images import image_checkpoint, is_image_checkpoint
 from rebus.errors import WeightsError
@@ -88,8 +89,7 @@ def test_an_adapter_of_a_model_that_sees_and_writes(tmp_path: Path, kind: str) -
     seen = torch.from_numpy(rng.integers(0, 256, (1, 3, SIDE, SIDE), dtype=np.uint8))
     values = {"messages": [[{"role": "user", "content": "What is this?"}]], "image": ["x"]}
     ids = torch.tensor([ours.tasks["converse"].ask(values, 0, ours.processor)])  # type: ignore[attr-defined]
-    batch = {"image": seen, "has_image": torch.ones(1, dtype=torch.bool)}
-    condition = ours.model.condition(ours.model.see(batch), {"owner": torch.tensor([0])})
+    condition = ours.model.condition(ours.model.see(image_batch(seen)), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     pixels = ours.model.normalise(seen)

@@ -12,6 +12,7 @@ import torch
 
 from rebus.checkpoints.hf_load import open_checkpoint
 from rebus.inference.predictor import Predictor
+from rebus.models.batch import Batch
 from tiny_checkpoints import V, loud, write_tokenizer
 
 SIZES = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 2}
@@ -79,7 +80,7 @@ def test_a_tagger_gives_the_same_scores(tmp_path: Path, tags: list[str]) -> None
     values = {"tokens": ["the cat is red"]}
     (item,) = task.windows(values, 0, processor, learn=False)
     part = task.collate([item], [0])
-    found = model({"tasks": {"ner": part}}, ["ner"])["ner"][0, : len(item["text_ids"])].numpy()
+    found = model(Batch.of_target("ner", part), ["ner"])["ner"][0, : len(item["text_ids"])].numpy()
     theirs = logits(tmp_path, reference, "the cat is red")[:, [tags.index(name) for name in names]]
     np.testing.assert_allclose(found, theirs, atol=1e-5)
     assert settings.model.head == "linear"
@@ -96,7 +97,7 @@ def test_an_extractor_gives_the_same_scores(tmp_path: Path) -> None:
     values = {"question": ["is the cat red"], "passage": ["a cat is on the mat and the dog was good"]}
     (item,) = task.windows(values, 0, processor, learn=False)
     part = task.collate([item], [0])
-    found = model({"tasks": {"extract": part}}, ["extract"])["extract"][0, : len(item["text_ids"])].numpy()
+    found = model(Batch.of_target("extract", part), ["extract"])["extract"][0, : len(item["text_ids"])].numpy()
     backend = AutoTokenizer.from_pretrained(tmp_path)
     ids = torch.from_numpy(item["text_ids"])[None]
     assert ids[0].tolist() == [1, *backend.encode(values["question"][0], add_special_tokens=False), 2,

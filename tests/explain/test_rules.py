@@ -9,6 +9,7 @@ import pytest
 import torch
 from makers import QUESTION, shown, subject_of, tiny
 
+from batches import image_batch
 from rebus.explain import explain
 from rebus.explain.paths import found_in
 from rebus.explain.relevance import Relevance, normalised
@@ -102,11 +103,8 @@ def test_relevance_of_one_layer_equals_its_own_derivation(table: Path) -> None:
     assert isinstance(model.fusion, Unified)
     handle = model.fusion.norm.register_forward_hook(lambda module, given, out: kept.append(out))
     ids = torch.tensor([processor.read(QUESTION)])
-    batch = {
-        "image": torch.from_numpy(image.copy()).permute(2, 0, 1)[None],
-        "has_image": torch.tensor([True]),
-        "tasks": {"classify": {"owner": torch.tensor([0]), "text_ids": ids, "text_mask": torch.ones_like(ids).bool()}},
-    }
+    part = {"owner": torch.tensor([0]), "text_ids": ids, "text_mask": torch.ones_like(ids).bool()}
+    batch = image_batch(torch.from_numpy(image.copy()).permute(2, 0, 1)[None], classify=part)
     with recording() as attended:
         logits = model(batch)["classify"][0]
     handle.remove()

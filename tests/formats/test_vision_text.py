@@ -12,6 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from batches import image_batch
 from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
 from rebus.checkpoints.hf_save_vision import described, seeing
 from rebus.errors import WeightsError
@@ -20,6 +21,7 @@ from rebus.formats.vision_text import text_config_of
 from rebus.formats.weights import load_weights, save_weights
 from rebus.generation.sampling import Sampling
 from rebus.inference.predictor import Predictor
+from rebus.models.batch import Batch
 from tiny_seeing import SIDE, write_seeing
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
@@ -280,11 +282,8 @@ def test_a_configuration_without_its_usual_values_has_those_of_the_family() -> N
     assert (found.fusion.shuffle, found.image_id, found.family.name) == (2, 128257, "llama")
 
 
-def _batch(seen: np.ndarray[Any, Any]) -> dict[str, Tensor]:
-    return {
-        "image": torch.from_numpy(seen).permute(0, 3, 1, 2),
-        "has_image": torch.ones(len(seen), dtype=torch.bool),
-    }
+def _batch(seen: np.ndarray[Any, Any]) -> Batch:
+    return image_batch(torch.from_numpy(seen).permute(0, 3, 1, 2))
 
 
 def test_llavas_own_configuration_leaves_out_what_llamas_class_has() -> None:

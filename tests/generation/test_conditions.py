@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from batches import image_batch
 from rebus import recipe
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
@@ -37,10 +38,7 @@ def model_of(fusion: str, text: str = "decoder") -> VisionLanguageModel:
 def condition_of(model: VisionLanguageModel) -> Condition:
     """Two images, and a row without one; three texts."""
     torch.manual_seed(5)
-    batch = {
-        "image": torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8),
-        "has_image": torch.tensor([True, True, False]),
-    }
+    batch = image_batch(torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8), [True, True, False])
     part = {"owner": torch.arange(3)}
     if model.separate_text:
         part["text_ids"] = torch.randint(4, VOCAB, (3, 5))

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from rebus.loop import parallel
 from rebus.loop.gradcache import cached_backward
+from rebus.models.batch import Batch, Inputs
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Image, Model, TaskSettings, Tower, Train
 from rebus.tasks import Retrieve, Similar, Task, TextProcessor
@@ -23,14 +24,13 @@ TEXTS = [["a", "b", "c"], ["d"], ["e", "f"], ["g"], ["a"], ["h", "i"], ["j"], ["
 CODEC = TextProcessor(Tokenizer.train(["a b c d e f g"], 300), max_length=8)
 
 
-def batch_of(task: Task, values: dict[str, list[Any]], places: list[int]) -> dict[str, Any]:
+def batch_of(task: Task, values: dict[str, list[Any]], places: list[int]) -> Batch:
     generator = torch.Generator().manual_seed(3)
     images = torch.randint(0, 255, (ROWS, 3, 16, 16), generator=generator, dtype=torch.uint8)
     made = [task.items(values, [place], CODEC, (0, 0, place)) for place in places]
     owner = [place for place, items in enumerate(made) for _ in items]
     part = task.collate([item for items in made for item in items], owner)
-    there = torch.ones(len(places), dtype=torch.bool)
-    return {"tasks": {task.name: part}, "image": images[places], "has_image": there}
+    return Batch(len(places), {"image": Inputs.one_each(pixels=images[places])}, {task.name: part})
 
 
 def step(kind: str, folder: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from batches import image_batch
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.fusion.inline import InlineProjector, placed_inside
@@ -56,8 +57,7 @@ def test_every_fusion_has_as_many_image_tokens_as_asked_for(wanted: int, tower: 
     settings, image = model(wanted, tower=tower, kind=fusion)
     heads = {"caption": HeadSpec("write"), "patch_classify": HeadSpec("tokens", 3)}
     made = VisionLanguageModel(settings, image, heads, vocab_size=40, max_length=16)
-    batch = {"image": torch.zeros(2, 3, 48, 48, dtype=torch.uint8), "has_image": torch.tensor([True, False])}
-    seen = made.see(batch)
+    seen = made.see(image_batch(torch.zeros(2, 3, 48, 48, dtype=torch.uint8), [True, False]))
     assert seen is not None
     assert seen.tokens.shape == (2, wanted, 16)
     assert seen.mask.tolist() == [[True] * wanted, [False] * wanted]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
+from batches import image_batch, pixels_of
 from rebus.errors import RecipeError
+from rebus.models.batch import Batch, Inputs
 from rebus.models.pretext import HiddenPatches, make_pretext, noise
 from rebus.models.towers import TOWERS
 from rebus.recipe import Tower
@@ -23,10 +26,10 @@ def tower(kind: str) -> Any:
     return made.eval()
 
 
-def batch(count: int = 3) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+def batch(count: int = 3) -> tuple[Batch, dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(count, 3, SIZE, SIZE, generator=generator)
-    return {"image": pixels}, {"owner": torch.arange(count), "rng": torch.arange(count) * 1_000_003}
+    return image_batch(pixels), {"owner": torch.arange(count), "rng": torch.arange(count) * 1_000_003}
 
 
 @pytest.mark.parametrize("kind", ["vit", "convnet"])
@@ -44,7 +47,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
         return head._fill(eyes, pixels, keep) if head.drops else head._look(eyes, pixels, hidden)
 
     def changed(places: torch.Tensor) -> torch.Tensor:
-        pixels = images["image"].clone()
+        pixels = pixels_of(images).clone()
         for row, some in enumerate(places.tolist()):
             for place in some:
                 top, left = place // head.grid * PATCH, place % head.grid * PATCH
@@ -52,7 +55,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
         return pixels
 
     with torch.no_grad():
-        first = guesses(images["image"])
+        first = guesses(pixels_of(images))
         assert torch.allclose(guesses(changed(hidden)), first, atol=1e-5)
         assert not torch.allclose(guesses(changed(keep)), first, atol=1e-2)
     assert head.drops == (kind == "vit")
@@ -80,7 +83,7 @@ def test_a_perfect_guess_costs_nothing_and_none_costs_the_power() -> None:
     assert told.shape == (3, 2)
     assert torch.allclose(told[:, 0], told[:, 1])  # guessing nothing costs what there is to guess
     assert torch.allclose(told[:, 1], torch.ones(3), atol=1e-3)
-    head._look = lambda *_: head.targets(images["image"])  # type: ignore[method-assign]
+    head._look = lambda *_: head.targets(pixels_of(images))  # type: ignore[method-assign]
     assert float(head(eyes, lambda pixels: pixels, images, part)[:, 0].max()) == 0
 
 
@@ -104,7 +107,7 @@ def splitmix(seed: int) -> int:
 def test_two_views_become_vectors_of_length_one() -> None:
     eyes, (images, part) = tower("vit"), batch()
     head = make_pretext(eyes, "simclr", size=SIZE, hide=0)
-    both = {"image": images["image"], "views": images["image"].flip(3)}
+    both = replace(images, views={"image": Inputs.one_each(pixels=pixels_of(images).flip(3))})
     told = head(eyes, lambda pixels: pixels, both, part)
     assert told.shape == (2, 3, 128)
     assert torch.allclose(told.norm(dim=-1), torch.ones(2, 3), atol=1e-5)
@@ -125,6 +128,6 @@ def test_a_vit_given_all_patches_in_any_order_pools_the_same() -> None:
     eyes, (images, _) = tower("vit"), batch()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0)).expand(3, -1)
     with torch.no_grad():
-        whole, mixed = eyes(images["image"]), eyes(images["image"], order)
+        whole, mixed = eyes(pixels_of(images)), eyes(pixels_of(images), order)
     assert torch.allclose(whole.tokens[:, order[0]], mixed.tokens, atol=1e-5)
     assert torch.allclose(whole.pooled, mixed.pooled, atol=1e-5)

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 
+from batches import image_batch, pixels_of
 from rebus import recipe
 from rebus.errors import RecipeError
+from rebus.models.batch import Batch
 from rebus.models.fusion import FUSIONS
 from rebus.models.towers import TEXT_TOWERS
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
@@ -31,20 +33,18 @@ def model(text: str, fusion: str, how: str = "concat", *, sees: bool = True, hea
     return made.eval()
 
 
-def batch(*, sees: bool = True) -> dict[str, Any]:
+def batch(*, sees: bool = True) -> Batch:
     torch.manual_seed(1)
     mask = torch.ones(R, L, dtype=torch.bool)
     mask[1, 5:] = False
     part = {"owner": torch.tensor([0, 1, 1]), "text_ids": torch.randint(0, 40, (R, L)), "text_mask": mask}
-    made: dict[str, Any] = {"tasks": {"t": part}}
-    if sees:
-        made["image"] = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
-        made["has_image"] = torch.tensor([True, True])
-    return made
+    if not sees:
+        return Batch(2, targets={"t": part})
+    return image_batch(torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8), t=part)
 
 
-def changed(given: dict[str, Any], **part: Any) -> dict[str, Any]:
-    return {**given, "tasks": {"t": {**given["tasks"]["t"], **part}}}
+def changed(given: Batch, **part: Any) -> Batch:
+    return given.with_target("t", {**given.targets["t"], **part})
 
 
 @pytest.mark.parametrize("sees", [True, False], ids=["image", "alone"])
@@ -54,11 +54,11 @@ def test_every_token_gets_its_numbers_and_padding_says_nothing(fusion: str, how:
     made, given = model(text, fusion, how, sees=sees), batch(sees=sees)
     out = made(given)["t"]
     assert out.shape == (R, L, C)
-    mask = given["tasks"]["t"]["text_mask"]
-    ids = torch.where(mask, given["tasks"]["t"]["text_ids"], 7)
+    mask = given.targets["t"]["text_mask"]
+    ids = torch.where(mask, given.targets["t"]["text_ids"], 7)
     garbage = made(changed(given, text_ids=ids))["t"]
     assert torch.allclose(out[mask], garbage[mask], atol=1e-5)
-    ids = given["tasks"]["t"]["text_ids"].clone()
+    ids = given.targets["t"]["text_ids"].clone()
     ids[0, 2] = (ids[0, 2] + 1) % 40
     other = made(changed(given, text_ids=ids))["t"]
     assert not torch.allclose(out[0, 2], other[0, 2], atol=1e-4)  # token 2 of the output is token 2 of the text
@@ -73,9 +73,9 @@ def test_a_token_knows_of_its_own_image_and_of_no_other(fusion: str, how: str) -
             if name.endswith("_gate"):
                 parameter.fill_(1.0)  # cross-attention starts closed
     out = made(given)["t"]
-    image = given["image"].clone()
+    image = pixels_of(given).clone()
     image[0] = 255 - image[0]
-    other = made({**given, "image": image})["t"]
+    other = made(image_batch(image, t=given.targets["t"]))["t"]
     assert not torch.allclose(out[0], other[0], atol=1e-4)
     assert torch.allclose(out[1:], other[1:], atol=1e-5)
 
@@ -86,7 +86,7 @@ def test_one_modality_needs_no_fusion(text: str) -> None:
     assert made.fusion is None
     assert made(given)["t"].shape == (R, L, C)
     tower = made.text if made.text is not None else made.decoder
-    part = given["tasks"]["t"]
+    part = given.targets["t"]
     expected = made.heads["t"](tower(part["text_ids"], part["text_mask"]).tokens)
     assert torch.allclose(made(given)["t"], expected)
 
@@ -101,7 +101,7 @@ def test_two_modalities_need_one() -> None:
 
 def test_a_head_without_outputs_gives_the_vector_itself() -> None:
     made, given = model("encoder", "none", sees=False, heads={"t": HeadSpec("vector", 0, ("text",))}), batch(sees=False)
-    part = given["tasks"]["t"]
+    part = given.targets["t"]
     assert torch.equal(made(given)["t"], made.text(part["text_ids"], part["text_mask"]).pooled)
 
 

@@ -68,7 +68,7 @@ def after_steps(made: Assembled, steps: int = 3) -> tuple[dict[str, torch.Tensor
     for step in range(steps):
         seed_step(0, step)
         batch = made.builder.batch_at(step, 0.5)
-        task.loss(model(batch)["classify"], batch["tasks"]["classify"]).backward()
+        task.loss(model(batch)["classify"], batch.targets["classify"]).backward()
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()

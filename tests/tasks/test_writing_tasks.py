@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from rebus.errors import DataError
+from rebus.models.batch import Batch
 from rebus.models.vlm import IGNORED, VisionLanguageModel
 from rebus.recipe import Image, Model, TaskSettings, Tower
 from rebus.tasks import TASKS, Converse, Generate, TextProcessor
@@ -124,7 +125,7 @@ def model_for(processor: TextProcessor, task: WritingTask) -> VisionLanguageMode
 
 
 def loss_of(model: VisionLanguageModel, task: WritingTask, part: dict[str, torch.Tensor]) -> torch.Tensor:
-    return task.loss(model({"tasks": {task.name: part}})[task.name], part).detach()
+    return task.loss(model(Batch.of_target(task.name, part))[task.name], part).detach()
 
 
 @pytest.mark.parametrize(("name", "columns"), [("generate", ["prompt", "output"]), ("converse", ["messages"])])
@@ -160,7 +161,7 @@ def test_garbage_as_the_labels_of_a_prompt_changes_nothing(
     part = task.collate(items, [0, 1])
     whole = {**part, "labels": part["labels"].clone()}
     whole["labels"][part["labels"] == IGNORED] = 9  # garbage wherever nothing is to be learned
-    logits = model({"tasks": {name: whole}})[name].detach().requires_grad_()  # at every place now
+    logits = model(Batch.of_target(name, whole))[name].detach().requires_grad_()  # at every place now
     kept = (part["labels"] != IGNORED).flatten()
     loss = task.loss(logits[kept], part)
     loss.backward()

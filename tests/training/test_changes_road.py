@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
+from batches import pixels_of, same
 from rebus.data.mixing import mix_of
 from rebus.errors import RecipeError
 from rebus.recipe import Augment, Recipe, TaskSettings, Tower
@@ -91,17 +92,17 @@ def test_rows_are_mixed_with_rows_of_their_batch(folder: Path, change: dict[str,
     plain = mixing(folder, **{key: value for key, value in change.items() if key == "colour"})
     for step in range(4):
         batch, own = ready.builder.batch_at(step, 0.5), plain.builder.batch_at(step, 0.5)
-        keys, partners = batch["keys"], batch["partners"]
-        assert keys == own["keys"]
+        keys, partners = batch.keys, batch.partners
+        assert keys == own.keys
         assert sorted(partners) == sorted(keys)
         for place, (key, partner) in enumerate(zip(keys, partners, strict=True)):
             mix = mix_of(ready.recipe.image.augment, 0, *key, 16)
-            first, second = own["image"][place], own["image"][keys.index(partner)]
+            first, second = pixels_of(own)[place], pixels_of(own)[keys.index(partner)]
             if mix.box is None:
                 exact = mix.share * first.float() + (1 - mix.share) * second.float()
-                assert (batch["image"][place].float() - exact).abs().max() <= 0.51
-            target = batch["tasks"]["classify"]["target"][place]
-            labels = own["tasks"]["classify"]["target"]
+                assert (pixels_of(batch)[place].float() - exact).abs().max() <= 0.51
+            target = batch.targets["classify"]["target"][place]
+            labels = own.targets["classify"]["target"]
             expected = torch.zeros(3)
             expected[labels[place]] += mix.share
             expected[labels[keys.index(partner)]] += 1 - mix.share
@@ -115,10 +116,10 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
         one.tasks["classify"].settings.label_smoothing = smooth
     batch, own = ready.builder.batch_at(1, 0.5), plain.builder.batch_at(1, 0.5)
     outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    found = ready.tasks["classify"].loss(outputs, batch["tasks"]["classify"])
-    labels, keys = own["tasks"]["classify"]["target"], batch["keys"]
+    found = ready.tasks["classify"].loss(outputs, batch.targets["classify"])
+    labels, keys = own.targets["classify"]["target"], batch.keys
     wanted = 0.0
-    for place, (key, partner) in enumerate(zip(keys, batch["partners"], strict=True)):
+    for place, (key, partner) in enumerate(zip(keys, batch.partners, strict=True)):
         share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
         for weight, at in ((share, place), (1 - share, keys.index(partner))):
             wanted += weight * float(
@@ -131,27 +132,21 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
 def test_other_targets_are_mixed_as_numbers(folder: Path, task: str) -> None:
     ready, plain = mixing(folder, task, mixup=1.0), mixing(folder, task)
     batch, own = ready.builder.batch_at(0, 0.5), plain.builder.batch_at(0, 0.5)
-    targets, keys = own["tasks"][task]["target"], batch["keys"]
-    for place, (key, partner) in enumerate(zip(keys, batch["partners"], strict=True)):
+    targets, keys = own.targets[task]["target"], batch.keys
+    for place, (key, partner) in enumerate(zip(keys, batch.partners, strict=True)):
         share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
         exact = share * targets[place] + (1 - share) * targets[keys.index(partner)]
-        assert torch.allclose(batch["tasks"][task]["target"][place], exact, atol=1e-6)
-    assert torch.isfinite(ready.tasks[task].loss(torch.zeros_like(targets), batch["tasks"][task]))
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+        assert torch.allclose(batch.targets[task]["target"][place], exact, atol=1e-6)
+    assert torch.isfinite(ready.tasks[task].loss(torch.zeros_like(targets), batch.targets[task]))
 
 
 def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = mixing(folder, mixup=0.4, colour=0.3)
     whole = ready.builder.batch_at(2, 0.5)
     halves = ready.builder.split(whole, 2)
-    assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])
-    targets = [half["tasks"]["classify"]["target"] for half in halves]
-    assert torch.equal(torch.cat(targets), whole["tasks"]["classify"]["target"])
+    assert torch.equal(torch.cat([pixels_of(half) for half in halves]), pixels_of(whole))
+    targets = [half.targets["classify"]["target"] for half in halves]
+    assert torch.equal(torch.cat(targets), whole.targets["classify"]["target"])
     pool = BatchBuilderPool(ready.builder, 2)
     try:
         assert same(pool.batch_at(2, 0.5), whole)
@@ -161,8 +156,8 @@ def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        pixels.append(mixing(folder, mixup=0.4, colour=0.3).builder.batch_at(2, 0.5)["image"])
-    assert torch.equal(torch.cat(pixels), whole["image"])
+        pixels.append(pixels_of(mixing(folder, mixup=0.4, colour=0.3).builder.batch_at(2, 0.5)))
+    assert torch.equal(torch.cat(pixels), pixels_of(whole))
 
 
 def test_mixing_is_refused_where_targets_cannot_be_mixed(folder: Path) -> None:
@@ -186,9 +181,9 @@ def test_boxes_are_mirrored_with_their_image(folder: Path) -> None:
             recipe_for(folder, rows, "patch_classify", columns, Augment(flip=flip)), lambda _: None
         ).builder
         batch = builder.assemble([(0, index) for index in range(len(builder.groups))], builder.tasks)
-        part = batch["tasks"]["patch_classify"]
+        part = batch.targets["patch_classify"]
         for owner, drawn in zip(part["owner"].tolist(), part["map"], strict=True):
-            seen = batch["image"][owner, 0]
+            seen = pixels_of(batch)[owner, 0]
             if seen.max() > 0:
                 bright = seen.repeat_interleave(3, 0).repeat_interleave(3, 1)[::2, ::2] > 127
                 assert torch.equal(drawn > 0, bright)

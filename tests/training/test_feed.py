@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from batches import pixels_of, same
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.training.loader_workers import BatchBuilderPool
 from rebus.training.train import Assembled, assemble, summed_loss
@@ -42,18 +43,12 @@ def ready_for(table: Path, **changes: Any) -> Assembled:
     return assemble(recipe, lambda _: None)
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
-
-
 def test_a_batch_is_a_function_of_the_step(table: Path) -> None:
     first, again = ready_for(table).builder, ready_for(table).builder
     later = again.batch_at(5, 0.5)
     assert same(first.batch_at(5, 0.5), later)  # asked for in another order, from another process's memory
     assert not same(first.batch_at(4, 0.5), later)
-    seen = [index for step in range(5) for _, index in first.batch_at(step, 0.5)["keys"]]
+    seen = [index for step in range(5) for _, index in first.batch_at(step, 0.5).keys]
     assert sorted(seen) == sorted([*range(10), *range(10)])  # two epochs, every image once in each
 
 
@@ -67,12 +62,12 @@ def test_worker_processes_make_the_same_batches(table: Path) -> None:
 
 
 def test_processes_share_a_batch_without_overlap(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [index for _, index in ready_for(table).builder.batch_at(3, 0.5)["keys"]]
+    whole = [index for _, index in ready_for(table).builder.batch_at(3, 0.5).keys]
     parts = []
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        parts += [index for _, index in ready_for(table).builder.batch_at(3, 0.5)["keys"]]
+        parts += [index for _, index in ready_for(table).builder.batch_at(3, 0.5).keys]
     assert parts == whole
 
 
@@ -80,8 +75,7 @@ def test_frozen_features_stand_in_for_images(table: Path) -> None:
     moving, frozen = ready_for(table, colour=0.0), ready_for(table, colour=0.0, frozen=True)
     frozen.model.load_state_dict(moving.model.state_dict())
     batch = frozen.builder.batch_at(0, 1.0)
-    assert "image_tokens" in batch
-    assert "image" not in batch
+    assert batch.inputs["image"].tensors.keys() == {"tokens", "pooled"}
     tasks = frozen.prepared.tasks
     with torch.no_grad():
         one = summed_loss(tasks, frozen.model(batch), batch)[0]
@@ -92,13 +86,13 @@ def test_frozen_features_stand_in_for_images(table: Path) -> None:
 
 
 def test_images_that_are_changed_are_not_cached(table: Path) -> None:
-    assert "image" in ready_for(table, frozen=True).builder.batch_at(0, 1.0)
+    assert "pixels" in ready_for(table, frozen=True).builder.batch_at(0, 1.0).inputs["image"].tensors
 
 
 def test_the_prompt_is_never_learned(table: Path) -> None:
     """The loss is the same when the labels of the prompt would be garbage: there are none to read."""
     ready = ready_for(table)
-    part = ready.builder.batch_at(0, 1.0)["tasks"]["answer"]
+    part = ready.builder.batch_at(0, 1.0).targets["answer"]
     tokenizer = ready.processor.tokenizer
     for row in range(len(part["labels"])):
         learned = part["labels"][row][part["labels"][row] != -100].tolist()
@@ -127,5 +121,5 @@ def test_accumulation_cuts_a_batch_by_images(table: Path) -> None:
     builder = ready_for(table).builder
     whole = builder.batch_at(0, 1.0)
     halves = builder.split(whole, 2)
-    assert [len(half["keys"]) for half in halves] == [2, 2]
-    assert torch.equal(torch.cat([half["image"] for half in halves]), whole["image"])
+    assert [len(half.keys) for half in halves] == [2, 2]
+    assert torch.equal(torch.cat([pixels_of(half) for half in halves]), pixels_of(whole))

@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import rebus
+from batches import pixels_of
 from rebus import api
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError
@@ -130,12 +131,13 @@ def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: P
 def test_two_views_come_in_the_batch_and_do_not_repeat(folder: Path) -> None:
     ready = assemble(small(folder), lambda _: None)
     one, again, later = ready.builder.batch_at(0, 0.5), ready.builder.batch_at(0, 0.5), ready.builder.batch_at(5, 0.5)
-    assert one["views"].shape == one["image"].shape == (12, 3, 32, 32)
-    assert not torch.equal(one["views"], one["image"])
-    assert torch.equal(one["views"], again["views"])
-    assert not torch.equal(one["views"], later["views"])
+    views = [batch.views["image"].tensors["pixels"] for batch in (one, again, later)]
+    assert views[0].shape == pixels_of(one).shape == (12, 3, 32, 32)
+    assert not torch.equal(views[0], pixels_of(one))
+    assert torch.equal(views[0], views[1])
+    assert not torch.equal(views[0], views[2])
     masked = assemble(small(folder, "masked"), lambda _: None).builder.batch_at(0, 0.5)
-    assert "views" not in masked
+    assert not masked.views
 
 
 def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
@@ -145,7 +147,7 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
     recipe.data.split.valid = recipe.data.split.test = 0.0
     ready = assemble(recipe, lambda _: None)
     assert len(ready.builder.groups) == 8
-    part = ready.builder.batch_at(0, 0.5)["tasks"]["pretrain_image"]
+    part = ready.builder.batch_at(0, 0.5).targets["pretrain_image"]
     assert len(part["row"]) == 12  # a batch larger than the data goes round
     assert len(set(part["row"].tolist())) == 8
     assert len(set(part["rng"].tolist())) == 12

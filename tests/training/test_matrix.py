@@ -171,13 +171,13 @@ def test_a_question_does_not_see_the_others_that_share_its_image(table: Path) ->
     ready = assemble(recipe, lambda _: None)
     ready.model.eval()
     together = ready.builder.assemble([(0, 0)], ready.prepared.tasks)
-    part = together["tasks"]["caption"]
+    part = together.targets["caption"]
     assert int(part["blocks"].max()) == 1  # two captions in one row
     with torch.no_grad():
         both = ready.model(together)["caption"]
         second = {name: value.clone() for name, value in part.items()}
         second["input_ids"][part["blocks"] == 0] = 7
-        changed = ready.model({**together, "tasks": {"caption": second}})["caption"]
+        changed = ready.model(together.with_target("caption", second))["caption"]
     first_tokens = int(((part["blocks"] == 0) & (part["labels"] != -100)).sum())
     assert torch.allclose(both[first_tokens:], changed[first_tokens:], atol=1e-6)
     assert not torch.allclose(both[:first_tokens], changed[:first_tokens], atol=1e-6)
@@ -189,8 +189,8 @@ def test_several_tasks_share_one_trunk(table: Path) -> None:
     recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]
     ready = assemble(recipe, lambda _: None)
     early, late = ready.builder.batch_at(0, 0.1), ready.builder.batch_at(0, 0.9)
-    assert set(early["tasks"]) == {"answer", "classify", "patch_classify"}
-    assert set(late["tasks"]) == {"answer", "classify"}
+    assert set(early.targets) == {"answer", "classify", "patch_classify"}
+    assert set(late.targets) == {"answer", "classify"}
     _, parts = summed_loss(ready.prepared.tasks, ready.model(early), early)
     assert set(parts) == {"loss/answer", "loss/classify", "loss/patches"}
 

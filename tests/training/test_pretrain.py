@@ -17,6 +17,7 @@ import rebus
 from rebus import api
 from rebus.errors import RecipeError
 from rebus.inference.predictor import Predictor
+from rebus.models.batch import Batch
 from rebus.models.layout import IGNORED, one_text_a_row
 from rebus.recipe import Recipe, TaskSettings, load_recipe, override
 from rebus.resolve.corpus import CorpusBatchBuilder
@@ -178,12 +179,12 @@ def test_the_loss_ignores_padding(corpus: Path, tmp_path: Path) -> None:
     rows = [(np.arange(20, 32), np.zeros(11, dtype=np.int64)), (np.arange(40, 46), np.zeros(5, dtype=np.int64))]
     part = as_part(rows, inner_mask=False)
     assert part["labels"][1, 5:].eq(IGNORED).all()
-    batch = {"tasks": {"lm": part}}
+    batch = Batch.of_target("lm", part)
     clean = ready.task.loss(ready.model(batch)["lm"], part)
     part["input_ids"][1, 5:] = 7
     assert torch.equal(ready.task.loss(ready.model(batch)["lm"], part), clean)
     alone = [as_part([row], inner_mask=False) for row in rows]
-    losses = [ready.task.loss(ready.model({"tasks": {"lm": one}})["lm"], one) for one in alone]
+    losses = [ready.task.loss(ready.model(Batch.of_target("lm", one))["lm"], one) for one in alone]
     torch.testing.assert_close(clean, (11 * losses[0] + 5 * losses[1]) / 16)
 
 
@@ -195,9 +196,9 @@ def test_documents_in_a_row_see_each_other_only_without_the_inner_mask(corpus: P
     for inner_mask in (False, True):
         part = as_part([(ids, blocks)], inner_mask=inner_mask)
         assert one_text_a_row(part["blocks"]) is not inner_mask
-        before = ready.model({"tasks": {"lm": part}})["lm"]
+        before = ready.model(Batch.of_target("lm", part))["lm"]
         part["input_ids"][0, :5] = 9
-        after = ready.model({"tasks": {"lm": part}})["lm"]
+        after = ready.model(Batch.of_target("lm", part))["lm"]
         assert torch.allclose(before[5:], after[5:], atol=1e-6) is inner_mask
     assert part["positions"][0].tolist() == [*range(5), *range(7)]
 
@@ -207,13 +208,13 @@ def test_a_batch_is_a_function_of_the_step(corpus: Path, tmp_path: Path) -> None
         one, other = ready_for(corpus, tmp_path / task, task), ready_for(corpus, tmp_path / task, task)
         for step in (0, 3):
             first, second = (
-                one.builder.batch_at(step, 0.0)["tasks"][task],
-                other.builder.batch_at(step, 1.0)["tasks"][task],
+                one.builder.batch_at(step, 0.0).targets[task],
+                other.builder.batch_at(step, 1.0).targets[task],
             )
             assert all(torch.equal(first[name], second[name]) for name in first)
         batch = one.builder.batch_at(0, 0.0)
         parts = one.builder.split(batch, 3)
-        assert [key for part in parts for key in part["keys"]] == batch["keys"]
+        assert [key for part in parts for key in part.keys] == batch.keys
         with pytest.raises(RecipeError, match="divides into 4"):
             one.builder.split(batch, 4)
 
@@ -253,7 +254,7 @@ def test_a_masked_model_is_bert(masked: rebus.Run) -> None:
     task = predictor.tasks["mlm"]
     part = task.collate(task.items({"text": ["A small bird 在花园里"]}, [0], predictor.processor, None), [0])
     with torch.no_grad():
-        ours = predictor.model({"tasks": {"mlm": part}})["mlm"]
+        ours = predictor.model(Batch.of_target("mlm", part))["mlm"]
         logits = theirs(part["text_ids"], attention_mask=part["text_mask"].long()).logits
     torch.testing.assert_close(logits[part["labels"] != IGNORED], ours, atol=1e-5, rtol=1e-5)
 

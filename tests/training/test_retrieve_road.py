@@ -171,7 +171,7 @@ def test_candidates_are_ranked_anew_by_looking_at_each(predictor: Predictor, tab
 def test_hard_negatives_come_from_the_shared_space(table: Path) -> None:
     both, alone = (assemble(small(table, *names), lambda _: None) for names in (("retrieve", "match"), ("match",)))
     batch = both.builder.batch_at(0, 1.0)
-    part = batch["tasks"]["match"]
+    part = batch.targets["match"]
     with torch.no_grad():
         seen, text = both.model.see(batch), both.model.read(part)
         assert seen is not None
@@ -196,9 +196,9 @@ def test_equal_files_under_other_names_are_no_negatives(table: Path, tmp_path: P
     recipe.tasks[0].columns.pop("type")
     recipe.data.split.valid = recipe.data.split.test = 0.0
     part = assemble(recipe, lambda _: None).builder.assemble([(0, 0), (0, 1), (0, 2)], {})
-    assert part["tasks"] == {}
+    assert part.targets == {}
     ready = assemble(recipe, lambda _: None)
-    belongs = ready.builder.assemble([(0, 0), (0, 1), (0, 2)], ready.tasks)["tasks"]["match"]["belongs"]
+    belongs = ready.builder.assemble([(0, 0), (0, 1), (0, 2)], ready.tasks).targets["match"]["belongs"]
     assert belongs.tolist() == [[True, True, False], [True, True, False], [False, False, True]]
 
 

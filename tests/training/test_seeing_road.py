@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from batches import image_batch, pixels_of
 from rebus.checkpoints.run_folder import Run
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
@@ -160,7 +161,7 @@ def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) ->
     ready = assemble(recipe(table, {}, {}, "caption"), lambda _: None)
     ready.model.eval()
     batch = ready.builder.assemble([(0, 0), (0, 1)], ready.prepared.tasks)
-    part = batch["tasks"]["caption"]
+    part = batch.targets["caption"]
     assert part["owner"].tolist() == [0, 0, 1, 1]  # two captions an image, a row each
     assert ready.model.image_id is not None
     assert (part["input_ids"] == ready.model.image_id).sum(1).tolist() == [4] * 4
@@ -170,7 +171,7 @@ def test_each_text_has_its_own_image_and_a_batch_changes_no_loss(table: Path) ->
         together = ready.model(batch)["caption"]
         alone = [ready.model(ready.builder.assemble([(0, index)], ready.prepared.tasks))["caption"] for index in (0, 1)]
     torch.testing.assert_close(together, torch.cat(alone), atol=1e-5, rtol=0)
-    other = {**batch, "image": batch["image"].flip(0)}
+    other = image_batch(pixels_of(batch).flip(0), caption=part)
     with torch.no_grad():
         for layer in ready.model.decoder.layers:  # type: ignore[union-attr]  # else nothing is passed on at first
             torch.nn.init.normal_(layer.self_attn.o_proj.weight, std=0.2)  # type: ignore[union-attr, arg-type]
@@ -251,8 +252,8 @@ def test_features_of_a_frozen_tower_give_the_same_loss(table: Path) -> None:
     for frozen in (False, True):
         ready = assemble(recipe(table, {}, {}, frozen=frozen, tokens=4), lambda _: None)
         batch = ready.builder.batch_at(0, 1.0)
-        assert ("image_tokens" in batch) == frozen
-        losses.append(ready.tasks["answer"].loss(ready.model(batch)["answer"], batch["tasks"]["answer"]))
+        assert ("tokens" in batch.inputs["image"].tensors) == frozen
+        losses.append(ready.tasks["answer"].loss(ready.model(batch)["answer"], batch.targets["answer"]))
     torch.testing.assert_close(*losses)
 
 

@@ -12,6 +12,7 @@ from rebus import api
 from rebus.checkpoints.run_folder import Run
 from rebus.evaluation.evaluate import evaluate_run
 from rebus.loop.loop import fit
+from rebus.models.batch import Batch
 from rebus.nn.lora import adapters, take_out_lora
 from rebus.recipe import load_recipe
 from rebus.tasks.batch_builder import BatchBuilder
@@ -33,6 +34,10 @@ def places(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 # stages
 
 
+def shown(batch: Batch) -> dict[str, torch.Tensor]:
+    return batch.inputs["image"].tensors
+
+
 def test_two_stages_where_both_towers_come_from_elsewhere(table: Path, places: Path) -> None:
     made = ready(table, places / "siglip", places / "llama")
     first, second = made.recipe.train.stages
@@ -40,8 +45,8 @@ def test_two_stages_where_both_towers_come_from_elsewhere(table: Path, places: P
     assert set(first.learns or []) == {"fusion", "places"}
     assert (first.optimizer, first.lr, second.rates) == ("adamw", 1e-3, {})
     assert made.recipe.model.image.frozen  # no adapters there unless it is asked for
-    assert "image_tokens" in made.builder.batch_at(0, 0.0)
-    assert "image_tokens" in made.builder.batch_at(19, 0.95)
+    assert "tokens" in shown(made.builder.batch_at(0, 0.0))
+    assert "tokens" in shown(made.builder.batch_at(19, 0.95))
     assert {n.partition(".")[0] for n, p in made.model.named_parameters() if p.requires_grad} == {"fusion", "places"}
 
 
@@ -108,18 +113,18 @@ def test_features_are_cached_in_the_first_stage_even_where_images_are_learned_in
     made.model.image.forward = counted
     for step in range(6):
         batch = made.builder.batch_at(step, 0.29)
-        assert "image" not in batch
+        assert "pixels" not in shown(batch)
     assert sum(asked) == 20  # every training image once, though two epochs went by
-    assert "image" in made.builder.batch_at(6, 0.3)
+    assert "pixels" in shown(made.builder.batch_at(6, 0.3))
     parts = made.builder.split(made.builder.batch_at(6, 0.3), 2)
-    assert all("image" in part for part in parts)
-    assert all("image_tokens" in part for part in made.builder.split(made.builder.batch_at(0, 0.0), 2))
+    assert all("pixels" in shown(part) for part in parts)
+    assert all("tokens" in shown(part) for part in made.builder.split(made.builder.batch_at(0, 0.0), 2))
     pool = BatchBuilderPool(made.builder, 2)
     try:
         for step, progress in ((0, 0.2), (1, 0.25), (2, 0.3), (3, 0.35)):
             one, other = pool.batch_at(step, progress), made.builder.batch_at(step, progress)
-            assert one.keys() == other.keys()
-            assert ("image" in one) == (progress >= 0.3)
+            assert shown(one).keys() == shown(other).keys()
+            assert ("pixels" in shown(one)) == (progress >= 0.3)
     finally:
         pool.close()
 

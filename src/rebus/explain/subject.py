@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rebus.explain.pieces import Places
 from rebus.inference.predictor import Predictor
+from rebus.models.batch import Batch, Inputs
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
@@ -77,7 +78,7 @@ class Subject:
     answer: str = ""
     goals: list[Goal] = field(default_factory=list)
     measure: Callable[[Any], Tensor] = lambda outputs: outputs
-    outputs: Callable[[dict[str, Any]], Any] | None = None
+    outputs: Callable[[Batch], Any] | None = None
     whole: Goal | None = None
     remarks: list[str] = field(default_factory=list)
 
@@ -103,6 +104,13 @@ class Subject:
         made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
         return made.to(self.model.mean.device, torch.float32)
 
+    def batch(self, pixels: Tensor | None = None) -> Batch:
+        """A batch of N variants of the example's image, of (N, 3, S, S) pixels; None: those of the example."""
+        pixels = self.pixels() if pixels is None else pixels
+        if self.model.image is None:
+            return Batch(len(pixels))
+        return Batch(len(pixels), {"image": Inputs.one_each(pixels=pixels if self.shown is not None else pixels[:0])})
+
     def rows(self, count: int, images: int) -> dict[str, Tensor]:
         """The part for N rows that share one image, or have one each."""
         made = {name: one.expand(count, *one.shape[1:]) for name, one in self.part.items() if name not in OWNERS}
@@ -123,11 +131,8 @@ class Subject:
         """The model's outputs for N variants; see ``scores``."""
         pixels = self.pixels() if pixels is None else pixels
         count = max([len(pixels), *(len(one) for one in (ids or {}).values())])
-        batch: dict[str, Any] = {"tasks": {self.task.name: {**self.rows(count, len(pixels)), **(ids or {})}}}
-        if self.model.image is not None:
-            batch["image"] = pixels
-            there = self.shown is not None
-            batch["has_image"] = torch.full((len(pixels),), there, dtype=torch.bool, device=pixels.device)
+        part = {**self.rows(count, len(pixels)), **(ids or {})}
+        batch = self.batch(pixels).with_target(self.task.name, part)
         if self.outputs is not None:
             return self.outputs(batch)
         return self.model(batch, [self.task.name])[self.task.name]

@@ -17,6 +17,7 @@ from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
 from rebus.explain.subject import Goal, Subject, log_odds
 from rebus.inference.reading import plainly
+from rebus.models.batch import Batch
 from rebus.tasks import Classify, Match, Ner, PatchClassify, Regress, Retrieve, Similar, Tag
 from rebus.tasks.base import VectorTask
 from rebus.tasks.cells import as_text, as_texts, missing
@@ -162,8 +163,8 @@ def _similar(subject: Subject, target: Target) -> None:
     fixed = torch.from_numpy(subject.predictor.embed([other])).to(device)  # (1, D)
     alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
 
-    def vectors(batch: dict[str, dict[str, dict[str, Tensor]]]) -> Tensor:
-        part = batch["tasks"][name]
+    def vectors(batch: Batch) -> Tensor:
+        part = batch.targets[name]
         features = model.read(part) if alone else model.fused(None, part)
         assert features is not None  # noqa: S101 - the task reads text
         if model.pairs is not None:

@@ -7,7 +7,6 @@ their sum. Letters: N rows, n tokens of the answer, V vocabulary, W words.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -108,12 +107,8 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
     """What the model writes, the likeliest token each time."""
     tokenizer = subject.predictor.processor.tokenizer
     most = LM_TOKENS if isinstance(task, Lm) else min(task.settings.max_new_tokens, MOST_TOKENS)
-    batch: dict[str, Any] = {"tasks": {}}
-    if subject.model.image is not None:
-        batch["image"] = subject.pixels()
-        batch["has_image"] = torch.tensor([subject.shown is not None], device=subject.model.mean.device)
     owner = torch.zeros(1, dtype=torch.long, device=subject.model.mean.device)
-    condition = condition_of(subject.predictor, task, subject.values, [0], batch, owner)
+    condition = condition_of(subject.predictor, task, subject.values, [0], subject.batch(), owner)
     size = tokenizer.vocab_size
     told = write(subject.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
     if not told.finished:

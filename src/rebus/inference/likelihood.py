@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.inference.scoring import score_texts
+from rebus.models.batch import Batch
 from rebus.models.layout import IGNORED
 from rebus.tasks import Lm, Mlm, Prediction
 from rebus.tasks.base import Values
@@ -73,7 +74,7 @@ def foreseen(model: nn.Module, name: str, part: dict[str, Tensor]) -> tuple[Tens
     """
     device = next(model.parameters()).device
     moved = {key: tensor.to(device) for key, tensor in part.items()}
-    logits = model({"tasks": {name: moved}}, [name])[name]
+    logits = model(Batch.of_target(name, moved), [name])[name]
     labels = moved["labels"][moved["labels"] != IGNORED]
     nats = functional.cross_entropy(logits.float(), labels, reduction="none").double()
     return nats.cpu(), (logits.argmax(-1) == labels).cpu()

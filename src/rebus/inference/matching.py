@@ -17,6 +17,7 @@ from torch import Tensor
 
 from rebus.errors import DataError
 from rebus.inference.embedding import embed_texts
+from rebus.models.batch import Batch, Inputs
 from rebus.models.features import Features
 from rebus.tasks import Match, Prediction, Retrieve
 from rebus.tasks.base import Values
@@ -28,15 +29,19 @@ if TYPE_CHECKING:
 
 
 def retrieve_rows(
-    predictor: Predictor, task: Retrieve, values: Values, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
+    predictor: Predictor, task: Retrieve, values: Values, rows: Sequence[int], batch: Batch, owner: Tensor
 ) -> list[Prediction]:
     """How alike each row's image and texts are, with their vectors."""
     model = predictor.model
     seen, head = model.see(batch), model.pairs
     assert head is not None  # noqa: S101 - the task asked for one
     images = head.of_images(seen.pooled).cpu().numpy() if seen is not None else None
-    there = batch["has_image"].tolist() if seen is not None else []
-    keys = [int(image_key(one)) for one in batch["image"].cpu().numpy()] if seen is not None else []
+    there = batch.present("image").tolist()
+    keys = [0] * batch.size
+    if seen is not None:
+        given = batch.inputs["image"]
+        for place, pixels in zip(given.owner.tolist(), given.tensors["pixels"].cpu().numpy(), strict=True):
+            keys[place] = int(image_key(pixels))
     said = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
     texts = list(dict.fromkeys(text for several in said.values() for text in several))
     vector = dict(zip(texts, embed_texts(predictor, texts), strict=True))
@@ -44,7 +49,7 @@ def retrieve_rows(
     for row, place in zip(rows, owner.tolist(), strict=True):
         read = np.stack([vector[text] for text in said[row]]) if said[row] else np.zeros((0, head.size), np.float32)
         image = images[place] if images is not None and there[place] else None
-        told.append(task.predicted(image, keys[place] if keys else 0, read))
+        told.append(task.predicted(image, keys[place], read))
     return told
 
 
@@ -53,12 +58,12 @@ def match_rows(
     task: Match,
     values: Values,
     rows: Sequence[int],
-    batch: dict[str, Any],
+    batch: Batch,
     owner: Tensor,
 ) -> list[Prediction]:
     """Whether each row's texts belong to its image; texts under ``wrong`` are tried with it as well."""
     seen = predictor.model.see(batch)
-    there = batch["has_image"].tolist() if seen is not None else [False] * (int(owner.max()) + 1)
+    there = batch.present("image").tolist()
     own, wrong = (
         {row: as_texts(values[role][row]) if role in values else [] for row in rows} for role in ("text", "wrong")
     )
@@ -135,12 +140,8 @@ def rerank(
         for start in range(0, len(images), size):
             some = images[start : start + size]
             shown = np.stack([predictor.open_image(one, Path(root), "an image") for one in some])
-            seen = model.see(
-                {
-                    "image": torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.mean.device),
-                    "has_image": torch.ones(len(some), dtype=torch.bool, device=model.mean.device),
-                }
-            )
+            pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.mean.device)
+            seen = model.see(Batch(len(some), {"image": Inputs.one_each(pixels=pixels)}))
             owner = list(range(len(some))) if reads else [0] * len(texts)
             portion = texts[start : start + len(some)] if reads else texts
             scores += pair_scores(predictor, task, seen, owner, portion).tolist()

@@ -28,6 +28,7 @@ from rebus.inference.matching import match_rows, retrieve_rows
 from rebus.inference.pretrain_image import look_at_images
 from rebus.inference.reading import read_words
 from rebus.inference.scoring import choose, condition_of, with_likelihoods
+from rebus.models.batch import Batch, Inputs
 from rebus.models.vlm import VisionLanguageModel
 from rebus.progress import Advance, track
 from rebus.tasks import (
@@ -364,35 +365,29 @@ class Predictor:
         if portion:
             yield portion
 
-    def _images(self, groups: list[list[int]], image_of: ImageOf) -> dict[str, Any]:
+    def _images(self, groups: list[list[int]], image_of: ImageOf) -> Batch:
         if self.model.image is None:
-            return {"tasks": {}}
+            return Batch(len(groups))
         side = self.recipe.image.size
-        pixels = np.zeros((len(groups), side, side, 3), dtype=np.uint8)
-        there = np.zeros(len(groups), dtype=bool)
-        for place, group in enumerate(groups):
-            array = image_of(group[0])
-            if array is not None:
-                pixels[place], there[place] = array, True
-        return {
-            "image": torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self._device),
-            "has_image": torch.from_numpy(there).to(self._device),
-            "tasks": {},
-        }
+        opened = [image_of(group[0]) for group in groups]
+        owner = torch.tensor([place for place, array in enumerate(opened) if array is not None], dtype=torch.long)
+        arrays = np.array([array for array in opened if array is not None], dtype=np.uint8).reshape(-1, side, side, 3)
+        images = Inputs({"pixels": torch.from_numpy(arrays).permute(0, 3, 1, 2)}, owner)
+        return Batch(len(groups), {"image": images.to(self._device)})
 
     def _shares(
-        self, task: PatchClassify, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
+        self, task: PatchClassify, values: Values, rows: list[int], batch: Batch, owner: torch.Tensor
     ) -> list[Prediction]:
         """For each row with boxes, the share of its image's patches that are named right."""
         part = task.collate([{"map": task.draw(values["boxes"][row])} for row in rows], owner.tolist())
-        batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
-        return task.shares(self.model(batch, [task.name])[task.name], batch["tasks"][task.name])
+        batch.targets[task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
+        return task.shares(self.model(batch, [task.name])[task.name], batch.targets[task.name])
 
     def _vector(
-        self, task: VectorTask, values: Values, rows: list[int], batch: dict[str, Any], owner: torch.Tensor
+        self, task: VectorTask, values: Values, rows: list[int], batch: Batch, owner: torch.Tensor
     ) -> list[Prediction]:
         part = task.collate(task.items(values, rows, self.processor, None), owner.tolist())
-        batch["tasks"][task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
+        batch.targets[task.name] = {name: tensor.to(self._device) for name, tensor in part.items()}
         return task.predict(self.model(batch, [task.name])[task.name])
 
     def _written(
@@ -400,7 +395,7 @@ class Predictor:
         task: WritingTask,
         values: Values,
         rows: list[int],
-        batch: dict[str, Any],
+        batch: Batch,
         owner: torch.Tensor,
         sampling: Sampling | None,
     ) -> list[Prediction]:

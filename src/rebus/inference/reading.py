@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rebus.models.batch import Batch
 from rebus.tasks import Prediction
 from rebus.tasks.base import Values
 from rebus.tasks.reading import WordsTask
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def read_words(
-    predictor: Predictor, task: WordsTask, values: Values, rows: Sequence[int], batch: dict[str, Any], owner: Tensor
+    predictor: Predictor, task: WordsTask, values: Values, rows: Sequence[int], batch: Batch, owner: Tensor
 ) -> list[Prediction]:
     """A prediction a row; a long text is several windows, and ``batch_size`` of them go through the model at a time."""
     windows = [task.windows(values, row, predictor.processor, learn=False) for row in rows]
@@ -28,7 +29,7 @@ def read_words(
     for start in range(0, len(flat), predictor.batch_size):
         portion = flat[start : start + predictor.batch_size]
         part = task.collate([window for _, window in portion], [int(owner[place]) for place, _ in portion])
-        batch["tasks"][task.name] = {name: tensor.to(device) for name, tensor in part.items()}
+        batch.targets[task.name] = {name: tensor.to(device) for name, tensor in part.items()}
         told = predictor.model(batch, [task.name])[task.name].float().cpu().numpy()  # (R, L, C)
         for (place, _), numbers in zip(portion, told, strict=True):
             outputs[place].append(numbers)

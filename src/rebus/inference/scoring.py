@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from rebus.errors import DataError
 from rebus.generation.score import score
+from rebus.models.batch import Batch
 from rebus.models.fusion import Condition
 from rebus.tasks import Choose, Prediction
 from rebus.tasks.base import Values
@@ -29,7 +30,7 @@ def condition_of(
     task: WritingTask,
     values: Values,
     rows: Sequence[int],
-    batch: dict[str, Any],
+    batch: Batch,
     owner: torch.Tensor,
 ) -> Condition:
     """What the decoder writes from, for each of R rows; ``owner`` (R,) is the place of its image in the batch."""

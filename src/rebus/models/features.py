@@ -29,6 +29,30 @@ class Features:
         """The features of items ``owner`` (R,) long: several questions may share one image."""
         return Features(self.tokens[owner], self.mask[owner], self.pooled[owner])
 
+    def per_example(self, owner: Tensor, size: int, most: int) -> Features:
+        """The features of ``size`` examples, the items of each laid end to end; places without an item are masked.
+
+        Args:
+            owner: (B,) the example each item belongs to, ascending.
+            size: examples.
+            most: the largest number of items that an example has.
+
+        Returns:
+            tokens (size, most x L, D); ``pooled`` is the mean over an example's items.
+        """
+        if len(owner) == size and most == 1:
+            return self
+        most = max(most, 1)
+        count = owner.bincount(minlength=size)
+        place = owner * most + torch.arange(len(owner), device=owner.device) - (count.cumsum(0) - count)[owner]
+
+        def laid(items: Tensor) -> Tensor:
+            return items.new_zeros(size * most, *items.shape[1:]).index_copy(0, place, items)
+
+        tokens = laid(self.tokens).view(size, -1, self.width)
+        pooled = laid(self.pooled).view(size, most, -1).sum(1) / count.clamp(min=1)[:, None]
+        return Features(tokens, laid(self.mask).view(size, -1), pooled.to(self.pooled.dtype))
+
     @property
     def width(self) -> int:
         """D."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.errors import RecipeError
+from rebus.models.batch import Batch
 from rebus.models.features import Features
 from rebus.nn.block import EncoderLayer, start_weights
 from rebus.nn.norms import RMSNorm
@@ -58,9 +59,10 @@ class ContrastHead(nn.Module):
         )
         start_weights(self)
 
-    def forward(self, tower: nn.Module, normalise: Normalise, batch: dict[str, Any], part: dict[str, Tensor]) -> Tensor:
-        """(2, R, E): both views of the R items' images, which the batch holds as ``image`` and ``views``."""
-        pixels = torch.cat([batch["image"][part["owner"]], batch["views"][part["owner"]]])
+    def forward(self, tower: nn.Module, normalise: Normalise, batch: Batch, part: dict[str, Tensor]) -> Tensor:
+        """(2, R, E): both views of the R items' images, which the batch holds as ``inputs`` and ``views``."""
+        both = batch.inputs["image"], batch.views["image"]
+        pixels = torch.cat([one.tensors["pixels"][one.first(part["owner"])] for one in both])
         seen: Features = tower(normalise(pixels))
         found = functional.normalize(self.project(seen.pooled).float(), dim=-1)
         return found.view(2, len(part["owner"]), PROJECTION)
@@ -115,12 +117,13 @@ class HiddenPatches(nn.Module):
             for weight in self.leave[1].parameters():  # at first nearly nothing is guessed: no worse than not to guess
                 weight.mul_(0.1)
 
-    def forward(self, tower: nn.Module, normalise: Normalise, batch: dict[str, Any], part: dict[str, Tensor]) -> Tensor:
+    def forward(self, tower: nn.Module, normalise: Normalise, batch: Batch, part: dict[str, Tensor]) -> Tensor:
         """(R, 2): each item's mean squared error over hidden pixels, and what guessing nothing would cost.
 
         ``part["rng"]`` (R,) decides which patches are hidden.
         """
-        pixels = normalise(batch["image"][part["owner"]])
+        images = batch.inputs["image"]
+        pixels = normalise(images.tensors["pixels"][images.first(part["owner"])])
         order = noise(part["rng"], self.count).argsort(1)
         keep, hidden = order[:, : self.visible], order[:, self.visible :]
         guess = self._fill(tower, pixels, keep) if self.drops else self._look(tower, pixels, hidden)

@@ -3,13 +3,7 @@
 Letters: B images (or rows without one), R texts (several may belong to one image), L text tokens,
 P image tokens, D width, V vocabulary, C classes.
 
-A batch is a dictionary:
-    ``image``      (B, 3, H, W) uint8, absent when no row has an image
-    ``has_image``  (B,) bool
-    ``tasks``        {task: tensors}; each task holds ``owner`` (R,), the place of the image each text belongs to, and
-        for a head that writes: ``input_ids``, ``positions``, ``blocks``, ``labels``, all (R, L);
-        for a head that reads text, or where a text tower reads the question: ``text_ids``, ``text_mask`` (R, L) and
-        perhaps ``segment_ids`` (R, L), for a tower that has vectors for segments.
+What it reads is a ``models.batch.Batch``.
 """
 
 from __future__ import annotations
@@ -21,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rebus import recipe
+from rebus.models.batch import Batch
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory, make_fusion
 from rebus.models.fusion.inline import InlineProjector, placed_inside
@@ -178,7 +173,7 @@ class VisionLanguageModel(nn.Module):
         """How many numbers are learned, shared ones once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
-    def forward(self, batch: dict[str, Any], names: list[str] | None = None) -> dict[str, Any]:
+    def forward(self, batch: Batch, names: list[str] | None = None) -> dict[str, Any]:
         """Every named task's outputs from one pass over the images.
 
         Returns:
@@ -186,11 +181,11 @@ class VisionLanguageModel(nn.Module):
             ``mask`` heads: logits (N, V) at the N positions whose label is read, in row-major order. ``pairs`` heads:
             ``Pairs``. ``pretext`` heads: (2, R, E) or (R, 2), by the method.
         """
-        names = names if names is not None else list(batch["tasks"])
+        names = names if names is not None else list(batch.targets)
         seen = None if all(self.specs[name].kind == "pretext" for name in names) else self.see(batch)
         outputs: dict[str, Any] = {}
         for name in names:
-            part, spec = batch["tasks"][name], self.specs[name]
+            part, spec = batch.targets[name], self.specs[name]
             if spec.kind == "tokens":
                 if seen is not None:
                     outputs[name] = self.name_tokens(name, seen)
@@ -217,19 +212,21 @@ class VisionLanguageModel(nn.Module):
             scores = head(seen.tokens)
         return scores
 
-    def see(self, batch: dict[str, Any]) -> Features | None:
-        """The image tower's Features for the batch's B images; None where the model has no image tower."""
-        if self.image is None:
+    def see(self, batch: Batch) -> Features | None:
+        """The image tower's Features for the batch's B examples; None where the model has no image tower."""
+        inputs = batch.inputs.get("image")
+        if self.image is None or inputs is None:
             return None
-        if "image_tokens" in batch:  # features of a frozen tower, computed once
-            tokens, pooled = batch["image_tokens"], batch["image_pooled"]
-            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            seen = Features(tokens, mask, pooled)
-        elif "image" in batch:
-            seen = self.look(self.normalise(batch["image"]))
+        given = inputs.tensors
+        if not len(inputs):
+            empty = self.mean.new_zeros(0, self.plan.pooled, self.image.width)
+            seen = Features(empty, empty[..., 0].bool(), empty[:, 0])
+        elif "tokens" in given:  # features of a frozen tower, computed once
+            mask = torch.ones(given["tokens"].shape[:2], dtype=torch.bool, device=given["tokens"].device)
+            seen = Features(given["tokens"], mask, given["pooled"])
         else:
-            return None
-        return Features(seen.tokens, seen.mask & batch["has_image"][:, None], seen.pooled)
+            seen = self.look(self.normalise(given["pixels"]))
+        return seen.per_example(inputs.owner, batch.size, inputs.most)
 
     def look(self, pixels: Tensor) -> Features:
         """(B, 3, H, W) normalised -> the image tower's Features, in as many tokens as the recipe wants."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from rebus.data.corpus.manifest import FILE as MANIFEST
 from rebus.data.corpus.prepare import get_tokenizer
 from rebus.errors import RecipeError
 from rebus.loop import parallel
+from rebus.models.batch import Batch
 from rebus.resolve.scaling import is_said, vocabulary_for
 from rebus.tasks import Lm, Mlm, TextProcessor
 from rebus.tasks.lm import as_part
@@ -138,32 +140,32 @@ class CorpusBatchBuilder:
         """What of a batch depends on the point of the run: nothing."""
         return (self.task.name,)
 
-    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+    def batch_at(self, step: int, progress: float) -> Batch:
         """This process's share of batch ``step``."""
         size, many = self.settings.train.batch_size, len(self.rows)
         places = self.share(range(step * size, (step + 1) * size))
         return self.assemble([(place // many, place % many) for place in places])
 
-    def split(self, batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
+    def split(self, batch: Batch, parts: int) -> list[Batch]:
         """The same batch as ``parts`` smaller ones of equally many rows, for accumulation.
 
         Raises:
             RecipeError: it cannot be cut equally.
         """
-        keys = batch["keys"]
+        keys = batch.keys
         if len(keys) % parts:
             expected = f"a batch that divides into {parts} equal parts"
             raise RecipeError("train.accumulate", expected, f"{len(keys)} rows", "lower it")
         size = len(keys) // parts
         return [self.assemble(keys[start : start + size]) for start in range(0, len(keys), size)]
 
-    def assemble(self, keys: list[tuple[int, int]]) -> dict[str, Any]:
+    def assemble(self, keys: list[tuple[int, int]]) -> Batch:
         """The batch of some rows, each named by (epoch, index)."""
         if isinstance(self.task, Lm):
             part = as_part([self.rows.row(*key) for key in keys], inner_mask=self.settings.corpus.inner_mask)
         else:
             part = masked_part([self._hidden(*key) for key in keys])
-        return {"tasks": {self.task.name: part}, "keys": keys}
+        return replace(Batch.of_target(self.task.name, part), keys=keys)
 
     def _hidden(self, epoch: int, index: int) -> tuple[Any, Any]:
         ids, starts, _ = self.rows.row_words(epoch, index)

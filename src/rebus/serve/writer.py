@@ -24,6 +24,7 @@ from rebus.generation.texts import StopStrings
 from rebus.generation.write import decoder_of
 from rebus.inference.scoring import condition_of
 from rebus.model import SILENCE
+from rebus.models.batch import Batch, Inputs
 from rebus.models.features import Features
 from rebus.models.fusion import Condition, attends_memory
 from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
@@ -169,34 +170,33 @@ class StreamingWriter:
         key = f"{task.name} {image.digest if image else ''} {question}"
 
         def make() -> Condition:
-            batch: dict[str, Any] = {"tasks": {}, **self._look(image)}
+            batch = self._look(image)
             owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
             return condition_of(self.predictor, task, values, [0], batch, owner)
 
         return ImageSource(key, model, make)
 
-    def _look(self, image: Image | None) -> dict[str, Any]:
+    def _look(self, image: Image | None) -> Batch:
         """A batch of one image, which the tower saw, once for all questions about it."""
         model = self.predictor.model
         if model.image is None:
-            return {}
+            return Batch(1)
         device = model.mean.device
         if image is None:
             side = self.predictor.recipe.image.size
-            blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=device)
-            return {"image": blank, "has_image": torch.zeros(1, dtype=torch.bool, device=device)}
-        there = torch.ones(1, dtype=torch.bool, device=device)
+            none = torch.zeros(0, 3, side, side, dtype=torch.uint8, device=device)
+            return Batch(1, {"image": Inputs.one_each(pixels=none)})
         seen = self._seen.get(image.digest)
         if seen is None:
             pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].to(device)
-            found = model.see({"image": pixels, "has_image": there})
+            found = model.see(Batch(1, {"image": Inputs.one_each(pixels=pixels)}))
             assert found is not None  # noqa: S101 - the model has an image tower
             seen = self._seen[image.digest] = found
             while len(self._seen) > SEEN:
                 self._seen.popitem(last=False)
         else:
             self._seen.move_to_end(image.digest)
-        return {"image_tokens": seen.tokens, "image_pooled": seen.pooled, "has_image": there}
+        return Batch(1, {"image": Inputs.one_each(tokens=seen.tokens, pooled=seen.pooled)})
 
 
 class Stream:

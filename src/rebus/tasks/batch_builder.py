@@ -17,6 +17,7 @@ from rebus.data.frame import frame_of
 from rebus.data.table import MOST_LISTED
 from rebus.data.transforms import augment
 from rebus.errors import RecipeError
+from rebus.models.batch import Batch, Inputs
 from rebus.tasks.base import Item, Task, TextProcessor, Values, VectorTask
 from rebus.tasks.cells import missing
 from rebus.tasks.contrast import image_key
@@ -70,7 +71,7 @@ class BatchBuilder:
         """Batches in one pass over the groups."""
         return len(self.groups) / self.settings.train.batch_size
 
-    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+    def batch_at(self, step: int, progress: float) -> Batch:
         """This process's share of batch ``step``; ``progress`` (0 to 1) says which tasks are trained now.
 
         Raises:
@@ -104,21 +105,21 @@ class BatchBuilder:
                 now[name] = task
         return now or self.tasks
 
-    def split(self, batch: dict[str, Any], parts: int) -> list[dict[str, Any]]:
+    def split(self, batch: Batch, parts: int) -> list[Batch]:
         """The same batch as ``parts`` smaller ones of equally many images, for accumulation.
 
         Raises:
             RecipeError: it cannot be cut equally.
         """
-        keys, tasks = batch["keys"], {name: self.tasks[name] for name in batch["tasks"]}
+        keys, tasks = batch.keys, {name: self.tasks[name] for name in batch.targets}
         if len(keys) % parts:
             raise RecipeError(
                 "train.accumulate", f"a batch that divides into {parts} equal parts", f"{len(keys)} rows", "lower it"
             )
         size = len(keys) // parts
-        cached, partners = "image_tokens" in batch, batch.get("partners")
+        cached, partners = self.features is not None and "pixels" not in batch.inputs["image"].tensors, batch.partners
         cuts = [slice(at, at + size) for at in range(0, len(keys), size)]
-        return [self.assemble(keys[c], tasks, cached=cached, partners=partners and partners[c]) for c in cuts]
+        return [self.assemble(keys[c], tasks, cached=cached, partners=partners[c] or None) for c in cuts]
 
     def assemble(
         self,
@@ -127,7 +128,7 @@ class BatchBuilder:
         *,
         cached: bool = True,
         partners: list[tuple[int, int]] | None = None,
-    ) -> dict[str, Any]:
+    ) -> Batch:
         """The batch of some groups.
 
         Args:
@@ -136,7 +137,7 @@ class BatchBuilder:
             cached: with a frozen tower's features, where there are any.
             partners: for each group, the one that is mixed into it; None: nothing is mixed.
         """
-        batch: dict[str, Any] = {"tasks": {}, "keys": keys} | ({"partners": partners} if partners else {})
+        batch = Batch(len(keys), keys=keys, partners=partners or [])
         seed = self.settings.seed
         hidden = [self._hidden(key, tasks) for key in keys]
         for name, task in tasks.items():
@@ -152,14 +153,14 @@ class BatchBuilder:
                 items += without_text(made) if hidden[place] == "text" else made
                 owner += [place] * len(made)
             if items:
-                batch["tasks"][name] = task.collate(items, owner)
+                batch.targets[name] = task.collate(items, owner)
+        shown = [place for place, key in enumerate(keys) if self._has_image(key[1]) and hidden[place] != "image"]
+        images = torch.tensor(shown, dtype=torch.long)
         if self.features is not None and cached:
-            batch["image_tokens"], batch["image_pooled"] = self.features([index for _, index in keys])
-            batch["has_image"] = torch.tensor([self._has_image(index) for _, index in keys])
+            known = self.features([keys[place][1] for place in shown]) if shown else ()
+            batch.inputs["image"] = Inputs(dict(zip(("tokens", "pooled"), known, strict=False)), images)
         elif self.image is not None:
-            self._add_images(batch, keys, self.image, partners)
-        if "image" in hidden:
-            batch["has_image"] &= torch.tensor([what != "image" for what in hidden])
+            self._add_images(batch, shown, images, self.image)
         return batch
 
     def _hidden(self, key: tuple[int, int], tasks: dict[str, Task]) -> str:
@@ -187,34 +188,28 @@ class BatchBuilder:
         theirs = task.items(self.values[name], self.groups[other[1]], self.processor, (self.settings.seed, *other))
         return self.mixer.items(task, made, theirs, self.mixer.share(key, other))
 
-    def _add_images(
-        self,
-        batch: dict[str, Any],
-        keys: list[tuple[int, int]],
-        image: Image,
-        partners: list[tuple[int, int]] | None,
-    ) -> None:
+    def _add_images(self, batch: Batch, shown: list[int], owner: Tensor, image: Image) -> None:
         side, change = self.settings.image.size, self.settings.image.augment
-        pixels = np.zeros((len(keys), side, side, 3), dtype=np.uint8)
-        there = np.zeros(len(keys), dtype=bool)
         changes = any(value for _, value in change)
-        views = np.zeros_like(pixels) if any(self.tasks[name].views > 1 for name in batch["tasks"]) else None
 
         def one(key: tuple[int, int], view: int = 0) -> NDArray[np.uint8]:
             array = image(self.groups[key[1]][0])
             return augment(array, change, self.settings.seed, *key, view) if changes else array
 
-        mixed = self.mixer.images(keys, partners, one) if partners else None
-        for place, key in enumerate(keys):
-            if self._has_image(key[1]):
-                pixels[place] = mixed[key] if mixed is not None else one(key)
-                if views is not None:
-                    views[place] = one(key, 1)
-                there[place] = True
-        batch["image"] = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-        if views is not None:
-            batch["views"] = torch.from_numpy(views).permute(0, 3, 1, 2)
-        batch["has_image"] = torch.from_numpy(there)
+        def stacked(arrays: list[NDArray[np.uint8]]) -> Inputs:
+            pixels = np.array(arrays, dtype=np.uint8).reshape(-1, side, side, 3)
+            return Inputs(
+                {"pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2)}, torch.tensor(shown, dtype=torch.long)
+            )
+
+        keys = [batch.keys[place] for place in shown]
+        if batch.partners:
+            mixed = self.mixer.images(keys, [batch.partners[place] for place in shown], one)
+            batch.inputs["image"] = stacked([mixed[key] for key in keys])
+        else:
+            batch.inputs["image"] = stacked([one(key) for key in keys])
+        if any(self.tasks[name].views > 1 for name in batch.targets):
+            batch.views["image"] = stacked([one(key, 1) for key in keys])
 
     def _lengths(self) -> NDArray[np.int64]:
         """How long each group's text is, in characters: near enough to sort by."""

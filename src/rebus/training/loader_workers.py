@@ -29,7 +29,7 @@ class Batches(Protocol):
         """What of the batch depends on this point of the run: the tasks that are trained, for one."""
         ...
 
-    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+    def batch_at(self, step: int, progress: float) -> Any:
         """The batch of a step."""
         ...
 
@@ -71,7 +71,7 @@ class BatchBuilderPool:
             theirs.close()  # so that the pipe ends with its process
             self._workers.append(_Worker(process, ours))
 
-    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+    def batch_at(self, step: int, progress: float) -> Any:
         """As ``BatchBuilder.batch_at``; the next steps' batches are asked for on the way.
 
         Raises:
@@ -90,8 +90,7 @@ class BatchBuilderPool:
         self._made = {key: made for key, made in self._made.items() if key[0] > step}
         if isinstance(batch, _Failed):
             raise batch.error()
-        made: dict[str, Any] = batch
-        return made
+        return batch
 
     def close(self) -> None:
         """End the processes."""

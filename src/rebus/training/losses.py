@@ -13,6 +13,7 @@ from rebus.errors import RecipeError
 from rebus.loop import parallel
 from rebus.loop.batches import map_tensors
 from rebus.loop.gradcache import Cached, Named
+from rebus.models.batch import Batch
 from rebus.tasks import Match, Task
 from rebus.tasks.contrast import Comparing
 
@@ -64,21 +65,19 @@ def compared_loss(task: Task, outputs: Sequence[Any], parts: Sequence[dict[str, 
     return loss
 
 
-def summed_loss(tasks: dict[str, Task], outputs: dict[str, Any], batch: dict[str, Any]) -> tuple[Tensor, Named]:
+def summed_loss(tasks: dict[str, Task], outputs: dict[str, Any], batch: Batch) -> tuple[Tensor, Named]:
     """The weighted sum of the tasks' losses, and each by its name."""
     return _summed(tasks, outputs, batch, _common(tasks, outputs))
 
 
-def _summed(
-    tasks: dict[str, Task], outputs: dict[str, Any], batch: dict[str, Any], common: set[str]
-) -> tuple[Tensor, Named]:
+def _summed(tasks: dict[str, Task], outputs: dict[str, Any], batch: Batch, common: set[str]) -> tuple[Tensor, Named]:
     parts: Named = {}
     losses = []
     for name, output in outputs.items():
         if isinstance(tasks[name], Comparing):
-            loss = compared_loss(tasks[name], [output], [batch["tasks"][name]], alone=name not in common)
+            loss = compared_loss(tasks[name], [output], [batch.targets[name]], alone=name not in common)
         else:
-            loss = tasks[name].loss(output, batch["tasks"][name])
+            loss = tasks[name].loss(output, batch.targets[name])
         parts[f"loss/{name}"] = loss.detach()
         losses.append(loss * tasks[name].settings.weight)
     return torch.stack(losses).sum(), parts
@@ -89,13 +88,13 @@ def cached_plan(tasks: dict[str, Task], train: recipe.Train) -> Cached | None:
     if not train.grad_cache:
         return None
 
-    def names(batch: dict[str, Any], comparing: bool) -> list[str]:
-        return [name for name in batch["tasks"] if isinstance(tasks[name], Comparing) == comparing]
+    def names(batch: Batch, comparing: bool) -> list[str]:
+        return [name for name in batch.targets if isinstance(tasks[name], Comparing) == comparing]
 
-    def compared(model: nn.Module, batch: dict[str, Any], progress: float) -> Any:
+    def compared(model: nn.Module, batch: Batch, progress: float) -> Any:
         return model(batch, names(batch, comparing=True))
 
-    def outputs(model: nn.Module, batch: dict[str, Any], progress: float) -> tuple[Any, Any]:
+    def outputs(model: nn.Module, batch: Batch, progress: float) -> tuple[Any, Any]:
         mine = names(batch, comparing=True)
         found = model(batch, [*mine, *names(batch, comparing=False)])
         return {name: found[name] for name in mine}, {k: one for k, one in found.items() if k not in mine}
@@ -106,13 +105,13 @@ def cached_plan(tasks: dict[str, Task], train: recipe.Train) -> Cached | None:
         for name in there:
             with_it = [place for place, portion in enumerate(held) if name in portion]
             shares = [held[place][name] for place in with_it]
-            parts = [batches[place]["tasks"][name] for place in with_it]
+            parts = [batches[place].targets[name] for place in with_it]
             loss = compared_loss(tasks[name], shares, parts, alone=name not in common)
             said[f"loss/{name}"] = loss.detach()
             losses.append(loss * tasks[name].settings.weight)
         return sum(losses[1:], losses[0]) if losses else torch.zeros(()), said
 
-    def rest(others: Any, batch: dict[str, Any], progress: float) -> tuple[Tensor | None, Named]:
+    def rest(others: Any, batch: Batch, progress: float) -> tuple[Tensor | None, Named]:
         return _summed(tasks, others, batch, set()) if others else (None, {})
 
     own = train.batch_size // parallel.world()

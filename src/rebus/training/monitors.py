@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rebus.errors import DataError
 from rebus.loop.plan import Observer
+from rebus.models.batch import Batch
 from rebus.models.layout import IGNORED
 from rebus.tasks import Classify, Prediction, Regress, Task
 from rebus.tasks.base import Values
@@ -89,7 +90,7 @@ class LossWatch:
                 self.said |= {(str(record.get("name")), name) for name in self.tasks}
         self.looked = bool(records)
 
-    def batch(self, batch: Mapping[str, Any]) -> None:
+    def batch(self, batch: Batch) -> None:
         """Look at the labels of the first batch.
 
         Raises:
@@ -98,7 +99,7 @@ class LossWatch:
         if self.looked:
             return
         self.looked = True
-        for name, part in batch["tasks"].items():
+        for name, part in batch.targets.items():
             task = self.tasks[name]
             if not isinstance(task, WritingTask) or "blocks" not in part:
                 continue

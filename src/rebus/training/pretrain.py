@@ -30,6 +30,7 @@ from rebus.inference.predictor import Predictor
 from rebus.loop import parallel
 from rebus.loop.loop import Plan
 from rebus.loop.probe import measure_peak, native_precision
+from rebus.models.batch import Batch
 from rebus.models.fusion import Condition
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import VisionLanguageModel
@@ -123,7 +124,7 @@ class Pretraining:
         parts = _validation_parts(self, rows)
 
         def loss_of(model: nn.Module, batch: Any, progress: float) -> tuple[Tensor, dict[str, float | Tensor]]:
-            loss = task.loss(model(batch, [task.name])[task.name], batch["tasks"][task.name])
+            loss = task.loss(model(batch, [task.name])[task.name], batch.targets[task.name])
             return loss, {f"loss/{task.name}": loss.detach()}
 
         def validate(model: nn.Module) -> dict[str, float]:
@@ -248,7 +249,7 @@ def sample_of(run: Pretraining) -> str:
     text = tokenizer.decode(documents[0][:-1].tolist())[:200]
     read, labels = run.task.hidden(text, run.processor, (0, 0, 0, 0))[0]
     part = masked_part([(read, labels)])
-    logits = run.model({"tasks": {run.task.name: part}}, [run.task.name])[run.task.name]
+    logits = run.model(Batch.of_target(run.task.name, part), [run.task.name])[run.task.name]
     told = iter(logits.argmax(-1).tolist())
     pieces = [
         tokenizer.piece(int(one))

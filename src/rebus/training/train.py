@@ -194,7 +194,7 @@ class Assembled:
 
         def loss_of(model: nn.Module, batch: Any, progress: float) -> tuple[Tensor, dict[str, float | Tensor]]:
             losses.batch(batch)
-            return summed_loss(tasks, model(batch, list(batch["tasks"])), batch)
+            return summed_loss(tasks, model(batch, list(batch.targets)), batch)
 
         def validate(model: nn.Module) -> dict[str, float]:
             assert watched is not None  # noqa: S101 - given to the loop only then

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from batches import image_batch
 from rebus import recipe
 from rebus.generation.batching import ContinuousEngine, ImageSource, Request
 from rebus.generation.batching.images import Given, Images
@@ -53,10 +54,7 @@ class Album:
     @torch.inference_mode()
     def condition(self, number: int) -> Condition:
         torch.manual_seed(number)
-        batch = {
-            "image": torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8),
-            "has_image": torch.tensor([number != 9]),
-        }
+        batch = image_batch(torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8), [number != 9])
         part = {"owner": torch.zeros(1, dtype=torch.long)}
         if self.model.separate_text:
             part["text_ids"] = torch.randint(4, VOCAB, (1, 3 + number))

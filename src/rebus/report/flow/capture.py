@@ -76,7 +76,7 @@ def capture(subject: Subject) -> Captured:
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
     with quiet(model), hooked(hooks), recording() as seen:
         if isinstance(subject.task, PretrainImage):
-            found.outputs = model.see(batch_of(subject))
+            found.outputs = model.see(subject.batch())
         else:
             found.outputs = subject.run()
         found.attended = [(names[id(one.module)], one.weights[0].detach().float()) for one in seen]
@@ -86,9 +86,3 @@ def capture(subject: Subject) -> Captured:
         there = torch.full_like(pooled.mask, subject.shown is not None)
         found.seen = Features(pooled.tokens, pooled.mask & there, pooled.pooled)
     return found
-
-
-def batch_of(subject: Subject) -> dict[str, Any]:
-    """The image of a subject as a batch of one."""
-    there = torch.tensor([subject.shown is not None], device=subject.model.mean.device)
-    return {"image": subject.pixels(), "has_image": there, "tasks": {}}

@@ -1,0 +1,33 @@
+"""Batches of images for tests, made by hand, and whether two batches are the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rebus.models.batch import Batch, Inputs
+
+
+def image_batch(pixels: Tensor, there: list[bool] | None = None, **targets: dict[str, Tensor]) -> Batch:
+    """A batch of (B, 3, S, S) images, of which only those that are ``there`` are given."""
+    batch = Batch(len(pixels), {"image": Inputs.one_each(pixels=pixels)}, targets)
+    if there is not None:
+        batch.inputs["image"] = batch.inputs["image"].where(torch.tensor(there))
+    return batch
+
+
+def pixels_of(batch: Batch) -> Tensor:
+    """The images of a batch."""
+    return batch.inputs["image"].tensors["pixels"]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nests hold the same."""
+    if isinstance(one, (Batch, Inputs)):
+        return all(same(getattr(one, f.name), getattr(other, f.name)) for f in dataclasses.fields(one))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
