@@ -185,7 +185,7 @@ def pooled(predictor: Predictor, images: list[Any]) -> np.ndarray:
     for start in range(0, len(images), 256):
         squares = [predictor.open_image(one, Path("/"), "an image") for one in images[start : start + 256]]
         pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-        found.append(model.image(model.normalise(pixels)).pooled.float().numpy())
+        found.append(model.image.encode(pixels).pooled.float().numpy())
     return np.concatenate(found)
 
 

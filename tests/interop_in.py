@@ -171,7 +171,7 @@ def seeing(folder: Path, *, kind: str, adapted: bool = False) -> float:
     condition = ours.model.condition(ours.model.see(image_batch(seen)), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
-    pixels = ours.model.normalise(seen)
+    pixels = ours.model.image.normalise(seen)
     given = theirs(input_ids=ids, pixel_values=pixels if "llava" in kind else pixels[:, None])
     return far(ours.model.decoder.logits(hidden), given.logits)
 

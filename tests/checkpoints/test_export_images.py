@@ -68,7 +68,7 @@ def test_a_image_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, famil
     image = Image.fromarray(rng.integers(0, 256, (50, 41, 3), dtype=np.uint8))
     predictor = Run.open(run).load().predictor
     square = predictor.open_image(np.asarray(image), tmp_path, "")
-    ours = model.image(model.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
+    ours = model.image(model.image.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
     found = image_checkpoint(tmp_path / "hf")
     assert found.image == {**found.image, "size": 32, "fit": "squash", "resample": "bicubic"}
     assert all(torch.equal(one, model.image.state_dict()[name]) for name, one in found.state().items())

@@ -92,7 +92,7 @@ def test_an_adapter_of_a_model_that_sees_and_writes(tmp_path: Path, kind: str) -
     condition = ours.model.condition(ours.model.see(image_batch(seen)), {"owner": torch.tensor([0])})
     assert ours.model.decoder is not None
     hidden = ours.model.decoder.forward_embeds(ours.model.embed(condition, ids), torch.arange(ids.shape[1])[None])
-    pixels = ours.model.normalise(seen)
+    pixels = ours.model.image.normalise(seen)
     theirs = model(input_ids=ids, pixel_values=pixels if "llava" in kind else pixels[:, None]).logits
     torch.testing.assert_close(ours.model.decoder.logits(hidden), theirs, **CLOSE)
 

@@ -51,7 +51,7 @@ def asked(predictor: Predictor, question: str) -> list[int]:
 
 def given(predictor: Predictor, seen: np.ndarray[Any, Any], family: str) -> tuple[Tensor, Tensor]:
     """Pixels as we see them (B, 3, S, S), and as the other model takes them."""
-    pixels = predictor.model.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
+    pixels = predictor.model.image.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
     return pixels, pixels if family.startswith("llava") else pixels[:, None]
 
 
@@ -148,7 +148,7 @@ def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     assert not told["missing_keys"]
     assert not told["unexpected_keys"]
     ids = torch.tensor([[*processor.image, 20, 21]])
-    pixels = model.normalise(torch.from_numpy(images(1)).permute(0, 3, 1, 2))
+    pixels = model.image.normalise(torch.from_numpy(images(1)).permute(0, 3, 1, 2))
     taken = pixels if kind.startswith("llava") else pixels[:, None]
     condition = model.condition(model.see(_batch(images(1))), {"owner": torch.tensor([0])})
     assert model.decoder is not None
@@ -186,7 +186,7 @@ def test_a_grid_whose_positions_have_gaps_is_read_as_there_but_not_written(tmp_p
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
     model, settings, _, processor = open_checkpoint(tmp_path)
     seen = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), dtype=np.uint8)
-    pixels = model.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
+    pixels = model.image.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
     condition = model.condition(model.see(_batch(seen)), {"owner": torch.tensor([0])})
     ids = torch.tensor([list(processor.image)])
     assert model.decoder is not None
@@ -271,7 +271,7 @@ def test_pixels_are_those_of_their_processors(tmp_path: Path, kind: str, shape: 
     assert type(theirs).__name__.endswith("Pil")
     expected = theirs(Image.fromarray(image), return_tensors="pt")["pixel_values"].reshape(1, 3, SIDE, SIDE)
     square = torch.from_numpy(ours.open_image(image, Path(), "")).permute(2, 0, 1)[None]
-    torch.testing.assert_close(ours.model.normalise(square), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.model.image.normalise(square), expected, atol=1e-5, rtol=0)
 
 
 def test_a_configuration_without_its_usual_values_has_those_of_the_family() -> None:

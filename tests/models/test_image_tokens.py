@@ -13,7 +13,8 @@ from batches import image_batch
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.fusion.inline import InlineProjector, placed_inside
-from rebus.models.image_tokens import averaged, pixel_shuffle, plan_for, plan_of
+from rebus.models.image_tokens import pixel_shuffle, plan_for, plan_of
+from rebus.models.towers.base import averaged
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
 from rebus.recipe import Fusion, Image, Model, Tower
 

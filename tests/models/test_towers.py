@@ -8,13 +8,14 @@ from torch import nn
 
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers import TOWERS, tower_kinds
 from rebus.models.towers.convnet import stage_channels
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.nn.stages import BLOCKS, efficientnet_shape, resnet_shape
 from rebus.recipe import Tower
 
+IMAGE_TOWERS, TEXT_TOWERS = tower_kinds("image"), tower_kinds("text")
 V, B, L, D = 40, 3, 6, 24
 
 

@@ -12,9 +12,10 @@ from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.batch import Batch
 from rebus.models.fusion import FUSIONS
-from rebus.models.towers import TEXT_TOWERS
+from rebus.models.towers import tower_kinds
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
 
+TEXT_TOWERS = tower_kinds("text")
 R, L, C, D = 3, 8, 5, 24
 KINDS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("unified", "concat"), ("cross", "concat")]
 

@@ -121,7 +121,7 @@ def test_a_run_opens_in_transformers_and_answers_the_same(runs: dict[str, Run], 
         assert given["input_ids"][0].tolist() == ids
         square = torch.from_numpy(ours.open_image(file, Path(), "")).permute(2, 0, 1)[None]
         pixels = given["pixel_values"].reshape(1, 3, 32, 32)
-        assert float((ours.model.normalise(square) - pixels).abs().max()) <= 2 / 255 + 1e-6  # one level of 255
+        assert float((ours.model.image.normalise(square) - pixels).abs().max()) <= 2 / 255 + 1e-6  # one level of 255
         said = theirs.eval().generate(**given, max_new_tokens=6, do_sample=False)[0, len(ids) :]
         expected = processor.tokenizer.decode(said, skip_special_tokens=True).strip()
         assert ours.ask(file, question).value == expected

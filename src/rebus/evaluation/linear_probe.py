@@ -190,8 +190,8 @@ def tower_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Ve
     model.eval()
     for start in range(0, len(rows), predictor.batch_size):
         pixels = np.stack([source.store.get(row) for row in rows[start : start + predictor.batch_size]])
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-        found.append(model.image(model.normalise(image)).pooled.float().cpu().numpy())
+        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
+        found.append(model.image.encode(image).pooled.float().cpu().numpy())
     model.train(was_training)
     table: Vectors = np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
     return table

@@ -44,8 +44,8 @@ def image_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> ND
             pixels = [source.image(row) for row in rows[start : start + predictor.batch_size]]
             blank = np.zeros((side, side, 3), dtype=np.uint8)
             array = np.stack([blank if one is None else one for one in pixels])
-            batch = torch.from_numpy(array).permute(0, 3, 1, 2).to(model.mean.device)
-            pooled = model.image(model.normalise(batch)).pooled.float()
+            batch = torch.from_numpy(array).permute(0, 3, 1, 2).to(model.device)
+            pooled = model.image.encode(batch).pooled.float()
             pooled = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
             found.append(pooled * np.array([[one is not None] for one in pixels], dtype=np.float32))
     finally:

@@ -119,7 +119,8 @@ def spread(
 
 def neutral(model: VisionLanguageModel) -> Tensor:
     """(1, 3, 1, 1) the mean colour, 0 to 255: zero once it is normalised."""
-    return model.mean.float() * 255
+    mean: Tensor = model.image.mean.float() * 255
+    return mean
 
 
 def fillers(predictor: Predictor) -> dict[str, int]:

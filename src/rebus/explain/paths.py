@@ -23,7 +23,8 @@ from rebus.models.features import Features
 from rebus.models.fusion.cross import Cross
 from rebus.models.fusion.joint import Joint
 from rebus.models.fusion.unified import Unified
-from rebus.models.image_tokens import averaged, pixel_shuffle
+from rebus.models.image_tokens import pixel_shuffle
+from rebus.models.towers.base import averaged
 from rebus.models.towers.convnet import ConvNet
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder

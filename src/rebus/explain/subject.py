@@ -102,7 +102,7 @@ class Subject:
         side = self.predictor.recipe.image.size
         shown = np.zeros((side, side, 3), dtype=np.uint8) if self.shown is None else self.shown
         made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
-        return made.to(self.model.mean.device, torch.float32)
+        return made.to(self.model.device, torch.float32)
 
     def batch(self, pixels: Tensor | None = None) -> Batch:
         """A batch of N variants of the example's image, of (N, 3, S, S) pixels; None: those of the example."""
@@ -114,7 +114,7 @@ class Subject:
     def rows(self, count: int, images: int) -> dict[str, Tensor]:
         """The part for N rows that share one image, or have one each."""
         made = {name: one.expand(count, *one.shape[1:]) for name, one in self.part.items() if name not in OWNERS}
-        device = self.model.mean.device
+        device = self.model.device
         own = torch.arange(count, device=device) if images == count else torch.zeros(count, device=device).long()
         return {**made, **{name: own for name in OWNERS if name in self.part}}
 

@@ -66,7 +66,7 @@ def read_places(subject: Subject, text: str, shift: int = 0) -> tuple[list[int],
 def give_text(subject: Subject, text: str, *, there: bool = True) -> None:
     """Put a text into the part as what the text tower reads."""
     ids, places = read_places(subject, text)
-    device = subject.model.mean.device
+    device = subject.model.device
     subject.part["text_ids"] = torch.tensor([ids], device=device)
     subject.part["text_mask"] = torch.full((1, len(ids)), there, dtype=torch.bool, device=device)
     nowhere: Places = [None] * len(ids)
@@ -74,7 +74,7 @@ def give_text(subject: Subject, text: str, *, there: bool = True) -> None:
 
 
 def _begin(subject: Subject, text: str | None) -> None:
-    subject.part["owner"] = torch.zeros(1, dtype=torch.long, device=subject.model.mean.device)
+    subject.part["owner"] = torch.zeros(1, dtype=torch.long, device=subject.model.device)
     if text is not None:
         give_text(subject, text, there=not missing(text))
 
@@ -159,7 +159,7 @@ def _similar(subject: Subject, target: Target) -> None:
         raise DataError("task 'similar'", "two texts to compare", "one", do)
     _begin(subject, as_text(subject.values["anchor"][0]))
     model, name = subject.model, subject.task.name
-    device = model.mean.device
+    device = model.device
     fixed = torch.from_numpy(subject.predictor.embed([other])).to(device)  # (1, D)
     alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
 
@@ -207,7 +207,7 @@ def _window(subject: Subject, windows: list[dict[str, np.ndarray]], unit: int) -
 
 
 def _give_window(subject: Subject, window: dict[str, np.ndarray]) -> None:
-    device = subject.model.mean.device
+    device = subject.model.device
     subject.part["owner"] = torch.zeros(1, dtype=torch.long, device=device)
     ids = torch.from_numpy(np.asarray(window["text_ids"]))[None].to(device)
     subject.part |= {"text_ids": ids, "text_mask": torch.ones_like(ids, dtype=torch.bool)}
@@ -230,7 +230,7 @@ def _spans(subject: Subject, task: Ner, target: Target) -> None:
     subject.places["text_ids"] = located(window["text_ids"].tolist(), pieces.ids, pieces.offsets)
     held = [unit for unit in chosen if unit in window["units"]]
     at = torch.tensor([int(window["at"][list(window["units"]).index(unit)]) for unit in held])
-    logits = subject.run().float()[0][at.to(subject.model.mean.device)]  # (U, T)
+    logits = subject.run().float()[0][at.to(subject.model.device)]  # (U, T)
     allowed = torch.tensor([label is None or parts_of(tag)[1] == label for tag in task.tags], device=logits.device)
     tags = logits.masked_fill(~allowed, float("-inf")).argmax(-1)
     chance = logits.softmax(-1).gather(-1, tags[:, None])
@@ -287,7 +287,7 @@ def _extract(subject: Subject, task: Extract, target: Target) -> None:
     order = list(window["units"])
     held = [unit for unit in inside if unit in order]
     ends = [int(window["at"][order.index(unit)]) for unit in (held[0], held[-1])] if held else [0, 0]
-    at = torch.tensor(ends, device=subject.model.mean.device)
+    at = torch.tensor(ends, device=subject.model.device)
     allowed = torch.from_numpy(np.asarray(window["allowed"])).to(at.device)
 
     def places(outputs: Tensor) -> Tensor:

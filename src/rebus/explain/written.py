@@ -36,7 +36,7 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
     Raises:
         DataError: the target is no word of the answer.
     """
-    processor, device = subject.predictor.processor, subject.model.mean.device
+    processor, device = subject.predictor.processor, subject.model.device
     tokenizer = processor.tokenizer
     prompt, places = _prompt(subject, task)
     if isinstance(task, Choose):
@@ -107,7 +107,7 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
     """What the model writes, the likeliest token each time."""
     tokenizer = subject.predictor.processor.tokenizer
     most = LM_TOKENS if isinstance(task, Lm) else min(task.settings.max_new_tokens, MOST_TOKENS)
-    owner = torch.zeros(1, dtype=torch.long, device=subject.model.mean.device)
+    owner = torch.zeros(1, dtype=torch.long, device=subject.model.device)
     condition = condition_of(subject.predictor, task, subject.values, [0], subject.batch(), owner)
     size = tokenizer.vocab_size
     told = write(subject.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
@@ -161,7 +161,7 @@ def _set_goals(
     chosen: Sequence[int],
 ) -> None:
     """A goal for each of the chosen words."""
-    device, size = subject.model.mean.device, subject.predictor.processor.tokenizer.vocab_size
+    device, size = subject.model.device, subject.predictor.processor.tokenizer.vocab_size
     wanted = torch.tensor(answer, device=device)
     sums = torch.zeros(len(answer), len(chosen), device=device)  # (n, W)
     for column, number in enumerate(chosen):
@@ -193,7 +193,7 @@ def aim_masked(subject: Subject, task: Mlm, target: Target) -> None:
     Raises:
         DataError: the text has no such word, or none at all.
     """
-    processor, device = subject.predictor.processor, subject.model.mean.device
+    processor, device = subject.predictor.processor, subject.model.device
     tokenizer = processor.tokenizer
     text = (task.texts(subject.values, [0]) or [""])[0]
     before, after = tokenizer.frame

@@ -59,7 +59,7 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
                 for place in order[start : start + predictor.batch_size]
             ]
             ids, mask = pad_texts(read)
-            part = {"text_ids": ids.to(model.mean.device), "text_mask": mask.to(model.mean.device)}
+            part = {"text_ids": ids.to(model.device), "text_mask": mask.to(model.device)}
             alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
             features = model.read(part) if alone else model.fused(None, part)
             assert features is not None  # noqa: S101 - there is a text tower
@@ -113,8 +113,8 @@ def embed_images(predictor: Predictor, images: Iterable[Any], root: str | Path =
 
 def pool_images(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor:
     """(N, S, S, 3) -> (N, D) of length one, on the CPU."""
-    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-    pooled = model.look(model.normalise(image)).pooled
+    image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
+    pooled = model.image.encode(image).pooled
     vectors = functional.normalize(pooled.float(), dim=-1) if model.pairs is None else model.pairs.of_images(pooled)
     return vectors.cpu()
 

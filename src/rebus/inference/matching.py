@@ -97,7 +97,7 @@ def pair_scores(
         end = min(start + predictor.batch_size, len(texts))
         ids, mask = pad_texts(read[start:end])
         part = {"owner": torch.tensor(owner[start:end]), "text_ids": ids, "text_mask": mask}
-        part = {name: tensor.to(model.mean.device) for name, tensor in part.items()}
+        part = {name: tensor.to(model.device) for name, tensor in part.items()}
         logits = model.heads[task.name](model.fused(seen, part).pooled)  # (N, 1)
         found[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
     return found
@@ -140,7 +140,7 @@ def rerank(
         for start in range(0, len(images), size):
             some = images[start : start + size]
             shown = np.stack([predictor.open_image(one, Path(root), "an image") for one in some])
-            pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.mean.device)
+            pixels = torch.from_numpy(shown).permute(0, 3, 1, 2).to(model.device)
             seen = model.see(Batch(len(some), {"image": Inputs.one_each(pixels=pixels)}))
             owner = list(range(len(some))) if reads else [0] * len(texts)
             portion = texts[start : start + len(some)] if reads else texts

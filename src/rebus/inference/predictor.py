@@ -348,7 +348,7 @@ class Predictor:
 
     @property
     def _device(self) -> torch.device:
-        return self.model.mean.device
+        return self.model.device
 
     def _portions(self, values: Values, rows: Sequence[int]) -> Iterator[list[list[int]]]:
         """Groups of rows that share an image, at most ``batch_size`` groups and 8 times as many rows at a time."""

@@ -39,5 +39,5 @@ def look_at_images(
     part = task.collate([task.item(row, None) for row in rows], owner.tolist())
     batch.targets[name] = {key: tensor.to(pixels.device) for key, tensor in part.items()}
     outputs = model(batch, [name])[name]
-    pooled = model.image(model.normalise(pixels)).pooled.float()
+    pooled = model.image.encode(pixels).pooled.float()
     return task.predictions(outputs, functional.normalize(pooled, dim=-1)[of_row])

@@ -25,7 +25,7 @@ def read_words(
     windows = [task.windows(values, row, predictor.processor, learn=False) for row in rows]
     flat = [(place, window) for place, several in enumerate(windows) for window in several]
     outputs: list[list[NDArray[np.float32]]] = [[] for _ in rows]
-    device = predictor.model.mean.device
+    device = predictor.model.device
     for start in range(0, len(flat), predictor.batch_size):
         portion = flat[start : start + predictor.batch_size]
         part = task.collate([window for _, window in portion], [int(owner[place]) for place, _ in portion])

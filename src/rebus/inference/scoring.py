@@ -76,7 +76,7 @@ def with_likelihoods(
         predictor.model,
         [task.ask(values, rows[place], processor) for place in known],
         [[task.reply(values, rows[place], task.targets(values, rows[place])[0], processor)] for place in known],
-        condition=condition.select(torch.tensor(known, device=predictor.model.mean.device)),
+        condition=condition.select(torch.tensor(known, device=predictor.model.device)),
         vocab_size=processor.tokenizer.vocab_size,
     )
     for place, (one,) in zip(known, found, strict=True):

@@ -95,7 +95,7 @@ def _written(
     model.eval()
     with torch.inference_mode():
         batch = predictor._images([[0]], lambda _: pixels)
-        owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
+        owner = torch.zeros(1, dtype=torch.long, device=model.device)
         condition = condition_of(predictor, task, values, [0], batch, owner)
     prompt = task.ask(values, 0, predictor.processor)
     fast = predictor.settled and (is_empty(condition) or only_inside(condition))

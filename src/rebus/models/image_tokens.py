@@ -13,11 +13,9 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rebus import recipe
 from rebus.errors import RecipeError
-from rebus.models.features import Features
 from rebus.models.towers import TOWERS
 
 Projector = Literal["linear", "shuffle", "mlp"]
@@ -48,22 +46,6 @@ class ImagePlan:
     def inside(self) -> int:
         """Tokens inside the text."""
         return self.pooled // self.factor**2
-
-    def pool(self, seen: Features) -> Features:
-        """(B, G x G, D) -> (B, S x S, D), each the mean of the neighbours that fall into it; ``pooled`` stays."""
-        if self.side is None:
-            return seen
-        tokens = averaged(seen.tokens, self.side)
-        return Features(tokens, seen.mask[:, :1].expand(-1, tokens.shape[1]), seen.pooled)
-
-
-def averaged(tokens: Tensor, side: int) -> Tensor:
-    """(B, G x G, D) -> (B, S x S, D), row by row; where S does not divide G, neighbours overlap."""
-    grid = isqrt(tokens.shape[1])
-    if grid == side:
-        return tokens
-    square = tokens.transpose(1, 2).reshape(*tokens.shape[::2], grid, grid)
-    return functional.adaptive_avg_pool2d(square, side).flatten(2).transpose(1, 2)
 
 
 def pixel_shuffle(tokens: Tensor, factor: int) -> Tensor:

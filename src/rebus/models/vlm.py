@@ -27,7 +27,6 @@ from rebus.models.pairs import PairHead, Pairs, with_negatives
 from rebus.models.pretext import make_pretext
 from rebus.models.towers import TOWERS
 from rebus.models.towers.decoder import Decoder
-from rebus.models.towers.encoder import Encoder
 from rebus.nn.norms import RMSNorm
 
 READS_FUSED = ("vector", "words")  # kinds of head that read what the fusion gives
@@ -74,9 +73,6 @@ class VisionLanguageModel(nn.Module):
         image_id: the token that an image token takes the place of, where images stand inside the text.
     """
 
-    mean: Tensor
-    std: Tensor
-
     def __init__(
         self,
         settings: recipe.Model,
@@ -98,8 +94,12 @@ class VisionLanguageModel(nn.Module):
 
         self.image: Any = None
         if sees:
-            self.image = TOWERS.get(settings.image.kind)(settings.image, size=image.size)
+            self.image = TOWERS.get(settings.image.kind)(
+                settings.image, size=image.size, mean=image.mean, std=image.std
+            )
         self.plan = ImagePlan(0) if self.image is None else plan_for(settings, self.image.num_tokens)
+        if self.image is not None:
+            self.image.side = self.plan.side or 0
         inside = writes and self.plan.projector is not None  # images stand inside the text
         self.text: Any = None
         if self.separate_text:
@@ -166,8 +166,11 @@ class VisionLanguageModel(nn.Module):
                 self.heads[name] = NamingHead(width, spec.names)
             elif spec.kind == "tokens" and self.image is not None:
                 self.heads[name] = nn.Sequential(RMSNorm(self.image.width), nn.Linear(self.image.width, spec.outputs))
-        self.register_buffer("mean", torch.tensor(image.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(image.std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def count_parameters(self) -> int:
         """How many numbers are learned, shared ones once."""
@@ -198,7 +201,7 @@ class VisionLanguageModel(nn.Module):
             elif spec.kind == "pairs":
                 outputs[name] = self._pair(name, seen, part)
             elif spec.kind == "pretext":
-                outputs[name] = self.heads[name](self.image, self.normalise, batch, part)
+                outputs[name] = self.heads[name](self.image, self.image.normalise, batch, part)
             else:
                 outputs[name] = self._write(seen if "image" in spec.reads else None, part)
         return outputs
@@ -219,23 +222,14 @@ class VisionLanguageModel(nn.Module):
             return None
         given = inputs.tensors
         if not len(inputs):
-            empty = self.mean.new_zeros(0, self.plan.pooled, self.image.width)
+            empty = self.image.mean.new_zeros(0, self.plan.pooled, self.image.width)
             seen = Features(empty, empty[..., 0].bool(), empty[:, 0])
         elif "tokens" in given:  # features of a frozen tower, computed once
             mask = torch.ones(given["tokens"].shape[:2], dtype=torch.bool, device=given["tokens"].device)
             seen = Features(given["tokens"], mask, given["pooled"])
         else:
-            seen = self.look(self.normalise(given["pixels"]))
+            seen = self.image.encode(given["pixels"])
         return seen.per_example(inputs.owner, batch.size, inputs.most)
-
-    def look(self, pixels: Tensor) -> Features:
-        """(B, 3, H, W) normalised -> the image tower's Features, in as many tokens as the recipe wants."""
-        return self.plan.pool(self.image(pixels))
-
-    def normalise(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 -> float, by the recipe's mean and std, channels last in memory."""
-        pixels = (image.to(self.mean.dtype) / 255.0 - self.mean) / self.std
-        return pixels.contiguous(memory_format=torch.channels_last)
 
     def placed(self, seen: Features) -> Features:
         """The image's Features on their way into the fusion: each token says where it is."""
@@ -248,10 +242,7 @@ class VisionLanguageModel(nn.Module):
         tower = self.text if self.text is not None else self.decoder
         if tower is None:
             return None
-        segments = {}
-        if "segment_ids" in part and isinstance(tower, Encoder) and tower.segments is not None:
-            segments["segment_ids"] = part["segment_ids"].clamp(max=tower.segments.num_embeddings - 1)
-        features: Features = tower(part["text_ids"], part["text_mask"], **segments)
+        features: Features = tower(part["text_ids"], part["text_mask"], part.get("segment_ids"))
         return features
 
     def gather(self, seen: Features | None, part: dict[str, Tensor]) -> dict[str, Features]:

@@ -19,7 +19,7 @@ from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
 from rebus.models.fusion import FUSIONS
-from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers import TOWERS, tower_kinds
 from rebus.resolve.augmentation import settle_changes
 from rebus.resolve.inline import settle_inline
 from rebus.resolve.pretrain_image import settle_images
@@ -376,12 +376,8 @@ def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
 
 
 def check_towers(model: settings.Model) -> None:
-    """Refuse a kind that no tower has, and a tower of the other modality. Raises RecipeError."""
-    for name, kind, others in (("image", model.image.kind, TEXT_TOWERS), ("text", model.text.kind, IMAGE_TOWERS)):
-        if kind == "none":
-            continue
-        TOWERS.get(kind)
-        if kind in others:
-            known = IMAGE_TOWERS if name == "image" else TEXT_TOWERS
-            do = f"choose {', '.join(known)}"
+    """Refuse a kind that no tower has, and a tower of another modality. Raises RecipeError."""
+    for name, kind in (("image", model.image.kind), ("text", model.text.kind)):
+        if kind != "none" and TOWERS.get(kind).modality != name:
+            do = f"choose {', '.join(tower_kinds(name))}"
             raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", do)

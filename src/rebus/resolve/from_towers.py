@@ -18,7 +18,7 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError, WeightsError, nearest
 from rebus.formats.config import load_config
 from rebus.formats.families import FAMILIES, IMAGE_FAMILIES
-from rebus.models.towers import IMAGE_TOWERS, TEXT_TOWERS, TOWERS
+from rebus.models.towers import TOWERS, tower_kinds
 from rebus.resolve.from_base import SHAPE, adopt, fill, settle_length
 from rebus.resolve.from_table import Log
 
@@ -46,9 +46,9 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
     elif os.path.exists(text) or Path(text).suffix == ".gguf" or is_hub_id(text):
         model.text.weights = str(text)
     else:
-        kinds = ", ".join(TEXT_TOWERS)
-        expected = f"a kind of text tower ({kinds}), a Run, a checkpoint folder, a .gguf file or a hub id"
-        raise RecipeError("--text", expected, f"'{text}', and no such file", nearest(str(text), TEXT_TOWERS))
+        kinds = tower_kinds("text")
+        expected = f"a kind of text tower ({', '.join(kinds)}), a Run, a checkpoint folder, a .gguf file or a hub id"
+        raise RecipeError("--text", expected, f"'{text}', and no such file", nearest(str(text), kinds))
 
 
 def settle_towers(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
@@ -110,7 +110,7 @@ def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, log: 
     if settled.text.tokenizer is not None:
         do = "leave text.tokenizer out"
         raise RecipeError("text.tokenizer", f"nothing, as --text {place} brings its own", "a tokenizer", do)
-    if ours.kind in ("none", *IMAGE_TOWERS):
+    if ours.kind in ("none", *tower_kinds("image")):
         do = "leave out one of the two"
         raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{ours.kind}'", do)
     if is_checkpoint(place):

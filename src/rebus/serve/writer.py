@@ -171,7 +171,7 @@ class StreamingWriter:
 
         def make() -> Condition:
             batch = self._look(image)
-            owner = torch.zeros(1, dtype=torch.long, device=model.mean.device)
+            owner = torch.zeros(1, dtype=torch.long, device=model.device)
             return condition_of(self.predictor, task, values, [0], batch, owner)
 
         return ImageSource(key, model, make)
@@ -181,7 +181,7 @@ class StreamingWriter:
         model = self.predictor.model
         if model.image is None:
             return Batch(1)
-        device = model.mean.device
+        device = model.device
         if image is None:
             side = self.predictor.recipe.image.size
             none = torch.zeros(0, 3, side, side, dtype=torch.uint8, device=device)

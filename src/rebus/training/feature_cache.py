@@ -50,8 +50,8 @@ def frozen_features(
             row = groups[number][0]
             if store.key(row) is not None:
                 pixels[place] = store.get(row)
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.mean.device)
-        seen = model.look(model.normalise(image))
+        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
+        seen = model.image.encode(image)
         return seen.tokens.float().cpu(), seen.pooled.float().cpu()
 
     return FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb).get

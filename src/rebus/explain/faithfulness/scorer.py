@@ -71,7 +71,7 @@ class Asked:
 
     def _pixels(self, pixels: Pixels) -> Tensor:
         made = torch.tensor(pixels).permute(0, 3, 1, 2)
-        return made.to(self.subject.model.mean.device, torch.float32)
+        return made.to(self.subject.model.device, torch.float32)
 
     def _ids(self, kept: Kept) -> dict[str, Tensor]:
         """Each stream of ids for N variants: (N, L)."""

@@ -10,17 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
+from rebus.models.towers.base import TOWERS, ImageTower, all_real
 from rebus.nn.attention import Attention
 from rebus.nn.convolution import ChannelNorm, Downsample, ResidualBlock, Stem
 from rebus.nn.norms import RMSNorm
-from rebus.recipe import Tower
 
 
 @TOWERS.register("convnet")
-class ConvNet(nn.Module):
+class ConvNet(ImageTower):
     """Convolutions halve the image until a place is a patch; then one attention lets every place see all others.
 
     Stages at a quarter of the side and below hold ``settings.depth`` residual blocks each, the last one more. Early
@@ -28,22 +28,18 @@ class ConvNet(nn.Module):
 
     Args:
         settings: width, depth, heads, patch (a power of two, at least 4), dropout.
-        size: S, a multiple of the patch.
-        context: ignored.
+        context: see ``ImageTower``.
 
     Raises:
         RecipeError: the patch or the size does not fit.
     """
 
-    def __init__(self, settings: Tower, *, size: int, **context: Any) -> None:
-        super().__init__()
+    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         patch, width = settings.patch, settings.width
         if patch < 4 or patch & (patch - 1):
             expected = "a power of two from 4 up, for a convnet"
             raise RecipeError("setting 'model.image.patch'", expected, str(patch), "use 8, 16 or 32")
-        check_grid(size, patch)
-        self.settings, self.width, self.size, self.grid = settings, width, size, size // patch
-        self.num_tokens = self.grid**2
+        super().__init__(settings, **context)
         channels = stage_channels(width, stages=patch.bit_length() - 2)
         layers: list[nn.Module] = [Stem(channels[0])]
         for index, count in enumerate(channels):
@@ -65,26 +61,13 @@ class ConvNet(nn.Module):
 
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""
-        found = self.body(pixels.contiguous(memory_format=torch.channels_last))  # (B, D, G, G)
-        tokens = self.project(found.flatten(2).transpose(1, 2)) + self.position  # (B, L, D)
+        grid = self.body(pixels.contiguous(memory_format=torch.channels_last))  # (B, D, G, G)
+        tokens = self.project(grid.flatten(2).transpose(1, 2)) + self.position  # (B, L, D)
         tokens = tokens + self.context(self.context_norm(tokens))
-        tokens = self.norm(tokens)
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Features(tokens, mask, tokens.mean(1))
+        return all_real(self.norm(tokens))
 
 
 def stage_channels(width: int, stages: int) -> list[int]:
     """Channels of each stage, in multiples of 8; the last is the width. For 192 and three stages: 32, 64, 192."""
     shares = [1 / 6, 1 / 3, *[2 / 3] * (stages - 3)] if stages > 2 else [1 / 3] * (stages - 1)
     return [max(8, round(width * share / 8) * 8) for share in shares] + [width]
-
-
-def check_grid(size: int, patch: int) -> None:
-    """Raise RecipeError unless an image of ``size`` pixels a side divides into whole patches."""
-    if size % patch or size < patch:
-        raise RecipeError(
-            where="setting 'image.size'",
-            expected=f"a multiple of model.image.patch ({patch})",
-            found=str(size),
-            do=f"use {max(patch, round(size / patch) * patch)}, or another patch",
-        )

@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus import recipe
 from rebus.errors import DataError
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
+from rebus.models.towers.base import TOWERS, Tower
 from rebus.nn.attention import Attention
 from rebus.nn.cache import KVCache, LayerCache
 from rebus.nn.feedforward import MLP, SwiGLU, swiglu_hidden
 from rebus.nn.norms import RMSNorm, make_norm
 from rebus.nn.rotary import Rotary, rope_scaling, rotary_tables
-from rebus.recipe import Tower
 
 EPS = 1e-6  # of the norms, where the recipe says nothing
 
@@ -29,7 +29,7 @@ EPS = 1e-6  # of the norms, where the recipe says nothing
 class DecoderLayer(nn.Module):
     """Self-attention, optionally gated cross-attention, then feed-forward; each after its norm, added to the stream."""
 
-    def __init__(self, settings: Tower, *, memory_width: int | None = None) -> None:
+    def __init__(self, settings: recipe.Tower, *, memory_width: int | None = None) -> None:
         super().__init__()
         width, dropout, eps = settings.width, settings.dropout, settings.eps or EPS
         self.input_layernorm = make_norm(settings.norm, width, eps)
@@ -83,7 +83,7 @@ class DecoderLayer(nn.Module):
 
 
 @TOWERS.register("decoder")
-class Decoder(nn.Module):
+class Decoder(Tower):
     """Embeddings, layers, a last norm, and the way back to the vocabulary.
 
     Source of the gated cross-attention, whose gate tanh(0) lets nothing through at first: Alayrac et al. (2022),
@@ -98,15 +98,18 @@ class Decoder(nn.Module):
         cross_every: a cross-attention in every layer (1), every second (2), and so on, the last layer always.
         zero_init: start the projections that end attention and feed-forward at zero, so that each layer starts
             as the identity. On for training from scratch: it steadies and speeds the first steps.
-        ignored: every tower is built with the same words.
+        context: ignored.
 
     Raises:
         RecipeError: the settings do not go together.
     """
 
+    modality = "text"
+    writes = True
+
     def __init__(
         self,
-        settings: Tower,
+        settings: recipe.Tower,
         vocab_size: int,
         *,
         max_length: int = 2048,
@@ -114,10 +117,10 @@ class Decoder(nn.Module):
         memory_width: int | None = None,
         cross_every: int = 1,
         zero_init: bool = True,
-        **ignored: Any,
+        **context: Any,
     ) -> None:
-        super().__init__()
-        self.settings, self.width, self.vocab_size = settings, settings.width, vocab_size
+        super().__init__(settings)
+        self.vocab_size = vocab_size
         self.max_length = settings.context or max_length
         self.rope_theta, self.rope_scaling = settings.rope_theta, rope_scaling(settings.rope_scaling)
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
@@ -188,7 +191,7 @@ class Decoder(nn.Module):
         weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
         return F.linear(hidden, weight)
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Features:
+    def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """As a text tower: (B, L) long ids and (B, L) bool -> Features; pooled is the last real token's vector."""
         hidden = self.forward_embeds(self.embed(input_ids), positions_of(mask), mask)
         return Features(hidden, mask, last_token(hidden, mask))
@@ -227,7 +230,7 @@ class Decoder(nn.Module):
                     start_keys_as_queries(layer.cross_attn)
 
 
-def _feedforward(settings: Tower) -> MLP | SwiGLU:
+def _feedforward(settings: recipe.Tower) -> MLP | SwiGLU:
     bias = settings.bias == "all"
     if settings.feedforward == "mlp":
         hidden = settings.hidden or 4 * settings.width

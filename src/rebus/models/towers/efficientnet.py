@@ -13,38 +13,32 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rebus import recipe
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
-from rebus.models.towers.convnet import check_grid
-from rebus.models.towers.resnet import grid_features
+from rebus.models.towers.base import TOWERS, ImageTower, grid_features
 from rebus.nn.residual import MOMENTUM, InvertedBottleneck, NormedConvolution
 from rebus.nn.stages import EXPANSIONS, KERNELS, STRIDES, efficientnet_shape
-from rebus.recipe import Tower
 
 EPS = 1e-3  # of the norms, where the recipe says nothing
 
 
 @TOWERS.register("efficientnet")
-class EfficientNet(nn.Module):
+class EfficientNet(ImageTower):
     """A first convolution, seven stages of inverted bottlenecks, a last one to the width.
 
     Args:
         settings: width (1280 in lite0; channels of all stages go with it), depth (most blocks of a stage), patch (32
             in lite0; 4, 8 or 16: later stages keep the side), eps; ``stages`` and ``channels`` where they are not to
             follow from these.
-        size: S, a multiple of the patch.
-        context: ignored.
+        context: see ``ImageTower``.
 
     Raises:
         RecipeError: the patch or the size does not fit, or the stages and channels do not go together.
     """
 
-    def __init__(self, settings: Tower, *, size: int, **context: Any) -> None:
-        super().__init__()
+    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         blocks, channels = efficientnet_shape(settings)
-        check_grid(size, settings.patch)
-        self.settings, self.width, self.size, self.grid = settings, settings.width, size, size // settings.patch
-        self.num_tokens = self.grid**2
+        super().__init__(settings, **context)
         eps = settings.eps or EPS
         self.stem = NormedConvolution(3, channels[0], 3, stride=2, cut="relu6", same=True, eps=eps, momentum=MOMENTUM)
         strides, reduced = [], 2

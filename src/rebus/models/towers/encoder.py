@@ -13,18 +13,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus import recipe
 from rebus.errors import DataError
 from rebus.models.features import Features, masked_mean
-from rebus.models.towers import TOWERS
+from rebus.models.towers.base import TOWERS, Tower
 from rebus.models.towers.decoder import last_token
 from rebus.nn.block import EncoderLayer, start_weights
-from rebus.recipe import Tower
 
 EPS = 1e-12  # of the norms, where the recipe says nothing
 
 
 @TOWERS.register("encoder")
-class Encoder(nn.Module):
+class Encoder(Tower):
     """Word, position and segment embeddings, then layers: BERT's, or those of CLIP's and SigLIP's text towers.
 
     Args:
@@ -36,13 +36,15 @@ class Encoder(nn.Module):
             filled up to the context with this id, which is read as any other, and ``last`` is the last of all places.
         vocab_size: V, rows of the embeddings.
         max_length: positions there are vectors for, where ``settings.context`` does not say it.
-        ignored: every tower is built with the same words.
+        context: ignored.
     """
 
-    def __init__(self, settings: Tower, vocab_size: int, *, max_length: int = 512, **ignored: Any) -> None:
-        super().__init__()
+    modality = "text"
+
+    def __init__(self, settings: recipe.Tower, vocab_size: int, *, max_length: int = 512, **context: Any) -> None:
+        super().__init__(settings)
         width, eps = settings.width, settings.eps or EPS
-        self.settings, self.width, self.vocab_size = settings, width, vocab_size
+        self.vocab_size = vocab_size
         self.max_length = settings.context or max_length
         self.words = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(self.max_length, width)
@@ -66,7 +68,7 @@ class Encoder(nn.Module):
         start_weights(self)
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
-        """(B, L) long ids, (B, L) bool and (B, L) long segments (None: all 0) -> Features.
+        """(B, L) long ids, (B, L) bool and (B, L) long segments (None: all 0), the last for any beyond -> Features.
 
         Raises:
             DataError: a text is longer than the positions there are.
@@ -89,7 +91,8 @@ class Encoder(nn.Module):
         steps = torch.arange(ids.shape[1], device=ids.device)
         x = self.words(ids) + self.positions(steps)
         if self.segments is not None:
-            x = x + self.segments(torch.zeros_like(ids) if segment_ids is None else segment_ids)
+            last = self.segments.num_embeddings - 1
+            x = x + self.segments(torch.zeros_like(ids) if segment_ids is None else segment_ids.clamp(max=last))
         x = self.dropout(x if self.norm is None else self.norm(x))
         for layer in self.layers:
             x = layer(x, seen, causal=self.settings.causal)

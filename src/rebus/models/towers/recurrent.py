@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
+from rebus.models.towers.base import TOWERS, Tower
 from rebus.models.towers.wordvectors import WordEmbedding
-from rebus.recipe import Tower
 
 
 @TOWERS.register("recurrent")
-class Recurrent(nn.Module):
+class Recurrent(Tower):
     """Embeddings and ``depth`` layers of cells, half of the width for each direction.
 
     Padding is never read, wherever it stands: a text gives the same features alone and in any batch.
@@ -37,12 +37,15 @@ class Recurrent(nn.Module):
         RecipeError: the width is odd.
     """
 
-    def __init__(self, settings: Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any) -> None:
-        super().__init__()
+    modality = "text"
+
+    def __init__(
+        self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
+    ) -> None:
+        super().__init__(settings)
         if settings.width % 2:
             do = f"use {settings.width + 1}"
             raise RecipeError("the width of a recurrent tower", "an even number", str(settings.width), do)
-        self.settings, self.width = settings, settings.width
         self.embed = WordEmbedding(words, vocab_size, self.width)
         self.dropout = nn.Dropout(settings.dropout)
         self.cells = (nn.GRU if settings.cell == "gru" else nn.LSTM)(
@@ -54,7 +57,7 @@ class Recurrent(nn.Module):
             dropout=settings.dropout if settings.depth > 1 else 0.0,
         )
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Features:
+    def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is the last layer's final state of both directions.
 
         Tokens and pooled are zero where nothing is real.

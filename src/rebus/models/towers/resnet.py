@@ -14,36 +14,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus import recipe
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
-from rebus.models.towers.convnet import check_grid
+from rebus.models.towers.base import TOWERS, ImageTower, grid_features
 from rebus.nn.residual import NormedConvolution, ResNetBlock
 from rebus.nn.stages import resnet_shape
-from rebus.recipe import Tower
 
 EPS = 1e-5  # of the norms, where the recipe says nothing
 
 
 @TOWERS.register("resnet")
-class ResNet(nn.Module):
+class ResNet(ImageTower):
     """A wide first convolution, then stages of residual blocks, each after the first at half the side.
 
     Args:
         settings: width, depth (blocks of each stage), patch (a power of two from 4 up), block, eps; ``stages`` and
             ``channels`` where they are not to follow from these.
-        size: S, a multiple of the patch.
-        context: ignored.
+        context: see ``ImageTower``.
 
     Raises:
         RecipeError: the patch or the size does not fit, or the stages and channels do not go together.
     """
 
-    def __init__(self, settings: Tower, *, size: int, **context: Any) -> None:
-        super().__init__()
+    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         blocks, channels = resnet_shape(settings)
-        check_grid(size, settings.patch)
-        self.settings, self.width, self.size, self.grid = settings, settings.width, size, size // settings.patch
-        self.num_tokens = self.grid**2
+        super().__init__(settings, **context)
         eps = settings.eps or EPS
         self.stem = NormedConvolution(3, channels[0], 7, stride=2, eps=eps)
         self.stages = nn.ModuleList()
@@ -72,10 +67,3 @@ class ResNet(nn.Module):
         for stage in self.stages:
             x = stage(x)
         return grid_features(x)
-
-
-def grid_features(x: Tensor) -> Features:
-    """(B, D, G, G) -> Features of G x G tokens, row by row; pooled is their mean."""
-    tokens = x.flatten(2).transpose(1, 2)
-    mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=x.device)
-    return Features(tokens, mask, tokens.mean(1))

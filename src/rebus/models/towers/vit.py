@@ -15,14 +15,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
-from rebus.models.towers.convnet import check_grid
+from rebus.models.towers.base import TOWERS, ImageTower, all_real
 from rebus.nn.attention import Attention
 from rebus.nn.block import EncoderLayer, start_weights
 from rebus.nn.feedforward import MLP
-from rebus.recipe import Tower
 
 EPS, ACTIVATION = 1e-6, "gelu_tanh"  # where the recipe says nothing
 POOLS = ("mean", "cls", "pooler", "probe")
@@ -39,14 +38,14 @@ class PoolingHead(nn.Module):
         self.mlp = MLP(width, hidden, activation)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Ask."""
-        asked = self.attention(self.probe.expand(len(tokens), -1, -1), memory=tokens)
-        out: Tensor = (asked + self.mlp(self.norm(asked)))[:, 0]
+        """The probe's vector after attention and MLP."""
+        x = self.attention(self.probe.expand(len(tokens), -1, -1), memory=tokens)
+        out: Tensor = (x + self.mlp(self.norm(x)))[:, 0]
         return out
 
 
 @TOWERS.register("vit")
-class ViT(nn.Module):
+class ViT(ImageTower):
     """Patches, learned positions, layers that norm first, and a last norm. Its Features hold the patches alone.
 
     Args:
@@ -54,9 +53,8 @@ class ViT(nn.Module):
             patch_bias, class_token, pre_norm, layer_scale;
             ``pool``: ``mean`` of the patches, ``cls``, the class token, ``pooler``, tanh(W x + b) of it, or ``probe``,
             by attention, as SigLIP does; ``last_norm``: norm all ``tokens``, or, as CLIP does, ``pooled`` alone.
-        size: S, a multiple of the patch.
         zero_init: start the projections that end attention and MLP at zero, for training from scratch.
-        context: ignored.
+        context: see ``ImageTower``.
 
     Raises:
         RecipeError: the size is not a multiple of the patch, or the settings do not go together.
@@ -64,14 +62,11 @@ class ViT(nn.Module):
 
     drops_patches = True  # it can be given some patches only: see ``forward``'s ``keep``
 
-    def __init__(self, settings: Tower, *, size: int, zero_init: bool = True, **context: Any) -> None:
-        super().__init__()
-        check_grid(size, settings.patch)
+    def __init__(self, settings: recipe.Tower, *, zero_init: bool = True, **context: Any) -> None:
+        super().__init__(settings, **context)
         _check_pool(settings)
         width, hidden = settings.width, settings.hidden or 4 * settings.width
         activation, eps = settings.activation or ACTIVATION, settings.eps or EPS
-        self.settings, self.width, self.size, self.grid = settings, width, size, size // settings.patch
-        self.num_tokens = self.grid**2
         self.patches = nn.Conv2d(3, width, settings.patch, stride=settings.patch, bias=settings.patch_bias)
         self.class_token = nn.Parameter(torch.randn(width) * 0.02) if settings.class_token else None
         self.position = nn.Parameter(torch.randn(self.num_tokens + settings.class_token, width) * 0.02)
@@ -114,13 +109,12 @@ class ViT(nn.Module):
         if not late:
             x = self.norm(x)
         patches = x if self.class_token is None else x[:, 1:]
-        mask = torch.ones(patches.shape[:2], dtype=torch.bool, device=x.device)
-        return Features(patches, mask, self._pooled(x, patches, late))
+        return all_real(patches, self._pooled(x, patches, late))
 
     def _pooled(self, x: Tensor, patches: Tensor, late: bool) -> Tensor:
         if self.head is not None:
-            asked: Tensor = self.head(patches)
-            return asked
+            probed: Tensor = self.head(patches)
+            return probed
         pooled = patches.mean(1) if self.settings.pool == "mean" else x[:, 0]
         if late:
             pooled = self.norm(pooled)
@@ -141,7 +135,7 @@ def resized_positions(position: Tensor, grid: int) -> Tensor:
     return torch.cat([position[:first], resized[0].flatten(1).T.to(position.dtype)])
 
 
-def _check_pool(settings: Tower) -> None:
+def _check_pool(settings: recipe.Tower) -> None:
     if settings.pool not in POOLS:
         expected = f"one of {', '.join(POOLS)}, for a vit"
         raise RecipeError("setting 'model.image.pool'", expected, f"'{settings.pool}'", "use mean or probe")

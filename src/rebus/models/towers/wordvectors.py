@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rebus import recipe
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
-from rebus.recipe import Tower
+from rebus.models.towers.base import TOWERS, Tower
 
 _BETWEEN = "/"  # a word and its part of speech, as ``rebus.text.words`` writes them
 
@@ -94,7 +94,7 @@ class WordEmbedding(nn.Module):
 
 
 @TOWERS.register("wordvectors")
-class WordVectors(nn.Module):
+class WordVectors(Tower):
     """A vector and a weight a word, and the weighted mean over the real words.
 
     Args:
@@ -104,14 +104,17 @@ class WordVectors(nn.Module):
         context: ignored.
     """
 
-    def __init__(self, settings: Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any) -> None:
-        super().__init__()
-        self.settings, self.width = settings, settings.width
+    modality = "text"
+
+    def __init__(
+        self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
+    ) -> None:
+        super().__init__(settings)
         self.embed = WordEmbedding(words, vocab_size, self.width)
         self.log_weight = nn.Parameter(torch.zeros(vocab_size))
         self.dropout = nn.Dropout(settings.dropout)
 
-    def forward(self, input_ids: Tensor, mask: Tensor) -> Features:
+    def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is zero where no word is real."""
         tokens = self.dropout(self.embed(input_ids))
         weights = self.log_weight[input_ids].float().exp() * mask

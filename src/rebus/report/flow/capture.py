@@ -82,7 +82,7 @@ def capture(subject: Subject) -> Captured:
         found.attended = [(names[id(one.module)], one.weights[0].detach().float()) for one in seen]
     tower = found.features("image")
     if tower is not None:
-        pooled = model.plan.pool(tower)
+        pooled = model.image.reduced(tower)
         there = torch.full_like(pooled.mask, subject.shown is not None)
         found.seen = Features(pooled.tokens, pooled.mask & there, pooled.pooled)
     return found

@@ -93,7 +93,7 @@ def _image_stations(captured: Captured, original: Any) -> list[Station]:
                 images=(Image("decoded", small),),
             )
         ]
-        normal = subject.model.normalise(subject.pixels())
+        normal = subject.model.image.normalise(subject.pixels())
         facts = {
             "side": side,
             "fit": recipe.image.fit,

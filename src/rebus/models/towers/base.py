@@ -1,0 +1,136 @@
+"""What a tower is: items of one modality in, Features out. It knows no other modality, no task and no file.
+
+Letters: N items, L tokens, D width, S side of an image, G x G the grid of its tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from rebus import recipe
+from rebus.errors import RecipeError
+from rebus.models.features import Features
+from rebus.registry import Registry
+
+
+class Tower(nn.Module):
+    """The base of all towers, built as ``TOWERS.get(kind)(settings, **context)``.
+
+    Args:
+        settings: the recipe's.
+        context: what the modality knows of its items; each tower ignores what it has no use for.
+
+    Attributes:
+        modality: what it reads; ``text``: ids (N, L) long, their mask (N, L) bool and segments (N, L) long or None.
+        num_tokens: L, where it is the same for all items; 0: it is not.
+        grid: G, where the tokens are those of a square; 0: they are not.
+        writes: whether it is the decoder that writes text too.
+    """
+
+    modality: ClassVar[str]
+    num_tokens: int = 0
+    grid: int = 0
+    writes = False
+
+    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
+        super().__init__()
+        self.settings, self.width = settings, settings.width
+
+    def encode(self, **tensors: Tensor) -> Features:
+        """Features of N items as a batch holds them: ``forward`` of the tensors that the modality collates."""
+        features: Features = self(**tensors)
+        return features
+
+
+class ImageTower(Tower):
+    """The base of image towers: ``forward`` takes normalised pixels (N, 3, S, S) and gives G x G tokens, row by row.
+
+    Args:
+        settings: the recipe's.
+        size: S, a multiple of the patch.
+        mean: of the three channels, 0 to 1, which ``normalise`` takes off.
+        std: of the three channels, which it divides by.
+        context: ignored.
+
+    Attributes:
+        side: of the square that ``encode`` averages tokens to; 0: it leaves them as they are.
+        drops_patches: whether ``forward`` also takes the places of the patches to keep.
+
+    Raises:
+        RecipeError: the size is not a multiple of the patch.
+    """
+
+    modality = "image"
+    drops_patches = False
+    side = 0
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        settings: recipe.Tower,
+        *,
+        size: int,
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.5, 0.5, 0.5),
+        **context: Any,
+    ) -> None:
+        super().__init__(settings)
+        patch = settings.patch
+        if size % patch or size < patch:
+            do = f"use {max(patch, round(size / patch) * patch)}, or another patch"
+            raise RecipeError("setting 'image.size'", f"a multiple of model.image.patch ({patch})", str(size), do)
+        self.size, self.grid = size, size // patch
+        self.num_tokens = self.grid**2
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """(N, 3, S, S) of 0 to 255 -> float, by mean and spread, channels last in memory."""
+        normal = (pixels.to(self.mean.dtype) / 255.0 - self.mean) / self.std
+        return normal.contiguous(memory_format=torch.channels_last)
+
+    def encode(self, pixels: Tensor) -> Features:  # type: ignore[override]
+        """(N, 3, S, S) of 0 to 255 -> Features, of as many tokens as the recipe wants."""
+        return self.reduced(self(self.normalise(pixels)))
+
+    def reduced(self, features: Features) -> Features:
+        """The tower's own Features in as many tokens as the recipe wants; ``pooled`` stays."""
+        if not self.side:
+            return features
+        tokens = averaged(features.tokens, self.side)
+        return Features(tokens, features.mask[:, :1].expand(-1, tokens.shape[1]), features.pooled)
+
+
+def averaged(tokens: Tensor, side: int) -> Tensor:
+    """(N, G x G, D) -> (N, S x S, D), the means of neighbours; where S does not divide G, they overlap."""
+    grid = isqrt(tokens.shape[1])
+    if grid == side:
+        return tokens
+    square = tokens.transpose(1, 2).reshape(*tokens.shape[::2], grid, grid)
+    return functional.adaptive_avg_pool2d(square, side).flatten(2).transpose(1, 2)
+
+
+def grid_features(x: Tensor) -> Features:
+    """(N, D, G, G) -> Features of G x G tokens, row by row; pooled is their mean."""
+    return all_real(x.flatten(2).transpose(1, 2))
+
+
+def all_real(tokens: Tensor, pooled: Tensor | None = None) -> Features:
+    """Features of tokens (N, L, D) none of which is padding; ``pooled``: None: their mean."""
+    mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+    return Features(tokens, mask, tokens.mean(1) if pooled is None else pooled)
+
+
+TOWERS: Registry[Any] = Registry("tower")
+
+
+def tower_kinds(modality: str) -> list[str]:
+    """The registered kinds of tower that read a modality."""
+    return [name for name in TOWERS.names() if TOWERS.get(name).modality == modality]
