@@ -52,8 +52,8 @@ class Guess:
     alternative: Kind | None = None
 
 
-def guess_kind(table: Table, name: str) -> Guess:
-    """The kind of a column. A pure function of its name and values."""
+def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
+    """The kind of a column, a pure function of its name and values; not ``by_name``: whatever its name describes."""
     column = table.arrow_column(name)
     kind = column.type
     if column.null_count == len(column):
@@ -63,7 +63,7 @@ def guess_kind(table: Table, name: str) -> Guess:
     sample = _sample(column)
     if names.numbers_classes(name) and _are_few(column):
         return Guess("category", f"its name, and few different values ({_different(column)} in {len(column)} rows)")
-    if names.is_metadata(name) and not _is_source(table, name):
+    if by_name and names.is_metadata(name) and not _is_source(table, name):
         if _names_images(table, name, sample):
             return Guess("image", "names of image files, and no other column holds images")
         return Guess("ignore", "its name says that it describes the row")

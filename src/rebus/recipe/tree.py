@@ -36,6 +36,10 @@ class Data(Section):
 
     path: PathText = Field("", description="table or folder")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
+    tabular: list[str] | None = Field(
+        None, description="columns of numbers, categories and dates that are inputs; None: all that fit; []: none"
+    )
+    ignore: list[str] = Field(default_factory=list, description="columns that are no inputs by themselves")
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
     tag_column: int | None = Field(
         None, ge=1, description="CoNLL files: number of the column that holds the tags; None: found from the file"
