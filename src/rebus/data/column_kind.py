@@ -19,6 +19,7 @@ from rebus.data.lists import parse_list
 from rebus.data.messages import is_turn
 from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.table import Table
+from rebus.data.tabular_cells import are_dates, unit_of
 from rebus.errors import ImageError
 from rebus.recipe import Kind
 
@@ -34,9 +35,6 @@ _WRITTEN = (  # columns that hold texts, whatever these look like
     *names.REJECTED,
 )
 _PASSED_ON = (*names.SOURCE, *names.TRANSLATED, *names.LANGUAGES)  # texts that a model writes anew
-_DAY = r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2(?:\d{4}|\d\d)|\d{4}年\d{1,2}月(?:\d{1,2}日)?)"
-_HOUR = r"\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
-_DATE = re.compile(rf"{_DAY}(?:(?:T|,? ){_HOUR})?|{_HOUR}")
 _BOX_FIELDS = {"box", "bbox"}
 _TAG_FIELDS = {"tag", "label"}
 _SPAN_FIELDS = {"start", "end"}
@@ -84,6 +82,8 @@ def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
         return _string(
             table, name, column, [value for value in sample if not cells.is_blank(value, cells.EXPORTED_BLANKS)]
         )
+    if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        return Guess("date", "dates")
     return Guess("ignore", f"values of type {kind} are not learned from")
 
 
@@ -233,6 +233,11 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("messages", "lists of turns, written as JSON")
     if names.named(name, (*_WRITTEN, *names.TEXT)):
         return Guess("text", "its name")
+    if not names.named(name, (*names.LABEL, *names.LABELS, *_PASSED_ON)):
+        if are_dates(sample):
+            return Guess("date", "dates")
+        if (unit := unit_of(sample)) is not None:
+            return Guess("number", f"numbers of {unit}")
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):
         return Guess("labels", "its name, and labels divided by | or ;")
@@ -243,8 +248,6 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return Guess("category", "its name")
     if names.named(name, names.LABELS):
         return Guess("labels", "its name")
-    if not names.named(name, _PASSED_ON) and _are_dates(sample):
-        return Guess("ignore", "dates")
     distinct, rows = pc.count_distinct(column, mode="only_valid").as_py(), len(column) - column.null_count
     if distinct == 1 and len(column) > 1 and rows == len(column):
         return Guess("ignore", "every row holds the same")
@@ -260,11 +263,6 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
     if distinct <= most and mean_length <= 40 and not asks:
         return Guess("category", f"few different values ({distinct} in {rows} rows)", "text" if near else None)
     return Guess("text", f"free text, {told}" if near else "free text", "category" if near else None)
-
-
-def _are_dates(sample: list[str]) -> bool:
-    """Whether cells are dates, times or both, in numbers: ``31.12.2024``, ``2024-12-31 23:59``, ``2024年5月1日``."""
-    return sum(_DATE.fullmatch(value.strip()) is not None for value in sample) >= _NEARLY * len(sample)
 
 
 def _are_images(table: Table, name: str, sample: list[str]) -> bool:

@@ -6,6 +6,7 @@ everywhere, or was said to be ignored. It knows no model; how cells are read is 
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from rebus.data.column_kind import guess_kind, quoted
 from rebus.data.role_cells import is_number, role_values
 from rebus.data.splits import split_column
 from rebus.data.table import Table
-from rebus.data.tabular_cells import CellReading, ColumnKind, are_dates, reading_of, unit_of
+from rebus.data.tabular_cells import CellReading, ColumnKind, are_dates, reading_of
 from rebus.errors import DataError, nearest
 from rebus.recipe import Data, Kind, TaskSettings
 
@@ -119,8 +120,6 @@ def kind_of(table: Table, name: str, known: Kind | None, *, asked: bool = False)
     if are_dates(values):
         return "date", ""
     guess = guess_kind(table, name, by_name=False).kind if known in ("ignore", None) else known
-    if guess in ("text", "ignore", "category") and unit_of(values) is not None:
-        guess = "number"
     if guess == "number" and (asked or not _tells_apart(values, len(table))):
         return "number", ""
     if guess == "number" or (guess == "ignore" and different == len(values)):
@@ -214,6 +213,6 @@ def _copied(pairs: Sequence[tuple[Any, Any]], numeric: bool) -> float:
 def _by_thresholds(numbers: np.ndarray[Any, Any], goals: Sequence[str]) -> float:
     """1 where each class is one stretch of the numbers, each of at least five rows; else 0."""
     ordered = [goals[at] for at in np.argsort(numbers, kind="stable")]
-    changes = sum(one != other for one, other in zip(ordered, ordered[1:], strict=False))
+    changes = sum(one != other for one, other in itertools.pairwise(ordered))
     counts = [ordered.count(goal) for goal in set(ordered)]
     return float(len(counts) > 1 and min(counts) >= 5 and changes == len(counts) - 1)

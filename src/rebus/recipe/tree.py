@@ -14,7 +14,7 @@ from pydantic import Field
 from rebus.recipe.model import Model
 from rebus.recipe.section import PathText, Section
 
-Kind = Literal["image", "text", "category", "labels", "number", "boxes", "tags", "messages", "ignore"]
+Kind = Literal["image", "text", "category", "labels", "number", "date", "boxes", "tags", "messages", "ignore"]
 
 
 class Split(Section):
