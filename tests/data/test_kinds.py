@@ -210,7 +210,7 @@ def test_two_numbers_of_what_is_to_be_predicted_are_classes(tmp_path: Path, pair
     ],
 )
 def test_dates_are_not_text_to_learn_from(cell: str) -> None:
-    assert column("Eingang", [cell.format(1 + i % 28) for i in range(240)]) == "ignore"
+    assert column("Eingang", [cell.format(1 + i % 28) for i in range(240)]) == "date"
     assert column("text", [cell.format(1 + i % 28) for i in range(240)]) == "text"
     assert column("label", [cell.format(1 + i % 3) for i in range(240)]) == "category"
     assert column("Eingang", [f"am {cell.format(1 + i % 28)} um {i}" for i in range(240)]) == "text"
