@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Generic, TypeVar
 
@@ -28,10 +29,11 @@ class Registry(Generic[T]):
     Args:
         sort: what the names are names of, in the singular: ``task``, ``tower``, ``fusion``.
         needs: attributes that an item of another package must have.
+        home: the module of ours whose import registers our own items; None: they are registered already.
     """
 
-    def __init__(self, sort: str, needs: Sequence[str] = ()) -> None:
-        self.sort, self.needs = sort, needs
+    def __init__(self, sort: str, needs: Sequence[str] = (), home: str | None = None) -> None:
+        self.sort, self.needs, self.home = sort, needs, home
         self._items: dict[str, T] = {}
         self._broken: dict[str, str] = {}  # plug-ins that cannot be used, and why
         self._loaded_plugins = False
@@ -53,6 +55,8 @@ class Registry(Generic[T]):
                 work.
         """
         if name not in self._items:
+            self._load_home()
+        if name not in self._items:
             self._load_plugins()
         if name in self._broken:
             raise RecipeError(
@@ -72,6 +76,7 @@ class Registry(Generic[T]):
 
     def names(self) -> list[str]:
         """All names, sorted."""
+        self._load_home()
         self._load_plugins()
         return sorted(self._items)
 
@@ -89,6 +94,10 @@ class Registry(Generic[T]):
             else:
                 states[name] = f"{provider(point)}, {point.value}: works"
         return states
+
+    def _load_home(self) -> None:
+        if self.home is not None:
+            import_module(self.home)
 
     def _load_plugins(self) -> None:
         if self._loaded_plugins:

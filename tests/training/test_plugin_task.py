@@ -75,7 +75,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (info / "entry_points.txt").write_text("[rebus.tasks]\npair = pair_rebus_plugin:Pair\n")
     (tmp_path / "pair_rebus_plugin.py").write_text(SOURCE)
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(TASKS, "_asked_plugins", False)
+    monkeypatch.setattr(TASKS, "_loaded_plugins", False)
     monkeypatch.setattr(TASKS, "_items", dict(TASKS._items))
     yield
     sys.modules.pop("pair_rebus_plugin", None)

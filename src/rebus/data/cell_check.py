@@ -14,10 +14,10 @@ from typing import Any
 
 from rebus.data import cells
 from rebus.data.column_kind import quoted
-from rebus.data.role_cells import is_data, is_number
+from rebus.data.declared import role_of
+from rebus.data.role_cells import is_data
 from rebus.recipe import TaskSettings
 
-_LEARNED = frozenset(("caption", "answer", "output", "target", "positive", "messages"))  # texts that are written
 _SHOWN = 3
 _STANDS_FOR_NOTHING = re.compile(r"-?9{2,}|-1|-32768|-2147483648")  # amounts often written for no amount
 
@@ -46,10 +46,11 @@ def check_cells(task: TaskSettings, role: str, column: str, values: Sequence[Any
     """
     report = CellReport()
     _blanks(report, task, role, column, values)
-    if is_number(task, role):
+    reads = role_of(task, role).cells
+    if reads == "number":
         _numbers(report, task, column, values)
-    elif role in ("label", "labels") and task.name != "match":
-        _labels(report, task, role, column, values)
+    elif reads in ("label", "labels"):
+        _labels(report, task, reads == "labels", column, values)
     return report
 
 
@@ -61,7 +62,7 @@ def _blanks(report: CellReport, task: TaskSettings, role: str, column: str, valu
     if taken:
         do = "to keep them as they are" if task.blanks is None else "as data.blanks says; for empty cells only"
         report.warnings.append(f"column '{column}': {_counted(taken)} taken for blank; {do}: --set data.blanks=[]")
-    if kept and role in _LEARNED and task.blanks is None:
+    if kept and role_of(task, role).learned and task.blanks is None:
         listed = json.dumps([*cells.EXPORTED_BLANKS, *kept])
         report.warnings.append(
             f"column '{column}': {_counted(kept)} taken for a text to be learned; if nothing is meant by it: "
@@ -136,11 +137,11 @@ def _is_usual(cell: str) -> bool:
     return True
 
 
-def _labels(report: CellReport, task: TaskSettings, role: str, column: str, values: Sequence[Any]) -> None:
+def _labels(report: CellReport, task: TaskSettings, several: bool, column: str, values: Sequence[Any]) -> None:
     words = cells.blank_words(True, task.blanks)
     counts: Counter[str] = Counter()
     for value in values:
-        if role == "labels":
+        if several:
             counts.update(cells.labels(value, task.separator, words))
         elif not cells.is_blank(value, words):
             counts[cells.label(value)] += 1
@@ -164,12 +165,12 @@ def _labels(report: CellReport, task: TaskSettings, role: str, column: str, valu
         )
     texts = [value for value in values if isinstance(value, str) and not cells.is_blank(value, words)]
     renamed = {cells.trimmed(text): cells.label(text) for text in texts if cells.trimmed(text) != cells.label(text)}
-    if renamed and role == "label":
+    if renamed and not several:
         shown = ", ".join(f"'{one}' is '{name}'" for one, name in list(renamed.items())[:_SHOWN])
         report.notes.append(f"column '{column}': labels in one form: {shown}")
     if task.separator is None and not any(mark in text for text in texts for mark in cells.SEPARATORS):
-        _divided(report, role, column, texts)
-    elif task.separator and role == "labels":
+        _divided(report, several, column, texts)
+    elif task.separator and several:
         divided = [text for text in dict.fromkeys(texts) if task.separator in text][:_SHOWN]
         shown = "; ".join(f"{text!r} is {_listed(text, task.separator)}" for text in divided)
         report.notes.append(
@@ -178,13 +179,13 @@ def _labels(report: CellReport, task: TaskSettings, role: str, column: str, valu
         )
 
 
-def _divided(report: CellReport, role: str, column: str, texts: Sequence[str]) -> None:
-    mark = cells.separator(texts, role == "labels")
+def _divided(report: CellReport, several: bool, column: str, texts: Sequence[str]) -> None:
+    mark = cells.separator(texts, several)
     if not mark.cells:
         return
     both = "; ".join(f"{cell!r} is one label, or {_listed(cell, mark.mark)}" for cell in mark.cells)
     told = f"--set 'data.separators.{column}={mark.mark}'"
-    do = told if role == "labels" else f"--task tag {told}"
+    do = told if several else f"--task tag {told}"
     report.warnings.append(f"column '{column}': cells may hold several labels, divided by {mark.mark!r}: {both}: {do}")
 
 

@@ -7,130 +7,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rebus.data import cells, measures
 from rebus.data.cell_check import check_cells
+from rebus.data.check_report import SHOWN, CheckReport
+from rebus.data.declared import declared, role_of
 from rebus.data.duplicates import duplicate_rows, fingerprint, shared_texts
 from rebus.data.encodings import garbled
 from rebus.data.image_survey import ImageSurvey, survey_images
 from rebus.data.lists import parse_value
-from rebus.data.marks import Marks
 from rebus.data.messages import unread_fields
 from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.splits import split_column
 from rebus.data.table import Table
-from rebus.data.unused import Unused
-from rebus.errors import DataError, ImageError, RebusError
-from rebus.notebook import rendered
+from rebus.errors import DataError, ImageError
 from rebus.recipe import Data, Kind, TaskSettings
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-_SHOWN = 20
-
-
-@dataclass
-class CheckReport:
-    """What a check found.
-
-    Attributes:
-        name: of the table.
-        rows: how many.
-        kinds: column: kind.
-        tasks: task: its columns by role.
-        splits: split: rows.
-        columns: column: figures that fit its kind.
-        images: one survey an image column.
-        duplicates: (row, the earlier row it repeats).
-        leaks: (held-out row, training row) that hold the same image or text.
-        errors: what no leaving out of rows cures; training refuses.
-        bad_rows: row: what is wrong with it; training refuses or leaves it out and counts it.
-        notes: how the table was read, where that is not plain.
-        warnings: what a person should know.
-        skipped: rows that the reader already left out.
-        unlabelled: rows of a held-out split that lack only what is to be predicted; they are left out.
-        unused: what the files say and training will not use, by kind.
-        places: a row's file and line, for the rows named here.
-        fingerprint: of the table's content; see ``rebus.data.duplicates.fingerprint``.
-        says_splits: whether the table itself says which rows are held out.
-        skips_bad: whether the settings leave bad rows out instead of refusing them.
-    """
-
-    name: str
-    rows: int
-    kinds: dict[str, Kind]
-    tasks: dict[str, dict[str, str]]
-    splits: dict[str, int]
-    columns: dict[str, dict[str, Any]] = field(default_factory=dict)
-    images: list[ImageSurvey] = field(default_factory=list)
-    duplicates: list[tuple[int, int]] = field(default_factory=list)
-    leaks: list[tuple[int, int]] = field(default_factory=list)
-    errors: list[RebusError] = field(default_factory=list)
-    bad_rows: dict[int, RebusError] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    skipped: list[DataError] = field(default_factory=list)
-    unlabelled: list[int] = field(default_factory=list)
-    unused: Unused = field(default_factory=Unused)
-    places: dict[int, str] = field(default_factory=dict)
-    fingerprint: str = ""
-    says_splits: bool = False
-    skips_bad: bool = False
-
-    @property
-    def exit_code(self) -> int:
-        """2: training refuses the table; 1: it leaves out the bad rows that are listed; 0: it takes all rows."""
-        if self.errors or (self.bad_rows and not self.skips_bad):
-            return 2
-        return 1 if self.bad_rows or self.skipped else 0
-
-    @property
-    def good(self) -> bool:
-        """Whether training would take the table as it is."""
-        return not self.errors and not self.bad_rows
-
-    def as_dict(self) -> dict[str, Any]:
-        """The report as JSON values; of long lists the first 20 and the count."""
-        bad = sorted(self.bad_rows)
-        return {
-            "name": self.name,
-            "rows": self.rows,
-            "fingerprint": self.fingerprint,
-            "kinds": dict(self.kinds),
-            "tasks": self.tasks,
-            "splits": self.splits,
-            "columns": self.columns,
-            "images": [survey.as_dict() for survey in self.images],
-            "duplicate_rows": self._pairs(self.duplicates),
-            "leaks": self._pairs(self.leaks),
-            "errors": [error.as_dict() for error in self.errors],
-            "bad_rows": {
-                "count": len(bad),
-                "first": [{"row": row, **self.bad_rows[row].as_dict()} for row in bad[:_SHOWN]],
-            },
-            "skipped": {"count": len(self.skipped), "first": [error.as_dict() for error in self.skipped[:_SHOWN]]},
-            "notes": self.notes,
-            "unlabelled": len(self.unlabelled),
-            "unused": self.unused.as_dict(),
-            "warnings": self.warnings,
-        }
-
-    def _repr_html_(self) -> str:
-        return rendered(self.render)
-
-    def render(self, console: Console) -> None:
-        """Print the report."""
-        from rebus.data.check_render import render_report
-
-        render_report(self, console)
-
-    def _pairs(self, pairs: list[tuple[int, int]]) -> dict[str, Any]:
-        shown = [[self.places.get(a, str(a)), self.places.get(b, str(b))] for a, b in pairs[:_SHOWN]]
-        return {"count": len(pairs), "first": shown}
+__all__ = ["CheckReport", "check_table"]
 
 
 def check_table(
@@ -184,7 +79,7 @@ def check_table(
         report.leaks = shared_texts(joined, splits) if texts else []
     apart = set(report.unlabelled)  # neither learned nor judged
     report.leaks = [(row, other) for row, other in report.leaks if row not in apart]
-    named = [row for pair in (*report.duplicates[:_SHOWN], *report.leaks[:_SHOWN]) for row in pair]
+    named = [row for pair in (*report.duplicates[:SHOWN], *report.leaks[:SHOWN]) for row in pair]
     named += [survey.rows[survey.blank[0]][0] for survey in report.images if survey.blank]
     report.places = {row: table.where(row) for row in named}
     _tell(report)
@@ -254,10 +149,6 @@ def _garbled(report: CheckReport, name: str, column: list[Any]) -> None:
         )
 
 
-def _one(value: Any) -> list[str]:
-    return [] if value is None else [value]
-
-
 def _images(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
     survey = survey_images(table, name, data, splits)
     report.images.append(survey)
@@ -284,13 +175,10 @@ def _rows(
         return
     wanted = {column for task in tasks for column in task.columns.values()}
     columns = {name: values[name] if name in values else table.column(name) for name in wanted}
-    checks = [RowCheck(table, task, columns, set(report.bad_rows)) for task in tasks]
+    checks = [RowCheck(table, task, columns) for task in tasks]
     for check in checks:
-        if isinstance(marks := getattr(check, "marks", None), Marks):
-            where = f"column '{check.task.columns['tags']}'"
-            report.notes += [f"{where}: tags are read as {marks.said()}"] if marks.said() else []
-            doubt = marks.writing.doubt
-            report.warnings += [f"{where}: {doubt}; write O for no span and B-, I- for spans"] if doubt else []
+        report.notes += check.cells.notes
+        report.warnings += check.cells.warnings
     lacking: Counter[str] = Counter()
     for row in range(len(table)):
         wrong = next((error for check in checks if (error := check.invalid(row)) is not None), None)
@@ -316,37 +204,40 @@ def _rows(
 def _targets(
     report: CheckReport, table: Table, task: TaskSettings, values: dict[str, list[Any]], splits: Sequence[str]
 ) -> None:
-    if task.name == "patch_classify":
-        boxes = role_values(task, "boxes", table.column(task.columns["boxes"]))
-        said = [[cells.label(box.get("label")) for box in row or () if isinstance(box, dict)] for row in boxes]
-        _unseen_labels(report, task.columns["boxes"], said, splits)
-    role = {"classify": "label", "tag": "labels", "regress": "target"}.get(task.name)
-    if role is None:
+    """What is to be said of the column that is to be predicted, by what its cells are."""
+    role = declared(task.name).target_role
+    if role is None or role not in task.columns or not role_of(task, role).required:
         return
-    column = task.columns[role]
+    column, reads = task.columns[role], role_of(task, role).cells
+    if reads not in ("boxes", "number", "label", "labels"):
+        return
     known = role_values(task, role, values[column] if column in values else table.column(column))
+    if reads == "boxes":
+        names = [[cells.label(box.get("label")) for box in row or () if isinstance(box, dict)] for row in known]
+        _unseen_labels(report, column, names, splits)
+        return
     where = f"{table.name}, column '{column}'"
-    flag = f"or name another column with --set tasks.N.columns.{role}=COLUMN"
-    if task.name == "regress":
+    do = f"add other rows, or name another column with --set tasks.N.columns.{role}=COLUMN"
+    if reads == "number":
         numbers = {value for value in known if isinstance(value, float)}
         if len(numbers) < 2:
-            found = f"only {next(iter(numbers)):g}" if numbers else "none"
-            report.errors.append(DataError(where, "at least two different numbers", found, f"add other rows, {flag}"))
+            received = f"only {next(iter(numbers)):g}" if numbers else "none"
+            report.errors.append(DataError(where, "at least two different numbers", received, do))
         return
-    labels = [list(value or ()) if task.name == "tag" else _one(value) for value in known]
+    labels = [list(value or ()) if reads == "labels" else [] if value is None else [value] for value in known]
     counts = Counter(label for row in labels for label in row)
-    least = 2 if task.name == "classify" else 1
+    least = 2 if reads == "label" else 1
     if len(counts) < least:
-        found = f"only '{next(iter(counts))}'" if counts else "none"
-        report.errors.append(DataError(where, f"at least {least} different labels", found, f"add other rows, {flag}"))
+        received = f"only '{next(iter(counts))}'" if counts else "none"
+        report.errors.append(DataError(where, f"at least {least} different labels", received, do))
         return
     _label_warnings(report, column, labels, counts, splits)
-    if task.name == "classify" and "text" in task.columns and task.columns["text"] in values:
-        firsts = [row[0] if row else "" for row in labels]
-        own, chance = measures.leak_share(values[task.columns["text"]], firsts)
+    text = task.columns.get("text")
+    if reads == "label" and text in values:
+        own, chance = measures.leak_share(values[text], [row[0] if row else "" for row in labels])
         if own >= 0.5 and own > 2 * chance:
             report.warnings.append(
-                f"column '{task.columns['text']}' names the row's own '{column}' in {own:.0%} of rows: the model "
+                f"column '{text}' names the row's own '{column}' in {own:.0%} of rows: the model "
                 "may read the answer instead of learning it"
             )
 

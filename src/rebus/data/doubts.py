@@ -13,18 +13,13 @@ import pyarrow.compute as pc
 
 from rebus.data import names
 from rebus.data.column_kind import Guess, quoted
+from rebus.data.declared import declared
 from rebus.data.table import Table
 from rebus.errors import DataError
 from rebus.recipe import Kind, TaskSettings
 
 _REMARKS = ("width", "height", "seed", "date", "time", "timestamp", "split", "license", "licence", "url", "uri", "link")
 _CELLS = 3
-_READS = ("reads", "text", (*names.TEXT, *names.CAPTION))
-_CHOSEN = {  # task: what it does with a column that was chosen among several, its role, names that settle the choice
-    "classify": (("learns", "label", names.LABEL), _READS),
-    "tag": (("learns", "labels", names.LABELS), _READS),
-    "regress": (("learns", "target", names.TARGET), _READS),
-}
 
 
 def doubts_of(
@@ -52,7 +47,7 @@ def doubts_of(
     ]
     for number, task in enumerate(tasks):
         given = (columns or {}).get(task.name, {})
-        for verb, role, words in _CHOSEN.get(task.name, ()):
+        for verb, role, words in _choices(task):
             chosen = task.columns.get(role)
             if chosen is None or chosen not in guesses or role in given:
                 continue
@@ -73,6 +68,16 @@ def doubts_of(
                     f"{flag}--set tasks.{number}.columns.{role}={quoted(others[0])}"
                 )
     return told + _unread(table, guesses, tasks)
+
+
+def _choices(task: TaskSettings) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Roles whose column was chosen among several: what is done with it, the role, names that settle the choice."""
+    wanted = declared(task.name)
+    target = wanted.target_role
+    if target is None or not wanted.needs_one:
+        return []
+    chosen = [("learns", target), ("reads", "text")]
+    return [(verb, role, wanted.roles[role].names) for verb, role in chosen if role in wanted.roles]
 
 
 def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSettings]) -> list[str]:
@@ -100,7 +105,8 @@ def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSett
             )
     for task in tasks:
         choices = names.first_named(table.columns, names.CHOICES)
-        answers = task.columns.get("answer") if task.name == "answer" else None
+        wanted = declared(task.name)
+        answers = task.columns.get(wanted.target_role or "") if "choices" not in wanted.roles else None
         if choices is not None and answers is not None and _are_places(table, answers):
             told.append(
                 f"'{answers}' ({_shown(table, answers)}) names places in '{choices}' ({_shown(table, choices)}), "
@@ -155,7 +161,7 @@ def refusal_of(table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSett
             f"'prompt', 'completion' and '{rated}': answers rated good or bad (KTO), which no task learns from",
             "keep the good rows and leave the column out, and name --task generate",
         )
-    if [task.name for task in tasks] in (["lm"], ["pretrain_image"]):
+    if len(tasks) == 1 and declared(tasks[0].name).last_resort:
         (task,) = tasks
         unread = [name for name in table.columns if kinds[name] == "ignore" and _holds_objects(table, name)]
         if unread:

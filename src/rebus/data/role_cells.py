@@ -10,15 +10,11 @@ from functools import partial
 from typing import Any
 
 from rebus.data import cells
+from rebus.data.declared import role_of
 from rebus.data.lists import parse_list
 from rebus.data.table import Column, Table
 from rebus.recipe import Data, TaskSettings
 
-_LISTS = frozenset(("boxes", "choices"))
-_DATA = frozenset(("label", "labels", "image", "boxes", "start", "type"))
-_SEVERAL = frozenset(("caption", "answer", "text", "wrong"))  # roles of which a cell may hold several texts
-_ANSWERED = frozenset(("caption", "answer", "retrieve", "match", "extract"))  # tasks that take them
-_KEPT = frozenset(("tokens", "tags", "messages"))  # read by their own modules
 _SAMPLE = 200
 
 
@@ -31,34 +27,36 @@ def role_values(task: TaskSettings, role: str, values: Sequence[Any]) -> Sequenc
         values: the column's cells, as the table holds them.
     """
     read = reader_of(task, role)
-    if role in _SEVERAL and task.name in _ANSWERED and _all_lists(values):
+    if role_of(task, role).several and _all_lists(values):
         read = _parsed
     return Read(values, read) if isinstance(values, Column) else [read(value) for value in values]
 
 
 def reader_of(task: TaskSettings, role: str) -> Callable[[Any], Any]:
     """What reads one cell for a role; see ``role_values``."""
-    if role in _KEPT:
-        return _as_it_is
-    if role == "labels":
-        return partial(_labels, separator=task.separator, words=cells.blank_words(True, task.blanks))
-    if role == "label":
-        return partial(_label, words=cells.blank_words(True, task.blanks))
+    wanted = role_of(task, role)
     words = cells.blank_words(is_data(task, role), task.blanks)
-    if is_number(task, role):
-        return partial(_number, style=task.numbers or "point", words=words)
+    match wanted.cells:
+        case "tags" | "raw":
+            return _as_it_is
+        case "labels":
+            return partial(_labels, separator=task.separator, words=words)
+        case "label" | "yes":
+            return partial(_label, words=words)
+        case "number":
+            return partial(_number, style=task.numbers or "point", words=words)
     read = partial(_filled, words=words)
-    return partial(_list, read=read) if role in _LISTS else read
+    return partial(_list, read=read) if wanted.lists or wanted.cells == "boxes" else read
 
 
 def is_number(task: TaskSettings, role: str) -> bool:
     """Whether a role's cells are numbers."""
-    return (task.name, role) in (("regress", "target"), ("similar", "score"))
+    return role_of(task, role).cells == "number"
 
 
 def is_data(task: TaskSettings, role: str) -> bool:
     """Whether a role's cells are labels, numbers or paths rather than texts; see ``cells.blank_words``."""
-    return role in _DATA or is_number(task, role) or (task.name, role) == ("choose", "answer")
+    return role_of(task, role).cells not in ("text", "tags", "raw")
 
 
 def settled(tasks: Sequence[TaskSettings], table: Table, data: Data) -> list[TaskSettings]:
@@ -75,13 +73,14 @@ def _settled(task: TaskSettings, table: Table, data: Data) -> TaskSettings:
         task.blanks = list(data.blanks)
     words = cells.blank_words(True, task.blanks)
     for role, column in task.columns.items():
-        if column not in table.columns or not (is_number(task, role) or role == "labels"):
+        if column not in table.columns or role_of(task, role).cells not in ("number", "labels"):
             continue
         known = [value for value in table.column(column) if not cells.is_blank(value, words)]
         texts = [value for value in known if isinstance(value, str)]
-        if role == "labels" and task.separator is None:
+        labels = role_of(task, role).cells == "labels"
+        if labels and task.separator is None:
             task.separator = data.separators.get(column, cells.found_separator(texts))
-        elif is_number(task, role) and task.numbers is None:
+        elif not labels and task.numbers is None:
             task.numbers = data.numbers.get(column) or cells.numbers(texts, words=words).style
     return task
 

@@ -265,7 +265,7 @@ def judge_untrained(
     """
     task = untrained_task(predictor, table, settings_for(table, name, kinds))
     source = rows_of(predictor, table, task)
-    check = RowCheck(table, task.settings, {c: table.column(c) for c in task.settings.columns.values()}, set())
+    check = RowCheck(table, task.settings, {c: table.column(c) for c in task.settings.columns.values()})
     good = []
     for row in rows:
         error = check.invalid(row) or check.absent(row)
@@ -333,7 +333,7 @@ def _count_passed_over(found: Evaluation, task: Task, table: Table, rows: Sequen
         return
     columns = {role: name for role, name in task.settings.columns.items() if name in table.columns}
     settings = task.settings.model_copy(update={"columns": columns})
-    check = RowCheck(table, settings, {name: table.column(name) for name in columns.values()}, set())
+    check = RowCheck(table, settings, {name: table.column(name) for name in columns.values()})
     wrong = [str(error) for row in rows if (error := check.invalid(row)) is not None]
     found.skipped += wrong
     if len(wrong) < len(rows):

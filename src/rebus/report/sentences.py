@@ -176,7 +176,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     (r"a different code in each row", "每行一个不同的代码"),
     (r"few different values \((\d+) in (\d+) rows\)", r"取值很少（\2 行中有 \1 种）"),
     (r"free text", "自由文字"),
-    # rebus.data.roles, rebus.data.text_roles
+    # rebus.tasks: suggestion
     (r"no column yet", "尚无列"),
     (r"a question and an answer column", "有问题列和回答列"),
     (r"a column named as a class", "有一列以类别命名"),

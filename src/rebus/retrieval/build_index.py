@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from rebus import recipe
 from rebus.checkpoints.hf_load import is_checkpoint
 from rebus.checkpoints.run_folder import Run
+from rebus.data.declared import Columns
 from rebus.data.image_sources import image_bytes, image_path
 from rebus.data.kinds import infer_kinds
 from rebus.data.readers import read_table
-from rebus.data.roles import Columns
 from rebus.data.table import Table
 from rebus.errors import DataError, ImageError, RunError
 from rebus.inference.embedding import shared_space

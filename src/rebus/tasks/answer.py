@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, SHORT, TYPE, WRITTEN, Columns, Role
 from rebus.data.messages import without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
@@ -24,14 +25,26 @@ class Answer(WritingTask):
 
     name = "answer"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "question": Role(("text", "category")),
-        "answer": Role(("text", "category", "labels", "number")),
-        "type": Role(("category", "text", "ignore"), required=False),
+        "image": IMAGE,
+        "question": Role(SHORT, names=names.QUESTION),
+        "answer": Role(WRITTEN, names=names.ANSWER, several=True, learned=True),
+        "type": TYPE,
     }
+    target_role = "answer"
     inputs = ("image", "question")
     watch = "exact_match"
     has_plain = True
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A question and an answer."""
+        return (50, "a question and an answer column") if columns.question and columns.answer else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """By their names."""
+        question, answer = columns.question, columns.answer
+        return {"image": columns.image, "question": question, "answer": answer, "type": columns.named(names.TYPE)}
 
     def prompt(self, values: Values, row: int) -> str:
         """The question, unless the settings hide it from the model."""

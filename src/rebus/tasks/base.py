@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
-from rebus.data.declared import Role, declare
+from rebus.data import declared
+from rebus.data.declared import Columns, TaskColumns
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
@@ -118,15 +119,13 @@ class TextProcessor:
         return [*before, *cut(self.tokenizer.encode(text), room, text, "start"), *after] or [self.tokenizer.eos_id]
 
 
-class Task(ABC):
+class Task(TaskColumns, ABC):
     """The base of all tasks.
 
     Args:
         settings: the recipe's entry for the task, ``columns`` filled in.
     """
 
-    name: ClassVar[str]
-    roles: ClassVar[dict[str, Role]]
     watch: str  # the figure that says which of two models is better
     higher_is_better: ClassVar[bool] = True
     predicts: ClassVar[bool] = True  # whether it says something of a whole row
@@ -142,11 +141,6 @@ class Task(ABC):
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
     has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
     views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if hasattr(cls, "name") and hasattr(cls, "roles"):
-            declare(cls.name, cls.roles)
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -179,14 +173,14 @@ class Task(ABC):
                 )
         return found
 
-    def fit(self, values: Values, rows: Sequence[int]) -> None:  # noqa: B027 - most tasks need none
+    def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn from the training rows what the task must know before it begins: labels, mean and spread."""
 
     def state(self) -> dict[str, Any]:
         """What ``fit`` learned, as JSON values."""
         return {}
 
-    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+    def restore(self, state: dict[str, Any]) -> None:
         """Take back what ``state`` gave."""
 
     def usable(self, values: Values, row: int) -> bool:
@@ -397,11 +391,28 @@ class VectorTask(Task):
     """A task whose head gives C numbers an item: classify, tag, regress."""
 
     inputs = ("image", "text")
+    needs_one: ClassVar[tuple[str, ...]] = ("image", "text")
     has_plain = True
 
-    def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
-        """Labels of these rows that training never saw, and how many rows hold each; they count as errors."""
-        return Counter()
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.target_role is None and hasattr(cls, "roles"):
+            cls.target_role = next((role for role, one in reversed(cls.roles.items()) if one.required), None)
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> Mapping[str, str | None]:
+        """What is to be predicted, then the image and the text to predict it from."""
+        taken = {cls.target_role: cls.find_target(columns)} if cls.target_role else {}
+        others = cls.usual_columns(columns, {**taken, "image": None, "text": None})
+        text = columns.text(*others.values()) if "text" in cls.roles else None
+        return {**others, "image": columns.image if "image" in cls.roles else None, "text": text}
+
+    @classmethod
+    def find_target(cls, columns: Columns) -> str | None:
+        """The column of what is to be predicted."""
+        role = cls.target_role or ""
+        target = cls.roles[role]
+        return columns.named((role,), *target.kinds) or columns.target(target)
 
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are cut."""
@@ -480,4 +491,4 @@ class VectorTask(Task):
         return part
 
 
-TASKS: Registry[type[Task]] = Registry("task", needs=("name", "roles", "watch"))
+TASKS = cast(Registry[type[Task]], declared.TASKS)

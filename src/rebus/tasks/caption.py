@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import SHORT, Columns, Role
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_caption
 from rebus.tasks.cells import as_texts
@@ -16,14 +17,32 @@ from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.text_generation import caption_matches, caption_statistics
 from rebus.tasks.writing import WritingTask
 
+NAMED = ("caption", "captions", "description", "描述", "标题", "说明", "图说")  # that hold nothing else
+
 
 @TASKS.register("caption")
 class Caption(WritingTask):
     """Columns: ``image``, ``caption`` (one text or several)."""
 
     name = "caption"
-    roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "caption": Role(("text", "category"))}
+    roles: ClassVar[dict[str, Role]] = {
+        "image": Role(("image",)),
+        "caption": Role(SHORT, names=names.CAPTION, several=True, learned=True),
+    }
+    target_role = "caption"
     watch = "cider_d"
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Images and what describes them."""
+        if columns.image and columns.named(NAMED, "text"):
+            return 120, "images and a column named as their description"
+        return (150, "images and free text") if columns.image and columns.caption else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The image, and the text that describes it."""
+        return {"image": columns.image, "caption": columns.caption}
 
     def prompt(self, values: Values, row: int) -> str:
         """Nothing: the image is the prompt."""

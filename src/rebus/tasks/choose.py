@@ -8,14 +8,15 @@ Few-Shot Learners", section 2.4, normalise by token; bytes make tokenizers compa
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.choices import LETTERS, AnswerStyle, row_choices
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
+from rebus.data.declared import SHORT, TYPE, WRITTEN, Checker, Columns, Role, RowCells
 from rebus.errors import DataError
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
@@ -33,16 +34,61 @@ class Choose(WritingTask):
 
     name = "choose"
     roles: ClassVar[dict[str, Role]] = {
-        "context": Role(("text", "category"), required=False),
-        "question": Role(("text", "category")),
-        "choices": Role(("labels", "text", "category"), required=False),
+        "context": Role(SHORT, required=False, names=names.PASSAGE),
+        "question": Role(SHORT, names=names.ASKED),
+        "choices": Role(("labels", "text", "category"), required=False, names=names.CHOICES, reads="text", lists=True),
         **{letter: Role(("text", "category", "number"), required=False) for letter in LETTERS},
-        "answer": Role(("text", "category", "number", "labels")),
-        "type": Role(("category", "text", "ignore"), required=False),
+        "answer": Role(WRITTEN, names=names.RIGHT_CHOICE, reads="data", learned=True),
+        "type": TYPE,
     }
+    target_role = "answer"
     watch = "accuracy_norm"
     blind_baseline = True
     inputs: ClassVar[tuple[str, ...]] = ("context", "question", "choices", *LETTERS)
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Choices and which of them is right, without images."""
+        roles = cls.find_columns(columns) if columns.image is None else {}
+        choices = roles.get("choices") or (roles.get("A") and roles.get("B"))
+        there = choices and roles.get("question") and roles.get("answer")
+        return (20, "choices, and which of them is right") if there else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Question, choices (in one column or one each) and the right one."""
+        together = columns.named(names.CHOICES, "labels", "text", "category")
+        apart = {
+            letter: column
+            for letter, words in names.CHOICE_COLUMNS.items()
+            if together is None and (column := columns.named(words, *WRITTEN)) is not None
+        }
+        taken = {together, *apart.values()}
+        answer = columns.named(names.RIGHT_CHOICE, without=taken)
+        asked = columns.named(names.ASKED, without={*taken, answer})
+        passage = columns.named(names.PASSAGE, without={*taken, answer, asked})
+        choices = {"choices": together} if together else apart
+        return {"question": asked, "context": passage, **choices, "answer": answer, "type": columns.named(names.TYPE)}
+
+    @classmethod
+    def lacking(cls, columns: Collection[str]) -> str | None:
+        """Choices, one way or the other."""
+        there = "choices" in columns or {"A", "B"} <= set(columns)
+        return None if there else "a column of choices ('choices'), or one each ('A', 'B', ...)"
+
+    @classmethod
+    def checker(cls, cells: RowCells) -> Checker:
+        """Choices that are too few, and answers that name none of them."""
+        values = cells.values
+        style = AnswerStyle.of(values["answer"], [row_choices(values, row) for row in range(len(cells.table))])
+        role = next(role for role in ("choices", *LETTERS) if role in values)
+
+        def wrong(row: int) -> DataError | None:
+            if missing(values["question"][row]):
+                return None
+            return wrong_choices(row_choices(values, row), values["answer"][row], style, cells.where(row, role))
+
+        return wrong
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)

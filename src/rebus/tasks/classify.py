@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
@@ -28,11 +29,26 @@ class Classify(Labels, VectorTask):
 
     name = "classify"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "text": Role(("text", "category"), required=False),
-        "label": Role(("category", "text", "number")),
+        "image": IMAGE,
+        "text": TEXT,
+        "label": Role(("category", "text", "number"), names=names.LABEL),
     }
+    target_role = "label"
     watch = "accuracy"
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A column of classes, by its name or its cells."""
+        if columns.readable and columns.named(names.LABEL, "category"):
+            return 90, "a column named as a class"
+        return (130, "a column of few different values") if columns.readable and columns.of("category") else None
+
+    @classmethod
+    def find_target(cls, columns: Columns) -> str | None:
+        """The class column: by its name, else the last category, else a number or a text that is named so."""
+        label = columns.target(Role(("category",), names=names.LABEL))
+        label = label or columns.named((*names.LABEL, *names.TARGET), "number", "text")
+        return label or next(reversed(columns.of("number")), None)
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""

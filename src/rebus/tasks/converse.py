@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, SHORT, Checker, Columns, Role, RowCells
 from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.generate import SYSTEM, Generate
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import perplexity
 from rebus.tasks.metrics.overlap import writing_statistics
@@ -33,18 +35,64 @@ class Converse(WritingTask):
 
     name = "converse"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "messages": Role(("messages",), required=False),
-        "system": Role(("text", "category", "ignore"), required=False),
-        "prompt": Role(("text", "category", "messages"), required=False),
-        "input": Role(("text", "category"), required=False),
-        "output": Role(("text", "category", "number", "messages"), required=False),
-        "history": Role(("messages",), required=False),
+        "image": IMAGE,
+        "messages": Role(("messages",), required=False, names=names.MESSAGES, learned=True),
+        "system": SYSTEM,
+        "prompt": Role(("text", "category", "messages"), required=False, names=names.INSTRUCTION),
+        "input": Role(SHORT, required=False, names=names.INPUT),
+        "output": Role(("text", "category", "number", "messages"), required=False, names=names.OUTPUT, learned=True),
+        "history": Role(("messages",), required=False, names=names.HISTORY, reads="text"),
     }
+    target_role = "output"
+    row_content = "a conversation"
     watch = "perplexity"
     higher_is_better = False
     inputs: ClassVar[tuple[str, ...]] = ("image", "messages", "system", "history", "prompt", "input")
     judges_likelihood = True
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A column of conversations."""
+        roles = cls.find_columns(columns) if columns.of("messages") else {}
+        if "messages" in roles or (roles and (columns.named(names.OUTPUT, "messages") or columns.output())):
+            return 10, "a column of conversations"
+        return None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """One column of conversations, or a prompt and its completion."""
+        history = columns.named(names.HISTORY, "messages")
+        several = [name for name in columns.of("messages") if name != history]
+        prompt, completion = columns.named(names.INSTRUCTION, "messages"), columns.named(names.OUTPUT, "messages")
+        system = columns.named(names.SYSTEM)
+        if prompt and completion:
+            return {"image": columns.image, "prompt": prompt, "output": completion, "system": system}
+        if several:
+            messages = columns.named(names.MESSAGES, "messages") or several[0]
+            return {"image": columns.image, "messages": messages, "system": system}
+        roles = {role: column for role, column in Generate.find_columns(columns).items() if role != "type"}
+        return {**roles, "history": history} if roles.get("prompt") and roles.get("output") else {}
+
+    @classmethod
+    def needed_roles(cls, columns: Collection[str]) -> tuple[str, ...]:
+        """Conversations, or prompts with what follows them."""
+        ways = (("messages",), ("prompt", "output"))
+        return next((roles for roles in ways if set(roles) <= set(columns)), ())
+
+    @classmethod
+    def lacking(cls, columns: Collection[str]) -> str | None:
+        """Neither way of writing conversations."""
+        return None if cls.needed_roles(columns) else "a column of conversations ('messages'), or 'prompt' and 'output'"
+
+    @classmethod
+    def checker(cls, cells: RowCells) -> Checker:
+        """Conversations that cannot be read, or in which nobody answers."""
+        return lambda row: (
+            _wrong_history(cells, row)
+            or next(
+                (error for role in ("messages", "prompt", "output") if (error := _wrong_turns(cells, row, role))), None
+            )
+        )
 
     def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's own columns, by role.
@@ -194,3 +242,32 @@ class Converse(WritingTask):
     def _asked(self, values: Values, row: int) -> str:
         """The last words before the answer."""
         return str((self.messages(values, row) or [{"content": ""}])[-1]["content"])
+
+
+def _wrong_history(cells: RowCells, row: int) -> DataError | None:
+    if "history" not in cells.values or missing(earlier := cells.values["history"][row]):
+        return None
+    try:
+        history_of(earlier, cells.where(row, "history"))
+    except DataError as error:
+        return error
+    return None
+
+
+def _wrong_turns(cells: RowCells, row: int, role: str) -> DataError | None:
+    """What is wrong with a conversation: its layout, or that nobody answers in it."""
+    value = cells.values[role][row] if role in cells.values else None
+    if value is None or (isinstance(value, str) and (role != "messages" or not value.strip())):
+        return None
+    images: list[Any] = []
+    try:
+        turns = turns_of(value, cells.where(row, role), images)
+    except DataError as error:
+        return error
+    if images and "image" not in cells.values:
+        do = "write them to a column 'images'"
+        return cells.error(row, role, "images in a column of their own", f"{len(images)} inside the turns", do)
+    if role != "prompt" and answered(turns) is None:
+        do = "correct that row, or leave it out with --set data.on_bad=skip"
+        return cells.error(row, role, "at least one turn of the assistant's, to learn", "none", do)
+    return None

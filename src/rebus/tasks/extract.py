@@ -10,7 +10,7 @@ Letters: R windows, L pieces, U words of a passage.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, SHORT, WRITTEN, Checker, Columns, Role, RowCells
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError
@@ -43,15 +44,50 @@ class Extract(WordsTask):
 
     name = "extract"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "question": Role(("text", "category")),
-        "passage": Role(("text", "category")),
-        "start": Role(("number", "ignore"), required=False),
-        "answer": Role(("text", "category", "labels", "number")),
+        "image": IMAGE,
+        "question": Role(SHORT, names=names.QUESTION),
+        "passage": Role(SHORT, names=names.PASSAGE),
+        "start": Role(("number", "ignore"), required=False, names=("answer_start", "start"), reads="data"),
+        "answer": Role(WRITTEN, names=names.ANSWER, several=True, learned=True),
     }
     inputs = ("image", "question", "passage")
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"segment_ids": 0, "allowed": False}
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Answers that are words of a passage."""
+        roles = columns.about_passage() if columns.image is None else {}
+        inside = roles and columns.inside(roles["answer"], roles["passage"])
+        return (30, "answers that stand in a passage") if inside else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Question, passage, answer, and where it begins."""
+        question, answer = columns.question, columns.answer
+        passage = columns.named(names.PASSAGE, "text") or columns.text(question, answer)
+        roles: dict[str, str | None] = {**columns.about_passage()}
+        roles = roles or {"question": question, "passage": passage, "answer": answer}
+        return {**roles, "start": columns.named(("answer_start", "start"))}
+
+    @classmethod
+    def needed_roles(cls, columns: Collection[str]) -> tuple[str, ...]:
+        """An answer may be absent: the passage has none."""
+        return ("question", "passage")
+
+    @classmethod
+    def checker(cls, cells: RowCells) -> Checker:
+        """Answers that do not stand in their passage."""
+        values = cells.values
+
+        def wrong(row: int) -> DataError | None:
+            if "answer" not in values:
+                return None
+            start = values["start"][row] if "start" in values else None
+            wrong = wrong_answer(values["passage"][row], values["answer"][row], start)
+            return None if wrong is None else cells.error(row, "answer", *wrong)
+
+        return wrong
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

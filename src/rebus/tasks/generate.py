@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, SHORT, TYPE, Columns, Role
 from rebus.data.messages import Message, without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
@@ -18,6 +19,8 @@ from rebus.tasks.metrics.overlap import writing_statistics
 from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.writing import WritingTask
 
+SYSTEM = Role(("text", "category", "ignore"), required=False, names=names.SYSTEM)
+
 
 @TASKS.register("generate")
 class Generate(WritingTask):
@@ -25,16 +28,45 @@ class Generate(WritingTask):
 
     name = "generate"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "system": Role(("text", "category", "ignore"), required=False),
-        "prompt": Role(("text", "category")),
-        "input": Role(("text", "category"), required=False),
-        "output": Role(("text", "category", "number", "labels")),
-        "type": Role(("category", "text", "ignore"), required=False),
+        "image": IMAGE,
+        "system": SYSTEM,
+        "prompt": Role(SHORT, names=names.INSTRUCTION),
+        "input": Role(SHORT, required=False, names=names.INPUT),
+        "output": Role(("text", "category", "number", "labels"), names=names.OUTPUT, learned=True),
+        "type": TYPE,
     }
+    target_role = "output"
     watch = "chrf"
     has_plain = True
     inputs: ClassVar[tuple[str, ...]] = ("image", "system", "prompt", "input")
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Answers about a passage in words of their own, or a prompt with what is to be written."""
+        roles = columns.about_passage() if columns.image is None else {}
+        if roles and not columns.inside(roles["answer"], roles["passage"]):
+            return 30, "answers about a passage"
+        if columns.named(names.INSTRUCTION, *SHORT) and columns.output():
+            return 60, "a prompt and what is to be written"
+        return None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Prompt, perhaps input and system, and output."""
+        given = columns.named(names.INPUT, *SHORT)
+        prompt = columns.named((*names.INSTRUCTION, *names.QUESTION), *SHORT) or given
+        output = columns.output(prompt)
+        prompt = prompt or next((name for name in columns.of("text") if name != output), None)
+        others = [name for name in columns.of(*SHORT) if name != prompt and not names.named(name, names.REJECTED)]
+        output = output or next(reversed(others), None)
+        return {
+            "image": columns.image,
+            "prompt": prompt,
+            "input": given if given not in (prompt, output) else None,
+            "output": output,
+            "system": columns.named(names.SYSTEM),
+            "type": columns.named(names.TYPE),
+        }
 
     def prompt(self, values: Values, row: int) -> str:
         """The settings' instruction, the prompt, and below it the input where there is one."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import SHORT, Columns, Role
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
 from rebus.nn import fused_cpu as lean
@@ -31,11 +32,23 @@ class Lm(WritingTask):
     """Columns: ``text``."""
 
     name = "lm"
-    roles: ClassVar[dict[str, Role]] = {"text": Role(("text", "category"))}
+    roles: ClassVar[dict[str, Role]] = {"text": Role(SHORT, names=names.TEXT)}
+    last_resort = True
     watch = "bits_per_byte"
     higher_is_better = False
     inputs = ()
     tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A table of nothing but text."""
+        alone = len(columns.learnable) == 1 and columns.of("text") == columns.learnable
+        return (160, "one column of text and nothing else") if alone else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The text."""
+        return {"text": columns.text()}
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """A decoder that writes from nothing."""

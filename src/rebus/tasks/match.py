@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import Columns, Role
 from rebus.data.measures import as_yes
 from rebus.errors import DataError
 from rebus.models.pairs import can_draw
@@ -42,9 +43,17 @@ class Match(PairTask):
     name = "match"
     roles: ClassVar[dict[str, Role]] = {
         **PairTask.roles,
-        "label": Role(("category", "number", "text"), required=False),
+        "label": Role(("category", "number", "text"), required=False, names=names.BELONGS, reads="yes"),
     }
+    target_role = "label"
     watch = "auroc"
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Image and text, and whether they belong together."""
+        label = columns.named((*names.BELONGS, *names.LABEL), "category", "number")
+        roles = super().find_columns(columns)
+        return {**roles, "text": columns.text(label) if roles["text"] == label else roles["text"], "label": label}
 
     @property
     def labelled(self) -> bool:

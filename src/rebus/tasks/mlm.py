@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data import names
 from rebus.data.corpus.masking import mask_words
 from rebus.data.corpus.word_starts import starts_of_tokens, word_places
-from rebus.data.declared import Role
+from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import RunError
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import HeadSpec
@@ -37,13 +38,18 @@ class Mlm(Task):
     """Columns: ``text``."""
 
     name = "mlm"
-    roles: ClassVar[dict[str, Role]] = {"text": Role(("text", "category"))}
+    roles: ClassVar[dict[str, Role]] = {"text": Role(SHORT, names=names.TEXT)}
     watch = "masked_accuracy"
     specials = (MASK,)
     tower = "encoder"
     inputs = ("text",)
     share = 0.15  # of the tokens, to be guessed; the corpus road takes it from corpus.mask
     tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The text."""
+        return {"text": columns.text()}
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """A vocabulary a token.

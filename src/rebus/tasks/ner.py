@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, Checker, Columns, Role, RowCells
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
@@ -39,14 +40,45 @@ class Ner(WordsTask):
 
     name = "ner"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "tokens": Role(("text", "labels", "category")),
-        "tags": Role(("tags", "labels", "text", "category")),
+        "image": IMAGE,
+        "tokens": Role(("text", "labels", "category"), names=names.TOKENS, reads="raw"),
+        "tags": Role(("tags", "labels", "text", "category"), names=names.TAGS),
     }
+    target_role = "tags"
     inputs = ("image", "tokens")
     suits = "recurrent"
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"target": IGNORED}
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Tokens and tags."""
+        return (40, "tokens and a tag for each") if cls.find_columns(columns) else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Tokens and a tag for each, or a text and the spans in it."""
+        tokens = columns.named(names.TOKENS, "text", "labels")
+        tags = columns.named(names.TAGS, "tags") or next(iter(columns.of("tags")), None)
+        if tags is None and tokens is not None:
+            tags = columns.named(("tags", "labels", *names.TAGS), "labels", "text", "category")
+        text = tokens or columns.text(tags)
+        return {"image": columns.image, "tokens": text, "tags": tags} if tags and text else {}
+
+    @classmethod
+    def checker(cls, cells: RowCells) -> Checker:
+        """Tags that do not fit their text."""
+        texts, tags = cells.values["tokens"], cells.values["tags"]
+        marks = Marks.of(texts, tags, cells.task.label_names)
+        where, doubt = f"column '{cells.task.columns['tags']}'", marks.writing.doubt
+        cells.notes += [f"{where}: tags are read as {marks.said()}"] if marks.said() else []
+        cells.warnings += [f"{where}: {doubt}; write O for no span and B-, I- for spans"] if doubt else []
+
+        def wrong(row: int) -> DataError | None:
+            wrong = None if tags[row] is None or texts[row] is None else marks.wrong(texts[row], tags[row])
+            return None if wrong is None else cells.error(row, "tags", *wrong)
+
+        return wrong
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.data import names
 from rebus.data.cells import label
-from rebus.data.declared import Role
+from rebus.data.declared import Columns, Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
 from rebus.models.layout import IGNORED
@@ -37,12 +38,24 @@ class PatchClassify(Labels, Task):
     """
 
     name = "patch_classify"
-    roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "boxes": Role(("boxes",))}
+    roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "boxes": Role(("boxes",), names=names.BOXES)}
+    target_role = "boxes"
     watch = "accuracy"
     predicts = False
     says_confidence = False
     has_places = True
     first = 1  # number 0 is the background
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Images with boxes."""
+        return (170, "images and boxes around what they show") if columns.image and columns.of("boxes") else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The image and its boxes."""
+        boxes = columns.named(names.BOXES, "boxes") or next(iter(columns.of("boxes")), None)
+        return {"image": columns.image, "boxes": boxes}
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels; number 0 is the background."""

@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import Columns, Role
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.baselines import majority_class
@@ -40,9 +41,21 @@ class PretrainImage(Comparing, Task):
     name = "pretrain_image"
     roles: ClassVar[dict[str, Role]] = {
         "image": Role(("image",)),
-        "label": Role(("category", "text", "number"), required=False),
+        "label": Role(("category", "text", "number"), required=False, names=names.LABEL),
     }
+    last_resort = True
     says_confidence = False
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A table of nothing but images."""
+        alone = len(columns.learnable) == 1 and columns.of("image") == columns.learnable
+        return (180, "images and nothing that says what they show") if alone else None
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The image, and classes for which its vectors are tried."""
+        return {"image": columns.image, "label": columns.target(Role(("category",), names=names.LABEL))}
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
@@ -26,13 +27,27 @@ class Regress(VectorTask):
 
     name = "regress"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "text": Role(("text", "category"), required=False),
-        "target": Role(("number", "category")),
+        "image": IMAGE,
+        "text": TEXT,
+        "target": Role(("number", "category"), names=names.TARGET),
     }
+    target_role = "target"
     watch = "rmse"
     higher_is_better = False
     says_confidence = False
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A column of numbers, by its name or because it is the only one."""
+        if columns.readable and columns.named(names.TARGET, "number"):
+            return 110, "a column named as a number to predict"
+        return (140, "one column of numbers") if columns.readable and len(columns.of("number")) == 1 else None
+
+    @classmethod
+    def find_target(cls, columns: Columns) -> str | None:
+        """The number to predict: by its name, else the last number, else a category that is named so."""
+        number = columns.target(Role(("number",), names=names.TARGET))
+        return number or columns.named((*names.TARGET, *names.LABEL), "category")
 
     def __init__(self, settings: Any) -> None:
         super().__init__(settings)

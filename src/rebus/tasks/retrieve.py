@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import SHORT, TYPE, Columns, Role
 from rebus.errors import DataError
 from rebus.models.pairs import Pairs
 from rebus.models.vlm import HeadSpec
@@ -44,11 +45,16 @@ class PairTask(Task):
 
     roles: ClassVar[dict[str, Role]] = {
         "image": Role(("image",)),
-        "text": Role(("text", "category")),
-        "type": Role(("category", "text", "ignore"), required=False),
+        "text": Role(SHORT, names=names.CAPTION, several=True),
+        "type": TYPE,
     }
     inputs = ("image", "text")
     packs = True
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """The image, and the text that describes it."""
+        return {"image": columns.image, "text": columns.caption, "type": columns.named(names.TYPE)}
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """There must be several images and several texts: one alone has nothing to be told from."""

@@ -20,8 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.data import names
 from rebus.data.cells import number
-from rebus.data.declared import Role
+from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values, cut_notes
@@ -41,13 +42,31 @@ class Similar(Comparing, Task):
 
     name = "similar"
     roles: ClassVar[dict[str, Role]] = {
-        "anchor": Role(("text", "category")),
-        "positive": Role(("text", "category")),
-        "negative": Role(("text", "category"), required=False),
-        "score": Role(("number", "category"), required=False),
+        "anchor": Role(SHORT),
+        "positive": Role(SHORT, learned=True),
+        "negative": Role(SHORT, required=False),
+        "score": Role(("number", "category"), required=False, names=names.SCORE),
     }
     inputs = ("anchor",)
     says_confidence = False
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Pairs of texts and no images."""
+        if columns.image is not None or columns.named(names.LABEL, "category") or not cls.find_columns(columns):
+            return None
+        return 80, "pairs of texts that mean the same"
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Two texts that mean the same, perhaps a third that does not."""
+        for first, second, third in names.PAIRS:
+            anchor, positive = columns.named((first,), *SHORT), columns.named((second,), *SHORT)
+            if anchor and positive:
+                negative = columns.named((third,), *SHORT) if third else None
+                score = columns.named(names.SCORE, "number", "category")
+                return {"anchor": anchor, "positive": positive, "negative": negative, "score": score}
+        return {}
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)

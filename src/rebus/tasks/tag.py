@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
@@ -28,11 +29,28 @@ class Tag(Labels, VectorTask):
 
     name = "tag"
     roles: ClassVar[dict[str, Role]] = {
-        "image": Role(("image",), required=False),
-        "text": Role(("text", "category"), required=False),
-        "labels": Role(("labels", "category", "text")),
+        "image": IMAGE,
+        "text": TEXT,
+        "labels": Role(("labels", "category", "text"), names=names.LABELS),
     }
+    target_role = "labels"
     watch = "map"
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """A column of several labels."""
+        return (100, "a column of several labels") if columns.readable and cls._labels(columns) else None
+
+    @classmethod
+    def find_target(cls, columns: Columns) -> str | None:
+        """The column of several labels, else one that may be, else the class column."""
+        labels = cls._labels(columns) or columns.named((*names.LABELS, *names.LABEL), "category", "text")
+        return labels or columns.target(Role(("category",), names=names.LABEL))
+
+    @staticmethod
+    def _labels(columns: Columns) -> str | None:
+        several = [name for name in columns.of("labels") if not names.named(name, names.CHOICES)]
+        return columns.named(names.LABELS, "labels") or next(iter(several), None)
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.data.declared import Role
+from rebus.data import names
+from rebus.data.declared import SHORT, Columns, Role
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.cells import as_text, as_texts
 from rebus.tasks.metrics.intervals import Statistic
@@ -26,14 +27,33 @@ class Translate(WritingTask):
 
     name = "translate"
     roles: ClassVar[dict[str, Role]] = {
-        "direction": Role(("category", "text", "ignore"), required=False),
-        "source": Role(("text", "category")),
-        "target": Role(("text", "category")),
+        "direction": Role(("category", "text", "ignore"), required=False, names=names.DIRECTION, reads="text"),
+        "source": Role(SHORT, names=names.SOURCE),
+        "target": Role(SHORT, names=names.TRANSLATED, learned=True),
     }
+    target_role = "target"
     watch = "chrf"
     has_plain = True
     blind_baseline = True
     inputs: ClassVar[tuple[str, ...]] = ("direction", "source")
+
+    @classmethod
+    def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
+        """Two texts and no images."""
+        if columns.image is not None or columns.named(names.LABEL, "category") or not cls.find_columns(columns):
+            return None
+        return 70, "the same text in two languages"
+
+    @classmethod
+    def find_columns(cls, columns: Columns) -> dict[str, str | None]:
+        """Source and target: by their names, or two columns named by languages, the first one the source."""
+        source, target = columns.named(names.SOURCE, *SHORT), columns.named(names.TRANSLATED, *SHORT)
+        if not (source and target and source != target):
+            languages = [name for name in columns.of(*SHORT) if names.named(name, names.LANGUAGES)]
+            if len(languages) < 2:
+                return {}
+            source, target = languages[:2]
+        return {"source": source, "target": target, "direction": columns.named(names.DIRECTION)}
 
     def prompt(self, values: Values, row: int) -> str:
         """The settings' instruction, the direction where there is one, and the source."""
