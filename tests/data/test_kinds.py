@@ -12,7 +12,7 @@ from PIL import Image
 from rebus.data.kinds import infer, infer_kinds, infer_tasks, split_labels
 from rebus.data.readers import read_table
 from rebus.data.table import Table
-from rebus.errors import DataError
+from rebus.errors import DataError, RecipeError
 
 
 def png() -> bytes:
@@ -133,7 +133,7 @@ def table(*names: str) -> Table:
         ("image score caption", "regress", "image text=caption target=score"),
         ("image weight", "regress", "image target=weight"),
         ("text weight", "regress", "text target=weight"),
-        ("image", "pictures", "image"),
+        ("image", "pretrain_image", "image"),
         ("image type language", "", ""),
         ("label", "", ""),
     ],
@@ -157,7 +157,8 @@ def test_wanted_tasks_get_their_columns() -> None:
     assert found["tag"]["labels"] == "labels"
     assert found["regress"]["target"] == "score"
     assert infer(table("image", "score"), {}, ["classify"]).tasks[0].columns["label"] == "score"
-    assert infer(table("image"), {}, ["plugin"]).tasks[0].columns == {}
+    with pytest.raises(RecipeError, match="did you mean 'classify'"):
+        infer(table("image"), {}, ["clasify"])
 
 
 def test_overrides_win_and_are_checked() -> None:

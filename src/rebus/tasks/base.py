@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
-from rebus.data import declared
+from rebus.data import declared, names
 from rebus.data.declared import Columns, TaskColumns
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
@@ -409,10 +409,12 @@ class VectorTask(Task):
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:
-        """The column of what is to be predicted."""
+        """The column of what is to be predicted; none that is named as another role's."""
         role = cls.target_role or ""
+        others = {name for other, one in cls.roles.items() if other != role for name in (other, *one.names)}
         target = cls.roles[role]
-        return columns.named((role,), *target.kinds) or columns.target(target)
+        column = columns.named((role,), *target.kinds) or columns.target(target)
+        return None if column is not None and names.named(column, tuple(others)) else column
 
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are cut."""
