@@ -206,7 +206,7 @@ def _margin(sample: bytes, text: str) -> float:
     from chardetng_py import EncodingDetector
 
     detector = EncodingDetector()
-    detector.builder(sample, last=True)
+    detector.feed(sample, last=True)
     name = detector.guess(tld=None, allow_utf8=False)
     try:
         agreed = sample.decode(_ALIASES.get(name, name)) == text
