@@ -123,7 +123,7 @@ def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
     words = (made(grid, target="word 1 '<i>'", answer="<i> red", span=(0, 3), weights={"image": 0.25, "text": 0.75}),)
     page = page_html(made(grid, words=words, answer="<i> red", weights={"image": 0.5, "text": 0.5}), lang)  # type: ignore[arg-type]
     parser = Page()
-    parser.builder(page)
+    parser.feed(page)
     assert all(one.startswith("data:image/png;base64,") for one in parser.asked)
     assert not re.search(r"https?://|@import|url\(", page)
     assert parser.tags.count("script") == 2  # data and code: the text's own ended nothing

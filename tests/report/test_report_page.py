@@ -27,7 +27,7 @@ class Page(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text: list[str] = []
         self._open: list[str] = []
-        self.builder(text)
+        self.feed(text)
         self.close()
         assert self._open == []
 

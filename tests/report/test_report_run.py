@@ -47,7 +47,7 @@ class Page(HTMLParser):
         self.words: list[str] = []
         self.links: list[str] = []
         self.open: list[str] = []
-        self.builder(text)
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         found = dict(attrs)
