@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
-from rebus.recipe import Kind
+from rebus.recipe import KINDS
 
 TASKS = (
     "answer",
@@ -50,7 +49,7 @@ def complete_text(incomplete: str) -> list[str]:
 def complete_kinds(incomplete: str) -> list[str]:
     """``COLUMN=`` with each kind."""
     column, equals, kind = incomplete.rpartition("=")
-    return [f"{column}={one}" for one in get_args(Kind) if equals and one.startswith(kind)]
+    return [f"{column}={one}" for one in KINDS if equals and one.startswith(kind)]
 
 
 def complete_settings(incomplete: str) -> list[str]:

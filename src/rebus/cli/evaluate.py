@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import Annotated, Literal
 
 import typer
 
 from rebus.cli.shared import Kinds, RunFolder, console, kind_settings, say, show_table
 from rebus.cli.verb import JsonOutput, write_json_output
-
-if TYPE_CHECKING:
-    from rebus.recipe import Kind
 
 
 def evaluate(
@@ -61,7 +58,7 @@ def evaluate(
     from rebus.report.ablation import ablation_tables
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
-    known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
+    known = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in kinds or []}
     frozen = {"probe": probe, "zero_shot": zero_shot, "labels": split_names(labels), "lang": lang}
     evaluation = api.evaluate(run, data, split=split, by=by, task=task, kinds=known, ablate=ablate, **frozen)  # type: ignore[arg-type]
     if write_json_output(json_output or (str(out) if out is not None else None), evaluation.as_dict()):

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import Annotated
 
 import typer
 
 from rebus.cli.shared import AnyModel, DataPath, Kinds, kind_settings, say
-
-if TYPE_CHECKING:
-    from rebus.recipe import Kind
 
 
 def index(
@@ -25,7 +22,7 @@ def index(
     from rebus import api
 
     kind_settings(kinds)  # refuses what is not COLUMN=KIND
-    known = {word.rpartition("=")[0]: cast("Kind", word.rpartition("=")[2]) for word in kinds or []}
+    known = {word.rpartition("=")[0]: word.rpartition("=")[2] for word in kinds or []}
     done = api.index(run, data, out=out, kinds=known)
     held = " and ".join(
         f"{count:,} {name}" for count, name in ((done.images, "images"), (done.texts, "texts")) if count

@@ -21,7 +21,7 @@ from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.table import Table
 from rebus.data.tabular_cells import are_dates, unit_of
 from rebus.errors import ImageError
-from rebus.recipe import Kind
+from rebus.recipe import Kind, recognised_kind
 
 _SAMPLE = 2000
 _NEARLY = 0.95  # of a column's cells, for it to hold numbers
@@ -59,6 +59,8 @@ def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
     if is_image_struct(kind):
         return Guess("image", "it holds images")
     sample = _sample(column)
+    if (modality := recognised_kind(name, sample)) is not None:
+        return Guess(modality, f"its cells are read by the modality '{modality}'")
     if names.numbers_classes(name) and _are_few(column):
         return Guess("category", f"its name, and few different values ({_different(column)} in {len(column)} rows)")
     if by_name and names.is_metadata(name) and not _is_source(table, name):

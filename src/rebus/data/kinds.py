@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import get_args
 
 from rebus.data.cells import labels as split_labels
 from rebus.data.column_kind import Guess, guess_kind, quoted
@@ -16,7 +15,7 @@ from rebus.data.doubts import doubts_of, refusal_of
 from rebus.data.roles import guess_tasks
 from rebus.data.table import Table
 from rebus.errors import DataError, nearest
-from rebus.recipe import Data, Kind, TaskSettings
+from rebus.recipe import Data, Kind, TaskSettings, known_kinds
 
 __all__ = ["Inference", "infer", "infer_kinds", "infer_tasks", "split_labels"]
 
@@ -115,13 +114,8 @@ def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
             raise DataError(
                 f"{table.name}, --kind {name}", "a column that exists", f"'{name}'", nearest(name, table.columns)
             )
-        if kind not in get_args(Kind):
-            raise DataError(
-                f"--kind {name}={kind}",
-                f"one of {', '.join(get_args(Kind))}",
-                f"'{kind}'",
-                nearest(kind, get_args(Kind)),
-            )
+        if kind not in (known := known_kinds()):
+            raise DataError(f"--kind {name}={kind}", f"one of {', '.join(known)}", f"'{kind}'", nearest(kind, known))
     return {
         name: Guess(overrides[name], "as you said")
         if name in overrides

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rebus import recipe
 from rebus.data.splits import assign_splits
 from rebus.data.store import ImageStore
@@ -12,9 +10,6 @@ from rebus.errors import DataError, nearest
 from rebus.inference.predictor import Predictor
 from rebus.resolve.from_table import open_store
 from rebus.tasks import Task
-
-if TYPE_CHECKING:
-    pass
 
 
 def store_for(predictor: Predictor, table: Table, task: Task) -> ImageStore | None:

@@ -4,7 +4,8 @@ It knows no tensors and reads no data.
 """
 
 from rebus.recipe.files import as_yaml, describe, load_recipe, override, path_settings, recipe_from
-from rebus.recipe.model import Fusion, Lora, Model, Size, Tower
+from rebus.recipe.kinds import KINDS, Kind, known_kinds, recognised_kind
+from rebus.recipe.model import Fusion, Lora, Model, OtherTower, Size, Tower
 from rebus.recipe.section import IsPath, PathText, Section
 from rebus.recipe.tree import (
     Augment,
@@ -12,7 +13,6 @@ from rebus.recipe.tree import (
     Corpus,
     Data,
     Image,
-    Kind,
     Recipe,
     Report,
     Split,
@@ -23,6 +23,7 @@ from rebus.recipe.tree import (
 )
 
 __all__ = [
+    "KINDS",
     "Augment",
     "Clean",
     "Corpus",
@@ -33,6 +34,7 @@ __all__ = [
     "Kind",
     "Lora",
     "Model",
+    "OtherTower",
     "PathText",
     "Recipe",
     "Report",
@@ -46,8 +48,10 @@ __all__ = [
     "Train",
     "as_yaml",
     "describe",
+    "known_kinds",
     "load_recipe",
     "override",
     "path_settings",
     "recipe_from",
+    "recognised_kind",
 ]

@@ -140,9 +140,10 @@ def path_settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, s
         marks = [mark for mark in (*field.metadata, *_marks(field.annotation)) if isinstance(mark, IsPath)]
         if marks:
             yield from _said_paths(value, dotted, {word for mark in marks for word in mark.words})
-        for place, one in enumerate(value) if isinstance(value, list) else [("", value)]:
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else []
+        for place, one in [*inner, ("", value)]:
             if isinstance(one, BaseModel):
-                yield from path_settings(one, f"{dotted}.{place}." if isinstance(value, list) else f"{dotted}.")
+                yield from path_settings(one, f"{dotted}.{place}." if place != "" else f"{dotted}.")
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
@@ -186,6 +187,9 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
     *path, last = key.split(".")
     model: Any = Recipe
     for place, part in enumerate(path):
+        if typing.get_origin(model) is dict and _is_section(typing.get_args(model)[1]):
+            content, model = content.setdefault(part, {}), typing.get_args(model)[1]
+            continue
         if typing.get_origin(model) is dict:  # the rest is one key: a column's name may hold a dot
             last = ".".join((*path[place:], last))
             break
@@ -208,10 +212,14 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
             )
         content[int(last)] = value
         return
-    free = not (isinstance(model, type) and issubclass(model, BaseModel))
+    free = not _is_section(model) or model.model_config.get("extra") == "allow" or not content
     if not isinstance(content, dict) or (last not in content and not free):
         raise _unknown(word, last, content)
     content[last] = value
+
+
+def _is_section(model: Any) -> bool:
+    return isinstance(model, type) and issubclass(model, BaseModel)
 
 
 def _unknown(word: str, part: str, content: Any) -> RecipeError:

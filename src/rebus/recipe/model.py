@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from rebus.recipe.section import IsPath, PathText, Section
 
@@ -87,6 +87,20 @@ class Tower(Section):
     weights: PathText | None = Field(None, description="a checkpoint folder or Run to start from")
 
 
+class OtherTower(Section):
+    """A tower for a modality other than images and text. Settings that are not named here are the tower's own."""
+
+    model_config = ConfigDict(extra="allow")
+
+    kind: str = Field("auto", description="name of the tower; 'auto': the modality's own, or 'none'")
+    width: int = Field(192, ge=8, description="size of a token's vector")
+    depth: int = Field(2, ge=1, description="layers")
+    heads: int = Field(6, ge=1, description="attention heads")
+    dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
+    frozen: bool = Field(False, description="do not train")
+    weights: PathText | None = Field(None, description="a checkpoint folder or Run to start from")
+
+
 class Fusion(Section):
     """How images and words are joined."""
 
@@ -138,6 +152,9 @@ class Model(Section):
     text: Tower = Field(
         default_factory=Tower,
         description="text tower; kind auto: decoder; encoder or recurrent where text is only read",
+    )
+    towers: dict[str, OtherTower] = Field(
+        default_factory=dict, description="modality: the tower that reads it, for modalities beside image and text"
     )
     fusion: Fusion = Field(default_factory=Fusion, description="how they are joined")
     lora: Lora = Field(default_factory=Lora, description="adapters")

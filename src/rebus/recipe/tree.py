@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
+from rebus.recipe.kinds import KINDS, Kind, known_kinds
 from rebus.recipe.model import Model
 from rebus.recipe.section import PathText, Section
-
-Kind = Literal["image", "text", "category", "labels", "number", "date", "boxes", "tags", "messages", "ignore"]
 
 
 class Split(Section):
@@ -40,6 +40,10 @@ class Data(Section):
         None, description="columns of numbers, categories and dates that are inputs; None: all that fit; []: none"
     )
     ignore: list[str] = Field(default_factory=list, description="columns that are no inputs by themselves")
+    inputs: dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="modality: columns that the model reads of it, beside those that tasks name; filled in by kind",
+    )
     delimiter: str | None = Field(None, description="field separator; None: found from the file")
     tag_column: int | None = Field(
         None, ge=1, description="CoNLL files: number of the column that holds the tags; None: found from the file"
@@ -74,6 +78,14 @@ class Data(Section):
     order: Literal["rows", "blocks"] = Field(
         "rows", description="training order: any row next; blocks: near rows together, for slow or remote disks"
     )
+
+    @field_validator("kinds")
+    @classmethod
+    def _kinds_exist(cls, kinds: dict[str, Kind]) -> dict[str, Kind]:
+        for column, kind in kinds.items():
+            if kind not in KINDS and kind not in (known := known_kinds()):
+                raise PydanticCustomError("kind", f"one of {', '.join(known)} for column '{column}'")
+        return kinds
 
 
 class Augment(Section):

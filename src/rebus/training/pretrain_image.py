@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rebus.tasks import Prediction
 from rebus.tasks.base import Values
 from rebus.tasks.pretrain_image import PretrainImage
-
-if TYPE_CHECKING:
-    pass
 
 Log = Callable[[str], None]
 FROM_PROGRESS = 0.2  # of a run, before which vectors that are all alike mean nothing yet

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -73,7 +73,7 @@ def read_tars(paths: Sequence[Path], data: Data, root: Path, *, whole: bool = Fa
     kinds: dict[str, Kind] = dict.fromkeys(facts["images"], "image")
     if manifest is not None:
         listed = {name: kind for name, kind in manifest.kinds.items() if name in facts["columns"]}
-        kinds = cast("dict[str, Kind]", listed)
+        kinds = listed
     places = Places(tuple(names), "sample", _numpy(arrow, _FILE), _numpy(arrow, _NUMBER))
     skipped = [DataError(**parts) for parts in facts["skipped"]]
     arrow = arrow.select([name for name in dict.fromkeys((*kinds, *facts["columns"])) if name in facts["columns"]])

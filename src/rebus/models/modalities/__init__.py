@@ -1,0 +1,65 @@
+"""Modalities: one file and one registration each. Entry-point group of other packages: ``rebus.modalities``.
+
+Which of them a recipe reads: the columns that tasks name in a role of the modality's name (``image``), and
+``data.inputs``. How a tower reads it: ``model.image``, ``model.text``, and ``model.towers`` for every other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rebus import recipe
+from rebus.errors import RecipeError
+from rebus.models.modalities import image, text  # noqa: F401 - the classes file themselves under their names
+from rebus.models.modalities.base import MODALITIES, Item, Key, Modality
+
+__all__ = ["MODALITIES", "Item", "Key", "Modality", "columns_of", "modalities_of"]
+
+
+def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
+    """Modality: the columns that the recipe's model reads of it, text left out.
+
+    Raises:
+        RecipeError: tasks name different columns for a modality that reads one.
+    """
+    found: dict[str, list[str]] = {}
+    for name in MODALITIES.names():
+        named = [task.columns[name] for task in settings.tasks if name in task.columns]
+        columns = list(dict.fromkeys([*named, *settings.data.inputs.get(name, [])]))
+        kind = MODALITIES.get(name)
+        if not kind.per_example or not columns or tower_kind(settings, name) == "none":
+            continue
+        if len(columns) > 1 and not kind.many:
+            raise RecipeError("tasks", f"one {name} column for all tasks", ", ".join(columns), "train them apart")
+        found[name] = columns
+    return found
+
+
+def tower_kind(settings: recipe.Recipe, name: str) -> str:
+    """The kind of the tower that reads a modality; ``none``: nothing does."""
+    if name in ("image", "text"):
+        return str(getattr(settings.model, name).kind)
+    tower = settings.model.towers.get(name)
+    kind = "auto" if tower is None else tower.kind
+    return MODALITIES.get(name).towers[0] if kind == "auto" else kind
+
+
+def modalities_of(
+    settings: recipe.Recipe, states: Mapping[str, dict[str, object]] | None = None
+) -> dict[str, Modality]:
+    """The modalities that a recipe's model reads, text left out; with ``states``, as they were fitted."""
+    made = {name: MODALITIES.get(name)(settings, columns) for name, columns in columns_of(settings).items()}
+    for name, state in (states or {}).items():
+        if name in made:
+            made[name].restore(dict(state))
+    return made
+
+
+def fitted_modalities(
+    settings: recipe.Recipe, values: Mapping[str, Sequence[object]], rows: Sequence[int]
+) -> dict[str, Modality]:
+    """The same, fitted on training rows. ``values``: column: its cells."""
+    made = modalities_of(settings)
+    for modality in made.values():
+        modality.fit({column: values[column] for column in modality.columns}, rows)
+    return made

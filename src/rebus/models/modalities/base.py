@@ -1,0 +1,146 @@
+"""What a modality is: how the cells of its columns become items, and items become the tensors that a tower reads.
+
+It knows no task, model or loop. Training, prediction, explanation and serving all build inputs here.
+
+Letters: N items, B examples (rows that share all inputs but text).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rebus import recipe
+from rebus.data.cells import is_blank
+from rebus.data.lists import parse_list
+from rebus.models.batch import Inputs
+from rebus.recipe.kinds import declare_kinds
+from rebus.registry import Registry
+
+Item = dict[str, NDArray[Any]]
+Key = tuple[int, int, int]  # (seed, epoch, index of the example): what is random in training is a function of it
+
+
+class Modality(ABC):
+    """One sort of input beside text.
+
+    Args:
+        settings: the recipe, resolved.
+        columns: the table's columns that it reads; one, unless ``many``.
+
+    Attributes:
+        name: as recipes, batches and towers call it.
+        kinds: kinds of columns that belong to it.
+        many: whether all of its columns together are one input, as those of a table are. If not, it reads one column,
+            of which a cell may hold a list: several items of an example.
+        towers: kinds of tower that read it; the first is the default.
+        per_example: whether the builder of batches makes its inputs, one set for an example. Text is not built there:
+            each task has tokens of its own.
+    """
+
+    name: ClassVar[str]
+    kinds: ClassVar[tuple[str, ...]] = ()
+    many: ClassVar[bool] = False
+    towers: ClassVar[tuple[str, ...]] = ()
+    per_example: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if hasattr(cls, "name"):
+            declare_kinds(cls.name, cls.kinds, cls.recognise)
+
+    def __init__(self, settings: recipe.Recipe, columns: Sequence[str]) -> None:
+        self.settings, self.columns = settings, tuple(columns)
+
+    @classmethod
+    def recognise(cls, name: str, cells: Sequence[Any]) -> float:
+        """The share of a column's cells, 0 to 1, that look like this modality; plug-ins are asked before Rebus guesses.
+
+        Args:
+            name: of the column.
+            cells: a sample of those that are not null.
+        """
+        return 0.0
+
+    def fit(self, values: Mapping[str, Sequence[Any]], rows: Sequence[int]) -> None:  # noqa: B027
+        """Learn from the training rows what must be known of the columns: means, vocabularies. ``values`` by column."""
+
+    def state(self) -> dict[str, Any]:
+        """What ``fit`` learned, as JSON values."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:  # noqa: B027
+        """Take back what ``state`` gave."""
+
+    def context(self) -> dict[str, Any]:
+        """What a tower must know of its inputs, as named arguments of its constructor: sizes, vocabularies."""
+        return {}
+
+    @abstractmethod
+    def item(self, cells: Mapping[str, Any], root: Path, where: str) -> Item | None:
+        """One input, decoded.
+
+        Args:
+            cells: column: what the row holds there.
+            root: folder that relative paths start from.
+            where: the row, for messages.
+
+        Returns:
+            Arrays by name; None: the row has no such input.
+
+        Raises:
+            DataError, ImageError: a cell cannot be read.
+        """
+
+    def items(self, cells: Mapping[str, Any], root: Path = Path(), where: str = "") -> list[Item]:
+        """All inputs of a row: none, one, or one for each entry of a list. Raises as ``item`` does."""
+        if self.many:
+            return [item for item in (self.item(cells, root, where),) if item is not None]
+        column = self.columns[0]
+        made = [self.item({column: value}, root, where) for value in entries(cells.get(column))]
+        return [item for item in made if item is not None]
+
+    def key(self, cells: Mapping[str, Any]) -> Hashable | None:
+        """What rows with the same input have in common; None: the row stands alone, or has none."""
+        values = tuple(cells.get(column) for column in self.columns)
+        values = tuple(tuple(value) if isinstance(value, list) else value for value in values)
+        alone = any(is_blank(value) or not isinstance(value, Hashable) for value in values)
+        return None if alone else values
+
+    @property
+    def changes(self) -> bool:
+        """Whether ``augment`` changes anything: then a frozen tower's features cannot be kept."""
+        return False
+
+    def augment(self, item: Item, key: Key, view: int = 0) -> Item:
+        """The item as training shows it, a pure function of the key and the number of the view; by default as it is."""
+        return item
+
+    def collate(self, items: Sequence[Item]) -> dict[str, Tensor]:
+        """N items, at least one, as tensors (N, ...); by default arrays of equal shape are stacked."""
+        return {name: torch.from_numpy(np.stack([item[name] for item in items])) for name in items[0]}
+
+    def inputs(self, items: Sequence[Sequence[Item]]) -> Inputs:
+        """The items of each of B examples as one modality's share of a batch."""
+        flat = [item for one in items for item in one]
+        owner = [place for place, one in enumerate(items) for _ in one]
+        most = max((len(one) for one in items), default=0)
+        return Inputs(self.collate(flat) if flat else {}, torch.tensor(owner, dtype=torch.long), most)
+
+
+MODALITIES: Registry[type[Modality]] = Registry("modality", ("name", "kinds", "towers"))
+
+
+def entries(value: Any) -> list[Any]:
+    """The entries of a cell: those of a list, also of one written as text, else the cell itself; none where blank."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_list(value) or value
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return [one for one in several if isinstance(one, (np.ndarray, bytes)) or not is_blank(one)]
