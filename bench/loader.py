@@ -71,13 +71,20 @@ def shards(args: argparse.Namespace) -> Path:
 def recipe(folder: Path, args: argparse.Namespace):
     from rebus.recipe import Recipe, TaskSettings
 
-    made = Recipe()
-    made.data.path, made.data.workers, made.data.cache_mb = str(folder), args.workers, args.cache_mb
-    made.data.jpeg, made.data.order = args.jpeg, args.order
-    made.data.split.valid, made.data.split.test = 1000 / args.count, 0.0
-    made.image.size, made.train.batch_size = args.side, args.batch
-    made.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "label"})]
-    return made
+    return Recipe().replace(
+        {
+            "data.path": str(folder),
+            "data.workers": args.workers,
+            "data.cache_mb": args.cache_mb,
+            "data.jpeg": args.jpeg,
+            "data.order": args.order,
+            "data.split.valid": 1000 / args.count,
+            "data.split.test": 0.0,
+            "image.size": args.side,
+            "train.batch_size": args.batch,
+            "tasks": [TaskSettings(name="classify", columns={"image": "image", "label": "label"})],
+        }
+    )
 
 
 def memory() -> float:
@@ -179,7 +186,7 @@ def train(args: argparse.Namespace) -> None:
 
     Prefetcher.get = timed
     made = recipe(shards(args), args)
-    made.train.steps, made.train.validate_every, made.train.precision = args.steps, args.steps, "fp32"
+    made = made.replace({"train.steps": args.steps, "train.validate_every": args.steps, "train.precision": "fp32"})
     with tempfile.TemporaryDirectory() as out:
         begun = time.perf_counter()
         run = learn(made, Path(out) / "run", log=lambda _: None, quiet=True, evaluate=False)

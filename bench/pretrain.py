@@ -273,8 +273,9 @@ def prepare(name: str, cache: Path, size: str, vocabulary: int | None, seed: int
     text_bytes = sum(path.stat().st_size for path in root.rglob("*.jsonl"))
     pieces = vocabulary or vocabulary_for(text_bytes, size)  # type: ignore[arg-type]
     folder = cache / "shards" / f"{name}-{pieces}"
-    recipe = Recipe()
-    recipe.data.path, recipe.text.vocab_size, recipe.data.split.valid, recipe.seed = str(root), pieces, 0.01, seed
+    recipe = Recipe().replace(
+        {"data.path": str(root), "text.vocab_size": pieces, "data.split.valid": 0.01, "seed": seed}
+    )
     make_shards(recipe, folder, log=print)
     width, depth = SHAPES[size]  # type: ignore[index]
     return Setup(root, Shards.open(folder), Tokenizer.load(folder), cache, width, depth, size, seed)

@@ -144,10 +144,15 @@ def tiny(folder: Path) -> Path:
     table = folder / "talk.jsonl"
     turns = [[{"role": "user", "content": question(n)}, {"role": "assistant", "content": THINGS[n]}] for n in range(12)]
     table.write_text("\n".join(json.dumps({"messages": one}) for one in turns), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path, recipe.text.vocab_size, recipe.text.max_length = str(table), 400, 256
-    recipe.model.text = Tower(kind="decoder", width=64, depth=2, heads=4)
-    recipe.tasks = [TaskSettings(name="converse", columns={"messages": "messages"}, max_new_tokens=32)]
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "text.vocab_size": 400,
+            "text.max_length": 256,
+            "model.text": Tower(kind="decoder", width=64, depth=2, heads=4),
+            "tasks": [TaskSettings(name="converse", columns={"messages": "messages"}, max_new_tokens=32)],
+        }
+    )
     torch.manual_seed(0)
     ready = assemble(recipe, lambda _: None)
     with torch.no_grad():

@@ -78,12 +78,16 @@ def run_of(folder: Path, settings: Recipe, tokenizer: Tokenizer) -> VisionLangua
 
 def text_recipe(task: str, **tower: Any) -> Recipe:
     """Of one text tower."""
-    made = Recipe()
-    made.model.image.kind = made.model.fusion.kind = "none"
-    made.model.text = Tower(**{"width": 24, "depth": 2, "heads": 4, **tower})
-    made.model.head, made.text.max_length = "linear", 32
-    made.tasks = [TaskSettings(name=task, columns=COLUMNS[task])]
-    return made
+    return Recipe().replace(
+        {
+            "model.image.kind": "none",
+            "model.fusion.kind": "none",
+            "model.text": Tower(**{"width": 24, "depth": 2, "heads": 4, **tower}),
+            "model.head": "linear",
+            "text.max_length": 32,
+            "tasks": [TaskSettings(name=task, columns=COLUMNS[task])],
+        }
+    )
 
 
 def encoder(folder: Path, task: str, pool: str = "mean") -> Predictor:
@@ -173,11 +177,16 @@ def image_classification(folder: Path, **tower: Any) -> float:
     """``AutoModelForImageClassification`` with ``AutoImageProcessor``, of an exported Run."""
     from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-    made = Recipe()
-    made.model.image = Tower(**{"width": 32, "depth": 1, "heads": 4, "patch": 8, **tower})
-    made.model.text.kind = made.model.fusion.kind = "none"
-    made.model.head, made.image = "linear", Image(size=32, fit="squash", resample="bicubic")
-    made.tasks = [TaskSettings(name="classify", columns={"image": "p", "label": "l"})]
+    made = Recipe().replace(
+        {
+            "model.image": Tower(**{"width": 32, "depth": 1, "heads": 4, "patch": 8, **tower}),
+            "model.text.kind": "none",
+            "model.fusion.kind": "none",
+            "model.head": "linear",
+            "image": Image(size=32, fit="squash", resample="bicubic"),
+            "tasks": [TaskSettings(name="classify", columns={"image": "p", "label": "l"})],
+        }
+    )
     run_of(folder / "run", made, Tokenizer.train(["a", "b"], 300))
     place = export(folder / "run", folder / "hf").path
     pixels = np.random.default_rng(0).integers(0, 256, (50, 41, 3), dtype=np.uint8)
@@ -190,12 +199,15 @@ def image_classification(folder: Path, **tower: Any) -> float:
 
 def joined(folder: Path) -> float:
     """An image and a text joined in a way that no other library has."""
-    made = Recipe()
-    made.model.image = Tower(kind="convnet", width=16, depth=1, heads=4)
-    made.model.text = Tower(kind="encoder", width=24, depth=1, heads=4)
-    made.model.fusion = Fusion(kind="joint")
-    made.image.size = 32
-    made.tasks = [TaskSettings(name="classify", columns={"image": "p", "text": "text", "label": "l"})]
+    made = Recipe().replace(
+        {
+            "model.image": Tower(kind="convnet", width=16, depth=1, heads=4),
+            "model.text": Tower(kind="encoder", width=24, depth=1, heads=4),
+            "model.fusion": Fusion(kind="joint"),
+            "image.size": 32,
+            "tasks": [TaskSettings(name="classify", columns={"image": "p", "text": "text", "label": "l"})],
+        }
+    )
     run_of(folder / "run", made, with_end(Tokenizer.train(["a", "b"], 300)))
     export(folder / "run", folder / "hf")
     return 0.0

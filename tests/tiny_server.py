@@ -69,13 +69,18 @@ def write_run(folder: Path, *tasks: str, fusion: str = "unified") -> Path:
         rows.append(",".join(f'"{cell}"' for cell in cells))
     table = folder / "table.csv"
     table.write_text("image,question,answer,caption,size\n" + "\n".join(rows), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path = str(table)
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2)
-    recipe.model.text = Tower(kind="decoder", width=24, depth=2, heads=2)
-    recipe.model.fusion = Fusion(kind=fusion, depth=1, heads=2)  # type: ignore[arg-type]
-    recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6) for task in tasks]
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2),
+            "model.text": Tower(kind="decoder", width=24, depth=2, heads=2),
+            "model.fusion": Fusion(kind=fusion, depth=1, heads=2),
+            "tasks": [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6) for task in tasks],
+        }
+    )
     torch.manual_seed(3)
     ready = assemble(recipe, lambda _: None)
     with torch.no_grad():

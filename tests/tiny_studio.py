@@ -20,16 +20,24 @@ MISSING = [name for name in ("gradio", "fastapi", "uvicorn", "playwright") if fi
 
 def small(table: Path, task: str, columns: dict[str, str], **train: Any) -> Recipe:
     """Settings of a model that learns squares in seconds."""
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 340, 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind="decoder" if task == "answer" else "encoder", width=24, depth=2, heads=2)
-    recipe.model.fusion = Fusion(kind="unified" if task == "answer" else "joint", depth=1, heads=2)
-    recipe.tasks = [TaskSettings(name=task, columns={"image": "image", **columns}, max_new_tokens=24)]
-    for name, value in {"batch_size": 12, "steps": 60, "precision": "fp32", "validate_every": 1000, **train}.items():
-        setattr(recipe.train, name, value)
-    return recipe
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "image.size": 32,
+            "text.vocab_size": 340,
+            "text.max_length": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind="decoder" if task == "answer" else "encoder", width=24, depth=2, heads=2),
+            "model.fusion": Fusion(kind="unified" if task == "answer" else "joint", depth=1, heads=2),
+            "tasks": [TaskSettings(name=task, columns={"image": "image", **columns}, max_new_tokens=24)],
+        }
+    )
+    return recipe.replace(
+        train=recipe.train.replace(
+            {"batch_size": 12, "steps": 60, "precision": "fp32", "validate_every": 1000, **train}
+        )
+    )
 
 
 @dataclass

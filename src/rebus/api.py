@@ -44,7 +44,7 @@ from rebus.report.flow import Flow, write_flow
 from rebus.report.flow import flow as follow
 from rebus.report.summary import summary_lines
 from rebus.resolve.from_towers import name_towers
-from rebus.resolve.scaling import unsay
+from rebus.resolve.scaling import DIALLED
 from rebus.retrieval.build_index import IndexSummary, index_run
 from rebus.retrieval.search import Hit, find_run
 from rebus.training.dry_run import look_at
@@ -145,7 +145,7 @@ def resume(
     with _written(folder, log):
         settings = folder.recipe
         if data is not None:
-            settings.data.path = str(Path(data).resolve())
+            settings = settings.replace({"data.path": str(Path(data).resolve())})
         if not (folder.saved and folder.evaluated):
             learn(settings, folder.folder, resume=True, log=log, quiet=quiet, accept_changes=accept_changes)
     return folder
@@ -563,25 +563,22 @@ def make_recipe(
     text: str | Path | None = None,
 ) -> Recipe:
     """One recipe from all that was said. Raises RecipeError."""
-    made = recipe.model_copy(deep=True) if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
-    if data is not None:
-        made.data.path = str(data)
-    if base is not None:
-        made.base = str(base)
-    name_towers(made.model, vision, text)
+    made = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
+    places = {"data.path": data, "base": base}
+    made = name_towers(
+        made.replace({path: str(place) for path, place in places.items() if place is not None}), vision, text
+    )
     names = [task] if isinstance(task, str) else list(task or [])
     if names:
         known = {entry.name: entry for entry in made.tasks}
-        made.tasks = [known.get(name, TaskSettings(name=name)) for name in names]
+        made = made.replace(tasks=[known.get(name, TaskSettings(name=name)) for name in names])
     if recipe is not None and made.model.size is not None and _turns_dial(settings, made.model.size):
-        unsay(made)
+        made = made.reset(DIALLED)
     words = [f"{key}={as_yaml(value)}" for key, value in settings.items()] if isinstance(settings, dict) else settings
-    made = override(made, list(words or []))
-    if time_limit is not None:
-        made = override(made, [f"train.time_limit={time_limit}"])
-    if seed is not None:
-        made = override(made, [f"seed={seed}"])
-    return made
+    words = [*(words or [])]
+    words += [] if time_limit is None else [f"train.time_limit={time_limit}"]
+    words += [] if seed is None else [f"seed={seed}"]
+    return override(made, words)
 
 
 def _turns_dial(settings: Settings, size: str) -> bool:

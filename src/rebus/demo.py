@@ -135,8 +135,7 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     limit = minutes if minutes is not None else (recipe.train.time_limit or 5.0)
     console.print(said["scenes"])
     scenes = write_demo_scenes(out / "scenes", train=train)
-    recipe.data.path = str(scenes / "answer.jsonl")
-    recipe.train.time_limit = limit * (1 - BLIND_SHARE)
+    recipe = recipe.replace({"data.path": str(scenes / "answer.jsonl"), "train.time_limit": limit * (1 - BLIND_SHARE)})
     console.print(said["train"].format(minutes=recipe.train.time_limit))
     run = learn(recipe, _cleared(out / "run"), log=_quiet, evaluate=False)
     console.print(said["blind"])
@@ -162,11 +161,8 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
 
 def blind(recipe: Recipe, minutes: float) -> Recipe:
     """The same recipe without an image tower and without what needs one."""
-    made = recipe.model_copy(deep=True)
-    made.model.image.kind = "none"
-    made.tasks = [task.model_copy(update={"start": 0.0}) for task in made.tasks if task.name == "answer"]
-    made.train.time_limit = minutes
-    return made
+    tasks = [task.replace(start=0.0) for task in recipe.tasks if task.name == "answer"]
+    return recipe.replace({"model.image.kind": "none", "tasks": tasks, "train.time_limit": minutes})
 
 
 def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], list[Prediction]]:

@@ -90,7 +90,7 @@ def test_siglip_reads_what_texts_are_filled_up_with(tmp_path: Path) -> None:
     assert (tower.settings.filler, tower.max_length) == (1, 16)
     alone, together = predictor.embed(["a cat"]), predictor.embed(["a cat", "the blue boat is left of the red car"])
     np.testing.assert_allclose(together[:1], alone, rtol=0, atol=1e-6)
-    tower.settings.filler = 2
+    tower.settings = tower.settings.replace(filler=2)
     assert not np.allclose(predictor.embed(["a cat"]), alone, atol=1e-3)
 
 
@@ -114,15 +114,22 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_of(table: Path, family: str | None = None) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.tasks = [TaskSettings(name="retrieve", columns={"image": "image", "text": "text"})]
-    made.train.steps, made.train.batch_size, made.train.precision = 2, 6, "fp32"
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "tasks": [TaskSettings(name="retrieve", columns={"image": "image", "text": "text"})],
+            "train.steps": 2,
+            "train.batch_size": 6,
+            "train.precision": "fp32",
+        }
+    )
     if family is not None:
-        made.model.like = family  # type: ignore[assignment]
-        made.image.size, made.text.vocab_size, made.text.max_length = 32, 320, 24
-        for tower in (made.model.image, made.model.text):
-            tower.width, tower.depth, tower.heads, tower.patch = 24, 2, 4, 8
+        made = made.replace({"model.like": family, "image.size": 32, "text.vocab_size": 320, "text.max_length": 24})
+        shape = {"width": 24, "depth": 2, "heads": 4, "patch": 8}
+        made = made.replace(
+            {f"model.{side}.{name}": value for side in ("image", "text") for name, value in shape.items()}
+        )
     return made
 
 
@@ -167,7 +174,7 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
 ) -> None:
     FOLDERS[family](tmp_path / "base")
     recipe = recipe_of(table)
-    recipe.base = str(tmp_path / "base")
+    recipe = recipe.replace({"base": str(tmp_path / "base")})
     told: list[str] = []
     ready = assemble(recipe, told.append)
     count = len(ready.model.state_dict())
@@ -184,7 +191,7 @@ def test_a_checkpoint_is_trained_further_and_stays_what_it_is(
 
 def test_a_run_that_no_layout_has_a_place_for_is_saved_in_our_own(tmp_path: Path, table: Path) -> None:
     recipe = recipe_of(table, "clip")
-    recipe.image.fit = "pad"  # which no processor does
+    recipe = recipe.replace({"image.fit": "pad"})  # which no processor does
     run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     assert json.loads((run.folder / "config.json").read_text())["model_type"] == "rebus"
     assert run.load().predictor.embed(["red"]).shape == (1, 24)
@@ -192,12 +199,11 @@ def test_a_run_that_no_layout_has_a_place_for_is_saved_in_our_own(tmp_path: Path
 
 def test_what_does_not_go_together_is_told(tmp_path: Path, table: Path) -> None:
     recipe = recipe_of(table, "clip")
-    recipe.model.text.pool = "mean"
-    recipe.model.text.kind = "recurrent"
+    recipe = recipe.replace({"model.text.pool": "mean", "model.text.kind": "recurrent"})
     with pytest.raises(RecipeError, match=r"model\.text\.kind.*'encoder'"):
         assemble(recipe, lambda _: None)
     recipe = recipe_of(table, "siglip")
-    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "text"})]
+    recipe = recipe.replace({"tasks": [TaskSettings(name="classify", columns={"image": "image", "label": "text"})]})
     with pytest.raises(RecipeError, match=r"model\.like.*retrieve"):
         assemble(recipe, lambda _: None)
 

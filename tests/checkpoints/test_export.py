@@ -28,15 +28,16 @@ from tiny_tokenizers import TEXTS, chatml
 def a_run(
     folder: Path, *, image: str = "none", pattern: Any = "qwen2", labels: list[str] | None = None, **tower: Any
 ) -> Path:
-    settings = recipe.Recipe()
-    settings.model.image.kind, settings.model.fusion.kind = image, "none" if image == "none" else "unified"
+    settings = recipe.Recipe().replace(
+        {"model.image.kind": image, "model.fusion.kind": "none" if image == "none" else "unified"}
+    )
     small = {"kind": "decoder", "width": 32, "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 64}
-    settings.model.text = recipe.Tower(**small, **tower)
-    settings.text.max_length = 64
+    settings = settings.replace({"model.text": recipe.Tower(**small, **tower), "text.max_length": 64})
     name, columns = ("caption", {"image": "p", "caption": "c"}) if image != "none" else ("lm", {"text": "text"})
-    settings.tasks = [TaskSettings(name=name, columns=columns)]
+    settings = settings.replace({"tasks": [TaskSettings(name=name, columns=columns)]})
     if labels:
-        settings.tasks.append(TaskSettings(name="classify", columns={"text": "text", "label": "label"}))
+        added = TaskSettings(name="classify", columns={"text": "text", "label": "label"})
+        settings = settings.replace(tasks=[*settings.tasks, added])
     tasks = {one.name: TASKS.get(one.name)(one) for one in settings.tasks}
     if labels:
         tasks["classify"].restore({"labels": labels})

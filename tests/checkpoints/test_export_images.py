@@ -37,11 +37,14 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 
 def a_run(folder: Path, tower: dict[str, Any], **image: Any) -> Path:
-    settings = recipe.Recipe()
-    settings.model.image = recipe.Tower(width=32, depth=1, heads=4, patch=8, **tower)
-    settings.model.text.kind = "none"
-    settings.image = recipe.Image(size=32, fit="squash", resample="bicubic").model_copy(update=image)
-    settings.tasks = [TaskSettings(name="classify", columns={"image": "p", "label": "l"})]
+    settings = recipe.Recipe().replace(
+        {
+            "model.image": recipe.Tower(width=32, depth=1, heads=4, patch=8, **tower),
+            "model.text.kind": "none",
+            "image": recipe.Image(size=32, fit="squash", resample="bicubic").model_copy(update=image),
+            "tasks": [TaskSettings(name="classify", columns={"image": "p", "label": "l"})],
+        }
+    )
     tasks = {"classify": TASKS.get("classify")(settings.tasks[0])}
     tasks["classify"].restore({"labels": ["good", "bad"]})
     processor = processor_of(settings, Tokenizer.train(["a", "b"], 300), None)

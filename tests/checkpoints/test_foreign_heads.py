@@ -126,10 +126,11 @@ def test_a_head_without_its_bias_is_said_and_training_says_that_heads_are_new(tm
 
     from rebus.recipe import Recipe
     from rebus.resolve.from_base import settle_base
+    from rebus.resolve.known import Start
 
     write_headed(tmp_path, "SequenceClassification", ["x", "y"])
     lines: list[str] = []
-    settle_base(Recipe(base=str(tmp_path)), lines.append)
+    settle_base(Recipe(base=str(tmp_path)), Start(), lines.append)
     assert "head of its BertForSequenceClassification is left behind" in lines[0]
     state = load_file(tmp_path / "model.safetensors")
     del state["classifier.bias"]

@@ -167,9 +167,10 @@ def test_lower_case_is_a_promise_of_the_tokenizer(tmp_path: Path) -> None:
 def test_training_goes_on_from_the_pooling_and_the_length(tmp_path: Path) -> None:
     from rebus.recipe import Recipe
     from rebus.resolve.from_base import settle_base
+    from rebus.resolve.known import Start
 
     write_sentences(tmp_path, "cls")
-    settled = settle_base(Recipe(base=str(tmp_path / "model")), lambda _: None)
+    settled = settle_base(Recipe(base=str(tmp_path / "model")), Start(), lambda _: None)
     assert (settled.model.text.pool, settled.text.max_length) == ("first", 12)
     assert recipe_of(tmp_path / "model").text.max_length == 12
 

@@ -46,15 +46,25 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, tower: dict[str, Any], task: str) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"text": "text", "output": "text", "label": "category"}
-    made.model.text = Tower(**{"width": 24, "depth": 2, "heads": 2, **tower})
-    made.text.vocab_size, made.text.max_length = 320, 32
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"text": "text", "output": "text", "label": "category"},
+            "model.text": Tower(**{"width": 24, "depth": 2, "heads": 2, **tower}),
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+        }
+    )
     columns = {"prompt": "text", "output": "output"} if task == "generate" else {"text": "text", "label": "label"}
-    made.tasks = [TaskSettings(name=task, columns=columns, max_new_tokens=4)]
-    made.train.steps, made.train.batch_size, made.train.precision = 3, 4, "fp32"
-    return made
+    return made.replace(
+        {
+            "tasks": [TaskSettings(name=task, columns=columns, max_new_tokens=4)],
+            "train.steps": 3,
+            "train.batch_size": 4,
+            "train.precision": "fp32",
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +158,7 @@ def test_rows_beyond_the_tokenizers_ids_are_kept(table: Path, tmp_path: Path, na
     from transformers import AutoModel
 
     made = recipe(table, TOWERS[name], "classify")
-    made.model.text.rows = 384
+    made = made.replace({"model.text.rows": 384})
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     model, settings, _, processor = load_model(run)
     alone = lone_tower(model, [])
@@ -192,7 +202,7 @@ def test_a_run_that_guesses_words_loads_in_transformers(table: Path, tmp_path: P
     from transformers import AutoModelForMaskedLM, AutoTokenizer
 
     made = recipe(table, TOWERS["bert"], "classify")
-    made.tasks.append(TaskSettings(name="mlm", columns={"text": "text"}))
+    made = made.replace(tasks=[*made.tasks, TaskSettings(name="mlm", columns={"text": "text"})])
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     config = run.read_json("config.json")
     assert (config["model_type"], config["architectures"]) == ("bert", ["BertForMaskedLM"])

@@ -335,7 +335,7 @@ def test_base_weights_are_taken_over_again_where_no_checkpoint_is_whole(whole: P
     calm, run, told = tmp_path / "calm", tmp_path / "run", []
     settings = api.make_recipe(table, None, None, {"train.steps": 6, "train.save_every": 3, "train.batch_size": 4})
     base = shutil.copytree(whole, tmp_path / "base", ignore=shutil.ignore_patterns("checkpoints", "digests.json"))
-    settings.base = str(base)
+    settings = settings.replace({"base": str(base)})
     learn(settings, calm, log=lambda _: None, quiet=True, evaluate=False)
     shutil.copytree(calm, run)
     for name in ("config.json", "model.safetensors", "heads.safetensors"):

@@ -43,15 +43,21 @@ def write_table(folder: Path, kind: str, rows: int = 130, gaps: int = 0, seed: i
 
 def small_recipe(table: Path, task: str = "classify", columns: dict[str, str] | None = None, steps: int = 50) -> Recipe:
     """Models of a few thousand parameters."""
-    recipe = Recipe()
-    recipe.data.path = str(table)
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 16, 300, 16
-    recipe.model.image = Tower(kind="auto", width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(width=24, depth=1, heads=2)
-    recipe.model.fusion = Fusion(depth=1)
-    recipe.tasks = [TaskSettings(name=task, columns=columns or COLUMNS, max_new_tokens=4)]
-    recipe.train.batch_size, recipe.train.precision, recipe.train.steps = 16, "fp32", steps
-    return recipe
+    return Recipe().replace(
+        {
+            "data.path": str(table),
+            "image.size": 16,
+            "text.vocab_size": 300,
+            "text.max_length": 16,
+            "model.image": Tower(kind="auto", width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(width=24, depth=1, heads=2),
+            "model.fusion": Fusion(depth=1),
+            "tasks": [TaskSettings(name=task, columns=columns or COLUMNS, max_new_tokens=4)],
+            "train.batch_size": 16,
+            "train.precision": "fp32",
+            "train.steps": steps,
+        }
+    )
 
 
 @pytest.fixture(scope="session")

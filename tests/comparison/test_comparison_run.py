@@ -110,7 +110,7 @@ def test_a_killed_comparison_goes_on_where_it_was(tables: Tables, tmp_path: Path
 
 def test_a_run_stopped_by_a_signal_goes_on_from_its_checkpoint(tables: Tables, tmp_path: Path) -> None:
     recipe = small_recipe(tables("both"), steps=8)
-    recipe.train.save_every = 2
+    recipe = recipe.replace({"train.save_every": 2})
     setup = set_up(recipe, NONE, repeats=1, only=["cross"])
     whole = run_trial(setup, setup.arms[0], 0, tmp_path / "whole")
     steps = 0
@@ -160,7 +160,7 @@ def test_every_task_of_both_modalities_can_be_compared(
     tables: Tables, tmp_path: Path, task: str, columns: dict[str, str]
 ) -> None:
     recipe = small_recipe(tables("both"), task, columns, steps=1)
-    recipe.data.kinds = {"tags": "labels", "size": "number"}
+    recipe = recipe.replace({"data.kinds": {"tags": "labels", "size": "number"}})
     only = ["text", "joint-sum", "cross"] + ([] if task == "caption" else ["image"])
     found = compare(recipe, tmp_path, repeats=1, only=only, log=NONE)
     assert {arm.name for arm in found.arms} == set(only)
@@ -174,7 +174,7 @@ def test_every_task_of_both_modalities_can_be_compared(
 
 def test_rows_that_lack_a_modality_are_figures_of_their_own(tables: Tables, tmp_path: Path) -> None:
     recipe = small_recipe(tables("both-gaps"), steps=2)
-    recipe.model.fusion.modality_dropout = 0.3
+    recipe = recipe.replace({"model.fusion.modality_dropout": 0.3})
     found = compare(recipe, tmp_path, folds=2, only=["text", "joint-mean", "unified", "cross"], log=NONE)
     assert found.rows == 130
     for arm in found.fused:
@@ -191,11 +191,11 @@ def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None
     table = tables("both")
     single = {"text": "words", "label": "label"}
     made = small_recipe(table, columns=single)
-    made.data.kinds = {"image": "ignore"}
+    made = made.replace({"data.kinds": {"image": "ignore"}})
     refused(DataError, "expected an image column; found only text 'words'", made)
     single = {"image": "image", "label": "label"}
     made = small_recipe(table, columns=single)
-    made.data.kinds = {"words": "ignore", "question": "ignore"}
+    made = made.replace({"data.kinds": {"words": "ignore", "question": "ignore"}})
     refused(DataError, "expected a text column beside the image", made)
     assert not (tmp_path / "x").exists()  # refused before any work
     refused(RecipeError, "did you mean 'unified'", small_recipe(table), only=["unifid"])
@@ -203,13 +203,14 @@ def test_what_cannot_be_compared_is_told(tables: Tables, tmp_path: Path) -> None
     refused(RecipeError, "at least 2", small_recipe(table), folds=1)
     refused(RecipeError, "at least 1", small_recipe(table), repeats=0)
     made = small_recipe(table)
-    made.model.image.kind = "none"
+    made = made.replace({"model.image.kind": "none"})
     refused(RecipeError, r"model\.image\.kind", made)
     made = small_recipe(table)
-    made.base = "somewhere"
+    made = made.replace({"base": "somewhere"})
     refused(RecipeError, "towers that every strategy shares", made)
     made = small_recipe(table)
-    made.tasks.append(TaskSettings(name="tag", columns={"image": "image", "labels": "tags"}))
+    added = TaskSettings(name="tag", columns={"image": "image", "labels": "tags"})
+    made = made.replace(tasks=[*made.tasks, added])
     refused(RecipeError, "one task", made)
     refused(DataError, "reads raw text alone", small_recipe(table, "lm", {"text": "words"}))
     pair = {"anchor": "words", "positive": "question"}

@@ -82,5 +82,5 @@ def test_early_stopping_keeps_rows_to_watch(tables: Callable[[str], Path]) -> No
     from rebus.comparison.setup import set_up
 
     recipe = small_recipe(tables("both"))
-    recipe.train.patience = 2
+    recipe = recipe.replace({"train.patience": 2})
     assert "valid" in set_up(recipe, lambda _: None, folds=3).names(0)

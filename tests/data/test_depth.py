@@ -85,8 +85,7 @@ def test_the_check_says_the_range_and_the_recipe_keeps_it(tmp_path: Path) -> Non
     assert any("to 4000: 0 is black, 4095 white" in note for note in report.notes)
     assert report.images[0].as_dict()["levels"] == [0, 4095]
     assert not any("nearly of one colour" in warning for warning in report.warnings)
-    recipe = Recipe()
-    recipe.data.path = str(path)
+    recipe = Recipe().replace({"data.path": str(path)})
     prepared = fit_tasks(check_data(recipe), lambda _: None)
     assert prepared.recipe.data.levels == (0, 4095)
     table = prepared.table

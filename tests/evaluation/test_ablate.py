@@ -117,13 +117,19 @@ def test_it_is_kept_in_the_run_its_report_and_its_card(tmp_path: Path) -> None:
         )
         lines.append(json.dumps({"image": f"{row}.png", "words": f"{row} a", "label": "yes" if RED[row] else "no"}))
     (tmp_path / "t.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    recipe = Recipe()
-    recipe.image.size, recipe.text.vocab_size = 16, 300
-    recipe.model.image = Tower(width=24, depth=1, heads=2, patch=8)
-    recipe.model.text, recipe.model.fusion = Tower(width=24, depth=1, heads=2), Fusion(depth=1)
-    recipe.data.kinds = {"words": "text"}
-    recipe.data.split.test = 0.4
-    recipe.train.steps, recipe.train.precision = 2, "fp32"
+    recipe = Recipe().replace(
+        {
+            "image.size": 16,
+            "text.vocab_size": 300,
+            "model.image": Tower(width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(width=24, depth=1, heads=2),
+            "model.fusion": Fusion(depth=1),
+            "data.kinds": {"words": "text"},
+            "data.split.test": 0.4,
+            "train.steps": 2,
+            "train.precision": "fp32",
+        }
+    )
     run = api.train(tmp_path / "t.jsonl", task="classify", recipe=recipe, out=tmp_path / "run", quiet=True)
     assert "ablation" not in run.evaluation
     done = CliRunner().invoke(app, ["evaluate", str(run.folder), "--ablate"])

@@ -30,9 +30,12 @@ def made(tmp_path: Path) -> tuple[Recipe, Task, Table, list[Prediction]]:
         )
     path = tmp_path / "t.jsonl"
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data = Data(path=str(path))
-    recipe.tasks = [TaskSettings(name="answer", columns={"question": "question", "answer": "answer"})]
+    recipe = Recipe().replace(
+        {
+            "data": Data(path=str(path)),
+            "tasks": [TaskSettings(name="answer", columns={"question": "question", "answer": "answer"})],
+        }
+    )
     task = TASKS.get("answer")(recipe.tasks[0])
     return recipe, task, read_table(recipe.data), [Prediction("0", 0.9) for _ in rows]
 
@@ -57,9 +60,9 @@ def test_columns_of_few_values_that_are_not_learned_from_make_groups(tmp_path: P
     assert group_columns(recipe, table, range(40)) == ["place"]  # not codes, not the same for all, not the split
     assert group_columns(recipe, table, range(5)) == ["id"]
     assert FEW < 40
-    recipe.report.groups = ["split", "id"]
+    recipe = recipe.replace({"report.groups": ["split", "id"]})
     assert group_columns(recipe, table, range(40)) == ["split", "id"]
-    recipe.report.groups = ["plaice"]
+    recipe = recipe.replace({"report.groups": ["plaice"]})
     with pytest.raises(DataError, match="place"):
         group_columns(recipe, table, range(40))
 

@@ -87,12 +87,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An image tower that has hardly learned anything: even so, colours are told by its features."""
-    recipe = Recipe()
-    recipe.data.path = str(folder)
-    recipe.image.size = 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.tasks = [TaskSettings(name="pretrain_image")]
-    recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 2, 16, "fp32"
+    recipe = Recipe().replace(
+        {
+            "data.path": str(folder),
+            "image.size": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2, patch=8),
+            "tasks": [TaskSettings(name="pretrain_image")],
+            "train.steps": 2,
+            "train.batch_size": 16,
+            "train.precision": "fp32",
+        }
+    )
     return learn(recipe, tmp_path_factory.mktemp("probe") / "run", log=lambda _: None, quiet=True)
 
 

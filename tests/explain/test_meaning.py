@@ -208,7 +208,9 @@ def test_words_that_are_looked_up_among_patches_carry_relevance(table: Path) -> 
     from rebus.training.train import assemble
 
     recipe = small(table, "answer", "joint", "concat", "convnet", "decoder")
-    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]
+    recipe = recipe.replace(
+        {"tasks": [*recipe.tasks, TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]}
+    )
     torch.manual_seed(0)
     predictor = assemble(recipe, lambda _: None).predictor
     model = predictor.model

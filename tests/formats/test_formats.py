@@ -231,13 +231,8 @@ def test_older_configurations_are_read() -> None:
 
 def test_configurations_speak_to_old_and_new_libraries() -> None:
     settings = Tower(kind="decoder", width=256, depth=1, heads=4, qk_norm=False, rope_theta=5e5, context=4096)
-    settings.rope_scaling = {
-        "rope_type": "llama3",
-        "factor": 8,
-        "low_freq_factor": 1,
-        "high_freq_factor": 4,
-        "original_max_position_embeddings": 512,
-    }
+    scaling = {"factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_position_embeddings": 512}
+    settings = settings.replace(rope_scaling={"rope_type": "llama3", **scaling})
     config = llama.config_to_hf(settings, 320, dtype="bfloat16", eos_token_id=2, pad_token_id=None)
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 5e5
     assert config["rope_scaling"]["rope_type"] == config["rope_parameters"]["rope_type"] == "llama3"

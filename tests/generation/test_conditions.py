@@ -20,10 +20,13 @@ PROMPTS = [[5, 9, 3], [6], [11, 30, 4, 22, 8]]
 
 def model_of(fusion: str, text: str = "decoder") -> VisionLanguageModel:
     torch.manual_seed(0)
-    settings = recipe.Model()
-    settings.image = recipe.Tower(kind="convnet", width=16, depth=1, heads=4, patch=16)
-    settings.text = recipe.Tower(kind=text, width=24, depth=2, heads=4)
-    settings.fusion.kind = fusion
+    settings = recipe.Model().replace(
+        {
+            "image": recipe.Tower(kind="convnet", width=16, depth=1, heads=4, patch=16),
+            "text": recipe.Tower(kind=text, width=24, depth=2, heads=4),
+            "fusion.kind": fusion,
+        }
+    )
     heads = {"answer": HeadSpec("write", reads=("image",))}
     made = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=16)
     for name, parameter in made.named_parameters():
@@ -104,10 +107,9 @@ def test_texts_that_end_take_their_image_along() -> None:
 
 
 def test_a_model_without_a_decoder_is_a_mistake_of_the_caller() -> None:
-    settings = recipe.Model()
-    settings.image.kind = "none"
-    settings.text = recipe.Tower(kind="recurrent", width=24, depth=1)
-    settings.fusion.kind = "none"
+    settings = recipe.Model().replace(
+        {"image.kind": "none", "text": recipe.Tower(kind="recurrent", width=24, depth=1), "fusion.kind": "none"}
+    )
     heads = {"classify": HeadSpec("vector", 3, reads=("text",))}
     model = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=16)
     with pytest.raises(TypeError, match="no decoder"):

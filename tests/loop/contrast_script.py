@@ -14,7 +14,7 @@ from rebus.loop import parallel
 from rebus.loop.gradcache import cached_backward
 from rebus.models.batch import Batch, Inputs
 from rebus.models.vlm import VisionLanguageModel
-from rebus.recipe import Image, Model, TaskSettings, Tower, Train
+from rebus.recipe import Fusion, Image, Model, TaskSettings, Tower, Train
 from rebus.tasks import Retrieve, Similar, Task, TextProcessor
 from rebus.text.tokenizer import Tokenizer
 from rebus.training.losses import cached_plan, summed_loss
@@ -43,8 +43,7 @@ def step(kind: str, folder: Path) -> None:
         loss: Any = kind.partition("-")[0]
         task = Retrieve(TaskSettings(name="retrieve", columns={role: role for role in values}, loss=loss))
     tower = {"width": 16, "depth": 1, "heads": 2, "patch": 8}
-    settings = Model(image=Tower(kind="vit", **tower), text=Tower(kind="encoder", **tower))
-    settings.fusion.kind = "none"
+    settings = Model(image=Tower(kind="vit", **tower), text=Tower(kind="encoder", **tower), fusion=Fusion(kind="none"))
     torch.manual_seed(0)
     heads = {task.name: task.head(CODEC)}
     model = VisionLanguageModel(settings, Image(size=16), heads, vocab_size=320, max_length=8)

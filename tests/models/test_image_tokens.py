@@ -21,8 +21,9 @@ from rebus.recipe import Fusion, Image, Model, Tower
 
 def model(tokens: int | None = None, size: int = 48, tower: str = "vit", **fusion: Any) -> tuple[Model, Image]:
     """Settings of a small model that sees 48 x 48 pixels as 6 x 6 patches."""
-    made = Model(image=Tower(kind=tower, width=16, depth=1, heads=2, patch=8, tokens=tokens), fusion=Fusion(**fusion))
-    made.text = Tower(kind="decoder", width=16, depth=1, heads=2)
+    made = Model(
+        image=Tower(kind=tower, width=16, depth=1, heads=2, patch=8, tokens=tokens), fusion=Fusion(**fusion)
+    ).replace({"text": Tower(kind="decoder", width=16, depth=1, heads=2)})
     return made, Image(size=size)
 
 

@@ -83,7 +83,7 @@ def test_encoder_equals_bert(pool: Any) -> None:
     )
     reference = loud(BertModel(config).eval())
     settings, rows = bert.settings_from_hf(config.to_dict())
-    settings.pool = pool
+    settings = settings.replace(pool=pool)
     encoder = Encoder(settings, rows).eval()
     state = bert.from_hf(reference.state_dict(), settings)
     check_state(encoder, state)

@@ -97,18 +97,27 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def made(table: Path, task: str, fusion: str = "unified", how: str = "concat", image: str = "convnet", text: str = "decoder") -> Assembled:  # fmt: skip  # noqa: E501
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.data.kinds = {"boxes": "boxes", "tags": "labels"}
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
-    recipe.model.image = Tower(kind=image, width=16, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind=text, width=16, depth=1, heads=2)
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"boxes": "boxes", "tags": "labels"},
+            "image.size": 32,
+            "text.vocab_size": 300,
+            "text.max_length": 32,
+            "model.image": Tower(kind=image, width=16, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind=text, width=16, depth=1, heads=2),
+        }
+    )
     inline = how == "inline"
-    recipe.model.fusion = Fusion(kind=fusion, layout="inline" if inline else "prefix", depth=1, heads=2)
+    recipe = recipe.replace(
+        {"model.fusion": Fusion(kind=fusion, layout="inline" if inline else "prefix", depth=1, heads=2)}
+    )
     if not inline:
-        recipe.model.fusion.how = how  # type: ignore[assignment]
-    recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=4)]
-    recipe.train.batch_size = 8
+        recipe = recipe.replace({"model.fusion.how": how})
+    recipe = recipe.replace(
+        {"tasks": [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=4)], "train.batch_size": 8}
+    )
     return assemble(recipe, lambda _: None)
 
 

@@ -94,18 +94,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
     lines = [json.dumps(row, ensure_ascii=False) for row in rows]
     (folder / "方块.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path = str(folder / "方块.jsonl")
-    recipe.data.kinds = {"图片": "image", "问题": "text", "颜色": "category", "来源": "ignore"}
-    recipe.data.split.column = "split"
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2)
-    recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
-    recipe.model.fusion = Fusion(kind="unified", depth=1, heads=2)
+    recipe = Recipe().replace(
+        {
+            "data.path": str(folder / "方块.jsonl"),
+            "data.kinds": {"图片": "image", "问题": "text", "颜色": "category", "来源": "ignore"},
+            "data.split.column": "split",
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2),
+            "model.text": Tower(kind="decoder", width=24, depth=1, heads=2),
+            "model.fusion": Fusion(kind="unified", depth=1, heads=2),
+        }
+    )
     columns = {"image": "图片", "text": "问题", "label": "颜色"}
-    recipe.tasks = [TaskSettings(name="classify", columns=columns)]
-    recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 6, 8, "fp32"
-    recipe.report.explained = 2
+    recipe = recipe.replace(
+        {
+            "tasks": [TaskSettings(name="classify", columns=columns)],
+            "train.steps": 6,
+            "train.batch_size": 8,
+            "train.precision": "fp32",
+            "report.explained": 2,
+        }
+    )
     learn(recipe, folder / "跑", log=lambda _: None, quiet=True)
     return folder / "跑"
 
@@ -116,13 +127,20 @@ def language_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("文本")
     lines = [f"第{number}个故事：小猫在第{number % 7}天看见了一只鸟，鸟飞走了，小猫很高兴。" for number in range(160)]
     (folder / "故事.txt").write_text("\n".join(lines), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path = str(folder / "故事.txt")
-    recipe.corpus.document, recipe.corpus.block, recipe.text.vocab_size = "line", 32, 300
-    recipe.model.text = Tower(kind="decoder", width=16, depth=1, heads=2)
-    recipe.tasks = [TaskSettings(name="lm")]
-    recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 4, 4, "fp32"
-    recipe.report.explained = 1
+    recipe = Recipe().replace(
+        {
+            "data.path": str(folder / "故事.txt"),
+            "corpus.document": "line",
+            "corpus.block": 32,
+            "text.vocab_size": 300,
+            "model.text": Tower(kind="decoder", width=16, depth=1, heads=2),
+            "tasks": [TaskSettings(name="lm")],
+            "train.steps": 4,
+            "train.batch_size": 4,
+            "train.precision": "fp32",
+            "report.explained": 1,
+        }
+    )
     learn(recipe, folder / "跑", log=lambda _: None, quiet=True)
     return folder / "跑"
 
@@ -257,7 +275,7 @@ def test_what_must_be_the_same_is_told_and_a_changed_table_is_noticed(run: Path,
     old = Path(recipe.data.path)
     elsewhere = copied.parent / "table"
     shutil.copytree(old.parent, elsewhere, ignore=shutil.ignore_patterns("跑"))
-    recipe.data.path = str(elsewhere / old.name)
+    recipe = recipe.replace({"data.path": str(elsewhere / old.name)})
     (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
 
     def told() -> dict[str, str]:
@@ -268,7 +286,7 @@ def test_what_must_be_the_same_is_told_and_a_changed_table_is_noticed(run: Path,
     assert "torch 2" in told()["versions"]
     assert told()["seed"] == "0"
     assert "--set" not in dict(describe_run(Run(copied), "en").commands)["train it again"]
-    recipe.train.precision = "auto"  # was measured: another measurement may say otherwise
+    recipe = recipe.replace({"train.precision": "auto"})  # was measured: another measurement may say otherwise
     (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
     assert "--set train.precision=fp32" in dict(describe_run(Run(copied), "en").commands)["train it again"]
     table = elsewhere / old.name
@@ -286,7 +304,7 @@ def test_images_that_are_gone_are_told_and_the_report_is_written(run: Path, copi
     shutil.copy(old, elsewhere / old.name)
     for number in range(18, 26):  # of 14 held-out images
         shutil.copy(old.parent / f"图{number}.png", elsewhere)
-    recipe.data.path = str(elsewhere / old.name)
+    recipe = recipe.replace({"data.path": str(elsewhere / old.name)})
     (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
     words = " ".join(read(write_outputs(Run(copied), lang=lang)).words)
     assert ("6 of 14 images" if lang == "en" else "14 张图片有 6 张") in words
@@ -301,7 +319,7 @@ def test_images_that_are_gone_are_told_and_the_report_is_written(run: Path, copi
 @pytest.mark.usefixtures("undrawn")
 def test_a_table_that_is_gone_is_told_and_the_report_is_written(copied: Path) -> None:
     recipe = Run(copied).recipe
-    recipe.data.path = str(copied.parent / "nowhere.jsonl")
+    recipe = recipe.replace({"data.path": str(copied.parent / "nowhere.jsonl")})
     (copied / "recipe.yaml").write_text(recipe.save_text(), encoding="utf-8")
     page = read(write_outputs(Run(copied), lang="en"))
     words = " ".join(page.words)

@@ -16,6 +16,7 @@ from rebus.checkpoints.save_load import load_model
 from rebus.errors import RebusError, RecipeError, RunError, WeightsError
 from rebus.recipe import Recipe, TaskSettings
 from rebus.resolve.from_base import base_processor, open_base, settle_base
+from rebus.resolve.known import Start
 from rebus.training.train import Assembled, assemble, learn
 from tiny_checkpoints import V, write_bert, write_checkpoint
 
@@ -54,19 +55,19 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, task: str, base: Path | str | None, **settings: Any) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"text": "text", "output": "text", "label": "category"}
-    made.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=3)]
-    made.base = None if base is None else str(base)
-    made.train.steps, made.train.batch_size, made.train.precision = 3, 4, "fp32"
-    for name, value in settings.items():
-        *path, last = name.split("__")
-        section: Any = made
-        for part in path:
-            section = getattr(section, part)
-        setattr(section, last, value)
-    return made
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"text": "text", "output": "text", "label": "category"},
+            "tasks": [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=3)],
+            "base": None if base is None else str(base),
+            "train.steps": 3,
+            "train.batch_size": 4,
+            "train.precision": "fp32",
+        }
+    )
+    return made.replace({name.replace("__", "."): value for name, value in settings.items()})
 
 
 def ready(made: Recipe) -> tuple[Assembled, str]:
@@ -84,14 +85,14 @@ def same(module: Any, reference: Any, *, rows: int | None = None) -> bool:
 
 
 def test_settings_are_taken_from_a_checkpoint(table: Path, places: Path) -> None:
-    settled = settle_base(recipe(table, "generate", places / "llama"), print)
+    settled = settle_base(recipe(table, "generate", places / "llama"), Start(), print)
     tower = settled.model.text
     assert (tower.kind, tower.width, tower.head_dim, tower.rope_theta, tower.tied) == ("decoder", 24, 8, 500.0, False)
     assert (tower.qk_norm, tower.rows, tower.context) == (False, V, 512)
     assert settled.base == str((places / "llama").resolve())
-    assert settle_base(settled, print) == settled  # a saved recipe says nothing contrary
+    assert settle_base(settled, Start(), print) == settled  # a saved recipe says nothing contrary
     without = recipe(table, "generate", None)
-    assert settle_base(without, print) is without
+    assert settle_base(without, Start(), print) is without
     assert base_processor(without) is None
 
 
@@ -108,23 +109,23 @@ def test_settings_are_taken_from_a_checkpoint(table: Path, places: Path) -> None
 )
 def test_a_contrary_setting_is_refused_by_name(table: Path, places: Path, settings: dict[str, Any], said: str) -> None:
     with pytest.raises(RecipeError, match=said):
-        settle_base(recipe(table, "generate", places / "llama", **settings), print)
+        settle_base(recipe(table, "generate", places / "llama", **settings), Start(), print)
 
 
 def test_settings_that_do_not_change_a_tower_stay_the_users(table: Path, places: Path) -> None:
     made = recipe(table, "classify", places / "bert", model__text__dropout=0.3, model__text__pool="cls")
-    tower = settle_base(made, print).model.text
+    tower = settle_base(made, Start(), print).model.text
     assert (tower.dropout, tower.pool, tower.width) == (0.3, "cls", 24)
 
 
 def test_texts_are_no_longer_than_positions_that_were_learned(table: Path, places: Path) -> None:
     told: list[str] = []
-    assert settle_base(recipe(table, "classify", places / "bert"), told.append).text.max_length == 32
+    assert settle_base(recipe(table, "classify", places / "bert"), Start(), told.append).text.max_length == 32
     assert "text.max_length: 32" in told[0]
-    assert settle_base(recipe(table, "generate", places / "gpt2"), told.append).text.max_length == 47
-    assert settle_base(recipe(table, "generate", places / "llama"), told.append).text.max_length == 256
+    assert settle_base(recipe(table, "generate", places / "gpt2"), Start(), told.append).text.max_length == 47
+    assert settle_base(recipe(table, "generate", places / "llama"), Start(), told.append).text.max_length == 256
     with pytest.raises(RecipeError, match=r"text\.max_length: expected at most 32.*found 40"):
-        settle_base(recipe(table, "classify", places / "bert", text__max_length=40), print)
+        settle_base(recipe(table, "classify", places / "bert", text__max_length=40), Start(), print)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +181,7 @@ def test_a_decoder_with_a_chat_template_keeps_its_tokenizer(table: Path, places:
 @pytest.mark.parametrize("layout", ["chat", "plain"])
 def test_a_decoder_without_one_is_given_turns_where_they_are_needed(table: Path, places: Path, layout: str) -> None:
     settings = recipe(table, "generate", places / "gpt2")
-    settings.tasks[0].layout = layout  # type: ignore[assignment]
+    settings = settings.replace({"tasks.0.layout": layout})
     made, _ = ready(settings)
     assert made.processor.tokenizer.vocab_size == (24 if layout == "plain" else 24 + 7)
     assert made.model.decoder is not None
@@ -224,7 +225,7 @@ def test_a_checkpoint_without_a_tensor_of_its_tower_is_refused(table: Path, plac
 
 def test_a_run_goes_on_to_another_task_with_its_tower_and_tokenizer(table: Path, tmp_path: Path) -> None:
     first = recipe(table, "generate", None, model__text__width=24, model__text__depth=1, model__text__heads=2)
-    first.text.vocab_size, first.text.max_length = 300, 24
+    first = first.replace({"text.vocab_size": 300, "text.max_length": 24})
     run = learn(first, tmp_path / "first", log=lambda _: None, quiet=True)
     made, told = ready(recipe(table, "classify", run.folder))
     before = load_model(run)
@@ -268,13 +269,20 @@ def test_images_may_join_a_language_model(places: Path, tmp_path: Path) -> None:
             f"{number}.png,the {'cat' if number < 4 else 'dog'} was red,{'test' if number % 4 == 3 else 'train'}"
         )
     (tmp_path / "table.csv").write_text("image,caption,split\n" + "\n".join(rows), encoding="utf-8")
-    made = Recipe()
-    made.data.path, made.data.split.column, made.image.size = str(tmp_path / "table.csv"), "split", 32
-    made.data.kinds = {"caption": "text"}
-    made.model.image.width, made.model.image.heads, made.model.image.patch = 16, 2, 8
-    made.model.fusion.kind = "cross"
-    made.tasks = [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})]
-    made.base = str(places / "chat")
+    made = Recipe().replace(
+        {
+            "data.path": str(tmp_path / "table.csv"),
+            "data.split.column": "split",
+            "image.size": 32,
+            "data.kinds": {"caption": "text"},
+            "model.image.width": 16,
+            "model.image.heads": 2,
+            "model.image.patch": 8,
+            "model.fusion.kind": "cross",
+            "tasks": [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})],
+            "base": str(places / "chat"),
+        }
+    )
     ready_, told = ready(made)
     decoder = ready_.model.decoder
     assert decoder is not None

@@ -6,13 +6,13 @@ import pytest
 
 from rebus import api
 from rebus.recipe import Recipe, override
+from rebus.resolve.known import Tokens
 from rebus.resolve.scaling import (
     SHAPES,
     SIZES,
     batch_for,
     choose_size,
     flops_a_token,
-    is_said,
     layer_weights,
     turn_dial,
     vocabulary_for,
@@ -22,9 +22,8 @@ TOKENS = [10_000, 1_000_000, 30_000_000, 10_000_000_000]
 
 
 def dialled(tokens: int = 1_000_000, *words: str, speed: float | None = None) -> Recipe:
-    recipe = override(Recipe(), list(words))
-    turn_dial(recipe, tokens, 2048, None if speed is None else lambda flops: speed / flops)
-    return recipe
+    known = Tokens(tokens, 2048, None if speed is None else lambda flops: speed / flops)
+    return turn_dial(override(Recipe(), list(words)), known, print)
 
 
 def test_a_larger_dial_is_a_larger_model_that_reads_more() -> None:
@@ -72,8 +71,8 @@ def test_what_is_said_stays_even_at_its_default() -> None:
     )
     assert (recipe.train.batch_size, recipe.train.lr, recipe.train.decay, recipe.train.steps) == (32, 0.5, 0.3, 7)
     assert recipe.train.schedule == "wsd"
-    assert is_said(recipe, "train.batch_size")
-    assert not is_said(Recipe(), "train.batch_size")
+    assert recipe.sets("train.batch_size")
+    assert not Recipe().sets("train.batch_size")
 
 
 def test_a_time_limit_or_epochs_decide_the_length() -> None:
@@ -86,8 +85,7 @@ def test_a_time_limit_or_epochs_decide_the_length() -> None:
 
 
 def test_large_batches_are_cut_so_that_logits_fit() -> None:
-    recipe = override(Recipe(), ["model.size=base"])
-    turn_dial(recipe, 10**9, 32_768)
+    recipe = turn_dial(override(Recipe(), ["model.size=base"]), Tokens(10**9, 32_768), print)
     part = recipe.train.batch_size // recipe.train.accumulate
     assert recipe.train.batch_size % recipe.train.accumulate == 0
     assert part * recipe.corpus.block * 32_768 * 10 <= 1 << 30
@@ -96,11 +94,9 @@ def test_large_batches_are_cut_so_that_logits_fit() -> None:
 def test_the_dial_can_be_turned_again_in_a_saved_recipe() -> None:
     saved = dialled(10**6, "model.size=nano")
     again = api.make_recipe("text.txt", None, saved, ["model.size=mini"])
-    turn_dial(again, 10**6, 2048)
-    assert again.model.text.width == SHAPES["mini"][0]
+    assert turn_dial(again, Tokens(10**6, 2048), print).model.text.width == SHAPES["mini"][0]
     same = api.make_recipe("text.txt", None, saved, ["seed=1"])
-    turn_dial(same, 10**9, 2048)
-    assert same.train.steps == saved.train.steps
+    assert turn_dial(same, Tokens(10**9, 2048), print).train.steps == saved.train.steps
 
 
 def test_work_a_token() -> None:

@@ -16,6 +16,7 @@ from rebus.loop.optim import build_optimizers, layer_factors, train_mode
 from rebus.loop.update import seed_step
 from rebus.nn.lora import adapters
 from rebus.recipe import Recipe, TaskSettings, Tower, override
+from rebus.resolve.tune import usual_rates
 from rebus.training.train import Assembled, assemble, learn
 
 WORDS = {"warm": ["sun", "fire", "summer", "desert"], "cold": ["snow", "ice", "winter", "frost"]}
@@ -35,14 +36,22 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, text: str = "encoder", **changes: object) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"text": "text", "label": "category"}
-    made.model.text = Tower(kind=text, width=16, depth=2, heads=2, dropout=0.1)
-    made.model.fusion.kind, made.model.fusion.depth = "joint", 1
-    made.text.vocab_size, made.text.max_length = 300, 32
-    made.tasks = [TaskSettings(name="classify", columns={"text": "text", "label": "label"})]
-    made.train.steps, made.train.batch_size, made.train.precision = 4, 8, "fp32"
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"text": "text", "label": "category"},
+            "model.text": Tower(kind=text, width=16, depth=2, heads=2, dropout=0.1),
+            "model.fusion.kind": "joint",
+            "model.fusion.depth": 1,
+            "text.vocab_size": 300,
+            "text.max_length": 32,
+            "tasks": [TaskSettings(name="classify", columns={"text": "text", "label": "label"})],
+            "train.steps": 4,
+            "train.batch_size": 8,
+            "train.precision": "fp32",
+        }
+    )
     return override(made, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
 
 
@@ -161,12 +170,10 @@ def test_open_rates_are_filled_in(table: Path, base: Path, changes: dict[str, ob
 def test_rates_from_scratch_and_from_a_checkpoint_of_another_library(table: Path, base: Path, tmp_path: Path) -> None:
     train = assemble(recipe(table), lambda _: None).prepared.recipe.train
     assert (train.optimizer, train.lr, train.muon_lr) == ("muon", 2e-3, 1e-2)
-    from rebus.resolve.tune import fill_rates
-
     made = recipe(table, base=tmp_path)  # a folder without a recipe is not a Run
-    fill_rates(made, ["fusion"])
-    assert (made.train.optimizer, made.train.lr) == ("adamw", 5e-5)
-    assert made.train.rates == {"fusion": 20.0, "heads": 20.0}
+    usual, rates = usual_rates(made, "full", ["fusion"])
+    assert (usual["optimizer"], usual["lr"]) == ("adamw", 5e-5)
+    assert rates == {"fusion": 20.0, "heads": 20.0}
 
 
 def test_adapters_are_left_to_adamw(table: Path, base: Path) -> None:
@@ -233,7 +240,7 @@ def test_a_run_of_adapters_resumes_to_the_same_bits_without_its_base(table: Path
     settings = recipe(
         table, base=base, train__tune="lora", model__lora__dropout=0.2, train__save_every=2, train__keep=9
     )
-    settings.model.text.depth = 3
+    settings = settings.replace({"model.text.depth": 3})
     whole = learn(settings, tmp_path / "whole", base=base, log=lambda _: None, quiet=True)
     half = tmp_path / "whole"
     expected = {file: (half / file).read_bytes() for file in ("model.safetensors", "adapter/adapter_model.safetensors")}

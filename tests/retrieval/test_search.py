@@ -55,22 +55,29 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(data: Path, task: str) -> Recipe:
-    recipe = Recipe()
-    recipe.data.path = str(data)
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 16
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind="encoder", width=24, depth=1, heads=2)
-    recipe.tasks = [TaskSettings(name=task)]
-    recipe.data.split.valid = recipe.data.split.test = 0.05
-    recipe.train.steps, recipe.train.batch_size, recipe.train.precision = 2, 12, "fp32"
-    return recipe
+    return Recipe().replace(
+        {
+            "data.path": str(data),
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "text.max_length": 16,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind="encoder", width=24, depth=1, heads=2),
+            "tasks": [TaskSettings(name=task)],
+            "data.split.valid": 0.05,
+            "data.split.test": 0.05,
+            "train.steps": 2,
+            "train.batch_size": 12,
+            "train.precision": "fp32",
+        }
+    )
 
 
 @pytest.fixture(scope="module")
 def shared(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A model that knows which words belong to which colour."""
     recipe = small(table, "retrieve")
-    recipe.train.steps, recipe.train.batch_size = 60, 24
+    recipe = recipe.replace({"train.steps": 60, "train.batch_size": 24})
     return learn(recipe, tmp_path_factory.mktemp("shared") / "run", log=lambda _: None, quiet=True, evaluate=False)
 
 

@@ -38,8 +38,9 @@ def setting(*names: str, **gaps: list[int]) -> tuple[dict[str, Task], dict[str, 
 
 
 def hidden(chance: float, rows: list[int], tasks: Any, values: Any, times: int = 400, **said: Any) -> list[str]:
-    recipe = Recipe(seed=said.get("seed", 0))
-    recipe.model.fusion = Fusion(modality_dropout=chance, kind=said.get("kind", "unified"))
+    recipe = Recipe(seed=said.get("seed", 0)).replace(
+        {"model.fusion": Fusion(modality_dropout=chance, kind=said.get("kind", "unified"))}
+    )
     shown = said.get("has_image", True)
     return [hidden_modality(recipe, (0, at), rows, tasks, values, has_image=shown) for at in range(times)]
 
@@ -69,14 +70,20 @@ def test_a_batch_is_the_same_each_time_and_holds_no_row_without_both(tmp_path: P
         Image.fromarray(np.full((16, 16, 3), 8 * row, dtype=np.uint8)).save(tmp_path / f"{row}.png")
         lines.append({"image": f"{row}.png", "text": f"some text {row}", "label": "yes" if row % 2 else "no"})
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(line) for line in lines), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.valid, recipe.data.split.test = str(tmp_path / "t.jsonl"), 0.0, 0.0
-    recipe.image.size, recipe.text.vocab_size = 16, 300
-    recipe.model.image = Tower(width=16, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(width=16, depth=1, heads=2)
-    recipe.model.fusion = Fusion(depth=1, modality_dropout=0.6)
-    recipe.tasks = [TaskSettings(name="classify", columns=COLUMNS["classify"])]
-    recipe.train.batch_size = 24
+    recipe = Recipe().replace(
+        {
+            "data.path": str(tmp_path / "t.jsonl"),
+            "data.split.valid": 0.0,
+            "data.split.test": 0.0,
+            "image.size": 16,
+            "text.vocab_size": 300,
+            "model.image": Tower(width=16, depth=1, heads=2, patch=8),
+            "model.text": Tower(width=16, depth=1, heads=2),
+            "model.fusion": Fusion(depth=1, modality_dropout=0.6),
+            "tasks": [TaskSettings(name="classify", columns=COLUMNS["classify"])],
+            "train.batch_size": 24,
+        }
+    )
     ready = assemble(recipe, lambda _: None)
     batch, again, later = ready.builder.batch_at(0, 0.0), ready.builder.batch_at(0, 0.0), ready.builder.batch_at(1, 0.0)
     text = batch.targets["classify"]["text_mask"].any(1)

@@ -85,7 +85,7 @@ def test_an_answer_of_weight_zero_is_learned_in_no_layout(
 ) -> None:
     turns = [{**turn, "weight": 0} if turn["content"] == unlearned else turn for turn in CHAT]
     task = made("converse", ["messages"])
-    task.settings.layout = layout
+    task.settings = task.settings.replace(layout=layout)
     values = {"messages": [turns]}
     said = "".join(learned(task, processor, 0, values))
     assert unlearned not in said

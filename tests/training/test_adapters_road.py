@@ -33,10 +33,18 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def adapted(table: Path, base: Path, folder: Path, task: TaskSettings) -> Run:
-    made = Recipe()
-    made.data.path, made.data.split.column, made.base = str(table), "split", str(base)
-    made.tasks = [task]
-    made.train.precision, made.train.batch_size, made.train.steps, made.train.lr = "fp32", 4, 8, 0.01
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "base": str(base),
+            "tasks": [task],
+            "train.precision": "fp32",
+            "train.batch_size": 4,
+            "train.steps": 8,
+            "train.lr": 0.01,
+        }
+    )
     made = override(made, ["train.tune=lora", "model.lora.rank=3", "model.lora.dropout=0.1", "text.max_length=24"])
     return learn(made, folder, log=lambda _: None, quiet=True)
 

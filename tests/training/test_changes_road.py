@@ -33,15 +33,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recipe_for(folder: Path, rows: list[dict[str, Any]], task: str, columns: dict[str, str], change: Augment) -> Recipe:
     path = folder / f"{abs(hash(json.dumps(rows)))}.jsonl"
     path.write_text("\n".join(json.dumps({**row, "split": "train"}) for row in rows), encoding="utf-8")
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(path), "split"
-    recipe.data.split.valid = recipe.data.split.test = 0.0
-    recipe.image.size, recipe.text.vocab_size, recipe.image.augment = 16, 300, change
-    recipe.model.image = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(width=16, depth=1, heads=2)
-    recipe.tasks = [TaskSettings(name=task, columns=columns)]
-    recipe.train.batch_size = 4
-    return recipe
+    return Recipe().replace(
+        {
+            "data.path": str(path),
+            "data.split.column": "split",
+            "data.split.valid": 0.0,
+            "data.split.test": 0.0,
+            "image.size": 16,
+            "text.vocab_size": 300,
+            "image.augment": change,
+            "model.image": Tower(kind="convnet", width=16, depth=1, heads=2, patch=8),
+            "model.text": Tower(width=16, depth=1, heads=2),
+            "tasks": [TaskSettings(name=task, columns=columns)],
+            "train.batch_size": 4,
+        }
+    )
 
 
 def captions(folder: Path, texts: list[str], change: Augment) -> tuple[float | None, list[str]]:
@@ -113,7 +119,8 @@ def test_rows_are_mixed_with_rows_of_their_batch(folder: Path, change: dict[str,
 def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> None:
     ready, plain = mixing(folder, mixup=0.4), mixing(folder)
     for one in (ready, plain):
-        one.tasks["classify"].settings.label_smoothing = smooth
+        task = one.tasks["classify"]
+        task.settings = task.settings.replace(label_smoothing=smooth)
     batch, own = ready.builder.batch_at(1, 0.5), plain.builder.batch_at(1, 0.5)
     outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     found = ready.tasks["classify"].loss(outputs, batch.targets["classify"])

@@ -30,16 +30,23 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ready_for(table: Path, **changes: Any) -> Assembled:
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.data.split.valid = recipe.data.split.test = 0.0
-    recipe.image.size, recipe.text.vocab_size = 32, 320
-    recipe.image.augment.colour = changes.pop("colour", 0.5)
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8, frozen=changes.pop("frozen", False))
-    recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.split.valid": 0.0,
+            "data.split.test": 0.0,
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "image.augment.colour": changes.pop("colour", 0.5),
+            "model.image": Tower(
+                kind="convnet", width=24, depth=1, heads=2, patch=8, frozen=changes.pop("frozen", False)
+            ),
+            "model.text": Tower(kind="decoder", width=24, depth=1, heads=2),
+        }
+    )
     columns = {"image": "image", "question": "question", "answer": "answer"}
-    recipe.tasks = [TaskSettings(name="answer", columns=columns, **changes)]
-    recipe.train.batch_size = 4
+    recipe = recipe.replace({"tasks": [TaskSettings(name="answer", columns=columns, **changes)], "train.batch_size": 4})
     return assemble(recipe, lambda _: None)
 
 

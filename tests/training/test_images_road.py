@@ -19,6 +19,7 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError
 from rebus.recipe import Augment, Recipe, TaskSettings, Tower, override
 from rebus.resolve.from_table import prepare
+from rebus.resolve.known import Rows
 from rebus.resolve.pretrain_image import AUGMENT, settle_images
 from rebus.resolve.tune import FROM_RUN
 from rebus.tasks import Prediction, PretrainImage
@@ -47,13 +48,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(folder: Path, method: str = "simclr", tower: str = "convnet") -> Recipe:
-    recipe = Recipe()
-    recipe.data.path = str(folder)
-    recipe.image.size = 32
-    recipe.model.image = Tower(kind=tower, width=32, depth=1, heads=2, patch=8)
-    recipe.tasks = [TaskSettings(name="pretrain_image", method=method)]  # type: ignore[arg-type]
-    recipe.train.steps, recipe.train.precision, recipe.train.batch_size = 4, "fp32", 12
-    return recipe
+    return Recipe().replace(
+        {
+            "data.path": str(folder),
+            "image.size": 32,
+            "model.image": Tower(kind=tower, width=32, depth=1, heads=2, patch=8),
+            "tasks": [TaskSettings(name="pretrain_image", method=method)],
+            "train.steps": 4,
+            "train.precision": "fp32",
+            "train.batch_size": 12,
+        }
+    )
 
 
 @pytest.mark.parametrize(("method", "tower"), [("simclr", "convnet"), ("masked", "vit")])
@@ -91,9 +96,14 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
     table = folder.parent / "labelled.jsonl"
     told: list[str] = []
     recipe = override(Recipe(), [])
-    recipe.data.path, recipe.base = str(table), str(alone.folder)
-    recipe.data.kinds = {"caption": "ignore"}
-    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})]
+    recipe = recipe.replace(
+        {
+            "data.path": str(table),
+            "base": str(alone.folder),
+            "data.kinds": {"caption": "ignore"},
+            "tasks": [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})],
+        }
+    )
     ready = assemble(recipe, told.append)
     mine = ready.model.state_dict()
     for name, tensor in known.items():
@@ -109,20 +119,28 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
     assert (change.crop, change.colour, change.grey) == (0, 0, 0)  # what the pretext changed is not the next task's
     assert ready.recipe.model.image.kind == tower
 
-    recipe = Recipe()
-    recipe.data.path, recipe.image.size = str(table), 32
-    recipe.model.image = Tower(kind=tower, width=32, depth=1, heads=2, patch=8, weights=str(alone.folder))
-    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})]
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "image.size": 32,
+            "model.image": Tower(kind=tower, width=32, depth=1, heads=2, patch=8, weights=str(alone.folder)),
+            "tasks": [TaskSettings(name="classify", columns={"image": "image", "label": "colour"})],
+        }
+    )
     other = assemble(recipe, lambda _: None)
     assert all(torch.equal(other.model.state_dict()[name], known[name]) for name in known if name[:8] == "image.")
 
 
 def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: Path) -> None:
     alone = learn(small(folder), tmp_path / "alone", log=lambda _: None, quiet=True, evaluate=False)
-    recipe = Recipe()
-    recipe.data.path, recipe.base = str(folder.parent / "labelled.jsonl"), str(alone.folder)
-    recipe.tasks = [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})]
-    recipe.text.vocab_size = 400
+    recipe = Recipe().replace(
+        {
+            "data.path": str(folder.parent / "labelled.jsonl"),
+            "base": str(alone.folder),
+            "tasks": [TaskSettings(name="caption", columns={"image": "image", "caption": "caption"})],
+            "text.vocab_size": 400,
+        }
+    )
     ready = assemble(recipe, lambda _: None)
     assert len(ready.processor.tokenizer.encode("one green square")) < 8  # the pieces of the captions, not single bytes
     assert ready.model.fusion is not None
@@ -144,7 +162,7 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
     rows = [{"image": str(folder / f"{number % 8}.png"), "note": f"row {number}"} for number in range(24)]
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     recipe = small(tmp_path / "t.jsonl")
-    recipe.data.split.valid = recipe.data.split.test = 0.0
+    recipe = recipe.replace({"data.split.valid": 0.0, "data.split.test": 0.0})
     ready = assemble(recipe, lambda _: None)
     assert len(ready.builder.groups) == 8
     part = ready.builder.batch_at(0, 0.5).targets["pretrain_image"]
@@ -155,29 +173,29 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
 
 def test_what_is_left_open_is_chosen_and_said(folder: Path) -> None:
     recipe, told = Recipe(), list[str]()
-    recipe.tasks = [TaskSettings(name="pretrain_image")]
-    settle_images(recipe, 1000, told.append)
+    recipe = recipe.replace({"tasks": [TaskSettings(name="pretrain_image")]})
+    recipe = settle_images(recipe, Rows({}, {}, range(1000)), told.append)
     assert recipe.image.augment == AUGMENT["simclr"]
     assert recipe.train.batch_size == 128
     assert "crop 0.2" in told[0]
     assert "train.batch_size: 128" in told[0]
     few = Recipe(tasks=[TaskSettings(name="pretrain_image")])
-    settle_images(few, 100, told.append)
+    few = settle_images(few, Rows({}, {}, range(100)), told.append)
     assert few.train.batch_size == 16
     said = Recipe(tasks=[TaskSettings(name="pretrain_image")], image={"augment": {"crop": 0.0}})  # type: ignore[arg-type]
-    said.train.batch_size = 32
-    settle_images(said, 1000, told.append)
+    said = said.replace({"train.batch_size": 32})
+    said = settle_images(said, Rows({}, {}, range(1000)), told.append)
     assert said.image.augment == Augment()
     assert said.train.batch_size == 32
     assert len(told) == 2  # nothing was chosen, so nothing is said
     other = Recipe(tasks=[TaskSettings(name="classify")])
-    settle_images(other, 1000, told.append)
+    other = settle_images(other, Rows({}, {}, range(1000)), told.append)
     assert other == Recipe(tasks=[TaskSettings(name="classify")])
 
 
 def test_a_folder_of_images_alone_needs_no_task_named(folder: Path) -> None:
     recipe = small(folder)
-    recipe.tasks = []
+    recipe = recipe.replace({"tasks": []})
     told: list[str] = []
     assert [task.name for task in prepare(recipe, told.append).recipe.tasks] == ["pretrain_image"]
     assert any("nothing that says what they show" in line for line in told)
@@ -193,15 +211,16 @@ def test_what_does_not_go_together_is_refused(folder: Path) -> None:
         with pytest.raises(RecipeError, match=message):
             assemble(override(small(folder), change), lambda _: None)
     recipe = small(folder)
-    recipe.tasks.append(TaskSettings(name="classify", columns={"image": "image", "label": "image"}))
+    added = TaskSettings(name="classify", columns={"image": "image", "label": "image"})
+    recipe = recipe.replace(tasks=[*recipe.tasks, added])
     with pytest.raises(RecipeError, match="by itself"):
-        settle_images(recipe, 10, lambda _: None)
+        settle_images(recipe, Rows({}, {}, range(10)), print)
 
 
 def test_gradient_caching_gives_the_big_batchs_gradients(folder: Path, tmp_path: Path) -> None:
     whole = learn(small(folder), tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     cached = small(folder)
-    cached.train.grad_cache = 4
+    cached = cached.replace({"train.grad_cache": 4})
     parts = learn(cached, tmp_path / "parts", log=lambda _: None, quiet=True, evaluate=False)
     first, second = (load_file(run.weights_path) for run in (whole, parts))
     assert all(torch.allclose(first[name], second[name], atol=2e-4) for name in first)
@@ -221,7 +240,7 @@ def test_a_collapse_is_said_once_and_not_too_early() -> None:
 
 def test_a_run_that_is_killed_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
     recipe = small(folder, "masked", "vit")
-    recipe.train.save_every = 2
+    recipe = recipe.replace({"train.save_every": 2})
     run = learn(recipe, tmp_path / "a", log=lambda _: None, quiet=True, evaluate=False)
     shutil.copytree(run.folder, tmp_path / "b")
     for name in ("config.json", "model.safetensors"):

@@ -96,20 +96,25 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def small(table: Path, task: str, fusion: str, how: str, image: str, text: str) -> Recipe:
     """A recipe for models of a few thousand parameters."""
-    recipe = Recipe()
-    recipe.data.path = str(table)
-    recipe.data.split.column = "split"
-    recipe.data.kinds = {"boxes": "boxes", "tags": "labels"}
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 320, 32
-    recipe.model.image = Tower(kind=image, width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind=text, width=24, depth=1, heads=2)
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"boxes": "boxes", "tags": "labels"},
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+            "model.image": Tower(kind=image, width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind=text, width=24, depth=1, heads=2),
+        }
+    )
     if how == "inline":
-        recipe.model.fusion = Fusion(kind=fusion, layout="inline", depth=1, heads=2)
+        recipe = recipe.replace({"model.fusion": Fusion(kind=fusion, layout="inline", depth=1, heads=2)})
     else:
-        recipe.model.fusion = Fusion(kind=fusion, how=how, depth=1, heads=2)  # type: ignore[arg-type]
-    recipe.tasks = [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6)]
-    recipe.train.batch_size = 12
-    return recipe
+        recipe = recipe.replace({"model.fusion": Fusion(kind=fusion, how=how, depth=1, heads=2)})
+    return recipe.replace(
+        {"tasks": [TaskSettings(name=task, columns=COLUMNS[task], max_new_tokens=6)], "train.batch_size": 12}
+    )
 
 
 def loss_of(ready: Assembled, batch: dict[str, object]) -> torch.Tensor:
@@ -167,7 +172,7 @@ def test_the_matrix_holds_every_registered_part() -> None:
 def test_a_question_does_not_see_the_others_that_share_its_image(table: Path) -> None:
     """The block mask: packing several questions in one pass changes no answer."""
     recipe = small(table, "caption", "unified", "concat", "convnet", "decoder")
-    recipe.tasks[0].per_image = 2
+    recipe = recipe.replace({"tasks.0.per_image": 2})
     ready = assemble(recipe, lambda _: None)
     ready.model.eval()
     together = ready.builder.assemble([(0, 0)], ready.prepared.tasks)
@@ -185,8 +190,12 @@ def test_a_question_does_not_see_the_others_that_share_its_image(table: Path) ->
 
 def test_several_tasks_share_one_trunk(table: Path) -> None:
     recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
-    recipe.tasks += [TaskSettings(name="classify", columns=COLUMNS["classify"], weight=0.5)]
-    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]
+    recipe = recipe.replace(
+        {"tasks": [*recipe.tasks, TaskSettings(name="classify", columns=COLUMNS["classify"], weight=0.5)]}
+    )
+    recipe = recipe.replace(
+        {"tasks": [*recipe.tasks, TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]}
+    )
     ready = assemble(recipe, lambda _: None)
     early, late = ready.builder.batch_at(0, 0.1), ready.builder.batch_at(0, 0.9)
     assert set(early.targets) == {"answer", "classify", "patch_classify"}
@@ -215,8 +224,13 @@ def test_a_missing_image_is_handled_by_every_fusion(table: Path, tmp_path: Path)
 
 def test_a_table_to_answer_about_need_not_have_boxes(table: Path, tmp_path: Path) -> None:
     recipe = small(table, "answer", "unified", "concat", "convnet", "decoder")
-    recipe.tasks += [TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])]
-    recipe.train.steps, recipe.train.precision = 2, "fp32"
+    recipe = recipe.replace(
+        {
+            "tasks": [*recipe.tasks, TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"])],
+            "train.steps": 2,
+            "train.precision": "fp32",
+        }
+    )
     run = learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True)
     assert set(run.evaluation["tasks"]) == {"answer", "patch_classify"}
     rows = [json.loads(line) for line in table.read_text(encoding="utf-8").splitlines()]

@@ -78,7 +78,7 @@ def masked(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> rebus.Run:
 def ready_for(corpus: Path, folder: Path, task: str = "lm", **settings: object) -> Pretraining:
     words = {**small(task), **settings}
     recipe = override(Recipe(), [f"{key}={value}" for key, value in words.items()])
-    recipe.data.path, recipe.tasks = str(corpus), [TaskSettings(name=task)]
+    recipe = recipe.replace({"data.path": str(corpus), "tasks": [TaskSettings(name=task)]})
     ready = make_ready(recipe, lambda _: None, folder / "shards")
     assert isinstance(ready, Pretraining)
     return ready
@@ -288,19 +288,18 @@ def test_columns_of_a_table_take_the_same_road(tmp_path: Path) -> None:
         lines = [line({"story": text}) for text in documents(120)]
         (tmp_path / name).write_text("\n".join(["story"] * name.endswith("csv") + lines), encoding="utf-8")
         recipe = override(Recipe(), [f"{key}={value}" for key, value in small().items()])
-        recipe.data.path = str(tmp_path / name)
+        recipe = recipe.replace({"data.path": str(tmp_path / name)})
         ready = make_ready(recipe, lambda _: None, tmp_path / f"{name}-shards")
         assert isinstance(ready, Pretraining), name
         assert ready.shards.documents("train").tokens > 500
 
 
 def test_which_road_a_recipe_takes(corpus: Path, tmp_path: Path) -> None:
-    recipe = Recipe()
-    recipe.data.path = str(corpus)
+    recipe = Recipe().replace({"data.path": str(corpus)})
     assert goes_by_corpus(recipe)
-    recipe.tasks = [TaskSettings(name="mlm")]
+    recipe = recipe.replace({"tasks": [TaskSettings(name="mlm")]})
     assert goes_by_corpus(recipe)
-    recipe.data.split.column = "split"
+    recipe = recipe.replace({"data.split.column": "split"})
     assert not goes_by_corpus(recipe)
     recipe = Recipe(tasks=[TaskSettings(name="lm"), TaskSettings(name="classify")])
     assert not goes_by_corpus(recipe)

@@ -24,14 +24,17 @@ NAMES, PLACES = ["Ann", "Bob Lee", "王芳"], ["Paris", "New York", "北京市"]
 
 
 def small(path: Path, **train: Any) -> Recipe:
-    recipe = Recipe()
-    recipe.data.path = str(path)
-    recipe.model.text = Tower(width=32, depth=1, heads=2)
-    recipe.text.vocab_size, recipe.text.max_length = 320, 32
-    recipe.train.precision, recipe.train.steps = "fp32", 60
-    for name, value in train.items():
-        setattr(recipe.train, name, value)
-    return recipe
+    recipe = Recipe().replace(
+        {
+            "data.path": str(path),
+            "model.text": Tower(width=32, depth=1, heads=2),
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+            "train.precision": "fp32",
+            "train.steps": 60,
+        }
+    )
+    return recipe.replace(train=recipe.train.replace(train))
 
 
 def table(folder: Path, rows: list[dict[str, Any]]) -> Path:
@@ -116,7 +119,7 @@ def test_a_pretrained_encoder_keeps_its_vectors_until_it_is_taught_otherwise(tmp
             mean = reference(**{"input_ids": ids["input_ids"]}).last_hidden_state[0].mean(0)
         assert np.allclose(vector, torch.nn.functional.normalize(mean, dim=0).numpy(), atol=1e-5)
     recipe = small(pairs(tmp_path), steps=3)
-    recipe.model.text = Tower()
+    recipe = recipe.replace({"model.text": Tower()})
     ready = assemble(recipe, lambda _: None, base=tmp_path / "bert")
     assert np.allclose(ready.predictor.embed(texts), given, atol=1e-5)
     run = learn(recipe, tmp_path / "run", base=tmp_path / "bert", log=lambda _: None, quiet=True)
@@ -144,7 +147,7 @@ def test_many_texts_are_seen_less_often(tmp_path: Path) -> None:
         ([few[n % 60] | {"text": f"{few[n % 60]['text']} {n}"} for n in range(5000)], 10.0),
     ):
         recipe = small(table(tmp_path, rows))
-        recipe.train.steps = None
+        recipe = recipe.replace({"train.steps": None})
         found = prepare(recipe, lambda _: None).recipe
         assert found.train.epochs == pytest.approx(epochs, rel=0.05)
         assert (found.model.text.kind, found.model.text.dropout, found.model.fusion.kind) == ("encoder", 0.1, "none")

@@ -51,17 +51,22 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def small(table: Path, *tasks: str, **train: Any) -> Recipe:
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 330, 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind="encoder", width=24, depth=1, heads=2)
-    recipe.model.fusion, recipe.model.embed = Fusion(kind="cross", depth=1, heads=2), 16
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "image.size": 32,
+            "text.vocab_size": 330,
+            "text.max_length": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind="encoder", width=24, depth=1, heads=2),
+            "model.fusion": Fusion(kind="cross", depth=1, heads=2),
+            "model.embed": 16,
+        }
+    )
     columns = {"image": "image", "text": "text"}
-    recipe.tasks = [TaskSettings(name=name, columns=columns | {"type": "type"}) for name in tasks]
-    for name, value in {"batch_size": 16, "steps": 70, "precision": "fp32", **train}.items():
-        setattr(recipe.train, name, value)
-    return recipe
+    recipe = recipe.replace({"tasks": [TaskSettings(name=name, columns=columns | {"type": "type"}) for name in tasks]})
+    return recipe.replace(train=recipe.train.replace({"batch_size": 16, "steps": 70, "precision": "fp32", **train}))
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +198,8 @@ def test_equal_files_under_other_names_are_no_negatives(table: Path, tmp_path: P
     rows = [{"image": f"{name}.png", "text": f"text {name}", "split": "train"} for name in "abc"]
     (tmp_path / "table.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     recipe = small(tmp_path / "table.jsonl", "match", batch_size=3)
-    recipe.tasks[0].columns.pop("type")
-    recipe.data.split.valid = recipe.data.split.test = 0.0
+    recipe = recipe.replace({"tasks.0.columns": {"image": "image", "text": "text"}})
+    recipe = recipe.replace({"data.split.valid": 0.0, "data.split.test": 0.0})
     part = assemble(recipe, lambda _: None).builder.assemble([(0, 0), (0, 1), (0, 2)], {})
     assert part.targets == {}
     ready = assemble(recipe, lambda _: None)
@@ -214,7 +219,7 @@ def test_portions_end_with_the_weights_of_the_big_batch(table: Path, tmp_path: P
 
 def test_a_run_with_a_cache_and_dropout_resumes_to_the_same_bits(table: Path, tmp_path: Path) -> None:
     recipe = small(table, "retrieve", "match", steps=6, grad_cache=8, save_every=3, validate_every=6, keep=5)
-    recipe.model.text.dropout = recipe.model.image.dropout = 0.2
+    recipe = recipe.replace({"model.text.dropout": 0.2, "model.image.dropout": 0.2})
     whole = learn(recipe, tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     assert steps_saved(whole.folder) == [3, 6]
     shutil.copytree(whole.folder, tmp_path / "cut")
@@ -229,8 +234,9 @@ def test_a_run_with_a_cache_and_dropout_resumes_to_the_same_bits(table: Path, tm
 def test_captions_are_written_beside(table: Path) -> None:
     """Many tasks over one trunk: the fusion is the caption's, the space is nobody's but the retriever's."""
     recipe = small(table, "retrieve", "match", batch_size=8, grad_cache=4)
-    recipe.model.text.kind = "decoder"
-    recipe.tasks.append(TaskSettings(name="caption", columns={"image": "image", "caption": "text"}))
+    recipe = recipe.replace({"model.text.kind": "decoder"})
+    added = TaskSettings(name="caption", columns={"image": "image", "caption": "text"})
+    recipe = recipe.replace(tasks=[*recipe.tasks, added])
     ready = assemble(recipe, lambda _: None)
     batch = ready.builder.batch_at(0, 1.0)
     loss, parts = summed_loss(ready.tasks, ready.model(batch), batch)
@@ -267,14 +273,14 @@ def test_tables_that_cannot_work_are_refused(table: Path, tmp_path: Path) -> Non
     bare = tmp_path / "bare.jsonl"
     bare.write_text("\n".join(json.dumps({k: v for k, v in row.items() if k != "image"}) for row in rows))
     recipe = small(bare, "retrieve")
-    recipe.tasks[0].columns = {}
+    recipe = recipe.replace({"tasks.0.columns": {}})
     with pytest.raises(DataError, match="a column for 'image'"):
         assemble(recipe, lambda _: None)
     rows = [row | {"image": str(table.parent / row["image"]), "label": "perhaps"} for row in rows]
     wrong = tmp_path / "wrong.jsonl"
     wrong.write_text("\n".join(json.dumps(row) for row in rows))
     recipe = small(wrong, "match")
-    recipe.tasks[0].columns["label"] = "label"
+    recipe = recipe.replace({"tasks.0.columns.label": "label"})
     with pytest.raises(DataError, match="whether the text belongs to the image; found 'perhaps'"):
         assemble(recipe, lambda _: None)
 
@@ -293,8 +299,12 @@ def test_columns_are_found_and_captions_stay_captions(table: Path) -> None:
 
 def test_what_a_model_lacks_is_said(table: Path) -> None:
     recipe = small(table, "classify")
-    recipe.tasks = [TaskSettings(name="classify", columns={"text": "text", "label": "type"})]
-    recipe.model.image.kind = "none"
+    recipe = recipe.replace(
+        {
+            "tasks": [TaskSettings(name="classify", columns={"text": "text", "label": "type"})],
+            "model.image.kind": "none",
+        }
+    )
     reads = assemble(recipe, lambda _: None).predictor
     with pytest.raises(DataError, match="an image tower"):
         reads.embed_images([table.parent / "0.png"])

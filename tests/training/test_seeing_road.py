@@ -63,24 +63,35 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, fusion: dict[str, Any], text: dict[str, Any], task: str = "answer", **image: Any) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"answer": "text", "question": "text"}
-    made.image.size, made.text.vocab_size, made.text.max_length = 32, 320, 32
-    made.model.image = Tower(**{"kind": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 8, **image})
-    made.model.text = Tower(kind="decoder", width=24, depth=2, heads=4, **text)
-    made.model.fusion = Fusion(layout="inline", **fusion)
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"answer": "text", "question": "text"},
+            "image.size": 32,
+            "text.vocab_size": 320,
+            "text.max_length": 32,
+            "model.image": Tower(**{"kind": "vit", "width": 16, "depth": 2, "heads": 2, "patch": 8, **image}),
+            "model.text": Tower(kind="decoder", width=24, depth=2, heads=4, **text),
+            "model.fusion": Fusion(layout="inline", **fusion),
+        }
+    )
     columns = {
         "answer": {"image": "image", "question": "question", "answer": "answer"},
         "caption": {"image": "image", "caption": "caption"},
         "converse": {"image": "image", "messages": "talk"},
         "classify": {"image": "image", "label": "answer"},
     }[task]
-    made.tasks = [TaskSettings(name=task, columns=columns, max_new_tokens=6)]
-    made.data.on_bad = "skip" if task == "caption" else "refuse"  # the row without an image
-    made.train.steps, made.train.batch_size, made.train.precision = 3, 12, "fp32"
-    made.train.validate_every = 100
-    return made
+    return made.replace(
+        {
+            "tasks": [TaskSettings(name=task, columns=columns, max_new_tokens=6)],
+            "data.on_bad": "skip" if task == "caption" else "refuse",  # the row without an image
+            "train.steps": 3,
+            "train.batch_size": 12,
+            "train.precision": "fp32",
+            "train.validate_every": 100,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +100,7 @@ def runs(table: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run
     found = {}
     for name, (fusion, text, _, _) in LAYOUTS.items():
         made = recipe(table, fusion, text)
-        made.train.steps, made.train.lr = 20, 0.01
+        made = made.replace({"train.steps": 20, "train.lr": 0.01})
         found[name] = learn(made, folder / name, log=lambda _: None, quiet=True)
     return found
 
@@ -205,7 +216,7 @@ def test_a_conversation_shows_its_image_where_it_was_shown(table: Path, tmp_path
 
 def test_other_tasks_lie_beside_the_layout(table: Path, tmp_path: Path) -> None:
     made = recipe(table, {}, {"qk_norm": False})
-    made.tasks += recipe(table, {}, {}, "classify").tasks
+    made = made.replace({"tasks": made.tasks + recipe(table, {}, {}, "classify").tasks})
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "idefics3"
     parts = {name.split(".")[0] for name in load_weights(run.folder / "heads.safetensors")}
@@ -232,7 +243,7 @@ def test_what_other_programs_have_no_place_for_is_saved_in_our_layout(table: Pat
 
 def test_a_resumed_run_ends_with_the_same_weights(table: Path, tmp_path: Path) -> None:
     made = recipe(table, {"projector": "mlp"}, {})
-    made.train.steps, made.train.save_every, made.train.validate_every = 6, 3, 3
+    made = made.replace({"train.steps": 6, "train.save_every": 3, "train.validate_every": 3})
     whole = learn(made, tmp_path / "whole", log=lambda _: None, quiet=True, evaluate=False)
     (tmp_path / "half").mkdir()
     for name in ("recipe.yaml", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "check.json"):
@@ -271,13 +282,19 @@ def test_a_foreign_checkpoint_is_asked_and_fine_tuned(table: Path, tmp_path: Pat
     content = [{"type": "image", "path": str(image)}, {"type": "text", "text": "What is left?"}]
     assert model.chat([{"role": "user", "content": content}], max_new_tokens=4)
     assert model.chat([{"role": "user", "content": "hello"}], max_new_tokens=4) is not None  # without an image
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"answer": "text", "question": "text"}
+    made = Recipe().replace(
+        {"data.path": str(table), "data.split.column": "split", "data.kinds": {"answer": "text", "question": "text"}}
+    )
     columns = {"image": "image", "question": "question", "answer": "answer"}
-    made.tasks = [TaskSettings(name="answer", columns=columns, max_new_tokens=4)]
-    made.train.steps, made.train.batch_size, made.train.precision = 2, 12, "fp32"
-    made.base = str(tmp_path / "base")
+    made = made.replace(
+        {
+            "tasks": [TaskSettings(name="answer", columns=columns, max_new_tokens=4)],
+            "train.steps": 2,
+            "train.batch_size": 12,
+            "train.precision": "fp32",
+            "base": str(tmp_path / "base"),
+        }
+    )
     lines: list[str] = []
     run = learn(made, tmp_path / "run", log=lines.append, quiet=True)
     taken = next(line for line in lines if line.startswith("started from"))
@@ -299,8 +316,7 @@ def test_a_text_tower_of_another_project_is_given_marks(table: Path, tmp_path: P
 
     write_checkpoint(tmp_path / "base", "llama", chat=True)
     made = recipe(table, {}, {})
-    made.model.text = Tower()
-    made.base = str(tmp_path / "base")
+    made = made.replace({"model.text": Tower(), "base": str(tmp_path / "base")})
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "idefics3"
     ours = Predictor.open(run.folder)
@@ -323,7 +339,7 @@ def test_what_does_not_go_together_is_told(table: Path, tmp_path: Path) -> None:
         assemble(recipe(table, {"projector": "shuffle", "shuffle": 3}, {}), lambda _: None)
     said: list[str] = []
     made = recipe(table, {}, {})
-    made.image.fit = "pad"
+    made = made.replace({"image.fit": "pad"})
     assemble(made, said.append)
     assert any("squash images that are not square" in line for line in said)
 

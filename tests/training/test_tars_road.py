@@ -38,17 +38,26 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe_for(shards: Path, **changes: Any) -> Recipe:
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.valid, recipe.data.split.test = str(shards), 0.0, 0.1
-    recipe.image.size, recipe.image.augment.colour, recipe.image.augment.mixup = 16, 0.3, 0.2
-    recipe.model.image = Tower(kind="convnet", width=16, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind="none")
-    recipe.tasks = [TaskSettings(name="classify", columns={"image": "image", "label": "label"})]
-    recipe.train.steps, recipe.train.batch_size, recipe.train.save_every, recipe.train.precision = 6, 8, 3, "fp32"
-    recipe.data.workers = changes.pop("workers", 0)
-    recipe.data.order = changes.pop("order", "rows")
-    recipe.train.accumulate = changes.pop("accumulate", 1)
-    return recipe
+    return Recipe().replace(
+        {
+            "data.path": str(shards),
+            "data.split.valid": 0.0,
+            "data.split.test": 0.1,
+            "image.size": 16,
+            "image.augment.colour": 0.3,
+            "image.augment.mixup": 0.2,
+            "model.image": Tower(kind="convnet", width=16, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind="none"),
+            "tasks": [TaskSettings(name="classify", columns={"image": "image", "label": "label"})],
+            "train.steps": 6,
+            "train.batch_size": 8,
+            "train.save_every": 3,
+            "train.precision": "fp32",
+            "data.workers": changes.pop("workers", 0),
+            "data.order": changes.pop("order", "rows"),
+            "train.accumulate": changes.pop("accumulate", 1),
+        }
+    )
 
 
 def test_a_run_on_archives(shards: Path, tmp_path: Path) -> None:

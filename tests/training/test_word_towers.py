@@ -37,13 +37,21 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, text: str = "wordvectors", **changes: object) -> Recipe:
-    made = Recipe()
-    made.data.path, made.data.split.column = str(table), "split"
-    made.data.kinds = {"text": "text", "label": "category"}
-    made.model.text = Tower(kind=text, width=16, depth=1)
-    made.text.vocab_size, made.text.max_length = 300, 32
-    made.tasks = [TaskSettings(name="classify", columns={"text": "text", "label": "label"})]
-    made.train.steps, made.train.batch_size, made.train.precision, made.train.lr = 40, 8, "fp32", 0.03
+    made = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"text": "text", "label": "category"},
+            "model.text": Tower(kind=text, width=16, depth=1),
+            "text.vocab_size": 300,
+            "text.max_length": 32,
+            "tasks": [TaskSettings(name="classify", columns={"text": "text", "label": "label"})],
+            "train.steps": 40,
+            "train.batch_size": 8,
+            "train.precision": "fp32",
+            "train.lr": 0.03,
+        }
+    )
     return override(made, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from rebus import atomic, recipe
-from rebus.errors import RecipeError, WeightsError
+from rebus.errors import WeightsError
 from rebus.formats import dual
 from rebus.formats.dual import Dual
 from rebus.formats.families import DUAL_TEXTS, Family
@@ -61,21 +61,19 @@ class BothSides:
             state["image.position"] = resized_positions(state["image.position"], grid)
         return state
 
-    def settle(self, settings: recipe.Recipe) -> None:
-        """Put its image tower, its images and its shared space into a recipe."""
-        settings.model.image = self.found.tower.model_copy(deep=True)
-        settings.model.fusion.kind = "none"
-        settings.model.embed, settings.model.maps = self.found.embed, self.found.maps
-        settings.image = self.image.model_copy(deep=True)
+    def settle(self, settings: recipe.Recipe) -> recipe.Recipe:
+        """A recipe with its image tower, its images and its shared space."""
+        space = {"fusion.kind": "none", "embed": self.found.embed, "maps": self.found.maps}
+        model = settings.model.replace({"image": self.found.tower, **space})
+        return settings.replace(model=model, image=self.image)
 
     def task(self) -> TaskSettings:
         """What it does."""
         return TaskSettings(name=TASK, columns={"image": "image", "text": "text"}, loss=self.found.loss)
 
-    def fill(self, text: recipe.Tower, tokenizer: Tokenizer) -> None:
-        """Fill texts up with what the tokenizer pads with, where the text tower reads that too."""
-        if text.filler is not None:
-            text.filler = tokenizer.pad_id
+    def fill(self, text: recipe.Tower, tokenizer: Tokenizer) -> recipe.Tower:
+        """The text tower, texts filled up with what the tokenizer pads with where it reads that too."""
+        return text if text.filler is None else text.replace(filler=tokenizer.pad_id)
 
     def check(self, tokenizer: Tokenizer, place: Path) -> None:
         """Raise WeightsError where its tokenizer does not end texts as its text tower was trained to be pooled."""
@@ -154,43 +152,6 @@ def dual_state(folder: Path, config: Mapping[str, Any]) -> State:
     return dual.from_hf(load_weights(folder), dual.settings_from_hf(config))
 
 
-def settle_like(settings: recipe.Recipe) -> None:
-    """Fill in what ``model.like`` decides and the recipe does not say, in place.
-
-    Raises:
-        RecipeError: the recipe says something else, or has no task ``retrieve``.
-    """
-    family = settings.model.like
-    if family is None:
-        return
-    tasks = [task for task in settings.tasks if task.name == TASK]
-    if not tasks:
-        found = ", ".join(task.name for task in settings.tasks) or "none"
-        raise RecipeError("model.like", f"the task '{TASK}'", found, f"add --task {TASK}, or leave it out")
-    images, texts = dual.like(family)
-    for where, tower, wanted in (
-        ("model.image", settings.model.image, images),
-        ("model.text", settings.model.text, texts),
-    ):
-        _settle(where, tower, wanted, family)
-    _settle("model", settings.model, {"maps": "both" if family == "clip" else "text"}, family)
-    for task in tasks:
-        _settle(f"task {TASK}", task, {"loss": "softmax" if family == "clip" else "sigmoid"}, family)
-    for name, value in (("fit", "squash"), ("resample", "bicubic")):
-        if name not in settings.image.model_fields_set:
-            setattr(settings.image, name, value)
-
-
 def needs_end(text: recipe.Tower) -> bool:
     """Whether a text tower is pooled where a text ends, so that its tokenizer should end texts."""
     return text.kind == "encoder" and text.pool == "last" and text.filler is None
-
-
-def _settle(where: str, ours: recipe.Section, wanted: Mapping[str, Any], family: str) -> None:
-    defaults = type(ours).model_fields
-    for name, value in wanted.items():
-        mine = getattr(ours, name)
-        if mine not in (defaults[name].default, value):
-            do = f"leave {where}.{name} out, or model.like"
-            raise RecipeError(f"{where}.{name}", f"{value!r}, as model.like={family} has it", repr(mine), do)
-        setattr(ours, name, value)

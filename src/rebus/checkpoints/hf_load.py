@@ -224,15 +224,12 @@ def _plain(place: Path, log: Callable[[str], None]) -> Checkpoint:
 def recipe_of(path: str | Path | Checkpoint, log: Callable[[str], None] = lambda _: None) -> Recipe:
     """A recipe whose text tower is the checkpoint's, and which has nothing else. Raises as ``read_checkpoint``."""
     found = path if isinstance(path, Checkpoint) else read_checkpoint(path, log)
-    made = Recipe()
-    made.model.image.kind = made.model.fusion.kind = "none"
-    made.model.text = found.tower.model_copy(deep=True)
-    made.text.max_length = max(4, found.tower.context or made.text.max_length)
+    length = max(4, found.tower.context or Recipe().text.max_length)
     if found.sentences is not None and found.sentences.max_length is not None:
-        made.text.max_length = max(4, min(found.sentences.max_length, made.text.max_length))
-    if found.vision is not None:
-        found.vision.settle(made)
-    return made
+        length = max(4, min(found.sentences.max_length, length))
+    alone = {"model.image.kind": "none", "model.fusion.kind": "none"}
+    settings = Recipe().replace({**alone, "model.text": found.tower, "text.max_length": length})
+    return settings if found.vision is None else found.vision.settle(settings)
 
 
 def open_checkpoint(
@@ -257,7 +254,7 @@ def open_checkpoint(
     tokenizer = processor.tokenizer
     if isinstance(found.vision, BothSides):
         found.vision.check(tokenizer, found.place)
-        found.vision.fill(settings.model.text, tokenizer)
+        settings = settings.replace({"model.text": found.vision.fill(settings.model.text, tokenizer)})
     elif found.vision is not None and processor.image_id != found.vision.found.image_id:
         expected = f"{found.vision.found.image_id}, as config.json says, for '{tokenizer.image_mark}'"
         do = "use the tokenizer that came with the weights"
@@ -266,19 +263,19 @@ def open_checkpoint(
     if tokenizer.vocab_size > rows:
         more = tokenizer.vocab_size - rows
         log(f"{path}: the tokenizer has {more} ids that the embeddings have no rows for; these get the mean of all")
-    settings.model.text.rows = max(rows, tokenizer.vocab_size)
+    settings = settings.replace({"model.text.rows": max(rows, tokenizer.vocab_size)})
     head = None if found.sentences is not None else found.head()
     if isinstance(head, str):
         log(f"{path}: its head, {architecture_of(found.config)}, is not used: {head}")
     if isinstance(head, ForeignHead):
-        settings.model.text.pool, settings.model.head = head.pool, "linear"  # type: ignore[assignment]
+        settings = settings.replace({"model.text.pool": head.pool, "model.head": "linear"})
     state = found.state(settings.model.text, settings.model.text.rows)
     if isinstance(head, ForeignHead):
         state |= head.state(found.tensors(), str(architecture_of(found.config)))
-        settings.tasks = [head.task.settings]
+        settings = settings.replace(tasks=[head.task.settings])
         tasks = {head.task.name: head.task}
     else:
-        settings.tasks = [_task(found, state, tokenizer)]
+        settings = settings.replace(tasks=[_task(found, state, tokenizer)])
         tasks = {entry.name: TASKS.get(entry.name)(entry) for entry in settings.tasks}
     used = {name: one for name, one in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
     return filled_model(settings, tasks, processor, lambda: used, dtype), settings, tasks, processor
@@ -315,8 +312,7 @@ def _task(found: Checkpoint, state: State, tokenizer: Tokenizer) -> TaskSettings
 def _described(config: dict[str, Any], where: str) -> tuple[Family, Tower]:
     family = family_of(config, where)
     tower, rows = family.settings_from_hf(config)
-    tower.rows = rows
-    return family, tower
+    return family, tower.replace(rows=rows)
 
 
 def _adapted(folder: Path, log: Callable[[str], None], below: tuple[Path, ...]) -> Checkpoint:

@@ -49,11 +49,10 @@ class VisionSpec:
         """Its tensors under the names that they have in a model of ours. Raises WeightsError for an unknown one."""
         return state_from_hf(tensors, self.config, self.found)
 
-    def settle(self, settings: recipe.Recipe) -> None:
-        """Put its image tower, its images and how they get into the text into a recipe."""
-        settings.model.image = self.found.tower.model_copy(deep=True)
-        settings.model.fusion = self.found.fusion.model_copy(deep=True)
-        settings.image = self.image.model_copy(deep=True)
+    def settle(self, settings: recipe.Recipe) -> recipe.Recipe:
+        """A recipe with its image tower, its images and how they get into the text."""
+        model = settings.model.replace(image=self.found.tower, fusion=self.found.fusion)
+        return settings.replace(model=model, image=self.image)
 
 
 def vision_of(place: Path, config: Mapping[str, Any], log: Log) -> VisionSpec:

@@ -6,16 +6,14 @@ other tasks lie in heads.safetensors, and the model card says so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from rebus.formats.names import State
 from rebus.models.vlm import VisionLanguageModel
-from rebus.recipe import Recipe
 from rebus.tasks import Classify, Ner, Tag, Task
 from rebus.tasks.extract import Extract
 
@@ -52,36 +50,6 @@ class PlacedHead:
         """The head's ``weight`` and ``bias``, and the tensors of all other heads."""
         own = {name.removeprefix(self.prefix): one for name, one in heads.items() if name.startswith(self.prefix)}
         return own, {name: one for name, one in heads.items() if not name.startswith(self.prefix)}
-
-
-def settle_head(recipe: Recipe, kinds: Sequence[type[Task]], *, reads: bool) -> None:
-    """Choose the shape of heads and, for these, of the pooling, in place, where the recipe leaves them open.
-
-    On a text tower or image tower of another project, heads are what such models are usually fine-tuned with.
-
-    Args:
-        recipe: with its tasks; towers settled.
-        kinds: the tasks' classes.
-        reads: whether any of them reads or writes text.
-    """
-    model = recipe.model
-    places = (recipe.base, model.text.weights, model.image.weights)
-    if model.head is None:
-        model.head = "linear" if any(place is not None and is_foreign(place) for place in places) else "normed"
-    if model.head == "normed" or not any(issubclass(kind, Classify | Tag) for kind in kinds):
-        return
-    text, image = model.text, model.image
-    if text.kind == "encoder" and image.kind == "none" and "pool" not in text.model_fields_set:
-        text.pool = "cls"
-    if not reads and all(issubclass(kind, Classify | Tag) for kind in kinds):
-        model.fusion.kind = "none"  # the tower's own vector is what such heads read
-        if image.kind == "vit" and image.pool == "pooler":
-            image.pool = "cls"
-
-
-def is_foreign(place: str) -> bool:
-    """Whether weights come from another project's checkpoint, not from a Run."""
-    return not (Path(place) / "recipe.yaml").exists()
 
 
 def placed_text_head(model: VisionLanguageModel, tasks: Iterable[Task]) -> PlacedHead | None:

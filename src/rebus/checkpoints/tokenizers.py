@@ -84,8 +84,7 @@ def train_tokenizer(
     Raises:
         DataError: there is no text. RecipeError: ``vocab_size`` is too small. RunError: ``out`` cannot be written.
     """
-    made = (settings or recipe.Recipe()).model_copy(deep=True)
-    made.data.path = str(data)
+    made = (settings or recipe.Recipe()).replace({"data.path": str(data)})
     texts = open_source(made.data, made.corpus).sample(sample_mb)
     if not any(text.strip() for text in texts):
         raise DataError(data, "text to train a tokenizer on", "none", "check that the files hold text")
@@ -121,8 +120,7 @@ def inspect_tokenizer(model: str | Path, what: str | None = None, *, sample_mb: 
     if what is None:
         texts = [ENGLISH, CHINESE]
     elif Path(what).exists():
-        made = recipe.Recipe()
-        made.data.path = what
+        made = recipe.Recipe().replace({"data.path": what})
         texts = open_source(made.data, made.corpus).sample(sample_mb)
     else:
         texts = [what]

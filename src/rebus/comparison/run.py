@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from rebus.errors import RecipeError, RunError
 from rebus.loop import parallel
 from rebus.loop.lines import LOCK, locked
 from rebus.report import labels
-from rebus.resolve.from_table import Log
+from rebus.resolve.known import Log
 
 SAID: dict[str, dict[str, str]] = {
     "en": {
@@ -147,7 +148,8 @@ def _agree(folder: Path, setup: Setup) -> None:
         raise RunError(path, "the plan of a comparison", f"'{str(error)[:200]}'", do) from error
     # Which precision is faster may be measured otherwise another day; what was begun is gone on with.
     plan["recipe"]["train"]["precision"] = begun["recipe"]["train"]["precision"]
-    setup.whole.recipe.train.precision = plan["recipe"]["train"]["precision"]
+    precision = plan["recipe"]["train"]["precision"]
+    setup.whole = replace(setup.whole, recipe=setup.whole.recipe.replace({"train.precision": precision}))
     other = _different(begun, plan)
     if other:
         where, was, now = other

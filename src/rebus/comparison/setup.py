@@ -10,15 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
-
 from rebus import recipe
 from rebus.comparison.strategies import Arm, arms_of
 from rebus.data.splits import assign_splits, group_keys, row_keys
 from rebus.data.store import ImageStore
 from rebus.errors import DataError, RecipeError
-from rebus.loop.probe import native_precision
-from rebus.resolve.from_table import Log, Prepared, open_store, prepare
+from rebus.resolve.from_table import Prepared, open_store, prepare
+from rebus.resolve.known import Log, Start
+from rebus.resolve.tune import settle_precision
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
 
@@ -85,10 +84,8 @@ class Setup:
 
     def recipe(self, arm: Arm, split: int) -> recipe.Recipe:
         """The recipe of one run, complete: ``rebus train --recipe`` repeats it."""
-        made = arm.recipe(self.whole.recipe)
-        made.data.split = self.splits[split].model_copy()
-        made.seed += split
-        return made
+        settings = arm.recipe(self.whole.recipe)
+        return settings.replace({"data.split": self.splits[split], "seed": settings.seed + split})
 
     def check_splits(self) -> None:
         """That every split has rows to train on and rows to judge, before any run begins. Raises DataError."""
@@ -154,10 +151,8 @@ def set_up(
         DataError: the data cannot be trained on, or has not both modalities. RecipeError: settings that do not fit.
     """
     _refuse(settings, folds, repeats)
-    settings = settings.model_copy(deep=True)
-    if settings.train.precision == "auto":  # the same for all runs, now and when the comparison goes on
-        settings.train.precision = native_precision(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-    prepared = prepare(settings, log)
+    # the same precision for all runs, now and when the comparison goes on
+    prepared = prepare(settle_precision(settings, Start(), log), log)
     if len(prepared.tasks) > 1:
         found = ", ".join(prepared.tasks)
         raise RecipeError("rebus compare", "one task, which every strategy is trained for", found, "name one: --task")

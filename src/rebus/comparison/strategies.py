@@ -37,20 +37,16 @@ class Arm:
 
     def recipe(self, settings: recipe.Recipe) -> recipe.Recipe:
         """The recipe of this arm, from one that both modalities are read by."""
-        made = settings.model_copy(deep=True)
-        task = TASKS.get(made.tasks[0].name)
+        task, alone = TASKS.get(settings.tasks[0].name), {"model.fusion.kind": "none"}
         if not self.single:
-            said = {"kind": self.fusion, **({"how": self.how} if self.how else {})}
-            made.model.fusion = made.model.fusion.model_copy(update=said)
-        elif self.name == TEXT:
-            made.model.image.kind = "none"
-            if not task.writes or made.model.text.kind == "decoder":
-                made.model.fusion.kind = "none"
-        elif issubclass(task, VectorTask):
-            made.model.text.kind = made.model.fusion.kind = "none"
-        else:  # the decoder must still write
-            made.tasks[0].unseen = ["question"]
-        return made
+            how = {"model.fusion.how": self.how} if self.how else {}
+            return settings.replace({"model.fusion.kind": self.fusion, **how})
+        if self.name == TEXT:
+            joins = task.writes and settings.model.text.kind != "decoder"
+            return settings.replace({"model.image.kind": "none", **({} if joins else alone)})
+        if issubclass(task, VectorTask):
+            return settings.replace({"model.text.kind": "none", **alone})
+        return settings.replace({"tasks.0.unseen": ["question"]})  # the decoder must still write
 
 
 def arms_of(task: Task, settings: recipe.Recipe, only: Sequence[str] = ()) -> list[Arm]:

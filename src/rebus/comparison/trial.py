@@ -98,9 +98,9 @@ def run_trial(setup: Setup, arm: Arm, split: int, folder: Path, *, quiet: bool =
     result = fit(
         ready.model,
         plan,
-        prepared.recipe.train,
+        ready.recipe.train,
         folder,
-        seed=prepared.recipe.seed,
+        seed=ready.recipe.seed,
         device="cuda" if torch.cuda.is_available() else "cpu",
         resume=begun,
         quiet=quiet,

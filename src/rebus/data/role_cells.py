@@ -68,9 +68,8 @@ def settled(tasks: Sequence[TaskSettings], table: Table, data: Data) -> list[Tas
 
 
 def _settled(task: TaskSettings, table: Table, data: Data) -> TaskSettings:
-    task = task.model_copy(deep=True)
     if task.blanks is None and data.blanks is not None:
-        task.blanks = list(data.blanks)
+        task = task.replace(blanks=data.blanks)
     words = cells.blank_words(True, task.blanks)
     for role, column in task.columns.items():
         if column not in table.columns or role_of(task, role).cells not in ("number", "labels"):
@@ -79,9 +78,9 @@ def _settled(task: TaskSettings, table: Table, data: Data) -> TaskSettings:
         texts = [value for value in known if isinstance(value, str)]
         labels = role_of(task, role).cells == "labels"
         if labels and task.separator is None:
-            task.separator = data.separators.get(column, cells.found_separator(texts))
+            task = task.replace(separator=data.separators.get(column, cells.found_separator(texts)))
         elif not labels and task.numbers is None:
-            task.numbers = data.numbers.get(column) or cells.numbers(texts, words=words).style
+            task = task.replace(numbers=data.numbers.get(column) or cells.numbers(texts, words=words).style)
     return task
 
 

@@ -74,8 +74,8 @@ def untrained_task(predictor: Predictor, table: Table, settings: TaskSettings) -
     task.fit(values, rows)
     sample = rows[:_SAMPLE]
     if settings.name == "translate" and not settings.instruction and sample:
-        settings.instruction = translation_request(settings.columns, values, sample)
-    settings.max_new_tokens = _room(predictor, task, values, sample)
+        task.settings = settings.replace(instruction=translation_request(settings.columns, values, sample))
+    task.settings = task.settings.replace(max_new_tokens=_room(predictor, task, values, sample))
     return task
 
 

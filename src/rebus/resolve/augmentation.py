@@ -2,62 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 from rebus import recipe
 from rebus.data.mixing import mixes
 from rebus.data.sides import sides_in
 from rebus.errors import RecipeError
-from rebus.tasks.base import Task, Values, VectorTask
+from rebus.resolve.known import Log, Rows
+from rebus.tasks.base import Task, VectorTask
 from rebus.tasks.labels import Labels
 
-Log = Callable[[str], None]
 HALF = 0.5
 
 
-def settle_changes(
-    settings: recipe.Recipe, tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int], log: Log
-) -> None:
-    """Decide, in place, whether images are mirrored, and refuse mixing where targets cannot be mixed.
-
-    Args:
-        settings: met with its columns.
-        tasks: name: task, fitted.
-        values: name: the task's columns.
-        rows: to train on.
-        log: prints a line for people.
+def settle_changes(settings: recipe.Recipe, known: Rows, log: Log) -> recipe.Recipe:
+    """Whether images are mirrored; mixing is refused where targets cannot be mixed.
 
     Raises:
         RecipeError: mixup or cutmix beside a task that writes or reads text.
     """
-    change = settings.image.augment
-    if settings.model.image.kind == "none" or not any("image" in task.settings.columns for task in tasks.values()):
-        change.flip = change.flip or 0.0
-        return
+    change, flip = settings.image.augment, "image.augment.flip"
+    if settings.model.image.kind == "none" or not any("image" in task.columns for task in settings.tasks):
+        return settings.replace({flip: change.flip or 0.0})
     if mixes(change):
-        for task in tasks.values():
+        for task in known.tasks.values():
             _refuse_mixing(task, "mixup" if change.mixup else "cutmix")
     others = any(value for name, value in change if name != "flip")
     if change.flip == 0.0 or (change.flip is None and not others):
-        change.flip = 0.0
-        return
-    why = sides_in(*_said(tasks, values, rows))
+        return settings.replace({flip: 0.0})
+    why = sides_in(*_texts(known))
     if change.flip is None:
-        change.flip = 0.0 if why else HALF
         log(
             f"images are not mirrored: {why}; otherwise: --set image.augment.flip={HALF}"
             if why
             else "images are mirrored half the time, as other changes are on; otherwise: --set image.augment.flip=0"
         )
-    elif why:
+        return settings.replace({flip: 0.0 if why else HALF})
+    if why:
         log(f"warning: images are mirrored (image.augment.flip is {change.flip:g}), yet {why}")
+    return settings
 
 
-def _said(tasks: Mapping[str, Task], values: Mapping[str, Values], rows: Sequence[int]) -> tuple[list[str], list[str]]:
+def _texts(known: Rows) -> tuple[list[str], list[str]]:
     texts: list[str] = []
     labels: list[str] = []
-    for name, task in tasks.items():
-        texts += task.texts(values[name], [row for row in rows if task.usable(values[name], row)])
+    for name, task in known.tasks.items():
+        values = known.values[name]
+        texts += task.texts(values, [row for row in known.training if task.usable(values, row)])
         labels += task.labels if isinstance(task, Labels) else []
     return texts, labels
 

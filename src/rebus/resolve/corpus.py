@@ -14,36 +14,66 @@ from typing import Any
 import numpy as np
 
 from rebus import recipe
-from rebus.data.corpus import Manifest, PackedRows, Shards, build_shards, open_source
+from rebus.data.corpus import CorpusSource, Manifest, PackedRows, Shards, build_shards, open_source
 from rebus.data.corpus.manifest import FILE as MANIFEST
 from rebus.data.corpus.prepare import get_tokenizer
 from rebus.errors import RecipeError
 from rebus.loop import parallel
 from rebus.models.batch import Batch
-from rebus.resolve.scaling import is_said, vocabulary_for
+from rebus.resolve.known import Log, RawText
 from rebus.tasks import Lm, Mlm, TextProcessor
+from rebus.tasks.cells import pad_to
 from rebus.tasks.lm import as_part
 from rebus.tasks.mlm import hide, masked_part
 from rebus.text.tokenizer import Tokenizer
 
-Log = Callable[[str], None]
-
+TASKS: dict[str, type[Lm] | type[Mlm]] = {"lm": Lm, "mlm": Mlm}
 FOLDER = "shards"
-_HELD_OUT = 2_000_000  # bytes of text: enough to judge a model on
 _UNPACKED = 3.0  # packed text takes about a third
 _WAIT = 0.5  # seconds
 
 
-def open_shards(
-    settings: recipe.Recipe, folder: Path, processor: TextProcessor | None, log: Log
-) -> tuple[Shards, Tokenizer]:
-    """The shards of the recipe's text, made where they are not there yet, and their tokenizer.
+def settle_task(settings: recipe.Recipe, _: RawText, log: Log) -> recipe.Recipe:
+    """A language model, where no task is named."""
+    if settings.tasks:
+        return settings
+    log("task lm (text files and nothing else); otherwise: --task mlm")
+    return settings.replace(tasks=[recipe.TaskSettings(name="lm")])
 
-    What the recipe leaves open of the vocabulary and of the share held out is filled in. With several processes the
-    first one makes the shards and the others wait for it.
+
+def settle_towers(settings: recipe.Recipe, _: RawText, log: Log) -> recipe.Recipe:
+    """One text tower, which reads whole rows. Raises RecipeError where the recipe or its base has another one."""
+    name, block = settings.tasks[0].name, settings.corpus.block
+    wanted, kind, context = TASKS[name].tower or "decoder", settings.model.text.kind, settings.model.text.context
+    if kind not in ("auto", wanted):
+        raise RecipeError("model.text.kind", f"{wanted}, for the task '{name}'", f"'{kind}'", "leave it out")
+    settings = settings.replace({"model.image.kind": "none", "model.fusion.kind": "none", "model.text.kind": wanted})
+    if settings.base is None:
+        context = context or pad_to(block)
+        return settings.replace({"model.text.context": context, "text.max_length": context})
+    if context is not None and block > context:
+        do = f"set corpus.block to at most {context}"
+        raise RecipeError("corpus.block", f"rows that fit the base's {context} positions", str(block), do)
+    return settings
+
+
+def open_text(settings: recipe.Recipe) -> tuple[CorpusSource, int]:
+    """The recipe's text and about how many bytes it holds. Raises DataError where it cannot be read."""
+    source = open_source(settings.data, settings.corpus)
+    packed = any(file.path.suffix in (".gz", ".zst", ".parquet") for file in source.files)
+    return source, int(source.size * (_UNPACKED if packed else 1))
+
+
+def make_shards(
+    source: CorpusSource, settings: recipe.Recipe, folder: Path, processor: TextProcessor | None, log: Log
+) -> tuple[Shards, Tokenizer]:
+    """The shards of a text, made where they are not there yet, and their tokenizer.
+
+    With several processes the first one makes the shards and the others wait for it.
 
     Args:
-        settings: the recipe, changed in place.
+        source: the text.
+        settings: the recipe.
         folder: of the shards.
         processor: whose tokenizer to use; None: the one the recipe names, or a new one.
         log: prints a line for people.
@@ -52,13 +82,6 @@ def open_shards(
         DataError: the text cannot be read. RunError: the folder or the tokenizer cannot be used.
     """
     words = settings.tasks[0].name == "mlm"
-    source = open_source(settings.data, settings.corpus)
-    packed = any(file.path.suffix in (".gz", ".zst", ".parquet") for file in source.files)
-    size = int(source.size * (_UNPACKED if packed else 1))
-    if processor is None and not is_said(settings, "text.vocab_size"):
-        settings.text.vocab_size = vocabulary_for(size, settings.model.size)
-    if not is_said(settings, "data.split.valid"):
-        settings.data.split.valid = round(min(0.1, max(_HELD_OUT / max(size, 1), 0.001)), 4)
     if not parallel.is_first():
         return _wait_for(folder)
     if processor is None:

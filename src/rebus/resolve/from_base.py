@@ -25,7 +25,7 @@ from rebus.checkpoints.save_load import processor_of, saved_processor
 from rebus.errors import RecipeError, WeightsError
 from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
-from rebus.resolve.from_table import Log
+from rebus.resolve.known import Log, Start
 from rebus.tasks import TextProcessor
 
 # What a tower is, as against how it is trained and read
@@ -37,6 +37,7 @@ SHAPE = (
 )
 SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's image
 JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
+READ = ("max_length", "segment", "stop_words", "part_of_speech")  # of its text
 TURNS = ("caption", "answer", "generate", "translate", "converse")  # tasks that may lay their texts out as turns
 
 
@@ -68,8 +69,8 @@ def open_base(name: str, log: Log) -> Base:
     return Base(recorded, run=Run.open(name))
 
 
-def settle_base(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
-    """The recipe with its base's towers; as it is where it names no base. Call it before the data is read.
+def settle_base(settings: recipe.Recipe, known: Start, log: Log) -> recipe.Recipe:
+    """The recipe with its base's towers; as it is where it names no base.
 
     What the recipe leaves at its default becomes what the base has. Of a Run, also the image tower, how images are
     seen, the fusion and the length of texts, as far as the recipe does not say otherwise.
@@ -77,11 +78,9 @@ def settle_base(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
     Raises:
         RecipeError: a setting says something else of a tower than the base. Else as ``open_base``.
     """
-    if settings.base is None:
+    if settings.base is None or known.resumed:
         return settings
     base = open_base(settings.base, log)
-    settled = settings.model_copy(deep=True)
-    settled.base = base.name
     wordless = base.run is not None and base.run.recipe.model.text.kind == "none"
     if settings.text.tokenizer is not None and not wordless:
         do = "leave text.tokenizer out, or train without a base"
@@ -90,35 +89,40 @@ def settle_base(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
     if size is not None and (base.run is None or base.run.recipe.model.size != size):
         expected = f"nothing, as the base {base.name} has its shape"
         raise RecipeError("model.size", expected, f"'{size}'", "leave --size out, or train without a base")
-    if base.checkpoint is not None:
-        sentences, architecture = base.checkpoint.sentences, architecture_of(base.checkpoint.config)
-        if architecture is not None:
-            log(f"{base.name}: the head of its {architecture} is left behind; heads are trained anew")
-        shape = SHAPE if sentences is None else (*SHAPE, "pool")
-        adopt("model.text", settled.model.text, base.checkpoint.tower, shape, base.name)
-        if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
-            settled.text.max_length = max(4, min(sentences.max_length, settled.text.max_length))
-        seen = base.checkpoint.vision
-        if isinstance(seen, BothSides):
-            _adopt_both(settled, seen, base.name)
-        elif seen is not None and settled.model.image.kind != "none":
-            adopt("model.image", settled.model.image, seen.found.tower, (*SHAPE, "pool"), base.name)
-            fill(settled.image, seen.image, SEEN)
-            fill(settled.model.fusion, seen.found.fusion, JOINED)
-    elif base.run is not None:
-        theirs = base.run.recipe
-        if theirs.model.text.kind != "none":
-            adopt("model.text", settled.model.text, theirs.model.text, (*SHAPE, "pool"), base.name, deeper=True)
-        if theirs.model.image.kind not in ("none", "auto") and settled.model.image.kind != "none":
-            adopt("model.image", settled.model.image, theirs.model.image, SHAPE, base.name, deeper=True)
-            fill(settled.model.image, theirs.model.image, ("tokens",))
-            fill(settled.image, theirs.image, SEEN)
-        if theirs.model.fusion.kind != "none":
-            fill(settled.model.fusion, theirs.model.fusion, JOINED)
-        settled.model.head = settled.model.head or theirs.model.head or "normed"
-        fill(settled.text, theirs.text, ("max_length", "segment", "stop_words", "part_of_speech"))
-    settle_length(settings, settled, log)
-    return settled
+    result = settings.replace(base=base.name)
+    result = _settle_checkpoint(result, base.checkpoint, base.name, log) if base.checkpoint else result
+    result = _settle_run(result, base.run.recipe, base.name) if base.run else result
+    return settle_length(settings, result, log)
+
+
+def _settle_checkpoint(settings: recipe.Recipe, base: Checkpoint, name: str, log: Log) -> recipe.Recipe:
+    sentences, architecture, seen = base.sentences, architecture_of(base.config), base.vision
+    if architecture is not None:
+        log(f"{name}: the head of its {architecture} is left behind; heads are trained anew")
+    shape = SHAPE if sentences is None else (*SHAPE, "pool")
+    settings = adopt(settings, "model.text", base.tower, shape, name)
+    if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
+        settings = settings.replace({"text.max_length": max(4, min(sentences.max_length, settings.text.max_length))})
+    if isinstance(seen, BothSides):
+        return _adopt_both(settings, seen, name)
+    if seen is None or settings.model.image.kind == "none":
+        return settings
+    settings = adopt(settings, "model.image", seen.found.tower, (*SHAPE, "pool"), name)
+    settings = fill(settings, "image", seen.image, SEEN)
+    return fill(settings, "model.fusion", seen.found.fusion, JOINED)
+
+
+def _settle_run(settings: recipe.Recipe, base: recipe.Recipe, name: str) -> recipe.Recipe:
+    if base.model.text.kind != "none":
+        settings = adopt(settings, "model.text", base.model.text, (*SHAPE, "pool"), name, deeper=True)
+    if base.model.image.kind not in ("none", "auto") and settings.model.image.kind != "none":
+        settings = adopt(settings, "model.image", base.model.image, SHAPE, name, deeper=True)
+        settings = fill(settings, "model.image", base.model.image, ("tokens",))
+        settings = fill(settings, "image", base.image, SEEN)
+    if base.model.fusion.kind != "none":
+        settings = fill(settings, "model.fusion", base.model.fusion, JOINED)
+    settings = settings.replace({"model.head": settings.model.head or base.model.head or "normed"})
+    return fill(settings, "text", base.text, READ)
 
 
 def base_processor(settings: recipe.Recipe, log: Log = lambda _: None) -> TextProcessor | None:
@@ -259,18 +263,19 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
     log(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
 
 
-def _adopt_both(settled: recipe.Recipe, sides: BothSides, base: str) -> None:
-    """What CLIP or SigLIP is beside its text tower, in place. Raises RecipeError for a setting that says otherwise."""
-    model, found = settled.model, sides.found
-    model.text.pool = found.text.pool
-    if model.image.kind != "none":
-        adopt("model.image", model.image, found.tower, (*SHAPE, "pool"), base)
-        fill(settled.image, sides.image, SEEN)
-    for task in settled.tasks:
-        if task.name == DUAL_TASK and "loss" not in task.model_fields_set:
-            task.loss = found.loss
-    if model.embed in (None, found.embed):
-        model.embed, model.maps = found.embed, found.maps
+def _adopt_both(settings: recipe.Recipe, sides: BothSides, base: str) -> recipe.Recipe:
+    """With what CLIP or SigLIP is beside its text tower. Raises RecipeError for a setting that says otherwise."""
+    found = sides.found
+    settings = settings.replace({"model.text.pool": found.text.pool})
+    if settings.model.image.kind != "none":
+        settings = adopt(settings, "model.image", found.tower, (*SHAPE, "pool"), base)
+        settings = fill(settings, "image", sides.image, SEEN)
+    for place, task in enumerate(settings.tasks):
+        if task.name == DUAL_TASK:
+            settings = settings.fill({f"tasks.{place}.loss": found.loss})
+    if settings.model.embed in (None, found.embed):
+        settings = settings.replace({"model.embed": found.embed, "model.maps": found.maps})
+    return settings
 
 
 def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str, Tensor]) -> None:
@@ -289,38 +294,56 @@ def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str,
 
 
 def adopt(
-    where: str, ours: recipe.Tower, theirs: recipe.Tower, names: Iterable[str], base: str, *, deeper: bool = False
-) -> None:
-    """Fill a tower's settings from the base's. Raises RecipeError for one that says something else."""
-    defaults = recipe.Tower()
+    settings: recipe.Recipe,
+    where: str,
+    theirs: recipe.Tower,
+    names: Iterable[str],
+    base: str,
+    *,
+    deeper: bool = False,
+) -> recipe.Recipe:
+    """With a tower (``where``: model.image, model.text) that has the base's settings.
+
+    Args:
+        settings: the recipe.
+        where: the tower.
+        theirs: the base's tower.
+        names: the settings that are taken over.
+        base: its name.
+        deeper: the recipe's tower may have more layers.
+
+    Raises:
+        RecipeError: the recipe says something else of one of these settings.
+    """
+    values = {}
     for name in names:
-        mine, wanted = getattr(ours, name), getattr(theirs, name)
-        if name == "depth" and deeper and mine > wanted and mine != defaults.depth:
+        path, wanted = f"{where}.{name}", getattr(theirs, name)
+        mine, usual = settings.get(path), settings.default(path)
+        if name == "depth" and deeper and mine > wanted and mine != usual:
             continue  # more layers, which begin anew
-        if mine not in (getattr(defaults, name), wanted):
-            do = f"leave {where}.{name} out, or train without a base"
-            raise RecipeError(f"{where}.{name}", f"{wanted!r}, as the base {base} has it", repr(mine), do)
-        setattr(ours, name, wanted)
+        if mine not in (usual, wanted):
+            do = f"leave {path} out, or train without a base"
+            raise RecipeError(path, f"{wanted!r}, as the base {base} has it", repr(mine), do)
+        values[path] = wanted
+    return settings.replace(values)
 
 
-def fill(ours: Any, theirs: Any, names: Iterable[str]) -> None:
-    """Give settings that are at their default the base's values."""
-    defaults = type(ours)()
-    for name in names:
-        if getattr(ours, name) == getattr(defaults, name):
-            setattr(ours, name, getattr(theirs, name))
+def fill(settings: recipe.Recipe, where: str, theirs: Any, names: Iterable[str]) -> recipe.Recipe:
+    """With the base's values where a branch's settings are at their defaults."""
+    values = {f"{where}.{name}": getattr(theirs, name) for name in names}
+    return settings.replace({path: values[path] for path in values if settings.get(path) == settings.default(path)})
 
 
-def settle_length(given: recipe.Recipe, settled: recipe.Recipe, log: Log) -> None:
-    """Texts no longer than a tower with learned positions can read. Raises RecipeError where the recipe says more."""
-    tower = settled.model.text
+def settle_length(given: recipe.Recipe, settings: recipe.Recipe, log: Log) -> recipe.Recipe:
+    """Texts no longer than a tower with learned positions can read. Raises RecipeError where ``given`` says more."""
+    tower = settings.model.text
     if tower.context is None or (tower.kind != "encoder" and tower.positions != "learned"):
-        return
+        return settings
     most = tower.context if tower.kind == "encoder" else (tower.context - 1) // 2  # a prompt and an answer in one row
-    if settled.text.max_length <= most:
-        return
+    if settings.text.max_length <= most:
+        return settings
     if given.text.max_length != recipe.Text().max_length:
         expected = f"at most {most}, as the base has {tower.context} positions"
         raise RecipeError("text.max_length", expected, str(given.text.max_length), "lower it")
-    settled.text.max_length = max(4, most)
     log(f"text.max_length: {most}, as the base has {tower.context} positions")
+    return settings.replace({"text.max_length": max(4, most)})

@@ -19,17 +19,16 @@ from rebus.errors import RecipeError, WeightsError, nearest
 from rebus.formats.config import load_config
 from rebus.formats.families import FAMILIES, IMAGE_FAMILIES
 from rebus.models.towers import TOWERS, tower_kinds
-from rebus.resolve.from_base import SHAPE, adopt, fill, settle_length
-from rebus.resolve.from_table import Log
+from rebus.resolve.from_base import READ, SHAPE, adopt, fill, settle_length
+from rebus.resolve.known import Log, Start
 
 OURS = {"dropout", "word_dropout", "frozen", "weights", "vectors", "tokens"}  # how a tower is trained and used
 LOOKED_AT = tuple(name for name in recipe.Tower.model_fields if name not in OURS)
 SEEN = tuple(name for name in recipe.Image.model_fields if name != "augment")
-READ = ("max_length", "segment", "stop_words", "part_of_speech")
 
 
-def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path | None) -> None:
-    """Write down where towers come from, in place; ``text`` may also be the kind of a text tower.
+def name_towers(settings: recipe.Recipe, vision: str | Path | None, text: str | Path | None) -> recipe.Recipe:
+    """The recipe with where its towers come from; ``text`` may also be the kind of a text tower.
 
     Raises:
         RecipeError: it is neither a kind nor a place, or ``vision`` is a kind.
@@ -38,36 +37,33 @@ def name_towers(model: recipe.Model, vision: str | Path | None, text: str | Path
         if str(vision) in TOWERS.names() and not os.path.exists(vision):
             do = f"for a fresh one write --image {vision}"
             raise RecipeError("--vision", "a Run or a checkpoint with an image tower", f"'{vision}', a kind", do)
-        model.image.weights = str(vision)
+        settings = settings.replace({"model.image.weights": str(vision)})
     if text is None:
-        return
+        return settings
     if str(text) in ("auto", "none") or str(text) in TOWERS.names():
-        model.text.kind = str(text)
-    elif os.path.exists(text) or Path(text).suffix == ".gguf" or is_hub_id(text):
-        model.text.weights = str(text)
-    else:
-        kinds = tower_kinds("text")
-        expected = f"a kind of text tower ({', '.join(kinds)}), a Run, a checkpoint folder, a .gguf file or a hub id"
-        raise RecipeError("--text", expected, f"'{text}', and no such file", nearest(str(text), kinds))
+        return settings.replace({"model.text.kind": str(text)})
+    if os.path.exists(text) or Path(text).suffix == ".gguf" or is_hub_id(text):
+        return settings.replace({"model.text.weights": str(text)})
+    kinds = tower_kinds("text")
+    expected = f"a kind of text tower ({', '.join(kinds)}), a Run, a checkpoint folder, a .gguf file or a hub id"
+    raise RecipeError("--text", expected, f"'{text}', and no such file", nearest(str(text), kinds))
 
 
-def settle_towers(settings: recipe.Recipe, log: Log) -> recipe.Recipe:
+def settle_towers(settings: recipe.Recipe, known: Start, log: Log) -> recipe.Recipe:
     """The recipe with the shapes of the towers that it starts from; as it is where it names none.
 
-    Call it before the data is read. What the recipe leaves at its default becomes what the tower has.
+    What the recipe leaves at its default becomes what the tower has.
 
     Raises:
         RecipeError: a setting says something else of a tower, or it is of the other modality. RunError, WeightsError,
             MissingPackageError: what is named cannot be read.
     """
-    if settings.model.image.weights is None and settings.model.text.weights is None:
-        return settings
-    settled = settings.model_copy(deep=True)
-    if settled.model.image.weights is not None:
-        _settle_image(settled, settled.model.image.weights, log)
-    if settled.model.text.weights is not None:
-        _settle_text(settings, settled, settled.model.text.weights, log)
-    return settled
+    image, text, given = settings.model.image.weights, settings.model.text.weights, settings
+    if image is not None and not known.resumed:
+        settings = _settle_image(settings, image, log)
+    if text is not None and not known.resumed:
+        settings = settle_length(given, _settle_text(settings, text, log), log)
+    return settings
 
 
 def refuse_raw_text(settings: recipe.Recipe) -> None:
@@ -79,53 +75,51 @@ def refuse_raw_text(settings: recipe.Recipe) -> None:
             raise RecipeError(f"model.{name}.weights", "nothing", found, do)
 
 
-def _settle_image(settled: recipe.Recipe, place: str, log: Log) -> None:
-    ours, where = settled.model.image, "model.image"
-    if ours.kind == "none":
+def _settle_image(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe:
+    where = "model.image"
+    if settings.model.image.kind == "none":
         do = "leave out one of the two"
         raise RecipeError("model.image.kind", f"an image tower, as --vision {place} has one", "'none'", do)
     if is_checkpoint(place):
         _check_family(place, IMAGE_FAMILIES, FAMILIES, "--vision", "--text")
-        found = image_checkpoint(place, log)
-        adopt(where, ours, found.tower, LOOKED_AT, place)
-        seen: dict[str, Any] = found.image
+        checkpoint = image_checkpoint(place, log)
+        settings = adopt(settings, where, checkpoint.tower, LOOKED_AT, place)
+        seen: dict[str, Any] = checkpoint.image
     else:
         theirs = Run.open(place).recipe
         if theirs.model.image.kind in ("none", "auto"):
             do = f"write --text {place} for its text tower, or --from {place} for all of it"
             raise RecipeError("--vision", "a Run with an image tower", f"{place}, which has none", do)
-        adopt(where, ours, theirs.model.image, LOOKED_AT, place, deeper=True)
+        settings = adopt(settings, where, theirs.model.image, LOOKED_AT, place, deeper=True)
         seen = {name: getattr(theirs.image, name) for name in SEEN}
-    for name, value in seen.items():
-        if name not in settled.image.model_fields_set:
-            setattr(settled.image, name, value)
-    ours.weights = _recorded(place)
+    settings = settings.fill({f"image.{name}": value for name, value in seen.items()})
+    return settings.replace({"model.image.weights": _recorded(place)})
 
 
-def _settle_text(given: recipe.Recipe, settled: recipe.Recipe, place: str, log: Log) -> None:
-    ours, where = settled.model.text, "model.text"
-    if settled.base is not None:
-        found = f"{place}, beside the base {settled.base}"
+def _settle_text(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe:
+    where, kind = "model.text", settings.model.text.kind
+    if settings.base is not None:
+        found = f"{place}, beside the base {settings.base}"
         raise RecipeError("--text", "one text model to start from", found, "leave out --text or --from")
-    if settled.text.tokenizer is not None:
+    if settings.text.tokenizer is not None:
         do = "leave text.tokenizer out"
         raise RecipeError("text.tokenizer", f"nothing, as --text {place} brings its own", "a tokenizer", do)
-    if ours.kind in ("none", *tower_kinds("image")):
+    if kind in ("none", *tower_kinds("image")):
         do = "leave out one of the two"
-        raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{ours.kind}'", do)
+        raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{kind}'", do)
     if is_checkpoint(place):
         _check_family(place, FAMILIES, IMAGE_FAMILIES, "--text", "--vision")
-        opened = read_checkpoint(place, log)
-        adopt(where, ours, opened.tower, SHAPE if opened.sentences is None else (*SHAPE, "pool"), place)
+        checkpoint = read_checkpoint(place, log)
+        shape = SHAPE if checkpoint.sentences is None else (*SHAPE, "pool")
+        settings = adopt(settings, where, checkpoint.tower, shape, place)
     else:
         theirs = Run.open(place).recipe
         if theirs.model.text.kind in ("none", "auto"):
             do = f"write --vision {place} for its image tower"
             raise RecipeError("--text", "a Run with a text tower", f"{place}, which has none", do)
-        adopt(where, ours, theirs.model.text, (*SHAPE, "pool"), place, deeper=True)
-        fill(settled.text, theirs.text, READ)
-    ours.weights = _recorded(place)
-    settle_length(given, settled, log)
+        settings = adopt(settings, where, theirs.model.text, (*SHAPE, "pool"), place, deeper=True)
+        settings = fill(settings, "text", theirs.text, READ)
+    return settings.replace({"model.text.weights": _recorded(place)})
 
 
 def _check_family(place: str, wanted: Collection[str], others: Collection[str], here: str, there: str) -> None:

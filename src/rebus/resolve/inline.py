@@ -5,37 +5,36 @@ It joins the tokenizer, which knows the marks, to the model's plan, which knows 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from rebus import recipe
 from rebus.checkpoints.inline_images import is_inline
 from rebus.errors import RecipeError
 from rebus.models.image_tokens import plan_of
+from rebus.resolve.known import Log, Rows
 
 
-def settle_inline(settings: recipe.Recipe, log: Callable[[str], None]) -> None:
-    """Fill in what the layout decides and the recipe does not say, in place.
+def settle_inline(settings: recipe.Recipe, _: Rows, log: Log) -> recipe.Recipe:
+    """What the layout decides and the recipe does not say.
 
     Raises:
         RecipeError: the layout is for another fusion, or no square of image tokens can be made as it is asked for.
     """
     model, image = settings.model, settings.image
     if model.image.kind in ("none", "auto"):
-        return
+        return settings
     if model.fusion.layout == "inline" and model.fusion.kind not in ("unified", "none"):
         do = "set model.fusion.kind=unified, or leave model.fusion.layout out"
         raise RecipeError("model.fusion.layout", "prefix, unless the fusion is unified", "'inline'", do)
     if not is_inline(model):
         if model.image.tokens is not None:
             plan_of(model, image)
-        return
-    vit = model.image.kind == "vit" and model.image.pool != "probe"
-    if model.fusion.projector == "mlp" and vit and "last_norm" not in model.image.model_fields_set:
-        model.image.last_norm = "pooled"  # Llava reads a tower before its last norm
-    model.fusion.projector = plan_of(model, image).projector or "linear"
-    if settings.base is None and "resample" not in image.model_fields_set:
-        image.resample = "lanczos"  # this and the next: what other programs do with images for this layout
-    if settings.base is None and "fit" not in image.model_fields_set:
-        image.fit = "squash"
-    elif image.fit == "pad" or (image.fit == "crop" and model.fusion.projector != "mlp"):
-        log(f"image.fit={image.fit}: programs that open this model's folder squash images that are not square")
+        return settings
+    if model.fusion.projector == "mlp" and model.image.kind == "vit" and model.image.pool != "probe":
+        settings = settings.fill({"model.image.last_norm": "pooled"})  # Llava reads a tower before its last norm
+    projector = plan_of(settings.model, image).projector or "linear"
+    settings = settings.replace({"model.fusion.projector": projector})
+    if settings.base is None:  # what other programs do with images for this layout
+        settings = settings.fill({"image.resample": "lanczos", "image.fit": "squash"})
+    fit = settings.image.fit
+    if (settings.base is not None or image.sets("fit")) and (fit == "pad" or (fit == "crop" and projector != "mlp")):
+        log(f"image.fit={fit}: programs that open this model's folder squash images that are not square")
+    return settings

@@ -22,12 +22,13 @@ Letters: N weights of the layers, T tokens of the text, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import get_args
 
-from rebus.recipe import Recipe, Section
+from rebus.recipe import Recipe
 from rebus.recipe.model import Size
+from rebus.resolve.known import Log, RawText, Speed, Tokens
+from rebus.tasks.cells import pad_to
 
 SHAPES: dict[Size, tuple[int, int]] = {  # width, depth
     "nano": (128, 4),
@@ -41,7 +42,7 @@ SIZES: tuple[Size, ...] = get_args(Size)
 SMALLEST_VOCABULARY, LARGEST_VOCABULARY = 512, 32_768
 TOKENS_A_WEIGHT, READ_AT_MOST = 20.0, 8.0
 QUICK = 4.0  # tokens a weight below which a model is too large for its time
-DIALLED = (
+DIALLED = (  # what the dial fills in: reset it before the dial is turned anew
     "model.text.width",
     "model.text.depth",
     "model.text.heads",
@@ -63,8 +64,7 @@ DIALLED = (
 )
 VALID_ROWS = 64
 _LOGITS = 1 << 30  # bytes
-
-Speed = Callable[[float], float]  # FLOPs a token -> tokens a second
+_HELD_OUT = 2_000_000  # bytes of text: enough to judge a model on
 
 
 @dataclass(frozen=True)
@@ -117,58 +117,61 @@ def choose_size(tokens: int, vocabulary: int, block: int, seconds: float | None,
     return chosen
 
 
-def horizon_of(recipe: Recipe, tokens: int, weights: int, vocabulary: int, speed: Speed | None) -> Horizon:
-    """Tokens that the run will read, as far as it can be known before it."""
+def horizon_of(recipe: Recipe, known: Tokens, weights: int) -> Horizon:
+    """Tokens that the run will read, as far as it can be known before it; ``weights``: N."""
     train, text, block = recipe.train, recipe.model.text, recipe.corpus.block
-    if train.time_limit is not None and speed is not None:
-        flops = flops_a_token(weights + vocabulary * text.width, text.depth, text.width, block)
-        read = train.time_limit * 60 * speed(flops)
+    if train.time_limit is not None and known.speed is not None:
+        flops = flops_a_token(weights + known.vocabulary * text.width, text.depth, text.width, block)
+        read = train.time_limit * 60 * known.speed(flops)
     elif train.steps is not None:
-        rows = train.batch_size if is_said(recipe, "train.batch_size") else 16 * train.steps / block
+        rows = train.batch_size if recipe.sets("train.batch_size") else 16 * train.steps / block
         read = train.steps * max(rows, 1) * block
     elif train.epochs is not None:
-        read = train.epochs * tokens
+        read = train.epochs * known.training
     else:
-        read = min(TOKENS_A_WEIGHT * weights, READ_AT_MOST * tokens)
-    return Horizon(float(read), read / max(tokens, 1))
+        read = min(TOKENS_A_WEIGHT * weights, READ_AT_MOST * known.training)
+    return Horizon(float(read), read / max(known.training, 1))
 
 
-def turn_dial(recipe: Recipe, tokens: int, vocabulary: int, speed: Speed | None = None) -> list[str]:
-    """Fill in what the dial decides, in place; what the recipe says itself stays.
+def settle_vocabulary(recipe: Recipe, known: RawText, _: Log) -> Recipe:
+    """The size of the tokenizer, where there is none yet, and the share of text held out, by the size of the text."""
+    if known.size is None:
+        return recipe
+    if not known.tokenizer:
+        recipe = recipe.fill({"text.vocab_size": vocabulary_for(known.size, recipe.model.size)})
+    return recipe.fill({"data.split.valid": round(min(0.1, max(_HELD_OUT / max(known.size, 1), 0.001)), 4)})
 
-    Args:
-        recipe: its ``model.size`` may be None.
-        tokens: T, of the training split.
-        vocabulary: V.
-        speed: what this machine can do, needed with a time limit.
 
-    Returns:
-        What was decided, for people.
-    """
-    model, train, corpus = recipe.model, recipe.train, recipe.corpus
-    if model.size is None:
-        seconds = None if train.time_limit is None else 60 * train.time_limit
-        model.size = choose_size(tokens, vocabulary, corpus.block, seconds, speed)
-    width, depth = SHAPES[model.size]
-    _fill(recipe, "model.text.width", width)
-    _fill(recipe, "model.text.depth", depth)
-    _fill(recipe, "model.text.heads", max(1, model.text.width // HEAD))
-    weights = layer_weights(model.text.width, model.text.depth)
-    horizon = horizon_of(recipe, tokens, weights, vocabulary, speed)
-    batch = batch_for(horizon.tokens)
-    _fill(recipe, "train.batch_size", max(1, batch // corpus.block))
+def turn_dial(recipe: Recipe, known: Tokens, log: Log) -> Recipe:
+    """What the dial decides, printed; what the recipe says itself stays. With a base, only how long it is trained."""
+    if recipe.base is not None:
+        train = recipe.train
+        if train.steps is None and train.epochs is None and train.time_limit is None:
+            recipe = recipe.replace({"train.epochs": 1.0})
+        return recipe.fill({"train.valid_rows": VALID_ROWS})
+    block, tokens, vocabulary = recipe.corpus.block, known.training, known.vocabulary
+    size = recipe.model.size
+    if size is None:
+        seconds = None if recipe.train.time_limit is None else 60 * recipe.train.time_limit
+        size = choose_size(tokens, vocabulary, block, seconds, known.speed)
+    width, depth = SHAPES[size]
+    recipe = recipe.replace({"model.size": size}).fill({"model.text.width": width, "model.text.depth": depth})
+    text = recipe.model.text
+    weights = layer_weights(text.width, text.depth)
+    horizon = horizon_of(recipe, known, weights)
+    rows = max(1, batch_for(horizon.tokens) // block)
+    recipe = recipe.fill({"model.text.heads": max(1, text.width // HEAD), "train.batch_size": rows})
+    train = recipe.train
     if train.time_limit is None and train.steps is None and train.epochs is None:
-        train.steps = max(1, round(horizon.tokens / (train.batch_size * corpus.block)))
-    part = max(1, _LOGITS // (10 * vocabulary * corpus.block))  # rows: logits in bfloat16 and float32, their gradient
-    pieces = next(
-        p for p in range(1, train.batch_size + 1) if train.batch_size % p == 0 and train.batch_size // p <= part
-    )
-    for name, value in {
-        "accumulate": pieces,
+        recipe = recipe.replace({"train.steps": max(1, round(horizon.tokens / (train.batch_size * block)))})
+    most = max(1, _LOGITS // (10 * vocabulary * block))  # rows: logits in bfloat16 and float32, their gradient
+    rows = train.batch_size
+    usual = {
+        "accumulate": next(n for n in range(1, rows + 1) if rows % n == 0 and rows // n <= most),
         "optimizer": "muon",
         "muon_steps": 3,
-        "muon_lr": 0.02 * math.sqrt(192 / model.text.width),
-        "lr": 0.006 * math.sqrt(192 / model.text.width),
+        "muon_lr": 0.02 * math.sqrt(192 / text.width),
+        "lr": 0.006 * math.sqrt(192 / text.width),
         "betas": (0.9, 0.95),
         "weight_decay": 0.1 if horizon.epochs > 2 else 0.05,
         "schedule": "wsd",
@@ -176,46 +179,16 @@ def turn_dial(recipe: Recipe, tokens: int, vocabulary: int, speed: Speed | None 
         "decay": 0.5,
         "final": 0.0,
         "valid_rows": VALID_ROWS,
-    }.items():
-        _fill(recipe, f"train.{name}", value)
-    return [
-        f"size {model.size}: {model.text.depth} layers of width {model.text.width}, about {weights:,} weights in them",
-        f"{tokens:,} training tokens, read about {horizon.epochs:.2g} times; "
-        f"{train.batch_size} rows of {corpus.block} tokens a step",
-    ]
+    }
+    log(f"size {size}: {text.depth} layers of width {text.width}, about {weights:,} weights in them")
+    log(f"{tokens:,} training tokens, read about {horizon.epochs:.2g} times; {rows} rows of {block} tokens a step")
+    recipe = recipe.fill({f"train.{name}": value for name, value in usual.items()})
+    return recipe.replace({"model.text.rows": pad_to(vocabulary, 64)})
 
 
 def batch_for(tokens: float) -> int:
     """Tokens a step for a run that reads so many."""
     return min(max(_power_of_two(4 * math.sqrt(max(tokens, 1.0))), 2048), 1 << 19)
-
-
-def is_said(recipe: Recipe, dotted: str) -> bool:
-    """Whether somebody has set this setting, be it to its default."""
-    section, last = _place(recipe, dotted)
-    return last in section.model_fields_set
-
-
-def unsay(recipe: Recipe) -> None:
-    """Forget what an earlier turn of the dial has filled in, so that it can be turned anew."""
-    for dotted in DIALLED:
-        section, last = _place(recipe, dotted)
-        setattr(section, last, type(section).model_fields[last].get_default(call_default_factory=True))
-        section.model_fields_set.discard(last)
-
-
-def _fill(recipe: Recipe, dotted: str, value: Any) -> None:
-    section, last = _place(recipe, dotted)
-    if last not in section.model_fields_set:
-        setattr(section, last, value)
-
-
-def _place(recipe: Recipe, dotted: str) -> tuple[Section, str]:
-    *path, last = dotted.split(".")
-    section: Any = recipe
-    for part in path:
-        section = getattr(section, part)
-    return section, last
 
 
 def _power_of_two(value: float) -> int:

@@ -1,20 +1,24 @@
-"""What learns and how fast: the whole model, adapters and heads, or heads only. It knows no loop and no data."""
+"""What learns, how fast and in which precision: the whole model, adapters and heads, or heads only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from rebus import recipe
 from rebus.errors import RecipeError, nearest
+from rebus.loop.probe import native_precision
 from rebus.models.vlm import VisionLanguageModel
 from rebus.nn.lora import FACTORS, adapters, add_lora, ends_with, inside_block
 from rebus.recipe import load_recipe
+from rebus.resolve.known import Built, Log, Start
 
-Log = Callable[[str], None]
+FIRST = 0.3  # share of the run in which only what joins the towers learns
+ADAPTED = ("decoder", "encoder")  # text towers with layers for adapters
 TOWERS = ("image", "text", "decoder")
 HEADS = "heads"
 # From nothing; from a Run, with the optimizer that made it; from a checkpoint that AdamW made, whose fine-tuning rates
@@ -30,32 +34,119 @@ BESIDE_RUN = 5.0
 TAKEN_IMAGE = 0.1
 
 
-def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log = lambda _: None) -> None:
-    """Freeze what does not learn, put adapters where they belong, and fill in the rates that the recipe leaves open.
+def settle_precision(settings: recipe.Recipe, _: Start, log: Log) -> recipe.Recipe:
+    """The precision that this machine's processor suggests: the saved recipe says which."""
+    if settings.train.precision != "auto":
+        return settings
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return settings.replace({"train.precision": native_precision(device)})
 
-    Call it once, after the model has taken over what it starts from; calling it on a model built anew from the filled
-    recipe, whatever weights that has, gives the same parts the same rates: a resumed run needs no base.
+
+def settle_stages(settings: recipe.Recipe, known: Built, log: Log) -> recipe.Recipe:
+    """What each stage trains and how fast; where the recipe names no stages, ``usual_stages``."""
+    model, train = known.model, settings.train
+    if not train.stages:
+        settings = usual_stages(settings, model)
+        train = settings.train
+    if not train.stages:
+        return settings
+    check_stages(model, train.stages)
+    anew, stages = begun_anew(model), []
+    for number, stage in enumerate(train.stages):
+        if stage.tune != "full" and stage.learns is None:
+            check_taken_over(model, f"train.stages.{number}.tune", stage.tune)
+            stage = stage.replace(learns=anew)
+        usual, rates = usual_rates(settings, stage.tune, anew, heads=has_heads(model))
+        if stage.rates is None:
+            fast = stage.lr is not None or train.lr is not None
+            stage = stage.replace(rates=train.rates or ({} if fast else rates))
+        for name, value in usual.items():
+            if stage.get(name) is None:
+                stage = stage.replace({name: value if train.get(name) is None else train.get(name)})
+        stages.append(stage)
+    return settings.replace({"train.stages": stages})
+
+
+def settle_rates(settings: recipe.Recipe, known: Built, log: Log) -> recipe.Recipe:
+    """``train.optimizer``, ``lr``, ``muon_lr``, ``rates`` and ``learns``, where one stage is the whole run.
+
+    On a model built anew from the result, whatever weights that has, the same parts get the same rates: a resumed run
+    needs no base.
+
+    Raises:
+        RecipeError: there is nothing to start from.
+    """
+    train, model = settings.train, known.model
+    if train.stages:
+        return settings
+    anew = begun_anew(model)
+    usual, rates = usual_rates(settings, train.tune, anew, heads=has_heads(model))
+    changes: dict[str, Any] = {name: value for name, value in usual.items() if getattr(train, name) is None}
+    if train.lr is None and not train.rates:
+        changes["rates"] = rates
+    if train.tune != "full" and train.learns is None:
+        check_taken_over(model, "train.tune", train.tune)
+        changes["learns"] = anew
+    return settings.replace(train=train.replace(changes))
+
+
+def usual_stages(settings: recipe.Recipe, model: VisionLanguageModel) -> recipe.Recipe:
+    """Two stages where an image tower and a text tower both come from elsewhere and something joins them anew.
+
+    With adapters in the second, the image tower is frozen unless the recipe says otherwise, so that its features are
+    computed once for the whole run.
+    """
+    towers, train = settings.model, settings.train
+    text = towers.text.weights is not None or settings.base is not None
+    if towers.image.weights is None or not text or model.image is None or not begun_anew(model):
+        return settings
+    tune = train.tune if train.sets("tune") else "lora" if towers.text.kind in ADAPTED else "full"
+    if tune == "head":  # both stages would be the same
+        return settings
+    if tune == "lora":
+        settings = settings.fill({"model.image.frozen": True})
+    first = recipe.Stage(share=FIRST, tune="head", learns=train.learns)
+    second = recipe.Stage(share=1 - FIRST, tune=tune, learns=train.learns)
+    return settings.replace({"train.stages": [first, second]})
+
+
+def check_stages(model: nn.Module, stages: Sequence[recipe.Stage]) -> None:
+    """Refuse stages that are not the whole run, or that name parts which are not there. Raises RecipeError."""
+    whole = sum(stage.share for stage in stages)
+    if abs(whole - 1) > 1e-6:
+        shares = " + ".join(f"{stage.share:g}" for stage in stages)
+        raise RecipeError("train.stages", "shares that add up to 1", f"{shares} = {whole:g}", "change the shares")
+    names = [name for name, _ in model.named_parameters()]
+    for number, stage in enumerate(stages):
+        for part in [*(stage.learns or []), *(stage.rates or {})]:
+            if not any(_under(name, part) for name in names):
+                parts = {".".join(name.split(".")[: 1 + part.count(".")]) for name in names}
+                raise RecipeError(f"train.stages.{number}", "parts of the model", f"'{part}'", nearest(part, parts))
+
+
+def apply_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log = lambda _: None) -> recipe.Recipe:
+    """Freeze what does not learn and put adapters where they belong, once, as ``train.tune`` says.
 
     Args:
         model: changed in place.
-        settings: the resolved recipe; ``train.optimizer``, ``lr``, ``muon_lr``, ``learns`` and ``rates`` are filled in.
+        settings: complete.
         log: prints a line for people.
 
+    Returns:
+        The recipe; ``model.image.frozen`` is true where nothing of the image tower learns.
+
     Raises:
-        RecipeError: there is nothing to start from, no layer for an adapter, or nothing that learns.
+        RecipeError: no layer for an adapter, or nothing that learns.
     """
     train = settings.train
-    anew = begun_anew(model)
-    fill_rates(settings, anew, heads=has_heads(model))
     if train.tune == "full":
-        return
-    if train.learns is None:
-        check_taken_over(model, "train.tune", train.tune)
-        train.learns = anew
-    named = restrict(model, settings, train.tune, train.learns)
-    seen = [parameter.requires_grad for name, parameter in model.named_parameters() if _under(name, "image")]
-    settings.model.image.frozen |= bool(seen) and not any(seen)
-    log(what_learns(model, settings, len(named)))
+        return settings
+    adapted = restrict(model, settings, train.tune, train.learns or [])
+    learning = [parameter.requires_grad for name, parameter in model.named_parameters() if _under(name, "image")]
+    if learning and not any(learning):
+        settings = settings.replace({"model.image.frozen": True})
+    log(what_learns(model, settings, len(adapted)))
+    return settings
 
 
 def check_taken_over(model: nn.Module, where: str, tune: str) -> None:
@@ -130,23 +221,6 @@ def add_adapters(model: VisionLanguageModel, settings: recipe.Recipe) -> list[st
         do = nearest(unused[0], there) if unused else "set train.tune to full or head"
         raise RecipeError("model.lora.targets", "the end of the name of a linear layer in a tower", found, do)
     return named
-
-
-def fill_rates(settings: recipe.Recipe, anew: list[str], *, heads: bool = True) -> None:
-    """Give ``train.optimizer``, ``lr`` and ``muon_lr`` values where the recipe leaves them open, in place.
-
-    Args:
-        settings: the recipe; what it says stays.
-        anew: parts that no base has weights for.
-        heads: whether the model has heads with weights.
-    """
-    train = settings.train
-    usual, rates = usual_rates(settings, train.tune, anew, heads=heads)
-    if train.lr is None and not train.rates:
-        train.rates = rates
-    for name, value in usual.items():
-        if getattr(train, name) is None:
-            setattr(train, name, value)
 
 
 def usual_rates(

@@ -288,8 +288,8 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
     Raises:
         StudioError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
     """
-    made = recipe.Recipe(tasks=[recipe.TaskSettings(name=name) for name in tasks or []])
-    made.data.path = str(data)
+    named = [recipe.TaskSettings(name=name) for name in tasks or []]
+    made = recipe.Recipe(tasks=named).replace({"data.path": str(data)})
     made = recipe.override(made, [line.strip() for line in (more or "").splitlines() if line.strip()])
     if made.data.path != str(data):
         raise StudioError("problem.other_table", typed=made.data.path)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rebus import recipe
 from rebus.errors import RebusError
-from rebus.resolve.from_base import settle_base
 from rebus.resolve.from_table import Checked, check_data, fit_tasks
-from rebus.resolve.from_towers import refuse_raw_text, settle_towers
+from rebus.resolve.from_towers import refuse_raw_text
+from rebus.resolve.known import Start
+from rebus.resolve.steps import resolve
 from rebus.training.losses import check_batches
 from rebus.training.pretrain import goes_by_corpus
 
@@ -19,7 +20,7 @@ def look_at(settings: recipe.Recipe) -> Checked:
     Raises:
         DataError: the table cannot be read at all. RecipeError: a setting does not fit it.
     """
-    checked = check_data(settle_towers(settle_base(settings, _silent), _silent))
+    checked = check_data(resolve(settings, Start()))
     report = checked.report
     try:
         if goes_by_corpus(settings):

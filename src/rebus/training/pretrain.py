@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.checkpoints.save_load import build_model, processor_of
 from rebus.data.corpus import Documents, Shards, looks_like_corpus
-from rebus.errors import RecipeError
 from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.held_out import held_out, judge_held_out, spread
 from rebus.generation.sampling import Sampling
@@ -34,19 +33,17 @@ from rebus.models.batch import Batch
 from rebus.models.fusion import Condition
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import VisionLanguageModel
-from rebus.recipe import TaskSettings
-from rebus.resolve.corpus import CorpusBatchBuilder, open_shards, opened
-from rebus.resolve.from_base import base_processor, settle_base, start_from
-from rebus.resolve.from_table import Log, check_towers
-from rebus.resolve.scaling import VALID_ROWS, Speed, flops_a_token, is_said, turn_dial
-from rebus.resolve.tune import apply_tuning
+from rebus.resolve.corpus import TASKS, CorpusBatchBuilder, make_shards, open_text, opened
+from rebus.resolve.from_base import base_processor, start_from
+from rebus.resolve.known import Built, Log, RawText, Speed, Start, Tokens
+from rebus.resolve.scaling import flops_a_token
+from rebus.resolve.steps import resolve
+from rebus.resolve.tune import apply_tuning, settle_rates
 from rebus.tasks import Lm, Mlm, TextProcessor
-from rebus.tasks.cells import pad_to
 from rebus.tasks.lm import as_part
 from rebus.tasks.metrics.likelihood import Cost
 from rebus.tasks.mlm import hide, masked_part
 
-TASKS: dict[str, type[Lm] | type[Mlm]] = {"lm": Lm, "mlm": Mlm}
 SHARE = 0.4  # of what a large product reaches, in a training step: for the plan of a run with a time limit
 NOMINAL = 2e14 if torch.cuda.is_available() else 1e11  # FLOP/s of one of several processes
 SAMPLE = Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95)
@@ -171,7 +168,7 @@ def assemble_corpus(
     """Read the text, train the tokenizer, make shards, turn the dial, build the model, take over weights.
 
     Args:
-        settings: the recipe; a copy is filled in.
+        settings: the recipe.
         log: prints a line for people.
         folder: of the shards, where ``corpus.cache`` names none.
         processor: of a run that goes on; its shards are there and its recipe is complete.
@@ -180,45 +177,35 @@ def assemble_corpus(
     Raises:
         DataError, RecipeError: before any work. RunError: the shards or the tokenizer cannot be used.
     """
-    goes_on = processor is not None
-    settings = settings.model_copy(deep=True) if goes_on else settle_base(settings, log).model_copy(deep=True)
-    settings.data.path = str(Path(settings.data.path).resolve())
+    resumed = processor is not None
+    settings = resolve(settings, Start(resumed), log)
+    settings = settings.replace({"data.path": str(Path(settings.data.path).resolve())})
     notes: list[str] = []
 
     def note(line: str) -> None:
         notes.append(line)
         log(line)
 
-    if not settings.tasks:
-        settings.tasks = [TaskSettings(name="lm")]
-        note("task lm (text files and nothing else); otherwise: --task mlm")
-    entry = settings.tasks[0]
-    task = TASKS[entry.name](entry)
-    _settle_towers(settings, task)
     place = Path(settings.corpus.cache) if settings.corpus.cache is not None else folder
     if processor is not None:
+        settings = resolve(settings, RawText(), note)
         shards, tokenizer = opened(place, processor.tokenizer)
     else:
         processor = base_processor(settings, log)
-        shards, tokenizer = open_shards(settings, place, processor, note)
-        if settings.base is None:
-            tokens = shards.documents("train").tokens
-            limited = settings.train.time_limit is not None
-            for line in turn_dial(
-                settings, tokens, tokenizer.vocab_size, (speed or measured_speed()) if limited else None
-            ):
-                note(line)
-            settings.model.text.rows = pad_to(tokenizer.vocab_size, 64)
-        elif settings.train.steps is None and settings.train.epochs is None and settings.train.time_limit is None:
-            settings.train.epochs = 1.0
-        if not is_said(settings, "train.valid_rows"):
-            settings.train.valid_rows = VALID_ROWS
+        source, size = open_text(settings)
+        settings = resolve(settings, RawText(size, tokenizer=processor is not None), note)
+        shards, tokenizer = make_shards(source, settings, place, processor, note)
+        speed = speed or (measured_speed() if settings.train.time_limit is not None and settings.base is None else None)
+        tokens = Tokens(shards.documents("train").tokens, tokenizer.vocab_size, speed)
+        settings = resolve(settings, tokens, note)
+    entry = settings.tasks[0]
+    task = TASKS[entry.name](entry)
     processor = processor_of(settings, tokenizer, None)
     model = build_model(settings, {task.name: task}, processor)
-    start_from(model, settings, processor, None if goes_on else settings.base, log)
-    apply_tuning(model, settings, log)
+    start_from(model, settings, processor, None if resumed else settings.base, log)
+    settings = apply_tuning(model, settle_rates(settings, Built(model), log), log)
     builder = CorpusBatchBuilder(task, shards, processor, settings, share=parallel.rank_slice)
-    if not goes_on:
+    if not resumed:
         note(
             f"{len(builder.rows):,} rows of at most {settings.corpus.block} tokens, "
             f"{builder.rows.waste:.1%} of them padding"
@@ -258,25 +245,6 @@ def sample_of(run: Pretraining) -> str:
         for one, label in zip(read, labels, strict=True)
     ]
     return "".join(pieces)
-
-
-def _settle_towers(settings: recipe.Recipe, task: Lm | Mlm) -> None:
-    model, block = settings.model, settings.corpus.block
-    model.image.kind, model.fusion.kind = "none", "none"
-    wanted = "encoder" if isinstance(task, Mlm) else "decoder"
-    if model.text.kind == "auto":
-        model.text.kind = wanted
-    if model.text.kind != wanted:
-        raise RecipeError(
-            "model.text.kind", f"{wanted}, for the task '{task.name}'", f"'{model.text.kind}'", "leave it out"
-        )
-    check_towers(model)
-    if settings.base is None:
-        model.text.context = model.text.context or pad_to(block)
-        settings.text.max_length = model.text.context
-    elif model.text.context is not None and block > model.text.context:
-        do = f"set corpus.block to at most {model.text.context}"
-        raise RecipeError("corpus.block", f"rows that fit the base's {model.text.context} positions", str(block), do)
 
 
 def _validation_rows(run: Pretraining) -> list[tuple[Any, Any]]:

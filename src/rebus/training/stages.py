@@ -13,33 +13,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from rebus import atomic, recipe
-from rebus.errors import RecipeError, RunError, nearest
+from rebus.errors import RunError
 from rebus.loop.stages import Stages
 from rebus.models.vlm import VisionLanguageModel
 from rebus.nn.attention import Attention
 from rebus.nn.feedforward import MLP, SwiGLU
 from rebus.nn.lora import take_out_lora
 from rebus.recipe import Stage, Train
-from rebus.resolve.scaling import is_said
-from rebus.resolve.tune import (
-    Log,
-    apply_tuning,
-    begun_anew,
-    check_taken_over,
-    has_heads,
-    restrict,
-    usual_rates,
-    what_learns,
-)
+from rebus.resolve.known import Built, Log
+from rebus.resolve.steps import resolve
+from rebus.resolve.tune import apply_tuning, restrict, what_learns
 from rebus.tasks import Prediction, Task, TaskScore
 from rebus.tasks.base import Values
 
 FILE = "stages.json"
-FIRST = 0.3  # share of the run in which only what joins the towers learns
-ADAPTED = ("decoder", "encoder")  # text towers with layers for adapters
 
 
 @dataclass
@@ -103,77 +91,25 @@ class Staging:
         return float("inf")
 
 
-def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log) -> Staging | None:
-    """What learns, from the first step: see ``apply_tuning``; None where it is the same all along.
+def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log) -> tuple[recipe.Recipe, Staging | None]:
+    """Make the model learn what the run trains first.
 
-    Where the recipe says no stages and both towers come from elsewhere, there are two: the recipe is filled in.
+    Returns:
+        The recipe with stages and rates settled, and the stages; None where the same parts learn all along.
 
     Raises:
         RecipeError: the stages do not add up, or name what is not there. Else as ``apply_tuning``.
     """
-    train = settings.train
-    if not train.stages:
-        train.stages = usual_stages(model, settings)
-    if not train.stages:
-        apply_tuning(model, settings, log)
-        return None
-    check_stages(model, train.stages)
-    settle_stages(model, settings)
+    settings = resolve(settings, Built(model), log)
+    if not settings.train.stages:
+        return apply_tuning(model, settings, log), None
+    if settings.model.image.frozen and model.image is not None:
+        model.image.requires_grad_(False)
     frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
     staging = Staging(model, settings, frozen, lambda _: None)
     staging.enter(0)
     staging.log = log
-    return staging
-
-
-def usual_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> list[Stage]:
-    """Two stages where an image tower and a text tower both come from elsewhere and something joins them anew.
-
-    With adapters in the second, the image tower is frozen unless the recipe says otherwise, so that its features are
-    computed once for the whole run.
-    """
-    towers, train = settings.model, settings.train
-    text = towers.text.weights is not None or settings.base is not None
-    if towers.image.weights is None or not text or model.image is None or not begun_anew(model):
-        return []
-    tune = train.tune if is_said(settings, "train.tune") else "lora" if towers.text.kind in ADAPTED else "full"
-    if tune == "head":  # both stages would be the same
-        return []
-    if tune == "lora" and not is_said(settings, "model.image.frozen"):
-        towers.image.frozen = True
-        model.image.requires_grad_(False)
-    first = Stage(share=FIRST, tune="head", learns=train.learns)
-    return [first, Stage(share=1 - FIRST, tune=tune, learns=train.learns)]
-
-
-def check_stages(model: nn.Module, stages: Sequence[Stage]) -> None:
-    """Refuse stages that are not the whole run, or that name parts which are not there. Raises RecipeError."""
-    whole = sum(stage.share for stage in stages)
-    if abs(whole - 1) > 1e-6:
-        told = " + ".join(f"{stage.share:g}" for stage in stages)
-        raise RecipeError("train.stages", "shares that add up to 1", f"{told} = {whole:g}", "change the shares")
-    names = [name for name, _ in model.named_parameters()]
-    for number, stage in enumerate(stages):
-        for part in [*(stage.learns or []), *(stage.rates or {})]:
-            if not any(name == part or name.startswith(part + ".") for name in names):
-                parts = {".".join(name.split(".")[: 1 + part.count(".")]) for name in names}
-                raise RecipeError(f"train.stages.{number}", "parts of the model", f"'{part}'", nearest(part, parts))
-
-
-def settle_stages(model: VisionLanguageModel, settings: recipe.Recipe) -> None:
-    """Fill in what the stages leave open, in place: after that the recipe alone repeats the run."""
-    train, anew = settings.train, begun_anew(model)
-    for number, stage in enumerate(train.stages):
-        if stage.tune != "full" and stage.learns is None:
-            check_taken_over(model, f"train.stages.{number}.tune", stage.tune)
-            stage.learns = anew
-        usual, rates = usual_rates(settings, stage.tune, anew, heads=has_heads(model))
-        if stage.rates is None:
-            said = stage.lr is not None or train.lr is not None
-            stage.rates = train.rates or ({} if said else rates)
-        for name, value in usual.items():
-            if getattr(stage, name) is None:
-                setattr(stage, name, getattr(train, name) if getattr(train, name) is not None else value)
+    return settings, staging
 
 
 def trains_image(model: VisionLanguageModel, settings: recipe.Recipe, stage: Stage) -> bool:

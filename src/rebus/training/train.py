@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +45,14 @@ from rebus.loop import parallel
 from rebus.loop.checkpoint import newest_whole
 from rebus.loop.events import read_metrics
 from rebus.loop.loop import FitResult, Plan, fit
-from rebus.loop.probe import native_precision
 from rebus.loop.progress import clock_time
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.corpus import FOLDER as SHARDS
-from rebus.resolve.from_base import base_processor, settle_base, start_from
-from rebus.resolve.from_table import Log, Prepared, prepare
-from rebus.resolve.from_towers import refuse_raw_text, settle_towers
+from rebus.resolve.from_base import base_processor, start_from
+from rebus.resolve.from_table import Prepared, prepare
+from rebus.resolve.from_towers import refuse_raw_text
+from rebus.resolve.known import Log, Start
+from rebus.resolve.steps import resolve
 from rebus.tasks import PretrainImage, Task, TextProcessor
 from rebus.tasks.batch_builder import BatchBuilder, group_rows
 from rebus.tasks.writing import WritingTask
@@ -304,7 +305,7 @@ def make_ready(
     Raises:
         DataError, RecipeError: before any work.
     """
-    settings = _completed(settings, base)
+    settings = _with_base(settings, base)
     if goes_by_corpus(settings):
         refuse_raw_text(settings)
         return assemble_corpus(settings, log, shards, processor=processor)
@@ -313,17 +314,18 @@ def make_ready(
     if settings.tasks or not goes_by_corpus(found):
         return _built(prepared, log, processor)
     refuse_raw_text(settings)
-    made = settings.model_copy(deep=True)  # a table of nothing but text
-    made.tasks = [recipe.TaskSettings(name=found.tasks[0].name)]
-    made.corpus.column = made.corpus.column or found.tasks[0].columns["text"]
-    return assemble_corpus(made, log, shards, processor=processor)
+    task = found.tasks[0]  # a table of nothing but text
+    changes = {"tasks": [recipe.TaskSettings(name=task.name)], "corpus.column": task.columns["text"]}
+    if settings.corpus.column:
+        changes["corpus.column"] = settings.corpus.column
+    return assemble_corpus(settings.replace(changes), log, shards, processor=processor)
 
 
 def assemble(
     settings: recipe.Recipe, log: Log, *, processor: TextProcessor | None = None, base: Path | None = None
 ) -> Assembled:
     """Read the table, train the tokenizer, build the model, take over weights. Raises what ``prepare`` raises."""
-    return _built(_prepared(_completed(settings, base), log, processor), log, processor)
+    return _built(_prepared(_with_base(settings, base), log, processor), log, processor)
 
 
 def assemble_prepared(prepared: Prepared, log: Log) -> Assembled:
@@ -331,14 +333,8 @@ def assemble_prepared(prepared: Prepared, log: Log) -> Assembled:
     return _built(prepared, log, None)
 
 
-def _completed(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
-    """With the base, and the precision that this machine's processor suggests: what is saved says what was chosen."""
-    made = settings.model_copy(update={"train": settings.train.model_copy()})
-    if base is not None:
-        made.base = str(base)
-    if made.train.precision == "auto":
-        made.train.precision = native_precision(torch.device(_device()))
-    return made
+def _with_base(settings: recipe.Recipe, base: Path | None) -> recipe.Recipe:
+    return settings if base is None else settings.replace(base=str(base))
 
 
 def _device() -> str:
@@ -346,8 +342,7 @@ def _device() -> str:
 
 
 def _prepared(settings: recipe.Recipe, log: Log, processor: TextProcessor | None) -> Prepared:
-    # a run that goes on has its tokenizer, and checkpoints that hold all weights
-    return prepare(settle_towers(settle_base(settings, log), log) if processor is None else settings, log)
+    return prepare(resolve(settings, Start(resumed=processor is not None), log), log)
 
 
 def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Assembled:
@@ -362,7 +357,8 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     start_from(model, settings, processor, settings.base if fresh else None, log, fresh=fresh)
     if fresh:
         start_words(model, settings, processor, prepared.texts, log)
-    staging = begin_tuning(model, settings, log)
+    settings, staging = begin_tuning(model, settings, log)
+    prepared = replace(prepared, recipe=settings)
     still = None if staging is None else staging.still
     images = prepared.shared()
     # Only tasks that write pack several rows of one image; without them every row is an example of its own.

@@ -64,14 +64,20 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tiny(table: Path, folder: Path, task: TaskSettings, fusion: str = "unified") -> Path:
     """An untrained Run of a few thousand weights."""
-    recipe = Recipe()
-    recipe.data.path, recipe.data.split.column = str(table), "split"
-    recipe.data.kinds = {"boxes": "boxes", "side": "number"}
-    recipe.image.size, recipe.text.vocab_size, recipe.text.max_length = 32, 300, 32
-    recipe.model.image = Tower(kind="convnet", width=24, depth=1, heads=2, patch=8)
-    recipe.model.text = Tower(kind="decoder", width=24, depth=1, heads=2)
-    recipe.model.fusion = Fusion(kind=fusion, depth=1, heads=2)  # type: ignore[arg-type]
-    recipe.tasks = [task]
+    recipe = Recipe().replace(
+        {
+            "data.path": str(table),
+            "data.split.column": "split",
+            "data.kinds": {"boxes": "boxes", "side": "number"},
+            "image.size": 32,
+            "text.vocab_size": 300,
+            "text.max_length": 32,
+            "model.image": Tower(kind="convnet", width=24, depth=1, heads=2, patch=8),
+            "model.text": Tower(kind="decoder", width=24, depth=1, heads=2),
+            "model.fusion": Fusion(kind=fusion, depth=1, heads=2),
+            "tasks": [task],
+        }
+    )
     ready = assemble(recipe, lambda _: None)
     with torch.no_grad():
         for one in ready.model.parameters():
@@ -221,7 +227,7 @@ def test_a_box_goes_where_its_image_was_fitted_to(tmp_path: Path) -> None:
     recipe = Recipe()
     found = placed({0: Named("it", box)}, {"image": ["wide.png"]}, recipe, tmp_path)
     assert found[0].box == (0.0, 0.25, 0.5, 0.5)
-    recipe.image.fit = "crop"
+    recipe = recipe.replace({"image.fit": "crop"})
     assert placed({0: Named("it", (0.9, 0.0, 1.0, 1.0))}, {"image": ["wide.png"]}, recipe, tmp_path) == {}
 
 

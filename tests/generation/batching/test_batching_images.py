@@ -27,12 +27,14 @@ NAMES = (((4,), (5, 6)), ((7,),))
 
 def model_of(kind: str) -> VisionLanguageModel:
     torch.manual_seed(0)
-    settings = recipe.Model()
-    settings.image = recipe.Tower(kind="convnet" if kind != "inline" else "vit", width=16, depth=1, heads=4, patch=8)
-    settings.text = recipe.Tower(kind="encoder" if kind == "encoder" else "decoder", width=24, depth=2, heads=4)
-    settings.fusion.kind = {"inline": "unified", "named": "unified", "encoder": "cross"}.get(kind, kind)
-    if kind == "inline":
-        settings.fusion.layout = "inline"
+    settings = recipe.Model().replace(
+        {
+            "image": recipe.Tower(kind="convnet" if kind != "inline" else "vit", width=16, depth=1, heads=4, patch=8),
+            "text": recipe.Tower(kind="encoder" if kind == "encoder" else "decoder", width=24, depth=2, heads=4),
+            "fusion.kind": {"inline": "unified", "named": "unified", "encoder": "cross"}.get(kind, kind),
+            "fusion.layout": "inline" if kind == "inline" else "prefix",
+        }
+    )
     heads = {"answer": HeadSpec("write", reads=("image",))}
     if kind == "named":
         heads["patch_classify"] = HeadSpec("tokens", 2, names=NAMES)
