@@ -74,7 +74,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from comparison.conftest import small_recipe
 from rebus.comparison import compare
-compare(small_recipe(Path(sys.argv[2]), steps=12), Path(sys.argv[3]), folds=2, only=["text", "cross"], tell=print)
+compare(small_recipe(Path(sys.argv[2]), steps=12), Path(sys.argv[3]), folds=2, only=["text", "cross"], log=print)
 """
 
 

@@ -91,7 +91,7 @@ def test_a_tower_learns_alone_and_another_task_takes_it_over(
         api.write_report(alone.folder, lang="zh")
         assert "图片与其近邻" in alone.report_path.read_text(encoding="utf-8")
     known = load_file(alone.weights_path)
-    assert any(name.startswith("heads.images.") for name in known)
+    assert any(name.startswith("heads.pretrain_image.") for name in known)
 
     table = folder.parent / "labelled.jsonl"
     told: list[str] = []
