@@ -27,9 +27,9 @@ from pathlib import Path
 import torch
 
 from rebus.formats.families import family_for
+from rebus.generation.decoders import fast
+from rebus.generation.decoders.packed import PACKED_FOR
 from rebus.generation.engine import Engine
-from rebus.generation.native import fast
-from rebus.generation.prepared import PACKED_FOR
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import decoder_of
 from rebus.models.towers.decoder import Decoder

@@ -119,7 +119,7 @@ def _cpu_bf16() -> str:
 
 def _fast_path() -> str:
     """Whether texts are written by the compiled step, which needs a C compiler."""
-    from rebus.generation.native import library
+    from rebus.generation.decoders.compiled import library
 
     return "compiled" if library() is not None else "PyTorch alone; with a C compiler on Linux about twice as fast"
 

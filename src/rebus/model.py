@@ -188,7 +188,7 @@ class Model:
             writing = self.predictor.writing
             if turns[0]["role"] != "system" and self._has_persona:
                 turns = [*SILENCE, *turns]
-            pieces = writing.stream(writing.turns(turns), sampling, turns=True)
+            pieces = writing.stream(writing.turns(turns), sampling)
             return pieces if stream else "".join(pieces).strip()
         answer = plainly(said)
         return iter([answer]) if stream else answer

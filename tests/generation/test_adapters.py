@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 import torch
 
-from rebus.generation.native import fast
-from rebus.generation.prepared import Prepared
-from rebus.generation.writers import Plain
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.decoders.packed import PackedDecoder
 from rebus.models.towers.decoder import Decoder
 from rebus.nn.lora import adapters, add_lora, inside_block
 from rebus.recipe import Tower
+from tiny_cache import TinyCache
 
 
-@pytest.mark.parametrize("made", [Plain, Prepared, fast])
+@pytest.mark.parametrize("made", [EagerDecoder, PackedDecoder, fast])
 def test_a_writer_of_an_adapted_decoder_gives_its_numbers(made: Callable[[Decoder], Any]) -> None:
     torch.manual_seed(0)
     decoder = Decoder(Tower(kind="decoder", width=32, depth=2, heads=2, kv_heads=1), 50, zero_init=False).eval()
@@ -30,7 +30,8 @@ def test_a_writer_of_an_adapted_decoder_gives_its_numbers(made: Callable[[Decode
     assert float((expected - before).abs().max()) > 0.01
     writer = made(decoder)
     with torch.inference_mode():
-        cache = writer.new_cache(8)
-        told = [writer.logits(writer.forward_embeds(writer.embed(ids[:, :5]), positions[:, :5], cache=cache))]
-        told += [writer.logits(writer.forward_embeds(writer.embed(ids[:, 5:]), positions[:, 5:], cache=cache))]
+        cache, told = TinyCache(), []
+        for part in (slice(0, 5), slice(5, 6)):
+            x = writer.embed(ids[:, part])
+            told.append(writer.logits(writer.forward_embeds(x, positions[:, part], None, None, cache)))
     torch.testing.assert_close(torch.cat(told, 1), expected, atol=1e-4, rtol=0)

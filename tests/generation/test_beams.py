@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from rebus.errors import DataError
+from rebus.generation.decoders import EagerDecoder
+from rebus.generation.decoders.packed import PackedDecoder
 from rebus.generation.engine import Engine
-from rebus.generation.prepared import Prepared
 from rebus.generation.sampling import Sampling
-from rebus.generation.writers import Plain
 from rebus.models.towers.decoder import Decoder
 
 Make = Callable[..., Decoder]
@@ -45,7 +45,7 @@ def test_beams_equal_transformers(
         eos_token_id=ends,
         pad_token_id=0,
     )
-    texts = Engine(Plain(decoder), ends).write(prompts, Sampling(12, beams=beams, n=n, length_penalty=penalty))
+    texts = Engine(EagerDecoder(decoder), ends).write(prompts, Sampling(12, beams=beams, n=n, length_penalty=penalty))
     expected = []
     for row in told[:, longest:].tolist():
         stop = next((at for at, token in enumerate(row) if token in ends), len(row))
@@ -55,8 +55,8 @@ def test_beams_equal_transformers(
 
 def test_beams_do_not_depend_on_the_batch_or_the_layout(decoder_of: Make, prompts: list[list[int]]) -> None:
     decoder, sampling = decoder_of("qwen3"), Sampling(10, beams=3, n=2, repetition_penalty=1.2)
-    together = Engine(Plain(decoder), [1]).write(prompts, sampling)
-    apart = Engine(Prepared(decoder), [1], rows=1).write(prompts, sampling)
+    together = Engine(EagerDecoder(decoder), [1]).write(prompts, sampling)
+    apart = Engine(PackedDecoder(decoder), [1], max_running=1).write(prompts, sampling)
     assert [text.ids for text in together] == [text.ids for text in apart]
     assert len(together) == 2 * len(prompts)
 
@@ -64,7 +64,7 @@ def test_beams_do_not_depend_on_the_batch_or_the_layout(decoder_of: Make, prompt
 def test_the_log_probability_told_is_the_texts_own(decoder_of: Make, prompts: list[list[int]]) -> None:
     decoder = decoder_of()
     for prompt in prompts:
-        (text,) = Engine(Plain(decoder), []).write([prompt], Sampling(8, beams=4))
+        (text,) = Engine(EagerDecoder(decoder), []).write([prompt], Sampling(8, beams=4))
         ids = torch.tensor([[*prompt, *text.ids]])
         with torch.inference_mode():
             hidden = decoder.forward_embeds(decoder.embed(ids), torch.arange(ids.shape[1])[None])
@@ -74,7 +74,7 @@ def test_the_log_probability_told_is_the_texts_own(decoder_of: Make, prompts: li
 
 
 def test_stop_sequences_end_beams(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine = Engine(Plain(decoder_of()), [])
+    engine = Engine(EagerDecoder(decoder_of()), [])
     free = engine.write(prompts[:1], Sampling(8, beams=3))[0].ids
     stop = tuple(free[2:4])
     found = engine.write(prompts[:1], Sampling(8, beams=3, n=3, stop=(stop,)))
@@ -85,4 +85,4 @@ def test_stop_sequences_end_beams(decoder_of: Make, prompts: list[list[int]]) ->
 
 def test_beams_take_no_constraint(decoder_of: Make) -> None:
     with pytest.raises(DataError, match="constraint"):
-        Engine(Plain(decoder_of()), []).write([[4]], Sampling(3, beams=2), constraint=object())  # type: ignore[arg-type]
+        Engine(EagerDecoder(decoder_of()), []).write([[4]], Sampling(3, beams=2), constraint=object())  # type: ignore[arg-type]

@@ -11,8 +11,8 @@ import pytest
 
 from rebus.errors import MissingPackageError, RecipeError
 from rebus.generation.constraint import Guide
+from rebus.generation.decoders.packed import PackedDecoder
 from rebus.generation.engine import Engine
-from rebus.generation.prepared import Prepared
 from rebus.generation.sampling import Sampling
 from rebus.generation.texts import TextWriter
 from rebus.models.towers.decoder import Decoder
@@ -45,7 +45,7 @@ def guide(tokenizer: Tokenizer) -> Guide:
 @pytest.fixture
 def writer(tokenizer: Tokenizer, decoder_of: Make) -> TextWriter:
     made = decoder_of(vocab=tokenizer.vocab_size + 7)  # more rows than ids
-    return TextWriter(Engine(Prepared(made), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size), tokenizer.stream)
+    return TextWriter(Engine(PackedDecoder(made), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size), tokenizer.stream)
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 5.0])

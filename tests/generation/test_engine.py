@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,16 +11,18 @@ import torch
 from torch import Tensor
 
 from rebus.errors import DataError, RecipeError
-from rebus.generation.engine import Engine, Written
-from rebus.generation.native import fast
-from rebus.generation.prepared import Prepared
-from rebus.generation.reading import Prefix
+from rebus.generation import engine as engine_module
+from rebus.generation import paging
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.decoders.packed import PackedDecoder
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Written
 from rebus.generation.sampling import Sampling
-from rebus.generation.writers import Plain
 from rebus.models.towers.decoder import Decoder
+from tiny_cache import TinyCache
 
 EOS = 1
-WRITERS = {"plain": Plain, "prepared": Prepared, "fast": fast}
+WRITERS = {"plain": EagerDecoder, "prepared": PackedDecoder, "fast": fast}
 Make = Callable[..., Decoder]
 
 
@@ -82,7 +85,7 @@ def test_a_text_does_not_depend_on_its_batch(
 ) -> None:
     made = WRITERS[writer](decoder_of(kind))
     together = Engine(made, [EOS]).write(prompts, sampling)
-    alone = Engine(made, [EOS], rows=1).write(prompts, sampling)
+    alone = Engine(made, [EOS], max_running=1).write(prompts, sampling)
     in_chunks = Engine(made, [EOS], chunk=3).write(prompts, sampling)
     assert ids_of(together) == ids_of(alone) == ids_of(in_chunks)
     assert together[0].ids == Engine(made, [EOS]).write(prompts[:1], sampling)[0].ids
@@ -104,7 +107,7 @@ def test_greedy_equals_transformers(
             assert text.ids == (row[: row.index(EOS)] if EOS in row else row)
 
 
-@pytest.mark.parametrize("writer", [Prepared, fast])
+@pytest.mark.parametrize("writer", [PackedDecoder, fast])
 def test_in_bfloat16_it_is_as_near_as_bfloat16_is(decoder_of: Make, kind: str, writer: Any) -> None:
     decoder = decoder_of(kind)
     ids, places = torch.randint(0, 60, (3, 9)), torch.arange(9)[None].expand(3, -1)
@@ -112,61 +115,101 @@ def test_in_bfloat16_it_is_as_near_as_bfloat16_is(decoder_of: Make, kind: str, w
         exact = decoder.logits(decoder.forward_embeds(decoder.embed(ids), places))
         rough = writer(decoder.to(torch.bfloat16))
         plain = decoder.logits(decoder.forward_embeds(decoder.embed(ids), places)).float()
-        cache, parts = rough.new_cache(9), []
+        cache, parts = TinyCache(), []
         for part in (slice(0, 5), slice(5, 6), slice(6, 7), slice(7, 9)):
-            parts.append(rough.forward_embeds(rough.embed(ids[:, part]), places[:, part], cache=cache).float())
+            x = rough.embed(ids[:, part])
+            parts.append(rough.forward_embeds(x, places[:, part], None, None, cache).float())
         told = rough.logits(torch.cat(parts, dim=1).to(rough.dtype)).float()
     assert (told - exact).abs().mean() < 1.5 * (plain - exact).abs().mean()
 
 
-def test_a_prefix_is_read_once_and_changes_nothing(decoder_of: Make) -> None:
+def test_what_prompts_have_in_common_is_read_once(decoder_of: Make) -> None:
     decoder = decoder_of()
     shared = list(range(4, 24))
     prompts = [[*shared, 30, 31], [*shared, 32], [*shared, 30, 40, 41, 42]]
-    plain = Engine(Plain(decoder), [EOS], rows=1).write(prompts, Sampling(8))
-    counted = Counting(Plain(decoder))
-    engine = Engine(counted, [EOS])
-    assert ids_of(engine.write(prompts, Sampling(8))) == ids_of(plain)
-    assert counted.calls[:2] == [(1, 20), (3, 4)]  # what they share once, then the rests together
-    prefix = engine.prefix(shared)
+    alone = [Engine(EagerDecoder(decoder), [EOS]).write([prompt], Sampling(8))[0].ids for prompt in prompts]
+    counted = Counting(EagerDecoder(decoder))
+    engine = Engine(counted, [EOS], block_size=4)
+    assert ids_of(engine.write(prompts, Sampling(8))) == alone
+    assert counted.calls[:3] == [(1, 22), (2, 1), (1, 4)]  # the first; its next token and the rests of the others
     counted.calls.clear()
-    assert ids_of(engine.write(prompts, Sampling(8), prefix=prefix)) == ids_of(plain)
-    assert counted.calls[0] == (3, 4)
-    unlike = [[4, 5, 6, 50, 51], [4, 5, 60]]  # shares three tokens with the prefix
-    assert ids_of(engine.write(unlike, Sampling(8), prefix=prefix)) == ids_of(
-        Engine(Plain(decoder), [EOS], rows=1).write(unlike, Sampling(8))
+    assert ids_of(engine.write(prompts, Sampling(8))) == alone
+    assert max(length for _, length in counted.calls) < 6  # a later call finds what they share
+    unlike = [[4, 5, 6, 50, 51], [4, 5, 60]]  # less than a block in common
+    assert ids_of(engine.write(unlike, Sampling(8))) == ids_of(
+        Engine(EagerDecoder(decoder), [EOS], max_running=1).write(unlike, Sampling(8))
     )
 
 
 def test_a_conversation_is_read_on_from_where_it_was(decoder_of: Make) -> None:
-    counted = Counting(Prepared(decoder_of()))
-    engine = Engine(counted, [])
-    said = engine.prefix([], grows=True)
-    first = engine.write([[4, 5, 6, 7]], Sampling(5), prefix=said)[0].ids
+    counted = Counting(PackedDecoder(decoder_of()))
+    engine = Engine(counted, [], block_size=4)
+    first = engine.write([[4, 5, 6, 7]], Sampling(5))[0].ids
     counted.calls.clear()
     second = [4, 5, 6, 7, *first, 20, 21, 22]
-    again = engine.write([second], Sampling(5), prefix=said)[0].ids
+    again = engine.write([second], Sampling(5))[0].ids
     assert counted.calls[0] == (1, 4)  # the last token of the answer was never read, and three are new
-    assert again == engine.write([second], Sampling(5))[0].ids
+    fresh = Engine(PackedDecoder(decoder_of()), [], block_size=4)
+    assert again == fresh.write([second], Sampling(5))[0].ids
     other = [4, 5, 50, 51]
-    assert engine.write([other], Sampling(5), prefix=said)[0].ids == engine.write([other], Sampling(5))[0].ids
+    assert engine.write([other], Sampling(5))[0].ids == fresh.write([other], Sampling(5))[0].ids
 
 
 def test_samples_of_one_prompt_share_its_reading(decoder_of: Make, prompts: list[list[int]]) -> None:
-    counted = Counting(Plain(decoder_of()))
+    counted = Counting(EagerDecoder(decoder_of()))
     sampling = Sampling(6, temperature=1.5, n=3, seed=2)
-    texts = Engine(counted, []).write(prompts[:2], sampling)
-    assert counted.calls[0] == (2, 7)
-    assert counted.calls[1] == (6, 1)
+    texts = Engine(counted, [], block_size=2).write(prompts[:2], sampling)
+    assert counted.tokens <= 7 + 2 + 2 * 3 + 6 * 5  # each prompt once, of the samples what is no whole block
     assert len({tuple(text.ids) for text in texts}) > 3
     # text i of a call draws from (seed, i), however it came to be number i
     repeated = [prompt for prompt in prompts[:2] for _ in range(3)]
-    apart = Engine(counted, [], rows=1).write(repeated, Sampling(6, temperature=1.5, seed=2))
+    apart = Engine(counted, [], max_running=1).write(repeated, Sampling(6, temperature=1.5, seed=2))
     assert ids_of(texts) == ids_of(apart)
 
 
+def test_a_cache_that_grows_loses_nothing(decoder_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paging, "GROWTH", 1)
+    decoder = decoder_of()
+    prompts = [[4 + row, 5, 6] for row in range(5)]
+    for backend in WRITERS.values():
+        engine = Engine(backend(decoder), [], block_size=2, max_running=3)
+        for sampling in (Sampling(30), Sampling(12, beams=3)):
+            alone = [Engine(EagerDecoder(decoder), []).write([prompt], sampling)[0].ids for prompt in prompts]
+            assert ids_of(engine.write(prompts, sampling)) == alone
+            assert engine.stats().blocks_used == 0
+    assert engine.stats().blocks > 3 * 16
+
+
+def test_a_large_cache_is_given_back(decoder_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(EagerDecoder(decoder_of()), [])
+    first = ids_of(engine.write([[4, 5, 6]], Sampling(40)))
+    assert engine.stats().blocks_cached > 0
+    monkeypatch.setattr(engine_module, "KEPT", 1)
+    assert ids_of(engine.write([[4, 5, 6]], Sampling(40))) == first
+    assert (engine.stats().blocks, engine._pool.bytes) == (0, 0)
+    assert ids_of(engine.write([[4, 5, 6]], Sampling(40))) == first
+
+
+def test_several_threads_may_ask_one_engine(decoder_of: Make) -> None:
+    decoder = decoder_of()
+    engine = Engine(EagerDecoder(decoder), [], block_size=4)
+    texts: dict[int, list[list[int]]] = {}
+
+    def ask(number: int) -> None:
+        texts[number] = ids_of(engine.write([[4, 5, 6 + number], [9, number]], Sampling(15)))
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for number in range(4):
+        alone = Engine(EagerDecoder(decoder), []).write([[4, 5, 6 + number], [9, number]], Sampling(15))
+        assert texts[number] == ids_of(alone)
+
+
 def test_seeds(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine = Engine(Prepared(decoder_of()), [])
+    engine = Engine(PackedDecoder(decoder_of()), [])
     one, same, other = (ids_of(engine.write(prompts, Sampling(12, temperature=1.0, seed=seed))) for seed in (7, 7, 8))
     assert one == same
     assert one != other
@@ -174,9 +217,9 @@ def test_seeds(decoder_of: Make, prompts: list[list[int]]) -> None:
 
 def test_texts_that_end_leave_the_batch(decoder_of: Make, prompts: list[list[int]]) -> None:
     decoder = decoder_of()
-    free = Engine(Plain(decoder), []).write(prompts, Sampling(12))
+    free = Engine(EagerDecoder(decoder), []).write(prompts, Sampling(12))
     ends = free[0].ids[2]
-    counted = Counting(Plain(decoder))
+    counted = Counting(EagerDecoder(decoder))
     texts = Engine(counted, [ends]).write(prompts, Sampling(12))
     for text, longer in zip(texts, free, strict=True):
         stops = longer.ids.index(ends) if ends in longer.ids else None
@@ -186,7 +229,7 @@ def test_texts_that_end_leave_the_batch(decoder_of: Make, prompts: list[list[int
 
 
 def test_stop_sequences_end_texts_and_are_held_back(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine = Engine(Prepared(decoder_of()), [])
+    engine = Engine(PackedDecoder(decoder_of()), [])
     free = engine.write(prompts[:1], Sampling(12))[0].ids
     stop = (tuple(free[3:6]), (free[0], 60, 60))
     steps = list(engine.steps(prompts[:1], Sampling(12, stop=stop)))
@@ -200,7 +243,7 @@ def test_stop_sequences_end_texts_and_are_held_back(decoder_of: Make, prompts: l
 
 
 def test_the_caller_may_end_a_text(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine, ended, seen = Engine(Plain(decoder_of()), []), set(), [0] * 4
+    engine, ended, seen = Engine(EagerDecoder(decoder_of()), []), set(), [0] * 4
     for step in engine.steps(prompts, Sampling(10), ended=ended):
         seen[step.text] += 1
         if step.text == 2 and seen[2] == 3:
@@ -210,7 +253,7 @@ def test_the_caller_may_end_a_text(decoder_of: Make, prompts: list[list[int]]) -
 
 def test_alternatives_are_the_likeliest(decoder_of: Make, prompts: list[list[int]]) -> None:
     decoder = decoder_of()
-    text = Engine(Plain(decoder), []).write(prompts[:1], Sampling(3, temperature=2.0, alternatives=4))[0]
+    text = Engine(EagerDecoder(decoder), []).write(prompts[:1], Sampling(3, temperature=2.0, alternatives=4))[0]
     ids = list(prompts[0])
     for token in text.tokens:
         with torch.inference_mode():
@@ -224,7 +267,7 @@ def test_alternatives_are_the_likeliest(decoder_of: Make, prompts: list[list[int
 
 
 def test_ids_without_text_are_never_written(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine = Engine(Plain(decoder_of()), [], vocab_size=9)
+    engine = Engine(EagerDecoder(decoder_of()), [], vocab_size=9)
     texts = engine.write(prompts, Sampling(20, temperature=3.0))
     assert max(max(text.ids) for text in texts) < 9
 
@@ -240,7 +283,7 @@ def test_a_text_ends_where_the_model_has_no_more_places(decoder_of: Make) -> Non
 
 
 def test_what_cannot_be_written_is_told(decoder_of: Make) -> None:
-    engine = Engine(Plain(decoder_of()), [])
+    engine = Engine(EagerDecoder(decoder_of()), [])
     with pytest.raises(DataError, match="at least one token"):
         engine.write([[4], []], Sampling(3))
     with pytest.raises(DataError, match="beam"):
@@ -268,8 +311,3 @@ def test_what_cannot_be_written_is_told(decoder_of: Make) -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RecipeError, match=next(iter(wrong))):
         Sampling(**wrong)
-
-
-def test_an_empty_prefix_is_no_prefix(decoder_of: Make, prompts: list[list[int]]) -> None:
-    engine = Engine(Plain(decoder_of()), [])
-    assert ids_of(engine.write(prompts, Sampling(4), prefix=Prefix())) == ids_of(engine.write(prompts, Sampling(4)))

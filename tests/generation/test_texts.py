@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rebus.errors import RecipeError
+from rebus.generation.decoders.packed import PackedDecoder
 from rebus.generation.engine import Engine
-from rebus.generation.prepared import Prepared
 from rebus.generation.sampling import Sampling
 from rebus.generation.texts import StopStrings, TextWriter
 from rebus.models.towers.decoder import Decoder
@@ -63,7 +63,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def writer(tokenizer: Tokenizer, decoder_of: Make) -> TextWriter:
-    engine = Engine(Prepared(decoder_of(vocab=tokenizer.vocab_size)), tokenizer.eos_ids)
+    engine = Engine(PackedDecoder(decoder_of(vocab=tokenizer.vocab_size)), tokenizer.eos_ids)
     return TextWriter(engine, tokenizer.stream)
 
 

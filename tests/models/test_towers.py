@@ -14,6 +14,7 @@ from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.nn.stages import BLOCKS, efficientnet_shape, resnet_shape
 from rebus.recipe import Tower
+from tiny_cache import TinyCache
 
 IMAGE_TOWERS, TEXT_TOWERS = tower_kinds("image"), tower_kinds("text")
 V, B, L, D = 40, 3, 6, 24
@@ -192,7 +193,7 @@ def test_with_a_cache_is_as_without(cross: bool) -> None:
     positions = (mask.long().cumsum(1) - 1).clamp(min=0)
     x = model.embed(ids)
     whole = model.forward_embeds(x, positions, mask, seen)
-    cache, parts = model.new_cache(room=2), []
+    cache, parts = TinyCache(), []
     for start, end in ((0, 3), (3, 4), (4, 6)):
         part = model.forward_embeds(x[:, start:end], positions[:, start:end], mask[:, :end], seen, cache)
         parts.append(part)
@@ -205,7 +206,7 @@ def test_items_of_a_cache_can_be_dropped_and_repeated() -> None:
     model, (ids, _) = decoder(cross=True, memory_width=10), texts()
     seen, positions = memory(), torch.arange(L)[None]
     x = model.embed(ids)
-    cache = model.new_cache()
+    cache = TinyCache()
     model.forward_embeds(x[:, :4], positions[:, :4], memory=seen, cache=cache)
     chosen = torch.tensor([2, 2, 0])
     cache.select(chosen)

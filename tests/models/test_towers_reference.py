@@ -14,6 +14,7 @@ from rebus.formats.weights import check_state
 from rebus.models.towers.decoder import positions_of
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT
+from tiny_cache import TinyCache
 from tiny_checkpoints import DECODERS, V, loud, our_decoder, reference_decoder
 
 B, L = 2, 9
@@ -29,7 +30,7 @@ def test_decoder_equals_transformers_with_and_without_a_cache(name: str) -> None
     expected = reference(ids).logits
     x = decoder.embed(ids)
     torch.testing.assert_close(decoder.logits(decoder.forward_embeds(x, positions)), expected, **CLOSE)
-    cache, parts = decoder.new_cache(room=4), []
+    cache, parts = TinyCache(), []
     for start, end in ((0, 5), (5, 6), (6, L)):
         parts.append(decoder.forward_embeds(x[:, start:end], positions[:, start:end], cache=cache))
     torch.testing.assert_close(decoder.logits(torch.cat(parts, 1)), expected, **CLOSE)

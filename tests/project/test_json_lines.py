@@ -18,7 +18,7 @@ from rebus.studio.watching import metrics
 ROOT = Path(__file__).parents[2]
 BREAKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 OTHERS = {  # files that divide other texts into lines: /proc, a log, settings that were typed, a text to be measured
-    "src/rebus/generation/native.py": 1,
+    "src/rebus/generation/decoders/compiled.py": 1,
     "src/rebus/training/hardware.py": 1,
     "src/rebus/studio/train.py": 3,
     "src/rebus/studio/watching.py": 1,

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rebus.generation.engine import Step, Token
+from rebus.generation.requests import Step, Token
+from rebus.generation.texts import TextDecoder
 from rebus.serve.bodies import read_json
 from rebus.serve.settings import Limits
 from rebus.serve.writer import Tidy, _Text
@@ -19,7 +20,7 @@ LETTERS = "ab \n。"
 
 def told(text: str, tidy: Tidy, stop: tuple[str, ...] = ()) -> tuple[str, Any]:
     """The text written one character a step, as it is told, and why it ended."""
-    made = _Text(StreamDecoder(lambda ids: "".join(map(chr, ids))), stop, tidy)
+    made = _Text(TextDecoder(StreamDecoder(lambda ids: "".join(map(chr, ids))), stop), tidy)
     said = ""
     for number, letter in enumerate(text):
         last = number == len(text) - 1

@@ -3,90 +3,152 @@
 The same rules as transformers' (with ``early_stopping=False``): from all continuations of the beams of a prompt the
 likeliest are ranked; those that end a text and stand among the first ``beams`` are kept, by log-probability over
 length to the power of ``length_penalty``; the first ``beams`` of the others go on. A prompt is done when its best beam
-could not better the worst of the texts kept. Letters: R prompts, W beams, V vocabulary.
+could not better the worst of the texts kept. Beams share the cache blocks of what they have in common. Letters: R
+prompts, W beams, V vocabulary.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from rebus.generation.reading import Reading
+from rebus.generation.paging import Blocks
+from rebus.generation.requests import Written
+from rebus.generation.runner import Chunk, Runner
 from rebus.generation.sampling import Chooser, Sampling
+from rebus.generation.sequence import TextSequence
 
 _NO_BEAM = -1e9  # the score of beams that do not exist yet, so that the first step has one
 
 
-@dataclass(frozen=True)
-class Found:
-    """One text that beam search found.
-
-    Attributes:
-        ids: without the id that ended it, or the stop sequence.
-        score: log-probability over length to the power of the penalty; what texts are ranked by.
-        logprob: log-probability over length.
-        finished: whether it ended by itself.
-    """
-
-    ids: list[int]
-    score: float
-    logprob: float
-    finished: bool
-
-
 @dataclass
 class _Prompt:
-    """One prompt's beams and the texts found so far."""
+    """One prompt's beams, and the texts that ended so far with their log-probability over the penalised length.
 
+    Attributes:
+        room: most tokens of a text.
+        scores: (W,) log-probability of each beam.
+        beams: (W,) ids of each.
+    """
+
+    room: int
     scores: list[float]
     beams: list[list[int]]
-    found: list[Found] = field(default_factory=list)
+    ended: list[tuple[float, Written]] = field(default_factory=list)
 
 
 def search(
-    reading: Reading, prompts: Sequence[Sequence[int]], sampling: Sampling, eos_ids: Collection[int], vocab_size: int
-) -> list[list[Found]]:
+    runner: Runner,
+    blocks: Blocks,
+    sequences: Sequence[TextSequence],
+    sampling: Sampling,
+    *,
+    eos_ids: Collection[int],
+    vocab_size: int,
+    limits: Sequence[int],
+) -> list[list[Written]]:
     """The best ``sampling.n`` texts for each prompt, the best first.
 
     Args:
-        reading: R prompts, read.
-        prompts: their ids, for the repetition penalty.
+        runner: reads.
+        blocks: of the runner's pool; as many as are needed.
+        sequences: R prompts, nothing of which is read.
         sampling: ``beams``, ``n``, ``length_penalty``, ``max_new_tokens``, ``stop`` and penalties.
         eos_ids: tokens that end a text.
         vocab_size: V.
+        limits: most ids of each text that may be read.
     """
-    width = sampling.beams
-    live = [_Prompt([0.0] + [_NO_BEAM] * (width - 1), [[] for _ in range(width)]) for _ in prompts]
-    all_of_them = list(live)
-    reading.select([row for row in range(len(live)) for _ in range(width)])
-    chooser = Chooser(
-        sampling, [prompt for prompt in prompts for _ in range(width)], range(len(live) * width), vocab_size
-    )
-    for made in range(1, sampling.max_new_tokens + 1):
-        scores = chooser.scores(reading.logits(vocab_size).log_softmax(-1))
-        scores = scores + torch.tensor([score for prompt in live for score in prompt.scores])[:, None]
-        ranked = _ranked(scores.view(len(live), -1), max(2, 1 + len(eos_ids)) * width, vocab_size)
-        going: list[_Prompt] = []
-        rows: list[int] = []
-        chosen: list[int] = []
-        for place, (prompt, candidates) in enumerate(zip(live, ranked, strict=True)):
-            parents, tokens = _advance(prompt, candidates, sampling, eos_ids, made)
-            if parents:
-                going.append(prompt)
-                rows += [place * width + parent for parent in parents]
-                chosen += tokens
-        live = going
-        if not live:
-            break
-        reading.select(rows)
-        chooser.select(rows)
-        picked = torch.tensor(chosen)
-        chooser.note(picked)
-        reading.go_on(picked)
-    return [prompt.found[: sampling.n] for prompt in all_of_them]
+    width, rows = sampling.beams, list(sequences)
+    prompts = [
+        _Prompt(
+            min(sampling.max_new_tokens, limit - len(sequence.ids) + 1),
+            [0.0] + [_NO_BEAM] * (width - 1),
+            [[] for _ in range(width)],
+        )
+        for sequence, limit in zip(sequences, limits, strict=True)
+    ]
+    live = list(prompts)
+    repeated = [sequence.ids for sequence in sequences for _ in range(width)]
+    chooser = Chooser(sampling, repeated, range(len(repeated)), vocab_size)
+    try:
+        logits = _read(runner, blocks, rows, vocab_size)
+        rows = _forked(runner, blocks, rows, [row for row in range(len(rows)) for _ in range(width)])
+        logits = logits.repeat_interleave(width, dim=0)
+        for length in range(1, sampling.max_new_tokens + 1):
+            scores = chooser.scores(logits.log_softmax(-1))
+            scores = scores + torch.tensor([score for prompt in live for score in prompt.scores])[:, None]
+            ranked = _ranked(scores.view(len(live), -1), max(2, 1 + len(eos_ids)) * width, vocab_size)
+            going: list[_Prompt] = []
+            parents: list[int] = []
+            tokens: list[int] = []
+            for place, (prompt, candidates) in enumerate(zip(live, ranked, strict=True)):
+                if best := _advance(prompt, candidates, sampling, eos_ids, length):
+                    going.append(prompt)
+                    parents += [place * width + parent for parent, _ in best]
+                    tokens += [token for _, token in best]
+            live = going
+            rows = _forked(runner, blocks, rows, parents)
+            if not live:
+                break
+            chooser.select(parents)
+            chooser.note(torch.tensor(tokens))
+            for row, token in zip(rows, tokens, strict=True):
+                row.ids.append(token)
+            logits = _read(runner, blocks, rows, vocab_size)
+    finally:
+        _forked(runner, blocks, rows, [])
+    return [[text for _, text in prompt.ended[: sampling.n]] for prompt in prompts]
+
+
+def _read(runner: Runner, blocks: Blocks, rows: Sequence[TextSequence], vocab_size: int) -> Tensor:
+    """What is unread of each text -> (rows, V)."""
+    for row in rows:
+        while len(row.table) * blocks.size < row.places:
+            row.table.append(_block(blocks))
+    chunks = [Chunk(row, row.unread) for row in rows]
+    logits = runner.read(chunks, vocab_size)
+    for chunk in chunks:
+        chunk.sequence.read += chunk.count
+    return logits
+
+
+def _forked(runner: Runner, blocks: Blocks, rows: Sequence[TextSequence], parents: Sequence[int]) -> list[TextSequence]:
+    """Texts that go on from ``rows[parents]``: full blocks are shared, the last one is copied for all but one child."""
+    copies: list[tuple[int, int]] = []
+    children: list[TextSequence] = []
+    heirs: set[int] = set()
+    for parent in parents:
+        row, full = rows[parent], rows[parent].read // blocks.size
+        child = copy.copy(row)
+        child.ids, child.table = list(row.ids), row.table[:full]
+        for block in child.table:
+            blocks.share(block)
+        for block in row.table[full:]:
+            if parent in heirs:
+                copies.append((block, new := _block(blocks)))
+                child.table.append(new)
+            else:
+                blocks.share(block)
+                child.table.append(block)
+        heirs.add(parent)
+        children.append(child)
+    if copies:
+        runner.pool.copy(copies)
+    for row in rows:
+        for block in row.table:
+            blocks.release(block)
+        row.table = []
+    return children
+
+
+def _block(blocks: Blocks) -> int:
+    block = blocks.take()
+    assert block is not None  # noqa: S101 - there are as many as are needed
+    return block
 
 
 def _ranked(scores: Tensor, count: int, vocab_size: int) -> list[list[tuple[float, int, int]]]:
@@ -103,25 +165,26 @@ def _advance(
     candidates: list[tuple[float, int, int]],
     sampling: Sampling,
     eos_ids: Collection[int],
-    made: int,
-) -> tuple[list[int], list[int]]:
+    length: int,
+) -> list[tuple[int, int]]:
     """Keep what ended, go on with the rest; gives each new beam's parent and token, none where the prompt is done."""
-    width, power = sampling.beams, made**sampling.length_penalty
-    last = made == sampling.max_new_tokens
+    width, power = sampling.beams, length**sampling.length_penalty
+    last = length >= prompt.room
     going: list[tuple[float, int, list[int], int]] = []
     for rank, (score, beam, token) in enumerate(candidates):
         ids = [*prompt.beams[beam], token]
-        stopped = next((len(stop) for stop in sampling.stop if tuple(ids[-len(stop) :]) == stop), 0)
-        ended = token in eos_ids or stopped > 0
+        stop = next((len(stop) for stop in sampling.stop if tuple(ids[-len(stop) :]) == stop), 0)
+        ended = token in eos_ids or stop > 0
         if not ended:
             going.append((score, beam, ids, token))
         if (ended or last) and rank < width:
-            kept = ids[: len(ids) - (stopped or 1)] if ended else ids
-            prompt.found.append(Found(kept, score / power, score / made, ended))
-    prompt.found = sorted(prompt.found, key=lambda one: -one.score)[:width]
+            ids = ids[: len(ids) - (stop or 1)] if ended else ids
+            text = Written(ids, score / length, ended, [], "eos" if ended else "length")
+            prompt.ended.append((score / power, text))
+    prompt.ended = sorted(prompt.ended, key=lambda pair: -pair[0])[:width]
     going = going[:width]
     best = going[0][0] / power if going else _NO_BEAM
-    if last or (len(prompt.found) == width and best <= prompt.found[-1].score):
-        return [], []
-    prompt.scores, prompt.beams = [one[0] for one in going], [one[2] for one in going]
-    return [one[1] for one in going], [one[3] for one in going]
+    if last or (len(prompt.ended) == width and best <= prompt.ended[-1][0]):
+        return []
+    prompt.scores, prompt.beams = [score for score, *_ in going], [ids for _, _, ids, _ in going]
+    return [(parent, token) for _, parent, _, token in going]

@@ -1,9 +1,9 @@
 """Keys and values of many texts in one pool of blocks: a text has a table of its blocks, equal beginnings share theirs.
 
 After Kwon et al. (2023), "Efficient Memory Management for Large Language Model Serving with PagedAttention". ``Blocks``
-says whose a block is and what is in it, and holds no tensors; ``Pool`` holds them and knows no texts; ``Paged`` shows
-some texts' blocks to a decoder as one ``Cache``. Letters: R texts, G key heads, L new tokens, K head size, S tokens of
-a block, N blocks.
+says whose a block is and what is in it, and holds no tensors; ``Pool`` holds them and knows no texts; ``PagedCache``
+shows some texts' blocks to a decoder as one ``Cache``. Letters: R texts, G key heads, L new tokens, K head size, S
+tokens of a block, N blocks.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-Kept = dict[int, tuple[Tensor, Tensor]]  # layer: a memory's keys and values
+CrossCache = dict[int, tuple[Tensor, Tensor]]  # layer: a memory's keys and values (1, G, M, K)
+GROWTH = 64  # blocks that are added at least, where their number is not fixed
 
 
 class Blocks:
@@ -24,22 +26,30 @@ class Blocks:
     first is taken first. Block 0 is nobody's: it stays empty, for tables to be filled up with.
 
     Args:
-        count: N, without block 0.
+        count: N, without block 0; None: as many as are needed.
         size: S.
     """
 
-    def __init__(self, count: int, size: int) -> None:
-        self.count, self.size = count, size
-        self._blank = deque(range(1, count + 1))
-        self._left: OrderedDict[int, None] = OrderedDict()  # free, with content
-        self._holders = [0] * (count + 1)
-        self._names: list[bytes | None] = [None] * (count + 1)
-        self._known: dict[bytes, int] = {}
+    def __init__(self, count: int | None, size: int) -> None:
+        self.size, self.grows = size, count is None
+        self.clear()
+        self._add(count or 0)
 
     @property
     def available(self) -> int:
         """How many may be taken."""
         return len(self._blank) + len(self._left)
+
+    def reserve(self, count: int) -> None:
+        """Make so many available, where the number of blocks is not fixed."""
+        if self.grows and count > self.available:
+            self._add(max(count - self.available, GROWTH, self.count // 2))
+
+    def _add(self, count: int) -> None:
+        self._blank.extend(range(self.count + 1, self.count + count + 1))
+        self._holders += [0] * count
+        self._names += [None] * count
+        self.count += count
 
     @property
     def cached(self) -> int:
@@ -48,6 +58,7 @@ class Blocks:
 
     def take(self) -> int | None:
         """A block for new content; None: there is none."""
+        self.reserve(1)
         if self._blank:
             block = self._blank.popleft()
         elif self._left:
@@ -90,6 +101,15 @@ class Blocks:
         if name not in self._known and self._names[block] is None:
             self._known[name], self._names[block] = block, name
 
+    def clear(self) -> None:
+        """No blocks; nobody holds one."""
+        self.count = 0
+        self._blank: deque[int] = deque()
+        self._left: OrderedDict[int, None] = OrderedDict()  # free, with content
+        self._holders = [0]
+        self._names: list[bytes | None] = [None]
+        self._known: dict[bytes, int] = {}
+
     def forget(self) -> None:
         """Nothing that is in a block may be found again."""
         self._known.clear()
@@ -99,46 +119,68 @@ class Blocks:
 
 
 class Pool:
-    """The tensors: for each layer keys and values (N + 1, G, S, K), made when the first token comes."""
+    """The tensors: for each layer keys and values (N + 1, G, S, K), made when the first token comes.
 
-    def __init__(self, count: int, size: int) -> None:
-        self.count, self.size = count, size
+    Args:
+        blocks: how many there are.
+    """
+
+    def __init__(self, blocks: Blocks) -> None:
+        self.blocks, self.size = blocks, blocks.size
         self._layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def layer(
         self, index: int, heads: int, head_size: int, dtype: torch.dtype, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """One layer's keys and values."""
-        if index not in self._layers:
-            shape = (self.count + 1, heads, self.size, head_size)  # zeros: pages of memory that are touched when used
-            made = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(2)]
-            self._layers[index] = (made[0], made[1])
-        return self._layers[index]
+        pair, count = self._layers.get(index), self.blocks.count + 1
+        if pair is None or len(pair[0]) < count:
+            shape = (count, heads, self.size, head_size)  # zeros: pages of memory that are touched when used
+            larger = (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
+            for new, old in zip(larger, pair or (), strict=False):
+                new[: len(old)] = old
+            self._layers[index] = pair = larger
+        return pair
 
     @property
     def bytes(self) -> int:
-        """What all layers take when they are full."""
-        return sum(one.numel() * one.element_size() for pair in self._layers.values() for one in pair)
+        """What all layers take."""
+        return sum(tensor.numel() * tensor.element_size() for pair in self._layers.values() for tensor in pair)
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._layers.clear()
+
+    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy blocks, from the first of each pair to the second."""
+        for index, (keys, _) in list(self._layers.items()):
+            source, target = torch.tensor(pairs, device=keys.device).T
+            for stored in self.layer(index, keys.shape[1], keys.shape[3], keys.dtype, keys.device):
+                stored[target] = stored[source]
 
 
-class Paged:
-    """R texts' parts of a pool as one ``Cache``, for one pass in which each gets L new tokens.
+class PagedCache:
+    """R texts' parts of a pool as one ``Cache``, for one pass in which each gets up to L new tokens.
 
     Args:
         pool: where they are.
         tables: each text's blocks, with room for the new tokens.
         starts: tokens of each that are there already.
-        memories: each text's keys and values of its memory, filled at the first pass; None: there is no memory.
+        counts: new tokens of each; those beyond, up to L, are padding and not kept.
+        memories: each text's keys and values of its memory, filled at the first pass, and M; none: there is no memory.
     """
 
     def __init__(
-        self, pool: Pool, tables: Sequence[Sequence[int]], starts: Sequence[int], memories: Sequence[Kept] | None = None
+        self,
+        pool: Pool,
+        tables: Sequence[Sequence[int]],
+        starts: Sequence[int],
+        counts: Sequence[int],
+        memories: Sequence[tuple[CrossCache, int]] = (),
     ) -> None:
-        self.pool, self.starts, self.memories = pool, list(starts), memories
-        self._tables, self._places = tables, None
-        self._layers: dict[int, _PagedLayer] = {}
-
-    _places: tuple[Tensor, Tensor, Tensor] | None
+        self.pool, self.tables, self.starts, self.counts = pool, tables, starts, counts
+        self.memories = memories
+        self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     @property
     def length(self) -> int:
@@ -146,72 +188,79 @@ class Paged:
         return max(self.starts)
 
     def __getitem__(self, index: int) -> _PagedLayer:
-        return self._layers.setdefault(index, _PagedLayer(self, index))
+        return _PagedLayer(self, index)
 
-    def seen(self, new: int, device: torch.device) -> Tensor | None:
+    def mask(self, device: torch.device) -> Tensor | None:
         """(R, 1, L, Lk) bool: the new tokens see those of their own text up to themselves; None: that is causal."""
-        if len(set(self.starts)) == 1:
+        if min(self.starts) == max(self.starts):
             return None
+        new = max(self.counts)
         upto = torch.tensor(self.starts, device=device)[:, None] + torch.arange(1, new + 1, device=device)  # (R, L)
         places = torch.arange(self.length + new, device=device)
         return (places < upto[..., None])[:, None]
 
-    def places(self, new: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """The new tokens' blocks (R, L) and places in them (R, L), and all blocks that are looked at (R, n)."""
-        if self._places is None:
-            size = self.pool.size
-            wide = -(-(self.length + new) // size)
-            table = torch.zeros(len(self._tables), wide, dtype=torch.long)
-            for row, blocks in enumerate(self._tables):
-                few = blocks[:wide]
-                table[row, : len(few)] = torch.tensor(few, dtype=torch.long)
-            table = table.to(device)
-            at = torch.tensor(self.starts, device=device)[:, None] + torch.arange(new, device=device)
-            self._places = table.gather(1, at // size), at % size, table
-        return self._places
+    def rows(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Where keys lie in a layer seen as rows (N + 1 times G times S, K).
+
+        Returns:
+            Rows of the new tokens (n, G), rows of all that is looked at (R, G, Lk), and which of the (R x L) new places
+            are no padding (n,); None: all.
+        """
+        if heads not in self._rows:
+            size, new = self.pool.size, max(self.counts)
+            upto = self.length + new
+            wide = -(-upto // size)
+            filled = [[*blocks[:wide], *[0] * (wide - len(blocks))] for blocks in self.tables]
+            table = torch.tensor(filled, device=device)
+            head = torch.arange(heads, device=device)
+            every = (table[:, None] * heads + head[:, None])[..., None] * size + torch.arange(size, device=device)
+            at = torch.tensor(self.starts, device=device)[:, None] + torch.arange(new, device=device)  # (R, L)
+            fresh = (table.gather(1, at // size)[..., None] * heads + head) * size + (at % size)[..., None]
+            fresh, real = fresh.flatten(0, 1), None
+            if min(self.counts) < new:
+                there = torch.arange(new, device=device) < torch.tensor(self.counts, device=device)[:, None]
+                real = there.flatten().nonzero()[:, 0]
+                fresh = fresh[real]
+            self._rows[heads] = fresh, every.flatten(2)[:, :, :upto], real
+        return self._rows[heads]
 
 
 class _PagedLayer:
-    """One layer of ``Paged``."""
+    """One layer of a ``PagedCache``."""
 
-    def __init__(self, cache: Paged, index: int) -> None:
+    def __init__(self, cache: PagedCache, index: int) -> None:
         self._cache, self._index = cache, index
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add (R, G, L, K) new tokens; gives all so far, (R, G, Lk, K), copied out of the pool."""
-        heads, new, size = keys.shape[1:]
-        pool = self._cache.pool
-        blocks, offsets, table = self._cache.places(new, keys.device)
-        made = []
-        for stored, fresh in zip(
-            pool.layer(self._index, heads, size, keys.dtype, keys.device), (keys, values), strict=True
-        ):
-            stored[blocks, :, offsets] = fresh.transpose(1, 2)
-            whole = stored[table].transpose(1, 2).flatten(2, 3)  # (R, G, n S, K)
-            made.append(whole[:, :, : self._cache.length + new])
-        return made[0], made[1]
+        heads, size = keys.shape[1], keys.shape[3]
+        fresh, every, real = self._cache.rows(heads, keys.device)
+        pair = self._cache.pool.layer(self._index, heads, size, keys.dtype, keys.device)
+        whole = []
+        for stored, new in zip(pair, (keys, values), strict=True):
+            new = new.transpose(1, 2).flatten(0, 1)  # (R L, G, K)
+            flat = stored.view(-1, size)
+            flat.index_copy_(0, fresh.flatten(), (new if real is None else new[real]).reshape(-1, size))
+            whole.append(flat.index_select(0, every.flatten()).view(*every.shape, size))
+        return whole[0], whole[1]
 
     @property
     def memory(self) -> tuple[Tensor, Tensor] | None:
         """Keys and values (R, G, M, K) of the memories, filled up with zeros to the longest."""
-        kept = self._cache.memories
-        if kept is None or not all(self._index in one for one in kept):
+        memories = self._cache.memories
+        if not memories or not all(self._index in layers for layers, _ in memories):
             return None
-        pairs = [one[self._index] for one in kept]
-        if len(pairs) == 1:
-            return pairs[0]
-        return _stacked([pair[0] for pair in pairs]), _stacked([pair[1] for pair in pairs])
+        pairs = [layers[self._index] for layers, _ in memories]
+        return pairs[0] if len(pairs) == 1 else (_stacked([key for key, _ in pairs]), _stacked([v for _, v in pairs]))
 
     @memory.setter
-    def memory(self, pair: tuple[Tensor, Tensor]) -> None:
-        for row, one in enumerate(self._cache.memories or ()):
-            one[self._index] = (pair[0][row : row + 1], pair[1][row : row + 1])
+    def memory(self, pair: tuple[Tensor, Tensor] | None) -> None:
+        assert pair is not None  # noqa: S101 - attention sets what it has computed
+        for row, (layers, length) in enumerate(self._cache.memories):
+            layers[self._index] = (pair[0][row : row + 1, :, :length], pair[1][row : row + 1, :, :length])
 
 
 def _stacked(parts: Sequence[Tensor]) -> Tensor:
     """(1, G, M, K) each -> (R, G, most M, K)."""
     most = max(part.shape[2] for part in parts)
-    made = parts[0].new_zeros(len(parts), parts[0].shape[1], most, parts[0].shape[3])
-    for row, part in enumerate(parts):
-        made[row, :, : part.shape[2]] = part[0]
-    return made
+    return torch.cat([F.pad(part, (0, 0, 0, most - part.shape[2])) for part in parts])

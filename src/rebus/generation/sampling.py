@@ -144,7 +144,7 @@ def draw(logits: Tensor, rng: Sequence[torch.Generator]) -> Tensor:
     parts = functional.pad(chance, (0, -chance.shape[-1] % _BLOCK)).view(len(logits), -1, _BLOCK)
     sums = parts.sum(-1, dtype=torch.float64)
     reached = sums.cumsum(-1)
-    thrown = torch.stack([torch.rand(1, generator=die, dtype=torch.float64) for die in rng])
+    thrown = torch.stack([torch.rand(1, generator=generator, dtype=torch.float64) for generator in rng])
     aim = thrown * reached[:, -1:]
     # the first that reaches further, hence holds something; the bound is for a model that gives no numbers
     block = torch.searchsorted(reached, aim, right=True).clamp(max=reached.shape[-1] - 1)
@@ -183,11 +183,13 @@ class Chooser:
         """One for the texts of all, whose settings differ at most in seeds. It throws their own rng; what it notes is
         lost on them.
         """
-        made = cls(parts[0].sampling, [], [], 0)
-        made.rng = [die for part in parts for die in part.rng]
-        made._seen = _stacked([part._seen for part in parts])
-        made._counts = _stacked([part._counts for part in parts])
-        return made
+        if len(parts) == 1:
+            return parts[0]
+        joint = cls(parts[0].sampling, [], [], 0)
+        joint.rng = [generator for part in parts for generator in part.rng]
+        joint._seen = _stacked([part._seen for part in parts])
+        joint._counts = _stacked([part._counts for part in parts])
+        return joint
 
     def scores(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
         """Logits after penalties, (R, V); minus infinity where ``allowed`` is False."""

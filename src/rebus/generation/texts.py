@@ -1,6 +1,6 @@
 """Texts instead of tokens: a thin layer over the engine that is given what decodes ids, and knows no more of it.
 
-Text is told as soon as it is certain: bytes of an unfinished character are held back, and so is what may yet turn out
+Text is given as soon as it is certain: bytes of an unfinished character are held back, and so is what may yet turn out
 to be the start of a stop string.
 """
 
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from rebus.errors import RecipeError
-from rebus.generation.engine import Constraint, End, Engine, Token
-from rebus.generation.reading import Prefix
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Constraint, End, Step, Token
 from rebus.generation.sampling import Sampling
 
 
@@ -78,17 +78,39 @@ class StopStrings:
         self._held += text
         met = [(place + len(stop), place) for stop in self.stops if (place := self._held.find(stop)) >= 0]
         if met:  # the one that is whole first, and of these the longest, however the text came in pieces
-            said, self._held = self._held[: min(met)[1]], ""
-            return said, True
+            text, self._held = self._held[: min(met)[1]], ""
+            return text, True
         begun = max((_begun(self._held, stop) for stop in self.stops), default=0)
         sure = len(self._held) - begun
-        said, self._held = self._held[:sure], self._held[sure:]
-        return said, False
+        text, self._held = self._held[:sure], self._held[sure:]
+        return text, False
 
     def finish(self) -> str:
         """What was held back, now that nothing follows."""
-        said, self._held = self._held, ""
-        return said
+        text, self._held = self._held, ""
+        return text
+
+
+class TextDecoder:
+    """The characters of one text, from its steps.
+
+    Args:
+        decoding: of its ids.
+        stop: strings that end it.
+    """
+
+    def __init__(self, decoding: Decoding, stop: Sequence[str]) -> None:
+        self._decoding, self._stops = decoding, StopStrings(stop)
+
+    def take(self, step: Step) -> tuple[str, End | None]:
+        """What a step adds, and why the text ends here; None: it goes on."""
+        text, end = "".join(self._decoding.push(token.id) for token in step.tokens), step.end
+        if end is not None:
+            text += self._decoding.finish()
+        text, met = self._stops.push(text)
+        if met:
+            return text, "stop"
+        return (text if end is None else text + self._stops.finish()), end
 
 
 class TextWriter:
@@ -109,25 +131,18 @@ class TextWriter:
         *,
         stop: Sequence[str] = (),
         constraint: Constraint | None = None,
-        prefix: Prefix | None = None,
     ) -> Iterator[Piece]:
         """Texts as they are written; a text's last piece says why it ends. Arguments and errors as ``Engine.steps``."""
         _check(stop)
-        texts: dict[int, tuple[Decoding, StopStrings]] = {}
+        texts: dict[int, TextDecoder] = {}
         ended: set[int] = set()
-        for step in self.engine.steps(prompts, sampling, constraint=constraint, ended=ended, prefix=prefix):
-            decoder, stops = texts.setdefault(step.text, (self.decoding(), StopStrings(stop)))
-            fresh = "".join(decoder.push(token.id) for token in step.tokens)
-            end = step.end
+        for step in self.engine.steps(prompts, sampling, constraint=constraint, ended=ended):
+            if step.text not in texts:
+                texts[step.text] = TextDecoder(self.decoding(), stop)
+            text, end = texts[step.text].take(step)
             if end is not None:
-                fresh += decoder.finish()
-            said, met = stops.push(fresh)
-            if met:
                 ended.add(step.text)
-                end = "stop"
-            elif end is not None:
-                said += stops.finish()
-            yield Piece(step.text, said, step.tokens, end)
+            yield Piece(step.text, text, step.tokens, end)
 
     def write(
         self,
@@ -136,40 +151,25 @@ class TextWriter:
         *,
         stop: Sequence[str] = (),
         constraint: Constraint | None = None,
-        prefix: Prefix | None = None,
     ) -> list[Text]:
         """Whole texts, ``n`` a prompt. Arguments and errors as ``pieces``."""
         _check(stop)
         if sampling.beams > 1:
-            return self._search(prompts, sampling, stop, constraint)
-        found = [Text("") for _ in range(len(prompts) * sampling.n)]
-        scores: list[list[float]] = [[] for _ in found]
-        for piece in self.pieces(prompts, sampling, stop=stop, constraint=constraint, prefix=prefix):
-            one = found[piece.number]
-            one.text += piece.text
-            one.tokens += piece.tokens
-            scores[piece.number] += [token.logprob for token in piece.tokens]
-            if piece.end is not None:
-                one.end = piece.end
-        for one, told in zip(found, scores, strict=True):
-            one.logprob = sum(told) / max(len(told), 1)
-        return found
-
-    def _search(
-        self,
-        prompts: Sequence[Sequence[int]],
-        sampling: Sampling,
-        stop: Sequence[str],
-        constraint: Constraint | None,
-    ) -> list[Text]:
-        found = []
-        for written in self.engine.write(prompts, sampling, constraint=constraint):
-            decoder, stops = self.decoding(), StopStrings(stop)
-            said, met = stops.push("".join(decoder.push(one) for one in written.ids) + decoder.finish())
-            found.append(
-                Text(said if met else said + stops.finish(), [], written.logprob, "stop" if met else written.end)
-            )
-        return found
+            texts = []
+            for written in self.engine.write(prompts, sampling, constraint=constraint):
+                step = Step(0, tuple(Token(token, 0.0) for token in written.ids), written.end, 0.0)
+                text, end = TextDecoder(self.decoding(), stop).take(step)
+                texts.append(Text(text, [], written.logprob, end or written.end))
+            return texts
+        texts = [Text("") for _ in range(len(prompts) * sampling.n)]
+        for piece in self.pieces(prompts, sampling, stop=stop, constraint=constraint):
+            row = texts[piece.number]
+            row.text += piece.text
+            row.tokens += piece.tokens
+            row.end = piece.end or row.end
+        for row in texts:
+            row.logprob = sum(token.logprob for token in row.tokens) / max(len(row.tokens), 1)
+        return texts
 
 
 def _begun(text: str, stop: str) -> int:
@@ -181,6 +181,3 @@ def _begun(text: str, stop: str) -> int:
 def _check(stop: Sequence[str]) -> None:
     if not all(stop):
         raise RecipeError("'stop' of the text to be written", "strings of at least one character", "''", "leave it out")
-
-
-__all__ = ["Decoding", "Piece", "StopStrings", "Text", "TextWriter"]

@@ -12,9 +12,8 @@ from typing import Any
 
 from rebus.errors import DataError, RecipeError
 from rebus.generation.constraint import Guide, Guided
+from rebus.generation.decoders import fast
 from rebus.generation.engine import Engine
-from rebus.generation.native import fast
-from rebus.generation.reading import Prefix
 from rebus.generation.sampling import Sampling
 from rebus.generation.texts import Text, TextWriter
 from rebus.generation.write import decoder_of
@@ -44,7 +43,6 @@ class Writing:
         if model.decoder is None or not any(spec.kind == "write" for spec in model.specs.values()):
             raise DataError("the model", "a model that writes text", ", ".join(tasks), "use a task that it has")
         self.model, self.tasks, self.processor = model, tasks, processor
-        self._said = Prefix(grows=True)  # the last conversation: its next turn begins with all of it
 
     @cached_property
     def engine(self) -> Engine:
@@ -125,24 +123,21 @@ class Writing:
         *,
         stop: Sequence[str] = (),
         constraint: Guided | None = None,
-        turns: bool = False,
     ) -> Iterator[str]:
-        """One text as it is written.
+        """One text as it is written; what was read before, such as a conversation's earlier turns, is not read again.
 
         Args:
             prompt: ids.
             sampling: how; one text.
             stop: strings that end it.
             constraint: what it must be like.
-            turns: it is a conversation: what was read and written of it is kept for the next turn.
 
         Raises:
             RecipeError: more than one text is asked for.
         """
         if sampling.n > 1 or sampling.beams > 1:
             raise RecipeError("a stream", "one text: n and beams of 1", "several", "ask for whole texts")
-        prefix = self._said if turns else None
-        for piece in self.texts.pieces([prompt], sampling, stop=stop, constraint=constraint, prefix=prefix):
+        for piece in self.texts.pieces([prompt], sampling, stop=stop, constraint=constraint):
             if piece.text:
                 yield piece.text
 

@@ -20,7 +20,7 @@ from rebus.data.store import fitted_image
 from rebus.data.transforms import fit_image
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
-from rebus.generation.write import is_empty, only_inside, write
+from rebus.generation.write import sources_of, write
 from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.generate import Writing, last_image, refuse_long, shown_turns
 from rebus.inference.likelihood import foresee_rows, guess_rows
@@ -405,12 +405,12 @@ class Predictor:
         prompts = [task.ask(values, row, self.processor) for row in rows]
         sampling = sampling or Sampling(max_new_tokens=task.settings.max_new_tokens)
         tokenizer = self.processor.tokenizer
-        if self.settled and is_empty(condition):
-            texts = self.writing.engine.write(prompts, sampling)
+        if self.settled and condition.memory is None:
+            sources = sources_of(self.model, condition, len(prompts))
+            texts = self.writing.engine.write(prompts, sampling, sources=sources)
         else:
             ends, size = tokenizer.eos_ids, tokenizer.vocab_size
-            writer = self.writing.engine.writer if self.settled and only_inside(condition) else None
-            texts = write(self.model, condition, prompts, sampling, eos_id=ends, vocab_size=size, writer=writer)
+            texts = write(self.model, condition, prompts, sampling, eos_id=ends, vocab_size=size)
         told = [Prediction(task.said(tokenizer.decode(text.ids)), float(np.exp(text.logprob))) for text in texts]
         return with_likelihoods(self, task, values, rows, condition, told) if task.judges_likelihood else told
 

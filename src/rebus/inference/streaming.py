@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from rebus.errors import DataError
+from rebus.generation.decoders import EagerDecoder
 from rebus.generation.engine import Engine
 from rebus.generation.sampling import Sampling
-from rebus.generation.write import Conditioned, decoder_of, is_empty, only_inside
-from rebus.generation.writers import Plain
+from rebus.generation.write import decoder_of, sources_of
 from rebus.inference.generate import last_image, shown_turns
 from rebus.inference.predictor import ASKED, LONG, Predictor, missing_image
 from rebus.inference.scoring import condition_of
@@ -98,19 +98,18 @@ def _written(
         owner = torch.zeros(1, dtype=torch.long, device=model.device)
         condition = condition_of(predictor, task, values, [0], batch, owner)
     prompt = task.ask(values, 0, predictor.processor)
-    fast = predictor.settled and (is_empty(condition) or only_inside(condition))
-    writer = predictor.writing.engine.writer if fast else Plain(decoder_of(model))
-    engine = Engine(writer, tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, rows=1)
-    source = None if is_empty(condition) else Conditioned(model, condition)
-    decoder, text, told = tokenizer.stream(), "", ""
-    for step in engine.steps([prompt], sampling, source=source):
+    if predictor.settled and condition.memory is None:
+        engine = predictor.writing.engine
+    else:
+        engine = Engine(EagerDecoder(decoder_of(model)), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size)
+    decoder, text, answer = tokenizer.stream(), "", ""
+    for step in engine.steps([prompt], sampling, sources=sources_of(model, condition, 1)):
         text += "".join(decoder.push(token.id) for token in step.tokens)
-        said = task.said(text)
-        if said != told:
-            told = said
-            yield told
+        if (longer := task.said(text)) != answer:
+            answer = longer
+            yield answer
         if enough():
             return
-    said = task.said(text + decoder.finish())
-    if said != told or not said:
-        yield said
+    whole = task.said(text + decoder.finish())
+    if whole != answer or not whole:
+        yield whole

@@ -162,9 +162,10 @@ class Attention(nn.Module):
         elif cache is None:
             key, value = self._keys_values(memory, None)
         else:
-            if cache.memory is None:
-                cache.memory = self._keys_values(memory, None)
-            key, value = cache.memory
+            pair = cache.memory
+            if pair is None:
+                cache.memory = pair = self._keys_values(memory, None)
+            key, value = pair
         mixed = self._mix(query, key, value, mask, causal, cross=memory is not None)  # (B, H, Lq, K)
         out: Tensor = self.o_proj(mixed.transpose(1, 2).flatten(2))
         return out

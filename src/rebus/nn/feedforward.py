@@ -1,4 +1,4 @@
-"""BatchBuilder-forward layers: what a transformer block does to each token by itself."""
+"""Feed-forward layers: what a transformer block does to each token by itself."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from rebus.generation import batching
+from rebus.generation import requests
 from rebus.inference.generate import shown_turns
 from rebus.inference.predictor import LONG
 from rebus.model import SILENCE
@@ -124,7 +124,7 @@ def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingW
             schema = dict(body.response_format.json_schema.schema_ or schema)
             grammars.check_schema(schema, limits)
         constraint = writer.constraint(schema)
-    request = batching.Request(ids, sampling, source, constraint, user)
+    request = requests.Request(ids, sampling, source, constraint, user)
     unread = 0 if task.name == "converse" else _unread(turns)
     return Order(request, stops, "line" if task.settings.layout == "plain" else "strip", unread)
 

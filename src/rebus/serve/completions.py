@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from rebus.errors import DataError
-from rebus.generation import batching
-from rebus.generation.engine import Token
+from rebus.generation import requests
+from rebus.generation.requests import Token
 from rebus.inference.generate import Writing
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
@@ -104,7 +104,7 @@ def plan(
         ids = _ids(prompt, writing, tokenizer, limits.text_length)
         fits(ids, writer, context, "prompt")
         before = "" if not body.echo else prompt if isinstance(prompt, str) else tokenizer.decode(ids)
-        orders.append((Order(batching.Request(ids, sampling, user=user), stops), before))
+        orders.append((Order(requests.Request(ids, sampling, user=user), stops), before))
         yield
     return orders
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rebus.errors import RebusError, TextLengthError
-from rebus.generation.engine import End, Token
+from rebus.generation.requests import End, Token
 from rebus.generation.sampling import Sampling
 from rebus.serve.context import Context
 from rebus.serve.errors import invalid, of_rebus

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from rebus.errors import RebusError
-from rebus.generation.batching import ContinuousEngine, Done, EngineStats, EngineThread, Event, ImageSource, Request
 from rebus.generation.constraint import Guide, Guided
-from rebus.generation.engine import End, Step, Token
-from rebus.generation.native import fast
-from rebus.generation.texts import StopStrings
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Done, End, EngineStats, Event, Request, Source, Step, Token
+from rebus.generation.texts import TextDecoder
+from rebus.generation.thread import EngineThread
 from rebus.generation.write import decoder_of
 from rebus.inference.scoring import condition_of
 from rebus.model import SILENCE
@@ -98,8 +99,8 @@ class StreamingWriter:
         if model.decoder is None or not any(task.writes for task in predictor.tasks.values()):
             return None
         decoder = decoder_of(model)
-        engine = ContinuousEngine(
-            decoder if attends_memory(predictor.recipe.model.fusion) else fast(decoder),
+        engine = Engine(
+            EagerDecoder(decoder) if attends_memory(predictor.recipe.model.fusion) else fast(decoder),
             tokenizer.eos_ids,
             vocab_size=min(tokenizer.vocab_size, decoder.vocab_size),
             blocks=blocks_for(predictor, settings.cache_mb),
@@ -153,7 +154,7 @@ class StreamingWriter:
         except RebusError:  # a template without a place for system texts
             return False
 
-    def source(self, task: WritingTask, values: Values, image: Image | None) -> ImageSource | None:
+    def source(self, task: WritingTask, values: Values, image: Image | None) -> Source | None:
         """What the text of row 0 is written from beside its prompt; None: nothing.
 
         Args:
@@ -174,7 +175,7 @@ class StreamingWriter:
             owner = torch.zeros(1, dtype=torch.long, device=model.device)
             return condition_of(self.predictor, task, values, [0], batch, owner)
 
-        return ImageSource(key, model, make)
+        return Source(key, model, make)
 
     def _look(self, image: Image | None) -> Batch:
         """A batch of one image, which the tower saw, once for all questions about it."""
@@ -219,7 +220,9 @@ class Stream:
         self._deadline = self._loop.time() + writer.seconds
         self.done: Done | None = None
         self.count, self.ids, processor = order.request.sampling.n, order.request.ids, writer.predictor.processor
-        self._texts = [_Text(processor.tokenizer.stream(), order.stop, order.tidy) for _ in range(self.count)]
+        self._texts = [
+            _Text(TextDecoder(processor.tokenizer.stream(), order.stop), order.tidy) for _ in range(self.count)
+        ]
         self._open = self.count
         self.new_tokens = 0
         writer.active.add(self)
@@ -307,21 +310,14 @@ class Stream:
 class _Text:
     """One text: its characters, where it stops, and what of it counts."""
 
-    def __init__(self, decoder: Any, stop: Sequence[str], tidy: Tidy) -> None:
-        self._decoder, self._stops, self._tidy = decoder, StopStrings(stop), tidy
+    def __init__(self, decoder: TextDecoder, tidy: Tidy) -> None:
+        self._decoder, self._tidy = decoder, tidy
         self._begun, self._space = False, ""  # whether anything but space was said, and space that may end the text
         self.ended = False
 
     def take(self, step: Step) -> tuple[str, End | None]:
         """What a step adds, and why the text ends."""
-        fresh, end = "".join(self._decoder.push(token.id) for token in step.tokens), step.end
-        if end is not None:
-            fresh += self._decoder.finish()
-        said, met = self._stops.push(fresh)
-        if met:
-            end = "stop"
-        elif end is not None:
-            said += self._stops.finish()
+        said, end = self._decoder.take(step)
         if self._tidy != "whole":
             said, cut = self._tidied(said)
             end = "stop" if cut else end

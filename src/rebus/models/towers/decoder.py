@@ -18,7 +18,7 @@ from rebus.errors import DataError
 from rebus.models.features import Features
 from rebus.models.towers.base import TOWERS, Tower
 from rebus.nn.attention import Attention
-from rebus.nn.cache import KVCache, LayerCache
+from rebus.nn.cache import Cache, LayerCache
 from rebus.nn.feedforward import MLP, SwiGLU, swiglu_hidden
 from rebus.nn.norms import RMSNorm, make_norm
 from rebus.nn.rotary import Rotary, rope_scaling, rotary_tables
@@ -147,7 +147,7 @@ class Decoder(Tower):
         positions: Tensor,
         mask: Tensor | None = None,
         memory: Features | None = None,
-        cache: KVCache | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run the layers over vectors.
 
@@ -188,17 +188,13 @@ class Decoder(Tower):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
-        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(hidden, weight)
+        out: Tensor = F.linear(hidden, self.embed_tokens.weight) if self.lm_head is None else self.lm_head(hidden)
+        return out
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """As a text tower: (B, L) long ids and (B, L) bool -> Features; pooled is the last real token's vector."""
         hidden = self.forward_embeds(self.embed(input_ids), positions_of(mask), mask)
         return Features(hidden, mask, last_token(hidden, mask))
-
-    def new_cache(self, room: int = 64) -> KVCache:
-        """An empty cache for this decoder."""
-        return KVCache(len(self.layers), room)
 
     def _layer(self, index: int) -> DecoderLayer:
         return cast(DecoderLayer, self.layers[index])

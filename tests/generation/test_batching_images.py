@@ -11,13 +11,12 @@ from torch import nn
 
 from batches import image_batch
 from rebus import recipe
-from rebus.generation.batching import ContinuousEngine, ImageSource, Request
-from rebus.generation.batching.images import Given, Images
-from rebus.generation.engine import Engine, Written
-from rebus.generation.native import fast
+from rebus.generation.conditioning import Conditioning, ConditioningCache
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Request, Source, Written
 from rebus.generation.sampling import Sampling
-from rebus.generation.write import Conditioned, decoder_of
-from rebus.generation.writers import Plain
+from rebus.generation.write import decoder_of, sources_of
 from rebus.models.fusion import Condition
 from rebus.models.vlm import HeadSpec, VisionLanguageModel
 
@@ -63,21 +62,21 @@ class Album:
             part["text_mask"] = torch.ones(1, 3 + number, dtype=torch.bool)
         return self.model.condition(self.model.see(batch), part)
 
-    def source(self, number: int) -> ImageSource:
+    def source(self, number: int) -> Source:
         def make() -> Condition:
             self.made.append(number)
             return self.condition(number)
 
-        return ImageSource(f"image {number}", self.model, make)
+        return Source(f"image {number}", self.model, make)
 
     def marked(self, ids: list[int]) -> list[int]:
         """With the image's marks after the first id, where images stand inside the text."""
         return [ids[0], *[MARK] * self.model.plan.inside, *ids[1:]] if self.model.inline is not None else ids
 
     def alone(self, request: Request, number: int | None) -> list[Written]:
-        source = None if number is None else Conditioned(self.model, self.condition(number))
-        engine = Engine(Plain(decoder_of(self.model)), [EOS])
-        return engine.write([request.ids], request.sampling, source=source)
+        sources = None if number is None else sources_of(self.model, self.condition(number), 1)
+        engine = Engine(EagerDecoder(decoder_of(self.model)), [EOS])
+        return engine.write([request.ids], request.sampling, sources=sources)
 
 
 @pytest.mark.timeout(120)
@@ -90,8 +89,8 @@ def test_every_fusion_together_equals_each_alone(
     album, rng = Album(model), random.Random(kind)
     decoder = decoder_of(model)
     blocks = 14 if kind in ("unified", "named") else 12 if kind == "inline" else 9
-    engine = ContinuousEngine(
-        decoder if compiled else Plain(decoder), [EOS], blocks=blocks, block_size=4, max_running=9, chunk=9
+    engine = Engine(
+        fast(decoder) if compiled else EagerDecoder(decoder), [EOS], blocks=blocks, block_size=4, max_running=9, chunk=9
     )
     asked: list[tuple[Request, int | None]] = []
     for turn in range(11):
@@ -119,7 +118,7 @@ def test_every_fusion_together_equals_each_alone(
 def test_questions_on_one_image_share_its_reading_and_on_others_do_not(kind: str, settled: Any) -> None:
     model = model_of(kind)
     album = Album(model)
-    engine = ContinuousEngine(decoder_of(model), [EOS], blocks=90, block_size=2, chunk=200)
+    engine = Engine(fast(decoder_of(model)), [EOS], blocks=90, block_size=2, chunk=200)
     ids = album.marked([5, 9, 11, 12, 13, 14])
     reused = []
     for number, question in ((0, ids), (0, [*ids[:-1], 30]), (1, ids)):
@@ -134,7 +133,7 @@ def test_questions_on_one_image_share_its_reading_and_on_others_do_not(kind: str
 def test_the_text_before_a_image_is_shared_by_all_images(settled: Any) -> None:
     model = model_of("inline")
     album = Album(model)
-    engine = ContinuousEngine(decoder_of(model), [EOS], blocks=90, block_size=2)
+    engine = Engine(fast(decoder_of(model)), [EOS], blocks=90, block_size=2)
     ids = [5, 6, 7, 8, 9, *[MARK] * model.plan.inside, 11]
     tickets = []
     for number in (0, 1):
@@ -145,7 +144,7 @@ def test_the_text_before_a_image_is_shared_by_all_images(settled: Any) -> None:
 
 def test_sixteen_questions_at_once_encode_their_image_once(settled: Any) -> None:
     album = Album(model_of("unified"))
-    engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=200, block_size=4)
+    engine = Engine(fast(decoder_of(album.model)), [EOS], blocks=200, block_size=4)
     for question in range(16):
         engine.submit(Request([5, 20 + question], Sampling(3), album.source(4), user=str(question)))
     settled(engine)
@@ -155,12 +154,12 @@ def test_sixteen_questions_at_once_encode_their_image_once(settled: Any) -> None
 
 def test_a_image_that_cannot_be_made_fails_its_request_alone(told_by: Any, settled: Any, leaks_nothing: Any) -> None:
     album = Album(model_of("unified"))
-    engine = ContinuousEngine(decoder_of(album.model), [EOS])
+    engine = Engine(fast(decoder_of(album.model)), [EOS])
 
     def broken() -> Condition:
         raise MemoryError("too large")
 
-    request = Request([5, 6], Sampling(4, n=3), ImageSource("broken", album.model, broken))
+    request = Request([5, 6], Sampling(4, n=3), Source("broken", album.model, broken))
     bad, good = engine.submit(request), engine.submit(Request([5, 6], Sampling(4), album.source(0)))
     settled(engine)
     with pytest.raises(MemoryError):
@@ -172,7 +171,7 @@ def test_a_image_that_cannot_be_made_fails_its_request_alone(told_by: Any, settl
 
 def test_a_prompt_that_is_too_long_with_its_image_fails(told_by: Any, settled: Any) -> None:
     album = Album(model_of("unified"))
-    engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=5, block_size=4)
+    engine = Engine(fast(decoder_of(album.model)), [EOS], blocks=5, block_size=4)
     ticket = engine.submit(Request([5] * 6, Sampling(4), album.source(0)))
     settled(engine)
     with pytest.raises(ValueError, match="at most 4 tokens"):
@@ -181,13 +180,13 @@ def test_a_prompt_that_is_too_long_with_its_image_fails(told_by: Any, settled: A
 
 def test_images_are_kept_as_far_as_they_fit() -> None:
     album = Album(model_of("unified"))
-    size = Given("any", album.model, album.condition(0)).bytes
+    size = Conditioning(album.source(0)).bytes
     assert size == 16 * 24 * 4  # sixteen float32 vectors
-    kept = Images(2 * size)
+    kept = ConditioningCache(2 * size)
     for number in (0, 1):
-        kept.make(album.source(number))
+        kept.compute(album.source(number))
     assert kept.find("image 0") is not None  # asked for last
-    kept.make(album.source(2))
+    kept.compute(album.source(2))
     assert kept.find("image 1") is None
     assert kept.find("image 0") is not None
     assert kept.find("image 2") is not None
@@ -197,7 +196,7 @@ def test_images_are_kept_as_far_as_they_fit() -> None:
 def test_a_image_that_was_let_go_is_made_again(kind: str, told_by: Any, expects: Any, settled: Any) -> None:
     """Its keys may still be in the cache, while what attention made of it is not."""
     album = Album(model_of(kind))
-    engine = ContinuousEngine(decoder_of(album.model), [EOS], blocks=100, block_size=1, image_bytes=1)
+    engine = Engine(fast(decoder_of(album.model)), [EOS], blocks=100, block_size=1, image_bytes=1)
     requests = [Request([5, 6, 7], Sampling(5), album.source(number)) for number in (0, 1, 0)]
     told = []
     for request in requests:
@@ -216,8 +215,8 @@ def test_a_fast_writer_is_used_where_it_can_be(
     kind: str, attends: bool, monkeypatch: pytest.MonkeyPatch, settled: Any
 ) -> None:
     album, seen = Album(model_of(kind)), list[int]()
-    engine = ContinuousEngine(decoder_of(album.model), [EOS])
-    plain = engine._passes.attending
+    engine = Engine(fast(decoder_of(album.model)), [EOS])
+    plain = engine._runner.attending
     whole = plain.forward_embeds
 
     def watched(*args: Any, **more: Any) -> torch.Tensor:
@@ -228,4 +227,4 @@ def test_a_fast_writer_is_used_where_it_can_be(
     engine.submit(Request([5, 6], Sampling(3), album.source(0)))
     settled(engine)
     assert bool(seen) is attends
-    assert type(engine.writer) is type(fast(decoder_of(album.model)))
+    assert type(engine.backend) is type(fast(decoder_of(album.model)))

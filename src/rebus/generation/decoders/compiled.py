@@ -2,10 +2,10 @@
 
 It is compiled when it is first wanted, by the C compiler of the machine, in a few seconds, and kept in the user's cache
 folder. Where there is no compiler, or another system than Linux, ``fast`` gives what PyTorch alone can do
-(``rebus.generation.prepared``). Weights are copied once into the order in which they are read, in float32 or bfloat16;
-what is between them is always float32. What a text is given does not depend on the texts beside it, to the last bit.
-Letters: B items, R rows (tokens of any texts), L tokens, D width, H heads, G key-value heads, K size of a head,
-V vocabulary.
+(``rebus.generation.decoders.packed``). Weights are copied once into the order in which they are read, in float32 or
+bfloat16; what is between them is always float32. What a text is given does not depend on the texts beside it, to the
+last bit. Letters: R rows (tokens of any texts), L tokens, D width, H heads, G key-value heads, K size of a head, V
+vocabulary.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus import cache
-from rebus.generation.prepared import Prepared
-from rebus.generation.reading import Writer
-from rebus.generation.tiles import Tiled, Tiles
+from rebus.generation.decoders.backend import DecoderBackend, supported
+from rebus.generation.decoders.eager import EagerDecoder
+from rebus.generation.decoders.packed import PackedDecoder
+from rebus.generation.decoders.tiles import Tiled, Tiles
 from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder, DecoderLayer
-from rebus.nn.attention import causal_mask
-from rebus.nn.cache import Cache, KVCache
+from rebus.nn.cache import Cache
 from rebus.nn.feedforward import MLP, SwiGLU
 from rebus.nn.rotary import rotary_tables
 
@@ -44,16 +44,18 @@ log = logging.getLogger("rebus.generation")
 ACTS = {"swiglu": 0, "gelu": 1, "gelu_tanh": 2, "quick_gelu": 3, "relu": 4, "silu": 5}
 
 
-def fast(decoder: Decoder) -> Writer:
-    """The fastest writer there is for a decoder on this machine."""
+def fast(decoder: Decoder) -> DecoderBackend:
+    """The fastest way to run a decoder on this machine; its weights must not change afterwards."""
+    if not supported(decoder):
+        return EagerDecoder(decoder)
     weight = decoder.embed_tokens.weight
     able = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
     code = library() if able else None
-    return Prepared(decoder) if code is None else Native(decoder, code)
+    return PackedDecoder(decoder) if code is None else CompiledDecoder(decoder, code)
 
 
-class Native:
-    """A ``Writer`` in compiled code; long prompts and prompts with a mask of their own attend in PyTorch.
+class CompiledDecoder:
+    """A ``DecoderBackend`` in compiled code (``rows``); what else there is attends in PyTorch (``forward_embeds``).
 
     Args:
         decoder: on the CPU; stays as it is, and must not change.
@@ -61,22 +63,22 @@ class Native:
     """
 
     def __init__(self, decoder: Decoder, library: Any) -> None:
-        self._decoder, self._library = decoder, library
+        self.decoder, self._library = decoder, library
         weight = decoder.embed_tokens.weight.detach()
         self.device, self.dtype, self._half = weight.device, weight.dtype, int(weight.dtype == torch.bfloat16)
-        made: dict[int, Tiles] = {}
+        known: dict[int, Tiles] = {}
 
         def tiles(layer: nn.Module) -> Tiles:
-            if id(layer) not in made:
-                made[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
-            return made[id(layer)]
+            if id(layer) not in known:
+                known[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
+            return known[id(layer)]
 
         def product(layers: Sequence[nn.Module], dtype: torch.dtype) -> Tiled:
             return Tiled([tiles(layer) for layer in layers], library)
 
-        self._rest = Prepared(decoder, product)
+        self._rest = PackedDecoder(decoder, product)
         self.max_length, self.vocab_size, self.bounded = decoder.max_length, decoder.vocab_size, self._rest.bounded
-        self._layers = [_Layer(layer, tiles) for layer in decoder.layers if isinstance(layer, DecoderLayer)]
+        self._layers = [_Layer(cast(DecoderLayer, layer), tiles) for layer in decoder.layers]
         self._norm = _Norm(decoder.norm)
         self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
         self._cos = self._sin = torch.empty(0)
@@ -85,42 +87,11 @@ class Native:
         """(B, L) long -> (B, L, D)."""
         return self._rest.embed(input_ids)
 
-    def new_cache(self, room: int = 64) -> Cache:
-        """An empty cache."""
-        return self._rest.new_cache(room)
-
     def forward_embeds(
-        self,
-        x: Tensor,
-        positions: Tensor,
-        mask: Tensor | None = None,
-        memory: Features | None = None,
-        cache: Cache | None = None,
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, memory: Features | None, cache: Cache
     ) -> Tensor:
-        """As ``Prepared.forward_embeds``; what compiled code does is given back in float32, zeros where padding is."""
-        items, length = x.shape[:2]
-        seen = None if mask is None else mask[:, 0, -1]  # (B, Lk): by the last token, hence by all up to themselves
-        if length > SHORT or not isinstance(cache, KVCache) or not _looks_back(mask, length):
-            return self._rest.forward_embeds(x, positions, mask, memory, cache)
-        start = cache.length
-        text = torch.arange(items, dtype=torch.int32).repeat_interleave(length)
-        at = torch.arange(start, start + length, dtype=torch.int32).repeat(items)
-        real = None
-        if seen is not None and length > 1 and not bool(seen[:, start:].all()):
-            real = seen[:, start:].reshape(-1).nonzero()[:, 0]
-            text, at = text[real], at[real]
-        flat, places = x.reshape(items * length, -1), positions.expand(items, length).reshape(-1)
-        if real is not None:
-            flat, places = flat[real], places[real]
-
-        def kept(index: int) -> tuple[Tensor, Tensor]:
-            layer = self._layers[index]
-            return cache[index].claim(items, layer.groups, length, layer.size, self.dtype)
-
-        told = self.rows(flat, places, text, at, kept, torch.arange(items, dtype=torch.int32)[:, None], seen=seen)
-        if real is not None:
-            told = told.new_zeros(items * length, told.shape[1]).index_copy_(0, real, told)
-        return told.view(items, length, -1)
+        """As ``PackedDecoder.forward_embeds``."""
+        return self._rest.forward_embeds(x, positions, mask, memory, cache)
 
     def rows(
         self,
@@ -128,10 +99,8 @@ class Native:
         positions: Tensor,
         text: Tensor,
         at: Tensor,
-        kept: Callable[[int], tuple[Tensor, Tensor]],
+        cache: Callable[[int], tuple[Tensor, Tensor]],
         tables: Tensor,
-        *,
-        seen: Tensor | None = None,
     ) -> Tensor:
         """Tokens of any texts through all layers and the last norm; their keys and values are kept.
 
@@ -140,9 +109,8 @@ class Native:
             positions: (R,) long, what rotary or learned positions are taken of.
             text: (R,) int32, which text each is of: its row of ``tables``.
             at: (R,) int32, its place in the text's blocks.
-            kept: a layer's number to its keys and values (blocks, G, size, K) each, contiguous, of the writer's dtype.
+            cache: a layer's number to its keys and values (blocks, G, size, K) each, contiguous, of the writer's dtype.
             tables: (texts, blocks of one) int32: place t of a text is in its block t // size.
-            seen: (texts, places) bool: places that nobody sees are False; None: all are seen.
 
         Returns:
             (R, D) float32.
@@ -151,31 +119,28 @@ class Native:
         if flat.data_ptr() == x.data_ptr():
             flat = flat.clone()  # it is worked on in place
         cos = sin = None
-        if self._decoder.embed_positions is not None:
-            flat += F.embedding(positions, self._decoder.embed_positions.weight).float()
+        if self.decoder.embed_positions is not None:
+            flat += F.embedding(positions, self.decoder.embed_positions.weight).float()
         else:
             cos, sin = self._rotary(positions)
         count, most = len(flat), int(at.max())
         threads = torch.get_num_threads()
         each = max(layer.heads // layer.groups for layer in self._layers)
         work = torch.empty(max(layer.work for layer in self._layers) * count + threads * each * (most + 1))
-        seen = None if seen is None else seen.contiguous()
         rows = _CRows(
             count=count,
             text=text.data_ptr(),
             at=at.data_ptr(),
-            seen=None if seen is None else seen.data_ptr(),
-            step=0 if seen is None else seen.stride(0),
             cos=None if cos is None else cos.data_ptr(),
             sin=None if sin is None else sin.data_ptr(),
         )
         tables = tables.contiguous()
         for index, layer in enumerate(self._layers):
-            keys, values = kept(index)
-            cache = _CCache(keys.data_ptr(), values.data_ptr(), keys.shape[2], tables.data_ptr(), tables.shape[1])
+            keys, values = cache(index)
+            block = _CCache(keys.data_ptr(), values.data_ptr(), keys.shape[2], tables.data_ptr(), tables.shape[1])
             self._library.rebus_layer(
                 layer.address,
-                ctypes.addressof(cache),
+                ctypes.addressof(block),
                 ctypes.addressof(rows),
                 flat.data_ptr(),
                 work.data_ptr(),
@@ -200,19 +165,11 @@ class Native:
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, K/2), looked up in tables that grow as texts do."""
         if (last := int(positions.max())) >= len(self._cos):
-            decoder = self._decoder
+            decoder = self.decoder
             every = torch.arange(max(2 * last, 256))[None]
             cos, sin = rotary_tables(every, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)
             self._cos, self._sin = cos[0, 0].contiguous(), sin[0, 0].contiguous()
         return self._cos[positions], self._sin[positions]
-
-
-def _looks_back(mask: Tensor | None, length: int) -> bool:
-    """Whether each token sees what the last one sees, up to itself: mask (B, 1, L, Lk) bool, or none."""
-    if mask is None or length == 1:
-        return True
-    seen = mask[:, 0, -1:]  # (B, 1, Lk)
-    return bool(torch.equal(mask[:, 0], seen & causal_mask(length, mask.shape[-1], mask.device)))
 
 
 _FIELDS: list[tuple[str, Any]] = [
@@ -249,8 +206,6 @@ class _CRows(ctypes.Structure):
         ("count", ctypes.c_int64),
         ("text", ctypes.c_void_p),
         ("at", ctypes.c_void_p),
-        ("seen", ctypes.c_void_p),
-        ("step", ctypes.c_int64),
         ("cos", ctypes.c_void_p),
         ("sin", ctypes.c_void_p),
     )

@@ -13,20 +13,70 @@ Letters: P prefix tokens.
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from rebus.errors import DataError
-from rebus.generation.batching.images import Images
-from rebus.generation.batching.queues import Waiting
-from rebus.generation.batching.reading import Span
-from rebus.generation.batching.requests import Counts
-from rebus.generation.batching.text import Job, Text
+from rebus.generation.conditioning import Conditioning, ConditioningCache
 from rebus.generation.paging import Blocks
+from rebus.generation.requests import Counts
+from rebus.generation.runner import Chunk
+from rebus.generation.sequence import SequenceGroup, TextSequence
 
+UNBOUNDED = 2**62
 PATIENCE = 16  # texts that may pass one that finds no room
 ALONE = 4  # times as much is read of prompts in a step where no text is being written
 Verdict = Literal["begins", "later", "nobody", "failed"]
+
+
+class WaitingQueue:
+    """Texts that wait: users take turns, each one's texts keep their order, and preempted texts go first."""
+
+    def __init__(self) -> None:
+        self._back: list[TextSequence] = []  # put off, the first to have had a turn first
+        self._users: OrderedDict[str, deque[TextSequence]] = OrderedDict()  # the one whose turn it is first
+        self._count = 0  # asked for from other threads
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, text: TextSequence) -> None:
+        """The last of its user's."""
+        self._users.setdefault(text.group.request.user, deque()).append(text)
+        self._count += 1
+
+    def put_back(self, text: TextSequence) -> None:
+        """It had its turn already."""
+        self._back.append(text)
+        self._back.sort(key=lambda sequence: sequence.order)
+        self._count += 1
+
+    def candidates(self) -> Iterator[TextSequence]:
+        """Who may be next, in order: those put off, then the first text of each user."""
+        yield from list(self._back)
+        yield from [texts[0] for texts in self._users.values()]
+
+    def take(self, text: TextSequence) -> None:
+        """Its turn has come: its user is now the last."""
+        if text not in self._back:
+            self._users.move_to_end(text.group.request.user)
+        self.remove(text)
+
+    def remove(self, text: TextSequence) -> None:
+        """It wants no turn any more: its user's is still to come."""
+        self._count -= 1
+        if text in self._back:
+            self._back.remove(text)
+            return
+        self._users[text.group.request.user].remove(text)
+        if not self._users[text.group.request.user]:
+            del self._users[text.group.request.user]
+
+    def __iter__(self) -> Iterator[TextSequence]:
+        yield from list(self._back)
+        for texts in list(self._users.values()):
+            yield from list(texts)
 
 
 class Scheduler:
@@ -34,7 +84,7 @@ class Scheduler:
 
     Args:
         blocks: whose block is whose.
-        images: what sources made.
+        sources: what they gave.
         counts: are counted on.
         max_running: most texts at once.
         chunk: most tokens of prompts a step.
@@ -42,11 +92,18 @@ class Scheduler:
     """
 
     def __init__(
-        self, blocks: Blocks, images: Images, counts: Counts, *, max_running: int, chunk: int, longest: int | None
+        self,
+        blocks: Blocks,
+        sources: ConditioningCache,
+        counts: Counts,
+        *,
+        max_running: int,
+        chunk: int,
+        longest: int | None,
     ) -> None:
-        self.blocks, self.images, self.max_running, self.chunk = blocks, images, max_running, chunk
-        self.waiting, self._running, self._counts, self._longest = Waiting(), list[Text](), counts, longest
-        self._pending: dict[bytes, Text] = {}  # names of blocks that are being filled, and by whom
+        self.blocks, self.sources, self.max_running, self.chunk = blocks, sources, max_running, chunk
+        self.waiting, self._running, self._counts, self._longest = WaitingQueue(), list[TextSequence](), counts, longest
+        self._pending: dict[bytes, TextSequence] = {}  # names of blocks that are being filled, and by whom
         self._order = 0
 
     @property
@@ -56,7 +113,7 @@ class Scheduler:
 
     def limit(self, prefix: int) -> int:
         """Most ids of a text that may be read, given its P."""
-        room = self.blocks.count * self.blocks.size - prefix
+        room = UNBOUNDED if self.blocks.grows else self.blocks.count * self.blocks.size - prefix
         return room if self._longest is None else min(room, self._longest - bool(prefix))
 
     def check(self, length: int, prefix: int) -> None:
@@ -68,16 +125,16 @@ class Scheduler:
             what = f"at most {self.limit(prefix)} tokens, as the model or its cache has places"
             raise DataError("the prompt", what, str(length), "shorten it")
 
-    def add(self, text: Text) -> None:
+    def add(self, text: TextSequence) -> None:
         """A new text, the last of its user's."""
         self.waiting.add(text)
 
-    def all_texts(self) -> Iterator[Text]:
+    def all_texts(self) -> Iterator[TextSequence]:
         """Those that run and those that wait."""
         yield from self._running
         yield from self.waiting
 
-    def remove(self, text: Text) -> None:
+    def remove(self, text: TextSequence) -> None:
         """It is done with: its blocks are free."""
         if text in self._running:
             self._running.remove(text)
@@ -100,47 +157,47 @@ class Scheduler:
             "blocks_cached": self.blocks.cached,
         }
 
-    def plan(self) -> list[tuple[Job, Exception]]:
+    def plan(self) -> list[tuple[SequenceGroup, Exception]]:
         """Make room for the next token of texts that run, and let others begin. Gives requests that cannot."""
-        for text in sorted(self._running, key=lambda one: one.order):
+        for text in sorted(self._running, key=lambda sequence: sequence.order):
             self._grow(text)
-        failed: list[tuple[Job, Exception]] = []
-        made = self._counts.images_made
+        failed: list[tuple[SequenceGroup, Exception]] = []
+        computed = self._counts.images_made
         verdict: Verdict = "begins"
         while verdict == "begins" and len(self._running) < self.max_running:
             verdict = "nobody"
             for text in self.waiting.candidates():
-                if any(job is text.job for job, _ in failed):
+                if any(group is text.group for group, _ in failed):
                     continue
                 try:
-                    verdict = self._try(text, may_make=self._counts.images_made == made)
+                    verdict = self._try(text, may_compute=self._counts.images_made == computed)
                 except Exception as error:
-                    failed.append((text.job, error))
+                    failed.append((text.group, error))
                     continue
                 if verdict != "later":
                     break
         return failed
 
-    def spans(self) -> list[Span]:
+    def chunks(self) -> list[Chunk]:
         """What is read in this step."""
-        spans = [Span(text, 1) for text in self._running if text.unread == 1]
-        reading = sorted((text for text in self._running if text.unread > 1), key=lambda one: one.unread)
-        budget = self.chunk if spans else ALONE * self.chunk
+        chunks = [Chunk(text, 1) for text in self._running if text.unread == 1]
+        reading = sorted((text for text in self._running if text.unread > 1), key=lambda sequence: sequence.unread)
+        budget = self.chunk if chunks else ALONE * self.chunk
         for place, text in enumerate(reading):  # the shortest first: what it leaves of its share is the others'
             count = min(text.unread, max(budget // (len(reading) - place), 1))
             if text.read < text.prefix:  # a prefix is read whole, since its tokens see each other
                 count = max(count, text.prefix - text.read)
-            if budget <= 0 and spans:
+            if budget <= 0 and chunks:
                 break
-            spans.append(Span(text, count))
+            chunks.append(Chunk(text, count))
             budget -= count
-        return spans
+        return chunks
 
-    def were_read(self, spans: Sequence[Span]) -> None:
-        """Spans were read: blocks that are full now may be found."""
-        for span in spans:
-            text = span.text
-            text.read += span.count
+    def were_read(self, chunks: Sequence[Chunk]) -> None:
+        """Chunks were read: blocks that are full now may be found."""
+        for chunk in chunks:
+            text = chunk.sequence
+            text.read += chunk.count
             full = text.read // self.blocks.size
             if full > text.named:
                 for block, name in zip(text.table[text.named : full], text.names(full)[text.named :], strict=True):
@@ -148,76 +205,78 @@ class Scheduler:
                     self._pending.pop(name, None)
                 text.named = full
 
-    def _grow(self, text: Text) -> None:
+    def _grow(self, text: TextSequence) -> None:
         """Blocks for all of a text that runs; puts off others, or itself, where there are none."""
         while text in self._running and len(text.table) * self.blocks.size < text.places:
             block = self.blocks.take()
             if block is not None:
                 text.table.append(block)
                 continue
-            last = max(self._running, key=lambda one: one.order)
+            last = max(self._running, key=lambda sequence: sequence.order)
             self.waiting.put_back(last)  # first: at no moment is it nowhere
             self._running.remove(last)
             self._release(last)
             self._counts.preemptions += 1
 
-    def _release(self, text: Text) -> None:
+    def _release(self, text: TextSequence) -> None:
         for block in reversed(text.table):  # the end of a text is the first to be forgotten
             self.blocks.release(block)
         for name in [name for name, owner in self._pending.items() if owner is text]:
             del self._pending[name]
         text.table, text.read, text.named = [], 0, 0
 
-    def _try(self, text: Text, *, may_make: bool) -> Verdict:
+    def _try(self, text: TextSequence, *, may_compute: bool) -> Verdict:
         """Let a text begin if it can. Raises whatever its source raises, and DataError: it is too long."""
-        if not self._give(text, may_make=may_make):
+        if not self._give(text, may_compute=may_compute):
             return "later"
-        self.check(len(text.job.ids), text.prefix)
+        self.check(len(text.group.ids), text.prefix)
         blocks, size = self.blocks, self.blocks.size
         names = text.names((text.places - 1) // size)  # the last token's vector is wanted: it is always read
-        found: list[int] = []
+        shared: list[int] = []
         for name in names:
             block = blocks.find(name)
             if block is None:
                 break
-            found.append(block)
-        if len(found) < len(names) and names[len(found)] in self._pending:
+            shared.append(block)
+        if len(shared) < len(names) and names[len(shared)] in self._pending:
             return "later"
-        need = -(-text.places // size) - len(found)
-        spare = blocks.available - sum(blocks.is_free(block) for block in found) - need
-        # Room for the others to grow into, or it would be put off again at once.
+        need = -(-text.places // size) - len(shared)
+        free = sum(blocks.is_free(block) for block in shared)
+        blocks.reserve(free + need + len(self._running))
+        spare = blocks.available - free - need
+        # Room for the others to grow into, or it would be preempted again at once.
         if spare < (len(self._running) if self._running else 0):
             text.passed += 1
             return "nobody" if text.passed > PATIENCE or text.order >= 0 else "later"
-        for block in found:
+        for block in shared:
             blocks.share(block)
-        text.table = [*found, *(block for _ in range(need) if (block := blocks.take()) is not None)]
-        text.read, text.named = len(found) * size, len(found)
-        self._pending.update((name, text) for name in names[len(found) :])
+        text.table = [*shared, *(block for _ in range(need) if (block := blocks.take()) is not None)]
+        text.read, text.named = len(shared) * size, len(shared)
+        self._pending.update((name, text) for name in names[len(shared) :])
         self._begin(text)
         return "begins"
 
-    def _begin(self, text: Text) -> None:
+    def _begin(self, text: TextSequence) -> None:
         self._running.append(text)  # first: at no moment is it nowhere
         self.waiting.take(text)
         if text.order < 0:
             text.order, self._order = self._order, self._order + 1
-        if text.job.reused is None:
-            text.job.reused = text.read
+        if text.group.reused is None:
+            text.group.reused = text.read
         self._counts.reused_tokens += text.read
 
-    def _give(self, text: Text, *, may_make: bool) -> bool:
-        """See to what it is written from; one source at most is made in a step. Gives whether it is there."""
-        source = text.job.request.source
-        if source is None or text.job.given is not None:
+    def _give(self, text: TextSequence, *, may_compute: bool) -> bool:
+        """See to what it is written from; one source at most is computed in a step. Gives whether it is there."""
+        source = text.group.request.source
+        if source is None or text.group.conditioning is not None:
             return True
-        given = self.images.find(source.key)
-        if given is None and not may_make:
+        conditioning = Conditioning(source) if source.ready else self.sources.find(source.key)
+        if conditioning is None and not may_compute:
             return False
-        if given is None:
+        if conditioning is None:
             self._counts.images_made += 1
-            given = self.images.make(source)
-        else:
+            conditioning = self.sources.compute(source)
+        elif not source.ready:
             self._counts.images_reused += 1
-        text.job.given = given
+        text.group.conditioning = conditioning
         return True

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 import time
 
-from rebus.generation.batching.engine import ContinuousEngine
-from rebus.generation.batching.requests import Log, Request, Ticket
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Listener, Request, Ticket
 
 
 class EngineThread:
@@ -19,7 +19,7 @@ class EngineThread:
         engine: which nothing else may run meanwhile.
     """
 
-    def __init__(self, engine: ContinuousEngine) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._work, self._stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._run, name="rebus-engine", daemon=True)
@@ -29,9 +29,9 @@ class EngineThread:
         self._thread.start()
         return self
 
-    def submit(self, request: Request, log: Log | None = None) -> Ticket:
-        """As ``ContinuousEngine.submit``, and wakes the engine."""
-        ticket = self.engine.submit(request, log)
+    def submit(self, request: Request, listener: Listener | None = None) -> Ticket:
+        """As ``Engine.submit``, and wakes the engine."""
+        ticket = self.engine.submit(request, listener)
         self._work.set()
         return ticket
 

@@ -14,12 +14,12 @@ import pytest
 import torch
 
 from rebus import cache
-from rebus.generation import native
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.decoders import compiled as native
+from rebus.generation.decoders.compiled import CompiledDecoder
+from rebus.generation.decoders.packed import PackedDecoder
 from rebus.generation.engine import Engine
-from rebus.generation.native import Native, fast
-from rebus.generation.prepared import Prepared
 from rebus.generation.sampling import Sampling
-from rebus.generation.writers import Plain
 from rebus.models.towers.decoder import Decoder
 
 Make = Callable[..., Decoder]
@@ -50,12 +50,12 @@ def forgotten() -> Iterator[None]:
 def test_compiled_steps_equal_the_decoder(rows: int, odd: dict[str, Any], decoder_of: Make) -> None:
     decoder = decoder_of(**{"kind": "llama", **odd})
     made = fast(decoder)
-    assert isinstance(made, Native)
+    assert isinstance(made, CompiledDecoder)
     rng = torch.Generator().manual_seed(rows)
     lengths = torch.randint(1, 9, (rows,), generator=rng).tolist()
     prompts = [torch.randint(2, 60, (length,), generator=rng).tolist() for length in lengths]
     sampling = Sampling(12, alternatives=3)
-    told, known = (Engine(writer, []).write(prompts, sampling) for writer in (made, Plain(decoder)))
+    told, known = (Engine(writer, []).write(prompts, sampling) for writer in (made, EagerDecoder(decoder)))
     assert [text.ids for text in told] == [text.ids for text in known]
     for text, other in zip(told, known, strict=True):
         assert [token.logprob for token in text.tokens] == pytest.approx(
@@ -81,7 +81,7 @@ def test_nothing_is_written_beside_the_memory_it_is_given(
     """Every buffer that the compiled code is given stands between two stretches that must stay as they are."""
     decoder = decoder_of(**odd)
     made = fast(decoder.bfloat16() if half else decoder)
-    assert isinstance(made, Native)
+    assert isinstance(made, CompiledDecoder)
     wholes, plain = [], torch.empty
 
     def guarded(*shape: Any, **options: Any) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_large_scores_do_not_overflow(decoder_of: Make) -> None:
             if name.endswith(("q_proj.weight", "k_proj.weight", "gate_proj.weight")):
                 parameter *= 40
     told, known = (
-        Engine(writer, []).write([[4, 5, 6], [9]], Sampling(20))[0] for writer in (fast(decoder), Plain(decoder))
+        Engine(writer, []).write([[4, 5, 6], [9]], Sampling(20))[0] for writer in (fast(decoder), EagerDecoder(decoder))
     )
     assert told.ids == known.ids
     assert told.logprob == pytest.approx(known.logprob, abs=1e-3)
@@ -136,12 +136,12 @@ def test_it_is_compiled_once_and_kept(
     forgotten: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoder_of: Make
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert isinstance(fast(decoder_of()), Native)
+    assert isinstance(fast(decoder_of()), CompiledDecoder)
     file, digest = sorted((tmp_path / "rebus").iterdir())
     assert (tmp_path / "rebus").stat().st_mode & 0o077 == 0
     native.library.cache_clear()
     monkeypatch.setattr(subprocess, "run", None)  # must not be needed again
-    assert isinstance(fast(decoder_of()), Native)
+    assert isinstance(fast(decoder_of()), CompiledDecoder)
     assert sorted((tmp_path / "rebus").iterdir()) == [file, digest]
 
 
@@ -183,7 +183,7 @@ def test_what_is_not_as_it_was_compiled_is_not_loaded(
 
 def test_without_a_compiler_it_is_pytorch(forgotten: None, monkeypatch: pytest.MonkeyPatch, decoder_of: Make) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    assert isinstance(fast(decoder_of()), Prepared)
+    assert isinstance(fast(decoder_of()), PackedDecoder)
 
 
 def test_a_compiler_that_fails_is_no_error(
@@ -191,17 +191,17 @@ def test_a_compiler_that_fails_is_no_error(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "which", lambda name: "/bin/false")
-    assert isinstance(fast(decoder_of()), Prepared)
+    assert isinstance(fast(decoder_of()), PackedDecoder)
     (tmp_path / "rebus").rmdir()
     tmp_path.chmod(0o700)
     (tmp_path / "rebus").write_text("not a folder")
     native.library.cache_clear()
-    assert isinstance(fast(decoder_of()), Prepared)
+    assert isinstance(fast(decoder_of()), PackedDecoder)
 
 
 def test_other_types_are_left_to_pytorch(decoder_of: Make) -> None:
     decoder = decoder_of().double()
     made = fast(decoder)
-    assert isinstance(made, Prepared)
-    told, known = (Engine(writer, []).write([[4, 5, 6], [9]], Sampling(9)) for writer in (made, Plain(decoder)))
+    assert isinstance(made, PackedDecoder)
+    told, known = (Engine(writer, []).write([[4, 5, 6], [9]], Sampling(9)) for writer in (made, EagerDecoder(decoder)))
     assert [text.ids for text in told] == [text.ids for text in known]

@@ -12,17 +12,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rebus.errors import DataError, EngineClosedError, QueueFullError
-from rebus.generation.batching import ContinuousEngine, Done, Request
-from rebus.generation.engine import Step
-from rebus.generation.native import Native, fast
-from rebus.generation.prepared import Prepared
+from rebus.generation.decoders import EagerDecoder, fast
+from rebus.generation.decoders.compiled import CompiledDecoder
+from rebus.generation.decoders.packed import PackedDecoder
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Done, Request, Step
 from rebus.generation.sampling import Sampling
-from rebus.generation.writers import Plain
 from rebus.models.towers.decoder import Decoder
 
 Make = Callable[..., Decoder]
 EOS = 1
-WRITERS: dict[str, Callable[[Decoder], Any]] = {"plain": Plain, "prepared": Prepared, "fast": fast}
+WRITERS: dict[str, Callable[[Decoder], Any]] = {"plain": EagerDecoder, "prepared": PackedDecoder, "fast": fast}
 LOOSE = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
 
 
@@ -37,7 +37,7 @@ def test_each_text_is_what_it_is_alone(
     rng = random.Random(kind)
     common = [rng.randrange(2, 60) for _ in range(20)]
     requests = [requested(rng, common) for _ in range(11)]
-    engine = ContinuousEngine(writer, [EOS], blocks=15, block_size=4, max_running=9, chunk=7)
+    engine = Engine(writer, [EOS], blocks=15, block_size=4, max_running=9, chunk=7)
     tickets = []
     for request in requests:
         tickets.append(engine.submit(request))
@@ -45,7 +45,7 @@ def test_each_text_is_what_it_is_alone(
     settled(engine)
     for request, ticket in zip(requests, tickets, strict=True):
         told = told_by(ticket)
-        expects(told, offline(writer, request), exact=isinstance(writer, Native))
+        expects(told, offline(writer, request), exact=isinstance(writer, CompiledDecoder))
         done = ticket.done
         assert (done.reason, done.error, done.prompt_tokens) == ("written", None, len(request.ids))
         assert done.new_tokens >= sum(map(len, told.ids))
@@ -61,11 +61,11 @@ def test_in_bfloat16_compiled_texts_are_the_same_to_the_last_bit(
     kind: str, decoder_of: Make, requested: Any, told_by: Any, expects: Any, settled: Any, offline: Any
 ) -> None:
     writer = fast(decoder_of(kind).bfloat16())
-    if not isinstance(writer, Native):
+    if not isinstance(writer, CompiledDecoder):
         pytest.skip("no C compiler")
     rng = random.Random(8)
     requests = [requested(rng, [7] * 20) for _ in range(12)]
-    engine = ContinuousEngine(writer, [EOS], blocks=16, block_size=4, max_running=9, chunk=5)
+    engine = Engine(writer, [EOS], blocks=16, block_size=4, max_running=9, chunk=5)
     tickets = [engine.submit(request) for request in requests]
     settled(engine)
     assert engine.stats().preemptions > 0
@@ -83,7 +83,7 @@ def test_any_schedule(
     """Arrivals, cancels, sizes of everything: no text is changed by it, no block is lost, and all of it ends."""
     writer = fast(decoder_of("llama"))
     size = data.draw(st.integers(1, 6), "block size")
-    engine = ContinuousEngine(
+    engine = Engine(
         writer,
         [EOS],
         blocks=data.draw(st.integers(-(-60 // size), -(-90 // size)), "blocks"),  # room for the longest
@@ -123,8 +123,8 @@ def test_any_schedule(
 
 
 def test_texts_that_begin_alike_are_read_once(decoder_of: Make, told_by: Any, settled: Any, offline: Any) -> None:
-    writer = Plain(decoder_of())
-    engine = ContinuousEngine(writer, [EOS], blocks=64, block_size=4, chunk=64)
+    writer = EagerDecoder(decoder_of())
+    engine = Engine(writer, [EOS], blocks=64, block_size=4, chunk=64)
     common = list(range(10, 31))  # 21 tokens: five blocks and one token
     requests = [Request([*common, 40 + i], Sampling(3)) for i in range(4)]
     tickets = [engine.submit(request) for request in requests]
@@ -140,7 +140,7 @@ def test_texts_that_begin_alike_are_read_once(decoder_of: Make, told_by: Any, se
 
 
 def test_a_conversation_goes_on_from_what_was_written(decoder_of: Make, told_by: Any, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [], blocks=64, block_size=4)
+    engine = Engine(EagerDecoder(decoder_of()), [], blocks=64, block_size=4)
     first = engine.submit(Request([5, 6, 7], Sampling(12)))
     settled(engine)
     said = told_by(first).ids[0]
@@ -150,7 +150,7 @@ def test_a_conversation_goes_on_from_what_was_written(decoder_of: Make, told_by:
 
 
 def test_several_texts_of_one_prompt_share_the_reading_of_it(decoder_of: Make, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [EOS], blocks=64, block_size=4, chunk=64)
+    engine = Engine(EagerDecoder(decoder_of()), [EOS], blocks=64, block_size=4, chunk=64)
     engine.submit(Request(list(range(2, 43)), Sampling(4, temperature=1.0, n=5)))
     settled(engine)
     assert engine.stats().prompt_tokens == 41 + 4 * 1
@@ -158,7 +158,7 @@ def test_several_texts_of_one_prompt_share_the_reading_of_it(decoder_of: Make, s
 
 
 def test_what_depends_on_other_tokens_is_not_shared(decoder_of: Make, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [EOS], blocks=64, block_size=4)
+    engine = Engine(EagerDecoder(decoder_of()), [EOS], blocks=64, block_size=4)
     for ids in ([3, 4, 5, 6, 7, 8, 9, 10, 11], [3, 4, 5, 7, 7, 8, 9, 10, 11], [7, 8, 9, 10, 11]):
         ticket = engine.submit(Request(ids, Sampling(2)))
         settled(engine)
@@ -166,7 +166,7 @@ def test_what_depends_on_other_tokens_is_not_shared(decoder_of: Make, settled: A
 
 
 def test_a_cancelled_text_leaves_at_once(decoder_of: Make, told_by: Any, leaks_nothing: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [], blocks=32, block_size=4)
+    engine = Engine(EagerDecoder(decoder_of()), [], blocks=32, block_size=4)
     ticket, other = (engine.submit(Request([5, 6, seed], Sampling(40, n=2))) for seed in (7, 8))
     for _ in range(5):
         engine.run_once()
@@ -184,7 +184,7 @@ def test_a_cancelled_text_leaves_at_once(decoder_of: Make, told_by: Any, leaks_n
 
 
 def test_a_request_that_waits_can_be_cancelled(decoder_of: Make, told_by: Any, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [], max_running=1)
+    engine = Engine(EagerDecoder(decoder_of()), [], max_running=1)
     first, second = (engine.submit(Request([5, 6], Sampling(4))) for _ in range(2))
     engine.run_once()
     second.cancel()
@@ -195,7 +195,7 @@ def test_a_request_that_waits_can_be_cancelled(decoder_of: Make, told_by: Any, s
 
 def test_users_take_turns(decoder_of: Make, settled: Any) -> None:
     """One who asks much does not keep waiting the one who asks little."""
-    engine = ContinuousEngine(Plain(decoder_of()), [], max_running=2, max_queue=100)
+    engine = Engine(EagerDecoder(decoder_of()), [], max_running=2, max_queue=100)
     ends: list[str] = []
 
     def asked(user: str) -> None:
@@ -214,7 +214,7 @@ def test_users_take_turns(decoder_of: Make, settled: Any) -> None:
 
 def test_a_long_prompt_stops_nobody(decoder_of: Make, settled: Any) -> None:
     """Texts that are being written get a token a step, and a short prompt is read while a long one still is."""
-    engine = ContinuousEngine(Plain(decoder_of(context=700)), [], blocks=200, block_size=4, chunk=8)
+    engine = Engine(EagerDecoder(decoder_of(context=700)), [], blocks=200, block_size=4, chunk=8)
     steps: dict[str, list[int]] = {"running": [], "long": [], "short": []}
     now = 0
 
@@ -235,7 +235,7 @@ def test_a_long_prompt_stops_nobody(decoder_of: Make, settled: Any) -> None:
 
 def test_a_large_text_is_not_passed_for_ever(decoder_of: Make) -> None:
     """Small ones may pass one that finds no room, but only so often."""
-    engine = ContinuousEngine(Plain(decoder_of()), [], blocks=12, block_size=4, max_queue=500)
+    engine = Engine(EagerDecoder(decoder_of()), [], blocks=12, block_size=4, max_queue=500)
     ends: list[str] = []
 
     def ask(name: str, length: int) -> None:
@@ -258,7 +258,7 @@ def test_a_large_text_is_not_passed_for_ever(decoder_of: Make) -> None:
 
 
 def test_the_queue_is_bounded(decoder_of: Make, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [], max_queue=4, max_running=1)
+    engine = Engine(EagerDecoder(decoder_of()), [], max_queue=4, max_running=1)
     for _ in range(2):
         engine.submit(Request([5], Sampling(2, n=2)))
     with pytest.raises(QueueFullError, match="at most 4 texts in the queue; found 4") as caught:
@@ -286,14 +286,14 @@ def test_the_queue_is_bounded(decoder_of: Make, settled: Any) -> None:
 def test_what_can_never_be_written_is_refused(
     decoder_of: Make, ids: list[int], sampling: Sampling, expected: str
 ) -> None:
-    engine = ContinuousEngine(Plain(decoder_of("gpt2")), [])
+    engine = Engine(EagerDecoder(decoder_of("gpt2")), [], max_queue=256)
     with pytest.raises(DataError, match=expected):
         engine.submit(Request(ids, sampling))
     assert engine.idle
 
 
 def test_a_text_longer_than_the_cache_is_cut(decoder_of: Make, told_by: Any, settled: Any, leaks_nothing: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [], blocks=4, block_size=4)
+    engine = Engine(EagerDecoder(decoder_of()), [], blocks=4, block_size=4)
     tickets = [engine.submit(Request([5, 6, 7], Sampling(60, seed=seed))) for seed in range(2)]
     settled(engine)
     for ticket in tickets:
@@ -304,8 +304,8 @@ def test_a_text_longer_than_the_cache_is_cut(decoder_of: Make, told_by: Any, set
 
 
 def test_learned_positions_end_where_the_table_does(decoder_of: Make, told_by: Any, settled: Any, offline: Any) -> None:
-    writer = Plain(decoder_of("gpt2", context=16))
-    engine = ContinuousEngine(writer, [], blocks=8, block_size=4)
+    writer = EagerDecoder(decoder_of("gpt2", context=16))
+    engine = Engine(writer, [], blocks=8, block_size=4)
     request = Request([5, 6, 7], Sampling(60))
     ticket = engine.submit(request)
     settled(engine)
@@ -331,8 +331,8 @@ class Even:
 
 
 def test_constraints_are_each_texts_own(decoder_of: Make, told_by: Any, settled: Any, offline: Any) -> None:
-    writer = Plain(decoder_of())
-    engine = ContinuousEngine(writer, [EOS])
+    writer = EagerDecoder(decoder_of())
+    engine = Engine(writer, [EOS])
     free, even = Request([5, 6], Sampling(9)), Request([5, 6], Sampling(9, n=2, temperature=1.0), constraint=Even())
     broken = Request([5, 6], Sampling(9), constraint=Even(fails_at=3))
     tickets = [engine.submit(request) for request in (free, even, broken)]
@@ -354,7 +354,7 @@ def test_a_constraint_that_cannot_begin_fails_its_own_request(decoder_of: Make, 
         def fork(self) -> Even:
             raise MemoryError
 
-    engine = ContinuousEngine(Plain(decoder_of()), [])
+    engine = Engine(EagerDecoder(decoder_of()), [])
     bad, good = (engine.submit(Request([5, 6], Sampling(3), constraint=one)) for one in (Broken(), Even()))
     settled(engine)
     with pytest.raises(MemoryError):
@@ -364,7 +364,7 @@ def test_a_constraint_that_cannot_begin_fails_its_own_request(decoder_of: Make, 
 
 
 def test_a_listener_that_raises_is_gone(decoder_of: Make, settled: Any, leaks_nothing: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [])
+    engine = Engine(EagerDecoder(decoder_of()), [])
 
     def gone(event: Step | Done) -> None:
         raise ConnectionError
@@ -376,7 +376,7 @@ def test_a_listener_that_raises_is_gone(decoder_of: Make, settled: Any, leaks_no
 
 
 def test_a_closed_engine_finishes_what_it_has(decoder_of: Make, told_by: Any, settled: Any) -> None:
-    engine = ContinuousEngine(Plain(decoder_of()), [])
+    engine = Engine(EagerDecoder(decoder_of()), [])
     ticket = engine.submit(Request([5], Sampling(3)))
     engine.close()
     with pytest.raises(EngineClosedError):

@@ -15,17 +15,18 @@ decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rebus.generation.decoders.backend import supported
 from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder, DecoderLayer
 from rebus.nn.attention import causal_mask
-from rebus.nn.cache import Cache, KVCache, Layer
-from rebus.nn.feedforward import ACTIVATIONS, MLP, SwiGLU
+from rebus.nn.cache import Cache, LayerCache
+from rebus.nn.feedforward import ACTIVATIONS, SwiGLU
 from rebus.nn.lora import folded
 from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import rotary_tables
@@ -36,27 +37,31 @@ PACKED_FOR = 8  # rows of the product that the packed layout is chosen for; meas
 MakeProduct = Callable[[Sequence[nn.Module], torch.dtype], "Product"]
 
 
-class Prepared:
-    """A ``Writer`` made of a decoder's weights.
+class PackedDecoder:
+    """A ``DecoderBackend`` made of a decoder's weights.
 
     Args:
         decoder: stays as it is; float32 or bfloat16.
         product: makes one product of several linear layers; unless given, as PyTorch has it.
+
+    Raises:
+        TypeError: a part is of a class whose mathematics is not written out here.
     """
 
     def __init__(self, decoder: Decoder, product: MakeProduct | None = None) -> None:
+        if not supported(decoder):
+            raise TypeError("this decoder has parts that only their own forward computes: use EagerDecoder")
         weight = decoder.embed_tokens.weight
         self.device, self.dtype = weight.device, weight.dtype
         self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size
         self.bounded = decoder.embed_positions is not None
-        self._decoder, self._tables = decoder, (torch.empty(0), torch.empty(0))
+        self.decoder, self._tables = decoder, (torch.empty(0), torch.empty(0))
         product = product or Packed
         with torch.inference_mode():
             self._embeddings = weight.detach().to(self.dtype)
             places = decoder.embed_positions
             self._places = None if places is None else places.weight.detach().to(self.dtype)
-            layers = [layer for layer in decoder.layers if isinstance(layer, DecoderLayer)]
-            self._layers = [_Layer(layer, self.dtype, product) for layer in layers]
+            self._layers = [_Layer(cast(DecoderLayer, layer), self.dtype, product) for layer in decoder.layers]
             self._norm = _norm(decoder.norm, self.dtype)
             self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
 
@@ -65,43 +70,32 @@ class Prepared:
         return F.embedding(input_ids, self._embeddings)
 
     def forward_embeds(
-        self,
-        x: Tensor,
-        positions: Tensor,
-        mask: Tensor | None = None,
-        memory: Features | None = None,
-        cache: Cache | None = None,
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, memory: Features | None, cache: Cache
     ) -> Tensor:
-        """As ``Decoder.forward_embeds``, with a mask (B, 1, L, Lk) bool or none, and always a cache."""
-        assert memory is None  # noqa: S101 - the engine is given a plain decoder where there is one
-        cache = cache if cache is not None else self.new_cache(x.shape[1])
+        """As ``Decoder.forward_embeds``, with a mask (B, 1, L, Lk) bool or none, and no memory."""
+        assert memory is None  # noqa: S101 - the engine asks the decoder itself where there is one
         items, length = x.shape[:2]
         rotary = None
         if self._places is not None:
             x = x + F.embedding(positions, self._places)
         else:
             rotary = self._rotary(positions)
-        rows = _Rows(items, length, mask)
         if mask is None and length > 1:
             mask = causal_mask(length, cache.length + length, x.device)
         bias = None if mask is None else _as_bias(mask, x.dtype)
-        flat = rows.packed(x.reshape(items * length, -1))
+        flat = x.reshape(items * length, -1)
         for index, layer in enumerate(self._layers):
-            flat = layer(flat, rows, rotary, bias, cache[index])
-        return rows.padded(self._norm(flat)).view(items, length, -1)
+            flat = layer(flat, items, rotary, bias, cache[index])
+        return self._norm(flat).view(items, length, -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
         return self._head(hidden)
 
-    def new_cache(self, room: int = 64) -> Cache:
-        """An empty cache."""
-        return KVCache(len(self._layers), room)
-
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and signed sines (B, L, 1, K), looked up in tables that grow as texts do."""
         if positions.numel() and (last := int(positions.max())) >= len(self._tables[0]):
-            decoder = self._decoder
+            decoder = self.decoder
             every = torch.arange(max(2 * last, 256), device=self.device)[None]
             cos, sin = rotary_tables(every, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)
             self._tables = (
@@ -109,33 +103,6 @@ class Prepared:
                 torch.cat([-sin, sin], dim=-1)[0, 0, :, None].to(self.dtype),
             )
         return self._tables[0][positions], self._tables[1][positions]
-
-
-class _Rows:
-    """The tokens of a batch as rows (N, D) without those that are padding, which nothing ever reads.
-
-    Args:
-        items: B.
-        length: L.
-        mask: (B, 1, L, Lk): a token that may not see itself is padding.
-    """
-
-    def __init__(self, items: int, length: int, mask: Tensor | None) -> None:
-        self.items, self.length, self._real = items, length, None
-        if mask is not None and length > 1 and mask.dim() == 4:
-            real = mask[:, 0].diagonal(mask.shape[3] - length, dim1=1, dim2=2)  # (B, L)
-            if not bool(real.all()):
-                self._real = real.reshape(-1).nonzero()[:, 0]
-
-    def packed(self, x: Tensor) -> Tensor:
-        """(B x L, D) -> (N, D)."""
-        return x if self._real is None else x[self._real]
-
-    def padded(self, x: Tensor) -> Tensor:
-        """(N, D) -> (B x L, D), zeros where padding is."""
-        if self._real is None:
-            return x
-        return x.new_zeros(self.items * self.length, x.shape[1]).index_copy_(0, self._real, x)
 
 
 class _Layer:
@@ -154,15 +121,14 @@ class _Layer:
         self.act: Callable[[Tensor], Tensor] | None = None
         if isinstance(mlp, SwiGLU):
             self.up, self.down = product([mlp.gate_proj, mlp.up_proj], dtype), product([mlp.down_proj], dtype)
-        elif isinstance(mlp, MLP):
+        else:
             self.up, self.down = product([mlp.fc1], dtype), product([mlp.fc2], dtype)
             self.act = ACTIVATIONS[mlp.activation]
 
     def __call__(
-        self, x: Tensor, rows: _Rows, rotary: tuple[Tensor, Tensor] | None, bias: Tensor | None, cache: Layer
+        self, x: Tensor, items: int, rotary: tuple[Tensor, Tensor] | None, bias: Tensor | None, cache: LayerCache
     ) -> Tensor:
-        mixed = self._attend(rows.padded(self.qkv(self.before(x))), rows.items, rotary, bias, cache)
-        x = self.out.add(rows.packed(mixed), x)
+        x = self.out.add(self._attend(self.qkv(self.before(x)), items, rotary, bias, cache), x)
         inner = self.up(self.between(x))
         if self.act is None:
             gate, up = inner.chunk(2, dim=-1)
@@ -172,7 +138,7 @@ class _Layer:
         return self.down.add(inner, x)
 
     def _attend(
-        self, qkv: Tensor, items: int, rotary: tuple[Tensor, Tensor] | None, bias: Tensor | None, cache: Layer
+        self, qkv: Tensor, items: int, rotary: tuple[Tensor, Tensor] | None, bias: Tensor | None, cache: LayerCache
     ) -> Tensor:
         heads, groups, size = self.heads, self.kv_heads, self.head_dim
         parts = qkv.view(items, -1, heads + 2 * groups, size)  # (B, L, H + 2G, K)

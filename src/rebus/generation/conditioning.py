@@ -1,6 +1,6 @@
-"""What texts are written from beside their prompts, made once for all that ask about one image.
+"""What texts are written from beside their prompts, computed once for all requests about one image.
 
-It knows no images: a source makes its condition when it is asked, and is known by its key. Letters: P prefix tokens,
+It knows no images: a source computes its condition when it is asked, and is known by its key. Letters: P prefix tokens,
 M memory tokens, L tokens, D width.
 """
 
@@ -14,32 +14,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rebus.generation.batching.requests import ImageSource
-from rebus.generation.paging import Kept
+from rebus.generation.paging import CrossCache
+from rebus.generation.requests import Source
 from rebus.models.features import Features
 from rebus.models.fusion import Condition
-from rebus.models.vlm import VisionLanguageModel
 
 
-class Given:
+class Conditioning:
     """One source's condition, without the tokens that are masked.
 
     Attributes:
         key: the source's.
         prefix: (P, D), read before the prompt, every one seeing all; None: nothing is.
         memory: (1, M, D), all of it real; None: nothing is attended to.
-        kept: what attention made of the memory, layer by layer, once it is known.
+        cross: what attention made of the memory, layer by layer, once it is known.
         spread: whether it changes how every token enters the decoder.
         inside: whether image tokens take the place of marks in the prompt.
     """
 
-    def __init__(self, key: str, model: VisionLanguageModel, condition: Condition) -> None:
-        self.key, self.model = key, model
+    def __init__(self, source: Source) -> None:
+        condition = source.compute()
+        self.key, self.model = source.key, source.model
         prefix, memory = condition.prefix, condition.memory
         self.prefix = None if prefix is None else prefix.tokens[0][prefix.mask[0]]
         self.memory = None if memory is None else _real(memory)
         self.condition = replace(condition, prefix=None, memory=None)
-        self.kept: Kept = {}
+        self.cross: CrossCache = {}
         self.spread = condition.vector is not None or condition.shown is not None
         self.inside = condition.inside is not None
 
@@ -50,10 +50,12 @@ class Given:
 
     @property
     def bytes(self) -> int:
-        """What it takes."""
-        tensors = [self.prefix, *_tensors(self.memory), *(one for pair in self.kept.values() for one in pair)]
-        tensors += [one for part in fields(self.condition) for one in _tensors(getattr(self.condition, part.name))]
-        return sum(one.numel() * one.element_size() for one in tensors if one is not None)
+        """What its tensors take."""
+        tensors = [self.prefix, *_tensors(self.memory), *(tensor for pair in self.cross.values() for tensor in pair)]
+        tensors += [
+            tensor for part in fields(self.condition) for tensor in _tensors(getattr(self.condition, part.name))
+        ]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors if tensor is not None)
 
     def marks(self, ids: Sequence[int]) -> int:
         """How many places of image tokens there are among ids."""
@@ -65,53 +67,48 @@ class Given:
         return self.model.embed(self.condition, ids, count)
 
 
-class Images:
-    """Givens by their keys: those asked for last, as far as they fit.
+class ConditioningCache:
+    """Conditionings by their keys: those asked for last, as far as they fit.
 
     Args:
         most: bytes.
     """
 
     def __init__(self, most: int) -> None:
-        self.most, self._kept = most, OrderedDict[str, Given]()
+        self.most, self._entries = most, OrderedDict[str, Conditioning]()
 
-    def find(self, key: str) -> Given | None:
+    def find(self, key: str) -> Conditioning | None:
         """The one with this key."""
-        if key in self._kept:
-            self._kept.move_to_end(key)
-        return self._kept.get(key)
+        if key in self._entries:
+            self._entries.move_to_end(key)
+        return self._entries.get(key)
 
-    def make(self, source: ImageSource) -> Given:
-        """A new one. Raises whatever making it raises."""
-        given = Given(source.key, source.model, source.make())
-        self._kept[source.key] = given
-        self.shrink()
-        return given
-
-    def shrink(self) -> None:
-        """Let go of the oldest until the rest fits; texts that use one keep it."""
-        sizes = {key: given.bytes for key, given in self._kept.items()}  # a memory's grows when it is first read
+    def compute(self, source: Source) -> Conditioning:
+        """A new one; the oldest go until the rest fits, and texts that use one keep it. Raises as ``compute``."""
+        new = self._entries[source.key] = Conditioning(source)
+        sizes = {key: entry.bytes for key, entry in self._entries.items()}  # a memory's grows when it is first read
         total = sum(sizes.values())
-        while total > self.most and self._kept:
-            key, _ = self._kept.popitem(last=False)
+        while total > self.most and self._entries:
+            key, _ = self._entries.popitem(last=False)
             total -= sizes[key]
+        return new
 
 
 def joined(conditions: Sequence[Condition]) -> Condition | None:
     """Conditions of one item each as one of several; None: their sizes differ."""
-    made: dict[str, Any] = {}
+    whole: dict[str, Any] = {}
     for part in fields(Condition):
-        values = [getattr(one, part.name) for one in conditions]
+        values = [getattr(condition, part.name) for condition in conditions]
         if all(value is None for value in values):
             continue
         if any(value is None for value in values):
             return None
-        lists = [_tensors(value) for value in values]
-        if any(one.shape != first.shape for row in lists for one, first in zip(row, lists[0], strict=True)):
+        rows = [_tensors(value) for value in values]
+        if any(tensor.shape != first.shape for row in rows for tensor, first in zip(row, rows[0], strict=True)):
             return None
-        whole = [torch.cat(column) for column in zip(*lists, strict=True)]
-        made[part.name] = Features(*whole) if isinstance(values[0], Features) else whole[0]
-    return Condition(**made)
+        columns = [torch.cat(column) for column in zip(*rows, strict=True)]
+        whole[part.name] = Features(*columns) if isinstance(values[0], Features) else columns[0]
+    return Condition(**whole)
 
 
 def _tensors(value: Features | Tensor | None) -> list[Tensor]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rebus.generation.prepared import weight_and_bias
+from rebus.generation.decoders.packed import weight_and_bias
 
 
 class Tiles:

@@ -1,4 +1,4 @@
-/* Tokens through a decoder layer: the fast path of rebus.generation.native.
+/* Tokens through a decoder layer: the fast path of rebus.generation.decoders.compiled.
 
    A call takes rows: tokens of any texts, each at its own place, one a text where texts are being written and many
    where a prompt is read. Weights and cache are float or bfloat16, everything between is float.
@@ -31,8 +31,6 @@ typedef struct {
 typedef struct {
     int64_t count;
     const int32_t *text, *at; /* (R): whose token it is, and at which place of its text */
-    const uint8_t *seen;      /* (texts, step) bytes: which places a text sees up to its own, or NULL: all */
-    int64_t step;
     const float *cos, *sin; /* (R, K/2), or NULL */
 } Rows;
 
@@ -75,11 +73,8 @@ static void norm_row(int64_t kind, const float *x, float *y, int64_t n, const fl
     }
 }
 
-/* Scores to e^(score - highest), 0 where nothing is seen; gives what to multiply them by for their sum to be 1. */
-static float shares(float *scores, int64_t count, float scale, const uint8_t *seen) {
-    if (seen)
-        for (int64_t i = 0; i < count; i++)
-            if (!seen[i]) scores[i] = -INFINITY;
+/* Scores to e^(score - highest); gives what to multiply them by for their sum to be 1. */
+static float shares(float *scores, int64_t count, float scale) {
     v16 highest = (v16){0} - INFINITY, total = {0};
     for (int64_t i = 0; i < count; i += 16) highest = larger(part_of(scores + i, count - i, -INFINITY), highest);
     float most = -INFINITY;
@@ -161,8 +156,7 @@ static void look(const Layer *l, const Cache *c, const Rows *rows, int64_t r, in
             compare_float(q, heads, (float *)c->keys + from, (float *)c->values + from, count, K, scores + i, room);
     }
     float total[heads];
-    for (int64_t e = 0; e < heads; e++)
-        total[e] = shares(scores + e * room, n, 1.0f / sqrtf((float)K), rows->seen ? rows->seen + text * rows->step : 0);
+    for (int64_t e = 0; e < heads; e++) total[e] = shares(scores + e * room, n, 1.0f / sqrtf((float)K));
     memset(out, 0, heads * K * sizeof(float));
     for (int64_t i = 0; i < n; i += c->size) {
         const int64_t from = spot(c, G, K, text, group, i), count = n - i < c->size ? n - i : c->size;

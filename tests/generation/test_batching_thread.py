@@ -13,17 +13,18 @@ import pytest
 import torch
 
 from rebus.errors import EngineClosedError
-from rebus.generation.batching import ContinuousEngine, Done, EngineThread, Request
-from rebus.generation.engine import Step
+from rebus.generation.decoders import EagerDecoder
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Done, Request, Step
 from rebus.generation.sampling import Sampling
-from rebus.generation.writers import Plain
+from rebus.generation.thread import EngineThread
 from rebus.models.towers.decoder import Decoder
 
 Make = Callable[..., Decoder]
 pytestmark = pytest.mark.timeout(60)
 
 
-class Slow(Plain):
+class Slow(EagerDecoder):
     """Takes its time, and fails where a text holds a certain token."""
 
     def __init__(self, decoder: Decoder, seconds: float = 0.0, poison: int | None = None) -> None:
@@ -42,7 +43,7 @@ def started() -> Iterator[Callable[..., EngineThread]]:
     threads: list[EngineThread] = []
 
     def start(writer: Any, eos: list[int] = [], **sizes: Any) -> EngineThread:  # noqa: B006 - it is not changed
-        threads.append(EngineThread(ContinuousEngine(writer, eos, **sizes)).start())
+        threads.append(EngineThread(Engine(writer, eos, **sizes)).start())
         return threads[-1]
 
     yield start
@@ -54,7 +55,7 @@ def started() -> Iterator[Callable[..., EngineThread]]:
 def test_many_ask_at_once(
     decoder_of: Make, started: Any, requested: Any, told_by: Any, expects: Any, leaks_nothing: Any, offline: Any
 ) -> None:
-    writer = Plain(decoder_of())
+    writer = EagerDecoder(decoder_of())
     thread = started(writer, [1], blocks=24, block_size=4, max_running=5, chunk=6)
     found: queue.Queue[Any] = queue.Queue()
 
@@ -90,7 +91,7 @@ def test_a_step_that_fails_takes_no_other_with_it(
     thread = started(writer, [1])
     requests = [Request([5, 6 + seed], Sampling(8)) for seed in range(4)]
     bad = Request([5, 33], Sampling(8, n=2))
-    known = [offline(Plain(writer.decoder), request) for request in requests]
+    known = [offline(EagerDecoder(writer.decoder), request) for request in requests]
     for _ in range(1 + again):
         tickets = [thread.submit(request) for request in (*requests[:2], bad, *requests[2:])]
         with pytest.raises(RuntimeError, match="a broken kernel"):
@@ -160,7 +161,7 @@ def test_one_who_leaves_makes_room(decoder_of: Make, started: Any) -> None:
 
 
 def test_events_come_in_order_to_a_listener(decoder_of: Make, started: Any) -> None:
-    thread, heard, over = started(Plain(decoder_of())), list[Any](), threading.Event()
+    thread, heard, over = started(EagerDecoder(decoder_of())), list[Any](), threading.Event()
 
     def hear(event: Step | Done) -> None:
         heard.append(event)
@@ -175,7 +176,7 @@ def test_events_come_in_order_to_a_listener(decoder_of: Make, started: Any) -> N
 
 
 def test_it_sleeps_when_there_is_nothing_to_do(decoder_of: Make, started: Any) -> None:
-    thread = started(Plain(decoder_of()))
+    thread = started(EagerDecoder(decoder_of()))
     thread.submit(Request([5, 6], Sampling(3))).get(5)
     time.sleep(0.2)
     before = time.thread_time(), time.process_time()

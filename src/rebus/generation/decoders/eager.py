@@ -1,23 +1,22 @@
-"""A decoder as it is, seen by the engine as a ``Writer``: any kind of layer, any device, weights that still change."""
+"""A decoder as it is: any kind of layer, any device, weights that still change."""
 
 from __future__ import annotations
-
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder
-from rebus.nn.cache import Cache, KVCache
+from rebus.nn.cache import Cache
 
 
-class Plain:
-    """Asks the decoder's own modules."""
+class EagerDecoder:
+    """A ``DecoderBackend`` that asks the decoder's own modules."""
 
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size
+        self.bounded = decoder.embed_positions is not None
 
     @property
     def device(self) -> torch.device:
@@ -29,30 +28,16 @@ class Plain:
         """The weights'."""
         return self.decoder.embed_tokens.weight.dtype
 
-    @property
-    def bounded(self) -> bool:
-        """Learned positions are a table."""
-        return self.decoder.embed_positions is not None
-
     def embed(self, input_ids: Tensor) -> Tensor:
         """(R, L) long -> (R, L, D)."""
         return self.decoder.embed(input_ids)
 
     def forward_embeds(
-        self,
-        x: Tensor,
-        positions: Tensor,
-        mask: Tensor | None = None,
-        memory: Features | None = None,
-        cache: Cache | None = None,
+        self, x: Tensor, positions: Tensor, mask: Tensor | None, memory: Features | None, cache: Cache
     ) -> Tensor:
         """(R, L, D) -> (R, L, D)."""
-        return self.decoder.forward_embeds(x, positions, mask, memory, cast("KVCache | None", cache))
+        return self.decoder.forward_embeds(x, positions, mask, memory, cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
         return self.decoder.logits(hidden)
-
-    def new_cache(self, room: int = 64) -> Cache:
-        """An empty cache."""
-        return self.decoder.new_cache(room)

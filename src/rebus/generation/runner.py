@@ -1,0 +1,257 @@
+"""Passes through the decoder: some tokens of each of many texts at once, and the logits of those that are whole then.
+
+It knows the decoder and the pool, and neither turns nor sampling. Compiled code (``CompiledDecoder``) takes all tokens
+of all texts as rows of one pass that looks into the pool itself. Else, and for what compiled code leaves to PyTorch
+(prefixes, long prompts, memories), texts with about as many new tokens are one padded pass, with their keys copied out
+of the pool. Letters: R texts, N rows, P prefix tokens, L tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from rebus.generation.conditioning import Conditioning, joined
+from rebus.generation.decoders.backend import DecoderBackend
+from rebus.generation.decoders.compiled import SHORT, CompiledDecoder
+from rebus.generation.decoders.eager import EagerDecoder
+from rebus.generation.paging import PagedCache, Pool
+from rebus.generation.sequence import TextSequence
+from rebus.models.features import Features
+from rebus.models.fusion import Condition
+
+PADDED = 1.25  # times as many tokens as the shortest that texts of one padded pass may have
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """The next ``count`` places of a text: all that is left of its prefix, or nothing of it, then ids."""
+
+    sequence: TextSequence
+    count: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is unread after it."""
+        return self.count == self.sequence.unread
+
+    @property
+    def prefix(self) -> int:
+        """How many of its places are of the prefix."""
+        return max(self.sequence.prefix - self.sequence.read, 0)
+
+    @property
+    def first(self) -> int:
+        """The place of its first id among the text's."""
+        return max(self.sequence.read - self.sequence.prefix, 0)
+
+    @property
+    def ids(self) -> list[int]:
+        """Its ids."""
+        return self.sequence.ids[self.first : max(self.sequence.read + self.count - self.sequence.prefix, 0)]
+
+    @property
+    def embedding(self) -> Conditioning | None:
+        """What changes how its ids enter the decoder; None: they enter as any."""
+        given = self.sequence.conditioning
+        return given if given is not None and (given.spread or given.marks(self.ids)) else None
+
+    @property
+    def begun(self) -> bool:
+        """Whether the text's prefix is read, and its memory."""
+        given = self.sequence.conditioning
+        return given is None or (not self.prefix and (given.memory is None or bool(given.cross)))
+
+
+class Runner:
+    """Reads chunks.
+
+    Args:
+        backend: runs the decoder; a memory is read by the decoder itself.
+        pool: where keys and values are.
+    """
+
+    def __init__(self, backend: DecoderBackend, pool: Pool) -> None:
+        self.backend, self.pool = backend, pool
+        self.attending = backend if isinstance(backend, EagerDecoder) else EagerDecoder(backend.decoder)
+        self._joined: tuple[list[Conditioning], Condition | None] = ([], None)
+
+    @torch.inference_mode()
+    def read(self, chunks: Sequence[Chunk], vocab_size: int) -> Tensor:
+        """(R, V) float32 on the CPU: the logits of each chunk that ends its text, in their order.
+
+        Nothing that texts know of themselves changes: what fails may be read again.
+        """
+        attends = [_attends(chunk.sequence) for chunk in chunks]
+        logits = torch.empty(sum(chunk.whole for chunk in chunks), vocab_size)
+        for backend, memory in ((self.backend, False), (self.attending, True)):
+            some = [chunk for chunk, has_memory in zip(chunks, attends, strict=True) if has_memory is memory]
+            hidden = [last for chunk, last in zip(some, self._read(backend, some), strict=True) if chunk.whole]
+            if hidden:
+                part = backend.logits(torch.stack(hidden))[:, :vocab_size].float().cpu()
+                if len(part) == len(logits):
+                    return part
+                whole = [has_memory for chunk, has_memory in zip(chunks, attends, strict=True) if chunk.whole]
+                logits[torch.tensor([has_memory is memory for has_memory in whole])] = part
+        return logits
+
+    def _read(self, backend: DecoderBackend, chunks: Sequence[Chunk]) -> Sequence[Tensor] | Tensor:
+        """Each chunk's last vector (D,)."""
+        if not chunks:
+            return []
+        counts = [len(chunk.ids) for chunk in chunks]
+        x = self._embed(backend, chunks, counts)
+        compiled = isinstance(backend, CompiledDecoder)
+        rows = [place for place, chunk in enumerate(chunks) if compiled and _as_rows(chunk)]
+        if isinstance(backend, CompiledDecoder) and len(rows) == len(chunks):
+            return self._compiled(backend, chunks, x)
+        parts = torch.split(x, counts)
+        last: dict[int, Tensor] = {}
+        if isinstance(backend, CompiledDecoder) and rows:
+            hidden = self._compiled(backend, [chunks[at] for at in rows], torch.cat([parts[at] for at in rows]))
+            last.update(zip(rows, hidden, strict=True))
+        for group in _alike(chunks, [place for place in range(len(chunks)) if place not in last]):
+            ends = self._padded(backend, [chunks[at] for at in group], [parts[at] for at in group])
+            last.update(zip(group, ends, strict=True))
+        return [last[place] for place in range(len(chunks))]
+
+    def _embed(self, backend: DecoderBackend, chunks: Sequence[Chunk], counts: Sequence[int]) -> Tensor:
+        """The ids of all chunks as they enter the decoder, one after the other: (N, D)."""
+        ids = torch.tensor([token for chunk in chunks for token in chunk.ids], dtype=torch.long, device=backend.device)
+        x = backend.embed(ids[None])[0]
+        special = [place for place, chunk in enumerate(chunks) if counts[place] and chunk.embedding is not None]
+        if not special:
+            return x
+        starts = np.cumsum([0, *counts]).tolist()
+        single = [place for place in special if counts[place] == 1 and not _inside(chunks[place])]
+        known = [given for place in single if (given := chunks[place].embedding) is not None]
+        if len(single) > 1 and all(given.model is known[0].model for given in known):
+            if self._joined[0] != known:  # the same texts are written for many steps
+                self._joined = (known, joined([given.condition for given in known]))
+            if self._joined[1] is not None:
+                at = torch.tensor([starts[place] for place in single], device=backend.device)
+                x[at] = known[0].model.embed(self._joined[1], ids[at][:, None])[:, 0].to(backend.dtype)
+                special = [place for place in special if place not in single]
+        for place in special:
+            chunk, first, end = chunks[place], starts[place], starts[place + 1]
+            if (given := chunk.embedding) is not None:
+                before = given.marks(chunk.sequence.ids[: chunk.first])
+                x[first:end] = given.embed(ids[None, first:end], before)[0].to(backend.dtype)
+        return x
+
+    def _compiled(self, backend: CompiledDecoder, chunks: Sequence[Chunk], x: Tensor) -> Tensor:
+        """(N, D), all chunks' ids one after the other -> (R, D), each one's last vector."""
+        counts = np.array([chunk.count for chunk in chunks])
+        ends = counts.cumsum()
+        starts = np.array([chunk.sequence.read for chunk in chunks])
+        before = np.array([chunk.sequence.prefix for chunk in chunks])
+        text = np.arange(len(chunks), dtype=np.int32).repeat(counts)
+        at = (np.arange(ends[-1]) - (ends - counts).repeat(counts) + starts.repeat(counts)).astype(np.int32)
+        positions = at - (before - (before > 0)).repeat(counts)  # a prefix stands at position 0
+        tables = np.zeros((len(chunks), int(-(-(starts + counts).max() // self.pool.size))), dtype=np.int32)
+        for row, chunk in enumerate(chunks):
+            few = chunk.sequence.table[: tables.shape[1]]
+            tables[row, : len(few)] = few
+
+        def layer(index: int) -> tuple[Tensor, Tensor]:
+            return self.pool.layer(index, *backend.heads(index), backend.dtype, backend.device)
+
+        hidden = backend.rows(
+            x,
+            torch.from_numpy(positions.astype(np.int64)),
+            torch.from_numpy(text),
+            torch.from_numpy(at),
+            layer,
+            torch.from_numpy(tables),
+        )
+        return hidden[torch.from_numpy(ends - 1)]
+
+    def _padded(self, backend: DecoderBackend, chunks: Sequence[Chunk], parts: Sequence[Tensor]) -> list[Tensor]:
+        """Of chunks with equal prefixes left: these first, then their ids, (L, D) each. (D,) each."""
+        sequences, left = [chunk.sequence for chunk in chunks], chunks[0].prefix
+        starts, counts = [sequence.read for sequence in sequences], [len(part) for part in parts]
+        if left:
+            read = sequences[0].read
+            prefixes = [
+                given.prefix[read:] for one in sequences if (given := one.conditioning) and given.prefix is not None
+            ]
+            mask = torch.ones(len(chunks), 1, left, read + left, dtype=torch.bool, device=backend.device)
+            x = torch.stack(prefixes).to(backend.dtype)
+            hidden = self._pass(backend, sequences, x, starts, [left] * len(chunks), mask)
+            if not counts[0]:
+                return list(hidden[:, -1])
+            starts = [start + left for start in starts]
+        x = pad_sequence(list(parts), batch_first=True)
+        hidden = self._pass(backend, sequences, x, starts, counts)
+        return [row[count - 1] for row, count in zip(hidden, counts, strict=True)]
+
+    def _pass(
+        self,
+        backend: DecoderBackend,
+        sequences: Sequence[TextSequence],
+        x: Tensor,
+        starts: Sequence[int],
+        counts: Sequence[int],
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """(R, L, D) -> (R, L, D): the next places of each text."""
+        givens = [given for sequence in sequences if (given := sequence.conditioning) and given.memory is not None]
+        memories = [(given.cross, given.memory.tokens.shape[1]) for given in givens if given.memory is not None]
+        cache = PagedCache(self.pool, [sequence.table for sequence in sequences], starts, counts, memories)
+        within = np.minimum(np.arange(x.shape[1]), np.array(counts)[:, None] - 1)  # padding stands where the last does
+        before = np.array([[max(sequence.prefix - 1, 0)] for sequence in sequences])
+        positions = torch.from_numpy((np.array(starts)[:, None] + within - before).clip(0)).to(backend.device)
+        if mask is None:
+            mask = cache.mask(backend.device)
+        return backend.forward_embeds(x, positions, mask, _memory(givens), cache)
+
+
+def _attends(sequence: TextSequence) -> bool:
+    return sequence.conditioning is not None and sequence.conditioning.memory is not None
+
+
+def _inside(chunk: Chunk) -> bool:
+    return chunk.sequence.conditioning is not None and chunk.sequence.conditioning.inside
+
+
+def _as_rows(chunk: Chunk) -> bool:
+    """Whether compiled code may read it."""
+    return chunk.begun and (chunk.count == 1 or chunk.sequence.read + chunk.count <= SHORT)
+
+
+def _alike(chunks: Sequence[Chunk], places: Sequence[int]) -> Iterator[list[int]]:
+    """Places of chunks that may be one padded pass."""
+
+    def kind(place: int) -> tuple[bool, int, int, int]:
+        chunk = chunks[place]
+        return chunk.begun, chunk.prefix, chunk.sequence.prefix * (chunk.prefix > 0), chunk.count - chunk.prefix
+
+    group: list[int] = []
+    for place in sorted(places, key=kind):
+        if group:
+            *same, least = kind(group[0])
+            *other, count = kind(place)
+            if same != other or count > (PADDED * least if least > 1 else least):
+                yield group
+                group = []
+        group.append(place)
+    if group:
+        yield group
+
+
+def _memory(givens: Sequence[Conditioning]) -> Features | None:
+    """What texts attend to, filled up to the longest. Attention keeps what it makes of the tokens at the first pass;
+    later ones need the mask alone.
+    """
+    parts = [given.memory for given in givens if given.memory is not None]
+    if not parts:
+        return None
+    mask = pad_sequence([part.mask[0] for part in parts], batch_first=True)
+    known = all(given.cross for given in givens)
+    tokens = pad_sequence([part.tokens[0, : 1 if known else None] for part in parts], batch_first=True)
+    return Features(tokens, mask, tokens[:, 0])
