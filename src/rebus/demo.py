@@ -20,7 +20,8 @@ from rich.table import Table as Grid
 from rebus.checkpoints.run_folder import Run
 from rebus.data.demo.write import write_scenes
 from rebus.errors import RunError
-from rebus.evaluation.evaluate import Evaluation, Rows, judge, read_own, rows_of
+from rebus.evaluation.evaluate import Evaluation, judge
+from rebus.evaluation.rows import Rows, read_own, rows_of
 from rebus.explain.faithfulness import Effort, Faithfulness, measure_rows
 from rebus.explain.faithfulness.store import keep_faithfulness
 from rebus.inference.predictor import Predictor

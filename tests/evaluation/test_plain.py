@@ -9,8 +9,8 @@ import pytest
 
 from rebus.errors import ImageError
 from rebus.evaluation import plain as plain_module
-from rebus.evaluation.evaluate import Rows
 from rebus.evaluation.plain import plain_model
+from rebus.evaluation.rows import Rows
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS, Prediction
 from rebus.tasks.linear import image_features

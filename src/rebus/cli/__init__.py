@@ -8,7 +8,7 @@ import warnings
 from types import FrameType
 from typing import NoReturn
 
-interrupted = False  # by Ctrl-C: libraries make other errors of what reaches them while they are imported
+from rebus.cli import interruption
 
 
 def main() -> None:
@@ -29,8 +29,7 @@ def main() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    global interrupted
-    interrupted = True
+    interruption.happened = True
     raise KeyboardInterrupt
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rebus import cli
+from rebus.cli import interruption
 from rebus.cli.completion import TASKS, among, complete_kinds, complete_runs, complete_settings
 from rebus.errors import ImageError, RebusError, RecipeError
 
@@ -101,7 +101,7 @@ def told(verb: Callable[P, R]) -> Callable[P, R]:
             say(str(stop) or "Stopped.", style="yellow", err=True)
             raise typer.Exit(130) from None
         except Exception:
-            if cli.interrupted:
+            if interruption.happened:
                 say("Stopped.", style="yellow", err=True)
                 raise typer.Exit(130) from None
             traceback.print_exc()

@@ -20,7 +20,7 @@ from rebus import atomic
 from rebus.comparison.setup import Setup, Shared
 from rebus.comparison.strategies import IMAGE, TEXT, Arm
 from rebus.errors import ImageError, RunError
-from rebus.evaluation.evaluate import Rows
+from rebus.evaluation.rows import Rows
 from rebus.loop import checkpoint
 from rebus.loop.loop import fit
 from rebus.tasks import Prediction, Task

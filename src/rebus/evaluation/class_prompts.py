@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from rebus import recipe
 from rebus.errors import DataError, RecipeError, nearest
-from rebus.evaluation.evaluate import Evaluation, Rows, judge, nothing_to_judge
+from rebus.evaluation.evaluate import Evaluation, judge, nothing_to_judge
 from rebus.evaluation.linear_probe import Kind, labelled_table, probe_run, told_labels
+from rebus.evaluation.rows import Rows
 from rebus.inference.embedding import Vectors, check_space
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import chosen_rows, store_for

@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rebus import recipe
 from rebus.checkpoints.run_folder import Run
 from rebus.data import cells
@@ -18,7 +15,6 @@ from rebus.data.corpus import looks_like_corpus, open_source
 from rebus.data.readers import read_table
 from rebus.data.row_check import RowCheck
 from rebus.data.splits import row_keys
-from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
 from rebus.evaluation.ablation import Ablation, ablate
@@ -27,48 +23,21 @@ from rebus.evaluation.held_out import judge_held_out, judge_texts
 from rebus.evaluation.nearest_caption import NAME as NEAREST
 from rebus.evaluation.nearest_caption import applies, nearest_captions
 from rebus.evaluation.plain import plain_model
+from rebus.evaluation.rows import Rows, read_own, rows_of
 from rebus.evaluation.subgroups import Groups, group_figures
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import chosen_rows, store_for
 from rebus.inference.zero_shot import settings_for, untrained_task
 from rebus.notebook import rendered
 from rebus.resolve.corpus import saved_shards
-from rebus.tasks import Lm, Match, Mlm, Prediction, Task, TaskScore
+from rebus.tasks import Lm, Mlm, Prediction, Task, TaskScore
 from rebus.tasks.base import Values
-from rebus.tasks.cells import missing
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LANGUAGE_MODELS = {"lm", "mlm"}  # tasks whose models are judged on any table
 MANY = 50  # values of a column beyond which figures for each make no sense
-
-
-@dataclass
-class Rows:
-    """A table as one task sees it.
-
-    Attributes:
-        task: whose columns.
-        values: role: one value a row.
-        store: decoded images; None where the model sees none.
-    """
-
-    task: Task
-    values: Values
-    store: ImageStore | None
-
-    def image(self, row: int) -> NDArray[np.uint8] | None:
-        """The row's image, None where it has none."""
-        if self.store is None or "image" not in self.values or missing(self.values["image"][row]):
-            return None
-        array: NDArray[np.uint8] = self.store.get(row)
-        return array
-
-    def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
-        """Predictions for ``rows``."""
-        values = self.task.tried(self.values, rows) if isinstance(self.task, Match) else self.values
-        return predictor.run_task(self.task, values, rows, self.image)
 
 
 @dataclass
@@ -139,16 +108,6 @@ class Evaluation:
             console.print(note, markup=False)
         if self.skipped:
             console.print(f"left out {len(self.skipped)} rows; the first: {self.skipped[0]}")
-
-
-def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
-    """A table met with a trained task.
-
-    Raises:
-        DataError: a column that the task reads or predicts is missing.
-    """
-    columns = {name: table.column(name) for name in table.columns}
-    return Rows(task, task.values(columns), store_for(predictor, table, task))
 
 
 def evaluate_run(
@@ -421,13 +380,3 @@ def judge(
         for group in cells.in_order(groups)
     }
     return usable, told
-
-
-def read_own(settings: recipe.Data, *, required: bool) -> Table | None:
-    """The table a Run was trained from; None where it is gone and not required."""
-    try:
-        return read_table(settings)
-    except RebusError:
-        if required:
-            raise
-        return None

@@ -22,7 +22,8 @@ from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError
-from rebus.evaluation.evaluate import Evaluation, Rows, judge, nothing_to_judge
+from rebus.evaluation.evaluate import Evaluation, judge, nothing_to_judge
+from rebus.evaluation.rows import Rows
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import store_for
 from rebus.tasks import Classify, Prediction

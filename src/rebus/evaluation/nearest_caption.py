@@ -7,21 +7,19 @@ Nearest Neighbor Approaches for Image Captioning". Letters: N images, D numbers 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from rebus.errors import RebusError
+from rebus.evaluation.rows import Rows
+from rebus.inference.predictor import Predictor
 from rebus.tasks import Caption, Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.batch_builder import group_rows
 from rebus.tasks.cells import missing
-
-if TYPE_CHECKING:
-    from rebus.evaluation.evaluate import Rows
-    from rebus.inference.predictor import Predictor
 
 MOST = 5000  # training images that are looked at
 NAME = "caption of the nearest training image"

@@ -8,17 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rebus.errors import RebusError
+from rebus.evaluation.rows import Rows
 from rebus.tasks import Prediction
 from rebus.tasks.linear import features_of, image_features
-
-if TYPE_CHECKING:
-    from rebus.evaluation.evaluate import Rows
 
 MOST = 20_000  # training rows that it is fitted on
 FIRST = 1000  # training rows of a first fit, which says how long one of more rows would take

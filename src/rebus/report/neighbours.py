@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rebus.evaluation.evaluate import Rows
+from rebus.evaluation.rows import Rows
 from rebus.report.contents import Plot
 from rebus.report.sheet import COLUMNS, Cell, write_sheet
 from rebus.tasks import Prediction

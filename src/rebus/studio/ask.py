@@ -29,7 +29,7 @@ from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
     from rebus.explain import Explanation
-    from rebus.studio.app import Desk
+    from rebus.studio.session import Desk
 
 # A word to press: one Chinese character or kana, or a run of other letters and digits; no punctuation.
 _EAST = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"

@@ -17,7 +17,7 @@ from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
 from rebus.studio.words import StudioError, say
 
 if TYPE_CHECKING:
-    from rebus.studio.app import Desk
+    from rebus.studio.session import Desk
 
 _MOST = 12  # Runs side by side
 _LOWER = frozenset({"mae", "rmse", "perplexity", "bits_per_byte", "ece", "uniformity", "alignment"})

@@ -18,7 +18,7 @@ from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
-    from rebus.studio.app import Desk
+    from rebus.studio.session import Desk
 
 PAGE = 24
 SPLITS = [(f"split.{name}", name) for name in ("all", "train", "valid", "test")]

@@ -13,7 +13,7 @@ from rebus.studio.words import StudioError, say
 
 if TYPE_CHECKING:
     from rebus.report.flow import Flow
-    from rebus.studio.app import Desk
+    from rebus.studio.session import Desk
 
 
 def build(desk: Desk) -> None:

@@ -33,7 +33,8 @@ def make_studio(
             raise MissingPackageError(package, "studio", "rebus studio")
     from rebus.serve.app import create_app
     from rebus.serve.loading import Served
-    from rebus.studio.app import StudioSettings, mount
+    from rebus.studio.app import mount
+    from rebus.studio.session import StudioSettings
 
     for root in roots:
         if not root.is_dir():

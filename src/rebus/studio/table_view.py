@@ -18,7 +18,7 @@ from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, RunError
-from rebus.evaluation.evaluate import rows_of
+from rebus.evaluation.rows import rows_of
 from rebus.inference.predictor import Predictor
 from rebus.inference.reading import plainly
 from rebus.retrieval.build_index import FOLDER, index_run

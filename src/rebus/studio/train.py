@@ -29,8 +29,8 @@ from rebus.tasks import TASKS
 from rebus.training.dry_run import look_at
 
 if TYPE_CHECKING:
-    from rebus.studio.app import Desk
     from rebus.studio.places import Places
+    from rebus.studio.session import Desk
 
 EVERY = 1.5  # seconds between looks at a training
 _ESTIMATE = 180  # seconds that an estimate may take

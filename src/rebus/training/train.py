@@ -38,7 +38,8 @@ from rebus.data.duplicates import column_digests
 from rebus.data.image_survey import image_digest
 from rebus.data.jpeg import decoder
 from rebus.errors import RebusError, RunError
-from rebus.evaluation.evaluate import Evaluation, Rows, judge
+from rebus.evaluation.evaluate import Evaluation, judge
+from rebus.evaluation.rows import Rows
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import store_for
 from rebus.loop import parallel

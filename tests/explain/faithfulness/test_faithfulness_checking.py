@@ -16,7 +16,7 @@ from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError, RunError
-from rebus.evaluation.evaluate import rows_of
+from rebus.evaluation.rows import rows_of
 from rebus.explain import explain
 from rebus.explain.faithfulness import check_faithfulness, read_faithfulness
 from rebus.explain.faithfulness.boxes import fitted_box, placed, things_asked

@@ -16,7 +16,7 @@ import numpy as np
 from rebus.data.readers import read_table
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
-from rebus.evaluation.evaluate import Rows, rows_of
+from rebus.evaluation.rows import Rows, rows_of
 from rebus.explain.explaining import explain_with, methods_for, subject_of
 from rebus.explain.faithfulness.boxes import placed, things_asked
 from rebus.explain.faithfulness.figures import Faithfulness

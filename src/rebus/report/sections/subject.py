@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rebus.checkpoints.run_folder import Run
 from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
-from rebus.evaluation.evaluate import Rows, read_own, rows_of
+from rebus.evaluation.rows import Rows, read_own, rows_of
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import chosen_rows
 from rebus.recipe import Recipe
