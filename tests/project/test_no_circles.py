@@ -1,4 +1,4 @@
-"""No module imports itself by way of others, and no room another that imports it: types and functions' imports count."""
+"""No module imports itself by way of others, and no room one that imports it. Imports for types count."""
 
 from __future__ import annotations
 
