@@ -235,7 +235,7 @@ BREAKS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "projection": ("siglip", lambda f: edit(f, text_config__projection_size=8), "projection_size"),
     "no head": ("siglip", lambda f: edit(f, vision_config__vision_use_head=False), "vision_use_head"),
     "text part": ("siglip", lambda f: edit(f, text_config="x"), "text_config"),
-    "lost": ("clip", lambda f: lose(f, "text_projection.weight"), r"heads\.retrieve\.text\.weight"),
+    "lost": ("clip", lambda f: lose(f, "text_projection.weight"), r"heads\.retrieve\.maps\.text\.weight"),
     "lost bias": ("siglip", lambda f: lose(f, "logit_bias"), r"heads\.retrieve\.logit_bias"),
     "vocabulary": ("clip", lambda f: edit(f, text_config__vocab_size=99), "vocab_size"),
     "processor": (

@@ -109,9 +109,9 @@ def test_a_run_that_reads_loads_in_transformers_with_its_head_beside(runs: dict[
     config = run.read_json("config.json")
     assert (config["model_type"], config["architectures"]) == ("bert", ["BertModel"])
     assert load_weights(run.folder / "heads.safetensors").keys() == {
-        "heads.classify.0.weight",
-        "heads.classify.2.weight",
-        "heads.classify.2.bias",
+        "heads.classify.norm.weight",
+        "heads.classify.linear.weight",
+        "heads.classify.linear.bias",
     }
     theirs = AutoModel.from_pretrained(run.folder).eval()
     model, _, _, processor = load_model(run)
@@ -214,6 +214,6 @@ def test_a_run_that_guesses_words_loads_in_transformers(table: Path, tmp_path: P
     tower = model.text
     with torch.no_grad():
         hidden = tower(ids, torch.ones_like(ids, dtype=torch.bool)).tokens
-        ours = model.heads["mlm"](hidden[0], tower.words.weight)
+        ours = model.heads["mlm"].outputs(hidden[0], tower.words.weight)
     torch.testing.assert_close(theirs.eval()(ids).logits[0], ours, **CLOSE)
     assert AutoTokenizer.from_pretrained(run.folder).mask_token_id == processor.tokenizer.mask_id

@@ -215,15 +215,15 @@ def test_words_that_are_looked_up_among_patches_carry_relevance(table: Path) -> 
     predictor = assemble(recipe, lambda _: None).predictor
     model = predictor.model
     with torch.no_grad():
-        torch.nn.init.normal_(model.naming.look_up.weight, std=0.5)
+        torch.nn.init.normal_(model.heads["patch_classify"].naming.look_up.weight, std=0.5)
         # the image's vector does not enter: all that is seen of it comes by looking words up
         model.fusion.enter_blend.mix.weight[:, :24] = 0
     found = explain(predictor, image=shown(table), text=QUESTION, task="answer", method="relevance")
     assert found.image is not None
     assert np.ptp(found.image) > 0
     with torch.no_grad():
-        model.naming.look_up.weight.zero_()
-        model.naming.look_up.bias.zero_()
+        model.heads["patch_classify"].naming.look_up.weight.zero_()
+        model.heads["patch_classify"].naming.look_up.bias.zero_()
     shut = explain(predictor, image=shown(table), text=QUESTION, task="answer", method="relevance")
     assert shut.image is not None
     assert float(np.abs(shut.image).max()) < 1e-6 * float(found.image.max())

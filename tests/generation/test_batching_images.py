@@ -18,7 +18,8 @@ from rebus.generation.requests import Request, Source, Written
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import decoder_of, sources_of
 from rebus.models.fusion import Condition
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import HeadSpec
+from rebus.models.vlm import VisionLanguageModel
 
 VOCAB, EOS, MARK = 40, 1, 3
 NAMES = (((4,), (5, 6)), ((7,),))
@@ -36,7 +37,7 @@ def model_of(kind: str) -> VisionLanguageModel:
     )
     heads = {"answer": HeadSpec("write", reads=("image",))}
     if kind == "named":
-        heads["patch_classify"] = HeadSpec("tokens", 2, names=NAMES)
+        heads["patch_classify"] = HeadSpec("tokens", 2, options={"names": NAMES})
     made = VisionLanguageModel(settings, recipe.Image(size=32), heads, vocab_size=VOCAB, max_length=64, image_id=MARK)
     for name, parameter in made.named_parameters():
         if "gate" in name:
@@ -57,7 +58,7 @@ class Album:
         torch.manual_seed(number)
         batch = image_batch(torch.randint(0, 255, (1, 3, 32, 32), dtype=torch.uint8), [number != 9])
         part = {"owner": torch.zeros(1, dtype=torch.long)}
-        if self.model.separate_text:
+        if self.model.text is not None:
             part["text_ids"] = torch.randint(4, VOCAB, (1, 3 + number))
             part["text_mask"] = torch.ones(1, 3 + number, dtype=torch.bool)
         return self.model.condition(self.model.see(batch), part)

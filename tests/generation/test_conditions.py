@@ -11,8 +11,9 @@ from rebus import recipe
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
 from rebus.models.fusion import Condition
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import after_prefix
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 
 VOCAB, EOS = 40, 1
 PROMPTS = [[5, 9, 3], [6], [11, 30, 4, 22, 8]]
@@ -43,7 +44,7 @@ def condition_of(model: VisionLanguageModel) -> Condition:
     torch.manual_seed(5)
     batch = image_batch(torch.randint(0, 255, (3, 3, 32, 32), dtype=torch.uint8), [True, True, False])
     part = {"owner": torch.arange(3)}
-    if model.separate_text:
+    if model.text is not None:
         part["text_ids"] = torch.randint(4, VOCAB, (3, 5))
         part["text_mask"] = torch.ones(3, 5, dtype=torch.bool)
     return model.condition(model.see(batch), part)

@@ -13,9 +13,10 @@ from batches import image_batch
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.fusion.inline import InlineProjector, placed_inside
+from rebus.models.heads import HeadSpec
 from rebus.models.image_tokens import pixel_shuffle, plan_for, plan_of
 from rebus.models.towers.base import averaged
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Fusion, Image, Model, Tower
 
 
@@ -36,7 +37,7 @@ def test_pixel_shuffle_has_the_order_of_idefics3() -> None:
     shuffled = theirs.pixel_shuffle(tokens, 3)
     assert torch.equal(pixel_shuffle(tokens, 3), shuffled)
     assert torch.equal(pixel_shuffle(tokens, 1), tokens)
-    made = InlineProjector(plan_for(model(layout="inline", projector="shuffle", shuffle=3)[0], 36), 5, 7)
+    made = InlineProjector(plan_for(Fusion(layout="inline", projector="shuffle", shuffle=3), None, 36), 5, 7)
     assert made.proj is not None
     made.proj.load_state_dict(theirs.modality_projection.proj.state_dict())
     seen = Features(tokens, torch.ones(2, 36, dtype=torch.bool), tokens.mean(1))
@@ -60,13 +61,12 @@ def test_every_fusion_has_as_many_image_tokens_as_asked_for(wanted: int, tower: 
     heads = {"caption": HeadSpec("write"), "patch_classify": HeadSpec("tokens", 3)}
     made = VisionLanguageModel(settings, image, heads, vocab_size=40, max_length=16)
     seen = made.see(image_batch(torch.zeros(2, 3, 48, 48, dtype=torch.uint8), [True, False]))
-    assert seen is not None
-    assert seen.tokens.shape == (2, wanted, 16)
-    assert seen.mask.tolist() == [[True] * wanted, [False] * wanted]
+    assert seen["image"].tokens.shape == (2, wanted, 16)
+    assert seen["image"].mask.tolist() == [[True] * wanted, [False] * wanted]
     condition = made.condition(seen, {"owner": torch.tensor([0, 1])})
     given = condition.prefix or condition.memory
     assert given is None if fusion == "joint" else given is not None and given.tokens.shape[1] == wanted
-    assert made.name_tokens("patch_classify", seen).shape == (2, wanted, 3)
+    assert made.output("patch_classify", seen, {}).shape == (2, wanted, 3)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_cannot_be_made_is_refused(tokens: int | None, fusion: dict[str, An
 
 def test_a_tower_without_a_grid_is_not_averaged() -> None:
     with pytest.raises(RecipeError, match="a square grid"):
-        plan_for(model(4)[0], 35)
+        plan_for(Fusion(), 4, 35)
 
 
 def test_marks_become_image_tokens_in_order_and_no_more_than_there_are() -> None:

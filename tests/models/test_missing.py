@@ -11,6 +11,8 @@ from rebus import recipe
 from rebus.models.features import Features
 from rebus.models.fusion import FUSIONS
 from rebus.models.fusion.base import Fusion, FusionLayer, gated, make_gate, with_absent
+from rebus.models.heads import HeadSpec
+from rebus.models.vlm import VisionLanguageModel
 from rebus.nn.attention import recording
 
 KINDS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("unified", ""), ("cross", "")]
@@ -149,7 +151,6 @@ def test_a_gate_at_zero_lets_nothing_through() -> None:
 @pytest.mark.parametrize(("kind", "how"), KINDS)
 def test_a_model_made_before_fusions_had_these_parts_opens_as_it_was(kind: str, how: str) -> None:
     from rebus.checkpoints.save_load import _as_it_was_made
-    from rebus.models.vlm import HeadSpec, VisionLanguageModel
 
     torch.manual_seed(0)
     model = VisionLanguageModel(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ import torch
 from batches import image_batch, pixels_of
 from rebus.errors import RecipeError
 from rebus.models.batch import Batch, Inputs
-from rebus.models.pretext import HiddenPatches, make_pretext, noise
+from rebus.models.heads import HeadContext, HeadSpec
+from rebus.models.heads.pretext import ContrastHead, HiddenPatches, noise
 from rebus.models.towers import TOWERS
 from rebus.recipe import Tower
 
@@ -26,6 +28,19 @@ def tower(kind: str) -> Any:
     return made.eval()
 
 
+def parts(eyes: Any) -> Any:
+    """What heads are built on, with one image tower."""
+    return SimpleNamespace(towers={"image": eyes}, widths={"image": eyes.width}, tower={"image": eyes}.get)
+
+
+def hider(eyes: Any, hide: float = 0) -> HiddenPatches:
+    return HiddenPatches(HeadSpec("masked", options={"hide": hide}), parts(eyes))
+
+
+def run(head: Any, eyes: Any, images: Batch, part: dict[str, torch.Tensor]) -> torch.Tensor:
+    return head(HeadContext(parts(eyes), images, part, {}))
+
+
 def batch(count: int = 3) -> tuple[Batch, dict[str, torch.Tensor]]:
     generator = torch.Generator().manual_seed(1)
     pixels = torch.randn(count, 3, SIZE, SIZE, generator=generator)
@@ -36,7 +51,7 @@ def batch(count: int = 3) -> tuple[Batch, dict[str, torch.Tensor]]:
 def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
     """Guesses do not change with hidden pixels, and do with visible ones."""
     eyes = tower(kind)
-    head = HiddenPatches(eyes, size=SIZE, hide=0.5)
+    head = hider(eyes, 0.5)
     for parameter in head.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     images, part = batch()
@@ -63,7 +78,7 @@ def test_what_is_hidden_cannot_be_seen(kind: str) -> None:
 
 
 def test_targets_are_each_patch_at_mean_zero_and_variance_one() -> None:
-    head = HiddenPatches(tower("vit"), size=SIZE, hide=0)
+    head = hider(tower("vit"))
     pixels = torch.randn(2, 3, SIZE, SIZE)
     pixels[1] = 0.3  # flat: nothing to guess
     found = head.targets(pixels)
@@ -76,15 +91,16 @@ def test_targets_are_each_patch_at_mean_zero_and_variance_one() -> None:
 
 def test_a_perfect_guess_costs_nothing_and_none_costs_the_power() -> None:
     eyes, (images, part) = tower("convnet"), batch()
-    head = HiddenPatches(eyes, size=SIZE, hide=0)
+    images = image_batch(pixels_of(images) * 60 + 128)  # 0 to 255
+    head = hider(eyes)
     for parameter in head.leave.parameters():
         torch.nn.init.zeros_(parameter)
-    told = head(eyes, lambda pixels: pixels, images, part)
+    told = run(head, eyes, images, part)
     assert told.shape == (3, 2)
     assert torch.allclose(told[:, 0], told[:, 1])  # guessing nothing costs what there is to guess
     assert torch.allclose(told[:, 1], torch.ones(3), atol=1e-3)
-    head._look = lambda *_: head.targets(pixels_of(images))  # type: ignore[method-assign]
-    assert float(head(eyes, lambda pixels: pixels, images, part)[:, 0].max()) == 0
+    head._look = lambda *_: head.targets(eyes.normalise(pixels_of(images)))  # type: ignore[method-assign]
+    assert float(run(head, eyes, images, part)[:, 0].max()) == 0
 
 
 def test_noise_is_a_pure_function_of_the_dice() -> None:
@@ -106,22 +122,23 @@ def splitmix(seed: int) -> int:
 
 def test_two_views_become_vectors_of_length_one() -> None:
     eyes, (images, part) = tower("vit"), batch()
-    head = make_pretext(eyes, "simclr", size=SIZE, hide=0)
+    head = ContrastHead(HeadSpec("simclr"), parts(eyes))
     both = replace(images, views={"image": Inputs.one_each(pixels=pixels_of(images).flip(3))})
-    told = head(eyes, lambda pixels: pixels, both, part)
+    told = run(head, eyes, both, part)
     assert told.shape == (2, 3, 128)
     assert torch.allclose(told.norm(dim=-1), torch.ones(2, 3), atol=1e-5)
-    alone = head(eyes, lambda pixels: pixels, both, {"owner": torch.tensor([1])})
+    alone = run(head, eyes, both, {"owner": torch.tensor([1])})
     assert torch.allclose(alone[:, 0], told[:, 1], atol=1e-5)  # a vector depends on its own image only
 
 
 def test_tokens_that_do_not_divide_the_image_are_refused() -> None:
     eyes = tower("vit")
+    eyes.size = 33
     with pytest.raises(RecipeError, match="equal squares"):
-        HiddenPatches(eyes, size=33, hide=0)
+        hider(eyes)
     one = TOWERS.get("vit")(Tower(kind="vit", width=24, depth=1, heads=2, patch=32), size=32)
     with pytest.raises(RecipeError, match="at least two patches"):
-        HiddenPatches(one, size=32, hide=0)
+        hider(one)
 
 
 def test_a_vit_given_all_patches_in_any_order_pools_the_same() -> None:

@@ -12,8 +12,9 @@ from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.batch import Batch
 from rebus.models.fusion import FUSIONS
+from rebus.models.heads import HeadSpec
 from rebus.models.towers import tower_kinds
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 
 TEXT_TOWERS = tower_kinds("text")
 R, L, C, D = 3, 8, 5, 24
@@ -88,7 +89,7 @@ def test_one_modality_needs_no_fusion(text: str) -> None:
     assert made(given)["t"].shape == (R, L, C)
     tower = made.text if made.text is not None else made.decoder
     part = given.targets["t"]
-    expected = made.heads["t"](tower(part["text_ids"], part["text_mask"]).tokens)
+    expected = made.heads["t"].outputs(tower(part["text_ids"], part["text_mask"]).tokens)
     assert torch.allclose(made(given)["t"], expected)
 
 

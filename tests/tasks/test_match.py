@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from rebus.data.measures import as_yes
 from rebus.errors import DataError
-from rebus.models.pairs import can_draw, with_negatives
+from rebus.models.negatives import can_draw, with_negatives
 from rebus.recipe import TaskSettings
 from rebus.tasks import Match, TextProcessor
 from rebus.text.tokenizer import Tokenizer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from torch.nn import functional
 
 from rebus.errors import DataError
-from rebus.models.pairs import PairHead, Pairs
-from rebus.recipe import TaskSettings
+from rebus.models.heads import HeadSpec
+from rebus.models.heads.pairs import Pairs, PairsHead
+from rebus.recipe import Model, TaskSettings
 from rebus.tasks import Prediction, Retrieve, TextProcessor
 from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
 from rebus.tasks.metrics.intervals import figures
@@ -65,13 +67,19 @@ def test_the_sigmoid_loss_is_siglips() -> None:
     assert float(sigmoid_loss(scores, *plain(5))) == pytest.approx(expected, rel=1e-5)
 
 
+def pairs_head(item: int, text: int, size: int, loss: str) -> PairsHead:
+    """Maps from towers of two widths."""
+    parts = SimpleNamespace(widths={"image": item, "text": text}, settings=Model(embed=size))
+    return PairsHead(HeadSpec("pairs", reads=("image", "text"), options={"loss": loss}), parts)  # type: ignore[arg-type]
+
+
 def test_the_temperature_and_the_bias_start_as_published() -> None:
-    clip, siglip = PairHead(8, 6, 4, "softmax"), PairHead(8, 6, 4, "sigmoid")
-    told = clip(torch.randn(2, 8), torch.randn(3, 6))
+    clip, siglip = pairs_head(8, 6, 4, "softmax"), pairs_head(8, 6, 4, "sigmoid")
+    told = clip.compare(torch.randn(2, 8), torch.randn(3, 6))
     assert float(told.scale.detach()) == pytest.approx(1 / 0.07)
     assert float(told.bias) == 0
     assert clip.logit_bias is None
-    told = siglip(torch.randn(2, 8), torch.randn(3, 6))
+    told = siglip.compare(torch.randn(2, 8), torch.randn(3, 6))
     assert float(told.scale.detach()) == pytest.approx(10.0)
     assert float(told.bias.detach()) == -10.0
     assert told.images.norm(dim=1).tolist() == pytest.approx([1.0] * 2)
@@ -79,24 +87,24 @@ def test_the_temperature_and_the_bias_start_as_published() -> None:
 
 
 def test_the_temperature_goes_no_lower_than_a_hundredth_and_can_come_back() -> None:
-    head = PairHead(8, 6, 4, "softmax")
+    head = pairs_head(8, 6, 4, "softmax")
     head.logit_scale.data.fill_(6.0)
-    scale = head(torch.randn(2, 8), torch.randn(2, 6)).scale
+    scale = head.compare(torch.randn(2, 8), torch.randn(2, 6)).scale
     assert float(scale.detach()) == pytest.approx(100.0)
     assert float(head.logit_scale.detach()) == pytest.approx(math.log(100.0))
     scale.backward()
     assert float(head.logit_scale.grad) == pytest.approx(100.0)  # type: ignore[arg-type]
-    pretrained = PairHead(8, 6, 4, "sigmoid")  # SigLIP's own weights say 117
+    pretrained = pairs_head(8, 6, 4, "sigmoid")  # SigLIP's own weights say 117
     pretrained.logit_scale.data.fill_(math.log(117.0))
-    assert float(pretrained(torch.randn(2, 8), torch.randn(2, 6)).scale.detach()) == pytest.approx(117.0)
+    assert float(pretrained.compare(torch.randn(2, 8), torch.randn(2, 6)).scale.detach()) == pytest.approx(117.0)
 
 
 def test_both_losses_learn_the_temperature() -> None:
     for loss in ("softmax", "sigmoid"):
         values = {"image": ["a", "b"], "text": ["x", "y"]}
         task = task_on(values, loss=loss)
-        head = PairHead(6, 6, 4, loss)
-        task.loss(head(torch.randn(2, 6), torch.randn(2, 6)), part_of(task, values)).backward()
+        head = pairs_head(6, 6, 4, loss)
+        task.loss(head.compare(torch.randn(2, 6), torch.randn(2, 6)), part_of(task, values)).backward()
         assert abs(float(head.logit_scale.grad)) > 0  # type: ignore[arg-type]
         assert head.logit_bias is None or abs(float(head.logit_bias.grad)) > 0  # type: ignore[arg-type]
 

@@ -11,7 +11,8 @@ import torch
 
 from rebus.errors import DataError
 from rebus.models.batch import Batch
-from rebus.models.vlm import IGNORED, VisionLanguageModel
+from rebus.models.layout import IGNORED
+from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import Image, Model, TaskSettings, Tower
 from rebus.tasks import TASKS, Converse, Generate, TextProcessor
 from rebus.tasks.base import Values

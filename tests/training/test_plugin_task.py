@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from rebus.data.declared import Role
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.tasks.base import Prediction, VectorTask
 from rebus.tasks.metrics.intervals import Statistic
 

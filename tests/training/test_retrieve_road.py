@@ -179,13 +179,12 @@ def test_hard_negatives_come_from_the_shared_space(table: Path) -> None:
     part = batch.targets["match"]
     with torch.no_grad():
         seen, text = both.model.see(batch), both.model.read(part)
-        assert seen is not None
         assert text is not None
-        likeness = both.model.likeness(seen.pooled[part["images"]], text.pooled)
+        likeness = both.model.likeness(seen, text, part)
         assert likeness is not None
         assert likeness.shape == part["belongs"].shape
         assert float(likeness.abs().max()) <= 1 / 0.07 + 1e-4
-        assert alone.model.likeness(seen.pooled, text.pooled) is None
+        assert alone.model.likeness(seen, text, part) is None
         outputs = both.model(batch)
     assert outputs["match"].shape == (3 * len(part["pair"]), 1)
     assert set(summed_loss(both.tasks, outputs, batch)[1]) == {"loss/retrieve", "loss/match"}

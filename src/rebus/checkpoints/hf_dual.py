@@ -137,7 +137,7 @@ def saved_dual(model: VisionLanguageModel, settings: recipe.Recipe, processor: T
     if not is_exact(settings.image) or settings.data.background != "white" or TASK not in model.specs:
         return None
     whole = text.settings.model_copy(update={"kind": "encoder", "context": text.max_length})
-    family = dual.family_for(image.settings, whole, settings.model.maps, model.specs[TASK].loss)
+    family = dual.family_for(image.settings, whole, settings.model.maps, model.specs[TASK].options["loss"])
     ends = processor.tokenizer.frame[1]
     if family == "clip" and (not ends or ends[-1] == dual.NO_END):
         return None

@@ -44,7 +44,7 @@ class ForeignHead:
         """The head's tensors as they are named in a model: those of a linear layer after a dropout."""
         own = classifier_from_hf(tensors, architecture)
         at = torch.tensor(self.order)
-        return {f"heads.{self.task.name}.1.{name}": tensor[at] for name, tensor in own.items()}
+        return {f"heads.{self.task.name}.linear.{name}": tensor[at] for name, tensor in own.items()}
 
 
 def architecture_of(config: Mapping[str, Any]) -> str | None:

@@ -92,8 +92,7 @@ class SingleTower:
         made = self.family.config_to_hf(
             self.tower.settings, self.tower.vocab_size, max_length=self.tower.max_length, **tokens
         )
-        kinds = {spec.kind for spec in model.specs.values()}
-        if self.part == "decoder" and "write" not in kinds:
+        if self.part == "decoder" and not any(head.writes for head in model.heads.values()):
             made["architectures"] = [self.family.base]
         if self.family.name == "bert" and any(name.startswith(_MASKED) for name in model.state_dict()):
             made["architectures"] = ["BertForMaskedLM"]
@@ -120,7 +119,7 @@ def lone_tower(model: VisionLanguageModel, tasks: Iterable[Task]) -> SingleTower
     family = family_for(tower.settings.model_copy(update={"kind": kind}))
     if family is None:
         return None
-    masked = any(spec.kind == "mask" for spec in model.specs.values())
+    masked = any(name.startswith(_MASKED) for name in model.state_dict())
     head = placed_text_head(model, tasks) if family.name == "bert" and not masked else None
     return SingleTower(part, tower, family, head)
 
@@ -161,7 +160,7 @@ def _placed(config: Mapping[str, Any], state: State) -> State:
     named = config.get("architectures")
     architecture = str(named[0]) if isinstance(named, list) and named else ""
     task = rebus_entry(config).get("head")
-    return {f"heads.{task}.1.{name}": one for name, one in bert.classifier_from_hf(state, architecture).items()}
+    return {f"heads.{task}.linear.{name}": one for name, one in bert.classifier_from_hf(state, architecture).items()}
 
 
 def rebus_entry(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -43,8 +43,8 @@ class PlacedHead:
 
     @property
     def prefix(self) -> str:
-        """Of the head's tensors in the model; index 1 is the linear layer after the dropout."""
-        return f"heads.{self.task}.1."
+        """Of the head's tensors in the model."""
+        return f"heads.{self.task}.linear."
 
     def split(self, heads: Mapping[str, Tensor]) -> tuple[State, State]:
         """The head's ``weight`` and ``bias``, and the tensors of all other heads."""

@@ -17,7 +17,8 @@ from rebus.explain.registry import METHODS, Floats, Method, Scores
 from rebus.explain.subject import Goal, Subject, quiet
 from rebus.explain.trace import Trace, trace
 from rebus.models.fusion.unified import Unified
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import Head
+from rebus.models.vlm import VisionLanguageModel
 
 
 class Attention(Method):
@@ -25,19 +26,19 @@ class Attention(Method):
 
     remark = "attention says where the model looked, not what it made of it"
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where a fusion or a decoder attends to single tokens of all that is read."""
-        if spec.kind == "tokens":
+        if head.per == "item":
             return model.image is not None
-        alone = spec.kind == "write" and "image" not in spec.reads and model.text is None
-        return alone or attends_tokens(model, spec)
+        alone = head.writes and "image" not in head.spec.reads and model.text is None
+        return alone or attends_tokens(model, head)
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """One pass for all goals."""
-        if subject.kind == "tokens":
+        if subject.head.per == "item":
             return [_named(subject, goal) for goal in subject.goals]
         made = trace(subject)
-        one = _written if subject.kind == "write" else _fused
+        one = _written if subject.head.writes else _fused
         return [one(made, goal) for goal in subject.goals]
 
 

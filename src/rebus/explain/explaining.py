@@ -108,7 +108,7 @@ def methods_for(predictor: Predictor, task: str | None = None) -> list[str]:
     """
     chosen = explained_task(predictor, task)
     names = [*ORDER, *(name for name in METHODS.names() if name not in ORDER)]
-    return [name for name in names if METHODS.get(name).fits(predictor.model, predictor.model.specs[chosen.name])]
+    return [name for name in names if METHODS.get(name).fits(predictor.model, predictor.model.head(chosen.name))]
 
 
 def method_for(predictor: Predictor, task: Task, name: str) -> str:
@@ -144,7 +144,7 @@ def joint_weights(subject: Subject) -> list[dict[str, float] | None]:
     if (
         not isinstance(model.fusion, Joint)
         or subject.outputs is not None
-        or subject.kind not in ("write", "vector", "words")
+        or not (subject.head.writes or subject.head.fuses)
     ):
         return none
     blends = trace(subject).blends

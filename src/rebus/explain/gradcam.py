@@ -11,10 +11,11 @@ from torch import nn
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject
 from rebus.explain.trace import trace
+from rebus.models.heads import Head
 from rebus.models.towers.convnet import ConvNet
 from rebus.models.towers.efficientnet import EfficientNet
 from rebus.models.towers.resnet import ResNet
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 
 
 class GradCam(Method):
@@ -22,9 +23,9 @@ class GradCam(Method):
 
     remark = "Grad-CAM says nothing of the text"
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where a convolutional tower is read."""
-        sees = "image" in spec.reads and spec.kind != "pretext"
+        sees = "image" in head.spec.reads and head.consumes != "inputs"
         return sees and isinstance(model.image, ConvNet | ResNet | EfficientNet)
 
     def __call__(self, subject: Subject) -> list[Scores]:

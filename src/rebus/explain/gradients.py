@@ -20,7 +20,8 @@ from rebus.explain.occlusion import BUDGET, fillers, grid_of, neutral
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import embeddings_of, hooked
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import Head
+from rebus.models.vlm import VisionLanguageModel
 
 STEPS, MORE = 32, 128  # points of the way; and where these miss the sum by more than ``CLOSE``
 CLOSE = 0.05  # of what the parts add up to
@@ -32,9 +33,9 @@ class IntegratedGradients(Method):
     signed = True
     adds_up = True
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Any model."""
-        return spec.kind != "pretext"
+        return head.consumes != "inputs"
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """As many passes as the way has points, for each goal. Raises MissingPackageError without Captum."""

@@ -16,7 +16,8 @@ from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject, quiet
 from rebus.inference.predictor import Predictor
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import Head
+from rebus.models.vlm import VisionLanguageModel
 
 CELLS = 12  # a side, at most
 FINE = 8  # cells a side from which windows are two cells wide: one alone hides little
@@ -29,9 +30,9 @@ class Occlusion(Method):
     signed = True
     adds_up = True
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Any model."""
-        return spec.kind != "pretext"
+        return head.consumes != "inputs"
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """A pass for each part and each word, many at a time."""

@@ -23,6 +23,7 @@ from rebus.models.features import Features
 from rebus.models.fusion.cross import Cross
 from rebus.models.fusion.joint import Joint
 from rebus.models.fusion.unified import Unified
+from rebus.models.heads import Head
 from rebus.models.image_tokens import pixel_shuffle
 from rebus.models.towers.base import averaged
 from rebus.models.towers.convnet import ConvNet
@@ -30,7 +31,7 @@ from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT
 from rebus.models.towers.wordvectors import WordVectors
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 
 
 class Rules(ABC):
@@ -77,22 +78,22 @@ class Tower:
 def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
     """How much each image cell and each token counts: ``image`` (G^2,), ``text_ids`` (T,), ``input_ids`` (L,)."""
     subject, model = trace.subject, trace.subject.model
-    kind, towers = subject.kind, dict[str, Tower]()
-    sees = "image" in model.specs[subject.task.name].reads if kind == "write" else subject.outputs is None
+    head, towers = subject.head, dict[str, Tower]()
+    sees = "image" in head.spec.reads if head.writes else subject.outputs is None
     if sees and "image" in trace.parts:
         towers["image"] = _image(trace, rules)
     if "text_ids" in subject.part:
         towers["text"] = _text(trace, rules)
-    if kind == "write":
+    if head.writes:
         return _written(trace, rules, towers, goal)
-    if kind == "tokens":
+    if head.per == "item":
         return {"image": towers["image"].tokens[list(goal.at)].sum(0)}
-    fused = model.fusion is not None and kind in ("vector", "words") and subject.outputs is None
+    fused = model.fusion is not None and head.fuses and subject.outputs is None
     if fused and isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers):
         found = _fused(trace, rules, towers, goal)
     else:
         found = {name: tower.pooled for name, tower in towers.items() if tower.pooled is not None}
-        if kind in ("words", "mask"):
+        if head.per == "text":
             rows = towers["text"].tokens
             found["text"] = torch.stack([rules.read(rows, place, place) for place in goal.at]).mean(0)
         if rules.blends and "fusion.blend" in trace.blends:
@@ -183,7 +184,7 @@ def _fused(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> 
             rows = rules.among(rows, rules.heads(seen), _scale(layer.attention_gate))  # type: ignore[arg-type]
     else:
         rows = _crossed(trace, rules, rows, spans)
-    if trace.subject.kind == "words":
+    if trace.subject.head.per == "text":
         out = torch.stack([rules.read(rows, count + place, count + place) for place in goal.at]).mean(0)
     elif isinstance(model.fusion, Unified):
         out = _mean(trace, rules, fused, real) @ rows
@@ -305,28 +306,27 @@ def _scale(gate: Tensor | None) -> float:
         return min(float(size.mean()), 1.0)
 
 
-def flows(model: VisionLanguageModel, spec: HeadSpec) -> bool:
+def flows(model: VisionLanguageModel, head: Head) -> bool:
     """Whether attentions, or poolings with weights of their own, lie on every way from an input to the head."""
-    if spec.kind == "pretext":
+    if head.consumes == "inputs":
         return False
-    writes = spec.kind == "write"
-    sees = model.image is not None and (not writes or "image" in spec.reads)
-    reads = model.text is not None if writes else "text" in spec.reads
-    attends = attends_tokens(model, spec)
+    sees = model.image is not None and (not head.writes or "image" in head.spec.reads)
+    reads = model.text is not None if head.writes else "text" in head.spec.reads
+    attends = attends_tokens(model, head)
     image = not sees or attends or isinstance(model.image, ViT | ConvNet)
-    if spec.kind == "tokens":
+    if head.per == "item":
         return isinstance(model.image, ViT | ConvNet)
     tower = model.text if model.text is not None else model.decoder
     text = not reads or attends or isinstance(tower, Encoder | Decoder | WordVectors)
     return image and text
 
 
-def attends_tokens(model: VisionLanguageModel, spec: HeadSpec) -> bool:
+def attends_tokens(model: VisionLanguageModel, head: Head) -> bool:
     """Whether a fusion, or a decoder beneath it, attends to the towers' tokens one by one."""
-    if spec.kind == "write":
+    if head.writes:
         return isinstance(model.fusion, Unified | Cross) or (model.inline is not None and model.text is None)
     mixes = isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers) > 0
-    return mixes and spec.kind in ("vector", "words")
+    return mixes and head.fuses
 
 
 def followed(subject: Subject, rules_for: Callable[[Trace, int], Rules]) -> list[Scores]:

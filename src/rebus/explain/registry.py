@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.explain.subject import Subject
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import Head
+from rebus.models.vlm import VisionLanguageModel
 from rebus.registry import Registry
 
 Floats = NDArray[np.float32]
@@ -46,7 +47,7 @@ class Method(ABC):
     remark = ""
 
     @abstractmethod
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Whether it says something of every input that a head of this model reads."""
 
     @abstractmethod

@@ -13,7 +13,8 @@ from rebus.explain.paths import Rules, flows, followed
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject
 from rebus.explain.trace import Seen
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.heads import Head
+from rebus.models.vlm import VisionLanguageModel
 
 
 class Rollout(Rules):
@@ -54,9 +55,9 @@ def _mixed(rows: Tensor, weights: Tensor, gate: float, source: Tensor) -> Tensor
 class AttentionRollout(Method):
     """``rollout``."""
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where attention leads to every input."""
-        return flows(model, spec)
+        return flows(model, head)
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """One pass for all goals."""

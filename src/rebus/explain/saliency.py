@@ -18,8 +18,9 @@ from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import embeddings_of, hooked
 from rebus.models.features import Features
+from rebus.models.heads import Head
 from rebus.models.towers.vit import ViT
-from rebus.models.vlm import HeadSpec, VisionLanguageModel
+from rebus.models.vlm import VisionLanguageModel
 
 IMAGE = "image"
 
@@ -29,13 +30,13 @@ class Saliency(Method):
 
     remark = "saliency says how much a part matters, not whether it speaks for the answer or against it"
 
-    def fits(self, model: VisionLanguageModel, spec: HeadSpec) -> bool:
+    def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where what is read of an image comes from its tokens, or where no image is read."""
-        if spec.kind == "pretext":
+        if head.consumes == "inputs":
             return False
         whole = isinstance(model.image, ViT) and model.image.settings.pool in ("cls", "pooler")
-        reads = "image" in spec.reads and model.image is not None
-        return not reads or not whole or spec.kind == "tokens" or attends_tokens(model, spec)
+        reads = "image" in head.spec.reads and model.image is not None
+        return not reads or not whole or head.per == "item" or attends_tokens(model, head)
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """One pass for all goals, and one back for each."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from rebus.explain.pieces import Places
 from rebus.inference.predictor import Predictor
 from rebus.models.batch import Batch, Inputs
+from rebus.models.heads import Head
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
@@ -88,14 +89,14 @@ class Subject:
         return self.predictor.model
 
     @property
-    def kind(self) -> str:
-        """Of the task's head."""
-        return self.model.specs[self.task.name].kind
+    def head(self) -> Head:
+        """The task's."""
+        return self.model.head(self.task.name)
 
     @property
     def stream(self) -> str:
         """The ids among which goals have places."""
-        return "input_ids" if self.kind == "write" else "text_ids"
+        return "input_ids" if self.head.writes else "text_ids"
 
     def pixels(self) -> Tensor:
         """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no image."""

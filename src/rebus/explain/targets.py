@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from rebus.data.tagging import parts_of, units_of
 from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
 from rebus.explain.subject import Goal, Subject, log_odds
 from rebus.inference.reading import plainly
-from rebus.models.batch import Batch
 from rebus.tasks import Classify, Match, Ner, PatchClassify, Regress, Retrieve, Similar, Tag
 from rebus.tasks.base import VectorTask
 from rebus.tasks.cells import as_text, as_texts, missing
@@ -161,17 +159,7 @@ def _similar(subject: Subject, target: Target) -> None:
     model, name = subject.model, subject.task.name
     device = model.device
     fixed = torch.from_numpy(subject.predictor.embed([other])).to(device)  # (1, D)
-    alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
-
-    def vectors(batch: Batch) -> Tensor:
-        part = batch.targets[name]
-        features = model.read(part) if alone else model.fused(None, part)
-        assert features is not None  # noqa: S101 - the task reads text
-        if model.pairs is not None:
-            return model.pairs.of_texts(features.pooled)
-        return functional.normalize(features.pooled.float(), dim=-1)
-
-    subject.outputs = vectors
+    subject.outputs = lambda batch: model.text_vectors(batch.targets[name])
     subject.measure = lambda outputs: (outputs * fixed).sum(-1, keepdim=True)
     cosine = float(subject.scores())
     subject.answer, subject.goals = f"{cosine:.4f}", [Goal(f"the likeness to '{other}'", cosine)]

@@ -140,9 +140,11 @@ def trace(subject: Subject, *, extra: Sequence[nn.Module] = ()) -> Trace:
     def blend(module: nn.Module, given: Any, out: Any) -> None:
         made.blends[names[id(module)]] = blend_shares(module, *given)
 
-    watched = [module for module in (model.image, model.text, model.decoder, model.fusion, *extra) if module]
+    watched = [module for module in (*model.towers.values(), model.decoder, model.fusion, *extra) if module]
     if model.fusion is not None:
-        watched += [layer for name, layer in model.fusion.named_modules() if _is_cross(name)]
+        layers = [name.split(".") for name, _ in model.fusion.named_modules() if name.startswith("layers.")]
+        own = [".".join(parts) for parts in layers if len(parts) == 3 and parts[2] in model.fusion.modalities]
+        watched += [model.fusion.get_submodule(name) for name in own]  # a layer of one modality: layers.0.image
     hooks: list[tuple[nn.Module, Hook]] = [(module, keep) for module in watched]
     hooks += [(module, grow) for module in embeddings_of(subject).values()]
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
@@ -180,9 +182,3 @@ def blend_shares(module: nn.Module, parts: Tensor, present: Tensor) -> Tensor:
             sizes = each.float().norm(dim=-1) * present
             shares = sizes / sizes.sum(-1, keepdim=True).clamp(min=1e-12)
     return shares[0].float().reshape(-1, shares.shape[-1])
-
-
-def _is_cross(name: str) -> bool:
-    """Whether a fusion's module is a layer of one modality: ``layers.0.image``."""
-    parts = name.split(".")
-    return len(parts) == 3 and parts[0] == "layers" and parts[2] in ("image", "text")

@@ -42,14 +42,14 @@ MAPS = {
         "clip",
         (
             *TEXT_ROWS,
-            (f"{HEAD}image.weight", "visual_projection.weight"),
-            (f"{HEAD}text.weight", "text_projection.weight"),
+            (f"{HEAD}maps.image.weight", "visual_projection.weight"),
+            (f"{HEAD}maps.text.weight", "text_projection.weight"),
         ),
         ignored=_IGNORED,
     ),
     "siglip": NameMap(
         "siglip",
-        (*TEXT_ROWS, (f"{HEAD}text.{{p}}", "text_model.head.{p}"), (f"{HEAD}logit_bias", "logit_bias")),
+        (*TEXT_ROWS, (f"{HEAD}maps.text.{{p}}", "text_model.head.{p}"), (f"{HEAD}logit_bias", "logit_bias")),
         ignored=_IGNORED,
     ),
 }

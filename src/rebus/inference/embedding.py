@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional
 
 from rebus.errors import DataError
 from rebus.models.vlm import VisionLanguageModel
@@ -60,13 +59,7 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
             ]
             ids, mask = pad_texts(read)
             part = {"text_ids": ids.to(model.device), "text_mask": mask.to(model.device)}
-            alone = model.pairs is not None or model.fusion is None or "text" not in model.fusion.modalities
-            features = model.read(part) if alone else model.fused(None, part)
-            assert features is not None  # noqa: S101 - there is a text tower
-            if model.pairs is not None:
-                found.append(model.pairs.of_texts(features.pooled).cpu())
-            else:
-                found.append(functional.normalize(features.pooled.float(), dim=-1).cpu())
+            found.append(model.text_vectors(part).cpu())
     finally:
         model.train(was_training)
     if not found:
@@ -115,8 +108,7 @@ def pool_images(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor
     """(N, S, S, 3) -> (N, D) of length one, on the CPU."""
     image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
     pooled = model.image.encode(image).pooled
-    vectors = functional.normalize(pooled.float(), dim=-1) if model.pairs is None else model.pairs.of_images(pooled)
-    return vectors.cpu()
+    return model.item_vectors("image", pooled).cpu()
 
 
 def _portions(predictor: Predictor, images: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:

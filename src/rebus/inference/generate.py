@@ -40,7 +40,7 @@ class Writing:
     """
 
     def __init__(self, model: VisionLanguageModel, tasks: Mapping[str, Task], processor: TextProcessor) -> None:
-        if model.decoder is None or not any(spec.kind == "write" for spec in model.specs.values()):
+        if not any(head.writes for head in model.heads.values()):
             raise DataError("the model", "a model that writes text", ", ".join(tasks), "use a task that it has")
         self.model, self.tasks, self.processor = model, tasks, processor
 

@@ -6,7 +6,7 @@ Letters: B images, N pairs, D numbers of a vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +35,10 @@ def retrieve_rows(
     model = predictor.model
     seen, head = model.see(batch), model.pairs
     assert head is not None  # noqa: S101 - the task asked for one
-    images = head.of_images(seen.pooled).cpu().numpy() if seen is not None else None
+    images = head.embed("image", seen["image"].pooled).cpu().numpy() if seen else None
     there = batch.present("image").tolist()
     keys = [0] * batch.size
-    if seen is not None:
+    if seen:
         given = batch.inputs["image"]
         for place, pixels in zip(given.owner.tolist(), given.tensors["pixels"].cpu().numpy(), strict=True):
             keys[place] = int(image_key(pixels))
@@ -79,14 +79,14 @@ def match_rows(
 
 
 def pair_scores(
-    predictor: Predictor, task: Match, seen: Features | None, owner: Sequence[int], texts: Sequence[str]
+    predictor: Predictor, task: Match, seen: Mapping[str, Features], owner: Sequence[int], texts: Sequence[str]
 ) -> NDArray[np.float64]:
     """(N,) the chance that each text belongs to its image.
 
     Args:
         predictor: the model.
         task: its ``match``.
-        seen: what the image tower says of B images.
+        seen: what towers say of B images.
         owner: N places among the B.
         texts: N.
     """
@@ -98,7 +98,7 @@ def pair_scores(
         ids, mask = pad_texts(read[start:end])
         part = {"owner": torch.tensor(owner[start:end]), "text_ids": ids, "text_mask": mask}
         part = {name: tensor.to(model.device) for name, tensor in part.items()}
-        logits = model.heads[task.name](model.fused(seen, part).pooled)  # (N, 1)
+        logits = model.output(task.name, seen, part)  # (N, 1)
         found[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
     return found
 

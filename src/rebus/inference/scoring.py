@@ -41,7 +41,7 @@ def condition_of(
         part["text_ids"] = stack(read, max(len(ids) for ids in read), 0).to(owner.device)
         lengths = torch.tensor([len(ids) for ids in read], device=owner.device)
         part["text_mask"] = torch.arange(part["text_ids"].shape[1], device=owner.device)[None] < lengths[:, None]
-    return model.condition(model.see(batch) if task.uses_image else None, part)
+    return model.condition(model.see(batch) if task.uses_image else {}, part)
 
 
 def choose(

@@ -18,6 +18,7 @@ from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.towers import TOWERS
 
+INLINE = "image"  # the modality whose tokens may stand inside a text
 Projector = Literal["linear", "shuffle", "mlp"]
 
 
@@ -68,22 +69,27 @@ def plan_of(settings: recipe.Model, image: recipe.Image) -> ImagePlan:
     """
     with torch.device("meta"):
         tower = TOWERS.get(settings.image.kind)(settings.image, size=image.size)
-    return plan_for(settings, tower.num_tokens)
+    return plan_for(settings.fusion, settings.image.tokens, tower.num_tokens)
 
 
-def plan_for(settings: recipe.Model, given: int) -> ImagePlan:
-    """The plan for a tower that gives so many tokens. Raises as ``plan_of``."""
-    wanted = settings.image.tokens
+def plan_for(fusion: recipe.Fusion | None, wanted: int | None, given: int) -> ImagePlan:
+    """The plan for a tower that gives so many tokens. Raises as ``plan_of``.
+
+    Args:
+        fusion: the recipe's; None: these tokens never stand inside a text.
+        wanted: tokens that the recipe asks for; None: as the tower has.
+        given: tokens that it has.
+    """
     grid = isqrt(given) if isqrt(given) ** 2 == given else None
     if wanted is not None:
         _check_wanted(wanted, given, grid)
     side = None if wanted is None or wanted == given else isqrt(wanted)
-    if settings.fusion.kind != "unified" or settings.fusion.layout != "inline":
+    if fusion is None or fusion.kind != "unified" or fusion.layout != "inline":
         return ImagePlan(given, side)
-    projector = settings.fusion.projector
+    projector = fusion.projector
     if projector in ("linear", "mlp"):
         return ImagePlan(given, side, projector)
-    factor = settings.fusion.shuffle if side is None else _quotient(grid, side)
+    factor = fusion.shuffle if side is None else _quotient(grid, side)
     if wanted == given:
         factor = 1
     if grid is not None and factor is not None and grid % factor == 0:

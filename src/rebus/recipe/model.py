@@ -172,3 +172,8 @@ class Model(Section):
     maps: Literal["both", "text"] = Field(
         "both", description="retrieve: maps into the shared space: of both towers (CLIP), or of texts alone (SigLIP)"
     )
+
+    def tower(self, modality: str) -> Tower | OtherTower:
+        """The tower of a modality; one of kind ``auto`` where the recipe says nothing of it."""
+        known: dict[str, Tower | OtherTower] = {"image": self.image, "text": self.text, **self.towers}
+        return known.get(modality, OtherTower())

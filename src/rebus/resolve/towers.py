@@ -127,12 +127,12 @@ def settle_epochs(recipe: settings.Recipe, known: Rows, log: Log) -> settings.Re
 def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
     """Refuse to do without a tower that a task on images with texts reads. Raises RecipeError."""
     task = next((kind.name for kind in kinds if issubclass(kind, PairTask)), None)
-    for name, kind, do in (
-        ("image", model.image.kind, "set it to convnet or vit"),
-        ("text", model.text.kind, "set it to decoder, encoder, recurrent or wordvectors"),
+    for name, article, kind, do in (
+        ("image", "an image", model.image.kind, "set it to convnet or vit"),
+        ("text", "a text", model.text.kind, "set it to decoder, encoder, recurrent or wordvectors"),
     ):
         if task is not None and kind == "none":
-            raise RecipeError(f"model.{name}.kind", f"a {name} tower, which the task '{task}' is for", "'none'", do)
+            raise RecipeError(f"model.{name}.kind", f"{article} tower, which the task '{task}' is for", "'none'", do)
 
 
 def _kinds(recipe: settings.Recipe) -> list[type[Task]]:

@@ -19,7 +19,6 @@ from rebus.resolve.known import Built, Log, Start
 
 FIRST = 0.3  # share of the run in which only what joins the towers learns
 ADAPTED = ("decoder", "encoder")  # text towers with layers for adapters
-TOWERS = ("image", "text", "decoder")
 HEADS = "heads"
 # From nothing; from a Run, with the optimizer that made it; from a checkpoint that AdamW made, whose fine-tuning rates
 # are those of Devlin et al. (2019); parts that no base has weights for then learn this many times as fast.
@@ -204,8 +203,8 @@ def add_adapters(model: VisionLanguageModel, settings: recipe.Recipe) -> list[st
         RecipeError: a target names no layer there, or there is none.
     """
     lora = settings.model.lora
-    kept = [name for name in ("image", "text") if getattr(settings.model, name).frozen]
-    towers = [name for name in TOWERS if name not in kept and not (name == "decoder" and "text" in kept)]
+    towers = [name for name in model.towers if not settings.model.tower(name).frozen]
+    towers += [] if settings.model.text.frozen else ["decoder"]
     wanted = ends_with(lora.targets) if lora.targets else inside_block
 
     def choose(name: str, layer: nn.Linear, parent: nn.Module) -> bool:

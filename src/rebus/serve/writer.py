@@ -191,8 +191,7 @@ class StreamingWriter:
         if seen is None:
             pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].to(device)
             found = model.see(Batch(1, {"image": Inputs.one_each(pixels=pixels)}))
-            assert found is not None  # noqa: S101 - the model has an image tower
-            seen = self._seen[image.digest] = found
+            seen = self._seen[image.digest] = found["image"]
             while len(self._seen) > SEEN:
                 self._seen.popitem(last=False)
         else:

@@ -22,7 +22,7 @@ from rebus.data.declared import Columns, TaskColumns
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts

@@ -25,7 +25,7 @@ from rebus.data.declared import IMAGE, SHORT, WRITTEN, Checker, Columns, Role, R
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.models.vlm import HeadSpec
 from rebus.nn import fused_cpu as lean
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing

@@ -23,8 +23,8 @@ from rebus.data import names
 from rebus.data.declared import Columns, Role
 from rebus.data.measures import as_yes
 from rebus.errors import DataError
-from rebus.models.pairs import can_draw
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
+from rebus.models.negatives import can_draw
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing
 from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
@@ -82,7 +82,7 @@ class Match(PairTask):
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """One number a pair, by a head that can tell what the two say of each other whatever the fusion is."""
-        return HeadSpec("vector", 1, ("image", "text"), hidden=2)
+        return HeadSpec("vector", 1, ("image", "text"), options={"hidden": 2})
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None

@@ -20,8 +20,8 @@ from rebus.data.corpus.masking import mask_words
 from rebus.data.corpus.word_starts import starts_of_tokens, word_places
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import RunError
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import as_text, missing, pad_to
 from rebus.tasks.lm import count_tokens, token_prices

@@ -24,8 +24,8 @@ from rebus.data.declared import IMAGE, Checker, Columns, Role, RowCells
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics

@@ -19,8 +19,8 @@ from rebus.data.cells import label
 from rebus.data.declared import Columns, Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.models.vlm import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.labels import Labels
@@ -74,7 +74,7 @@ class PatchClassify(Labels, Task):
         names = tuple(
             tuple(tuple(processor.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
         )
-        return HeadSpec("tokens", len(self.labels) + 1, names=names)
+        return HeadSpec("tokens", len(self.labels) + 1, options={"names": names})
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """The labels' names, for a tokenizer that knows them."""

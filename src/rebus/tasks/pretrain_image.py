@@ -21,7 +21,7 @@ from torch.nn import functional
 from rebus import recipe
 from rebus.data import names
 from rebus.data.declared import Columns, Role
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
@@ -66,7 +66,7 @@ class PretrainImage(Comparing, Task):
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """The method's own."""
-        return HeadSpec("pretext", loss=self.settings.method, hide=self.settings.hide or 0.0)
+        return HeadSpec("simclr") if self.contrasts else HeadSpec("masked", options={"hide": self.settings.hide or 0.0})
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """None."""

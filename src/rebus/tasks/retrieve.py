@@ -22,8 +22,8 @@ from torch.nn import functional
 from rebus.data import names
 from rebus.data.declared import SHORT, TYPE, Columns, Role
 from rebus.errors import DataError
-from rebus.models.pairs import Pairs
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
+from rebus.models.heads.pairs import Pairs
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
@@ -159,7 +159,7 @@ class Retrieve(Comparing, PairTask):
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """Vectors of both towers in one space."""
-        return HeadSpec("pairs", reads=("image", "text"), loss=self.settings.loss)
+        return HeadSpec("pairs", reads=("image", "text"), options={"loss": self.settings.loss})
 
     def merged(self, outputs: list[Pairs], parts: list[dict[str, Tensor]]) -> tuple[Pairs, dict[str, Tensor]]:
         """Images and texts end to end, numbered on."""

@@ -24,7 +24,7 @@ from rebus.data import names
 from rebus.data.cells import number
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import DataError
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key

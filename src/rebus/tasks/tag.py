@@ -13,7 +13,7 @@ from torch.nn import functional
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
-from rebus.models.vlm import HeadSpec
+from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels

@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.data.messages import Message
+from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.models.vlm import HeadSpec
 from rebus.tasks import layout
 from rebus.tasks.base import ExampleKey, Item, Prediction, Task, TextProcessor, Values
 from rebus.tasks.cells import missing, pad_to

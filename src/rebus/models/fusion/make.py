@@ -31,5 +31,5 @@ def make_fusion(settings: recipe.Model, widths: dict[str, int], *, writes: bool,
             raise RecipeError("model.fusion.kind", "a fusion", f"'none', with {found} to join", do)
         return None
     fusion: type[Fusion] = FUSIONS.get(settings.fusion.kind)
-    joined = settings.fusion.model_copy(update={"heads": settings.fusion.heads or settings.text.heads})
+    joined = settings.fusion.replace(heads=settings.fusion.heads or settings.text.heads)
     return fusion(joined, widths, settings.text.width) if widths else None

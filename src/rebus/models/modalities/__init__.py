@@ -27,7 +27,7 @@ def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
         named = [task.columns[name] for task in settings.tasks if name in task.columns]
         columns = list(dict.fromkeys([*named, *settings.data.inputs.get(name, [])]))
         kind = MODALITIES.get(name)
-        if not kind.per_example or not columns or tower_kind(settings, name) == "none":
+        if not kind.per_example or not columns or tower_kind(settings.model, name) == "none":
             continue
         if len(columns) > 1 and not kind.many:
             raise RecipeError("tasks", f"one {name} column for all tasks", ", ".join(columns), "train them apart")
@@ -35,13 +35,10 @@ def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
     return found
 
 
-def tower_kind(settings: recipe.Recipe, name: str) -> str:
+def tower_kind(settings: recipe.Model, name: str) -> str:
     """The kind of the tower that reads a modality; ``none``: nothing does."""
-    if name in ("image", "text"):
-        return str(getattr(settings.model, name).kind)
-    tower = settings.model.towers.get(name)
-    kind = "auto" if tower is None else tower.kind
-    return MODALITIES.get(name).towers[0] if kind == "auto" else kind
+    kind = settings.tower(name).kind
+    return MODALITIES.get(name).towers[0] if kind == "auto" and name not in ("image", "text") else kind
 
 
 def modalities_of(

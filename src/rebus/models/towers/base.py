@@ -30,17 +30,26 @@ class Tower(nn.Module):
         modality: what it reads; ``text``: ids (N, L) long, their mask (N, L) bool and segments (N, L) long or None.
         num_tokens: L, where it is the same for all items; 0: it is not.
         grid: G, where the tokens are those of a square; 0: they are not.
+        side: of the square that ``encode`` averages a grid to; 0: it leaves it as it is.
         writes: whether it is the decoder that writes text too.
+        own_settings: the class of its settings; a modality's settings of another class are read as this one.
     """
 
     modality: ClassVar[str]
+    own_settings: ClassVar[type[recipe.Section]] = recipe.Tower
     num_tokens: int = 0
     grid: int = 0
+    side: int = 0
     writes = False
 
-    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
+    def __init__(self, settings: Any, **context: Any) -> None:
         super().__init__()
         self.settings, self.width = settings, settings.width
+
+    @property
+    def length(self) -> int:
+        """Tokens that ``encode`` gives of an item; 1 where items differ."""
+        return (self.side or self.grid) ** 2 or self.num_tokens or 1
 
     def encode(self, **tensors: Tensor) -> Features:
         """Features of N items as a batch holds them: ``forward`` of the tensors that the modality collates."""
@@ -59,7 +68,6 @@ class ImageTower(Tower):
         context: ignored.
 
     Attributes:
-        side: of the square that ``encode`` averages tokens to; 0: it leaves them as they are.
         drops_patches: whether ``forward`` also takes the places of the patches to keep.
 
     Raises:
@@ -68,7 +76,7 @@ class ImageTower(Tower):
 
     modality = "image"
     drops_patches = False
-    side = 0
+    settings: recipe.Tower
     mean: Tensor
     std: Tensor
 

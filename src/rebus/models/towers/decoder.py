@@ -105,6 +105,7 @@ class Decoder(Tower):
     """
 
     modality = "text"
+    settings: recipe.Tower
     writes = True
 
     def __init__(

@@ -40,6 +40,8 @@ class Encoder(Tower):
     """
 
     modality = "text"
+    settings: recipe.Tower
+    fills_gaps = True  # reads both ways, so that it can guess hidden words
 
     def __init__(self, settings: recipe.Tower, vocab_size: int, *, max_length: int = 512, **context: Any) -> None:
         super().__init__(settings)

@@ -38,6 +38,7 @@ class Recurrent(Tower):
     """
 
     modality = "text"
+    settings: recipe.Tower
 
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rebus import recipe
 from rebus.models.features import Features
-from rebus.models.towers import TOWERS
+from rebus.models.towers.base import TOWERS, Tower, all_real
 
 
 class ResidualBlock(nn.Module):
@@ -36,7 +37,7 @@ class ResidualBlock(nn.Module):
 
 
 @TOWERS.register("tabular")
-class TabularTower(nn.Module):
+class TabularTower(Tower):
     """One token a column; ``pooled`` is what the network makes of all of them, and is added to each token.
 
     Args:
@@ -47,11 +48,14 @@ class TabularTower(nn.Module):
         context: ignored.
     """
 
+    modality = "tabular"
+    own_settings = recipe.OtherTower
+
     def __init__(
         self, settings: Any, *, measured: int, features: int, categories: Sequence[int], **context: Any
     ) -> None:
-        super().__init__()
-        self.width, self.num_tokens = settings.width, measured + len(categories)
+        super().__init__(settings)
+        self.num_tokens = measured + len(categories)
         self.weight = nn.Parameter(torch.randn(measured, features, self.width) * max(features, 1) ** -0.5)
         self.missing = nn.Parameter(torch.randn(measured, self.width) * 0.02)
         self.codes = nn.Embedding(sum(categories), self.width)
@@ -86,5 +90,4 @@ class TabularTower(nn.Module):
         pooled = self.join(self.dropout(tokens).flatten(1))
         for layer in self.layers:
             pooled = layer(pooled)
-        mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Features(tokens + pooled.unsqueeze(1), mask, pooled)
+        return all_real(tokens + pooled.unsqueeze(1), pooled)

@@ -105,6 +105,7 @@ class WordVectors(Tower):
     """
 
     modality = "text"
+    settings: recipe.Tower
 
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rebus.models.pairs import Pairs
+from rebus.models.heads.pairs import Pairs
 from rebus.report.flow.capture import Captured
 from rebus.report.flow.drawing import over
 from rebus.report.flow.inputs import asked_of, norms, piece_of, shape
@@ -37,7 +37,7 @@ def answer_stations(captured: Captured) -> list[Station]:
     """The head and the answer."""
     subject, outputs = captured.subject, captured.outputs
     task = subject.task
-    if subject.kind == "write":
+    if subject.head.writes:
         return [_written(captured)]
     if isinstance(task, Mlm):
         return [_masked(captured)]

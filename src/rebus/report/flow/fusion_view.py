@@ -21,10 +21,10 @@ TOKENS = 80  # of what was asked, the last ones, whose weights are shown
 
 def fusion_station(captured: Captured) -> list[Station]:
     """One station, or none for a head that reads one tower alone."""
-    model, kind = captured.subject.model, captured.subject.kind
-    if kind in ("pairs", "pretext", "tokens", "mask") or captured.subject.outputs is not None:
+    model, head = captured.subject.model, captured.subject.head
+    if not (head.writes or head.fuses) or captured.subject.outputs is not None:
         return []
-    if kind == "write":
+    if head.writes:
         return [_written(captured)]
     if model.fusion is None:
         return []

@@ -1,26 +1,80 @@
-"""Name each image token in words: its vector is compared with the decoder's own embeddings of the names.
+"""``tokens``: C numbers for each token of an image or of another modality's tower.
 
-It puts what a patch shows and the word for it in one place, so that one attention pattern finds any word in an image,
-where unrelated spaces would need one for each word (docs/LOG.md has what that is worth).
+Where a decoder writes from the same tokens, they are named in words: compared with the decoder's own embeddings of the
+names. That puts what a patch shows and the word for it in one place, so that one attention pattern finds any word in an
+image, where unrelated spaces would need one for each word (docs/LOG.md has what that is worth).
 
-Letters: B items, P image tokens, C labels, N names a label, T tokens a name, D width, V vocabulary.
+Letters: B examples, P tokens of an item, C labels, N names a label, T tokens a name, D width, V vocabulary.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.models.features import Features, masked_mean
+from rebus.models.fusion import Condition
+from rebus.models.heads.base import HEADS, Head, HeadContext, HeadSpec
+from rebus.models.parts import Parts
 from rebus.nn.attention import record
+from rebus.nn.norms import RMSNorm
 
 Names = tuple[tuple[tuple[int, ...], ...], ...]  # label: its names: their token ids
 
 
-class NamingHead(nn.Module):
+@HEADS.register("tokens")
+class TokensHead(Head):
+    """(B, P, C) from the tokens of the first modality that is read; None where a batch has none of it.
+
+    Options:
+        names: token ids of the labels' names, for a model with a decoder to compare with; C then is 1 more.
+    """
+
+    consumes = "tower"
+    per = "item"
+    defaults: ClassVar = {"names": ()}
+
+    def __init__(self, spec: HeadSpec, parts: Parts) -> None:
+        super().__init__(spec, parts)
+        joined = parts.fusion is not None and spec.item in parts.fusion.modalities
+        compares = bool(self.options["names"]) and parts.decoder is not None and joined and parts.inline is None
+        self.naming = Naming(parts.width, self.options["names"]) if compares else None
+        if self.naming is None and spec.item in parts.widths:
+            width = parts.widths[spec.item]
+            self.norm, self.linear = RMSNorm(width), nn.Linear(width, spec.outputs)
+
+    def forward(self, context: HeadContext) -> Tensor | None:
+        """Of each token."""
+        if self.spec.item not in context.seen:
+            return None
+        tokens, parts = context.seen[self.spec.item].tokens, context.parts
+        if self.naming is None:
+            scores: Tensor = self.linear(self.norm(tokens))
+        else:
+            scores = self.naming(parts.projected(self.spec.item, tokens), parts.writer.embed_tokens.weight)
+        return scores
+
+    def conditioned(self, condition: Condition, parts: Parts, seen: dict[str, Features]) -> Condition:
+        """The condition with what words are looked up in."""
+        if self.naming is None or self.spec.item not in seen:
+            return condition
+        item, features = self.spec.item, seen[self.spec.item]
+        shown = replace(features, tokens=parts.projected(item, parts.placed(item, features).tokens))
+        return replace(condition, shown=shown, names=parts.projected(item, features.tokens))
+
+    def entered(self, condition: Condition, embedded: Tensor) -> Tensor:
+        """Embedded text (R, L, D) with what the item holds of each word."""
+        if self.naming is None or condition.shown is None or condition.names is None:
+            return embedded
+        return self.naming.find(embedded, condition.names, condition.shown)
+
+
+class Naming(nn.Module):
     """Cosine similarity to the names of C labels, times a learned scale, after a vector of its own for "nothing".
 
     The scale is learned in the logarithm, as in Radford et al., "Learning Transferable Visual Models From Natural
@@ -48,7 +102,7 @@ class NamingHead(nn.Module):
         self.nothing = nn.Parameter(torch.randn(width) * 0.02)
         self.absent = nn.Parameter(torch.tensor(0.5))  # the likeness below which a word is not in the image
         self.look_up = nn.Linear(width, width)
-        nn.init.normal_(self.look_up.weight, std=0.005)  # what is found starts about as long as an embedding
+        nn.init.normal_(self.look_up.weight, std=0.005)  # what is added starts about as long as an embedding
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def forward(self, tokens: Tensor, embeddings: Tensor) -> Tensor:
@@ -89,5 +143,5 @@ class NamingHead(nn.Module):
         share = (alike * self.scale).softmax(-1)[..., :-1]  # (R, L, P)
         weights, values = share.to(shown.tokens.dtype)[:, None], self.look_up(shown.tokens)[:, None]  # of one head
         record(self, weights, values, cross=True)
-        found: Tensor = (weights @ values)[:, 0]
-        return words + found
+        held: Tensor = (weights @ values)[:, 0]
+        return words + held

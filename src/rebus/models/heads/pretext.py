@@ -10,91 +10,83 @@ hidden, P pixels of a token's side, D width, E numbers of a projection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.errors import RecipeError
-from rebus.models.batch import Batch
 from rebus.models.features import Features
+from rebus.models.heads.base import HEADS, Head, HeadContext, HeadSpec
+from rebus.models.parts import Parts
+from rebus.models.towers.base import ImageTower
 from rebus.nn.block import EncoderLayer, start_weights
 from rebus.nn.norms import RMSNorm
 
 PROJECTION = 128  # E, as in SimCLR
 HIDE_DROPPED, HIDE_COVERED = 0.75, 0.6  # shares of MAE and SimMIM
 DECODER_LAYERS, DECODER_HEAD = 2, 16
-Normalise = Callable[[Tensor], Tensor]
 
 
-def make_pretext(tower: Any, method: str, *, size: int, hide: float) -> nn.Module:
-    """The head for a method.
+@HEADS.register("simclr")
+class ContrastHead(Head):
+    """Two views of each item as vectors of length one, (2, R, E): the tower, then SimCLR's projection head.
 
-    Args:
-        tower: the image tower.
-        method: ``simclr`` or ``masked``.
-        size: S.
-        hide: share of patches hidden; 0: the method's own.
-
-    Raises:
-        RecipeError: the tower's tokens do not divide the image into equal squares.
-    """
-    if method == "simclr":
-        return ContrastHead(tower.width)
-    return HiddenPatches(tower, size=size, hide=hide)
-
-
-class ContrastHead(nn.Module):
-    """Two views of each image as vectors of length one: the tower, then two layers (SimCLR's projection head).
-
-    Batch norm is left out, so that a vector depends on its own image only.
+    Batch norm is left out, so that a vector depends on its own item only.
     """
 
-    def __init__(self, width: int) -> None:
-        super().__init__()
+    consumes = "inputs"
+
+    def __init__(self, spec: HeadSpec, parts: Parts) -> None:
+        super().__init__(spec, parts)
+        width = parts.widths[spec.item]
         self.project = nn.Sequential(
             RMSNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, PROJECTION, bias=False)
         )
         start_weights(self)
 
-    def forward(self, tower: nn.Module, normalise: Normalise, batch: Batch, part: dict[str, Tensor]) -> Tensor:
-        """(2, R, E): both views of the R items' images, which the batch holds as ``inputs`` and ``views``."""
-        both = batch.inputs["image"], batch.views["image"]
-        pixels = torch.cat([one.tensors["pixels"][one.first(part["owner"])] for one in both])
-        seen: Features = tower(normalise(pixels))
-        found = functional.normalize(self.project(seen.pooled).float(), dim=-1)
-        return found.view(2, len(part["owner"]), PROJECTION)
+    def forward(self, context: HeadContext) -> Tensor:
+        """Of the R items of the batch that the part names."""
+        item, owner = self.spec.item, context.part["owner"]
+        both = context.batch.inputs[item], context.batch.views[item]
+        tensors = {
+            name: torch.cat([view.tensors[name][view.first(owner)] for view in both]) for name in both[0].tensors
+        }
+        vectors = self.project(context.parts.towers[item].encode(**tensors).pooled)
+        return functional.normalize(vectors.float(), dim=-1).view(2, len(owner), PROJECTION)
 
 
-class HiddenPatches(nn.Module):
-    """Guess the pixels of hidden patches from the others.
+@HEADS.register("masked")
+class HiddenPatches(Head):
+    """Guess the pixels of hidden patches from the others: (R, 2), each item's mean squared error, and that of no guess.
 
     A tower that can leave patches out (``drops_patches``) encodes the visible ones only, and a light decoder of its
     own fills the gaps, as MAE does. Any other tower sees a learned colour on hidden patches, and one linear layer
     guesses from its tokens, as SimMIM does. Either way the target is each patch's pixels at mean 0 and variance 1, and
     the loss is squared error: MAE's choice, which SimMIM's own (absolute error of plain pixels) is not.
 
-    Args:
-        tower: the image tower.
-        size: S.
+    Options:
         hide: share of patches hidden; 0: 0.75 where patches are left out, else 0.6.
 
     Raises:
         RecipeError: the tower's tokens do not divide the image into equal squares.
     """
 
-    def __init__(self, tower: Any, *, size: int, hide: float) -> None:
-        super().__init__()
-        self.count = int(tower.num_tokens)
+    consumes = "inputs"
+    defaults: ClassVar = {"hide": 0.0}
+
+    def __init__(self, spec: HeadSpec, parts: Parts) -> None:
+        super().__init__(spec, parts)
+        tower = parts.tower(spec.item)
+        size, hide, self.count = tower.size, self.options["hide"], int(tower.num_tokens)
         self.grid = round(self.count**0.5)
         self.side = size // self.grid
         if self.grid**2 != self.count or self.grid * self.side != size:
             expected = "a tower whose tokens divide the image into equal squares, for method=masked"
-            found = f"{self.count} tokens of an image of {size} pixels a side"
-            raise RecipeError("model.image", expected, found, "set image.size to a multiple of model.image.patch")
-        self.drops = bool(getattr(tower, "drops_patches", False))
+            received = f"{self.count} tokens of an image of {size} pixels a side"
+            raise RecipeError("model.image", expected, received, "set image.size to a multiple of model.image.patch")
+        self.drops = tower.drops_patches
         share = hide or (HIDE_DROPPED if self.drops else HIDE_COVERED)
         self.visible = min(self.count - 1, max(1, round((1 - share) * self.count)))
         if self.count < 2:
@@ -117,14 +109,17 @@ class HiddenPatches(nn.Module):
             for weight in self.leave[1].parameters():  # at first nearly nothing is guessed: no worse than not to guess
                 weight.mul_(0.1)
 
-    def forward(self, tower: nn.Module, normalise: Normalise, batch: Batch, part: dict[str, Tensor]) -> Tensor:
-        """(R, 2): each item's mean squared error over hidden pixels, and what guessing nothing would cost.
+    def forward(self, context: HeadContext) -> Tensor:
+        """Of R images; ``part["rng"]`` (R,) decides which patches are hidden."""
+        images, part = context.batch.inputs[self.spec.item], context.part
+        return self.errors(
+            context.parts.tower(self.spec.item), images.tensors["pixels"][images.first(part["owner"])], part["rng"]
+        )
 
-        ``part["rng"]`` (R,) decides which patches are hidden.
-        """
-        images = batch.inputs["image"]
-        pixels = normalise(images.tensors["pixels"][images.first(part["owner"])])
-        order = noise(part["rng"], self.count).argsort(1)
+    def errors(self, tower: ImageTower, pixels: Tensor, rng: Tensor) -> Tensor:
+        """(R, 3, S, S) of 0 to 255 -> (R, 2); ``rng`` (R,) decides which patches are hidden."""
+        pixels = tower.normalise(pixels)
+        order = noise(rng, self.count).argsort(1)
         keep, hidden = order[:, : self.visible], order[:, self.visible :]
         guess = self._fill(tower, pixels, keep) if self.drops else self._look(tower, pixels, hidden)
         wanted = _at(self.targets(pixels), hidden)
@@ -138,7 +133,7 @@ class HiddenPatches(nn.Module):
         centred = flat - flat.mean(-1, keepdim=True)
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
-    def _fill(self, tower: nn.Module, pixels: Tensor, keep: Tensor) -> Tensor:
+    def _fill(self, tower: ImageTower, pixels: Tensor, keep: Tensor) -> Tensor:
         seen: Features = tower(pixels, keep)
         entered = self.enter(seen.tokens)
         gaps = self.gap.to(entered.dtype).expand(len(pixels), self.count, -1)
@@ -148,7 +143,7 @@ class HiddenPatches(nn.Module):
         guess: Tensor = self.leave(x)
         return guess
 
-    def _look(self, tower: nn.Module, pixels: Tensor, hidden: Tensor) -> Tensor:
+    def _look(self, tower: ImageTower, pixels: Tensor, hidden: Tensor) -> Tensor:
         covered = torch.zeros(len(pixels), self.count, dtype=torch.bool, device=pixels.device).scatter(1, hidden, True)
         cover = covered.view(-1, 1, self.grid, self.grid)
         cover = cover.repeat_interleave(self.side, 2).repeat_interleave(self.side, 3)
