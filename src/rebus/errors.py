@@ -9,6 +9,7 @@
     ├── RunError               a Run folder that is missing, half written, full or locked
     │   └── WeightsError       weights of another shape, missing or extra tensors
     ├── TrainingError          a run that cannot go on (the loss is not finite, no step fits)
+    ├── StudioError            what a page of the Studio refuses
     ├── EngineClosedError      a request to an engine that writes no more
     ├── QueueFullError         a request too many; says after how many seconds to ask again
     └── MissingPackageError    an optional library that is not installed; says the exact pip line
@@ -20,9 +21,12 @@ where it happened, what was expected, what was found, and what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Self
+
+from rebus.catalogue import rendered, translate_list
 
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 
@@ -38,10 +42,26 @@ class RebusError(ValueError):
     """
 
     exit_code = 2
+    key = ""
+    arguments: Mapping[str, Any] = {}
 
     def __init__(self, where: str | Path, expected: str, found: str, do: str) -> None:
+        self._parts = (where, expected, found, do)
         self.where, self.expected, self.found, self.do = str(where), expected, found, do
         super().__init__(f"{self.where}: expected {expected}; found {found}. What to do: {do}")
+
+    @classmethod
+    def of(cls, key: str, **arguments: Any) -> Self:
+        """An error whose four parts are a text of the catalogue, so that it can be told in every language."""
+        error = cls(*translate_list(key, "en", **arguments))
+        error.key, error.arguments = key, arguments
+        return error
+
+    def parts(self, lang: str) -> list[str]:
+        """The four parts in a language, as far as the catalogue has them; what it does not have stays English."""
+        if self.key:
+            return translate_list(self.key, lang, **self.arguments)
+        return [rendered(part, lang) for part in self._parts]
 
     def as_dict(self) -> dict[str, str]:
         """The four parts under the keys ``where``, ``expected``, ``found`` and ``do``."""
@@ -104,6 +124,10 @@ class WeightsError(RunError):
 
 class TrainingError(RebusError):
     """A run cannot go on."""
+
+
+class StudioError(RebusError):
+    """What a page of the Studio refuses."""
 
 
 class EngineClosedError(RebusError):

@@ -14,13 +14,13 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import rebus
+from rebus.catalogue import is_known, rendered, translate
 from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
 from rebus.explain import METHODS, Explanation, TokenScore, explain, fonts
 from rebus.explain.draw import SIDE, overlay, strengths, word_sheet
 from rebus.explain.page import page_html
-from rebus.explain.wording import NAMES, SAID, said
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,8 @@ def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
     assert views[1]["weights"][0]["percent"] == 25
     assert "".join(piece["text"] for piece in views[0]["pieces"]) == "红  bus </script><b>"
     place = lang == "zh"
-    assert SAID["title"][place] in page
-    assert SAID["title"][not place] not in page
+    assert translate("explain_page.title", lang) in page
+    assert translate("explain_page.title", "en" if place else "zh") not in page
     assert ("类别“red”" in page) == place
     with pytest.raises(RecipeError, match="en or zh"):
         page_html(made(grid), "fr")  # type: ignore[arg-type]
@@ -145,29 +145,24 @@ def test_the_page_stands_alone_and_nothing_escapes_from_it(lang: str) -> None:
 def test_a_page_of_text_alone() -> None:
     page = page_html(made(None, shown=None))
     assert "<canvas" not in page
-    assert SAID["no_image"][0] in page
+    assert translate("explain_page.no_image", "en") in page
     empty = page_html(made(np.eye(4, dtype=np.float32), tokens=()))
-    assert SAID["no_text"][0] in empty
+    assert translate("explain_page.no_text", "en") in empty
 
 
 def test_all_that_is_said_is_said_in_chinese(table: Path) -> None:
     """Targets and remarks of real explanations, not of a list."""
-    sentences = {
-        "the number",
-        "patch 3, that it shows 'a|b'",
-        "'yes', that they belong together",
-        "the end of the text",
-    }
+    notes: set[str] = set()
     for task, text in (("answer", "decoder"), ("classify", "encoder"), ("tag", "encoder"), ("ner", "encoder")):
         predictor = tiny(table, task, "unified", "convnet", text)
         for method in ("attention", "gradcam"):
             found = explain(predictor, image=shown(table), text=QUESTION, task=task, method=method)
-            sentences |= {found.target, *found.remarks, *(word.target for word in found.words)}
-    for sentence in sentences:
-        assert re.search("[\u4e00-\u9fff]", said(sentence, "zh")), sentence
-        assert said(sentence, "en") == sentence
-    assert all(len(both) == 2 and both[0] != both[1] for both in SAID.values())
-    assert set(NAMES) == set(METHODS.names())
+            notes |= {found.target, *found.remarks, *(word.target for word in found.words)}
+    assert notes
+    for note in notes:
+        assert re.search("[\u4e00-\u9fff]", rendered(note, "zh")), note
+        assert rendered(note, "en") == note
+    assert all(is_known(f"method.{name}") for name in METHODS.names())
 
 
 def test_the_verb_writes_files(table: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

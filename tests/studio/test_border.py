@@ -17,13 +17,12 @@ from pydantic import BaseModel, Field
 
 from rebus.data.image_sources import INSIDE, image_path
 from rebus.data.readers import read_table
-from rebus.errors import ImageError, RebusError, RecipeError
+from rebus.errors import ImageError, RebusError, RecipeError, StudioError
 from rebus.recipe import PathText, Recipe, Section, override, path_settings
 from rebus.studio import jobs
 from rebus.studio.border import Border, RefusedError, Uploads
 from rebus.studio.places import Places
 from rebus.studio.train import confined, path_words
-from rebus.studio.words import StudioError
 from storm.paths import make_place, outside_paths, shapes
 from storm.paths import run as storm_of_paths
 

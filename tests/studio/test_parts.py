@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import fcntl
 import itertools
 import os
 import re
-import string
 import subprocess
 import sys
 import time
@@ -18,7 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from rebus.errors import DataError, ImageError, RebusError, RunError
+from rebus.catalogue import Note
+from rebus.errors import DataError, ImageError, RebusError, RunError, StudioError
 from rebus.explain import Explanation
 from rebus.inference.predictor import Predictor
 from rebus.inference.streaming import stream_answer, streams
@@ -30,46 +29,8 @@ from rebus.studio.panel import bars, command, grid, problem
 from rebus.studio.places import Places
 from rebus.studio.table_view import alike, judged, open_book
 from rebus.studio.train import spelled
-from rebus.studio.words import WORDS, StudioError, say
 
 SOURCES = Path(jobs.__file__).parent
-
-
-def gaps(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-
-@pytest.mark.parametrize("key", WORDS)
-def test_every_text_is_there_in_both_languages(key: str) -> None:
-    english, chinese = WORDS[key]
-    assert english.strip()
-    assert chinese.strip()
-    assert gaps(english) == gaps(chinese)
-    assert english.count("|") == chinese.count("|")
-    same = {"train.more_hint", "explore.right"}
-    assert key in same | {"compare.runs"} or re.search(r"[\u4e00-\u9fff]", chinese), key
-
-
-def test_every_text_that_pages_ask_for_exists_and_none_is_left_over() -> None:
-    asked: set[str] = set()
-    for path in SOURCES.glob("*.py"):
-        if path.name == "words.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                asked.add(node.value)
-    made = {key for key in WORDS if key.split(".")[0] in ("split", "kind", "page", "error")}
-    made |= {f"train.is_{state}" for state in ("running", "stopped", "finished", "failed", "none")}
-    made |= {f"train.{key}" for key in ("column", "kind", "role", "blank", "sample", "parameters", "memory", "time")}
-    made |= {"explore.right", "explore.wrong"}
-    assert set(WORDS) - asked - made == set()
-    wanted = {
-        text
-        for text in asked
-        if re.fullmatch(r"(ask|explore|train|compare|flow|door|page|kind|problem|what)\.[a-z_]+", text)
-    }
-    wanted -= {"compare.json", "train.log", "train.is_"} - set(WORDS)
-    assert {text for text in wanted if text not in WORDS} == set()
 
 
 def test_paths_lead_only_below_the_roots(tmp_path: Path) -> None:
@@ -323,16 +284,11 @@ def test_a_book_filters_searches_judges_and_finds_what_is_alike(sorts: Path, pla
         book.rows("all", "nothing", "x", "")
 
 
-def test_say_fills_gaps() -> None:
-    assert say("en", "explore.page", page=1, pages=2) == "Page 1 of 2."
-    assert say("zh", "explore.page", page=1, pages=2) == "第 1 页，共 2 页。"
-
-
 def test_what_is_said_of_a_map_is_said_in_the_page_s_language() -> None:
     from rebus.explain import Explanation
     from rebus.studio.explanation_view import seen
 
-    remark = "attention says where the model looked, not what it made of it"
+    remark = Note("remark.attention")
     one = Explanation("attention", "label 'red'", 0.5, None, (), None, None, "", "red", (), remarks=(remark,))
     assert remark in seen("en", one, "red")
     assert remark not in seen("zh", one, "red")
@@ -340,7 +296,7 @@ def test_what_is_said_of_a_map_is_said_in_the_page_s_language() -> None:
 
 
 def test_a_studio_s_own_errors_are_told_in_the_page_s_language_and_others_under_its_headings() -> None:
-    error = StudioError("problem.no_path", what="what.table")
+    error = StudioError.of("problem.no_path", what=Note("what.table"))
     assert "a path" in problem("en", error)
     assert all(word in problem("zh", error) for word in ("位置", "表格", "一个路径", "从列表中选择"))
     told = problem("zh", RunError("r", "a Run", "none", "train one"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rebus.catalogue import rendered, translate_name, translator
 from rebus.cli.faithfulness import check_maps
 from rebus.cli.shared import AnyModel, Language, existing_image, say, show_table
 from rebus.cli.verb import JsonOutput, write_json_output
@@ -111,21 +112,20 @@ def columns_of(words: list[str] | None) -> dict[str, Any]:
 
 
 def _show(found: Explanation, lang: Any) -> None:
-    from rebus.explain.wording import method_name, said, words
-
-    told = words(lang)
-    say(f"{told['answer']}: {found.answer or told['silent']}")
-    say(f"{told['explained']}: {said(found.target, lang)} ({found.score:.4g}); {method_name(found.method, lang)}")
+    texts = translator("explain_page", lang)
+    method = translate_name("method", found.method, lang)
+    say(f"{texts('answer')}: {found.answer or texts('silent')}")
+    say(f"{texts('explained')}: {rendered(found.target, lang)} ({found.score:.4g}); {method}")
     for one in found.words or (found,):
         peak = one.peak()
         if peak is not None:
-            say(f"{told['image']}: {said(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
+            say(f"{texts('image')}: {rendered(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
     if found.tokens:
-        show_table([told["text"], told["score"]], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
+        show_table([texts("text"), texts("score")], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
     if found.weights:
-        say(f"{told['weights']}: " + ", ".join(f"{name} {share:.0%}" for name, share in found.weights.items()))
+        say(f"{texts('weights')}: " + ", ".join(f"{name} {share:.0%}" for name, share in found.weights.items()))
     for remark in found.remarks:
-        say(said(remark, lang), style="dim")
+        say(rendered(remark, lang), style="dim")
 
 
 def _new_folder() -> Path:

@@ -7,24 +7,21 @@ from typing import TYPE_CHECKING
 
 from rebus.comparison.result import Comparison
 from rebus.report import labels
-from rebus.report.canvas import COLOURS, Words, save, spoken
+from rebus.report.canvas import COLOURS, save, spoken
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SAID = {
-    "en": {"single": "one modality", "fused": "joined", "interval": "95% interval"},
-    "zh": {"single": "单一模态", "fused": "融合", "interval": "95% 区间"},
-}
+    from rebus.catalogue import Translator
 
 
 def plot_strategies(path: Path, found: Comparison) -> Path:
     """Draw; where no font draws Chinese, in English. Raises RunError where the file cannot be written."""
     language = spoken(found.language)
-    said, scale = SAID[language], 100.0 if labels.is_share(found.metric) else 1.0
+    scale = 100.0 if labels.is_share(found.metric) else 1.0
     shown = found.arms[::-1]
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
         for name, colour, single in (("single", COLOURS[1], True), ("fused", COLOURS[0], False)):
             at = [place for place, arm in enumerate(shown) if arm.single is single]
@@ -33,16 +30,16 @@ def plot_strategies(path: Path, found: Comparison) -> Path:
             values = [scale * shown[place].figure.value for place in at]
             low = [max(0.0, value - scale * shown[place].figure.low) for value, place in zip(values, at, strict=True)]
             high = [max(0.0, scale * shown[place].figure.high - value) for value, place in zip(values, at, strict=True)]
-            axes.errorbar(values, at, xerr=[low, high], fmt="o", color=colour, capsize=3, label=said[name])
+            axes.errorbar(values, at, xerr=[low, high], fmt="o", color=colour, capsize=3, label=texts(name))
         if found.baseline is not None:
-            axes.axvline(scale * found.baseline, color=COLOURS[2], linestyle="--", label=words("baseline"))
+            axes.axvline(scale * found.baseline, color=COLOURS[2], linestyle="--", label=texts("baseline"))
         if found.best_single:
             axes.axvline(scale * found.arm(found.best_single).figure.value, color=COLOURS[1], linewidth=0.8, alpha=0.6)
         axes.set_yticks(range(len(shown)), [arm.name for arm in shown])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.grid(visible=False, axis="y")
-        unit = f", {words('percent')}" if labels.is_share(found.metric) else ""
-        axes.set_xlabel(f"{labels.metric_name(found.metric, language)}{unit} ({said['interval']})")
+        unit = f", {texts('percent')}" if labels.is_share(found.metric) else ""
+        axes.set_xlabel(f"{labels.metric_name(found.metric, language)}{unit} ({texts('interval')})")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
     return save(path, draw, found.language, (7.0, 1.8 + 0.36 * max(1, len(shown))))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic, recipe
+from rebus.catalogue import translator
 from rebus.comparison.outputs import write_all
 from rebus.comparison.pool import pooled
 from rebus.comparison.result import Comparison
@@ -29,27 +30,6 @@ from rebus.loop import parallel
 from rebus.loop.lines import LOCK, locked
 from rebus.report import labels
 from rebus.resolve.known import Log
-
-SAID: dict[str, dict[str, str]] = {
-    "en": {
-        "begin": "{runs} runs: {arms} strategies, {splits} splits each; {budget}; {done} are done already",
-        "done": "[{number}/{runs}] {arm}, split {split}: {metric} {figure}, {seconds:.0f} s, about {left} left",
-        "minutes": "{minutes:g} minutes of training each",
-        "steps": "{steps:,} updates each",
-        "epochs": "{epochs:g} passes over the training rows each",
-        "stopped": "stopped; the same command goes on where it was, {done} of {runs} runs are done",
-        "unequal": "with a time limit a slower strategy makes fewer updates: that is part of what is compared",
-    },
-    "zh": {
-        "begin": "共 {runs} 次训练：{arms} 种方式，各 {splits} 次划分；{budget}；已完成 {done} 次",
-        "done": "[{number}/{runs}] {arm}，第 {split} 次划分：{metric} {figure}，{seconds:.0f} 秒，大约还需 {left}",
-        "minutes": "每次训练 {minutes:g} 分钟",
-        "steps": "每次 {steps:,} 次更新",
-        "epochs": "每次过训练数据 {epochs:g} 遍",
-        "stopped": "已停止；用同样的命令可以接着做，{runs} 次中已完成 {done} 次",
-        "unequal": "限定时间时，较慢的方式更新次数较少：这也是对比的一部分",
-    },
-}
 
 
 def compare(
@@ -79,7 +59,7 @@ def compare(
         DataError, RecipeError: before any work. RunError: the folder holds another comparison or cannot be written.
         KeyboardInterrupt: a signal; what is done stays.
     """
-    labels.labels(language)
+    labels.check_language(language)
     if parallel.world() > 1:
         found = f"{parallel.world()} processes"
         raise RecipeError("rebus compare", "one process", found, "start it without torchrun")
@@ -90,11 +70,11 @@ def compare(
 
 def _compare(setup: Setup, folder: Path, language: str, command: str, log: Log) -> Comparison:
     _agree(folder, setup)
-    said, budget = SAID[language], _budget(setup.whole.recipe, language)
+    texts, budget = translator("comparison_run", language), _budget(setup.whole.recipe, language)
     runs = [(arm, split) for split in range(len(setup.splits)) for arm in setup.arms]
     known = {(arm.name, split): Trial.load(path) for arm, split in runs if (path := _path(folder, arm, split)).exists()}
     words = {"runs": len(runs), "arms": len(setup.arms), "splits": len(setup.splits), "done": len(known)}
-    log(said["begin"].format(**words, budget=budget))
+    log(texts("begin", **words, budget=budget))
     spent: list[float] = []
     for number, (arm, split) in enumerate(runs, 1):
         if (arm.name, split) in known:
@@ -104,7 +84,7 @@ def _compare(setup: Setup, folder: Path, language: str, command: str, log: Log) 
         try:
             trial = run_trial(setup, arm, split, folder / "work" / path.stem)
         except KeyboardInterrupt:
-            log(said["stopped"].format(done=len(known), runs=len(runs)))
+            log(texts("stopped", done=len(known), runs=len(runs)))
             raise
         trial.save(path)
         known[arm.name, split] = trial
@@ -113,13 +93,13 @@ def _compare(setup: Setup, folder: Path, language: str, command: str, log: Log) 
         metric = labels.metric_name(setup.task.watch, language)
         figure = _quick(setup, trial)
         shown = {"arm": arm.name, "split": split + 1, "metric": metric, "figure": figure, "seconds": trial.seconds}
-        log(said["done"].format(number=number, runs=len(runs), left=left, **shown))
+        log(texts("done", number=number, runs=len(runs), left=left, **shown))
     if (folder / "work").is_dir() and not any((folder / "work").iterdir()):
         (folder / "work").rmdir()
     result = pooled(setup, list(known.values()))
     result.folder, result.language, result.budget = folder, language, budget
     if setup.whole.recipe.train.time_limit is not None:
-        result.notes.append(said["unequal"])
+        result.notes.append(texts("unequal"))
     result.verdict = verdict(result, language)
     write_all(result, setup.whole.recipe.save_text(), command)
     return result
@@ -178,12 +158,12 @@ def _different(begun: Any, plan: Any, name: str = "") -> tuple[str, str, str] | 
 
 
 def _budget(settings: recipe.Recipe, language: str) -> str:
-    said, train = SAID[language], settings.train
+    texts, train = translator("comparison_run", language), settings.train
     if train.time_limit is not None:
-        return said["minutes"].format(minutes=train.time_limit)
+        return texts("minutes", minutes=train.time_limit)
     if train.steps is not None:
-        return said["steps"].format(steps=train.steps)
-    return said["epochs"].format(epochs=train.epochs)
+        return texts("steps", steps=train.steps)
+    return texts("epochs", epochs=train.epochs)
 
 
 def _quick(setup: Setup, trial: Trial) -> str:

@@ -5,96 +5,45 @@ Every claim is one that the figures hold: what cannot be told from chance is sai
 
 from __future__ import annotations
 
-from typing import Any
-
+from rebus.catalogue import Translator, translator
 from rebus.comparison.figures import Difference
 from rebus.comparison.result import ArmResult, Comparison
-from rebus.comparison.strategies import IMAGE, TEXT
 from rebus.report import labels
 from rebus.report.differences import listed, measured, signed, span
 
 FEW = 5  # splits below which a t-test has little power
-SAID: dict[str, dict[str, Any]] = {
-    "en": {
-        "adder": {TEXT: "images add", IMAGE: "text adds"},
-        "raiser": {TEXT: "images raise", IMAGE: "text raises"},
-        "lowerer": {TEXT: "images lower", IMAGE: "text lowers"},
-        "alone": {TEXT: "text alone", IMAGE: "images alone"},
-        "adds": "{adder} {amount} {span} over {alone}",
-        "changes": "{adder} the {metric} by {amount} {span} over {alone}",
-        "nothing": "{Other} nothing that can be told from chance over {alone}: {best}, the best of the strategies that "
-        "join, is at {signed}{unit} {span}",
-        "harms": "joining harms here: {best}, the best of the strategies that join, is {amount} {span} worse than "
-        "{alone}",
-        "alone_best": "{best} is best, ahead of every other strategy",
-        "tied": "{best} is best but not distinguishable from {others}",
-        "only_one": "joined by {best}",
-        "unlearned": "nothing was learned: no strategy beats {baseline} ({figure}) beyond chance, so this comparison "
-        "cannot say whether joining helps; give more rows or more training",
-        "no_fused": "no strategy that joins was trained, so this comparison cannot say whether joining helps",
-        "no_single": "no single modality was trained, so this comparison cannot say whether joining helps; {rank}",
-        "doubt": "over the {splits} splits the corrected t-test{power} gives p = {p}: with other training rows the "
-        "gain might not show",
-        "power": ", which finds little in so few,",
-        "points": " points",
-        "join": "; ",
-        "end": ".",
-    },
-    "zh": {
-        "adder": {TEXT: "图片", IMAGE: "文字"},
-        "raiser": {TEXT: "图片", IMAGE: "文字"},
-        "lowerer": {TEXT: "图片", IMAGE: "文字"},
-        "alone": {TEXT: "只用文字", IMAGE: "只用图片"},
-        "adds": "与{alone}相比，加上{adder}提高 {amount}{span}",
-        "changes": "与{alone}相比，加上{adder}使{metric}{way} {amount}{span}",
-        "nothing": "与{alone}相比，加上{Other}没有带来可辨别的好处：融合方式中最好的 {best} 相差 {signed}{unit}{span}",
-        "harms": "融合在这里有害：融合方式中最好的 {best} 比{alone}差 {amount}{span}",
-        "alone_best": "{best} 最好，优于其他所有融合方式",
-        "tied": "{best} 最好，但与 {others} 没有可辨别的差别",
-        "only_one": "融合方式为 {best}",
-        "unlearned": "什么也没有学到：没有一种方式可靠地优于{baseline}（{figure}），因此这次对比不能说明融合是否有用；"
-        "请增加数据或训练时间",
-        "no_fused": "没有训练任何融合方式，因此这次对比不能说明融合是否有用",
-        "no_single": "没有训练只用一种模态的模型，因此这次对比不能说明融合是否有用；{rank}",
-        "doubt": "在 {splits} 次划分上，修正的 t 检验{power}给出 p = {p}：换一批训练数据，这个提高也许就不明显了",
-        "power": "（划分很少，不易检出差别）",
-        "points": " 个百分点",
-        "join": "；",
-        "end": "。",
-    },
-}
 
 
 def verdict(found: Comparison, language: str) -> str:
     """The comparison in one or two sentences."""
-    said = SAID[language]
+    texts = translator("verdict", language)
     if found.beats_baseline and not any(_better(one) for one in found.beats_baseline.values()):
         base = labels.figure(found.baseline, found.metric)
-        return _whole([said["unlearned"].format(baseline=found.baseline_name, figure=base)], said)
+        return _whole([texts("unlearned", baseline=found.baseline_name, figure=base)], texts)
     if not found.fused:
-        return _whole([said["no_fused"]], said)
+        return _whole([texts("no_fused")], texts)
     if not found.best_single:
-        return _whole([said["no_single"].format(rank=_rank(found, found.arm(found.best), said, language))], said)
+        return _whole([texts("no_single", rank=_rank(found, found.arm(found.best), texts, language))], texts)
     best = _winner(found)
     gain = found.gain(best)
     assert gain is not None  # noqa: S101 - a strategy that joins is compared with each single modality
-    words = {"alone": said["alone"][found.best_single], "best": best.name}
+    words = {"alone": texts(f"alone.{found.best_single}"), "best": best.name}
     if gain.sure and gain.value < 0:
         worse = Difference(-gain.value, -gain.high, -gain.low, gain.p, gain.holm)
         told = span(worse.low, worse.high, found.metric, language)
         amount = measured(worse.value, found.metric, language)
-        return _whole([said["harms"].format(**words, amount=amount, span=told)], said)
+        return _whole([texts("harms", **words, amount=amount, span=told)], texts)
     if not gain.sure:
-        return _whole([_nothing(found, best, gain, language)], said)
+        return _whole([_nothing(found, best, gain, language)], texts)
     parts = [_adds(found, gain, found.best_single, language)]
     for other in (arm.name for arm in found.singles if arm.name != found.best_single):
         if (over := best.gains.get(other)) is not None and _better(over):
             parts.append(_adds(found, over, other, language))
-    parts.append(_rank(found, best, said, language))
+    parts.append(_rank(found, best, texts, language))
     if gain.t is not None and gain.t >= 0.05 and found.splits > 2:
-        power = said["power"] if found.splits < FEW else ""
-        parts.append(said["doubt"].format(splits=found.splits, p=f"{gain.t:.2f}", power=power))
-    return _whole(parts, said)
+        power = texts("power") if found.splits < FEW else ""
+        parts.append(texts("doubt", splits=found.splits, p=f"{gain.t:.2f}", power=power))
+    return _whole(parts, texts)
 
 
 def _winner(found: Comparison) -> ArmResult:
@@ -109,47 +58,48 @@ def _better(one: Difference) -> bool:
 
 
 def _adds(found: Comparison, gain: Difference, single: str, language: str) -> str:
-    said, metric = SAID[language], found.metric
+    texts, metric = translator("verdict", language), found.metric
     words = {
-        "alone": said["alone"][single],
+        "alone": texts(f"alone.{single}"),
         "amount": measured(gain.value, metric, language),
         "span": span(gain.low, gain.high, metric, language),
     }
     if labels.is_share(metric) and not found.lower_is_better:
-        return str(said["adds"].format(adder=said["adder"][single], **words))
-    kind, way = ("lowerer", "降低") if found.lower_is_better else ("raiser", "提高")
+        return texts("adds", adder=texts(f"adder.{single}"), **words)
+    kind = "lowerer" if found.lower_is_better else "raiser"
     name = labels.metric_name(metric, language)
     name = name if language == "zh" or name.isupper() or "-" in name else name.lower()
-    return str(said["changes"].format(adder=said[kind][single], metric=name, way=way, **words))
+    return texts("changes", change=texts(f"{kind}.{single}", metric=name), **words)
 
 
 def _nothing(found: Comparison, best: ArmResult, gain: Difference, language: str) -> str:
-    said, metric = SAID[language], found.metric
+    texts, metric = translator("verdict", language), found.metric
     # Where less is better, a gain is a fall: what is told is how the figure itself differs.
     sign = -1.0 if found.lower_is_better else 1.0
     low, high = sorted((sign * gain.low, sign * gain.high))
     return str(
-        said["nothing"].format(
-            Other=said["adder"][found.best_single],
-            alone=said["alone"][found.best_single],
+        texts(
+            "nothing",
+            Other=texts(f"adder.{found.best_single}"),
+            alone=texts(f"alone.{found.best_single}"),
             best=best.name,
             signed=signed(sign * gain.value, metric),
-            unit=said["points"] if labels.is_share(metric) else "",
+            unit=texts("points") if labels.is_share(metric) else "",
             span=span(low, high, metric, language),
         )
     )
 
 
-def _rank(found: Comparison, best: ArmResult, said: dict[str, Any], language: str) -> str:
+def _rank(found: Comparison, best: ArmResult, texts: Translator, language: str) -> str:
     others = [arm for arm in found.fused if arm is not best]
     if not others:
-        return str(said["only_one"].format(best=best.name))
+        return texts("only_one", best=best.name)
     tied = [arm.name for arm in others if arm.behind is None or not _better(arm.behind)]
     if not tied:
-        return str(said["alone_best"].format(best=best.name))
-    return str(said["tied"].format(best=best.name, others=listed(tied, language)))
+        return texts("alone_best", best=best.name)
+    return texts("tied", best=best.name, others=listed(tied, language))
 
 
-def _whole(parts: list[str], said: dict[str, Any]) -> str:
-    text = str(said["join"]).join(parts) + str(said["end"])
+def _whole(parts: list[str], texts: Translator) -> str:
+    text = texts("join").join(parts) + texts("end")
     return text[:1].upper() + text[1:]

@@ -24,7 +24,7 @@ from rebus.models.vlm import VisionLanguageModel
 class Attention(Method):
     """``attention``."""
 
-    remark = "attention says where the model looked, not what it made of it"
+    remark = "remark.attention"
 
     def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where a fusion or a decoder attends to single tokens of all that is read."""

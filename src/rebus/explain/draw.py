@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus import atomic
+from rebus.catalogue import rendered
 from rebus.errors import DataError
 from rebus.explain import fonts
 from rebus.explain.result import Explanation
-from rebus.explain.wording import Language, said
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,7 +53,7 @@ def overlay(explanation: Explanation, *, side: bool = True) -> Image.Image:
     return sheet
 
 
-def word_sheet(explanation: Explanation, lang: Language = "en", columns: int = 4) -> Image.Image:
+def word_sheet(explanation: Explanation, lang: str = "en", columns: int = 4) -> Image.Image:
     """The original, the whole answer, and one map for each word of it, what each is written below.
 
     Raises:
@@ -62,7 +62,7 @@ def word_sheet(explanation: Explanation, lang: Language = "en", columns: int = 4
     from PIL import Image, ImageDraw
 
     shown = [one for one in (explanation, *explanation.words) if one.image is not None]
-    tiles = [(_plain(explanation), "")] + [(_coloured(one), said(one.target, lang)) for one in shown]
+    tiles = [(_plain(explanation), "")] + [(_coloured(one), rendered(one.target, lang)) for one in shown]
     wide, high = tiles[0][0].width, tiles[0][0].height + LINE
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import note_or_text
 from rebus.errors import DataError, nearest
 from rebus.explain.inputs import explained_task, image_of, row_of
 from rebus.explain.pieces import units_of_text
@@ -79,7 +80,7 @@ def subject_of(
         else:
             aim(subject, target)
     if cuts.texts:
-        subject.remarks.append(str(cuts))
+        subject.remarks.append(cuts.note)
     return subject
 
 
@@ -88,7 +89,7 @@ def explain_with(subject: Subject, name: str) -> Explanation:
     how = METHODS.get(name)
     found = how(subject)
     weights = joint_weights(subject)
-    remarks = tuple(dict.fromkeys([*([how.remark] if how.remark else []), *subject.remarks]))
+    remarks = tuple(dict.fromkeys([*([note_or_text(how.remark)] if how.remark else []), *subject.remarks]))
     made = [
         _made(subject, name, goal, one, weights[number], remarks)
         for number, (goal, one) in enumerate(zip(subject.goals, found, strict=True))

@@ -8,12 +8,11 @@ from rebus import atomic
 from rebus.explain.draw import overlay, word_sheet, write_png
 from rebus.explain.page import write_page
 from rebus.explain.result import Explanation
-from rebus.explain.wording import Language
 
 PAGE, NUMBERS, IMAGE, WORDS = "explanation.html", "explanation.json", "image.png", "words.png"
 
 
-def write_explanation(folder: str | Path, explanation: Explanation, lang: Language = "en") -> list[Path]:
+def write_explanation(folder: str | Path, explanation: Explanation, lang: str = "en") -> list[Path]:
     """Write explanation.html and explanation.json; of an image also image.png, and words.png of a written answer.
 
     Returns:

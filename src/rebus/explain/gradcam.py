@@ -21,7 +21,7 @@ from rebus.models.vlm import VisionLanguageModel
 class GradCam(Method):
     """``gradcam``."""
 
-    remark = "Grad-CAM says nothing of the text"
+    remark = "remark.gradcam"
 
     def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where a convolutional tower is read."""

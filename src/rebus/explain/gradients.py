@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.errors import MissingPackageError
 from rebus.explain.occlusion import BUDGET, fillers, grid_of, neutral
 from rebus.explain.registry import METHODS, Method, Scores
@@ -53,7 +54,7 @@ class IntegratedGradients(Method):
                 missed = max(missed, miss)
                 told.append(way.scores(parts))
         if missed > CLOSE:
-            subject.remarks.append(f"the parts miss what they should add up to by {missed:.0%}")
+            subject.remarks.append(Note("remark.sum_misses", share=missed))
         return told
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
+from rebus.catalogue import Note, group_of, rendered, translate_name, translator
 from rebus.errors import RecipeError
 from rebus.explain.draw import overlay, strengths
 from rebus.explain.registry import METHODS
 from rebus.explain.result import Explanation
-from rebus.explain.wording import Language, method_name, modality, said, words
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,7 +26,7 @@ _TEMPLATE = "page.html.j2"
 _SHADE = 0.62  # of the strongest piece's ground
 
 
-def page_html(explanation: Explanation, lang: Language = "en") -> str:
+def page_html(explanation: Explanation, lang: str = "en") -> str:
     """The page as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -34,9 +34,9 @@ def page_html(explanation: Explanation, lang: Language = "en") -> str:
 
     if lang not in ("en", "zh"):
         raise RecipeError("--lang", "en or zh", f"'{lang}'", "choose one")
-    told = words(lang)
-    views = [_view(explanation, told["whole"], lang)]
-    views += [_view(one, _word(one) or told["silent"], lang) for one in explanation.words]
+    texts = translator("explain_page", lang)
+    views = [_view(explanation, texts("whole"), lang)]
+    views += [_view(one, _word(one) or texts("silent"), lang) for one in explanation.words]
     there = explanation.image is not None and explanation.shown is not None
     shown = None if explanation.shown is None else _address(Image.fromarray(explanation.shown))
     environment = Environment(
@@ -48,37 +48,39 @@ def page_html(explanation: Explanation, lang: Language = "en") -> str:
     )
     page: str = environment.get_template(_TEMPLATE).render(
         lang="zh-CN" if lang == "zh" else "en",
-        words=told,
-        legend=told["signed" if has_signs(explanation) else "unsigned"],
+        texts=group_of("explain_page", lang),
+        legend=texts("signed" if has_signs(explanation) else "unsigned"),
         answer=explanation.answer,
-        method=method_name(explanation.method, lang),
+        method=translate_name("method", explanation.method, lang),
         image=shown,
         overlay=_address(overlay(explanation, side=False)) if there else None,
         views=views,
         # what a text holds must not end the script element that carries it
         views_json=Markup(json.dumps(views, ensure_ascii=False).replace("<", "\\u003c")),  # noqa: S704 - escaped here
-        remarks=[said(remark, lang) for remark in explanation.remarks],
+        remarks=[rendered(remark, lang) for remark in explanation.remarks],
     )
     return page
 
 
-def write_page(path: str | Path, explanation: Explanation, lang: Language = "en") -> Path:
+def write_page(path: str | Path, explanation: Explanation, lang: str = "en") -> Path:
     """Write the page, whole or not at all. Raises RecipeError as ``page_html``, RunError: it cannot be written."""
     path = Path(path)
     atomic.write_text(path, page_html(explanation, lang))
     return path
 
 
-def _view(one: Explanation, name: str, lang: Language) -> dict[str, Any]:
+def _view(one: Explanation, name: str, lang: str) -> dict[str, Any]:
     """What the page shows of one output."""
     grid = None if one.image is None else [[round(float(x), 4) for x in row] for row in strengths(one.image)]
-    score = f"{one.score:.1%}" if one.target != "the number" and 0 <= one.score <= 1 else f"{one.score:.5g}"
+    share = not (isinstance(one.target, Note) and one.target.key == "target.number")
+    score = f"{one.score:.1%}" if share and 0 <= one.score <= 1 else f"{one.score:.5g}"
     shares = [
-        {"name": modality(key, lang), "percent": round(100 * value, 1)} for key, value in (one.weights or {}).items()
+        {"name": translate_name("modality", key, lang), "percent": round(100 * value, 1)}
+        for key, value in (one.weights or {}).items()
     ]
     return {
         "name": name,
-        "target": said(one.target, lang),
+        "target": rendered(one.target, lang),
         "score": score,
         "grid": grid,
         "pieces": pieces(one),

@@ -39,7 +39,7 @@ class Method(ABC):
     Attributes:
         adds_up: what it says of several words adds up to what it says of their sum.
         signed: what it says has a sign: above zero where a part speaks for the output, below where against it.
-        remark: what must be known to read it.
+        remark: what must be known to read it: a key of the catalogue, or the sentence.
     """
 
     adds_up = False

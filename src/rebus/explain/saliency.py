@@ -28,7 +28,7 @@ IMAGE = "image"
 class Saliency(Method):
     """``saliency``."""
 
-    remark = "saliency says how much a part matters, not whether it speaks for the answer or against it"
+    remark = "remark.saliency"
 
     def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where what is read of an image comes from its tokens, or where no image is read."""

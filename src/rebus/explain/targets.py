@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rebus.catalogue import Note
 from rebus.data.tagging import parts_of, units_of
 from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
@@ -85,7 +86,7 @@ def _vector(subject: Subject, task: VectorTask, target: Target) -> None:
         if target is not None:
             do = "leave the target out"
             raise DataError("the target", "none: a regression gives one number", f"'{target}'", do)
-        subject.goals = [Goal("the number", float(logits[0]) * task.spread + task.mean)]
+        subject.goals = [Goal(Note("target.number"), float(logits[0]) * task.spread + task.mean)]
         subject.measure = lambda outputs: outputs.float() * task.spread + task.mean
         return
     if not isinstance(task, Classify | Tag):
@@ -93,8 +94,8 @@ def _vector(subject: Subject, task: VectorTask, target: Target) -> None:
         return
     number = _label(task, target, int(logits.argmax()))
     chance = logits.softmax(-1) if isinstance(task, Classify) else logits.sigmoid()
-    what = "label" if isinstance(task, Classify) else "tag"
-    subject.goals = [Goal(f"{what} '{task.labels[number]}'", float(chance[number]))]
+    what = "target.label" if isinstance(task, Classify) else "target.tag"
+    subject.goals = [Goal(Note(what, name=task.labels[number]), float(chance[number]))]
     if isinstance(task, Classify):
         subject.measure = lambda outputs: log_odds(outputs, torch.full_like(outputs[:, 0], number).long())[:, None]
     else:
@@ -108,7 +109,7 @@ def _output(subject: Subject, task: VectorTask, target: Target, logits: Tensor) 
         do = nearest(str(target), known)
         raise DataError("the target", f"an output of task '{task.name}'", f"'{target}'", do)
     number = int(logits.argmax()) if target is None else known.index(str(target))
-    subject.goals = [Goal(f"output '{known[number]}' of {task.name}", float(logits[number]))]
+    subject.goals = [Goal(Note("target.output", name=known[number], task=task.name), float(logits[number]))]
     subject.measure = lambda outputs: outputs.float()[:, number : number + 1]
 
 
@@ -129,7 +130,7 @@ def _match(subject: Subject, target: Target) -> None:
     if wanted not in (YES, NO):
         raise DataError("the target", f"{YES} or {NO}", f"'{target}'", nearest(wanted, (YES, NO)))
     sign = 1.0 if wanted == YES else -1.0
-    subject.goals = [Goal(f"'{wanted}', that they belong together", chance if sign > 0 else 1 - chance)]
+    subject.goals = [Goal(Note("target.match", answer=wanted), chance if sign > 0 else 1 - chance)]
     subject.measure = lambda outputs: sign * outputs.float()
 
 
@@ -141,7 +142,7 @@ def _retrieve(subject: Subject, target: Target) -> None:
     subject.part["images"] = subject.part["owner"]
     subject.measure = lambda outputs: (outputs.images * outputs.texts).sum(-1, keepdim=True)
     cosine = float(subject.scores())
-    subject.answer, subject.goals = f"{cosine:.4f}", [Goal("the likeness of image and text", cosine)]
+    subject.answer, subject.goals = f"{cosine:.4f}", [Goal(Note("target.likeness"), cosine)]
 
 
 def _no_target(target: Target) -> None:
@@ -162,7 +163,7 @@ def _similar(subject: Subject, target: Target) -> None:
     subject.outputs = lambda batch: model.text_vectors(batch.targets[name])
     subject.measure = lambda outputs: (outputs * fixed).sum(-1, keepdim=True)
     cosine = float(subject.scores())
-    subject.answer, subject.goals = f"{cosine:.4f}", [Goal(f"the likeness to '{other}'", cosine)]
+    subject.answer, subject.goals = f"{cosine:.4f}", [Goal(Note("target.likeness_to", text=other), cosine)]
 
 
 def _patches(subject: Subject, task: PatchClassify, target: Target) -> None:
@@ -173,7 +174,7 @@ def _patches(subject: Subject, task: PatchClassify, target: Target) -> None:
     place = int(chances[:, number].argmax())
     label = task.labels[number - task.first]
     subject.answer = task.labels[int(best.argmax())]
-    what = f"patch {place + 1}, that it shows '{label}'"
+    what = Note("target.patch", number=place + 1, label=label)
     subject.goals = [Goal(what, float(chances[place, number]), (place,), label=number)]
 
     def measure(outputs: Tensor) -> Tensor:
@@ -224,7 +225,9 @@ def _spans(subject: Subject, task: Ner, target: Target) -> None:
     chance = logits.softmax(-1).gather(-1, tags[:, None])
     names = ", ".join(dict.fromkeys(task.tags[int(tag)] for tag in tags))
     said = units.text[units.offsets[held[0]][0] : units.offsets[held[-1]][1]]
-    goal = Goal(f"'{said}' as {names}", float(chance.log().mean().exp()), tuple(int(one) for one in at))
+    goal = Goal(
+        Note("target.span", text=said, tags=names), float(chance.log().mean().exp()), tuple(int(one) for one in at)
+    )
     subject.goals = [goal]
     subject.measure = lambda outputs: log_odds(outputs[:, at], tags.expand(len(outputs), -1)).mean(1, keepdim=True)
 
@@ -283,6 +286,6 @@ def _extract(subject: Subject, task: Extract, target: Target) -> None:
 
     chance = places(subject.run())[0].softmax(-1).gather(-1, at[:, None])
     said = passage[slice(*span)] if span is not None and held else ""
-    named = f"the answer '{said}'" if said else "that there is no answer"
+    named = Note("target.answer", text=said) if said else Note("target.no_answer")
     subject.goals = [Goal(named, float(chance.prod()), tuple(dict.fromkeys(ends)))]
     subject.measure = lambda outputs: log_odds(places(outputs), at.expand(len(outputs), -1)).sum(1, keepdim=True)

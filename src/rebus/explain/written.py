@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rebus.catalogue import Note
 from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located, units_of_text, written_places
 from rebus.explain.subject import Goal, Subject, log_odds
@@ -52,7 +53,7 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
         answer = answer or [tokenizer.eos_id]
         words, spans = [("", tuple(range(len(answer))))], [(0, 0)]
     if len(words) > MOST_WORDS:
-        subject.remarks.append(f"the answer has {len(words)} words; the first {MOST_WORDS} of them are explained")
+        subject.remarks.append(Note("remark.first_words", count=len(words), most=MOST_WORDS))
         words = words[:MOST_WORDS]
     ids, before = prompt + answer, len(prompt)
     labels = [IGNORED] * (before - 1) + answer
@@ -76,8 +77,9 @@ def aim_written(subject: Subject, task: WritingTask, target: Target) -> None:
     subject.whole = None
     if target is None:
         chance = float(np.prod([goal.score for goal in subject.goals]) ** (1 / len(answer)))
-        what = f"the choice '{said.strip()}'" if isinstance(task, Choose) else f"the answer '{said.strip()}'"
-        subject.whole = Goal(what if said.strip() else "that there is no answer", chance)
+        key = "target.choice" if isinstance(task, Choose) else "target.answer"
+        what = Note(key, text=said.strip()) if said.strip() else Note("target.no_answer")
+        subject.whole = Goal(what, chance)
 
 
 def _prompt(subject: Subject, task: WritingTask) -> tuple[list[int], Places]:
@@ -112,7 +114,7 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
     size = tokenizer.vocab_size
     told = write(subject.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
     if not told.finished:
-        subject.remarks.append(f"the first {most} tokens of the answer are explained")
+        subject.remarks.append(Note("remark.first_tokens", most=most))
     ids = list(told.ids)
     if task.settings.layout == "plain":  # its first line counts
         said, offsets = written_places(tokenizer, ids)
@@ -134,7 +136,7 @@ def _choice(subject: Subject, task: Choose, target: Target) -> list[int]:
     while len(ids) > 1 and ids[-1] in processor.tokenizer.eos_ids:
         ids.pop()
     if subject.answer != wanted:
-        subject.remarks.append(f"the model's own choice is '{subject.answer}'")
+        subject.remarks.append(Note("remark.own_choice", text=subject.answer))
     return ids
 
 
@@ -172,7 +174,7 @@ def _set_goals(
     for number in chosen:
         word, members = words[number]
         score = float(chances[list(members)].sum().exp())
-        what = f"word {number + 1} '{word}'" if word else "the end of the text"
+        what = Note("target.word", number=number + 1, text=word) if word else Note("target.end")
         at = tuple(before - 1 + one for one in members)
         subject.goals.append(Goal(what, score, at, word=(number + 1, word), span=spans[number]))
 
@@ -224,6 +226,6 @@ def aim_masked(subject: Subject, task: Mlm, target: Target) -> None:
     logits = subject.run().float()[:, : tokenizer.vocab_size]
     subject.answer = tokenizer.decode(logits.argmax(-1).tolist()).strip()
     chance = float(logits.log_softmax(-1).gather(-1, wanted[:, None]).sum().exp())
-    subject.goals = [Goal(f"the hidden word {number + 1} '{words[number]}'", chance, at)]
+    subject.goals = [Goal(Note("target.hidden", number=number + 1, text=words[number]), chance, at)]
     sums = torch.ones(len(wanted), 1, device=device)
     subject.measure = written_measure(wanted, sums, tokenizer.vocab_size)

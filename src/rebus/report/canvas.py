@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
+from rebus.catalogue import Translator, translator
 from rebus.explain.fonts import chinese_font
 from rebus.report import labels
 from rebus.tasks.metrics.words import has_cjk
@@ -22,25 +23,7 @@ from rebus.tasks.metrics.words import has_cjk
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Words = Callable[[str], str]
-
 COLOURS = ("#1f6f78", "#b3541e", "#7a8b99", "#c9a227", "#5b4b8a", "#25713f", "#a93434")
-_WORDS = {
-    "loss": ("loss", "损失"),
-    "step": ("step", "步数"),
-    "rate": ("learning rate, share of its peak", "学习率（相对峰值）"),
-    "valid": ("validation", "验证指标"),
-    "smoothed": ("smoothed", "平滑后"),
-    "model": ("model", "模型"),
-    "baseline": ("baseline", "基线"),
-    "true": ("true", "真实值"),
-    "predicted": ("predicted", "预测值"),
-    "confidence": ("confidence", "置信度"),
-    "accuracy": ("accuracy", "准确率"),
-    "perfect": ("perfectly calibrated", "完全校准"),
-    "share": ("share of items", "样本占比"),
-    "percent": ("percent", "百分比"),
-}
 _STYLE: dict[Any, Any] = {
     "axes.edgecolor": "#9aa3a8",
     "axes.grid": True,
@@ -55,7 +38,9 @@ _STYLE: dict[Any, Any] = {
 }
 
 
-def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str, size: tuple[float, float]) -> Path:
+def save(
+    path: str | Path, draw: Callable[[Figure, Translator], None], language: str, size: tuple[float, float]
+) -> Path:
     """Draw on a sheet of ``size`` inches and write it as a PNG file, whole or not at all.
 
     Args:
@@ -72,14 +57,14 @@ def save(path: str | Path, draw: Callable[[Figure, Words], None], language: str,
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-    at = ("en", "zh").index(spoken(language))
+    texts = translator("plot", spoken(language))
     family = cjk_family()
     fonts = ["DejaVu Sans", *([family] if family else [])]
     path = Path(path)
     with rc_context({**_STYLE, "font.family": fonts}), _without_glyph_warnings():
         figure = Figure(figsize=size, dpi=144, layout="constrained")
         FigureCanvasAgg(figure)
-        draw(figure, lambda word: _WORDS[word][at])
+        draw(figure, texts)
         if family is None and (language == "zh" or any(has_cjk(one.get_text()) for one in figure.findobj(Text))):
             _tell_of_boxes()
         # No date and no version in the file: the same figures give the same bytes.
@@ -93,7 +78,7 @@ def spoken(language: str) -> str:
     Raises:
         RecipeError: it is neither ``en`` nor ``zh``.
     """
-    labels.labels(language)
+    labels.check_language(language)
     return language if cjk_family() else "en"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rebus import atomic
+from rebus.catalogue import translate_name, translator
 from rebus.report import labels
 from rebus.report.contents import Example, ReportData, Result, Table
 
@@ -29,30 +30,31 @@ def write_card(path: str | Path, data: ReportData, language: str = "en") -> Path
 
 def render_card(data: ReportData, language: str = "en") -> str:
     """The card as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
-    words = labels.labels(language)
+    labels.check_language(language)
+    texts = translator("report", language)
     parts = [_front_matter(data, language), f"# {_plain(data.title)}"]
     if data.summary:
         parts.append(_plain(data.summary))
-    parts += [f"## {words['results']}", _results(data, language)]
+    parts += [f"## {texts('results')}", _results(data, language)]
     parts += _sections(data, "results")
     parts += [f"### {_plain(table.title)}\n\n{_table(table)}" for table in data.tables]
     parts += _sections(data, "tables", "examples", "plots")
-    parts += _listed(words["about"], data.facts)
+    parts += _listed(texts("about"), data.facts)
     parts += _sections(data, "about")
-    parts += _listed(words["data"], [*data.data, *_splits(data, words)])
+    parts += _listed(texts("data"), [*data.data, *_splits(data, language)])
     if data.warnings:
-        parts += [f"### {words['warnings']}", _bullets(data.warnings)]
+        parts += [f"### {texts('warnings')}", _bullets(data.warnings)]
     parts += _sections(data, "data")
     if data.commands:
-        parts.append(f"## {words['usage']}")
+        parts.append(f"## {texts('usage')}")
         parts += [f"{_plain(what)}\n\n{_code(command)}" for what, command in data.commands]
     parts += _sections(data, "commands")
-    parts += _listed(words["machine"], data.hardware)
+    parts += _listed(texts("machine"), data.hardware)
     parts += _sections(data, "machine")
     if data.limits:
-        parts += [f"## {words['limits']}", _bullets(data.limits)]
+        parts += [f"## {texts('limits')}", _bullets(data.limits)]
     parts += _sections(data, "limits")
-    parts.append(f"{words['made_by']} {_plain(data.version)}".strip())
+    parts.append(f"{texts('made_by')} {_plain(data.version)}".strip())
     return "\n\n".join(parts) + "\n"
 
 
@@ -97,11 +99,11 @@ def _metric(result: Result, language: str) -> dict[str, Any]:
 
 
 def _results(data: ReportData, language: str) -> str:
-    words = labels.labels(language)
+    texts = translator("report", language)
     if not data.results:
-        return words["no_results"]
+        return texts("no_results")
     several = len({result.task for result in data.results}) > 1
-    head = [words["figure"], words["value"], words["interval"], words["baseline"], words["difference"]]
+    head = [texts("figure"), texts("value"), texts("interval"), texts("baseline"), texts("difference")]
     rows = []
     for one in data.results:
         base = labels.figure(one.baseline, one.metric)
@@ -113,7 +115,7 @@ def _results(data: ReportData, language: str) -> str:
             labels.difference(one, language),
         ]
         rows.append([one.task, *cells] if several else cells)
-    table = markdown_grid([words["task"], *head] if several else head, rows)
+    table = markdown_grid([texts("task"), *head] if several else head, rows)
     return f"{_plain(data.judged_on)}\n\n{table}" if data.judged_on else table
 
 
@@ -178,8 +180,8 @@ def _listed(title: str, items: list[tuple[str, str]]) -> list[str]:
     return [f"## {title}", "\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in items)] if items else []
 
 
-def _splits(data: ReportData, words: dict[str, str]) -> list[tuple[str, str]]:
-    return [(words.get(name, name), f"{rows:,}") for name, rows in data.splits.items()]
+def _splits(data: ReportData, lang: str) -> list[tuple[str, str]]:
+    return [(translate_name("report", name, lang), f"{rows:,}") for name, rows in data.splits.items()]
 
 
 def _bullets(items: list[str]) -> str:

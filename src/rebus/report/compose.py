@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
+from rebus.catalogue import translate_name, translator
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RebusError
 from rebus.evaluation.evaluate import Evaluation
@@ -19,7 +20,7 @@ from rebus.report.card import render_card
 from rebus.report.contents import ReportData, Result, Table, results_of
 from rebus.report.course import course_tables, remark_lines
 from rebus.report.html import render_report
-from rebus.report.labels import labels
+from rebus.report.labels import check_language
 from rebus.report.language import describe_language_run
 from rebus.report.parts import add_part
 from rebus.report.sections import SECTIONS, Subject
@@ -31,21 +32,6 @@ from rebus.report.summary import beside
 from rebus.tasks import PretrainImage
 from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.intervals import Interval
-
-SAID: dict[str, dict[str, Any]] = {
-    "en": {
-        "by_type": "by type",
-        "type": "type",
-        "columns": {"right": "right", "count": "rows", "baseline": "baseline"},
-        "failed": "a part of this report could not be made ({where}: expected {expected}; found {found})",
-    },
-    "zh": {
-        "by_type": "按类型",
-        "type": "类型",
-        "columns": {"right": "答对", "count": "行数", "baseline": "基线"},
-        "failed": "报告的一部分无法生成（{where}：{found}）",
-    },
-}
 
 
 def write_outputs(run: Run, *, lang: str = "en") -> Path:
@@ -60,7 +46,7 @@ def write_outputs(run: Run, *, lang: str = "en") -> Path:
     Raises:
         RecipeError: the language is neither. RunError: the Run is unfinished, damaged or cannot be written.
     """
-    labels(lang)
+    check_language(lang)
     with run.writing():
         data = describe_run(run, lang)
         add_part(data, run, lang)
@@ -73,7 +59,7 @@ def write_outputs(run: Run, *, lang: str = "en") -> Path:
 def keep_ablation(run: Run, found: Evaluation, lang: str | None, *, own: bool) -> None:
     """Put what a model loses into words; of its own held-out rows also into the Run, its report and its card."""
     language = lang or language_of(run)
-    labels(language)  # refuses any other
+    check_language(language)
     for one in found.ablation.values():
         one.verdict = ablation_verdicts(one.as_dict(), language)
     if own and run.weights_path.exists() and run.evaluation:
@@ -114,7 +100,7 @@ def describe_run(run: Run, lang: str) -> ReportData:
         try:
             section = make(subject)
         except RebusError as error:
-            subject.warnings.append(SAID[lang]["failed"].format(**error.as_dict()))
+            subject.warnings.append(translator("compose", lang)("failed", **error.as_dict()))
             continue
         if section is not None:
             data.sections.append(section)
@@ -124,7 +110,7 @@ def describe_run(run: Run, lang: str) -> ReportData:
 
 def type_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
     """Figures by type of each task that has types."""
-    said, tables = SAID[lang], []
+    texts, tables = translator("compose", lang), []
     for name, score in evaluation.get("tasks", {}).items():
         if score["by_type"]:
             columns = list(next(iter(score["by_type"].values())))
@@ -132,8 +118,8 @@ def type_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
                 [kind, *(_whole(column, figures.get(column)) for column in columns)]
                 for kind, figures in score["by_type"].items()
             ]
-            heads = [said["type"], *(said["columns"].get(column, column) for column in columns)]
-            tables.append(Table(f"{name}: {said['by_type']}", heads, cells))
+            heads = [texts("type"), *(translate_name("compose.columns", column, lang) for column in columns)]
+            tables.append(Table(f"{name}: {texts('by_type')}", heads, cells))
     return tables
 
 

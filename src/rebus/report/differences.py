@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rebus.catalogue import translate
 from rebus.report import labels
 
 
@@ -30,7 +31,7 @@ def span(low: float, high: float, metric: str, language: str) -> str:
 
 def measured(value: float, metric: str, language: str) -> str:
     """``6.1 points``, in Chinese ``6.1 个百分点``; of what is no share: ``0.127``."""
-    unit = f" {labels.labels(language)['points']}" if labels.is_share(metric) else ""
+    unit = f" {translate('report.points', language)}" if labels.is_share(metric) else ""
     return bound(value, metric) + unit
 
 

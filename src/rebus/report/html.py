@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rebus import atomic
+from rebus.catalogue import group_of, translate
 from rebus.errors import ImageError
 from rebus.report import labels
 from rebus.report.contents import AFTER, Cell, Example, ReportData, Result, Section, Table, grouped
@@ -53,7 +54,8 @@ def render_report(data: ReportData, language: str = "en") -> str:
     """The page as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    words = labels.labels(language)
+    labels.check_language(language)
+    texts = group_of("report", language)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -64,10 +66,10 @@ def render_report(data: ReportData, language: str = "en") -> str:
     shown = [_result(data, result, language) for result in data.results]
     page: str = environment.get_template(_TEMPLATE).render(
         language=language,
-        words=words,
+        texts=texts,
         data=data,
         sections=[name for name in _SECTIONS if _has(data, name)],
-        contents=_contents(data, words),
+        contents=_contents(data, language),
         parts={after: [_section(data, one) for one in data.sections if one.after == after] for after in AFTER},
         results=_by_task(shown),
         has_tasks=len({result.task for result in data.results}) > 1,
@@ -92,12 +94,12 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _contents(data: ReportData, words: dict[str, str]) -> list[tuple[str, str]]:
+def _contents(data: ReportData, language: str) -> list[tuple[str, str]]:
     """(anchor, heading) of everything on the page, in its order."""
     found: list[tuple[str, str]] = []
     for name in _SECTIONS:
         if _has(data, name):
-            found.append((name, words[name]))
+            found.append((name, translate(f"report.{name}", language)))
         found += [(one.name, one.title) for one in data.sections if one.after == name]
     return found
 

@@ -2,113 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
+from rebus.catalogue import LANGUAGES, is_known, translate, translate_name
 from rebus.errors import RecipeError
 from rebus.report.contents import Result
 
-Language = Literal["en", "zh"]
-
-_WORDS: dict[str, tuple[str, str]] = {
-    "about": ("What was trained", "训练了什么"),
-    "answer": ("Answer", "回答"),
-    "baseline": ("Baseline", "基线"),
-    "better": ("better than the baseline", "优于基线"),
-    "column": ("Column", "列"),
-    "commands": ("How to do it again", "如何复现"),
-    "confidence": ("confidence", "置信度"),
-    "contents": ("Contents", "目录"),
-    "data": ("The data", "数据"),
-    "difference": ("Difference", "差值"),
-    "examples": ("Examples", "示例"),
-    "figure": ("Figure", "指标"),
-    "inferred": ("How the table was read", "表格是如何理解的"),
-    "interval": ("95% interval", "95% 区间"),
-    "kind": ("Kind", "类型"),
-    "limits": ("Limits", "局限"),
-    "machine": ("Time and machine", "耗时与硬件"),
-    "made_by": ("Made by Rebus", "由 Rebus 生成"),
-    "no_results": ("Nothing has been measured yet.", "尚未评估。"),
-    "image_unread": ("This image cannot be shown:", "这张图片无法显示："),
-    "image": ("image", "图片"),
-    "places": ("places", "位"),
-    "plots": ("Curves and charts", "曲线与图表"),
-    "points": ("points", "个百分点"),
-    "recipe": ("The whole recipe", "完整配置"),
-    "results": ("Results", "结果"),
-    "results_note": (
-        "Bars show the figure with its 95% bootstrap interval; the thin mark is the baseline. "
-        "▲ better and ▼ worse than the baseline: the interval of the difference leaves zero out. ≈ no sure difference.",
-        "条形为指标值及其 95% 自助法区间，细线为基线。▲ 优于、▼ 不如基线：差值的区间不含零。≈ 差别不确定。",
-    ),
-    "right": ("right", "正确"),
-    "rows": ("Rows", "行数"),
-    "same": ("no sure difference", "差别不确定"),
-    "split": ("Split", "划分"),
-    "tables": ("In detail", "分类结果"),
-    "task": ("Task", "任务"),
-    "test": ("test", "测试"),
-    "train": ("train", "训练"),
-    "truth": ("True answer", "正确答案"),
-    "usage": ("How to use it", "如何使用"),
-    "valid": ("valid", "验证"),
-    "value": ("Value", "数值"),
-    "warnings": ("The data check warns", "数据检查的警告"),
-    "worse": ("worse than the baseline", "不如基线"),
-    "wrong": ("wrong", "错误"),
-}
-_METRICS: dict[str, tuple[str, str]] = {
-    "accuracy": ("Accuracy", "准确率"),
-    "accuracy_norm": ("Accuracy, by byte", "准确率（按字节归一）"),
-    "alignment": ("Alignment of two views", "两视图对齐度"),
-    "auroc": ("AUROC", "AUROC"),
-    "bits_per_byte": ("Bits per byte", "每字节比特数"),
-    "bleu": ("BLEU", "BLEU"),
-    "chance": ("A blind choice", "随机选择"),
-    "chrf": ("chrF", "chrF"),
-    "cider_d": ("CIDEr-D", "CIDEr-D"),
-    "ece": ("Calibration error", "校准误差"),
-    "exact_match": ("Exact match", "完全一致"),
-    "exact_match_over_types": ("Exact match, mean over types", "完全一致（各类型平均）"),
-    "f1": ("F1", "F1"),
-    "hidden_explained": ("Hidden pixels explained", "被遮像素的解释率"),
-    "knn_accuracy": ("Nearest neighbours' label", "近邻标签准确率"),
-    "macro_f1": ("Macro F1", "宏平均 F1"),
-    "macro_precision": ("Macro precision", "宏平均精确率"),
-    "macro_recall": ("Macro recall", "宏平均召回率"),
-    "mae": ("Mean absolute error", "平均绝对误差"),
-    "map": ("Mean average precision", "平均精度均值"),
-    "masked_accuracy": ("Hidden tokens guessed", "掩码词元猜中率"),
-    "mean_recall": ("Mean of all recalls", "平均召回率"),
-    "micro_f1": ("Micro F1", "微平均 F1"),
-    "mrr": ("Mean reciprocal rank", "平均倒数排名"),
-    "nearer_than_negative": ("Nearer than the negative", "比反例更近"),
-    "perplexity": ("Perplexity", "困惑度"),
-    **{
-        f"{way}_recall_at_{k}": (f"{said[0]}: recall at {k}", f"{said[1]}：前 {k} 位召回率")
-        for way, said in (
-            ("image_to_text", ("Image to text", "以图找文")),
-            ("text_to_image", ("Text to image", "以文找图")),
-        )
-        for k in (1, 5, 10)
-    },
-    "image_to_text_median_rank": ("Image to text: median rank", "以图找文：排名中位数"),
-    "precision": ("Precision", "精确率"),
-    "r2": ("R²", "R²"),
-    "recall": ("Recall", "召回率"),
-    "recall_at_1": ("Recall at 1", "首位召回率"),
-    "recall_at_10": ("Recall at 10", "前十召回率"),
-    "rmse": ("Root mean squared error", "均方根误差"),
-    "rouge_l": ("ROUGE-L", "ROUGE-L"),
-    "spearman": ("Spearman's rank correlation", "斯皮尔曼等级相关"),
-    "text_to_image_median_rank": ("Text to image: median rank", "以文找图：排名中位数"),
-    "top5": ("Top-5 accuracy", "前五准确率"),
-    "uniformity": ("Uniformity", "均匀度"),
-    "view_recall": ("Finds its other view", "找回另一视图"),
-    "vqa_accuracy": ("VQA soft accuracy", "VQA 软准确率"),
-    "word_accuracy": ("Words with the right tag", "词标注准确率"),
-    "vqa_accuracy_over_types": ("VQA soft accuracy, mean over types", "VQA 软准确率（各类型平均）"),
-}
 # full marks of what is not a share
 _SCALES = {"bleu": 100.0, "chrf": 100.0, "cider_d": 10.0, "r2": 1.0, "spearman": 1.0}
 _THREE_PLACES = frozenset({"bits_per_byte"})  # where differences of a hundredth matter
@@ -120,25 +17,14 @@ _UNITS = frozenset(
 )  # fmt: skip # in a unit of their own: no full marks
 
 
-def labels(language: str) -> dict[str, str]:
-    """Every word of the report in ``language``.
-
-    Raises:
-        RecipeError: it is neither ``en`` nor ``zh``.
-    """
-    at = _column(language)
-    return {key: both[at] for key, both in _WORDS.items()}
-
-
 def metric_name(metric: str, language: str) -> str:
     """What people call a metric; an unknown one keeps its name."""
-    both = _METRICS.get(metric)
-    return both[_column(language)] if both else metric.replace("_", " ")
+    return translate_name("metric", metric, language).replace("_", " ")
 
 
 def is_share(metric: str) -> bool:
     """Whether a metric is a share of 1, which is shown in percent; of a plug-in's nobody knows."""
-    return metric in _METRICS and metric not in _SCALES and metric not in _UNITS
+    return is_known(f"metric.{metric}") and metric not in _SCALES and metric not in _UNITS
 
 
 def full_scale(results: list[Result], metric: str) -> float:
@@ -176,9 +62,9 @@ def difference(result: Result, language: str) -> str:
     if result.difference is None:
         return ""
     if is_share(result.metric):
-        return f"{_signed(100 * result.difference, 1)} {labels(language)['points']}"
+        return f"{_signed(100 * result.difference, 1)} {translate('report.points', language)}"
     if result.metric.endswith("_rank"):
-        return f"{_signed(result.difference, 1).removesuffix('.0')} {labels(language)['places']}"
+        return f"{_signed(result.difference, 1).removesuffix('.0')} {translate('report.places', language)}"
     return _signed(result.difference, _places(result.difference))
 
 
@@ -209,8 +95,7 @@ def _minus(text: str) -> str:
     return "\u2212" + text[1:] if text.startswith("-") else text  # as wide as a plus, and not a dash
 
 
-def _column(language: str) -> int:
-    known: tuple[str, ...] = get_args(Language)
-    if language not in known:
+def check_language(language: str) -> None:
+    """Raises RecipeError: a language is neither ``en`` nor ``zh``."""
+    if language not in LANGUAGES:
         raise RecipeError("--lang", "en or zh", f"'{language}'", "choose one of the two languages of reports")
-    return known.index(language)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rebus.catalogue import translator
 from rebus.evaluation.rows import Rows
 from rebus.report.contents import Plot
 from rebus.report.sheet import COLUMNS, Cell, write_sheet
@@ -14,24 +15,6 @@ from rebus.tasks import Prediction
 from rebus.training.pretrain_image import shown_name
 
 ASKED = 6  # images, each with its nearest ones beside it
-_WORDS = {
-    "en": {
-        "title": "images and those nearest to them",
-        "heading": "left: a held-out image; beside it the nearest other ones, with their cosines",
-        "transfer": "let another task start from this tower",
-        "probe": "see what its features know of labels",
-        "search": "search a folder by image",
-        "again": "train it again",
-    },
-    "zh": {
-        "title": "图片与其近邻",
-        "heading": "左：一张留出的图片；右：与它最近的其他图片及余弦值",
-        "transfer": "让其他任务从这个图像塔开始训练",
-        "probe": "检验其特征对标签的了解",
-        "search": "以图搜图",
-        "again": "重新训练",
-    },
-}
 
 
 def plot_neighbours(
@@ -48,17 +31,17 @@ def plot_neighbours(
         for near in np.argsort(-cosines, kind="stable")[:COLUMNS].tolist():
             name = shown_name(source.values["image"][rows[near]], rows[near])
             cells.append(Cell(name, "" if near == place else f"{cosines[near]:.3f}", source.image(rows[near])))
-    words = _WORDS[lang]
-    write_sheet(path, cells, heading=words["heading"])
-    return Plot(words["title"], path)
+    texts = translator("neighbours", lang)
+    write_sheet(path, cells, heading=texts("heading"))
+    return Plot(texts("title"), path)
 
 
 def image_commands(folder: Path, data: str, lang: str) -> list[tuple[str, str]]:
     """How to use such a tower: (what for, command)."""
-    words = _WORDS[lang]
+    texts = translator("neighbours", lang)
     return [
-        (words["transfer"], f"rebus train LABELLED --from {folder}"),
-        (words["probe"], f"rebus evaluate {folder} LABELLED --probe linear"),
-        (words["search"], f"rebus index {folder} FOLDER\nrebus find {folder} IMAGE --sheet found.png"),
-        (words["again"], f"rebus train {data} --recipe {folder}/recipe.yaml --out again"),
+        (texts("transfer"), f"rebus train LABELLED --from {folder}"),
+        (texts("probe"), f"rebus evaluate {folder} LABELLED --probe linear"),
+        (texts("search"), f"rebus index {folder} FOLDER\nrebus find {folder} IMAGE --sheet found.png"),
+        (texts("again"), f"rebus train {data} --recipe {folder}/recipe.yaml --out again"),
     ]

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from rebus.catalogue import Translator
 from rebus.report import labels
-from rebus.report.canvas import COLOURS, Words, save, spoken
+from rebus.report.canvas import COLOURS, save, spoken
 from rebus.report.contents import Result
 from rebus.tasks.metrics import COUNTS
 from rebus.tasks.metrics.classification import calibration_bins
@@ -51,17 +52,17 @@ def plot_curves(path: str | Path, records: Iterable[Mapping[str, Any]], language
     figures = {name: _points(valid, _metric(name)) for name in names if name.rsplit("/", 1)[-1] not in COUNTS}
     shares = {name: points for name, points in figures.items() if labels.is_share(name.rsplit("/", 1)[-1])}
     others = {name: points for name, points in figures.items() if name not in shares}
-    panels: list[Callable[[Axes, Words], None]] = [partial(_draw_losses, losses)]
+    panels: list[Callable[[Axes, Translator], None]] = [partial(_draw_losses, losses)]
     panels += [partial(_draw_figures, part, spoken(language)) for part in (shares, others) if part]
     panels.append(partial(_draw_rates, rates))
 
     rows = -(-len(panels) // 2)
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         sheet = figure.subplots(rows, 2).ravel()
         for axes, panel in zip(sheet, panels, strict=False):
-            panel(axes, words)
-            axes.set_xlabel(words("step"))
+            panel(axes, texts)
+            axes.set_xlabel(texts("step"))
         for axes in sheet[len(panels) :]:
             axes.set_axis_off()
 
@@ -76,21 +77,21 @@ def plot_metric_bars(path: str | Path, results: Sequence[Result], language: str 
     """
     shown = [result for result in results if labels.is_share(result.metric)][::-1]
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
         places = np.arange(len(shown))
         values = np.array([100 * result.value for result in shown])
         bounds = [result.interval or (result.value, result.value) for result in shown]
         errors = np.abs(np.array([[100 * low, 100 * high] for low, high in bounds]).reshape(-1, 2).T - values)
-        axes.barh(places + 0.18, values, 0.36, xerr=errors, color=COLOURS[0], ecolor="#333333", label=words("model"))
+        axes.barh(places + 0.18, values, 0.36, xerr=errors, color=COLOURS[0], ecolor="#333333", label=texts("model"))
         known = [(at, 100 * result.baseline) for at, result in enumerate(shown) if result.baseline is not None]
         if known:
             at, base = np.array(known).T
-            axes.barh(at - 0.18, base, 0.36, color=COLOURS[2], label=words("baseline"))
+            axes.barh(at - 0.18, base, 0.36, color=COLOURS[2], label=texts("baseline"))
         axes.set_yticks(places, [_name(result, language) for result in shown])
         axes.set_xlim(0, 100)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(words("percent"))
+        axes.set_xlabel(texts("percent"))
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
     return save(path, draw, language, (7.0, 1.6 + 0.55 * max(1, len(shown))))
@@ -104,7 +105,7 @@ def plot_types(path: str | Path, columns: Mapping[str, Mapping[str, float]], lan
     """
     types = list(dict.fromkeys(name for values in columns.values() for name in values))
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
         height = 0.8 / max(1, len(columns))
         places = np.arange(len(types))[::-1]
@@ -115,7 +116,7 @@ def plot_types(path: str | Path, columns: Mapping[str, Mapping[str, float]], lan
         axes.set_yticks(places, types)
         axes.set_xlim(0, 100)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel(words("percent"))
+        axes.set_xlabel(texts("percent"))
         if columns:
             axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
@@ -133,14 +134,14 @@ def plot_confusion(path: str | Path, counts: ArrayLike, classes: Sequence[str], 
     matrix, names = matrix[np.ix_(keep, keep)], [str(classes[at]) for at in keep]
     shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
         axes.imshow(shares, cmap="GnBu", vmin=0, vmax=1)
         axes.grid(visible=False)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
-        axes.set_xlabel(words("predicted"))
-        axes.set_ylabel(words("true"))
+        axes.set_xlabel(texts("predicted"))
+        axes.set_ylabel(texts("true"))
         if len(names) <= 15:
             for (row, column), count in np.ndenumerate(matrix):
                 colour = "white" if shares[row, column] > 0.6 else "#333333"
@@ -165,16 +166,16 @@ def plot_calibration(
     mean_sure = np.bincount(bin_of, sure, bins)[filled] / count[filled]
     mean_right = np.bincount(bin_of, correct, bins)[filled] / count[filled]
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        upper.plot([0, 1], [0, 1], color=COLOURS[2], linestyle="--", label=words("perfect"))
-        upper.plot(mean_sure, mean_right, marker="o", color=COLOURS[0], label=words("model"))
-        upper.set_ylabel(words("accuracy"))
+        upper.plot([0, 1], [0, 1], color=COLOURS[2], linestyle="--", label=texts("perfect"))
+        upper.plot(mean_sure, mean_right, marker="o", color=COLOURS[0], label=texts("model"))
+        upper.set_ylabel(texts("accuracy"))
         upper.set_ylim(-0.02, 1.02)
         upper.legend(loc="upper left")
         lower.bar((np.arange(bins) + 0.5) / bins, count / max(1, count.sum()), 0.9 / bins, color=COLOURS[0])
-        lower.set_xlabel(words("confidence"))
-        lower.set_ylabel(words("share"))
+        lower.set_xlabel(texts("confidence"))
+        lower.set_ylabel(texts("share"))
         lower.set_xlim(0, 1)
 
     return save(path, draw, language, (4.8, 4.8))
@@ -190,43 +191,43 @@ def plot_scatter(
     """
     truth, guess = np.asarray(truths, dtype=np.float64), np.asarray(predictions, dtype=np.float64)
 
-    def draw(figure: Figure, words: Words) -> None:
+    def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
         both = np.concatenate([truth, guess])
         if len(both):
             axes.plot([both.min(), both.max()], [both.min(), both.max()], color=COLOURS[2], linestyle="--")
         axes.scatter(truth, guess, s=14, alpha=0.5, color=COLOURS[0], linewidths=0)
-        axes.set_xlabel(f"{name} {words('true')}".strip())
-        axes.set_ylabel(f"{name} {words('predicted')}".strip())
+        axes.set_xlabel(f"{name} {texts('true')}".strip())
+        axes.set_ylabel(f"{name} {texts('predicted')}".strip())
 
     return save(path, draw, language, (4.8, 4.6))
 
 
-def _draw_losses(losses: Mapping[str, Points], axes: Axes, words: Words) -> None:
+def _draw_losses(losses: Mapping[str, Points], axes: Axes, texts: Translator) -> None:
     for row, (name, (steps, values)) in enumerate(losses.items()):
         colour = COLOURS[row % len(COLOURS)]
         if len(losses) == 1:
             axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
-        axes.plot(steps, _smoothed(values), color=colour, label=name or words("loss"))
-    axes.set_ylabel(words("loss"))
+        axes.plot(steps, _smoothed(values), color=colour, label=name or texts("loss"))
+    axes.set_ylabel(texts("loss"))
     if len(losses) > 1:
         axes.legend()
 
 
-def _draw_figures(figures: Mapping[str, Points], language: str, axes: Axes, words: Words) -> None:
+def _draw_figures(figures: Mapping[str, Points], language: str, axes: Axes, texts: Translator) -> None:
     tasks = {name.rpartition("/")[0] for name in figures}
     for row, (name, (steps, values)) in enumerate(figures.items()):
         task, _, metric = name.rpartition("/")
         label = labels.metric_name(metric, language)
         label = f"{task}: {label}" if len(tasks) > 1 else label
         axes.plot(steps, values, label=label, color=COLOURS[row % len(COLOURS)], marker="o", markersize=3)
-    axes.set_ylabel(words("valid"))
+    axes.set_ylabel(texts("valid"))
     axes.legend(fontsize=8)
 
 
-def _draw_rates(rates: Points, axes: Axes, words: Words) -> None:
+def _draw_rates(rates: Points, axes: Axes, texts: Translator) -> None:
     axes.plot(*rates, color=COLOURS[2])
-    axes.set_ylabel(words("rate"))
+    axes.set_ylabel(texts("rate"))
     axes.set_ylim(bottom=0)
 
 

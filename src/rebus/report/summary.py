@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from rebus.catalogue import translator
 from rebus.errors import RebusError
 from rebus.report import labels
 from rebus.report.contents import Result
@@ -18,20 +19,6 @@ from rebus.tasks import TASKS
 from rebus.tasks.metrics import COUNTS
 
 SIGNS = {1: "▲", -1: "▼", 0: "≈"}
-SAID: dict[str, dict[str, str]] = {
-    "en": {
-        "task": "{task}, {rows:,} {split} rows: {figures}",
-        "against": "; {name} {value}, {difference} {sign}",
-        "ended": "{steps:,} steps ({why}); {time}",
-        "kept": ", weights of step {step:,}",
-    },
-    "zh": {
-        "task": "{task}，{rows:,} 行（{split}）：{figures}",
-        "against": "；{name} {value}，{difference} {sign}",
-        "ended": "{steps:,} 步（{why}）；{time}",
-        "kept": "，保留第 {step:,} 步的权重",
-    },
-}
 
 
 def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float | None = None) -> list[str]:
@@ -42,7 +29,7 @@ def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float
         lang: en or zh.
         report: seconds that writing the report took.
     """
-    said, trained = SAID[lang], evaluation.get("training", {})
+    texts, trained = translator("summary", lang), evaluation.get("training", {})
     split, lines = kind_name(str(trained.get("judged_on", "test")), lang), []
     for task, score in evaluation.get("tasks", {}).items():
         metric = main_figure(task, score)
@@ -51,15 +38,15 @@ def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float
         figures = f"{labels.metric_name(metric, lang)} {labels.figure(score['metrics'][metric], metric)}"
         if metric in score["intervals"]:
             figures += f" ({labels.interval(tuple(score['intervals'][metric]), metric)})"
-        figures += "".join(said["against"].format(**one) for one in comparisons(task, score, metric, lang))
+        figures += "".join(texts("against", **one) for one in comparisons(task, score, metric, lang))
         rows = evaluation.get("rows", {}).get(task, 0)
-        lines.append(said["task"].format(task=task, rows=rows, split=split, figures=figures))
+        lines.append(texts("task", task=task, rows=rows, split=split, figures=figures))
     if trained:
         why = end_name(str(trained.get("stopped_because", "")), lang)
         kept, steps = trained.get("weights_step"), trained.get("steps", 0)
         if kept is not None and kept != steps:
-            why += said["kept"].format(step=kept)
-        lines.append(said["ended"].format(steps=steps, why=why, time=time_line(trained, lang, report)))
+            why += texts("kept", step=kept)
+        lines.append(texts("ended", steps=steps, why=why, time=time_line(trained, lang, report)))
     return lines
 
 

@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 
+from rebus.catalogue import LANGUAGES, translate
 from rebus.checkpoints.run_folder import Run
-from rebus.errors import DataError, RebusError
+from rebus.errors import DataError, RebusError, StudioError
 from rebus.serve.loading import Served
 from rebus.studio import ask, compare, explore, flow, train
 from rebus.studio.auth import PATH, Door
@@ -18,7 +19,6 @@ from rebus.studio.border import Border
 from rebus.studio.session import Desk, StudioSettings
 from rebus.studio.streaming import OPENED, TAGS
 from rebus.studio.theme import CSS, PHONE, theme
-from rebus.studio.words import LANGUAGES, StudioError, say
 
 PAGES = {"ask": ask.build, "explore": explore.build, "train": train.build, "compare": compare.build, "flow": flow.build}
 
@@ -29,17 +29,19 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple
         raise DataError("--lang", "en or zh", f"'{settings.lang}'", "choose one")
     desk = Desk(settings, served)
     speaker = desk.speaker
-    blocks = gr.Blocks(title=say(settings.lang, "title"), analytics_enabled=False, delete_cache=(3600, 86400))
+    blocks = gr.Blocks(
+        title=translate("studio.title", settings.lang), analytics_enabled=False, delete_cache=(3600, 86400)
+    )
     with blocks:
         with gr.Row(elem_id="rebus-top"):
             with gr.Column(scale=3, min_width=220):
-                speaker.make(_heading, {"value": "head"}, elem_id="rebus-head")
+                speaker.make(_heading, {"value": "studio.head"}, elem_id="rebus-head")
             with gr.Column(scale=3, min_width=220):
                 runs = desk.finished()
                 first = desk.places.shown(settings.run) if settings.run is not None else (runs[0] if runs else None)
                 desk.run = speaker.make(
                     gr.Dropdown,
-                    {"label": "run"},
+                    {"label": "studio.run"},
                     choices=runs if first in runs or first is None else [first, *runs],
                     value=first,
                     allow_custom_value=True,
@@ -48,7 +50,7 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple
             with gr.Column(scale=1, min_width=232):
                 desk.lang = speaker.make(
                     gr.Radio,
-                    {"label": "language"},
+                    {"label": "studio.language"},
                     choices=[("English", "en"), ("中文", "zh")],
                     value=settings.lang,
                     elem_id="lang",
@@ -109,7 +111,7 @@ def _report(desk: Desk) -> Callable[[str], Response]:
         try:
             path = Run(desk.places.inside(run, "what.run")).report_path
             if not path.is_file() or not desk.places.holds(path):
-                raise StudioError("problem.no_table", typed=path.name, home=str(desk.places.home))
+                raise StudioError.of("problem.no_table", typed=path.name, home=str(desk.places.home))
         except RebusError as error:
             return PlainTextResponse(str(error), 404)
         policy = "sandbox allow-scripts; default-src 'none'; img-src data:; font-src data:; "

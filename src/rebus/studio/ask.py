@@ -13,8 +13,9 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
+from rebus.catalogue import translate
 from rebus.data.images import read_header
-from rebus.errors import RebusError
+from rebus.errors import RebusError, StudioError
 from rebus.inference.predictor import ASKED, Predictor
 from rebus.inference.reading import plainly
 from rebus.inference.streaming import stream_answer, streams
@@ -22,9 +23,8 @@ from rebus.report.images import thumbnail
 from rebus.studio.border import COOKIE
 from rebus.studio.explanation_view import seen
 from rebus.studio.model_pool import Seat
-from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, note, panel, photo, problem, working
+from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, label, note, panel, photo, problem, working
 from rebus.studio.table_view import open_book, own_table
-from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def build(desk: Desk) -> None:
             turn = Turn(seat.folder, name, (said or "").strip(), str(desk.uploads.file(file)) if file else None)
             turn.small = small(desk, file) if file else ""
             if not (turn.question or file):
-                raise StudioError("problem.nothing_asked")
+                raise StudioError.of("problem.nothing_asked")
             if streams(seat.predictor, name):
                 messages = conversation(kept, turn)
                 pieces = seat.stream(
@@ -237,7 +237,7 @@ class Example:
 
 def opening(desk: Desk, lang: str) -> str:
     """What the conversation says before it begins."""
-    return note(say(lang, "ask.empty" if desk.finished() else "ask.no_model"))
+    return note(translate("ask.empty" if desk.finished() else "ask.no_model", lang))
 
 
 def examples(desk: Desk, seat: Seat) -> list[Example]:
@@ -280,9 +280,9 @@ def drawn_examples(lang: str, found: list[Example]) -> str:
     rows = []
     for place, one in enumerate(found):
         image = f'<img src="{one.small}" alt="">' if one.small else ""
-        title = say(lang, "ask.example", row=one.row + 1, text=one.question or "–")
+        title = translate("ask.example", lang, row=one.row + 1, text=one.question or "–")
         rows.append(f"<li>{button(str(place), f'{image}<span>{esc(one.question)}</span>', title=title)}</li>")
-    return f'<p class="hint">{esc(say(lang, "ask.examples"))}</p><ul class="examples">{"".join(rows)}</ul>'
+    return f'<p class="hint">{label("ask.examples", lang)}</p><ul class="examples">{"".join(rows)}</ul>'
 
 
 def askable(predictor: Predictor) -> list[str]:
@@ -337,11 +337,11 @@ def draw(lang: str, turns: list[Turn]) -> str:
         return ""
     parts = []
     for number, turn in enumerate(turns):
-        image = f'<img src="{turn.small}" alt="{esc(say(lang, "ask.image_alt"))}">' if turn.small else ""
-        parts.append(f'<li class="asked">{image}{esc(turn.question or say(lang, "ask.no_question"))}</li>')
+        image = f'<img src="{turn.small}" alt="{label("ask.image_alt", lang)}">' if turn.small else ""
+        parts.append(f'<li class="asked">{image}{esc(turn.question or translate("ask.no_question", lang))}</li>')
         parts.append(f'<li class="said" data-done="{str(turn.done).lower()}">{_answer(lang, number, turn)}</li>')
-    hint = f'<p class="hint">{esc(say(lang, "ask.hint"))}</p>' if turns[-1].done and turns[-1].answer else ""
-    return f'<ol class="turns" aria-live="polite" aria-label="{esc(say(lang, "ask.talk"))}">{"".join(parts)}</ol>{hint}'
+    hint = f'<p class="hint">{label("ask.hint", lang)}</p>' if turns[-1].done and turns[-1].answer else ""
+    return f'<ol class="turns" aria-live="polite" aria-label="{label("ask.talk", lang)}">{"".join(parts)}</ol>{hint}'
 
 
 def _answer(lang: str, number: int, turn: Turn) -> str:
@@ -352,11 +352,11 @@ def _answer(lang: str, number: int, turn: Turn) -> str:
     pieces, last = [], 0
     for match in _WORD.finditer(turn.answer):
         span = f"{match.start()}-{match.end()}"
-        title = f"{match[0]}: {say(lang, 'ask.where')}"
+        title = f"{match[0]}: {translate('ask.where', lang)}"
         pieces.append(esc(turn.answer[last : match.start()]))
         pieces.append(button(f"{number}:{span}", esc(match[0]), pressed=span == turn.chosen, title=title, css="word"))
         last = match.end()
-    return "".join(pieces) + esc(turn.answer[last:]) or esc(say(lang, "ask.silent"))
+    return "".join(pieces) + esc(turn.answer[last:]) or label("ask.silent", lang)
 
 
 def explained(desk: Desk, turn: Turn, how: str, lang: str) -> tuple[str, list[str]]:

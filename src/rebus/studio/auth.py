@@ -15,8 +15,7 @@ from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from rebus.studio.panel import esc
-from rebus.studio.words import say
+from rebus.studio.panel import label
 
 PATH = "/studio"
 SIGN_IN = f"{PATH}/sign-in"
@@ -120,16 +119,16 @@ async def _page(send: Send, status: int, text: str, more: list[tuple[bytes, byte
 
 
 def _form(lang: str, *, wrong: bool = False) -> str:
-    told = f'<p role="alert" style="color:#a93434">{esc(say(lang, "door.wrong"))}</p>' if wrong else ""
+    told = f'<p role="alert" style="color:#a93434">{label("door.wrong", lang)}</p>' if wrong else ""
     return (
         f'<!doctype html><html lang="{"zh-CN" if lang == "zh" else "en"}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{esc(say(lang, 'title'))}</title></head>"
+        f"<title>{label('studio.title', lang)}</title></head>"
         '<body style="font-family:system-ui,sans-serif;max-width:22rem;margin:12vh auto;padding:0 1rem">'
-        f'<h1 style="font-size:1.4rem">{esc(say(lang, "title"))}</h1>{told}<form method="post" action="{SIGN_IN}">'
-        f'<label for="key">{esc(say(lang, "door.key"))}</label>'
+        f'<h1 style="font-size:1.4rem">{label("studio.title", lang)}</h1>{told}<form method="post" action="{SIGN_IN}">'
+        f'<label for="key">{label("door.key", lang)}</label>'
         '<input id="key" name="key" type="password" required autofocus autocomplete="current-password" '
         'style="display:block;width:100%;box-sizing:border-box;padding:.6rem;margin:.4rem 0 1rem;font:inherit">'
         '<button style="padding:.6rem 1.2rem;font:inherit">'
-        f"{esc(say(lang, 'door.enter'))}</button></form></body></html>"
+        f"{label('door.enter', lang)}</button></form></body></html>"
     )

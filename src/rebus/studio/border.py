@@ -21,9 +21,9 @@ from urllib.parse import parse_qsl, urlencode
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rebus.errors import StudioError
 from rebus.serve.guard import replay
 from rebus.studio.auth import PATH
-from rebus.studio.words import StudioError
 
 COOKIE = "rebus_browser"
 _BROWSERS, _FILES = 4096, 1024  # known at once, and files of each; past them the oldest are forgotten
@@ -104,7 +104,7 @@ class Uploads:
         """
         path = str(sent.get("path") if isinstance(sent, dict) else sent)
         if not self.contains(path):
-            raise StudioError("problem.not_dropped")
+            raise StudioError.of("problem.not_dropped")
         return Path(path)
 
     def write(self, browser: str, name: str, content: bytes) -> Path:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rebus.catalogue import translate
 from rebus.checkpoints.run_folder import Run
-from rebus.errors import RunError
+from rebus.errors import RunError, StudioError
 from rebus.report import labels
 from rebus.report.images import png_address
-from rebus.studio.panel import FAULTS, Html, esc, grid, note, panel, problem
-from rebus.studio.words import StudioError, say
+from rebus.studio.panel import FAULTS, Html, esc, grid, label, note, panel, problem
 
 if TYPE_CHECKING:
     from rebus.studio.session import Desk
@@ -50,13 +50,13 @@ def build(desk: Desk) -> None:
             gr.Button, {"value": "compare.look"}, variant="primary", elem_id="compare-look", min_width=120
         )
     chosen = speaker.make(gr.CheckboxGroup, {"label": "compare.runs"}, choices=[], elem_id="compare-runs")
-    shown = panel("compare-shown", note(say(speaker.lang, "compare.empty")))
+    shown = panel("compare-shown", note(translate("compare.empty", speaker.lang)))
 
     def found(typed: str, lang: str) -> tuple[Any, str]:
         try:
             root = desk.places.inside(typed, "what.folder") if (typed or "").strip() else desk.places.home
             if not root.is_dir():
-                raise StudioError("problem.no_folder", typed=typed)
+                raise StudioError.of("problem.no_folder", typed=typed)
             names = [desk.places.shown(path) for path in desk.places.runs() if root == path or root in path.parents]
         except FAULTS as error:
             return gr.update(choices=[], value=[]), problem(lang, error)
@@ -85,7 +85,7 @@ def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
                 parts.append(strategies(lang, path, desk.places.shown(path.parent)))
     except FAULTS as error:
         parts.append(problem(lang, error))
-    return "".join(parts) or note(say(lang, "compare.none"))
+    return "".join(parts) or note(translate("compare.none", lang))
 
 
 def side(folder: Path, name: str) -> Side:
@@ -128,9 +128,11 @@ def beside(lang: str, sides: list[Side]) -> str:
             )
         rows.append(cells)
     for key in sides[0].facts:
-        rows.append([say(lang, key), *(one.facts.get(key, "") or "–" for one in sides)])
-    return f"<h2>{esc(say(lang, 'compare.beside'))}</h2>" + grid(
-        [say(lang, "compare.what"), *(one.name for one in sides)], rows, caption=say(lang, "compare.caption")
+        rows.append([translate(key, lang), *(one.facts.get(key, "") or "–" for one in sides)])
+    return f"<h2>{label('compare.beside', lang)}</h2>" + grid(
+        [translate("compare.what", lang), *(one.name for one in sides)],
+        rows,
+        caption=translate("compare.caption", lang),
     )
 
 
@@ -145,7 +147,7 @@ def _cell(
     if low is not None and high is not None:
         text += f'<span class="sub">{esc(labels.interval((low, high), metric))}</span>'
     if base is not None:
-        text += f'<span class="sub">{esc(say(lang, "compare.baseline", figure=labels.figure(base, metric)))}</span>'
+        text += f'<span class="sub">{label("compare.baseline", lang, figure=labels.figure(base, metric))}</span>'
     return text
 
 
@@ -174,14 +176,12 @@ def strategies(lang: str, path: Path, name: str) -> str:
             path, "what `rebus compare` writes", f"'{error}'", "compare again, or delete the file"
         ) from error
     headings = [
-        say(lang, "compare.strategy"), labels.metric_name(metric, lang), say(lang, "compare.interval"),
-        say(lang, "compare.gain", single=found["best_single"] or "–"), say(lang, "compare.parameters"),
-        say(lang, "compare.seconds"),
+        translate("compare.strategy", lang), labels.metric_name(metric, lang), translate("compare.interval", lang),
+        translate("compare.gain", lang, single=found["best_single"] or "–"), translate("compare.parameters", lang),
+        translate("compare.seconds", lang),
     ]  # fmt: skip
-    html = f"<h2>{esc(say(lang, 'compare.strategies', name=name))}</h2><p>{esc(verdict)}</p>{grid(headings, rows)}"
+    html = f"<h2>{label('compare.strategies', lang, name=name)}</h2><p>{esc(verdict)}</p>{grid(headings, rows)}"
     plot = path.with_suffix(".png")
     if plot.is_file():
-        html += (
-            f'<img src="{png_address(plot)}" alt="{esc(say(lang, "compare.plot"))}" style="max-width:min(100%,720px)">'
-        )
+        html += f'<img src="{png_address(plot)}" alt="{label("compare.plot", lang)}" style="max-width:min(100%,720px)">'
     return html

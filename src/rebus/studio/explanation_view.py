@@ -6,8 +6,8 @@ import base64
 import io
 from typing import TYPE_CHECKING
 
-from rebus.studio.panel import bars, esc
-from rebus.studio.words import say
+from rebus.catalogue import rendered, translate
+from rebus.studio.panel import bars, esc, label
 
 if TYPE_CHECKING:
     from rebus.explain import Explanation
@@ -16,29 +16,28 @@ if TYPE_CHECKING:
 def seen(lang: str, one: Explanation, name: str) -> str:
     """HTML; ``name`` is the word or label that is explained."""
     from rebus.explain.draw import overlay
-    from rebus.explain.wording import said
 
-    parts = [f"<h3>{esc(say(lang, 'ask.seen', name=name))}</h3>"]
+    parts = [f"<h3>{label('ask.seen', lang, name=name)}</h3>"]
     if one.image is not None and one.shown is not None:
         buffer = io.BytesIO()
         overlay(one, side=True).save(buffer, "PNG")
         address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-        told = say(lang, "ask.map_alt", name=name)
-        caption = say(
-            lang,
+        told = translate("ask.map_alt", lang, name=name)
+        caption = translate(
             "ask.caption",
+            lang,
             method=one.method,
             score=f"{one.score:.1%}" if 0 <= one.score <= 1 else f"{one.score:.4g}",
         )
         image = f'<img id="ask-map" src="{address}" alt="{esc(told)}">'
         parts.append(f"<figure>{image}<figcaption>{esc(caption)}</figcaption></figure>")
     else:
-        parts.append(f'<p class="note">{esc(say(lang, "ask.no_map"))}</p>')
+        parts.append(f'<p class="note">{label("ask.no_map", lang)}</p>')
     if one.tokens and one.text:
-        parts.append(f'<div class="tokens"><strong>{esc(say(lang, "ask.tokens"))}</strong> {coloured(one)}</div>')
+        parts.append(f'<div class="tokens"><strong>{label("ask.tokens", lang)}</strong> {coloured(one)}</div>')
     if one.weights:
-        parts.append(f"<h3>{esc(say(lang, 'ask.weights'))}</h3>" + bars(lang, one.weights))
-    parts += [f'<p class="hint">{esc(said(remark, "zh" if lang == "zh" else "en"))}</p>' for remark in one.remarks]
+        parts.append(f"<h3>{label('ask.weights', lang)}</h3>" + bars(lang, one.weights))
+    parts += [f'<p class="hint">{esc(rendered(remark, lang))}</p>' for remark in one.remarks]
     return f'<div class="seen">{"".join(parts)}</div>'
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rebus.catalogue import translate
 from rebus.data.images import read_header
+from rebus.errors import StudioError
 from rebus.report.images import thumbnail
-from rebus.studio.panel import FAULTS, act_of, button, esc, note, panel, photo, problem, working
+from rebus.studio.panel import FAULTS, act_of, button, esc, label, note, panel, photo, problem, working
 from rebus.studio.table_view import Book, Mark, alike, judged, open_book, own_table, reads_words
-from rebus.studio.words import StudioError, say
 from rebus.tasks.cells import as_text, missing
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def build(desk: Desk) -> None:
         words = speaker.make(gr.Button, {"value": "explore.search"}, elem_id="explore-search")
     with speaker.make(gr.Accordion, {"label": "explore.by_image"}, open=False, elem_id="explore-by-image"):
         sample = photo(speaker, "explore.sample", "explore-sample")
-    cards = panel("explore-cards", note(say(speaker.lang, "explore.empty")))
+    cards = panel("explore-cards", note(translate("explore.empty", speaker.lang)))
     with gr.Row():
         before = speaker.make(gr.Button, {"value": "explore.before"}, elem_id="explore-before")
         after = speaker.make(gr.Button, {"value": "explore.after"}, elem_id="explore-after")
@@ -97,7 +98,7 @@ def build(desk: Desk) -> None:
         if not (typed or "").strip():
             own = own_table(folder)
             if own is None:
-                raise StudioError("problem.no_own_table")
+                raise StudioError.of("problem.no_own_table")
             typed = str(own)
         book = open_book(desk.table(typed), folder)
         desk.places.check_images(book.table, book.images)
@@ -150,14 +151,14 @@ def build(desk: Desk) -> None:
         allowed = set(rows)
         if how == "image":
             if not sample:
-                raise StudioError("problem.no_sample")
+                raise StudioError.of("problem.no_sample")
             file = desk.uploads.file(sample)
             read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
             seat = desk.seats.seat(desk.chosen(run))
             found = seat.ask(lambda model: alike(book, seat.folder, str(file)))
             return [row for row in found if row in allowed], "explore.alike"
         if not (text or "").strip():
-            raise StudioError("problem.no_words")
+            raise StudioError.of("problem.no_words")
         folder = desk.folder(run)
         if folder is not None and book.image is not None:
             seat = desk.seats.seat(folder)
@@ -198,7 +199,7 @@ def build(desk: Desk) -> None:
     cards.click(detail, [view, desk.lang], [view, cards], **quiet)
     desk.on_open(desk.tables, [], [path])
     speaker.redraw(
-        lambda lang, view: draw(desk, lang, view) if view else note(say(lang, "explore.empty")), [view], cards
+        lambda lang, view: draw(desk, lang, view) if view else note(translate("explore.empty", lang)), [view], cards
     )
 
 
@@ -207,9 +208,9 @@ def draw(desk: Desk, lang: str, view: View) -> str:
     pages = max(1, -(-len(view.rows) // PAGE))
     shown = view.rows[view.page * PAGE : (view.page + 1) * PAGE]
     wrong = sum(mark.wrong for mark in view.marks.values())
-    told = say(lang, view.told, count=f"{len(view.rows):,}", wrong=wrong, name=view.book.table.name)
+    told = translate(view.told, lang, count=f"{len(view.rows):,}", wrong=wrong, name=view.book.table.name)
     head = f'<p class="hint" role="status" data-rows="{len(view.rows)}">{esc(told)} '
-    head += f"{esc(say(lang, 'explore.page', page=view.page + 1, pages=pages))}</p>"
+    head += f"{label('explore.page', lang, page=view.page + 1, pages=pages)}</p>"
     cards = "".join(f"<li>{card(desk, lang, view, row)}</li>" for row in shown)
     opened = details(desk, lang, view, view.opened) if view.opened is not None else ""
     return f'{head}{opened}<ul class="cards">{cards}</ul>'
@@ -225,9 +226,9 @@ def card(desk: Desk, lang: str, view: View, row: int) -> str:
     mark = view.marks.get(row)
     if mark is not None:
         kind = "wrong" if mark.wrong else "right"
-        said = say(lang, f"explore.{kind}", told=mark.told, truth=mark.truth)
+        said = translate(f"explore.{kind}", lang, told=mark.told, truth=mark.truth)
         inside += f'<span class="line {kind}">{esc(said)}</span>'
-    place = say(lang, "explore.row", row=row + 1, split=say(lang, f"split.{book.splits[row]}"))
+    place = translate("explore.row", lang, row=row + 1, split=translate(f"split.{book.splits[row]}", lang))
     inside += f'<span class="tag">{esc(place)}</span>'
     return button(f"row:{row}", inside, pressed=view.opened == row)
 
@@ -237,12 +238,12 @@ def image_tag(desk: Desk, lang: str, book: Book, row: int, side: int) -> str:
     name = str(book.image)
     cell = book.table.value(row, name)
     if missing(cell):
-        return f'<span class="none" title="{esc(say(lang, "explore.no_image"))}">–</span>'
+        return f'<span class="none" title="{label("explore.no_image", lang)}">–</span>'
     try:
         address = _small(desk.places, cell, str(book.table.root), book.table.where(row), side)
     except FAULTS as error:
         return f'<span class="none" title="{esc(error)}" role="img" aria-label="{esc(error)}">?</span>'
-    return f'<img src="{address}" alt="{esc(say(lang, "explore.image_of", row=row + 1))}">'
+    return f'<img src="{address}" alt="{label("explore.image_of", lang, row=row + 1)}">'
 
 
 @lru_cache(maxsize=2000)
@@ -263,7 +264,7 @@ def details(desk: Desk, lang: str, view: View, row: int) -> str:
     mark = view.marks.get(row)
     if mark is not None:
         sure = "" if mark.confidence is None else f" ({mark.confidence:.0%})"
-        parts.append(f"<dt>{esc(say(lang, 'explore.told'))}</dt><dd>{esc(mark.told)}{sure}</dd>")
+        parts.append(f"<dt>{label('explore.told', lang)}</dt><dd>{esc(mark.told)}{sure}</dd>")
     image = image_tag(desk, lang, book, row, 320) if book.image else "<span></span>"
     title = f'<h3 style="grid-column:1/-1">{esc(book.table.where(row))}</h3>'
     return f'<section class="detail">{title}<div>{image}</div><dl>{"".join(parts)}</dl></section>'

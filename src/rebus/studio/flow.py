@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from rebus.catalogue import translate
 from rebus.data.images import read_header
+from rebus.errors import StudioError
 from rebus.studio.panel import FAULTS, note, panel, photo, problem, working
-from rebus.studio.words import StudioError, say
 
 if TYPE_CHECKING:
     from rebus.report.flow import Flow
@@ -31,14 +32,14 @@ def build(desk: Desk) -> None:
                 elem_id="flow-text",
             )
             go = speaker.make(gr.Button, {"value": "flow.go"}, variant="primary", elem_id="flow-go")
-    shown = panel("flow-shown", note(say(speaker.lang, "flow.empty")))
+    shown = panel("flow-shown", note(translate("flow.empty", speaker.lang)))
 
     def follow(sent: Any, text: str, run: str | None, lang: str) -> Iterator[tuple[Any, str]]:
         from rebus.report.flow import flow
 
         try:
             if not sent and not (text or "").strip():
-                raise StudioError("problem.nothing_asked")
+                raise StudioError.of("problem.nothing_asked")
             yield None, working(lang)
             seat = desk.seats.seat(desk.chosen(run))
             file = desk.uploads.file(sent) if sent else None
@@ -58,4 +59,8 @@ def drawn(lang: str, found: Flow | None) -> str:
     """The page's fragment in a language."""
     from rebus.report.flow import flow_html
 
-    return note(say(lang, "flow.empty")) if found is None else f'<div class="flow-frame">{flow_html(found, lang)}</div>'
+    return (
+        note(translate("flow.empty", lang))
+        if found is None
+        else f'<div class="flow-frame">{flow_html(found, lang)}</div>'
+    )

@@ -24,8 +24,7 @@ from typing import Literal
 from rebus import atomic
 from rebus.checkpoints.run_folder import Run
 from rebus.data.image_sources import INSIDE
-from rebus.errors import DataError, RebusError, RunError
-from rebus.studio.words import StudioError
+from rebus.errors import DataError, RebusError, RunError, StudioError
 
 State = Literal["running", "stopped", "finished", "failed", "none"]
 LOG, LOCK = "train.log", ".studio.lock"
@@ -68,7 +67,7 @@ def start(
         StudioError: the folder holds a Run, another process trains into it. RunError: it cannot be written.
     """
     if (folder / "recipe.yaml").exists():
-        raise StudioError("problem.is_a_run", folder=str(folder))
+        raise StudioError.of("problem.is_a_run", folder=str(folder))
     held = _hold(folder)
     try:
         if bring:
@@ -85,9 +84,9 @@ def resume(folder: Path, *, inside: Sequence[Path] = ()) -> None:
         StudioError: as ``start``; or there is nothing to go on with.
     """
     if not (folder / "recipe.yaml").exists():
-        raise StudioError("problem.not_begun", folder=str(folder))
+        raise StudioError.of("problem.not_begun", folder=str(folder))
     if Run(folder).finished:
-        raise StudioError("problem.is_finished", folder=str(folder))
+        raise StudioError.of("problem.is_finished", folder=str(folder))
     held = _hold(folder)
     try:
         _begin(folder, ["train", "--resume", str(folder)], held, inside)
@@ -99,11 +98,11 @@ def stop(folder: Path) -> None:
     """Ask the training to save and end. Raises StudioError where none runs here."""
     owner = trainer(folder)
     if owner is None:
-        raise StudioError("problem.none_runs", folder=str(folder))
+        raise StudioError.of("problem.none_runs", folder=str(folder))
     try:
         os.kill(owner, signal.SIGINT)
     except (ProcessLookupError, PermissionError) as error:
-        raise StudioError("problem.cannot_stop", folder=str(folder), owner=str(owner)) from error
+        raise StudioError.of("problem.cannot_stop", folder=str(folder), owner=str(owner)) from error
 
 
 def look(folder: Path) -> Job:
@@ -158,7 +157,7 @@ def _hold(folder: Path) -> int:
             os.close(handle)
         else:
             return handle
-    raise StudioError("problem.is_trained", folder=str(folder), owner=str(owner or "?"))
+    raise StudioError.of("problem.is_trained", folder=str(folder), owner=str(owner or "?"))
 
 
 def _begin(folder: Path, words: Sequence[str], held: int, inside: Sequence[Path] = ()) -> None:

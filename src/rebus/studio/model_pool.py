@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from rebus.checkpoints.run_folder import Run
+from rebus.errors import StudioError
 from rebus.inference.predictor import Predictor
-from rebus.studio.words import StudioError
 
 if TYPE_CHECKING:
     from rebus.serve.loading import Served
@@ -71,7 +71,7 @@ class Seat:
         """That the folder is no longer there, while the model in memory still answers."""
         if (self.folder / "config.json").exists():
             return None
-        return StudioError("problem.gone", folder=str(self.folder))
+        return StudioError.of("problem.gone", folder=str(self.folder))
 
 
 class Seats:
@@ -93,7 +93,7 @@ class Seats:
             RunError: it is missing, unfinished or damaged. StudioError: none is chosen, or it is being loaded.
         """
         if folder is None:
-            raise StudioError("problem.no_run")
+            raise StudioError.of("problem.no_run")
         folder = folder.resolve()
         if self.served is not None and self.served.path is not None and Path(self.served.path).resolve() == folder:
             return self._from_server(self.served, folder)
@@ -113,7 +113,7 @@ class Seats:
 
     def _from_server(self, served: Served, folder: Path) -> Seat:
         if served.state == "loading":
-            raise StudioError("problem.loading", folder=str(folder))
+            raise StudioError.of("problem.loading", folder=str(folder))
         if served.error is not None:
             raise served.error
         return Seat(served.predictor, folder, served.desk)

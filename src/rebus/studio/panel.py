@@ -16,10 +16,9 @@ from typing import Any
 import gradio as gr
 
 from rebus import atomic
+from rebus.catalogue import translate
 from rebus.errors import RebusError
-from rebus.report.sentences import sentence
 from rebus.studio.streaming import Speaker
-from rebus.studio.words import StudioError, say
 
 log = logging.getLogger("rebus.studio")
 # A panel is drawn anew after each click; the button that was pressed keeps the keyboard's focus.
@@ -66,6 +65,11 @@ def esc(text: object) -> str:
     return html.escape(str(text), quote=True)
 
 
+def label(key: str, lang: str, **arguments: object) -> str:
+    """A text of the catalogue as HTML."""
+    return esc(translate(key, lang, **arguments))
+
+
 # What a page tells instead of failing: users' mistakes, the disk, and what a model runs into.
 FAULTS: tuple[type[Exception], ...] = (RebusError, OSError, MemoryError, RuntimeError)
 
@@ -76,11 +80,10 @@ def problem(lang: str, error: Exception) -> str:
         error = atomic.explained(Path(error.filename or "the Studio"), error)
     elif not isinstance(error, RebusError):
         log.error("a page met an error", exc_info=error)
-        error = RebusError(*say(lang, "error.inside").format(found=type(error).__name__).split("|"))
-    known = error.parts(lang) if isinstance(error, StudioError) else list(error.as_dict().values())
-    parts = zip(("where", "expected", "found", "do"), (sentence(part, lang) for part in known), strict=True)
-    rows = "".join(f"<dt>{esc(say(lang, f'error.{name}'))}</dt><dd>{esc(text)}</dd>" for name, text in parts)
-    return f'<div class="problem" role="alert"><h3>{esc(say(lang, "error.title"))}</h3><dl>{rows}</dl></div>'
+        error = RebusError.of("problem.inside", received=type(error).__name__)
+    parts = zip(("where", "expected", "received", "do"), error.parts(lang), strict=True)
+    rows = "".join(f"<dt>{label(f'error_page.{name}', lang)}</dt><dd>{esc(text)}</dd>" for name, text in parts)
+    return f'<div class="problem" role="alert"><h3>{label("error_page.title", lang)}</h3><dl>{rows}</dl></div>'
 
 
 def note(text: str, kind: str = "note") -> str:
@@ -90,7 +93,7 @@ def note(text: str, kind: str = "note") -> str:
 
 def working(lang: str) -> str:
     """That something is being done, with a turning ring."""
-    return f'<p class="note" role="status"><span class="busy"></span>{esc(say(lang, "ask.working"))}</p>'
+    return f'<p class="note" role="status"><span class="busy"></span>{label("ask.working", lang)}</p>'
 
 
 def command(lang: str, words: Sequence[object]) -> str:
@@ -98,7 +101,7 @@ def command(lang: str, words: Sequence[object]) -> str:
     if not words:
         return ""
     line = "rebus " + shlex.join(str(word) for word in words)
-    return f'<p class="hint">{esc(say(lang, "command"))}</p><pre class="log" tabindex="0">{esc(line)}</pre>'
+    return f'<p class="hint">{label("studio.command", lang)}</p><pre class="log" tabindex="0">{esc(line)}</pre>'
 
 
 def button(act: str, inside: str, *, pressed: bool | None = None, title: str = "", css: str = "") -> str:
@@ -136,7 +139,7 @@ def bars(lang: str, scores: Mapping[str, float], *, act: str = "", chosen: str =
             f'<span class="share">{share:.1%}</span>'
         )
         if act:
-            title = say(lang, "ask.where_for", name=name)
+            title = translate("ask.where_for", lang, name=name)
             inside = button(
                 f"{act}:{name}", inside, pressed=name == chosen, title=f"{name} {share:.1%}. {title}", css="bar"
             )

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import note_or_text
 from rebus.data.image_sources import image_bytes, image_span, is_base64_image, named_file, shown
 from rebus.data.images import decode_image
 from rebus.data.table import Table
+from rebus.errors import StudioError
 from rebus.recipe import Recipe, as_yaml, path_settings
-from rebus.studio.words import StudioError
 
 _TABLES = frozenset({".csv", ".tsv", ".json", ".jsonl", ".parquet", ".xlsx", ".ods", ".txt"})
 _LISTED_TABLES = 200
@@ -47,13 +48,13 @@ class Places:
         Raises:
             StudioError: it is empty, or leads out of the folders.
         """
-        typed = str(text or "").strip()
+        what, typed = note_or_text(what), str(text or "").strip()
         if not typed or "\0" in typed:
-            raise StudioError("problem.no_path", what=what)
+            raise StudioError.of("problem.no_path", what=what)
         path = Path(os.path.expanduser(typed))
         found = (path if path.is_absolute() else self.home / path).resolve()
         if not self.holds(found):
-            raise StudioError("problem.outside", what=what, typed=typed, roots=", ".join(map(str, self.roots)))
+            raise StudioError.of("problem.outside", what=what, typed=typed, roots=", ".join(map(str, self.roots)))
         return found
 
     def holds(self, path: Path) -> bool:
@@ -77,7 +78,7 @@ class Places:
         if isinstance(value, str) and image_bytes(value, where) is None:
             file = image_span(value, root, where)[0].resolve()
             if not self.holds(file) and root.resolve() not in file.parents:
-                raise StudioError("problem.image_outside", where=where, named=shown(value))
+                raise StudioError.of("problem.image_outside", where=where, named=shown(value))
         return decode_image(value, root, pixel_budget=self.pixels, where=where, near=near)
 
     def check_images(self, table: Table, columns: Iterable[str]) -> None:
@@ -104,7 +105,7 @@ class Places:
             for row, value in enumerate(table.column(column)):
                 for named in _named(value):
                     if not within(os.path.join(home, named)):
-                        raise StudioError("problem.image_outside", where=table.where(row), named=shown(named))
+                        raise StudioError.of("problem.image_outside", where=table.where(row), named=shown(named))
 
     def settings(self, made: Recipe) -> list[str]:
         """The settings of a recipe that name files, as ``KEY=PATH`` with whole paths.

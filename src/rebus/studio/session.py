@@ -12,14 +12,13 @@ from typing import Any
 import gradio as gr
 
 from rebus.checkpoints.run_folder import Run
-from rebus.errors import RebusError
+from rebus.errors import RebusError, StudioError
 from rebus.serve.loading import Served
 from rebus.studio.border import Uploads
 from rebus.studio.model_pool import Seats
 from rebus.studio.places import Places
 from rebus.studio.streaming import Speaker
 from rebus.studio.table_view import own_table
-from rebus.studio.words import StudioError
 
 
 @dataclass
@@ -100,7 +99,7 @@ class Desk:
         """A table as typed. Raises StudioError where there is none, or it may not be reached."""
         path = self.places.inside(typed, "what.table")
         if not path.exists():
-            raise StudioError("problem.no_table", typed=typed, home=str(self.places.home))
+            raise StudioError.of("problem.no_table", typed=typed, home=str(self.places.home))
         return path
 
     def finished(self) -> list[str]:

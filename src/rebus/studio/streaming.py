@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import gradio as gr
 
-from rebus.studio.words import say
+from rebus.catalogue import translate
 
 C = TypeVar("C")
 Said = str | Sequence[tuple[str, str]]
@@ -49,7 +49,7 @@ class Speaker:
 
 def _texts(said: Mapping[str, Said], lang: str) -> dict[str, Any]:
     return {
-        name: say(lang, key) if isinstance(key, str) else [(say(lang, one), value) for one, value in key]
+        name: translate(key, lang) if isinstance(key, str) else [(translate(one, lang), value) for one, value in key]
         for name, key in said.items()
     }
 

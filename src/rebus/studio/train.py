@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rebus import recipe
+from rebus.catalogue import translate, translate_name
 from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
-from rebus.errors import DataError, RebusError, RecipeError
+from rebus.errors import DataError, RebusError, RecipeError, StudioError
 from rebus.report.sentences import sentence
 from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
-from rebus.studio.panel import FAULTS, act_of, command, esc, grid, note, panel, problem, working
+from rebus.studio.panel import FAULTS, act_of, command, esc, grid, label, note, panel, problem, working
 from rebus.studio.watching import watched
-from rebus.studio.words import StudioError, say
 from rebus.tasks import TASKS
 from rebus.training.dry_run import look_at
 
@@ -109,7 +109,7 @@ def build(desk: Desk) -> None:
     told = panel("train-told")
     same = panel("train-command")
     status = panel("train-status")
-    seen = panel("train-seen", note(say(speaker.lang, "train.empty")))
+    seen = panel("train-seen", note(translate("train.empty", speaker.lang)))
     clock = gr.Timer(EVERY, active=False)
 
     def table(typed: str, dropped: str | None) -> tuple[Path, bool]:
@@ -252,7 +252,7 @@ def build(desk: Desk) -> None:
     desk.on_open(lists, [], [path, out])
     desk.on_open(running, [desk.lang], [out, status, clock])
     speaker.redraw(
-        lambda lang, found: checked(lang, found) if found else note(say(lang, "train.empty")), [looked], seen
+        lambda lang, found: checked(lang, found) if found else note(translate("train.empty", lang)), [looked], seen
     )
     speaker.redraw(as_command, [*options, out], same)
     speaker.redraw(again, [out], status)
@@ -274,7 +274,7 @@ def spelled(tasks: list[str] | None, fusion: str | None, minutes: float | None, 
     for line in lines:
         key, equals, _ = line.partition("=")
         if not equals or not key.strip() or key.startswith("-"):
-            raise StudioError("problem.no_setting", line=line)
+            raise StudioError.of("problem.no_setting", line=line)
         words += ["--set", line]
     says = any(line.startswith(("train.steps=", "train.epochs=", "train.time_limit=")) for line in lines)
     if minutes and not says:
@@ -292,7 +292,7 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
     made = recipe.Recipe(tasks=named).replace({"data.path": str(data)})
     made = recipe.override(made, [line.strip() for line in (more or "").splitlines() if line.strip()])
     if made.data.path != str(data):
-        raise StudioError("problem.other_table", typed=made.data.path)
+        raise StudioError.of("problem.other_table", typed=made.data.path)
     places.settings(made.model_copy(update={"data": recipe.Data()}))
     if {task.name for task in made.tasks} & {"lm", "mlm"}:
         return made
@@ -324,14 +324,16 @@ def estimated(lang: str, data: Path, words: list[str], inside: Sequence[Path] = 
     if done.returncode:
         raise jobs.told(done.stderr) or DataError(data, "an estimate", done.stderr[-300:], "look at the table first")
     lines = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 1]
-    rows = [[say(lang, f"train.{name}"), value] for name, value in lines if name in ("parameters", "memory", "time")]
-    return grid([say(lang, "train.estimate"), ""], rows)
+    rows = [
+        [translate(f"train.{name}", lang), value] for name, value in lines if name in ("parameters", "memory", "time")
+    ]
+    return grid([translate("train.estimate", lang), ""], rows)
 
 
 def checked(lang: str, found: Checked) -> str:
     """The inferred columns and what the check says."""
     report = found.report
-    head = say(lang, "train.table", name=report.name, rows=f"{report.rows:,}", columns=len(report.kinds))
+    head = translate("train.table", lang, name=report.name, rows=f"{report.rows:,}", columns=len(report.kinds))
     reads = {column: f"{task}: {role}" for task, roles in report.tasks.items() for role, column in roles.items()}
     rows = []
     for name, kind in report.kinds.items():
@@ -339,20 +341,22 @@ def checked(lang: str, found: Checked) -> str:
         first = next(
             (str(value) for value in found.table.select(range(min(3, len(found.table)))).column(name) if value), ""
         )
-        rows.append([name, say(lang, f"kind.{kind}"), reads.get(name, "–"), figures.get("empty", ""), first[:80]])
-    headings = [say(lang, f"train.{key}") for key in ("column", "kind", "role", "blank", "sample")]
+        rows.append(
+            [name, translate_name("kind", kind, lang), reads.get(name, "–"), figures.get("empty", ""), first[:80]]
+        )
+    headings = [translate(f"train.{key}", lang) for key in ("column", "kind", "role", "blank", "sample")]
     parts = [f"<h2>{esc(head)}</h2>"]
-    parts.append(note(say(lang, "train.good"), "good") if report.good else "")
+    parts.append(note(translate("train.good", lang), "good") if report.good else "")
     parts += [problem(lang, error) for error in report.errors[:_SHOWN]]
     bad = sorted(report.bad_rows)
     if bad:
-        parts.append(note(say(lang, "train.bad", count=len(bad)), "warn"))
+        parts.append(note(translate("train.bad", lang, count=len(bad)), "warn"))
         parts += [problem(lang, report.bad_rows[row]) for row in bad[:_SHOWN]]
     if not report.tasks and not report.errors:
-        parts.append(note(say(lang, "train.no_task"), "warn"))
-    parts.append(grid(headings, rows, caption=say(lang, "train.columns")))
+        parts.append(note(translate("train.no_task", lang), "warn"))
+    parts.append(grid(headings, rows, caption=translate("train.columns", lang)))
     if report.splits:
-        split = ", ".join(f"{say(lang, 'split.' + name)} {count:,}" for name, count in report.splits.items())
-        parts.append(f'<p class="small">{esc(say(lang, "train.splits", splits=split))}</p>')
+        split = ", ".join(f"{translate(f'split.{name}', lang)} {count:,}" for name, count in report.splits.items())
+        parts.append(f'<p class="small">{label("train.splits", lang, splits=split)}</p>')
     parts += [note(sentence(warning, lang), "warn") for warning in report.warnings[:_SHOWN]]
     return "".join(parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from rebus.catalogue import translate
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RebusError
 from rebus.jsonl import json_lines
@@ -15,8 +16,7 @@ from rebus.report import labels
 from rebus.studio import jobs
 from rebus.studio.auth import PATH
 from rebus.studio.curves import curve
-from rebus.studio.panel import button, esc, grid, note, problem
-from rebus.studio.words import say
+from rebus.studio.panel import button, esc, grid, label, note, problem
 
 _SAMPLES, _LINES, _FIGURES, _FIGURES_SHOWN = 6, 12, 2, 4
 _SIGNS = {"running": "note", "finished": "good", "stopped": "warn", "failed": "warn", "none": "note"}
@@ -26,7 +26,7 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None, shown: str = "
     """What there is to see of a Run's training, as HTML; ``shown`` is its folder as pages write it."""
     job = job or jobs.look(folder)
     records = metrics(folder)
-    told = say(lang, f"train.is_{job.state}", folder=folder.name, owner=job.owner or "")
+    told = translate(f"train.is_{job.state}", lang, folder=folder.name, owner=job.owner or "")
     parts = [f'<div data-state="{job.state}">{note(told, _SIGNS[job.state])}</div>']
     if job.error is not None:
         parts.append(problem(lang, job.error))
@@ -34,10 +34,8 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None, shown: str = "
     if train:
         last = train[-1]
         share = 1.0 if job.state == "finished" else min(max(float(last.get("progress", 0.0)), 0.0), 1.0)
-        line = say(
-            lang, "train.step", step=f"{last['step']:,}", share=f"{share:.0%}", seconds=f"{last.get('seconds', 0):.0f}",
-            rate=f"{last.get('examples_per_second', 0):.0f}",
-        )  # fmt: skip
+        figures = {"seconds": last.get("seconds", 0), "rate": last.get("examples_per_second", 0)}
+        line = translate("train.step", lang, step=last["step"], share=share, **figures)
         parts.append(
             f'<div class="progress" role="progressbar" aria-valuemin="0" aria-valuemax="100" '
             f'aria-valuenow="{100 * share:.0f}" aria-label="{esc(line)}"><span style="width:{100 * share:.1f}%"></span>'
@@ -50,7 +48,7 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None, shown: str = "
     if job.log.strip():
         tail = "\n".join(job.log.strip().splitlines()[-_LINES:])
         opened = " open" if job.state in ("running", "failed") and not train else ""
-        summary = f"<summary>{esc(say(lang, 'train.log'))}</summary>"
+        summary = f"<summary>{label('train.log', lang)}</summary>"
         parts.append(f'<details{opened}>{summary}<div class="log" tabindex="0">{esc(tail)}</div></details>')
     return "".join(parts)
 
@@ -59,10 +57,10 @@ def offers(lang: str, folder: Path, shown: str) -> str:
     """What can be done with a Run that is finished, and its figures."""
     run, parts = Run(folder), []
     if shown:
-        asks = button("ask", esc(say(lang, "train.ask_it"))) + button("explore", esc(say(lang, "train.explore_it")))
+        asks = button("ask", label("train.ask_it", lang)) + button("explore", label("train.explore_it", lang))
         if run.report_path.is_file():
             address = f"{PATH}/report?run={quote(shown)}"
-            asks += f'<a href="{esc(address)}" target="_blank" rel="noopener">{esc(say(lang, "train.report"))}</a>'
+            asks += f'<a href="{esc(address)}" target="_blank" rel="noopener">{label("train.report", lang)}</a>'
         parts.append(f'<div class="offers">{asks}</div>')
     try:
         tasks = run.evaluation.get("tasks", {})
@@ -79,8 +77,8 @@ def offers(lang: str, folder: Path, shown: str) -> str:
         for metric, value in list(score.get("metrics", {}).items())[:_FIGURES_SHOWN]
     ]
     names = ("compare.what", "train.value", "compare.interval", "train.baseline")
-    headings = [say(lang, name) for name in names]
-    return "".join(parts) + (grid(headings, rows, caption=say(lang, "train.figures")) if rows else "")
+    headings = [translate(name, lang) for name in names]
+    return "".join(parts) + (grid(headings, rows, caption=translate("train.figures", lang)) if rows else "")
 
 
 def _number(value: Any) -> bool:
@@ -106,10 +104,10 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
     """The loss and the validation's figures, each with its own scale."""
-    step = say(lang, "train.steps")
+    step = translate("train.steps", lang)
     drawn = []
     if train:
-        drawn.append(curve([(one["step"], one["loss"]) for one in train], say(lang, "train.loss"), step))
+        drawn.append(curve([(one["step"], one["loss"]) for one in train], translate("train.loss", lang), step))
     series: dict[str, list[tuple[float, float]]] = {}
     for one in records:
         if one.get("kind") == "valid":
@@ -119,7 +117,7 @@ def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[d
     for name, points in list(series.items())[:_FIGURES]:
         task, _, metric = name.rpartition("/")
         title = f"{task}: {labels.metric_name(metric, lang)}" if task else labels.metric_name(metric, lang)
-        drawn.append(curve(points, say(lang, "train.valid", name=title), step, colour="#b3541e"))
+        drawn.append(curve(points, translate("train.valid", lang, name=title), step, colour="#b3541e"))
     return f'<div class="curves">{"".join(drawn)}</div>' if drawn else ""
 
 
@@ -129,7 +127,6 @@ def samples(lang: str, records: list[dict[str, Any]]) -> str:
     if not told:
         return ""
     rows = "".join(
-        f"<li>{esc(say(lang, 'train.at', step=one['step']))} {esc(str(one['text'])[:300])}</li>"
-        for one in reversed(told)
+        f"<li>{label('train.at', lang, step=one['step'])} {esc(str(one['text'])[:300])}</li>" for one in reversed(told)
     )
-    return f'<h3>{esc(say(lang, "train.samples"))}</h3><ul class="samples">{rows}</ul>'
+    return f'<h3>{label("train.samples", lang)}</h3><ul class="samples">{rows}</ul>'

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Literal
 
+from rebus.catalogue import Note
 from rebus.errors import TextLengthError
 
 Watch = Callable[[str, int, int], None]  # the text, its tokens, the most that are read
@@ -64,14 +65,16 @@ class Cuts:
     longest: int = 0
     most: int = 0
 
-    def __str__(self) -> str:
+    @property
+    def note(self) -> str:
         """One sentence; empty where nothing was cut."""
         if not self.texts:
             return ""
-        if len(self.texts) == 1:
-            return f"a text has {self.longest:,} tokens, of which {self.most:,} were read"
-        told = f"{len(self.texts):,} texts have more than {self.most:,} tokens, and what is beyond was not read"
-        return f"{told}; the longest has {self.longest:,}"
+        key = "remark.cut" if len(self.texts) == 1 else "remark.cuts"
+        return Note(key, count=len(self.texts), longest=self.longest, most=self.most)
+
+    def __str__(self) -> str:
+        return str(self.note)
 
 
 class CutWarning(UserWarning):

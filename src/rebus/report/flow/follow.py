@@ -16,7 +16,7 @@ from rebus.report.flow.capture import capture
 from rebus.report.flow.fusion_view import fusion_station
 from rebus.report.flow.inputs import input_stations
 from rebus.report.flow.result import Flow
-from rebus.report.labels import labels
+from rebus.report.labels import check_language
 from rebus.tasks import PretrainImage, Task
 
 
@@ -47,7 +47,7 @@ def flow(
         DataError: the task does not exist, or it lacks something that it reads. ImageError: the image cannot be
         read. RecipeError: no such language.
     """
-    labels(lang)
+    check_language(lang)
     chosen = _chosen(predictor, task, asked=bool(text))
     subject = _subject(predictor, chosen, image, text, dict(columns or {}))
     captured = capture(subject)

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from rebus import atomic
-from rebus.report.flow import words
+from rebus.catalogue import group_of, is_known, translate, translate_list, translate_name
 from rebus.report.flow.drawing import heat
 from rebus.report.flow.result import Bars, Flow, Image, Station, Strip, Token
 from rebus.report.images import address
-from rebus.report.labels import labels
+from rebus.report.labels import check_language
 
 _FRAGMENT, _PAGE = "fragment.html.j2", "page.html.j2"
 _VIEW = 384  # units of a drawn image's side
@@ -50,7 +50,7 @@ def write_flow(path: str | Path, flow: Flow, lang: str | None = None) -> Path:
 def _rendered(template: str, flow: Flow, lang: str) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    labels(lang)  # refuses any other
+    check_language(lang)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -61,7 +61,7 @@ def _rendered(template: str, flow: Flow, lang: str) -> str:
     page: str = environment.get_template(template).render(
         language="zh-Hans" if lang == "zh" else "en",
         flow=flow,
-        said={name: both[lang == "zh"] for name, both in words.PAGE.items()},
+        texts=group_of("flow_page", lang),
         stations=[_station(one, lang) for one in flow.stations],
     )
     return page
@@ -71,20 +71,30 @@ def _station(station: Station, lang: str) -> dict[str, Any]:
     more = int(station.facts.get("count", 0)) - len(station.tokens) if station.name == "tokens" else 0
     return {
         "name": station.name,
-        "title": words.of(words.TITLES, station.name, lang),
-        "sentences": words.sentences(station.name, station.kind, lang, station.facts),
+        "title": translate(f"flow_title.{station.name}", lang),
+        "sentences": _sentences(station, lang),
         "shapes": [
-            (words.of(words.NAMES, one.name, lang), one.letters, " × ".join(f"{size:,}" for size in one.sizes))
+            (translate_name("flow_name", one.name, lang), one.letters, " × ".join(f"{size:,}" for size in one.sizes))
             for one in station.shapes
         ],
         "images": [_image(one, lang) for one in station.images],
         "tokens": [_token(one) for one in station.tokens],
-        "over": words.of(words.CAPTIONS, station.over[0], lang, **station.over[1]) if station.over[0] else "",
-        "more": words.of(words.PAGE, "more", lang, count=more) if more > 0 else "",
+        "over": translate(f"flow_caption.{station.over[0]}", lang, **station.over[1]) if station.over[0] else "",
+        "more": translate("flow_page.more", lang, count=more) if more > 0 else "",
         "strips": [_strip(one, lang) for one in station.strips],
         "bars": [_bars(one, lang) for one in station.bars],
         "steps": [_bars(one, lang) for one in station.steps],
     }
+
+
+def _sentences(station: Station, lang: str) -> list[str]:
+    """Two or three sentences about a station, of its kind where there are such."""
+    key = f"flow_station.{station.name}"
+    fit = translate_name("flow_fit", str(station.facts.get("fit", "")), lang)
+    answer = station.facts.get("answer") or translate("flow_page.nothing", lang)
+    facts = {**station.facts, "fit": fit, "answer": answer}
+    kind = f"{key}.{station.kind}"
+    return translate_list(kind if is_known(kind) else key, lang, **facts) if is_known(kind) or is_known(key) else []
 
 
 def _image(image: Image, lang: str) -> dict[str, Any]:
@@ -117,7 +127,7 @@ def _image(image: Image, lang: str) -> dict[str, Any]:
     ratio = image.pixels.shape[0] / image.pixels.shape[1]
     return {
         "address": address_of(image.pixels),
-        "caption": words.of(words.CAPTIONS, image.caption, lang, **image.names),
+        "caption": translate(f"flow_caption.{image.caption}", lang, **image.names),
         "lines": lines,
         "numbers": numbers,
         "frame": frame,
@@ -148,7 +158,7 @@ def _strip(strip: Strip, lang: str) -> dict[str, Any]:
     values = np.asarray(strip.values, dtype=np.float32)[None]  # (1, L)
     return {
         "address": address_of(heat(values)) if values.size else "",
-        "caption": words.of(words.CAPTIONS, strip.caption, lang, **strip.names),
+        "caption": translate(f"flow_caption.{strip.caption}", lang, **strip.names),
         "low": f"{float(values.min()):.3g}" if values.size else "",
         "high": f"{float(values.max()):.3g}" if values.size else "",
         "count": values.size,
@@ -157,10 +167,10 @@ def _strip(strip: Strip, lang: str) -> dict[str, Any]:
 
 def _bars(bars: Bars, lang: str) -> dict[str, Any]:
     return {
-        "caption": words.of(words.CAPTIONS, bars.caption, lang, **bars.names),
+        "caption": translate(f"flow_caption.{bars.caption}", lang, **bars.names),
         "values": [
             {
-                "name": words.of(words.NAMES, name, lang)
+                "name": translate_name("flow_name", name, lang)
                 if bars.caption != "answers" or name in ("yes", "no")
                 else name,
                 "width": round(100 * min(max(value, 0.0), 1.0), 1),

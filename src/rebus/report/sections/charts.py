@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import translator
 from rebus.report.contents import Plot, Result
 from rebus.report.neighbours import plot_neighbours
 from rebus.report.plots import (
@@ -26,59 +27,35 @@ from rebus.tasks.writing import WritingTask
 
 MOST = 40  # classes of a confusion matrix
 FEW = 20  # different true answers beyond which written answers make no confusion matrix
-SAID: dict[str, dict[str, str]] = {
-    "en": {
-        "curves": "loss, validation figures and rate while it trained",
-        "figures": "figures with their 95% intervals beside the baseline",
-        "types": "{task}: figures by type",
-        "calibration": "{task}: is it as often right as it is sure? ({rows:,} rows)",
-        "confusion": "{task}: what is taken for what ({rows:,} rows)",
-        "scatter": "{task}: predicted and true numbers ({rows:,} rows)",
-        "model": "model",
-        "baseline": "baseline",
-        "other": "other",
-    },
-    "zh": {
-        "curves": "训练中的损失、验证指标和学习率",
-        "figures": "各项指标及其 95% 区间，与基线对照",
-        "types": "{task}：各类型的结果",
-        "calibration": "{task}：有把握时真的更常答对吗？（{rows:,} 行）",
-        "confusion": "{task}：把什么当成了什么（{rows:,} 行）",
-        "scatter": "{task}：预测值与真实值（{rows:,} 行）",
-        "model": "模型",
-        "baseline": "基线",
-        "other": "其他",
-    },
-}
 
 
 def plots_of_run(subject: Subject, results: list[Result]) -> list[Plot]:
     """Curves, figures beside baselines, figures by type. Raises RunError: they cannot be written."""
-    folder, lang, said = subject.run.folder / "plots", subject.lang, SAID[subject.lang]
+    folder, lang, texts = subject.run.folder / "plots", subject.lang, translator("charts", subject.lang)
     plots = []
     records = subject.run.metrics()
     if records:
-        plots.append(Plot(said["curves"], plot_curves(folder / "curves.png", records, lang)))
+        plots.append(Plot(texts("curves"), plot_curves(folder / "curves.png", records, lang)))
     if results:
-        plots.append(Plot(said["figures"], plot_metric_bars(folder / "figures.png", results, lang)))
+        plots.append(Plot(texts("figures"), plot_metric_bars(folder / "figures.png", results, lang)))
     for name, score in subject.evaluation.get("tasks", {}).items():
         if score["by_type"]:
             kinds = score["by_type"].items()
-            columns = {said["model"]: {kind: figures["right"] for kind, figures in kinds}}
+            columns = {texts("model"): {kind: figures["right"] for kind, figures in kinds}}
             if all("baseline" in figures for _, figures in kinds):
-                columns[said["baseline"]] = {kind: figures["baseline"] for kind, figures in kinds}
-            title = said["types"].format(task=name)
+                columns[texts("baseline")] = {kind: figures["baseline"] for kind, figures in kinds}
+            title = texts("types", task=name)
             plots.append(Plot(title, plot_types(folder / f"{name}-types.png", columns, lang)))
     return plots
 
 
 def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
     """Confusion and calibration of labels and short answers, scatter of numbers, neighbours of images."""
-    folder, lang, said = subject.run.folder / "plots", subject.lang, SAID[subject.lang]
+    folder, lang, texts = subject.run.folder / "plots", subject.lang, translator("charts", subject.lang)
     task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
 
     def title(key: str) -> str:
-        return said[key].format(task=task.name, rows=len(rows))
+        return texts(key, task=task.name, rows=len(rows))
 
     if isinstance(task, PretrainImage):
         alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, told, lang)
@@ -93,7 +70,7 @@ def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
         right = task.right(values, rows, told) >= 1.0
         path = folder / f"{task.name}-calibration.png"
         plots.append(Plot(title("calibration"), plot_calibration(path, sure, right, lang)))
-    table = confusion(looked, said["other"])
+    table = confusion(looked, texts("other"))
     if table is not None:
         names, counts = table
         path = folder / f"{task.name}-confusion.png"

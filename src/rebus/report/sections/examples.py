@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import translator
 from rebus.report.contents import Example
 from rebus.report.sections.subject import Looked
 from rebus.tasks import Caption, Prediction, Regress, Retrieve
@@ -15,35 +16,11 @@ from rebus.tasks.writing import WritingTask
 
 SHOWN = 6  # examples of each group
 DRAWN = 12  # captions shown
-SAID: dict[str, dict[str, str]] = {
-    "en": {
-        "right": "right, the surest first",
-        "wrong": "most confident mistakes",
-        "worst": "worst: furthest from the true answer",
-        "close": "closest",
-        "far": "furthest off",
-        "best": "nearest to the true text",
-        "poor": "furthest from the true text",
-        "drawn": "drawn evenly",
-        "group": "{task}: {group} (of {rows:,} rows looked at)",
-    },
-    "zh": {
-        "right": "答对的，最有把握的在前",
-        "wrong": "最自信的错误",
-        "worst": "最差的：离正确答案最远",
-        "close": "最接近的",
-        "far": "偏差最大的",
-        "best": "与正确文本最接近的",
-        "poor": "与正确文本相差最远的",
-        "drawn": "均匀抽取的",
-        "group": "{task}：{group}（所看 {rows:,} 行中）",
-    },
-}
 
 
 def examples_of(looked: Looked, lang: str) -> list[Example]:
     """Examples of one task, group by group; a group that holds none is left out."""
-    said, task, told = SAID[lang], looked.task, looked.told
+    texts, task, told = translator("examples", lang), looked.task, looked.told
     marks = looked.marks
     near = nearness(looked)
     numbers, captions = isinstance(task, Regress), isinstance(task, Caption)
@@ -65,7 +42,7 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
         groups = {"right": right, "wrong": wrong, "worst": rest[:SHOWN]}
     examples = []
     for name, places in groups.items():
-        group = said["group"].format(task=task.name, group=said[name], rows=len(looked.rows))
+        group = texts("group", task=task.name, group=texts(name), rows=len(looked.rows))
         examples += [example_at(looked, place, group, marks=None if numbers or captions else marks) for place in places]
     return examples
 

@@ -6,54 +6,28 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import Translator, rendered, translate_name, translator
 from rebus.errors import RebusError
-from rebus.explain import Explanation, explain, wording
+from rebus.explain import Explanation, explain
 from rebus.report.contents import Example, Section
 from rebus.report.sections.examples import asked, shown
 from rebus.report.sections.held_out import explained_texts
 from rebus.report.sections.subject import Looked, Subject
 
-SAID: dict[str, dict[str, str]] = {
-    "en": {
-        "title": "Where it looked, which words mattered",
-        "text": "Some held-out examples, right ones and mistakes. Of an image: the original beside the map, warm "
-        "where it mattered most. Of the text: the deeper the colour, the more a piece mattered{signs}.",
-        "signed": "; blue spoke against the answer",
-        "unsigned": ", whether for the answer or against it",
-        "note": "{target}; method: {method}",
-        "failed": "{task}: an answer could not be explained ({where}: {found})",
-        "group": "{task}",
-        "weights": "shares in what was fused: {shares}",
-        "command": "To see more, and other methods: `{command}`",
-    },
-    "zh": {
-        "title": "看了哪里，哪些词起了作用",
-        "text": "几个留出的例子，有答对的也有答错的。图片：左为原图，右图中越暖的地方作用越大。"
-        "文字：颜色越深作用越大{signs}。",
-        "signed": "，蓝色表示与答案相反",
-        "unsigned": "，不区分支持与反对",
-        "note": "{target}；方法：{method}",
-        "failed": "{task}：有一个回答无法解释（{where}：{found}）",
-        "group": "{task}",
-        "weights": "融合中各占：{shares}",
-        "command": "查看更多例子和其他方法：`{command}`",
-    },
-}
-
 
 def explained(subject: Subject) -> Section | None:
     """Examples with maps and coloured texts; None where none are wanted or none can be explained."""
-    said = SAID[subject.lang]
+    texts = translator("explained", subject.lang)
     most = subject.recipe.report.explained
     if not most:
         return None
     examples: list[Example] = []
     if subject.is_language_run:
         examples = [
-            one for text in explained_texts(subject, most) if (one := _told_text(subject, text, said)) is not None
+            one for text in explained_texts(subject, most) if (one := _told_text(subject, text, texts)) is not None
         ]
     for looked, place in _chosen(subject.looked, most):
-        one = _told(subject, looked, place, said)
+        one = _told(subject, looked, place, texts)
         if one is not None:
             examples.append(one)
     if not examples:
@@ -61,10 +35,10 @@ def explained(subject: Subject) -> Section | None:
     command = f"rebus explain {subject.run.folder} --help"
     negative = any(score < 0 for one in examples for _, score in one.marked)
     text = [
-        said["text"].format(signs=said["signed" if negative else "unsigned"]),
-        said["command"].format(command=command),
+        texts("text", signs=texts("signed" if negative else "unsigned")),
+        texts("command", command=command),
     ]
-    return Section("explanations", said["title"], text, examples=examples, after="examples")
+    return Section("explanations", texts("title"), text, examples=examples, after="examples")
 
 
 def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
@@ -84,7 +58,7 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
     return found
 
 
-def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) -> Example | None:
+def _told(subject: Subject, looked: Looked, place: int, texts: Translator) -> Example | None:
     task, source, row = looked.task, looked.source, looked.rows[place]
     columns = {task.settings.columns[role]: values[row] for role, values in source.values.items()}
     image = source.image(row)
@@ -94,7 +68,7 @@ def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) ->
     try:
         found = explain(subject.predictor, image=image, text=asked(looked, place), columns=columns, task=task.name)
     except RebusError as error:
-        told = said["failed"].format(task=task.name, where=error.where, found=error.found)
+        told = texts("failed", task=task.name, where=error.where, found=error.found)
         if told not in subject.warnings:
             subject.warnings.append(told)
         return None
@@ -105,24 +79,22 @@ def _told(subject: Subject, looked: Looked, place: int, said: dict[str, str]) ->
         question="" if found.tokens else asked(looked, place),
         image=_overlay(found, image),
         right=None if task.name == "regress" else mark >= 1.0,
-        group=said["group"].format(task=task.name),
-        note=_note(found, "zh" if subject.lang == "zh" else "en"),
+        group=texts("group", task=task.name),
+        note=_note(found, subject.lang),
         marked=_marked(found),
     )
 
 
-def _told_text(subject: Subject, text: str, said: dict[str, str]) -> Example | None:
+def _told_text(subject: Subject, text: str, texts: Translator) -> Example | None:
     try:
         found = explain(subject.predictor, text=text)
     except RebusError as error:
         name = next(iter(subject.predictor.tasks))
-        told = said["failed"].format(task=name, where=error.where, found=error.found)
+        told = texts("failed", task=name, where=error.where, found=error.found)
         if told not in subject.warnings:
             subject.warnings.append(told)
         return None
-    return Example(
-        answer=found.answer, note=_note(found, "zh" if subject.lang == "zh" else "en"), marked=_marked(found)
-    )
+    return Example(answer=found.answer, note=_note(found, subject.lang), marked=_marked(found))
 
 
 def _overlay(found: Explanation, image: Any) -> Any:
@@ -148,10 +120,12 @@ def _marked(found: Explanation) -> list[tuple[str, float]]:
     return pieces
 
 
-def _note(found: Explanation, lang: wording.Language) -> str:
-    said = SAID[lang]
-    note = said["note"].format(target=wording.said(found.target, lang), method=wording.method_name(found.method, lang))
+def _note(found: Explanation, lang: str) -> str:
+    texts = translator("explained", lang)
+    note = texts("note", target=rendered(found.target, lang), method=translate_name("method", found.method, lang))
     if found.weights:
-        shares = ", ".join(f"{wording.modality(name, lang)} {share:.0%}" for name, share in found.weights.items())
-        note += " · " + said["weights"].format(shares=shares)
+        shares = ", ".join(
+            f"{translate_name('modality', name, lang)} {share:.0%}" for name, share in found.weights.items()
+        )
+        note += " · " + texts("weights", shares=shares)
     return str(note)

@@ -2,48 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from rebus.catalogue import translate_list, translator
 from rebus.evaluation.subgroups import LANGUAGE, LEAST, Groups, group_figures
 from rebus.report import labels
 from rebus.report.contents import Cell, Section, Table
 from rebus.report.sections.subject import Subject
 
-SAID: dict[str, dict[str, Any]] = {
-    "en": {
-        "title": "For groups of rows",
-        "text": "A model that is good on average may be bad for some. Columns of few values that it did not learn from "
-        "make the groups; report.groups in the recipe names others.",
-        "language": "language of the text",
-        "table": "{task}: {column}",
-        "columns": ["group", "{metric}", "95% interval", "rows"],
-        "names": {"en": "not Chinese", "zh": "Chinese"},
-        "few": "Groups of fewer than {least} rows say next to nothing.",
-        "some": "For {rows:,} rows: this Run was judged before groups were kept.",
-        "apart": "{worst} is worse than {best}: the two intervals do not meet.",
-    },
-    "zh": {
-        "title": "分组结果",
-        "text": "平均表现好的模型，对某些行可能很差。这里按没有参与学习、取值很少的列分组；"
-        "其他列可在配置的 report.groups 中指定。",
-        "language": "文字的语言",
-        "table": "{task}：{column}",
-        "columns": ["组", "{metric}", "95% 区间", "行数"],
-        "names": {"en": "非中文", "zh": "中文"},
-        "few": "不足 {least} 行的组几乎说明不了什么。",
-        "some": "仅 {rows:,} 行：这个 Run 评测时还没有记录分组。",
-        "apart": "“{worst}”不如“{best}”：两者的区间没有重叠。",
-    },
-}
-
 
 def groups(subject: Subject) -> Section | None:
     """A table for each task and column; None where there is nothing to tell apart."""
-    said, tables = SAID[subject.lang], []
+    texts, tables = translator("groups", subject.lang), []
     for task, found in _found(subject).items():
-        note = said["some"].format(rows=found[1]) if found[1] else ""
+        note = texts("some", rows=found[1]) if found[1] else ""
         tables += [_table(subject, task, column, figures, note) for column, figures in found[0].items()]
-    return Section("groups", said["title"], [said["text"]], tables=tables, after="tables") if tables else None
+    return Section("groups", texts("title"), [texts("text")], tables=tables, after="tables") if tables else None
 
 
 def _found(subject: Subject) -> dict[str, tuple[Groups, int]]:
@@ -61,23 +33,23 @@ def _found(subject: Subject) -> dict[str, tuple[Groups, int]]:
 
 
 def _table(subject: Subject, task: str, column: str, figures: dict[str, dict[str, float]], note: str) -> Table:
-    said, lang = SAID[subject.lang], subject.lang
+    texts, lang = translator("groups", subject.lang), subject.lang
     metric = getattr(subject.predictor.tasks.get(task), "watch", "")
-    known = said["names"] if column == LANGUAGE else {}
+    known = {name: texts(f"names.{name}") for name in figures} if column == LANGUAGE else {}
     rows: list[list[Cell]] = []
     for name, one in figures.items():
         value: Cell = one["value"] if labels.is_share(metric) else labels.figure(one["value"], metric)
         bounds = labels.interval((one["low"], one["high"]), metric)
         rows.append([known.get(name, name), value, bounds, int(one["count"])])
-    heads = [head.format(metric=labels.metric_name(metric, lang)) for head in said["columns"]]
+    heads = translate_list("groups.columns", lang, metric=labels.metric_name(metric, lang))
     notes = [note] if note else []
     if any(one["count"] < LEAST for one in figures.values()):
-        notes.append(said["few"].format(least=LEAST))
+        notes.append(texts("few", least=LEAST))
     apart = _apart(figures, metric)
     if apart:
         worst, best = (one if column == LANGUAGE else f"{column} = {one}" for one in (known.get(n, n) for n in apart))
-        notes.append(said["apart"].format(worst=worst, best=best))
-    title = said["table"].format(task=task, column=said["language"] if column == LANGUAGE else column)
+        notes.append(texts("apart", worst=worst, best=best))
+    title = texts("table", task=task, column=texts("language") if column == LANGUAGE else column)
     return Table(title, heads, rows, ("" if lang == "zh" else " ").join(notes))
 
 

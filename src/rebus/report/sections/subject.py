@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import translator
 from rebus.checkpoints.run_folder import Run
 from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
@@ -20,16 +21,6 @@ from rebus.recipe import Recipe
 from rebus.tasks import Prediction, Task
 
 LOOKED_AT = 256  # rows that examples and plots are made from
-SAID = {
-    "en": {
-        "no_table": "no examples: the table that it was trained from cannot be read again ({where}: {found})",
-        "images_gone": "{count} of {of} images of the rows looked at can no longer be read; the first: {first}",
-    },
-    "zh": {
-        "no_table": "没有示例：训练用的表格无法再次读取（{where}：{found}）",
-        "images_gone": "所看的行中，{of} 张图片有 {count} 张已无法读取；第一张：{first}",
-    },
-}
 
 
 @dataclass
@@ -125,7 +116,7 @@ class Subject:
         try:
             return read_own(self.recipe.data, required=True)
         except RebusError as error:
-            self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+            self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
             return None
 
     @cached_property
@@ -137,7 +128,7 @@ class Subject:
         try:
             rows = chosen_rows(table, self.recipe, self.split)
         except RebusError as error:  # the column that said the split is gone
-            self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+            self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
             return []
         found = []
         for task in self.predictor.tasks.values():
@@ -146,7 +137,7 @@ class Subject:
             try:
                 source = rows_of(self.predictor, table, task)
             except RebusError as error:
-                self.warnings.append(SAID[self.lang]["no_table"].format(where=error.where, found=error.found))
+                self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
                 continue
             usable = self._readable(source, rows)
             if usable:
@@ -168,7 +159,7 @@ class Subject:
         if gone:
             counts = {"count": len(gone), "of": len(gone) + len(good)}
             first = f"{gone[0].where}: {gone[0].found}"
-            told = SAID[self.lang]["images_gone"].format(**counts, first=first)
+            told = translator("subject", self.lang)("images_gone", **counts, first=first)
             if told not in self.warnings:  # once, though several tasks look at the same images
                 self.warnings.append(told)
         return good
