@@ -14,7 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import rebus
-from rebus.catalogue import is_known, rendered, translate
+from rebus.catalogue import Note, is_known, rendered, translate
 from rebus.checkpoints.save_load import save_model, save_processor
 from rebus.cli.app import app
 from rebus.errors import DataError, RecipeError
@@ -38,7 +38,7 @@ def made(image: np.ndarray | None = None, **changes: object) -> Explanation:
     square = np.full((32, 32, 3), 128, dtype=np.uint8)
     given: dict[str, object] = {
         "method": "occlusion",
-        "target": "label 'red'",
+        "target": Note("target.label", name="red"),
         "score": 0.75,
         "image": image,
         "tokens": (TokenScore("红", 1.0, 0, 1), TokenScore("bus", -0.5, 3, 6)),
