@@ -118,8 +118,8 @@ def no_leak(engine: Engine) -> None:
     stats, blocks = engine.stats(), engine._scheduler.blocks
     assert (stats.blocks_used, stats.running, stats.queued) == (0, 0, 0)
     assert set(blocks._holders) == {0}
-    assert sorted([*blocks._blank, *blocks._left]) == list(range(1, blocks.count + 1))
-    assert {blocks._names[block] for block in blocks._left} == set(blocks._known)
+    assert sorted([*blocks._blank, *blocks._reusable]) == list(range(1, blocks.count + 1))
+    assert {blocks._names[block] for block in blocks._reusable} == set(blocks._by_name)
     assert not engine._scheduler._pending
 
 

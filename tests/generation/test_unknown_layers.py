@@ -76,7 +76,11 @@ def hook(decoder: Decoder) -> None:
     decoder.layers[0].self_attn.register_forward_hook(lambda module, inputs, output: output * -3)
 
 
-CHANGES = [adapted, other_norm, last_norm, extra_layer, other_head, replaced_forward, hook]
+def other_epsilon(decoder: Decoder) -> None:
+    decoder.layers[0].post_attention_layernorm.eps = 3.0
+
+
+CHANGES = [other_epsilon, adapted, other_norm, last_norm, extra_layer, other_head, replaced_forward, hook]
 
 
 @pytest.mark.parametrize("change", CHANGES)

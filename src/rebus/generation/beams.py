@@ -27,18 +27,19 @@ _NO_BEAM = -1e9  # the score of beams that do not exist yet, so that the first s
 
 @dataclass
 class _Prompt:
-    """One prompt's beams, and the texts that ended so far with their log-probability over the penalised length.
+    """One prompt's beams.
 
     Attributes:
         room: most tokens of a text.
         scores: (W,) log-probability of each beam.
         beams: (W,) ids of each.
+        texts: those that ended, and their log-probability over length to the power of the penalty.
     """
 
     room: int
     scores: list[float]
     beams: list[list[int]]
-    ended: list[tuple[float, Written]] = field(default_factory=list)
+    texts: list[tuple[float, Written]] = field(default_factory=list)
 
 
 def search(
@@ -101,7 +102,7 @@ def search(
             logits = _read(runner, blocks, rows, vocab_size)
     finally:
         _forked(runner, blocks, rows, [])
-    return [[text for _, text in prompt.ended[: sampling.n]] for prompt in prompts]
+    return [[text for _, text in prompt.texts[: sampling.n]] for prompt in prompts]
 
 
 def _read(runner: Runner, blocks: Blocks, rows: Sequence[TextSequence], vocab_size: int) -> Tensor:
@@ -174,17 +175,17 @@ def _advance(
     for rank, (score, beam, token) in enumerate(candidates):
         ids = [*prompt.beams[beam], token]
         stop = next((len(stop) for stop in sampling.stop if tuple(ids[-len(stop) :]) == stop), 0)
-        ended = token in eos_ids or stop > 0
-        if not ended:
+        ends = token in eos_ids or stop > 0
+        if not ends:
             going.append((score, beam, ids, token))
-        if (ended or last) and rank < width:
-            ids = ids[: len(ids) - (stop or 1)] if ended else ids
-            text = Written(ids, score / length, ended, [], "eos" if ended else "length")
-            prompt.ended.append((score / power, text))
-    prompt.ended = sorted(prompt.ended, key=lambda pair: -pair[0])[:width]
+        if (ends or last) and rank < width:
+            ids = ids[: len(ids) - (stop or 1)] if ends else ids
+            text = Written(ids, score / length, ends, [], "eos" if ends else "length")
+            prompt.texts.append((score / power, text))
+    prompt.texts = sorted(prompt.texts, key=lambda pair: -pair[0])[:width]
     going = going[:width]
     best = going[0][0] / power if going else _NO_BEAM
-    if last or (len(prompt.ended) == width and best <= prompt.ended[-1][0]):
+    if last or (len(prompt.texts) == width and best <= prompt.texts[-1][0]):
         return []
     prompt.scores, prompt.beams = [score for score, *_ in going], [ids for _, _, ids, _ in going]
     return [(parent, token) for _, parent, _, token in going]

@@ -51,14 +51,14 @@ class Guide:
 
         where = "the JSON schema"
         try:
-            known = json.loads(schema) if isinstance(schema, str) else dict(schema)
+            parsed = json.loads(schema) if isinstance(schema, str) else dict(schema)
         except ValueError as error:
             raise RecipeError(where, "JSON", str(error), "check its brackets, quotes and commas") from error
-        if not isinstance(known, dict):
-            raise RecipeError(where, "a JSON object", type(known).__name__, 'write it as {"type": "object", ...}')
+        if not isinstance(parsed, dict):
+            raise RecipeError(where, "a JSON object", type(parsed).__name__, 'write it as {"type": "object", ...}')
         # A small model that may write spaces between two words of JSON may never stop writing them.
-        grammar = LLMatcher.grammar_from_json_schema(known, overrides={"whitespace_flexible": False})
-        return self._made(where, grammar)
+        grammar = LLMatcher.grammar_from_json_schema(parsed, overrides={"whitespace_flexible": False})
+        return self._guided(where, grammar)
 
     def regex(self, pattern: str) -> Guided:
         """Texts that match the whole of a regular expression (Rust's dialect: no look-around, no back references).
@@ -68,9 +68,9 @@ class Guide:
         """
         from llguidance import LLMatcher
 
-        return self._made("the regular expression", LLMatcher.grammar_from_regex(pattern))
+        return self._guided("the regular expression", LLMatcher.grammar_from_regex(pattern))
 
-    def _made(self, where: str, grammar: str) -> Guided:
+    def _guided(self, where: str, grammar: str) -> Guided:
         from llguidance import LLMatcher
 
         wrong = LLMatcher.validate_grammar(grammar, self._tokens)
@@ -98,8 +98,8 @@ class Guided:
             RecipeError: the library gave up, because the text became too complex for it.
         """
         if not self._matcher.consume_token(token):
-            told = " ".join(str(self._matcher.get_error()).split())[:300]
-            raise RecipeError("writing by a constraint", "a text that it can follow", told, "simplify the constraint")
+            why = " ".join(str(self._matcher.get_error()).split())[:300]
+            raise RecipeError("writing by a constraint", "a text that it can follow", why, "simplify the constraint")
 
     def fork(self) -> Guided:
         """The same state, for another text."""

@@ -38,7 +38,7 @@ class Blocks:
     @property
     def available(self) -> int:
         """How many may be taken."""
-        return len(self._blank) + len(self._left)
+        return len(self._blank) + len(self._reusable)
 
     def reserve(self, count: int) -> None:
         """Make so many available, where the number of blocks is not fixed."""
@@ -54,18 +54,18 @@ class Blocks:
     @property
     def cached(self) -> int:
         """How many of them have content that may be found again."""
-        return len(self._left)
+        return len(self._reusable)
 
     def take(self) -> int | None:
         """A block for new content; None: there is none."""
         self.reserve(1)
         if self._blank:
             block = self._blank.popleft()
-        elif self._left:
-            block, _ = self._left.popitem(last=False)
+        elif self._reusable:
+            block, _ = self._reusable.popitem(last=False)
             name = self._names[block]
             if name is not None:
-                del self._known[name]
+                del self._by_name[name]
             self._names[block] = None
         else:
             return None
@@ -74,7 +74,7 @@ class Blocks:
 
     def find(self, name: bytes) -> int | None:
         """The block with this content."""
-        return self._known.get(name)
+        return self._by_name.get(name)
 
     def is_free(self, block: int) -> bool:
         """Whether nobody holds it."""
@@ -83,7 +83,7 @@ class Blocks:
     def share(self, block: int) -> None:
         """Hold a block that was found."""
         if self._holders[block] == 0:
-            del self._left[block]
+            del self._reusable[block]
         self._holders[block] += 1
 
     def release(self, block: int) -> None:
@@ -94,28 +94,28 @@ class Blocks:
         if self._names[block] is None:
             self._blank.append(block)
         else:
-            self._left[block] = None
+            self._reusable[block] = None
 
     def name(self, block: int, name: bytes) -> None:
         """Say what is in a block, which is full now; the first of several with one content is the one that is found."""
-        if name not in self._known and self._names[block] is None:
-            self._known[name], self._names[block] = block, name
+        if name not in self._by_name and self._names[block] is None:
+            self._by_name[name], self._names[block] = block, name
 
     def clear(self) -> None:
         """No blocks; nobody holds one."""
         self.count = 0
         self._blank: deque[int] = deque()
-        self._left: OrderedDict[int, None] = OrderedDict()  # free, with content
+        self._reusable: OrderedDict[int, None] = OrderedDict()  # free, with content
         self._holders = [0]
         self._names: list[bytes | None] = [None]
-        self._known: dict[bytes, int] = {}
+        self._by_name: dict[bytes, int] = {}
 
     def forget(self) -> None:
         """Nothing that is in a block may be found again."""
-        self._known.clear()
+        self._by_name.clear()
         self._names = [None] * (self.count + 1)
-        self._blank.extend(self._left)
-        self._left.clear()
+        self._blank.extend(self._reusable)
+        self._reusable.clear()
 
 
 class Pool:

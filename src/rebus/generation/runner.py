@@ -58,14 +58,14 @@ class Chunk:
     @property
     def embedding(self) -> Conditioning | None:
         """What changes how its ids enter the decoder; None: they enter as any."""
-        given = self.sequence.conditioning
-        return given if given is not None and (given.spread or given.marks(self.ids)) else None
+        source = self.sequence.conditioning
+        return source if source is not None and (source.spread or source.marks(self.ids)) else None
 
     @property
     def begun(self) -> bool:
         """Whether the text's prefix is read, and its memory."""
-        given = self.sequence.conditioning
-        return given is None or (not self.prefix and (given.memory is None or bool(given.cross)))
+        conditioning = self.sequence.conditioning
+        return conditioning is None or (not self.prefix and (conditioning.memory is None or bool(conditioning.cross)))
 
 
 class Runner:
@@ -124,24 +124,24 @@ class Runner:
         """The ids of all chunks as they enter the decoder, one after the other: (N, D)."""
         ids = torch.tensor([token for chunk in chunks for token in chunk.ids], dtype=torch.long, device=backend.device)
         x = backend.embed(ids[None])[0]
-        special = [place for place, chunk in enumerate(chunks) if counts[place] and chunk.embedding is not None]
-        if not special:
+        altered = [place for place, chunk in enumerate(chunks) if counts[place] and chunk.embedding is not None]
+        if not altered:
             return x
         starts = np.cumsum([0, *counts]).tolist()
-        single = [place for place in special if counts[place] == 1 and not _inside(chunks[place])]
-        known = [given for place in single if (given := chunks[place].embedding) is not None]
-        if len(single) > 1 and all(given.model is known[0].model for given in known):
-            if self._joined[0] != known:  # the same texts are written for many steps
-                self._joined = (known, joined([given.condition for given in known]))
+        single = [place for place in altered if counts[place] == 1 and not _inside(chunks[place])]
+        sources = [source for place in single if (source := chunks[place].embedding) is not None]
+        if len(single) > 1 and all(source.model is sources[0].model for source in sources):
+            if self._joined[0] != sources:  # the same texts are written for many steps
+                self._joined = (sources, joined([source.condition for source in sources]))
             if self._joined[1] is not None:
                 at = torch.tensor([starts[place] for place in single], device=backend.device)
-                x[at] = known[0].model.embed(self._joined[1], ids[at][:, None])[:, 0].to(backend.dtype)
-                special = [place for place in special if place not in single]
-        for place in special:
+                x[at] = sources[0].model.embed(self._joined[1], ids[at][:, None])[:, 0].to(backend.dtype)
+                altered = [place for place in altered if place not in single]
+        for place in altered:
             chunk, first, end = chunks[place], starts[place], starts[place + 1]
-            if (given := chunk.embedding) is not None:
-                before = given.marks(chunk.sequence.ids[: chunk.first])
-                x[first:end] = given.embed(ids[None, first:end], before)[0].to(backend.dtype)
+            if (source := chunk.embedding) is not None:
+                before = source.marks(chunk.sequence.ids[: chunk.first])
+                x[first:end] = source.embed(ids[None, first:end], before)[0].to(backend.dtype)
         return x
 
     def _compiled(self, backend: CompiledDecoder, chunks: Sequence[Chunk], x: Tensor) -> Tensor:
@@ -176,18 +176,15 @@ class Runner:
         sequences, left = [chunk.sequence for chunk in chunks], chunks[0].prefix
         starts, counts = [sequence.read for sequence in sequences], [len(part) for part in parts]
         if left:
-            read = sequences[0].read
-            prefixes = [
-                given.prefix[read:] for one in sequences if (given := one.conditioning) and given.prefix is not None
-            ]
-            mask = torch.ones(len(chunks), 1, left, read + left, dtype=torch.bool, device=backend.device)
+            end = sequences[0].prefix
+            prefixes = [source.prefix[end - left :] for source in _sources(sequences) if source.prefix is not None]
+            mask = torch.ones(len(chunks), 1, left, end, dtype=torch.bool, device=backend.device)
             x = torch.stack(prefixes).to(backend.dtype)
             hidden = self._pass(backend, sequences, x, starts, [left] * len(chunks), mask)
             if not counts[0]:
                 return list(hidden[:, -1])
             starts = [start + left for start in starts]
-        x = pad_sequence(list(parts), batch_first=True)
-        hidden = self._pass(backend, sequences, x, starts, counts)
+        hidden = self._pass(backend, sequences, pad_sequence(list(parts), batch_first=True), starts, counts)
         return [row[count - 1] for row, count in zip(hidden, counts, strict=True)]
 
     def _pass(
@@ -200,15 +197,15 @@ class Runner:
         mask: Tensor | None = None,
     ) -> Tensor:
         """(R, L, D) -> (R, L, D): the next places of each text."""
-        givens = [given for sequence in sequences if (given := sequence.conditioning) and given.memory is not None]
-        memories = [(given.cross, given.memory.tokens.shape[1]) for given in givens if given.memory is not None]
-        cache = PagedCache(self.pool, [sequence.table for sequence in sequences], starts, counts, memories)
+        memories = [(source, source.memory) for source in _sources(sequences) if source.memory is not None]
+        cross = [(source.cross, memory.tokens.shape[1]) for source, memory in memories]
+        cache = PagedCache(self.pool, [sequence.table for sequence in sequences], starts, counts, cross)
         within = np.minimum(np.arange(x.shape[1]), np.array(counts)[:, None] - 1)  # padding stands where the last does
         before = np.array([[max(sequence.prefix - 1, 0)] for sequence in sequences])
         positions = torch.from_numpy((np.array(starts)[:, None] + within - before).clip(0)).to(backend.device)
         if mask is None:
             mask = cache.mask(backend.device)
-        return backend.forward_embeds(x, positions, mask, _memory(givens), cache)
+        return backend.forward_embeds(x, positions, mask, _memory(memories), cache)
 
 
 def _attends(sequence: TextSequence) -> bool:
@@ -244,14 +241,17 @@ def _alike(chunks: Sequence[Chunk], places: Sequence[int]) -> Iterator[list[int]
         yield group
 
 
-def _memory(givens: Sequence[Conditioning]) -> Features | None:
+def _sources(sequences: Sequence[TextSequence]) -> list[Conditioning]:
+    return [sequence.conditioning for sequence in sequences if sequence.conditioning is not None]
+
+
+def _memory(memories: Sequence[tuple[Conditioning, Features]]) -> Features | None:
     """What texts attend to, filled up to the longest. Attention keeps what it makes of the tokens at the first pass;
     later ones need the mask alone.
     """
-    parts = [given.memory for given in givens if given.memory is not None]
-    if not parts:
+    if not memories:
         return None
-    mask = pad_sequence([part.mask[0] for part in parts], batch_first=True)
-    known = all(given.cross for given in givens)
-    tokens = pad_sequence([part.tokens[0, : 1 if known else None] for part in parts], batch_first=True)
+    mask = pad_sequence([memory.mask[0] for _, memory in memories], batch_first=True)
+    most = 1 if all(source.cross for source, _ in memories) else mask.shape[1]
+    tokens = pad_sequence([memory.tokens[0, :most] for _, memory in memories], batch_first=True)
     return Features(tokens, mask, tokens[:, 0])

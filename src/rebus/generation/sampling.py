@@ -169,12 +169,12 @@ class Chooser:
     ) -> None:
         self.sampling = sampling
         self.rng = [torch.Generator().manual_seed(_mixed(sampling.seed, number)) for number in numbers]
-        self._seen: Tensor | None = None  # (R, V) bool, in the prompt or written
+        self._present: Tensor | None = None  # (R, V) bool, in the prompt or written
         self._counts: Tensor | None = None  # (R, V), times written
         if sampling.repetition_penalty != 1.0:
-            self._seen = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
+            self._present = torch.zeros(len(prompts), vocab_size, dtype=torch.bool)
             for row, prompt in enumerate(prompts):
-                self._seen[row, list(prompt)] = True
+                self._present[row, list(prompt)] = True
         if sampling.frequency_penalty or sampling.presence_penalty:
             self._counts = torch.zeros(len(prompts), vocab_size)
 
@@ -187,18 +187,18 @@ class Chooser:
             return parts[0]
         joint = cls(parts[0].sampling, [], [], 0)
         joint.rng = [generator for part in parts for generator in part.rng]
-        joint._seen = _stacked([part._seen for part in parts])
+        joint._present = _stacked([part._present for part in parts])
         joint._counts = _stacked([part._counts for part in parts])
         return joint
 
     def scores(self, logits: Tensor, allowed: Tensor | None = None) -> Tensor:
         """Logits after penalties, (R, V); minus infinity where ``allowed`` is False."""
         s = self.sampling
-        if self._seen is None and self._counts is None and allowed is None:
+        if self._present is None and self._counts is None and allowed is None:
             return logits
         logits = logits.clone()
-        if self._seen is not None:
-            penalise_repetition(logits, self._seen, s.repetition_penalty)
+        if self._present is not None:
+            penalise_repetition(logits, self._present, s.repetition_penalty)
         if self._counts is not None:
             penalise_written(logits, self._counts, s.frequency_penalty, s.presence_penalty)
         return logits if allowed is None else logits.masked_fill_(~allowed, NEVER)
@@ -220,23 +220,23 @@ class Chooser:
     def note(self, chosen: Tensor) -> None:
         """Remember the tokens (R,) that the texts went on with."""
         rows = torch.arange(len(chosen))
-        if self._seen is not None:
-            self._seen[rows, chosen] = True
+        if self._present is not None:
+            self._present[rows, chosen] = True
         if self._counts is not None:
             self._counts[rows, chosen] += 1
 
     def select(self, rows: Sequence[int]) -> None:
         """Go on with these texts, in this order."""
         self.rng = [self.rng[row] for row in rows]
-        if self._seen is not None:
-            self._seen = self._seen[list(rows)]
+        if self._present is not None:
+            self._present = self._present[list(rows)]
         if self._counts is not None:
             self._counts = self._counts[list(rows)]
 
 
 def _stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
-    known = [part for part in parts if part is not None]
-    return torch.cat(known) if known else None
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present else None
 
 
 def _mixed(seed: int, number: int) -> int:

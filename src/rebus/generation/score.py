@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from rebus.errors import DataError
+from rebus.generation.write import decoder_of
 from rebus.models.fusion import Condition
 from rebus.models.layout import after_prefix
+from rebus.models.towers.decoder import Decoder
 from rebus.models.vlm import VisionLanguageModel
 
 Ids = Sequence[int]
@@ -64,25 +66,21 @@ def score(
     Raises:
         DataError: a prompt or a continuation is empty, or a continuation alone is longer than ``most``.
     """
-    decoder = model.decoder
-    if decoder is None:
-        raise TypeError("this model has no decoder: none of its tasks writes text")
+    decoder = decoder_of(model)
     if most is None and decoder.embed_positions is not None:
         most = decoder.max_length
-    rows = [
-        _Row.of(prompt, said, most, place)
-        for place, (prompt, said) in enumerate(zip(prompts, continuations, strict=True))
-    ]
-    found: list[list[Scored]] = [[] for _ in rows]
+    pairs = zip(prompts, continuations, strict=True)
+    rows = [_Row.of(prompt, texts, most, place) for place, (prompt, texts) in enumerate(pairs)]
+    scores: list[list[Scored]] = [[] for _ in rows]
     was_training = model.training
     model.eval()
     try:
         for part in _portions(rows, budget):
-            for row, told in zip(part, _score(model, part, condition, vocab_size), strict=True):
-                found[row.place] = told
+            for row, row_scores in zip(part, _score(model, part, condition, vocab_size), strict=True):
+                scores[row.place] = row_scores
     finally:
         model.train(was_training)
-    return found
+    return scores
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ class _Row:
         where = f"prompt {place + 1}"
         if not len(prompt):
             raise DataError(where, "at least one token", "none", "begin it with the token that begins texts")
-        if not len(continuations) or not all(len(said) for said in continuations):
+        if not len(continuations) or not all(map(len, continuations)):
             raise DataError(where, "continuations of at least one token", "an empty one", "leave it out")
         longest = max(map(len, continuations))
         if most is not None and len(prompt) + longest - 1 > most:
@@ -119,13 +117,13 @@ class _Row:
             prompt = prompt[len(prompt) + longest - 1 - most :]
         ids, positions, branches = list(prompt), list(range(len(prompt))), [0] * len(prompt)
         targets: list[tuple[int, int]] = []
-        for number, said in enumerate(continuations, 1):
+        for number, text in enumerate(continuations, 1):
             start = len(ids)
-            targets += [(len(prompt) - 1 if at == 0 else start + at - 1, token) for at, token in enumerate(said)]
-            ids += said[:-1]
-            positions += range(len(prompt), len(prompt) + len(said) - 1)
-            branches += [number] * (len(said) - 1)
-        return cls(place, ids, positions, branches, targets, [len(said) for said in continuations])
+            targets += [(len(prompt) - 1 if at == 0 else start + at - 1, token) for at, token in enumerate(text)]
+            ids += text[:-1]
+            positions += range(len(prompt), len(prompt) + len(text) - 1)
+            branches += [number] * (len(text) - 1)
+        return cls(place, ids, positions, branches, targets, list(map(len, continuations)))
 
 
 def _portions(rows: list[_Row], budget: int) -> Iterator[list[_Row]]:
@@ -143,46 +141,41 @@ def _portions(rows: list[_Row], budget: int) -> Iterator[list[_Row]]:
 def _score(
     model: VisionLanguageModel, rows: list[_Row], condition: Condition | None, vocab_size: int | None
 ) -> list[list[Scored]]:
-    decoder = model.decoder
-    assert decoder is not None  # noqa: S101 - score asked
+    decoder = decoder_of(model)
     device = decoder.embed_tokens.weight.device
     ids, positions = _padded([row.ids for row in rows], 0, device), _padded([row.positions for row in rows], 0, device)
     branches = _padded([row.branches for row in rows], -1, device)
     mask, real = branch_mask(branches), branches >= 0
-    given = (
+    row_condition = (
         Condition() if condition is None else condition.select(torch.tensor([row.place for row in rows], device=device))
     )
-    x, skip = model.embed(given, ids), 0
-    if given.prefix is not None:
-        skip = given.prefix.tokens.shape[1]
-        x, positions, mask = after_prefix(given.prefix, x, positions, mask, real)
-    hidden = decoder.forward_embeds(x, positions, mask=mask[:, None], memory=given.memory)[:, skip:]
+    x, skip = model.embed(row_condition, ids), 0
+    if row_condition.prefix is not None:
+        skip = row_condition.prefix.tokens.shape[1]
+        x, positions, mask = after_prefix(row_condition.prefix, x, positions, mask, real)
+    hidden = decoder.forward_embeds(x, positions, mask=mask[:, None], memory=row_condition.memory)[:, skip:]
     owner = torch.tensor([at for at, row in enumerate(rows) for _ in row.targets], device=device)
     where = torch.tensor([place for row in rows for place, _ in row.targets], device=device)
-    wanted = torch.tensor([token for row in rows for _, token in row.targets], device=device)
-    logprobs, best = _chosen(model, hidden[owner, where], wanted, vocab_size)
-    told, start = [], 0
+    targets = torch.tensor([token for row in rows for _, token in row.targets], device=device)
+    logprobs, best = _logprobs(decoder, hidden[owner, where], targets, vocab_size)
+    scores, start = [], 0
     for row in rows:
-        one = []
+        row_scores = []
         for length in row.lengths:
             part = slice(start, start + length)
-            one.append(Scored(float(logprobs[part].sum()), length, bool(best[part].all())))
+            row_scores.append(Scored(float(logprobs[part].sum()), length, bool(best[part].all())))
             start += length
-        told.append(one)
-    return told
+        scores.append(row_scores)
+    return scores
 
 
-def _chosen(
-    model: VisionLanguageModel, hidden: Tensor, wanted: Tensor, vocab_size: int | None
-) -> tuple[Tensor, Tensor]:
-    """(N, D), (N,) -> the log-probability of each wanted token (N,) float64, and whether it is the likeliest (N,)."""
-    decoder = model.decoder
-    assert decoder is not None  # noqa: S101 - score asked
+def _logprobs(decoder: Decoder, hidden: Tensor, targets: Tensor, vocab_size: int | None) -> tuple[Tensor, Tensor]:
+    """(N, D), (N,) -> the log-probability of each target (N,) float64, and whether it is the likeliest (N,)."""
     step = max(1, _LOGITS // decoder.vocab_size)
     logprobs, best = [], []
-    for start in range(0, len(wanted), step):
+    for start in range(0, len(targets), step):
         logits = decoder.logits(hidden[start : start + step])[:, :vocab_size].float()
-        token = wanted[start : start + step, None]
+        token = targets[start : start + step, None]
         logprobs.append((logits.gather(1, token)[:, 0] - logits.logsumexp(-1)).double().cpu())
         best.append((logits.argmax(-1) == token[:, 0]).cpu())
     return torch.cat(logprobs), torch.cat(best)

@@ -101,16 +101,16 @@ class TextSequence:
             self.constraint.advance(token.id)
         self._pending.append(token)
         stops, ids = self.group.request.sampling.stop, tuple(pending.id for pending in self._pending)
-        met = max((len(stop) for stop in stops if ids[-len(stop) :] == stop), default=0)
-        if met:
-            return self._step(len(ids) - met, "stop", token)
+        longest = max((len(stop) for stop in stops if ids[-len(stop) :] == stop), default=0)
+        if longest:
+            return self._step(len(ids) - longest, "stop", token)
         if self.written == self.group.request.sampling.max_new_tokens or len(self.ids) > limit:
             return self._step(len(ids), "length", token)
-        return self._step(len(ids) - max((_begun(ids, stop) for stop in stops), default=0), None, token)
+        return self._step(len(ids) - max((_start_of(ids, stop) for stop in stops), default=0), None, token)
 
-    def _step(self, certain: int, end: End | None, chosen: Token) -> Step:
+    def _step(self, certain: int, end: End | None, token: Token) -> Step:
         tokens, self._pending = self._pending[:certain], self._pending[certain:]
-        return Step(self.number, tuple(tokens), end, chosen.logprob)
+        return Step(self.number, tuple(tokens), end, token.logprob)
 
     def names(self, count: int) -> Sequence[bytes]:
         """Of its first ``count`` blocks: digests of all that their content depends on."""
@@ -129,7 +129,7 @@ class TextSequence:
         return self._names[:count]
 
 
-def _begun(ids: tuple[int, ...], stop: tuple[int, ...]) -> int:
+def _start_of(ids: tuple[int, ...], stop: tuple[int, ...]) -> int:
     """How many of the last ids are the start of a stop sequence, the longest such start."""
     longest = min(len(ids), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if ids[-size:] == stop[:size]), 0)
@@ -137,7 +137,7 @@ def _begun(ids: tuple[int, ...], stop: tuple[int, ...]) -> int:
 
 def choose(texts: Sequence[TextSequence], logits: Tensor) -> list[Token | Exception]:
     """One token a text from logits (R, V), by its own settings and rng; an exception where its constraint failed."""
-    chosen: list[Token | Exception | None] = [None] * len(texts)
+    results: list[Token | Exception | None] = [None] * len(texts)
     groups: dict[tuple[Sampling, bool], list[int]] = {}
     masks: dict[int, Tensor] = {}
     for row, text in enumerate(texts):
@@ -145,7 +145,7 @@ def choose(texts: Sequence[TextSequence], logits: Tensor) -> list[Token | Except
             if text.constraint is not None:
                 masks[row] = text.constraint.allowed()
         except Exception as error:
-            chosen[row] = error
+            results[row] = error
             continue
         groups.setdefault((text.manner, text.constraint is not None), []).append(row)
     for (sampling, constrained), rows in groups.items():
@@ -154,8 +154,8 @@ def choose(texts: Sequence[TextSequence], logits: Tensor) -> list[Token | Except
         ids = Chooser.joined([texts[row].chooser for row in rows]).choose(part, allowed)
         for place, (row, token) in enumerate(zip(rows, _tokens(part, ids, sampling), strict=True)):
             texts[row].chooser.note(ids[place : place + 1])
-            chosen[row] = token
-    return [token for token in chosen if token is not None]
+            results[row] = token
+    return [token for token in results if token is not None]
 
 
 def _tokens(logits: Tensor, ids: Tensor, sampling: Sampling) -> list[Token]:

@@ -61,6 +61,12 @@ class Text:
     logprob: float = 0.0
     end: End = "eos"
 
+    def add(self, piece: Piece) -> None:
+        """Go on with a piece."""
+        self.text += piece.text
+        self.tokens += piece.tokens
+        self.end = piece.end or self.end
+
 
 class StopStrings:
     """Lets text through as long as it cannot be the start of a stop string.
@@ -71,23 +77,22 @@ class StopStrings:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.stops = tuple(stops)
-        self._held = ""
+        self._pending = ""
 
     def push(self, text: str) -> tuple[str, bool]:
         """Take more text; gives what is certain, and whether a stop string was met, before which it ends."""
-        self._held += text
-        met = [(place + len(stop), place) for stop in self.stops if (place := self._held.find(stop)) >= 0]
-        if met:  # the one that is whole first, and of these the longest, however the text came in pieces
-            text, self._held = self._held[: min(met)[1]], ""
+        self._pending += text
+        ends = [(place + len(stop), place) for stop in self.stops if (place := self._pending.find(stop)) >= 0]
+        if ends:  # the one that is whole first, and of these the longest, however the text came in pieces
+            text, self._pending = self._pending[: min(ends)[1]], ""
             return text, True
-        begun = max((_begun(self._held, stop) for stop in self.stops), default=0)
-        sure = len(self._held) - begun
-        text, self._held = self._held[:sure], self._held[sure:]
+        sure = len(self._pending) - max((_start_of(self._pending, stop) for stop in self.stops), default=0)
+        text, self._pending = self._pending[:sure], self._pending[sure:]
         return text, False
 
     def finish(self) -> str:
         """What was held back, now that nothing follows."""
-        text, self._held = self._held, ""
+        text, self._pending = self._pending, ""
         return text
 
 
@@ -107,8 +112,8 @@ class TextDecoder:
         text, end = "".join(self._decoding.push(token.id) for token in step.tokens), step.end
         if end is not None:
             text += self._decoding.finish()
-        text, met = self._stops.push(text)
-        if met:
+        text, stopped = self._stops.push(text)
+        if stopped:
             return text, "stop"
         return (text if end is None else text + self._stops.finish()), end
 
@@ -163,16 +168,13 @@ class TextWriter:
             return texts
         texts = [Text("") for _ in range(len(prompts) * sampling.n)]
         for piece in self.pieces(prompts, sampling, stop=stop, constraint=constraint):
-            row = texts[piece.number]
-            row.text += piece.text
-            row.tokens += piece.tokens
-            row.end = piece.end or row.end
+            texts[piece.number].add(piece)
         for row in texts:
             row.logprob = sum(token.logprob for token in row.tokens) / max(len(row.tokens), 1)
         return texts
 
 
-def _begun(text: str, stop: str) -> int:
+def _start_of(text: str, stop: str) -> int:
     """How much of the end of a text is the start of a stop string, the longest such start."""
     longest = min(len(text), len(stop) - 1)
     return next((size for size in range(longest, 0, -1) if text.endswith(stop[:size])), 0)

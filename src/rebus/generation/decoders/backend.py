@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,7 +62,8 @@ def supported(decoder: Decoder) -> bool:
     """Whether a decoder's mathematics is what ``packed`` and ``compiled`` have written out: each part is of exactly
     the class that is known there. A subclass, a replaced forward or a hook may compute anything.
     """
-    return all(module is None or (type(module) in known and _own_forward(module)) for module, known in _roles(decoder))
+    exact = all(module is None or (type(module) in types and _own_forward(module)) for module, types in _roles(decoder))
+    return exact and all(_alike_norms(cast(DecoderLayer, layer)) for layer in decoder.layers)
 
 
 def _roles(decoder: Decoder) -> Iterator[Role]:
@@ -81,6 +82,13 @@ def _roles(decoder: Decoder) -> Iterator[Role]:
         yield layer.mlp, (MLP, SwiGLU)
         for name, part in [*layer.self_attn.named_children(), *layer.mlp.named_children()]:
             yield part, (RMSNorm,) if name in ("q_norm", "k_norm") else LINEAR
+
+
+def _alike_norms(layer: DecoderLayer) -> bool:
+    """Compiled code knows one kind of norm and one epsilon a layer."""
+    norms: list[Any] = [layer.input_layernorm, layer.post_attention_layernorm]
+    inner = [norm for norm in (layer.self_attn.q_norm, layer.self_attn.k_norm) if norm is not None]
+    return type(norms[0]) is type(norms[1]) and len({norm.eps for norm in [*norms, *inner]}) == 1
 
 
 def _own_forward(module: nn.Module) -> bool:

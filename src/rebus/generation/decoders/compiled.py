@@ -66,12 +66,12 @@ class CompiledDecoder:
         self.decoder, self._library = decoder, library
         weight = decoder.embed_tokens.weight.detach()
         self.device, self.dtype, self._half = weight.device, weight.dtype, int(weight.dtype == torch.bfloat16)
-        known: dict[int, Tiles] = {}
+        tiled: dict[int, Tiles] = {}
 
         def tiles(layer: nn.Module) -> Tiles:
-            if id(layer) not in known:
-                known[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
-            return known[id(layer)]
+            if id(layer) not in tiled:
+                tiled[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
+            return tiled[id(layer)]
 
         def product(layers: Sequence[nn.Module], dtype: torch.dtype) -> Tiled:
             return Tiled([tiles(layer) for layer in layers], library)
@@ -137,7 +137,13 @@ class CompiledDecoder:
         tables = tables.contiguous()
         for index, layer in enumerate(self._layers):
             keys, values = cache(index)
-            block = _CCache(keys.data_ptr(), values.data_ptr(), keys.shape[2], tables.data_ptr(), tables.shape[1])
+            block = _CCache(
+                keys=keys.data_ptr(),
+                values=values.data_ptr(),
+                tables=tables.data_ptr(),
+                size=keys.shape[2],
+                step=tables.shape[1],
+            )
             self._library.rebus_layer(
                 layer.address,
                 ctypes.addressof(block),
@@ -172,43 +178,21 @@ class CompiledDecoder:
         return self._cos[positions], self._sin[positions]
 
 
-_FIELDS: list[tuple[str, Any]] = [
-    *((name, ctypes.c_int64) for name in ("width", "heads", "groups", "size", "hidden", "norm", "act", "half")),
-    ("eps", ctypes.c_double),
-    *((name, ctypes.c_void_p) for name in ("wq", "wk", "wv", "wo", "wu", "wg", "wd")),
-    *((name, ctypes.c_void_p) for name in ("bq", "bk", "bv", "bo", "bu", "bg", "bd")),
-    *((name, ctypes.c_void_p) for name in ("n1", "n1b", "n2", "n2b", "qn", "kn")),
-]
+def _struct(name: str, pointers: str, numbers: str, reals: str = "") -> Any:
+    """A structure of native.c: its numbers first, then its reals, then its pointers."""
+    kinds = ((numbers, ctypes.c_int64), (reals, ctypes.c_double), (pointers, ctypes.c_void_p))
+    fields = [(field, kind) for names, kind in kinds for field in names.split()]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-class _CLayer(ctypes.Structure):
-    """``Layer`` of native.c."""
-
-    _fields_ = _FIELDS
-
-
-class _CCache(ctypes.Structure):
-    """``Cache`` of native.c."""
-
-    _fields_ = (
-        ("keys", ctypes.c_void_p),
-        ("values", ctypes.c_void_p),
-        ("size", ctypes.c_int64),
-        ("tables", ctypes.c_void_p),
-        ("step", ctypes.c_int64),
-    )
-
-
-class _CRows(ctypes.Structure):
-    """``Rows`` of native.c."""
-
-    _fields_ = (
-        ("count", ctypes.c_int64),
-        ("text", ctypes.c_void_p),
-        ("at", ctypes.c_void_p),
-        ("cos", ctypes.c_void_p),
-        ("sin", ctypes.c_void_p),
-    )
+_CLayer = _struct(
+    "_CLayer",
+    "wq wk wv wo wu wg wd bq bk bv bo bu bg bd n1 n1b n2 n2b qn kn",
+    "width heads groups size hidden norm act half",
+    "eps",
+)
+_CCache = _struct("_CCache", "keys values tables", "size step")
+_CRows = _struct("_CRows", "text at cos sin", "count")
 
 
 class _Layer:
@@ -217,12 +201,12 @@ class _Layer:
     def __init__(self, layer: DecoderLayer, tiles: Callable[[nn.Module], Tiles]) -> None:
         attention = layer.self_attn
         self.heads, self.groups, self.size = attention.heads, attention.kv_heads, attention.head_dim
-        self._kept: list[Any] = [*layer.parameters()]
+        self._references: list[Any] = [*layer.parameters()]
         up, gate, down, act = _feedforward(layer.mlp)
         width, hidden, inside = attention.q_proj.in_features, up.out_features, attention.heads * attention.head_dim
         self.work = 2 * max(width, inside) + inside + 2 * self.groups * self.size + 3 * hidden + 6
         first, second = _Norm(layer.input_layernorm), _Norm(layer.post_attention_layernorm)
-        self._kept += [first, second]
+        self._references += [first, second]
         linears = {
             "q": attention.q_proj,
             "k": attention.k_proj,
@@ -232,7 +216,7 @@ class _Layer:
             "g": gate,
             "d": down,
         }
-        self._made = _CLayer(
+        self._struct = _CLayer(
             width=width,
             heads=attention.heads,
             groups=self.groups,
@@ -251,17 +235,17 @@ class _Layer:
         )
         for name, linear in linears.items():
             if linear is not None:
-                made = tiles(linear)
-                self._kept.append(made)
-                weight, bias = made.addresses
-                setattr(self._made, f"w{name}", weight)
-                setattr(self._made, f"b{name}", bias)
-        self.address = ctypes.addressof(self._made)
+                weights = tiles(linear)
+                self._references.append(weights)
+                weight, bias = weights.addresses
+                setattr(self._struct, f"w{name}", weight)
+                setattr(self._struct, f"b{name}", bias)
+        self.address = ctypes.addressof(self._struct)
 
     def _vector(self, tensor: Tensor) -> int:
-        kept = tensor.detach().float().contiguous()
-        self._kept.append(kept)
-        return kept.data_ptr()
+        vector = tensor.detach().float().contiguous()
+        self._references.append(vector)
+        return vector.data_ptr()
 
 
 class _Norm:
@@ -270,8 +254,8 @@ class _Norm:
     def __init__(self, module: Any) -> None:
         self.kind, self.eps = int(isinstance(module, nn.LayerNorm)), float(module.eps)
         vectors: tuple[Tensor | None, ...] = (module.weight, getattr(module, "bias", None))
-        self._kept = [None if one is None else one.detach().float().contiguous() for one in vectors]
-        self.scale, self.shift = (None if one is None else one.data_ptr() for one in self._kept)
+        self._references = [None if vector is None else vector.detach().float().contiguous() for vector in vectors]
+        self.scale, self.shift = (None if vector is None else vector.data_ptr() for vector in self._references)
 
 
 def _feedforward(mlp: MLP | SwiGLU) -> tuple[nn.Linear, nn.Linear | None, nn.Linear, int]:
@@ -292,8 +276,8 @@ def library() -> Any:
         return None
     words = [compiler, *FLAGS]
     source = b"".join(file.read_bytes() for file in SOURCES)
-    made = hashlib.sha256(source + repr((words, _processor())).encode()).hexdigest()[:20]
-    file = cache.file(f"native-{made}.so")
+    digest = hashlib.sha256(source + repr((words, _processor())).encode()).hexdigest()[:20]
+    file = cache.file(f"native-{digest}.so")
     try:
         if file is not None:
             if not (cache.trusted(file) and cache.whole(file)) and cache.store(file, partial(_compile, words)):

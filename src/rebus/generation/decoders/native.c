@@ -21,10 +21,9 @@ typedef struct {
 
 /* Where a layer keeps keys and values: blocks (blocks, G, size, K) each, and for each text the blocks it has. */
 typedef struct {
+    int64_t size, step; /* tokens of a block, blocks of a text */
     void *keys, *values;
-    int64_t size;          /* tokens of a block */
     const int32_t *tables; /* (texts, step): token t of a text is in its block t / size */
-    int64_t step;
 } Cache;
 
 /* The rows of a call. */

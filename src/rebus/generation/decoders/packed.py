@@ -109,13 +109,13 @@ class _Layer:
     """One decoder layer over rows: (N, D) -> (N, D)."""
 
     def __init__(self, layer: DecoderLayer, dtype: torch.dtype, product: MakeProduct) -> None:
-        one = layer.self_attn
-        self.heads, self.kv_heads, self.head_dim = one.heads, one.kv_heads, one.head_dim
+        attention = layer.self_attn
+        self.heads, self.kv_heads, self.head_dim = attention.heads, attention.kv_heads, attention.head_dim
         self.before = _norm(layer.input_layernorm, dtype)
-        self.qkv = product([one.q_proj, one.k_proj, one.v_proj], dtype)
-        self.q_norm = None if one.q_norm is None else _norm(one.q_norm, dtype)
-        self.k_norm = None if one.k_norm is None else _norm(one.k_norm, dtype)
-        self.out = product([one.o_proj], dtype)
+        self.qkv = product([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
+        self.q_norm = None if attention.q_norm is None else _norm(attention.q_norm, dtype)
+        self.k_norm = None if attention.k_norm is None else _norm(attention.k_norm, dtype)
+        self.out = product([attention.o_proj], dtype)
         self.between = _norm(layer.post_attention_layernorm, dtype)
         mlp = layer.mlp
         self.act: Callable[[Tensor], Tensor] | None = None
@@ -183,10 +183,10 @@ class Packed:
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
         weights, biases = zip(*(weight_and_bias(layer) for layer in layers), strict=True)
         weight = torch.cat(weights).to(dtype).contiguous()
-        known = [one for one in biases if one is not None]
-        if known and len(known) < len(biases):
-            known = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
-        self.bias = torch.cat(known).to(dtype) if known else None
+        present = [bias for bias in biases if bias is not None]
+        if present and len(present) < len(biases):
+            present = [w.new_zeros(len(w)) if b is None else b for w, b in zip(weights, biases, strict=True)]
+        self.bias = torch.cat(present).to(dtype) if present else None
         able = weight.device.type == "cpu" and weight.dtype in (torch.float32, torch.bfloat16)
         self.packed = able and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         self.weight = torch.ops.mkldnn._reorder_linear_weight(weight, PACKED_FOR) if self.packed else weight
@@ -195,15 +195,15 @@ class Packed:
         """(..., in) -> (..., out)."""
         if not self.packed:
             return F.linear(x, self.weight, self.bias)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
-        return made
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self.weight, self.bias, "none", [], "")
+        return out
 
     def add(self, x: Tensor, to: Tensor) -> Tensor:
         """The product, added to ``to``."""
         if not self.packed:
             return F.linear(x, self.weight, self.bias).add_(to)
-        made: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
-        return made
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, to, self.weight, self.bias, "add")
+        return out
 
 
 def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
