@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,7 +48,7 @@ from rebus.retrieval.build_index import IndexSummary, index_run
 from rebus.retrieval.search import Hit, find_run
 from rebus.training.dry_run import look_at
 from rebus.training.losses import summed_loss
-from rebus.training.train import Ready, learn, make_ready
+from rebus.training.train import Ready, Trained, learn, make_ready
 
 LONG = 20.0  # seconds after which a dry run measures no further step
 Settings = Sequence[str] | dict[str, Any] | None
@@ -94,31 +93,29 @@ def train(
     folder = Path(out) if out is not None else _new_folder(data)
     run = Run(folder)
     log = _teller(quiet)
-    with _written(run, log):
+
+    def begin() -> Trained:
         path = _kept(data, folder)
         made = make_recipe(
             path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
         )
-        learn(made, folder, log=log, quiet=quiet)
+        return learn(made, folder, log=log, quiet=quiet)
+
+    _train(run, begin, log)
     return run
 
 
-@contextmanager
-def _written(run: Run, log: Callable[[str], None]) -> Iterator[None]:
-    """Within this context a Run is trained; what it lacks afterwards is written: report, card, digests.
-
-    Its figures and where the time went are said then.
-    """
+def _train(run: Run, begin: Callable[[], Trained], log: Callable[[str], None]) -> None:
+    """Train a Run and write what it lacks afterwards: report, card, digests; figures and times are printed."""
     if not parallel.is_first():
-        yield
+        begin()
         return
     with run.writing(wait=0.0):
-        reported = run.finished
-        yield
+        reported, trained = run.finished, begin()
         if run.saved and run.evaluated:
             if not reported:
                 start = time.monotonic()
-                write_outputs(run)
+                write_outputs(run, predictor=trained.predictor, table=trained.table)
                 for line in summary_lines(run.evaluation, report=time.monotonic() - start):
                     log(line)
             run.close()
@@ -142,12 +139,15 @@ def resume(
     if folder.closed:
         return folder
     log = _teller(quiet)
-    with _written(folder, log):
-        settings = folder.recipe
-        if data is not None:
-            settings = settings.replace({"data.path": str(Path(data).resolve())})
-        if not (folder.saved and folder.evaluated):
-            learn(settings, folder.folder, resume=True, log=log, quiet=quiet, accept_changes=accept_changes)
+
+    def begin() -> Trained:
+        if folder.saved and folder.evaluated:
+            return Trained(folder.folder)
+        place = {} if data is None else {"data.path": str(Path(data).resolve())}
+        settings = folder.recipe.replace(place)
+        return learn(settings, folder.folder, resume=True, log=log, quiet=quiet, accept_changes=accept_changes)
+
+    _train(folder, begin, log)
     return folder
 
 

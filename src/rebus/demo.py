@@ -19,9 +19,10 @@ from rich.table import Table as Grid
 
 from rebus.checkpoints.run_folder import Run
 from rebus.data.demo.write import write_scenes
+from rebus.data.table import Table as TableOfRun
 from rebus.errors import RunError
 from rebus.evaluation.evaluate import Evaluation, judge
-from rebus.evaluation.rows import Rows, read_own, rows_of
+from rebus.evaluation.rows import Rows, rows_of
 from rebus.explain.faithfulness import Effort, Faithfulness, measure_rows
 from rebus.explain.faithfulness.store import keep_faithfulness
 from rebus.inference.predictor import Predictor
@@ -34,7 +35,7 @@ from rebus.report.contents import Example, Table
 from rebus.report.parts import PARTS, ReportPart, kept_part
 from rebus.tasks import Prediction
 from rebus.tasks.cells import as_text
-from rebus.training.train import learn
+from rebus.training.train import Trained, learn
 
 RECIPE = Path(__file__).parent / "data" / "demo" / "recipe.yaml"
 TEST_SCENES = 200  # by seen artists, and again as many by unseen ones
@@ -143,9 +144,11 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     blind_recipe = blind(recipe, limit * BLIND_SHARE)
     blind_run = learn(blind_recipe, _cleared(out / "question-only"), log=_quiet, quiet=True, evaluate=False)
     console.print(said["judge"])
-    figures, source, rows, told = judge_both(run, blind_run)
+    model, blind_model, table = _model(run), _model(blind_run), run.table
+    assert table is not None  # noqa: S101 - it was trained from a table
+    figures, source, rows, told = judge_both(model, blind_model, run, table)
     print_figures(console, figures, lang)
-    faithfulness = measure_maps(run, source, rows)
+    faithfulness = measure_maps(model, source, rows)
     print_maps(console, faithfulness, lang)
     examples = six(source, rows, told, said["group"])
     print_examples(console, examples, lang)
@@ -153,7 +156,7 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     with run.writing():
         parts = {language: kept_part(part_of_report(figures, examples, language)) for language in SAID}
         run.write_json(PARTS, {**vars(figures), "minutes": round(minutes_spent, 2), "report": parts})
-        write_outputs(run, lang=lang)
+        write_outputs(run, lang=lang, predictor=model, table=table)
         run.close()
     console.print(said["took"].format(minutes=(time.time() - started) / 60))
     print_next(console, run, scenes, lang)
@@ -166,11 +169,17 @@ def blind(recipe: Recipe, minutes: float) -> Recipe:
     return recipe.replace({"model.image.kind": "none", "tasks": tasks, "train.time_limit": minutes})
 
 
-def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], list[Prediction]]:
-    """Both models on every test question; also what the first said to the unseen artists' rows."""
-    predictor = Predictor.open(run.folder)
-    table = read_own(predictor.recipe.data, required=True)
-    assert table is not None  # noqa: S101 - required
+def judge_both(
+    predictor: Predictor, blind: Predictor, run: Run, table: TableOfRun
+) -> tuple[DemoFigures, Rows, list[int], list[Prediction]]:
+    """Both models on every test question; also what the first said to the unseen artists' rows.
+
+    Args:
+        predictor: the model.
+        blind: that of the questions alone.
+        run: where the model's figures are written.
+        table: of the scenes.
+    """
     task = predictor.task("answer")
     source = rows_of(predictor, table, task)
     rows = chosen_rows(table, predictor.recipe, "test")
@@ -183,8 +192,7 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     with run.writing():
         run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
     naive, _ = task.naive(source.values, new, known, training)
-    eyeless = Predictor.open(blind_run.folder)
-    blind_told = rows_of(eyeless, table, task).predict(eyeless, new)
+    blind_told = rows_of(blind, table, task).predict(blind, new)
 
     def shares(which: list[int], answers: list[Prediction], of: list[str] | None = None) -> dict[str, float]:
         return by_type(
@@ -202,17 +210,16 @@ def judge_both(run: Run, blind_run: Run) -> tuple[DemoFigures, Rows, list[int], 
     return figures, source, new, told
 
 
-def measure_maps(run: Run, source: Rows, rows: Sequence[int]) -> Faithfulness | None:
+def measure_maps(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Faithfulness | None:
     """Whether the maps of answers to "where is the ..." can be believed; kept in the Run. None where none is asked."""
     asked = [row for row in rows if source.values["type"][row] == "where"]
-    if not asked or source.store is None:
+    if not asked or source.store is None or predictor.folder is None:
         return None
-    predictor = Predictor.open(run.folder)
     task, table = predictor.task("answer"), source.store.table
     found = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
     found.table, found.split = table.name, "test"
     found.settings["only"] = {"type": "where", "seen": "false"}
-    keep_faithfulness(run.folder, task.name, found.as_dict())
+    keep_faithfulness(predictor.folder, task.name, found.as_dict())
     return found
 
 
@@ -323,6 +330,11 @@ def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
         f"{rebus} train YOUR-TABLE.csv",
     ):
         console.print(f"  {command}", markup=False, soft_wrap=True)  # to be pasted, so not cut into lines
+
+
+def _model(run: Trained) -> Predictor:
+    """The model in memory. Raises RunError where its training was interrupted."""
+    return run.predictor or Predictor.open(run.folder)
 
 
 def _cleared(folder: Path) -> Path:

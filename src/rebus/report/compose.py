@@ -13,8 +13,10 @@ from typing import Any
 from rebus import atomic
 from rebus.catalogue import translate_name, translator
 from rebus.checkpoints.run_folder import Run
+from rebus.data.table import Table as TableOfRun
 from rebus.errors import RebusError
 from rebus.evaluation.evaluate import Evaluation
+from rebus.inference.predictor import Predictor
 from rebus.report.ablation import ablation_verdicts
 from rebus.report.card import render_card
 from rebus.report.contents import ReportData, Result, Table, results_of
@@ -34,7 +36,9 @@ from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.intervals import Interval
 
 
-def write_outputs(run: Run, *, lang: str = "en") -> Path:
+def write_outputs(
+    run: Run, *, lang: str = "en", predictor: Predictor | None = None, table: TableOfRun | None = None
+) -> Path:
     """Write plots/, report.html and README.md; gives the report's path.
 
     Page and card are made whole before either is written, so that a report that fails leaves the old ones.
@@ -42,13 +46,15 @@ def write_outputs(run: Run, *, lang: str = "en") -> Path:
     Args:
         run: a finished Run.
         lang: en or zh.
+        predictor: its model; None: loaded.
+        table: its table; None: read again.
 
     Raises:
         RecipeError: the language is neither. RunError: the Run is unfinished, damaged or cannot be written.
     """
     check_language(lang)
     with run.writing():
-        data = describe_run(run, lang)
+        data = describe_run(run, lang, predictor, table)
         add_part(data, run, lang)
         page, card = render_report(data, lang), render_card(data, lang)
         atomic.write_text(run.report_path, page)
@@ -76,9 +82,11 @@ def language_of(run: Run) -> str:
         return "zh" if 'lang="zh' in page.read(200) else "en"
 
 
-def describe_run(run: Run, lang: str) -> ReportData:
+def describe_run(
+    run: Run, lang: str, predictor: Predictor | None = None, table: TableOfRun | None = None
+) -> ReportData:
     """Everything that a Run can tell of itself. Raises RunError: it is unfinished or damaged."""
-    subject = Subject.open(run, lang)
+    subject = Subject.open(run, lang, predictor, table)
     results = [
         one
         for name, score in subject.evaluation.get("tasks", {}).items()

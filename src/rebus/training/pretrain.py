@@ -75,6 +75,7 @@ class Pretraining:
     builder: CorpusBatchBuilder
     predictor: Predictor
     notes: list[str] = field(default_factory=list)
+    table: None = None  # raw text
 
     @property
     def tasks(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from rebus.checkpoints.word_vocab import start_words
 from rebus.data.duplicates import column_digests
 from rebus.data.image_survey import image_digest
 from rebus.data.jpeg import decoder
+from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
 from rebus.evaluation.evaluate import Evaluation, judge
 from rebus.evaluation.rows import Rows
@@ -89,6 +90,11 @@ class Assembled:
     def recipe(self) -> recipe.Recipe:
         """Resolved."""
         return self.prepared.recipe
+
+    @property
+    def table(self) -> Table:
+        """The rows."""
+        return self.prepared.table
 
     @property
     def tasks(self) -> dict[str, Task]:
@@ -386,6 +392,18 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     )
 
 
+class Trained(Run):
+    """A Run that was trained just now: what is in memory need not be read again.
+
+    Attributes:
+        predictor: its model; None where training was interrupted, and in all processes but the first.
+        table: its table; None also where it was made from raw text.
+    """
+
+    predictor: Predictor | None = None
+    table: Table | None = None
+
+
 def learn(
     settings: recipe.Recipe,
     folder: Path,
@@ -396,7 +414,7 @@ def learn(
     quiet: bool = False,
     evaluate: bool = True,
     accept_changes: bool = False,
-) -> Run:
+) -> Trained:
     """Train and leave a Run folder, which is locked from the first byte to the last.
 
     Args:
@@ -413,7 +431,7 @@ def learn(
         DataError, RecipeError: before any work. RunError: the folder holds another run, is locked or cannot be written;
             what the run was begun with has changed.
     """
-    run, first = Run(folder), parallel.is_first()
+    run, first = Trained(folder), parallel.is_first()
     if not first:
         _learn(settings, run, resume, base, _silent, quiet, evaluate, accept_changes)
         return run
@@ -427,7 +445,7 @@ def learn(
 
 def _learn(
     settings: recipe.Recipe,
-    run: Run,
+    run: Trained,
     resume: bool,
     base: Path | None,
     log: Log,
@@ -466,6 +484,8 @@ def _learn(
     if first and result.stopped_because != "interrupted":
         reading = time.time() - started - result.session
         finish(run, ready, result, (started, reading), evaluate, log, used)
+        run.predictor = Predictor(ready.model.eval(), settings, ready.tasks, ready.processor, settled=True)
+        run.predictor.folder, run.table = folder, ready.table
 
 
 def _compare_earlier(run: Run, ready: Ready, log: Log) -> None:

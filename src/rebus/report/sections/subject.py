@@ -82,12 +82,15 @@ class Subject:
     kept: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, run: Run, lang: str) -> Subject:
-        """Read a Run's files. Raises RunError: one is damaged."""
+    def open(cls, run: Run, lang: str, predictor: Predictor | None = None, table: Table | None = None) -> Subject:
+        """Read a Run's files, its model and table only where they are not given. Raises RunError: one is damaged."""
         check, inference = (_optional(run, name) for name in ("check.json", "inference.json"))
         found = run.evaluation
         _hold(run, "evaluation.json", found, _is_evaluation(found))
-        return cls(run, lang, run.recipe, found, check, inference)
+        subject = cls(run, lang, run.recipe, found, check, inference)
+        loaded = {"predictor": predictor, "table": table}
+        vars(subject).update({name: value for name, value in loaded.items() if value is not None})
+        return subject
 
     @property
     def trained(self) -> dict[str, Any]:
