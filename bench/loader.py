@@ -148,11 +148,11 @@ def stream(args: argparse.Namespace) -> None:
     plain, spent = len(chosen) / (time.perf_counter() - start), (time.process_time() - begun) / len(chosen)
     print(f"plain Pillow, one process, any order: {plain:,.0f} images/s, {1e6 * spent:.0f} us of CPU each")
     pool = BatchBuilderPool(ready.builder, args.workers) if args.workers else None
-    batch_at = pool.batch_at if pool else ready.builder.batch_at
+    parts_at = pool.parts_at if pool else ready.builder.parts_at
     steps = int(args.passes * args.count / args.batch)
     start, begun, told = time.perf_counter(), time.process_time(), []
     for step in range(steps):
-        batch_at(step, 0.5)
+        parts_at(step, 0.5)
         if step % max(1, steps // 10) == steps // 20 or step == steps - 1:
             told.append(memory())
             print(

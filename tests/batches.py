@@ -31,3 +31,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+
+
+def in_parts(builder: Any, step: int, progress: float, parts: int) -> list[Batch]:
+    """A batch in so many equal parts, as ``train.accumulate`` has it."""
+    before = builder.settings
+    builder.settings = before.replace(train=before.train.replace(accumulate=parts))
+    try:
+        made: list[Batch] = builder.parts_at(step, progress)
+    finally:
+        builder.settings = before
+    return made

@@ -208,7 +208,7 @@ def _step_seconds(ready: Ready) -> float:
     optimizers = build_optimizers(ready.model, train)
     for step in range(5):
         start = time.perf_counter()
-        batch = ready.builder.split(ready.builder.batch_at(step, 1.0), train.accumulate)[0]
+        batch = ready.builder.parts_at(step, 1.0)[0]
         loss, _ = summed_loss(ready.tasks, ready.model(batch), batch)
         loss.backward()  # type: ignore[no-untyped-call]
         passed = (time.perf_counter() - start) * train.accumulate

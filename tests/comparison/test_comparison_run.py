@@ -124,13 +124,13 @@ def test_a_run_stopped_by_a_signal_goes_on_from_its_checkpoint(tables: Tables, t
 
     from rebus.tasks import batch_builder as builder
 
-    plain = builder.BatchBuilder.batch_at
+    plain = builder.BatchBuilder.parts_at
     try:
-        builder.BatchBuilder.batch_at = lambda self, *at: (stop_at_the_fourth(), plain(self, *at))[1]  # type: ignore[method-assign]
+        builder.BatchBuilder.parts_at = lambda self, *at: (stop_at_the_fourth(), plain(self, *at))[1]  # type: ignore[method-assign]
         with pytest.raises(KeyboardInterrupt):
             run_trial(setup, setup.arms[0], 0, tmp_path / "cut")
     finally:
-        builder.BatchBuilder.batch_at = plain  # type: ignore[method-assign]
+        builder.BatchBuilder.parts_at = plain  # type: ignore[method-assign]
     assert list((tmp_path / "cut" / "checkpoints").iterdir())
     on = run_trial(setup, setup.arms[0], 0, tmp_path / "cut")
     assert on.told == whole.told

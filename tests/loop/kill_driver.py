@@ -52,7 +52,7 @@ def child(config, mode, folder, resume):
     if mode != "random":
         slow_down(mode, folder)
     model = tiny.net()
-    plan = tiny.plan(batch_at=slow_batch, total_steps=30)
+    plan = tiny.plan(slow_batch, CONFIGS[config].get("accumulate", 1), total_steps=30)
     try:
         fit(model, plan, tiny.train(**CONFIGS[config]), folder / "run", seed=1, resume=resume, quiet=True)
         (folder / "digest.tmp").write_text(tiny.digest(model), encoding="utf-8")

@@ -42,7 +42,7 @@ def loss_of(model, batch, progress):
 def main(folder):
     torch.set_num_threads(1)
     model = Windowed()
-    plan = tiny.plan(batch_at=batch_at, loss_of=loss_of, validate=lambda model: {"loss": float(model.first.bias)})
+    plan = tiny.plan(batch_at, 2, loss_of=loss_of, validate=lambda model: {"loss": float(model.first.bias)})
     result = fit(model, plan, tiny.train(optimizer="sgd", accumulate=2, ema=0.5), folder, seed=0, quiet=True)
     if is_first():
         save_file(model.state_dict(), folder / "final.safetensors")

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from rebus.errors import RecipeError
-from rebus.loop.batches import AHEAD, Prefetcher, map_tensors, split_batch
+from rebus.loop.batches import AHEAD, Prefetcher, map_tensors
 
 
 @dataclass(frozen=True)
@@ -63,13 +62,3 @@ def test_nested_batches_keep_their_shape():
     assert doubled["pair"].name == "a"
     assert doubled["list"][1] == 3
     assert doubled["tuple"] == (torch.tensor([2.0]), None)
-
-
-def test_parts_are_equal_and_cover_the_batch():
-    batch = {"x": torch.arange(6), "pair": Pair(torch.arange(12).reshape(6, 2), "p"), "scale": torch.tensor(2.0)}
-    parts = split_batch(batch, 3)
-    assert torch.cat([part["x"] for part in parts]).tolist() == list(range(6))
-    assert [len(part["pair"].ids) for part in parts] == [2, 2, 2]
-    assert all(part["scale"] == 2 and part["pair"].name == "p" for part in parts)
-    with pytest.raises(RecipeError, match="accumulate"):
-        split_batch(batch, 4)

@@ -47,7 +47,6 @@ def compare(held: Any, batches: Any, progress: float) -> tuple[Tensor, dict[str,
 
 
 CACHED = Cached(
-    portions=4,
     compared=lambda model, batch, progress: model(batch, more=False)[0],
     outputs=lambda model, batch, progress: model(batch),
     compare=compare,

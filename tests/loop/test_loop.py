@@ -24,7 +24,7 @@ def run(folder, *, model=None, seed=3, resume=False, plan=None, console=None, **
     quiet = console is None
     result = fit(
         model,
-        plan or tiny.plan(),
+        plan or tiny.plan(parts=settings.get("accumulate", 1)),
         tiny.train(**settings),
         folder,
         seed=seed,
@@ -98,7 +98,7 @@ def test_accumulation_gives_the_same_mean_gradient(tmp_path):
 def test_a_signal_saves_and_a_resume_ends_the_same(tmp_path, settings):
     whole, _ = run(tmp_path / "whole", **settings)
     shown = Console(file=io.StringIO(), width=200)
-    stopped = interrupting(7 * settings.get("accumulate", 1))
+    stopped = interrupting(7 * settings.get("accumulate", 1), parts=settings.get("accumulate", 1))
     _, result = run(tmp_path / "cut", plan=stopped, console=shown, **settings)
     assert (result.stopped_because, result.steps) == ("interrupted", 7)
     assert "rebus train --resume" in shown.file.getvalue()

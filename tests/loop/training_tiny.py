@@ -54,9 +54,18 @@ def validate(model: nn.Module) -> dict[str, float]:
     return {"loss": float(loss_of(model, HELD_OUT, 1.0)[0])}
 
 
-def plan(**changes: Any) -> Plan:
+def cut(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """Equal parts of the rows; what has none goes whole into every part."""
+    size = len(batch["ids"]) // parts
+    return [
+        {name: one[at * size : (at + 1) * size] if one.ndim else one for name, one in batch.items()}
+        for at in range(parts)
+    ]
+
+
+def plan(batch_at: Any = batch_at, parts: int = 1, **changes: Any) -> Plan:
     settings: dict[str, Any] = {
-        "batch_at": batch_at,
+        "parts_at": lambda step, progress: cut(batch_at(step, progress), parts),
         "loss_of": loss_of,
         "batch_rows": ROWS,
         "total_steps": 20,

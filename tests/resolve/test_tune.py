@@ -76,7 +76,7 @@ def after_steps(made: Assembled, steps: int = 3) -> tuple[dict[str, torch.Tensor
     train_mode(model)
     for step in range(steps):
         seed_step(0, step)
-        batch = made.builder.batch_at(step, 0.5)
+        batch = made.builder.parts_at(step, 0.5)[0]
         task.loss(model(batch)["classify"], batch.targets["classify"]).backward()
         for optimizer in optimizers:
             optimizer.step()

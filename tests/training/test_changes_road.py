@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from batches import pixels_of, same
+from batches import in_parts, pixels_of, same
 from rebus.data.mixing import mix_of
 from rebus.errors import RecipeError
 from rebus.recipe import Augment, Recipe, TaskSettings, Tower
@@ -97,7 +97,7 @@ def test_rows_are_mixed_with_rows_of_their_batch(folder: Path, change: dict[str,
     ready = mixing(folder, **change)
     plain = mixing(folder, **{key: value for key, value in change.items() if key == "colour"})
     for step in range(4):
-        batch, own = ready.builder.batch_at(step, 0.5), plain.builder.batch_at(step, 0.5)
+        batch, own = ready.builder.parts_at(step, 0.5)[0], plain.builder.parts_at(step, 0.5)[0]
         keys, partners = batch.keys, batch.partners
         assert keys == own.keys
         assert sorted(partners) == sorted(keys)
@@ -121,7 +121,7 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
     for one in (ready, plain):
         task = one.tasks["classify"]
         task.settings = task.settings.replace(label_smoothing=smooth)
-    batch, own = ready.builder.batch_at(1, 0.5), plain.builder.batch_at(1, 0.5)
+    batch, own = ready.builder.parts_at(1, 0.5)[0], plain.builder.parts_at(1, 0.5)[0]
     outputs = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
     found = ready.tasks["classify"].loss(outputs, batch.targets["classify"])
     labels, keys = own.targets["classify"]["target"], batch.keys
@@ -138,7 +138,7 @@ def test_the_loss_is_the_weighted_mean_of_two(folder: Path, smooth: float) -> No
 @pytest.mark.parametrize("task", ["tag", "regress"])
 def test_other_targets_are_mixed_as_numbers(folder: Path, task: str) -> None:
     ready, plain = mixing(folder, task, mixup=1.0), mixing(folder, task)
-    batch, own = ready.builder.batch_at(0, 0.5), plain.builder.batch_at(0, 0.5)
+    batch, own = ready.builder.parts_at(0, 0.5)[0], plain.builder.parts_at(0, 0.5)[0]
     targets, keys = own.targets[task]["target"], batch.keys
     for place, (key, partner) in enumerate(zip(keys, batch.partners, strict=True)):
         share = mix_of(ready.recipe.image.augment, 0, *key, 16).share
@@ -149,21 +149,21 @@ def test_other_targets_are_mixed_as_numbers(folder: Path, task: str) -> None:
 
 def test_mixed_batches_are_the_same_whoever_makes_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ready = mixing(folder, mixup=0.4, colour=0.3)
-    whole = ready.builder.batch_at(2, 0.5)
-    halves = ready.builder.split(whole, 2)
+    whole = ready.builder.parts_at(2, 0.5)[0]
+    halves = in_parts(ready.builder, 2, 0.5, 2)
     assert torch.equal(torch.cat([pixels_of(half) for half in halves]), pixels_of(whole))
     targets = [half.targets["classify"]["target"] for half in halves]
     assert torch.equal(torch.cat(targets), whole.targets["classify"]["target"])
     pool = BatchBuilderPool(ready.builder, 2)
     try:
-        assert same(pool.batch_at(2, 0.5), whole)
+        assert same(pool.parts_at(2, 0.5)[0], whole)
     finally:
         pool.close()
     pixels = []
     for rank in ("0", "1"):
         monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", rank)
-        pixels.append(pixels_of(mixing(folder, mixup=0.4, colour=0.3).builder.batch_at(2, 0.5)))
+        pixels.append(pixels_of(mixing(folder, mixup=0.4, colour=0.3).builder.parts_at(2, 0.5)[0]))
     assert torch.equal(torch.cat(pixels), pixels_of(whole))
 
 

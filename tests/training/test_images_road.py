@@ -148,13 +148,17 @@ def test_a_task_with_words_gets_a_tokenizer_of_its_own(folder: Path, tmp_path: P
 
 def test_two_views_come_in_the_batch_and_do_not_repeat(folder: Path) -> None:
     ready = assemble(small(folder), lambda _: None)
-    one, again, later = ready.builder.batch_at(0, 0.5), ready.builder.batch_at(0, 0.5), ready.builder.batch_at(5, 0.5)
+    one, again, later = (
+        ready.builder.parts_at(0, 0.5)[0],
+        ready.builder.parts_at(0, 0.5)[0],
+        ready.builder.parts_at(5, 0.5)[0],
+    )
     views = [batch.views["image"].tensors["pixels"] for batch in (one, again, later)]
     assert views[0].shape == pixels_of(one).shape == (12, 3, 32, 32)
     assert not torch.equal(views[0], pixels_of(one))
     assert torch.equal(views[0], views[1])
     assert not torch.equal(views[0], views[2])
-    masked = assemble(small(folder, "masked"), lambda _: None).builder.batch_at(0, 0.5)
+    masked = assemble(small(folder, "masked"), lambda _: None).builder.parts_at(0, 0.5)[0]
     assert not masked.views
 
 
@@ -165,7 +169,7 @@ def test_rows_of_one_image_are_one_item(folder: Path, tmp_path: Path) -> None:
     recipe = recipe.replace({"data.split.valid": 0.0, "data.split.test": 0.0})
     ready = assemble(recipe, lambda _: None)
     assert len(ready.builder.groups) == 8
-    part = ready.builder.batch_at(0, 0.5).targets["pretrain_image"]
+    part = ready.builder.parts_at(0, 0.5)[0].targets["pretrain_image"]
     assert len(part["row"]) == 12  # a batch larger than the data goes round
     assert len(set(part["row"].tolist())) == 8
     assert len(set(part["rng"].tolist())) == 12

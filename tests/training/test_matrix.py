@@ -133,7 +133,7 @@ def test_contract(table: Path, tmp_path: Path, task: str, fusion: str, how: str,
         return
     ready = assemble(recipe, lambda _: None)
     ready.model.train()
-    batch = ready.builder.batch_at(0, 1.0)
+    batch = ready.builder.parts_at(0, 1.0)[0]
     optimizer = torch.optim.Adam(ready.model.parameters(), lr=3e-5)
     before = loss_of(ready, batch)
     before.backward()
@@ -198,7 +198,7 @@ def test_several_tasks_share_one_trunk(table: Path) -> None:
         {"tasks": [*recipe.tasks, TaskSettings(name="patch_classify", columns=COLUMNS["patch_classify"], until=0.5)]}
     )
     ready = assemble(recipe, lambda _: None)
-    early, late = ready.builder.batch_at(0, 0.1), ready.builder.batch_at(0, 0.9)
+    early, late = ready.builder.parts_at(0, 0.1)[0], ready.builder.parts_at(0, 0.9)[0]
     assert set(early.targets) == {"answer", "classify", "patch_classify"}
     assert set(late.targets) == {"answer", "classify"}
     _, parts = summed_loss(ready.prepared.tasks, ready.model(early), early)
@@ -216,7 +216,7 @@ def test_a_missing_image_is_handled_by_every_fusion(table: Path, tmp_path: Path)
     gaps.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     for fusion, how in FUSIONS:
         ready = assemble(small(gaps, "classify", fusion, how, "convnet", "decoder"), lambda _: None)
-        loss = loss_of(ready, ready.builder.batch_at(0, 1.0))
+        loss = loss_of(ready, ready.builder.parts_at(0, 1.0)[0])
         assert bool(torch.isfinite(loss)), fusion
         classify = ready.prepared.tasks["classify"]
         told = ready.rows_of(classify).predict(ready.predictor, ready.prepared.rows("test"))

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import rebus
+from batches import in_parts
 from rebus import api
 from rebus.errors import RecipeError
 from rebus.inference.predictor import Predictor
@@ -149,7 +150,7 @@ def test_stopped_and_resumed_to_the_same_bits(
     task: str, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     calm: rebus.Run = request.getfixturevalue({"lm": "run", "mlm": "masked"}[task])
-    plain = CorpusBatchBuilder.batch_at
+    plain = CorpusBatchBuilder.parts_at
 
     def stops(self: CorpusBatchBuilder, step: int, progress: float) -> dict[str, object]:
         if step == 6:  # the step before may be in hand
@@ -157,7 +158,7 @@ def test_stopped_and_resumed_to_the_same_bits(
         return plain(self, step, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CorpusBatchBuilder, "batch_at", stops)
+        patch.setattr(CorpusBatchBuilder, "parts_at", stops)
         stormy = rebus.train(corpus, task=task, out=tmp_path / "stormy", settings=small(task), quiet=True)
     assert not stormy.weights_path.exists()
     corpus.touch()  # the text itself is not needed any more: the shards are there
@@ -208,15 +209,15 @@ def test_a_batch_is_a_function_of_the_step(corpus: Path, tmp_path: Path) -> None
         one, other = ready_for(corpus, tmp_path / task, task), ready_for(corpus, tmp_path / task, task)
         for step in (0, 3):
             first, second = (
-                one.builder.batch_at(step, 0.0).targets[task],
-                other.builder.batch_at(step, 1.0).targets[task],
+                one.builder.parts_at(step, 0.0)[0].targets[task],
+                other.builder.parts_at(step, 1.0)[0].targets[task],
             )
             assert all(torch.equal(first[name], second[name]) for name in first)
-        batch = one.builder.batch_at(0, 0.0)
-        parts = one.builder.split(batch, 3)
+        batch = one.builder.parts_at(0, 0.0)[0]
+        parts = in_parts(one.builder, 0, 0.0, 3)
         assert [key for part in parts for key in part.keys] == batch.keys
         with pytest.raises(RecipeError, match="divides into 4"):
-            one.builder.split(batch, 4)
+            in_parts(one.builder, 0, 0.0, 4)
 
 
 def test_whole_words_are_hidden_in_both_languages(corpus: Path, tmp_path: Path) -> None:

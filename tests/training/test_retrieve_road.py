@@ -175,7 +175,7 @@ def test_candidates_are_ranked_anew_by_looking_at_each(predictor: Predictor, tab
 
 def test_hard_negatives_come_from_the_shared_space(table: Path) -> None:
     both, alone = (assemble(small(table, *names), lambda _: None) for names in (("retrieve", "match"), ("match",)))
-    batch = both.builder.batch_at(0, 1.0)
+    batch = both.builder.parts_at(0, 1.0)[0]
     part = batch.targets["match"]
     with torch.no_grad():
         seen, text = both.model.see(batch), both.model.read(part)
@@ -237,11 +237,11 @@ def test_captions_are_written_beside(table: Path) -> None:
     added = TaskSettings(name="caption", columns={"image": "image", "caption": "text"})
     recipe = recipe.replace(tasks=[*recipe.tasks, added])
     ready = assemble(recipe, lambda _: None)
-    batch = ready.builder.batch_at(0, 1.0)
+    batch = ready.builder.parts_at(0, 1.0)[0]
     loss, parts = summed_loss(ready.tasks, ready.model(batch), batch)
     assert set(parts) == {"loss/retrieve", "loss/match", "loss/caption"}
     loss.backward()
-    assert ready.plan(ready.builder.batch_at).pieces(1) == 2
+    assert len(ready.builder.parts_at(0, 1.0)) == 2
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,7 @@ def test_features_of_a_frozen_tower_give_the_same_loss(table: Path) -> None:
     losses = []
     for frozen in (False, True):
         ready = assemble(recipe(table, {}, {}, frozen=frozen, tokens=4), lambda _: None)
-        batch = ready.builder.batch_at(0, 1.0)
+        batch = ready.builder.parts_at(0, 1.0)[0]
         assert ("tokens" in batch.inputs["image"].tensors) == frozen
         losses.append(ready.tasks["answer"].loss(ready.model(batch)["answer"], batch.targets["answer"]))
     torch.testing.assert_close(*losses)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from batches import in_parts
 from rebus import api
 from rebus.checkpoints.run_folder import Run
 from rebus.evaluation.evaluate import evaluate_run
@@ -45,8 +46,8 @@ def test_two_stages_where_both_towers_come_from_elsewhere(table: Path, places: P
     assert set(first.learns or []) == {"fusion", "places"}
     assert (first.optimizer, first.lr, second.rates) == ("adamw", 1e-3, {})
     assert made.recipe.model.image.frozen  # no adapters there unless it is asked for
-    assert "tokens" in shown(made.builder.batch_at(0, 0.0))
-    assert "tokens" in shown(made.builder.batch_at(19, 0.95))
+    assert "tokens" in shown(made.builder.parts_at(0, 0.0)[0])
+    assert "tokens" in shown(made.builder.parts_at(19, 0.95)[0])
     assert {n.partition(".")[0] for n, p in made.model.named_parameters() if p.requires_grad} == {"fusion", "places"}
 
 
@@ -82,7 +83,7 @@ def test_each_stage_trains_what_it_says_and_nothing_else(
         return enter(number)
 
     made.staging.enter = snapshot  # type: ignore[method-assign]
-    plan = made.plan(made.builder.batch_at)
+    plan = made.plan(made.builder.parts_at)
     fit(made.model, plan, made.recipe.train, tmp_path, seed=0, quiet=True)
     first, second, last = *entered, state_of(made.model)
     new = ("fusion.", "places.", "decoder.memory_norm")
@@ -112,17 +113,17 @@ def test_features_are_cached_in_the_first_stage_even_where_images_are_learned_in
 
     made = made.replace({"model.image.forward": counted})
     for step in range(6):
-        batch = made.builder.batch_at(step, 0.29)
+        batch = made.builder.parts_at(step, 0.29)[0]
         assert "pixels" not in shown(batch)
     assert sum(asked) == 20  # every training image once, though two epochs went by
-    assert "pixels" in shown(made.builder.batch_at(6, 0.3))
-    parts = made.builder.split(made.builder.batch_at(6, 0.3), 2)
+    assert "pixels" in shown(made.builder.parts_at(6, 0.3)[0])
+    parts = in_parts(made.builder, 6, 0.3, 2)
     assert all("pixels" in shown(part) for part in parts)
-    assert all("tokens" in shown(part) for part in made.builder.split(made.builder.batch_at(0, 0.0), 2))
+    assert all("tokens" in shown(part) for part in in_parts(made.builder, 0, 0.0, 2))
     pool = BatchBuilderPool(made.builder, 2)
     try:
         for step, progress in ((0, 0.2), (1, 0.25), (2, 0.3), (3, 0.35)):
-            one, other = pool.batch_at(step, progress), made.builder.batch_at(step, progress)
+            one, other = pool.parts_at(step, progress)[0], made.builder.parts_at(step, progress)[0]
             assert shown(one).keys() == shown(other).keys()
             assert ("pixels" in shown(one)) == (progress >= 0.3)
     finally:
@@ -136,7 +137,7 @@ def test_adapters_of_one_stage_are_part_of_the_weights_of_the_next(table: Path, 
     made.staging.enter(0)
     for layer in adapters(made.model).values():
         torch.nn.init.normal_(layer.lora_B)
-    batch = made.builder.batch_at(0, 0.1)
+    batch = made.builder.parts_at(0, 0.1)[0]
     made.model.eval()
     with torch.no_grad():
         before = made.model(batch)["caption"]
@@ -221,14 +222,14 @@ def test_torn_around_the_boundary_and_resumed_to_the_same_bits(
     calm = tmp_path_factory.getbasetemp() / f"calm-{tune}"
     if not calm.exists():
         learn(recipe, calm, log=lambda _: None, quiet=True, evaluate=False)
-    make = BatchBuilder.batch_at
+    make = BatchBuilder.parts_at
 
     def torn(self: BatchBuilder, step: int, progress: float) -> dict[str, Any]:
         if step == killed_at:
             raise ConnectionError
         return make(self, step, progress)
 
-    monkeypatch.setattr(BatchBuilder, "batch_at", torn)
+    monkeypatch.setattr(BatchBuilder, "parts_at", torn)
     with pytest.raises(ConnectionError):
         learn(recipe, tmp_path / "run", log=lambda _: None, quiet=True, evaluate=False)
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from batches import pixels_of
+from batches import in_parts, pixels_of
 from rebus.data.store import ImageStore
 from rebus.data.table import MOST_LISTED, Column, Table
 from rebus.recipe import Recipe, TaskSettings, Tower
@@ -80,8 +80,8 @@ def test_a_run_on_archives(shards: Path, tmp_path: Path) -> None:
 
 def test_parts_of_a_batch_and_orders(shards: Path) -> None:
     whole = assemble(recipe_for(shards), lambda _: None).builder
-    batch = whole.batch_at(1, 0.5)
-    parts = whole.split(batch, 4)
+    batch = whole.parts_at(1, 0.5)[0]
+    parts = in_parts(whole, 1, 0.5, 4)
     assert torch.equal(torch.cat([pixels_of(part) for part in parts]), pixels_of(batch))
     near = assemble(recipe_for(shards, order="blocks"), lambda _: None).builder
     count = len(near.groups)

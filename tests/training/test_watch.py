@@ -232,7 +232,7 @@ def test_label_smoothing_counts_in_tasks_that_write(table: Path) -> None:
     for smoothing in (0.0, 0.2):
         recipe = api.make_recipe(table, None, None, {**SETTINGS, "tasks": [{**ANSWER, "label_smoothing": smoothing}]})
         made = assemble(recipe, lambda _: None)
-        part = made.builder.batch_at(0, 0.0).targets["answer"]
+        part = made.builder.parts_at(0, 0.0)[0].targets["answer"]
         sure = torch.full((int((part["labels"] != -100).sum()), made.processor.tokenizer.vocab_size), -20.0)
         sure[torch.arange(len(sure)), part["labels"][part["labels"] != -100]] = 20.0
         losses.append(float(made.tasks["answer"].loss(sure, part)))

@@ -25,7 +25,7 @@ class BatchBuilder:
     def kind(self, progress: float) -> tuple[Any, ...]:
         return (progress >= 0.5,)
 
-    def batch_at(self, step: int, progress: float) -> dict[str, Any]:
+    def parts_at(self, step: int, progress: float) -> dict[str, Any]:
         if step == self.bad and self.error is not None:
             raise self.error
         return {"step": torch.full((64, 1024), step), "late": progress >= 0.5, "process": os.getpid()}
@@ -56,7 +56,7 @@ def pool() -> Any:
 def test_batches_come_in_order_and_follow_the_point_of_the_run(pool: BatchBuilderPool) -> None:
     makers = set()
     for step in range(12):
-        batch = pool.batch_at(step, step / 12)
+        batch = pool.parts_at(step, step / 12)
         assert (int(batch["step"][0, 0]), batch["late"]) == (step, step >= 6)
         makers.add(batch["process"])
     assert len(makers) == 2
@@ -66,9 +66,9 @@ def test_batches_come_in_order_and_follow_the_point_of_the_run(pool: BatchBuilde
 def test_a_worker_that_is_killed_is_named_at_once(pool: BatchBuilderPool) -> None:
     def rest() -> None:
         for step in range(1, 9):
-            pool.batch_at(step, 0.0)
+            pool.parts_at(step, 0.0)
 
-    pool.batch_at(0, 0.0)
+    pool.parts_at(0, 0.0)
     victim, start = pool._workers[1].process.pid, time.monotonic()
     os.kill(victim, signal.SIGKILL)
     with pytest.raises(RunError, match=rf"process {victim} was ended by SIGKILL.*--resume"):
@@ -84,18 +84,18 @@ def test_what_a_worker_raises_comes_out(error: Exception, kind: type[Exception],
     pool = BatchBuilderPool(BatchBuilder(3, error), 2)
     try:
         for step in range(3):
-            pool.batch_at(step, 0.0)
+            pool.parts_at(step, 0.0)
         with pytest.raises(kind, match=told):
-            pool.batch_at(3, 0.0)
+            pool.parts_at(3, 0.0)
     finally:
         pool.close()
 
 
 def test_an_interrupt_is_for_the_training_alone(pool: BatchBuilderPool) -> None:
-    pool.batch_at(0, 0.0)
+    pool.parts_at(0, 0.0)
     for worker in pool._workers:  # a terminal sends it to all
         os.kill(worker.process.pid, signal.SIGINT)
-    assert int(pool.batch_at(1, 0.0)["step"][0, 0]) == 1
+    assert int(pool.parts_at(1, 0.0)["step"][0, 0]) == 1
 
 
 def test_a_training_that_is_killed_leaves_no_worker_and_no_lock(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_training_that_is_killed_leaves_no_worker_and_no_lock(tmp_path: Path) 
     if trainer == 0:
         with locked(tmp_path):
             pool = BatchBuilderPool(BatchBuilder(), 3)
-            pool.batch_at(0, 0.0)
+            pool.parts_at(0, 0.0)
             pids = " ".join(str(worker.process.pid) for worker in pool._workers)
             (tmp_path / "workers.tmp").write_text(pids, encoding="ascii")
             (tmp_path / "workers.tmp").rename(tmp_path / "workers")

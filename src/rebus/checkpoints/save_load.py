@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from rebus.formats.families import family_for
 from rebus.formats.module_names import renaming_of
 from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.fusion import Joint
+from rebus.models.modalities import modalities_of
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS, Task, TextProcessor
@@ -33,6 +34,8 @@ from rebus.text.frames import with_end, with_start
 from rebus.text.tokenizer import Tokenizer
 from rebus.text.words import FILE as WORDS_FILE
 from rebus.text.words import WordTokenizer
+
+MODALITIES_FILE = "modalities.json"
 
 
 def make_processor(settings: recipe.Recipe, texts: list[str], words: Iterable[str] = ()) -> TextProcessor:
@@ -55,8 +58,13 @@ def make_processor(settings: recipe.Recipe, texts: list[str], words: Iterable[st
     return processor_of(settings, tokenizer, make_reader(settings, texts))
 
 
-def processor_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordTokenizer | None) -> TextProcessor:
-    """Tokenizers with what the recipe says of them."""
+def processor_of(
+    settings: recipe.Recipe,
+    tokenizer: Tokenizer,
+    reader: WordTokenizer | None,
+    states: Mapping[str, dict[str, Any]] | None = None,
+) -> TextProcessor:
+    """Tokenizers and modalities with what the recipe says of them; ``states``: what modalities were fitted to."""
     separate = settings.model.text.kind not in ("decoder", "none")
     inside = inside_of(settings, tokenizer)
     return TextProcessor(
@@ -66,6 +74,7 @@ def processor_of(settings: recipe.Recipe, tokenizer: Tokenizer, reader: WordToke
         text_tower=separate,
         image=inside.ids,
         image_id=inside.image_id,
+        modalities=modalities_of(settings, states),
     )
 
 
@@ -168,8 +177,11 @@ def _preprocessor(image: recipe.Image) -> dict[str, Any]:
 
 
 def save_processor(folder: Path, processor: TextProcessor) -> None:
-    """Write the tokenizers."""
+    """Write the tokenizers, and what modalities were fitted to."""
     processor.tokenizer.save(folder)
+    states = {name: state for name, modality in processor.modalities.items() if (state := modality.state())}
+    if states:
+        atomic.write_json(folder / MODALITIES_FILE, states)
     if processor.reader is not None:
         processor.reader.save(folder)
 
@@ -177,7 +189,12 @@ def save_processor(folder: Path, processor: TextProcessor) -> None:
 def saved_processor(run: Run) -> TextProcessor:
     """The tokenizers of a Run, begun or finished. Raises RunError when one is missing or damaged."""
     reader = WordTokenizer.load(run.folder) if (run.folder / WORDS_FILE).exists() else None
-    return processor_of(run.recipe, Tokenizer.load(run.folder), reader)
+    states = run.read_json(MODALITIES_FILE) if (run.folder / MODALITIES_FILE).exists() else {}
+    try:
+        return processor_of(run.recipe, Tokenizer.load(run.folder), reader, states)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        found = f"{error!r}"[:200]
+        raise RunError(run.folder / MODALITIES_FILE, "what inputs were fitted to", found, "restore it") from error
 
 
 def load_model(

@@ -92,7 +92,7 @@ def run_trial(setup: Setup, arm: Arm, split: int, folder: Path, *, quiet: bool =
     prepared = setup.prepared(arm, split)
     begun = bool(checkpoint.steps_saved(folder))
     ready = assemble_prepared(prepared, lambda _: None)
-    plan = ready.plan(ready.builder.batch_at)
+    plan = ready.plan(ready.builder.parts_at)
     if not prepared.recipe.train.patience:  # nothing is chosen by what is watched
         plan = replace(plan, validate=None, sample=None)
     result = fit(

@@ -1,4 +1,4 @@
-"""Batches made ahead in a thread, cut into parts, moved to a device. Knows nothing of what a batch holds."""
+"""Batches made ahead in a thread, moved to a device. Knows nothing of what a batch holds."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from rebus.errors import RecipeError
 
 AHEAD = 2  # batches prepared beyond the one in use
 
@@ -86,31 +84,3 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if device.type == "cpu":
         return batch
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
-
-
-def split_batch(batch: Any, parts: int) -> list[Any]:
-    """Cut every tensor of a nested batch into ``parts`` equal parts along its first dimension.
-
-    Values other than tensors go whole into every part. A batch whose rows refer to each other (several
-    questions an image) needs its own ``Plan.split``.
-
-    Raises:
-        RecipeError: the rows cannot be divided equally; the mean of the parts would not be the mean of the whole.
-    """
-    if parts == 1:
-        return [batch]
-    return [map_tensors(batch, lambda tensor, at=at: _piece(tensor, at, parts)) for at in range(parts)]  # type: ignore[misc]
-
-
-def _piece(tensor: Tensor, at: int, parts: int) -> Tensor:
-    if tensor.ndim == 0:
-        return tensor
-    if tensor.size(0) % parts:
-        raise RecipeError(
-            where="train.accumulate",
-            expected=f"a batch that divides into {parts} equal parts",
-            found=f"a batch of {tensor.size(0)} rows",
-            do="choose train.accumulate so that it divides train.batch_size",
-        )
-    size = tensor.size(0) // parts
-    return tensor[at * size : (at + 1) * size]

@@ -29,14 +29,12 @@ class Cached:
     """A loss over all portions of a batch.
 
     Attributes:
-        portions: into how many equal ones a batch is cut.
         compared: (model, portion, progress) -> outputs that are compared, in any nest of tensors.
         outputs: the same, and what else the model is to give; it throws its rng for the compared ones first.
         compare: (outputs of all portions, the portions, progress) -> their loss, named figures.
         rest: (outputs, portion, progress) -> the loss of what is not compared, None where there is none; named figures.
     """
 
-    portions: int
     compared: Callable[[nn.Module, Any, float], Any]
     outputs: Callable[[nn.Module, Any, float], tuple[Any, Any]]
     compare: Callable[[Sequence[Any], Sequence[Any], float], tuple[Tensor, Named]]

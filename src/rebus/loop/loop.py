@@ -152,7 +152,7 @@ class _Session:
     def run(self) -> FitResult:
         state, clock = self.state, self.clock
         prefetch = Prefetcher(
-            lambda step: self.plan.batch_at(step, clock.progress(step)), state.step, self.plan.total_steps
+            lambda step: self.plan.parts_at(step, clock.progress(step)), state.step, self.plan.total_steps
         )
         reason = state.stopped
         try:
@@ -275,8 +275,7 @@ class _Session:
         line = self.clock.propose(step, end_at=step + 1) if agreeing else None
         factor = self._factor(step)
         set_rates(self.optimizers, factor)
-        batch, pieces = prefetch.get(step), self.plan.pieces(self.settings.accumulate)
-        parts = self.plan.split(batch, pieces) if pieces > 1 else [batch]
+        parts = prefetch.get(step)
         said = [
             float(line is not None),
             *((line.step, line.progress, line.rate, float(line.end)) if line else (0.0,) * 4),

@@ -8,7 +8,6 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from rebus.loop.batches import split_batch
 from rebus.loop.gradcache import Cached
 from rebus.loop.probe import Precision
 from rebus.loop.stages import Stages
@@ -31,9 +30,10 @@ class Plan:
     """What the loop is given, all plain callables.
 
     Attributes:
-        batch_at: (step, progress 0 to 1) -> this process's batch on the CPU; a pure function of its arguments,
-            called in a thread beside the step: it must not use torch's global random state.
-        loss_of: (model, batch, progress) -> the mean loss over the batch's rows, named figures for the log.
+        parts_at: (step, progress 0 to 1) -> this process's batch on the CPU, in equal parts that go through the model
+            one after another; a pure function of its arguments, called in a thread beside the step: it must not use
+            torch's global random state.
+        loss_of: (model, part, progress) -> the mean loss over the part's rows, named figures for the log.
             The model may be wrapped for several processes: call it, do not reach into it.
         batch_rows: examples a step over all processes, for examples/s.
         unit: what is counted so: examples, tokens.
@@ -48,14 +48,13 @@ class Plan:
         chooses: whether validations decide which weights are kept: not where they look at the rows that the finished
             model is judged on.
         sample: (model) -> a sample answer, shown after each validation.
-        split: (batch, parts) -> equal parts, for ``settings.accumulate``; by default every tensor's rows are cut.
         stages: what learns when; None: the same all along. A run in stages is validated before its first step, and
             ``patience`` counts in the last stage only.
         observer: looks for what goes wrong and says so.
-        cached: a loss that compares the rows of a whole batch, in portions; None: parts of a batch stand alone.
+        cached: a loss that compares the rows of a whole batch over its parts; None: parts stand alone.
     """
 
-    batch_at: Callable[[int, float], Any]
+    parts_at: Callable[[int, float], list[Any]]
     loss_of: Callable[[nn.Module, Any, float], tuple[Tensor, dict[str, float | Tensor]]]
     batch_rows: float
     unit: str = "examples"
@@ -68,14 +67,9 @@ class Plan:
     higher_is_better: bool = False
     chooses: bool = True
     sample: Callable[[nn.Module], str] | None = None
-    split: Callable[[Any, int], list[Any]] = split_batch
     stages: Stages | None = None
     observer: Observer | None = None
     cached: Cached | None = None
-
-    def pieces(self, accumulate: int) -> int:
-        """Into how many parts a batch is cut."""
-        return accumulate if self.cached is None else self.cached.portions
 
 
 @dataclass(frozen=True)

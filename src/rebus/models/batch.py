@@ -6,6 +6,7 @@ modality, R rows of a task's targets.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,6 +37,11 @@ class Inputs:
         """Inputs of which every example has one item."""
         first = next(iter(tensors.values()))
         return cls(tensors, torch.arange(len(first), device=first.device), 1)
+
+    @classmethod
+    def at(cls, owner: Sequence[int], tensors: dict[str, Tensor]) -> Inputs:
+        """Inputs of which the examples ``owner`` have one item each, the others none."""
+        return cls(tensors, torch.tensor(owner, dtype=torch.long), int(bool(owner)))
 
     def __len__(self) -> int:
         """N."""

@@ -22,6 +22,7 @@ from rebus.loop import parallel
 from rebus.models.batch import Batch
 from rebus.resolve.known import Log, RawText
 from rebus.tasks import Lm, Mlm, TextProcessor
+from rebus.tasks.batch_builder import equal_parts
 from rebus.tasks.cells import pad_to
 from rebus.tasks.lm import as_part
 from rebus.tasks.mlm import hide, masked_part
@@ -163,24 +164,12 @@ class CorpusBatchBuilder:
         """What of a batch depends on the point of the run: nothing."""
         return (self.task.name,)
 
-    def batch_at(self, step: int, progress: float) -> Batch:
-        """This process's share of batch ``step``."""
+    def parts_at(self, step: int, progress: float) -> list[Batch]:
+        """This process's share of batch ``step``, in equal parts. Raises RecipeError: it cannot be cut equally."""
         size, many = self.settings.train.batch_size, len(self.rows)
         places = self.share(range(step * size, (step + 1) * size))
-        return self.assemble([(place // many, place % many) for place in places])
-
-    def split(self, batch: Batch, parts: int) -> list[Batch]:
-        """The same batch as ``parts`` smaller ones of equally many rows, for accumulation.
-
-        Raises:
-            RecipeError: it cannot be cut equally.
-        """
-        keys = batch.keys
-        if len(keys) % parts:
-            expected = f"a batch that divides into {parts} equal parts"
-            raise RecipeError("train.accumulate", expected, f"{len(keys)} rows", "lower it")
-        size = len(keys) // parts
-        return [self.assemble(keys[start : start + size]) for start in range(0, len(keys), size)]
+        portions = equal_parts(places, self.settings.train)
+        return [self.assemble([(place // many, place % many) for place in portion]) for portion in portions]
 
     def assemble(self, keys: list[tuple[int, int]]) -> Batch:
         """The batch of some rows, each named by (epoch, index)."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rebus import recipe as settings
 from rebus.data.check import CheckReport, check_table
@@ -14,6 +15,8 @@ from rebus.data.splits import assign_splits
 from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
+from rebus.models.modalities import Modality, columns_of, fitted_modalities, modalities_of
+from rebus.models.modalities.rows import RowInputs
 from rebus.resolve.columns import shared_image_column
 from rebus.resolve.known import Cells, Columns, Log, Rows
 from rebus.resolve.steps import resolve
@@ -75,6 +78,20 @@ class Prepared:
         """The image column, by which rows are gathered for one pass; None where the model sees no images."""
         column = self.image_column
         return None if column is None else self.table.values(column)
+
+    def modalities(self, states: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Modality]:
+        """What the model reads beside text, fitted on the training rows, or as ``states`` say it was."""
+        if states is not None:
+            return modalities_of(self.recipe, states)
+        columns = {name: self.table.values(name) for several in columns_of(self.recipe).values() for name in several}
+        return fitted_modalities(self.recipe, columns, self.training_rows())
+
+    def inputs(self, modalities: Mapping[str, Modality]) -> RowInputs:
+        """What the model reads of the table's rows beside text."""
+        columns = {column: self.table.values(column) for one in modalities.values() for column in one.columns}
+        data = self.recipe.data
+        cache = data.cache_mb // (data.workers + 1)  # each process keeps its own
+        return RowInputs(modalities, columns, self.table.root, self.table.where, cache)
 
     def texts(self) -> list[str]:
         """All text of the training rows, to train a tokenizer on."""

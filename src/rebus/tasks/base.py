@@ -23,6 +23,7 @@ from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
 from rebus.models.heads import HeadSpec
+from rebus.models.modalities import Modality
 from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts
@@ -101,6 +102,7 @@ class TextProcessor:
         image: ids that stand for an image inside a text, one for each image token and what stands around them;
             none: images do not stand inside texts.
         image_id: the one among them that an image token takes the place of.
+        modalities: what else the model reads, by name.
     """
 
     tokenizer: Tokenizer
@@ -109,6 +111,7 @@ class TextProcessor:
     text_tower: bool = False
     image: tuple[int, ...] = ()
     image_id: int | None = None
+    modalities: Mapping[str, Modality] = field(default_factory=dict)
 
     def read(self, text: str) -> list[int]:
         """Ids for the text tower, cut to ``max_length`` with ``cuts.cut``, never empty."""

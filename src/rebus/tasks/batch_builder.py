@@ -1,46 +1,48 @@
-"""Training batches as a pure function of the step: nothing about them needs saving, a resume is a step number."""
+"""Training batches as a pure function of the step: nothing about them needs saving, a resume is a step number.
+
+It knows no modality by name. An example is a group of rows that share all inputs but text; its key is (epoch, group).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rebus import recipe
-from rebus.data.frame import frame_of
+from rebus.data.mixing import mate
 from rebus.data.table import MOST_LISTED
-from rebus.data.transforms import augment
 from rebus.errors import RecipeError
 from rebus.models.batch import Batch, Inputs
+from rebus.models.modalities.base import Item as Input
+from rebus.models.modalities.rows import RowInputs
 from rebus.tasks.base import Item, Task, TextProcessor, Values, VectorTask
 from rebus.tasks.cells import missing
 from rebus.tasks.contrast import image_key
 from rebus.tasks.hiding import hidden_modality, without_text
-from rebus.tasks.mixing import Mixer
+from rebus.tasks.mixing import mixed_items
 
 CLOSE = 1e-9  # as near as progress comes to a share of the run, both being sums
-Image = Callable[[int], NDArray[np.uint8]]  # row number -> (size, size, 3)
+Key = tuple[int, int]  # (epoch, group)
+Features = Callable[[Sequence[int]], dict[str, Any]]  # group numbers -> a frozen tower's tensors, an item each
 
 
 class BatchBuilder:
-    """Deals groups of rows that share an image.
+    """Deals examples.
 
     Args:
         tasks: name: task, fitted.
         values: name: the task's columns.
-        groups: row numbers, the rows of one image together.
-        image: gives a row's image; None where no task sees any.
-        image_values: the image column; rows without an image have none.
+        groups: row numbers, the rows of one example together.
+        rows: the inputs of rows.
         processor: text to ids.
-        settings: the recipe (seed, batch size, augmentation).
-        features: group numbers -> a frozen tower's (tokens, pooled), instead of images; None: images.
-        still: progress up to which the tower stays as it is, so that these features are used.
+        settings: the recipe (seed, batch size, parts).
+        features: modality: a frozen tower's features of groups, in place of its items.
+        still: progress up to which towers stay as they are, so that features are used.
         share: this process's part of a batch's places, where several processes train together.
     """
 
@@ -49,51 +51,58 @@ class BatchBuilder:
         tasks: dict[str, Task],
         values: dict[str, Values],
         groups: list[list[int]],
-        image: Image | None,
-        image_values: Sequence[Any] | None,
+        rows: RowInputs,
         processor: TextProcessor,
         settings: recipe.Recipe,
         *,
-        features: Callable[[Sequence[int]], tuple[Tensor, ...]] | None = None,
+        features: Mapping[str, Features] | None = None,
         still: float = math.inf,
         share: Callable[[range], Sequence[int]] = lambda places: places,
     ) -> None:
         self.tasks, self.values, self.groups, self.processor = tasks, values, groups, processor
-        self.image, self.image_values, self.settings = image, image_values, settings
-        self.features, self.still, self.share = features, still, share
-        self.mixer = Mixer(settings, self._has_image)
-        self.lengths = self._lengths() if image is None else None
+        self.rows, self.settings = rows, settings
+        self.features, self.still, self.share = features or {}, still, share
+        self.mixing = next((name for name, one in rows.modalities.items() if one.mixes), None)
+        self.lengths = None if rows.modalities else self._lengths()
         self._order = lru_cache(maxsize=2)(self._ordered)
-        self._image_key = lru_cache(maxsize=65_536)(self._keyed)
+        self._item_key = lru_cache(maxsize=65_536)(self._keyed)
 
     @property
     def steps_per_epoch(self) -> float:
         """Batches in one pass over the groups."""
         return len(self.groups) / self.settings.train.batch_size
 
-    def batch_at(self, step: int, progress: float) -> Batch:
-        """This process's share of batch ``step``; ``progress`` (0 to 1) says which tasks are trained now.
+    def parts_at(self, step: int, progress: float) -> list[Batch]:
+        """This process's share of batch ``step``, in the equal parts that go through the model one after another.
+
+        Args:
+            step: of the run.
+            progress: 0 to 1, which says which tasks are trained now.
 
         Raises:
-            RecipeError: the processes cannot share a batch equally.
+            RecipeError: the processes cannot share a batch equally, or its parts would not be equal.
         """
-        size = self.settings.train.batch_size
+        size, seed = self.settings.train.batch_size, self.settings.seed
         places = self.share(range(step * size, (step + 1) * size))
-        keys = [self._key(place) for place in places]
-        partners = self.mixer.partners(places, self._key) if self.mixer.on else None
-        return self.assemble(keys, self.active(progress), cached=self.cached(progress), partners=partners)
+        tasks, cached = self.active(progress), self.cached(progress)
+        parts = []
+        for portion in equal_parts(places, self.settings.train):
+            keys = [self._key(place) for place in portion]
+            partners = [self._key(mate(place, size, seed)) for place in portion] if self.mixing else []
+            parts.append(self.assemble(keys, tasks, cached=cached, partners=partners))
+        return parts
 
-    def _key(self, place: int) -> tuple[int, int]:
-        """(epoch, group) at a place of the endless order."""
+    def _key(self, place: int) -> Key:
+        """The example at a place of the endless order."""
         epoch, at = divmod(place, len(self.groups))
         return epoch, int(self._order(epoch)[at])
 
     def cached(self, progress: float) -> bool:
-        """Whether a frozen tower's features stand in for images at this point of the run."""
-        return self.features is not None and progress + CLOSE < self.still
+        """Whether a frozen tower's features stand in for its inputs at this point of the run."""
+        return bool(self.features) and progress + CLOSE < self.still
 
     def kind(self, progress: float) -> tuple[Any, ...]:
-        """What of a batch depends on the point of the run: the tasks that are trained, and whether images are."""
+        """What of a batch depends on the point of the run: the tasks that are trained, and what they see."""
         return (*self.active(progress), self.cached(progress))
 
     def active(self, progress: float) -> dict[str, Task]:
@@ -105,119 +114,102 @@ class BatchBuilder:
                 now[name] = task
         return now or self.tasks
 
-    def split(self, batch: Batch, parts: int) -> list[Batch]:
-        """The same batch as ``parts`` smaller ones of equally many images, for accumulation.
-
-        Raises:
-            RecipeError: it cannot be cut equally.
-        """
-        keys, tasks = batch.keys, {name: self.tasks[name] for name in batch.targets}
-        if len(keys) % parts:
-            raise RecipeError(
-                "train.accumulate", f"a batch that divides into {parts} equal parts", f"{len(keys)} rows", "lower it"
-            )
-        size = len(keys) // parts
-        cached, partners = self.features is not None and "pixels" not in batch.inputs["image"].tensors, batch.partners
-        cuts = [slice(at, at + size) for at in range(0, len(keys), size)]
-        return [self.assemble(keys[c], tasks, cached=cached, partners=partners[c] or None) for c in cuts]
-
     def assemble(
-        self,
-        keys: list[tuple[int, int]],
-        tasks: dict[str, Task],
-        *,
-        cached: bool = True,
-        partners: list[tuple[int, int]] | None = None,
+        self, keys: list[Key], tasks: Mapping[str, Task], *, cached: bool = True, partners: Sequence[Key] = ()
     ) -> Batch:
-        """The batch of some groups.
+        """The batch of some examples.
 
         Args:
-            keys: each group's (epoch, index).
+            keys: of the examples.
             tasks: what is trained.
             cached: with a frozen tower's features, where there are any.
-            partners: for each group, the one that is mixed into it; None: nothing is mixed.
+            partners: for each example, the one that is mixed into it; none: nothing is mixed.
         """
-        batch = Batch(len(keys), keys=keys, partners=partners or [])
-        seed = self.settings.seed
+        batch = Batch(len(keys), keys=keys, partners=list(partners))
         hidden = [self._hidden(key, tasks) for key in keys]
         for name, task in tasks.items():
             items: list[Item] = []
             owner: list[int] = []
-            for place, (epoch, index) in enumerate(keys):
-                made = task.items(self.values[name], self.groups[index], self.processor, (seed, epoch, index))
-                if made and "image_key" in made[0] and self._has_image(index):
-                    made = [{**item, "image_key": self._image_key(index)} for item in made]
-                made = self._moved(task, name, made, keys[place])
+            for place, key in enumerate(keys):
+                own = self._targets(task, name, key)
                 if partners and isinstance(task, VectorTask):
-                    made = self._mixed(task, name, made, keys[place], partners[place])
-                items += without_text(made) if hidden[place] == "text" else made
-                owner += [place] * len(made)
+                    theirs = self._targets(task, name, partners[place])
+                    own = mixed_items(task, own, theirs, self._share(key, partners[place]))
+                items += without_text(own) if hidden[place] == "text" else own
+                owner += [place] * len(own)
             if items:
                 batch.targets[name] = task.collate(items, owner)
-        shown = [place for place, key in enumerate(keys) if self._has_image(key[1]) and hidden[place] != "image"]
-        images = torch.tensor(shown, dtype=torch.long)
-        if self.features is not None and cached:
-            known = self.features([keys[place][1] for place in shown]) if shown else ()
-            batch.inputs["image"] = Inputs(dict(zip(("tokens", "pooled"), known, strict=False)), images)
-        elif self.image is not None:
-            self._add_images(batch, shown, images, self.image)
+        for name in self.rows.modalities:
+            shown = [None if hidden[place] == name else key for place, key in enumerate(keys)]
+            if cached and name in self.features:
+                batch.inputs[name] = self._kept(name, shown)
+                continue
+            mixing = partners if name == self.mixing else ()
+            batch.inputs[name] = self._inputs(name, shown, partners=mixing)
+            if any(self.tasks[task].views > 1 for task in batch.targets):
+                batch.views[name] = self._inputs(name, shown, view=1)
         return batch
 
-    def _hidden(self, key: tuple[int, int], tasks: dict[str, Task]) -> str:
-        shown = (self.image is not None or self.features is not None) and self._has_image(key[1])
-        return hidden_modality(self.settings, key, self.groups[key[1]], tasks, self.values, has_image=shown)
+    def _targets(self, task: Task, name: str, key: Key) -> list[Item]:
+        """A task's items of an example, whose places follow what augmentation moves."""
+        epoch, index = key
+        items = task.items(self.values[name], self.groups[index], self.processor, (self.settings.seed, epoch, index))
+        if not items:
+            return []
+        for modality, one in self.rows.modalities.items():
+            if f"{modality}_key" in items[0] and self._has(modality, index):
+                items = [{**item, f"{modality}_key": self._item_key(modality, index)} for item in items]
+            frame = one.frame((self.settings.seed, *key)) if task.has_places else None
+            if frame is not None:
+                items = task.moved(items, self.values[name], self.groups[index], frame)
+        return items
 
-    def _keyed(self, index: int) -> NDArray[np.int64]:
-        """A number that groups with equal images have in common, whatever their files are called."""
-        assert self.image is not None  # noqa: S101 - there is an image
-        return image_key(self.image(self.groups[index][0]))
+    def _inputs(self, name: str, keys: Sequence[Key | None], *, partners: Sequence[Key] = (), view: int = 0) -> Inputs:
+        """A modality's items of examples; None: it is hidden."""
+        modality, seed, made = self.rows.modalities[name], self.settings.seed, dict[Key, list[Input]]()
 
-    def _has_image(self, index: int) -> bool:
-        return self.image_values is not None and not missing(self.image_values[self.groups[index][0]])
+        def items(key: Key) -> list[Input]:
+            if key not in made:
+                plain = enumerate(self.rows.items(name, self.groups[key[1]][0]))
+                made[key] = [modality.augment(item, (seed, *key), view + 2 * number) for number, item in plain]
+            return made[key]
 
-    def _moved(self, task: Task, name: str, made: list[Item], key: tuple[int, int]) -> list[Item]:
-        """Items whose places follow the image's."""
-        if not task.has_places or not made:
-            return made
-        frame = frame_of(self.settings.image.augment, self.settings.seed, *key)
-        return made if frame is None else task.moved(made, self.values[name], self.groups[key[1]], frame)
+        examples = [[] if key is None else items(key) for key in keys]
+        for place, (key, partner) in enumerate(zip(keys, partners, strict=False)):
+            if key is not None and self._share(key, partner) < 1.0:
+                examples[place] = [modality.mix(items(key)[0], items(partner)[0], (seed, *key))]
+        return modality.inputs(examples)
 
-    def _mixed(
-        self, task: VectorTask, name: str, made: list[Item], key: tuple[int, int], other: tuple[int, int]
-    ) -> list[Item]:
-        theirs = task.items(self.values[name], self.groups[other[1]], self.processor, (self.settings.seed, *other))
-        return self.mixer.items(task, made, theirs, self.mixer.share(key, other))
+    def _kept(self, name: str, keys: Sequence[Key | None]) -> Inputs:
+        """What a frozen tower gave for a modality's items, of which each example has one at most."""
+        there = [place for place, key in enumerate(keys) if key is not None and self._has(name, key[1])]
+        groups = [key[1] for key in (keys[place] for place in there) if key is not None]
+        return Inputs.at(there, self.features[name](groups) if groups else {})
 
-    def _add_images(self, batch: Batch, shown: list[int], owner: Tensor, image: Image) -> None:
-        side, change = self.settings.image.size, self.settings.image.augment
-        changes = any(value for _, value in change)
+    def _share(self, key: Key, partner: Key) -> float:
+        """How much of a mixed example is its own; only examples of one item each are mixed."""
+        assert self.mixing is not None  # noqa: S101 - partners are dealt only then
+        alone = all(self.rows.count(self.mixing, self.groups[index][0]) == 1 for _, index in (key, partner))
+        return self.rows.modalities[self.mixing].share((self.settings.seed, *key)) if alone else 1.0
 
-        def one(key: tuple[int, int], view: int = 0) -> NDArray[np.uint8]:
-            array = image(self.groups[key[1]][0])
-            return augment(array, change, self.settings.seed, *key, view) if changes else array
+    def _hidden(self, key: Key, tasks: Mapping[str, Task]) -> str:
+        present = [name for name in self.rows.modalities if self._has(name, key[1])]
+        return hidden_modality(self.settings, key, self.groups[key[1]], tasks, self.values, present)
 
-        def stacked(arrays: list[NDArray[np.uint8]]) -> Inputs:
-            pixels = np.array(arrays, dtype=np.uint8).reshape(-1, side, side, 3)
-            return Inputs(
-                {"pixels": torch.from_numpy(pixels).permute(0, 3, 1, 2)}, torch.tensor(shown, dtype=torch.long)
-            )
+    def _has(self, name: str, index: int) -> bool:
+        return self.rows.count(name, self.groups[index][0]) > 0
 
-        keys = [batch.keys[place] for place in shown]
-        if batch.partners:
-            mixed = self.mixer.images(keys, [batch.partners[place] for place in shown], one)
-            batch.inputs["image"] = stacked([mixed[key] for key in keys])
-        else:
-            batch.inputs["image"] = stacked([one(key) for key in keys])
-        if any(self.tasks[name].views > 1 for name in batch.targets):
-            batch.views["image"] = stacked([one(key, 1) for key in keys])
+    def _keyed(self, name: str, index: int) -> NDArray[np.int64]:
+        """A number that groups with equal items have in common, whatever their files are called."""
+        return image_key(next(iter(self.rows.items(name, self.groups[index][0])[0].values())))
 
     def _lengths(self) -> NDArray[np.int64]:
         """How long each group's text is, in characters: near enough to sort by."""
-        found = np.zeros(len(self.groups), dtype=np.int64)
+        lengths = np.zeros(len(self.groups), dtype=np.int64)
         for place, rows in enumerate(self.groups):
             for name, task in self.tasks.items():
-                found[place] += sum(len(text) for text in task.texts(self.values[name], rows))
-        return found
+                lengths[place] += sum(len(text) for text in task.texts(self.values[name], rows))
+        return lengths
 
     def _ordered(self, epoch: int) -> NDArray[np.int64]:
         """The order of groups in an epoch; texts of like length stand together, batches in random order."""
@@ -233,6 +225,20 @@ class BatchBuilder:
         whole, rest = [b for b in batches if len(b) == size], [b for b in batches if len(b) < size]
         mixed = [whole[i] for i in rng.permutation(len(whole))] + rest
         return np.concatenate(mixed)
+
+
+def equal_parts(places: Sequence[int], train: recipe.Train) -> list[Sequence[int]]:
+    """A process's places of a batch in the portions that go through the model one after another.
+
+    Raises:
+        RecipeError: they cannot be cut equally; the mean of the parts would not be the mean of the whole.
+    """
+    parts = len(places) // train.grad_cache if train.grad_cache else train.accumulate
+    if len(places) % parts:
+        expected = f"a batch that divides into {parts} equal parts"
+        raise RecipeError("train.accumulate", expected, f"{len(places)} rows", "lower it")
+    size = len(places) // parts
+    return [places[start : start + size] for start in range(0, len(places), size)]
 
 
 def in_blocks(count: int, rng: np.random.Generator, block: int = 256, window: int = 16) -> NDArray[np.int64]:
@@ -260,14 +266,14 @@ class Singles(Sequence[list[int]]):
         return [[int(row)] for row in self._rows[index]] if isinstance(index, slice) else [int(self._rows[index])]
 
 
-def group_rows(rows: Sequence[int], images: Sequence[Any] | None) -> list[list[int]]:
-    """Put rows that share an image together, in order of first appearance; a row without one stands alone."""
-    if images is None:
+def group_rows(rows: Sequence[int], inputs: Sequence[Any] | Mapping[int, Any] | None) -> list[list[int]]:
+    """Put rows of equal inputs together, in order of first appearance; a row without any stands alone."""
+    if inputs is None:
         single = np.asarray(rows, dtype=np.int64)
         return cast("list[list[int]]", Singles(single)) if len(rows) > MOST_LISTED else [[row] for row in rows]
     groups: dict[Any, list[int]] = {}
     for row in rows:
-        value = images[row]
+        value = inputs[row]
         alone = missing(value) or not isinstance(value, Hashable)  # pixels, or a list: no path
         groups.setdefault(("row", row) if alone else value, []).append(row)
     return list(groups.values())

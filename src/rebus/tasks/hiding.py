@@ -8,15 +8,12 @@ that a row has. Source: Neverova et al. 2016, "ModDrop: adaptive multi-modal ges
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 
 from rebus import recipe
 from rebus.tasks.base import Item, Task, Values
 from rebus.tasks.cells import missing
-
-Hidden = Literal["", "image", "text"]
 
 
 def hidden_modality(
@@ -25,25 +22,26 @@ def hidden_modality(
     rows: Sequence[int],
     tasks: Mapping[str, Task],
     values: Mapping[str, Values],
-    *,
-    has_image: bool,
-) -> Hidden:
-    """What is hidden of a group of rows that share an image, or nothing.
+    present: Sequence[str],
+) -> str:
+    """The modality that is hidden of an example, or "": nothing.
 
     Args:
         settings: the recipe: its seed and ``model.fusion.modality_dropout``.
-        key: (epoch, index) of the group.
-        rows: of the group.
+        key: (epoch, index) of the example.
+        rows: of the example.
         tasks: name: task, those that are trained now.
         values: name: the task's columns.
-        has_image: whether the model is shown an image of the group.
+        present: the modalities beside text of which the example has an item.
     """
     fusion = settings.model.fusion
-    if not fusion.modality_dropout or fusion.kind == "none" or not has_image:
+    if not fusion.modality_dropout or fusion.kind == "none" or not present:
         return ""
-    may: list[Hidden] = []
-    if all(_does_without_image(task, values[name], rows) for name, task in tasks.items()):
-        may.append("image")
+    may = [
+        modality
+        for modality in present
+        if all(_does_without(modality, len(present) > 1, task, values[name], rows) for name, task in tasks.items())
+    ]
     if any(_has_spare_text(task, values[name], row) for name, task in tasks.items() for row in rows):
         may.append("text")
     rng = np.random.default_rng((settings.seed, *key, 1))
@@ -57,13 +55,14 @@ def without_text(items: list[Item]) -> list[Item]:
     return [{**item, "has_text": np.asarray(False)} if "has_text" in item else item for item in items]
 
 
-def _does_without_image(task: Task, values: Values, rows: Sequence[int]) -> bool:
-    if "image" not in values:
-        return True
-    if task.roles["image"].required:
+def _does_without(modality: str, others: bool, task: Task, values: Values, rows: Sequence[int]) -> bool:
+    """Whether a task can predict of rows without a modality; ``others``: they have items of other modalities."""
+    if modality in values and task.roles[modality].required:
         return False
-    others = [role for role in task.inputs if role in values and role not in ("image", *task.settings.unseen)]
-    return all(any(not missing(values[role][row]) for role in others) for row in rows)
+    if others or (modality in task.roles and modality not in values):
+        return True
+    more = [role for role in task.inputs if role in values and role not in (modality, *task.settings.unseen)]
+    return all(any(not missing(values[role][row]) for role in more) for row in rows)
 
 
 def _has_spare_text(task: Task, values: Values, row: int) -> bool:

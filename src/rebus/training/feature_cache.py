@@ -1,57 +1,71 @@
-"""Features of a frozen image tower, computed once an image and kept."""
+"""Features of frozen towers, computed once an example and kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from rebus import recipe
-from rebus.data.store import ImageStore
 from rebus.loop.frozen import FeatureCache
+from rebus.models.batch import Batch
+from rebus.models.modalities.rows import RowInputs
 from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks.batch_builder import Features
 
-Features = Callable[[Sequence[int]], tuple[Tensor, ...]]
+NAMES = ("tokens", "pooled")
 
 
 def frozen_features(
     model: VisionLanguageModel,
     settings: recipe.Recipe,
-    groups: list[list[int]],
-    store: ImageStore | None,
+    groups: Sequence[list[int]],
+    rows: RowInputs,
     *,
     still: bool | None = None,
-) -> Features | None:
-    """Group numbers -> (tokens (B, P, D), pooled (B, D)) where the tower is frozen and images are not changed.
+) -> Mapping[str, Features]:
+    """Modality: group numbers -> tensors, where its tower is frozen and its items are not changed.
 
     Args:
-        model: its image tower is put in evaluation mode by the first features that are asked for.
+        model: its frozen towers are put in evaluation mode by the first features that are asked for.
         settings: the recipe.
-        groups: row numbers, the rows of one image together.
-        store: decoded images by row.
-        still: whether the tower is frozen for a while at least; None: as the recipe says.
-
-    Returns:
-        None where features change from step to step, or there are no images.
+        groups: row numbers, the rows of one example together.
+        rows: their inputs.
+        still: whether the towers are frozen for a while at least; None: as the recipe says.
     """
-    changes = any(value for _, value in settings.image.augment)
-    frozen = settings.model.image.frozen if still is None else still
-    if store is None or model.image is None or not frozen or changes:
-        return None
+    features = {}
+    for name, modality in rows.modalities.items():
+        tower, chosen = getattr(model, name, None), tower_settings(settings, name)
+        frozen = (chosen is not None and chosen.frozen) if still is None else still
+        fixed = tower is not None and frozen and not modality.changes
+        if fixed and all(rows.count(name, group[0]) <= 1 for group in groups):
+            compute = _Compute(name, model, groups, rows)
+            cache = FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb)
+            features[name] = lambda numbers, cache=cache: dict(
+                zip(("tokens", "pooled"), cache.get(numbers), strict=True)
+            )
+    return features
 
-    def compute(numbers: Sequence[int]) -> tuple[Tensor, ...]:
-        if model.image.training:  # asked for before training: dropout off, statistics as they are
-            model.image.eval()
-        side = settings.image.size
-        pixels = np.zeros((len(numbers), side, side, 3), dtype=np.uint8)
-        for place, number in enumerate(numbers):
-            row = groups[number][0]
-            if store.key(row) is not None:
-                pixels[place] = store.get(row)
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
-        seen = model.image.encode(image)
+
+def tower_settings(settings: recipe.Recipe, name: str) -> Any:
+    """A modality's tower in the recipe; None: it is not named there."""
+    return getattr(settings.model, name) if name == "image" else settings.model.towers.get(name)
+
+
+class _Compute:
+    """Group numbers -> (tokens (B, P, D), pooled (B, D)) of their first rows; zeros for one without an item."""
+
+    def __init__(self, name: str, model: VisionLanguageModel, groups: Sequence[list[int]], rows: RowInputs) -> None:
+        self.name, self.model, self.groups, self.rows = name, model, groups, rows
+
+    def __call__(self, numbers: Sequence[int]) -> tuple[Tensor, ...]:
+        tower = getattr(self.model, self.name)
+        if tower.training:  # asked for before training: dropout off, statistics as they are
+            tower.eval()
+        items = [self.rows.items(self.name, self.groups[number][0]) for number in numbers]
+        inputs = self.rows.modalities[self.name].inputs(items).to(next(tower.parameters()).device)
+        batch = Batch(len(numbers), {self.name: inputs})
+        seen = self.model.see(batch)
+        assert seen is not None  # noqa: S101 - there is a tower
         return seen.tokens.float().cpu(), seen.pooled.float().cpu()
-
-    return FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb).get

@@ -29,8 +29,8 @@ class Batches(Protocol):
         """What of the batch depends on this point of the run: the tasks that are trained, for one."""
         ...
 
-    def batch_at(self, step: int, progress: float) -> Any:
-        """The batch of a step."""
+    def parts_at(self, step: int, progress: float) -> Any:
+        """The batch of a step, in its parts."""
         ...
 
 
@@ -42,7 +42,7 @@ class _Worker:
 
 
 class BatchBuilderPool:
-    """Calls ``builder.batch_at`` ahead of time in forked processes.
+    """Calls ``builder.parts_at`` ahead of time in forked processes.
 
     A batch is a pure function of the step and of what is trained then, so which process makes it does not
     matter. Where a task or a stage begins or ends between the asking and the using, the batch is made anew.
@@ -71,11 +71,11 @@ class BatchBuilderPool:
             theirs.close()  # so that the pipe ends with its process
             self._workers.append(_Worker(process, ours))
 
-    def batch_at(self, step: int, progress: float) -> Any:
-        """As ``BatchBuilder.batch_at``; the next steps' batches are asked for on the way.
+    def parts_at(self, step: int, progress: float) -> Any:
+        """As ``BatchBuilder.parts_at``; the next steps' batches are asked for on the way.
 
         Raises:
-            RunError: a process was ended from outside. RebusError: what ``builder.batch_at`` raised.
+            RunError: a process was ended from outside. RebusError: what ``builder.parts_at`` raised.
         """
         kind = self.builder.kind(progress)
         asked = {key for worker in self._workers for key in worker.asked}
@@ -144,7 +144,7 @@ def _work(builder: Batches, pipe: Connection, foreign: Sequence[Connection], par
             return
         made: Any
         try:
-            made = builder.batch_at(step, progress)
+            made = builder.parts_at(step, progress)
         except RebusError as error:
             made = _Failed(type(error).__name__, error.as_dict())
         except Exception:

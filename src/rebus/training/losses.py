@@ -114,8 +114,7 @@ def cached_plan(tasks: dict[str, Task], train: recipe.Train) -> Cached | None:
     def rest(others: Any, batch: Batch, progress: float) -> tuple[Tensor | None, Named]:
         return _summed(tasks, others, batch, set()) if others else (None, {})
 
-    own = train.batch_size // parallel.world()
-    return Cached(own // train.grad_cache, compared, outputs, compare, rest)
+    return Cached(compared, outputs, compare, rest)
 
 
 def _common(tasks: dict[str, Task], there: dict[str, Any]) -> set[str]:

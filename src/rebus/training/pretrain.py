@@ -115,7 +115,7 @@ class Pretraining:
         manifest = self.shards.manifest
         return {"shards": manifest.made_from | {name: asdict(counts) for name, counts in manifest.splits.items()}}
 
-    def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
+    def plan(self, parts_at: Callable[[int, float], list[Any]]) -> Plan:
         """What the loop needs to know, as plain callables."""
         task, tower = self.task, self.recipe.model.text
         rows = _validation_rows(self)
@@ -133,7 +133,7 @@ class Pretraining:
 
         weights = self.model.count_parameters()
         return Plan(
-            batch_at=batch_at,
+            parts_at=parts_at,
             loss_of=loss_of,
             batch_rows=self.builder.tokens_per_step,
             unit="tokens",
@@ -146,7 +146,6 @@ class Pretraining:
             higher_is_better=task.higher_is_better,
             chooses="valid" in self.shards.splits,
             sample=lambda model: sample_of(self),
-            split=self.builder.split,
         )
 
     def judge(self, log: Log) -> tuple[Evaluation, dict[str, Any]]:

@@ -185,7 +185,7 @@ class Assembled:
             log(f"{name}: evaluating on {len(chosen):,} held-out rows: about {about}")
         return chosen
 
-    def plan(self, batch_at: Callable[[int, float], Any]) -> Plan:
+    def plan(self, parts_at: Callable[[int, float], list[Any]]) -> Plan:
         """What the loop needs to know, as plain callables."""
         prepared, tasks = self.prepared, self.prepared.tasks
         watched = next((task for task in tasks.values() if task.predicts), None)
@@ -231,7 +231,7 @@ class Assembled:
             return f"{asked} {told.value} (true: {watched.truth(values, row)})".strip()
 
         return Plan(
-            batch_at=batch_at,
+            parts_at=parts_at,
             loss_of=loss_of,
             batch_rows=prepared.recipe.train.batch_size,
             total_steps=self.total_steps,
@@ -242,7 +242,6 @@ class Assembled:
             higher_is_better=watched.higher_is_better if watched is not None else False,
             chooses=bool(prepared.rows("valid")),
             sample=sample if rows else None,
-            split=self.builder.split,
             cached=cached_plan(tasks, prepared.recipe.train),
             stages=self.staging.plan() if self.staging is not None else None,
             observer=Watchers(one for one in (losses, self.answers, images) if one is not None),
@@ -357,6 +356,8 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     check_batches(settings.train, prepared.tasks)
     if processor is None:
         processor = base_processor(settings, log) or make_processor(settings, prepared.texts(), prepared.words())
+    states = {name: modality.state() for name, modality in processor.modalities.items()}
+    processor = replace(processor, modalities=prepared.modalities(None if fresh else states))
     for task in prepared.tasks.values():
         for note in task.notes(prepared.values[task.name], prepared.rows("train", task), processor):
             log(note)
@@ -367,23 +368,22 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     settings, staging = begin_tuning(model, settings, log)
     prepared = replace(prepared, recipe=settings)
     still = None if staging is None else staging.still
-    images = prepared.shared()
-    # Only tasks that write pack several rows of one image; without them every row is an example of its own.
+    rows = prepared.inputs(processor.modalities)
+    # Only tasks that write pack several rows of one example; without them every row is an example of its own.
     packs = any(
         isinstance(task, WritingTask | PretrainImage) or task.packs or not task.predicts
         for task in prepared.tasks.values()
     )
-    groups = group_rows(prepared.training_rows(), images if packs else None)
-    store = prepared.images()
+    chosen = prepared.training_rows()
+    groups = group_rows(chosen, {row: rows.key(row) for row in chosen} if packs and rows.modalities else None)
     builder = BatchBuilder(
         prepared.tasks,
         prepared.values,
         groups,
-        store.get if store is not None else None,
-        images,
+        rows,
         processor,
         settings,
-        features=frozen_features(model, settings, groups, store, still=None if still is None else still > 0),
+        features=frozen_features(model, settings, groups, rows, still=None if still is None else still > 0),
         still=math.inf if still is None else still,
         share=parallel.rank_slice,
     )
@@ -504,7 +504,7 @@ def _fitted(ready: Ready, folder: Path, resume: bool, quiet: bool) -> tuple[FitR
     try:
         result = fit(
             ready.model,
-            ready.plan(pool.batch_at if pool else ready.builder.batch_at),
+            ready.plan(pool.parts_at if pool else ready.builder.parts_at),
             settings.train,
             folder,
             seed=settings.seed,

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from rebus import recipe
 from rebus.data.cells import is_blank
+from rebus.data.frame import Frame
 from rebus.data.lists import parse_list
 from rebus.models.batch import Inputs
 from rebus.recipe.kinds import declare_kinds
@@ -121,6 +122,23 @@ class Modality(ABC):
 
     def augment(self, item: Item, key: Key, view: int = 0) -> Item:
         """The item as training shows it, a pure function of the key and the number of the view; by default as it is."""
+        return item
+
+    def frame(self, key: Key) -> Frame | None:
+        """How ``augment`` moves what an item shows, for tasks whose targets have places in it; None: it stays."""
+        return None
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training mixes each example's item with that of another example of the batch."""
+        return False
+
+    def share(self, key: Key) -> float:
+        """How much of a mixture is the example's own, 0 to 1; its target's share too."""
+        return 1.0
+
+    def mix(self, item: Item, other: Item, key: Key) -> Item:
+        """An item with that of another example mixed into it."""
         return item
 
     def collate(self, items: Sequence[Item]) -> dict[str, Tensor]:

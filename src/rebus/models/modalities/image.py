@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rebus.data.frame import Frame, frame_of
 from rebus.data.mixing import mix_of, mixed, mixes
 from rebus.data.store import fitted_image
 from rebus.data.transforms import augment, fit_image
@@ -47,6 +48,10 @@ class ImageModality(Modality):
         if not self.changes:
             return item
         return {"pixels": augment(item["pixels"], self.settings.image.augment, *key, view)}
+
+    def frame(self, key: Key) -> Frame | None:
+        """Where the changed image's places were before."""
+        return frame_of(self.settings.image.augment, *key)
 
     @property
     def mixes(self) -> bool:
