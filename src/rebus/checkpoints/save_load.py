@@ -26,6 +26,7 @@ from rebus.formats.families import family_for
 from rebus.formats.module_names import renaming_of
 from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.fusion import Joint
+from rebus.models.heads import HEADS, HeadSpec
 from rebus.models.modalities import modalities_of
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
@@ -84,7 +85,7 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], processor: Text
     Its embeddings have a row for each id of the tokenizer, or more where ``model.text.rows`` says so.
     """
     torch.manual_seed(settings.seed)
-    heads = {name: task.head(processor) for name, task in tasks.items()}
+    heads = {name: _reading(task.head(processor), settings.data.inputs) for name, task in tasks.items()}
     reader = processor.reader
     words = list(reader.words) if reader is not None else None
     # One pass over an image may carry several questions, so a row is longer than one text.
@@ -96,7 +97,14 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], processor: Text
         max_length=settings.text.max_length,
         words=words,
         image_id=processor.image_id,
+        contexts={name: modality.context() for name, modality in processor.modalities.items()},
     )
+
+
+def _reading(spec: HeadSpec, modalities: Iterable[str]) -> HeadSpec:
+    """A head that reads modalities beside those that its task names, where it reads what is joined at all."""
+    joins = HEADS.get(spec.kind).consumes in ("fused", "decoder")
+    return replace(spec, reads=tuple(dict.fromkeys((*spec.reads, *modalities)))) if joins else spec
 
 
 def save_model(

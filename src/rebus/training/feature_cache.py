@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import Tensor
 
@@ -36,9 +35,8 @@ def frozen_features(
     """
     features = {}
     for name, modality in rows.modalities.items():
-        tower, chosen = getattr(model, name, None), tower_settings(settings, name)
-        frozen = (chosen is not None and chosen.frozen) if still is None else still
-        fixed = tower is not None and frozen and not modality.changes
+        frozen = settings.model.tower(name).frozen if still is None else still
+        fixed = name in model.modalities and frozen and not modality.changes
         if fixed and all(rows.count(name, group[0]) <= 1 for group in groups):
             compute = _Compute(name, model, groups, rows)
             cache = FeatureCache(compute, len(groups), limit_mb=settings.data.cache_mb)
@@ -48,11 +46,6 @@ def frozen_features(
     return features
 
 
-def tower_settings(settings: recipe.Recipe, name: str) -> Any:
-    """A modality's tower in the recipe; None: it is not named there."""
-    return getattr(settings.model, name) if name == "image" else settings.model.towers.get(name)
-
-
 class _Compute:
     """Group numbers -> (tokens (B, P, D), pooled (B, D)) of their first rows; zeros for one without an item."""
 
@@ -60,12 +53,10 @@ class _Compute:
         self.name, self.model, self.groups, self.rows = name, model, groups, rows
 
     def __call__(self, numbers: Sequence[int]) -> tuple[Tensor, ...]:
-        tower = getattr(self.model, self.name)
+        tower = self.model.tower(self.name)
         if tower.training:  # asked for before training: dropout off, statistics as they are
             tower.eval()
         items = [self.rows.items(self.name, self.groups[number][0]) for number in numbers]
-        inputs = self.rows.modalities[self.name].inputs(items).to(next(tower.parameters()).device)
-        batch = Batch(len(numbers), {self.name: inputs})
-        seen = self.model.see(batch)
-        assert seen is not None  # noqa: S101 - there is a tower
+        inputs = self.rows.modalities[self.name].inputs(items).to(self.model.device)
+        seen = self.model.see(Batch(len(numbers), {self.name: inputs}))[self.name]
         return seen.tokens.float().cpu(), seen.pooled.float().cpu()
