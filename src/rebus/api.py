@@ -65,6 +65,7 @@ def train(
     base: str | Path | None = None,
     vision: str | Path | None = None,
     text: str | Path | None = None,
+    ignore: Sequence[str] = (),
     time_limit: float | None = None,
     seed: int | None = None,
     quiet: bool = False,
@@ -83,6 +84,7 @@ def train(
         vision: a Run, a checkpoint folder or a hub id whose image tower to start from.
         text: the same for the text tower and its tokenizer, or a .gguf file; or the kind of a fresh text tower. With
             both, the run has two stages unless ``train.stages`` says otherwise.
+        ignore: columns that are not read at all.
         time_limit: minutes.
         seed: of weights, order and augmentation.
         quiet: print nothing.
@@ -97,7 +99,16 @@ def train(
     def begin() -> Trained:
         path = _kept(data, folder)
         made = make_recipe(
-            path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
+            path,
+            task,
+            recipe,
+            settings,
+            time_limit=time_limit,
+            seed=seed,
+            base=base,
+            vision=vision,
+            text=text,
+            ignore=ignore,
         )
         return learn(made, folder, log=log, quiet=quiet)
 
@@ -561,6 +572,7 @@ def make_recipe(
     base: str | Path | None = None,
     vision: str | Path | None = None,
     text: str | Path | None = None,
+    ignore: Sequence[str] = (),
 ) -> Recipe:
     """One recipe from all that was said. Raises RecipeError."""
     made = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
@@ -575,7 +587,7 @@ def make_recipe(
     if recipe is not None and made.model.size is not None and _turns_dial(settings, made.model.size):
         made = made.reset(DIALLED)
     words = [f"{key}={as_yaml(value)}" for key, value in settings.items()] if isinstance(settings, dict) else settings
-    words = [*(words or [])]
+    words = [*([f"data.ignore={as_yaml(list(ignore))}"] if ignore else []), *(words or [])]
     words += [] if time_limit is None else [f"train.time_limit={time_limit}"]
     words += [] if seed is None else [f"seed={seed}"]
     return override(made, words)

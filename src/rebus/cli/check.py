@@ -7,6 +7,7 @@ import typer
 from rebus.cli.shared import (
     DataPath,
     GroupColumn,
+    Ignore,
     Kinds,
     RecipeFile,
     Settings,
@@ -26,6 +27,7 @@ def check(
     recipe: RecipeFile = None,
     sets: Settings = None,
     kind: Kinds = None,
+    ignore: Ignore = None,
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
 ) -> None:
@@ -35,7 +37,7 @@ def check(
     """
     from rebus import api
 
-    splits = given(data__split__column=split_column, data__split__group=group_column)
+    splits = given(data__split__column=split_column, data__split__group=group_column, data__ignore=ignore or None)
     settings = [*splits, *kind_settings(kind), *(sets or [])]
     report = api.check(data, task=task, recipe=recipe, settings=settings)
     if not write_json_output(json_output, report.as_dict()):

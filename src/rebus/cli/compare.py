@@ -12,6 +12,7 @@ import typer
 from rebus.cli.shared import (
     DataPath,
     GroupColumn,
+    Ignore,
     Kinds,
     Language,
     RecipeFile,
@@ -59,6 +60,7 @@ def compare(
     recipe: RecipeFile = None,
     sets: Settings = None,
     kind: Kinds = None,
+    ignore: Ignore = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of weights, order and augmentation.")] = None,
     split_column: SplitColumn = None,
     group_column: GroupColumn = None,
@@ -77,6 +79,7 @@ def compare(
             train__steps=steps,
             data__split__column=split_column,
             data__split__group=group_column,
+            data__ignore=ignore or None,
         ),
         *kind_settings(kind),
         *(sets or []),

@@ -53,6 +53,10 @@ Kinds = Annotated[
         help="Say what a column holds: image, text, category, number, ...",
     ),
 ]
+Ignore = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="COLUMN", help="A column that is not read at all. May be repeated."),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

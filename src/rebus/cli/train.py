@@ -10,6 +10,7 @@ import typer
 from rebus.cli.completion import FUSIONS, IMAGE_TOWERS, among, complete_text
 from rebus.cli.shared import (
     GroupColumn,
+    Ignore,
     Kinds,
     RecipeFile,
     Settings,
@@ -37,6 +38,7 @@ def train(
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="The Run folder to make.")] = None,
     sets: Settings = None,
     kind: Kinds = None,
+    ignore: Ignore = None,
     time_limit: Annotated[
         float | None,
         typer.Option("--time-limit", metavar="MINUTES", help="Train for this long, whatever the recipe says."),
@@ -124,6 +126,7 @@ def train(
             model__size=size,
             data__split__column=split_column,
             data__split__group=group_column,
+            data__ignore=ignore or None,
         ),
         *kind_settings(kind),
         *(sets or []),

@@ -86,7 +86,8 @@ def infer(
 def kinds_told(data: Data) -> dict[str, Kind]:
     """Column: kind, where the recipe says it: outright, or by how its labels or numbers are written."""
     labels: dict[str, Kind] = {column: "labels" for column, mark in data.separators.items() if mark}
-    return {**labels, **dict.fromkeys(data.numbers, "number"), **data.kinds}
+    ignored: dict[str, Kind] = dict.fromkeys(data.ignore, "ignore")
+    return {**labels, **dict.fromkeys(data.numbers, "number"), **data.kinds, **ignored}
 
 
 def infer_kinds(table: Table, overrides: Mapping[str, Kind] | None = None) -> dict[str, Kind]:
@@ -112,7 +113,10 @@ def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
     for name, kind in overrides.items():
         if name not in table.columns:
             raise DataError(
-                f"{table.name}, --kind {name}", "a column that exists", f"'{name}'", nearest(name, table.columns)
+                f"{table.name}, {'--ignore' if kind == 'ignore' else '--kind'} {name}",
+                "a column that exists",
+                f"'{name}'",
+                nearest(name, table.columns),
             )
         if kind not in (known := known_kinds()):
             raise DataError(f"--kind {name}={kind}", f"one of {', '.join(known)}", f"'{kind}'", nearest(kind, known))

@@ -62,30 +62,36 @@ def tabular_columns(
         table: the rows.
         kinds: column: kind, as guessed or as the user says.
         tasks: with the columns they read.
-        data: ``tabular`` names the columns, ``ignore`` leaves some out.
+        data: ``inputs`` may name the columns, ``ignore`` leaves some out.
 
     Raises:
-        DataError: a column that ``data.tabular`` or ``data.ignore`` names does not exist, or is a task's.
+        DataError: a column that ``data.inputs.tabular`` or ``data.ignore`` names does not exist, or is a task's.
     """
-    chosen = TabularColumns()
+    chosen, asked = TabularColumns(), data.inputs.get("tabular")
     read = {column: task for task in tasks for column in task.columns.values()}
-    dealing = {data.split.group, split_column(table, data.split), *(data.ignore or ())}
-    for key in ("tabular", "ignore"):
-        for name in getattr(data, key) or ():
+    others = [column for name, columns in data.inputs.items() if name != "tabular" for column in columns]
+    dealing = {data.split.group, split_column(table, data.split)}
+    for key, named in (("inputs.tabular", asked or ()), ("ignore", data.ignore)):
+        for name in named:
             if name not in table.columns:
                 do = nearest(name, table.columns)
                 raise DataError(f"{table.name}, data.{key}", "a column that exists", f"'{name}'", do)
-    for name in table.columns if data.tabular is None else data.tabular:
+    for name in table.columns if asked is None else asked:
+        if name in data.ignore or (asked is None and data.kinds.get(name) == "ignore"):
+            chosen.left_out[name] = "as you said"
+            continue
         if name in read:
-            if data.tabular is not None:
-                do = "leave it out of data.tabular"
-                where = f"{table.name}, data.tabular"
-                raise DataError(where, "columns that no task reads", f"'{name}', of task '{read[name].name}'", do)
+            if asked is not None:
+                do = "leave it out of data.inputs.tabular"
+                where, received = f"{table.name}, data.inputs.tabular", f"'{name}', of task '{read[name].name}'"
+                raise DataError(where, "columns that no task reads", received, do)
+            continue
+        if name in others:
             continue
         if name in dealing:
-            chosen.left_out[name] = "as you said" if name in data.ignore else "it deals the rows"
+            chosen.left_out[name] = "it deals the rows"
             continue
-        kind, why = kind_of(table, name, kinds.get(name), asked=data.tabular is not None or name in data.kinds)
+        kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in data.kinds)
         if kind is None:
             chosen.left_out[name] = why
         elif len(chosen.readings) == MOST:
@@ -152,7 +158,7 @@ def _describe(chosen: TabularColumns, table: Table) -> None:
     if chosen.left_out:
         shown = ", ".join(f"{name} ({why})" for name, why in list(chosen.left_out.items())[:20])
         more = f" and {len(chosen.left_out) - 20} more" if len(chosen.left_out) > 20 else ""
-        chosen.notes.append(f"left out: {shown}{more}; otherwise: --set 'data.tabular=[COLUMN, ...]'")
+        chosen.notes.append(f"left out: {shown}{more}; otherwise: --set 'data.inputs.tabular=[COLUMN, ...]'")
     for name, reading in chosen.readings.items():
         if reading.kind == "date" and not reading.sure:
             cell = next(value for value in table.column(name) if not cells.is_blank(value))

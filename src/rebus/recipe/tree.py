@@ -36,10 +36,6 @@ class Data(Section):
 
     path: PathText = Field("", description="table or folder")
     kinds: dict[str, Kind] = Field(default_factory=dict, description="column: kind, where the guess is wrong")
-    tabular: list[str] | None = Field(
-        None, description="columns of numbers, categories and dates that are inputs; None: all that fit; []: none"
-    )
-    ignore: list[str] = Field(default_factory=list, description="columns that are no inputs by themselves")
     inputs: dict[str, list[str]] = Field(
         default_factory=dict,
         description="modality: columns that the model reads of it, beside those that tasks name; filled in by kind",
@@ -60,6 +56,7 @@ class Data(Section):
     separators: dict[str, str] = Field(
         default_factory=dict, description="column: what divides the labels of a cell, where the guess is wrong"
     )
+    ignore: list[str] = Field(default_factory=list, description="columns that the model does not read")
     split: Split = Field(default_factory=Split, description="train, valid and test")
     on_bad: Literal["refuse", "skip"] = Field("refuse", description="a broken row: stop, or leave it out and count it")
     background: str = Field("white", description="colour behind transparent images")

@@ -50,6 +50,7 @@ class TabularTower(Tower):
 
     modality = "tabular"
     own_settings = recipe.OtherTower
+    starts: Tensor
 
     def __init__(
         self, settings: Any, *, measured: int, features: int, categories: Sequence[int], **context: Any
@@ -66,8 +67,6 @@ class TabularTower(Tower):
         self.dropout = nn.Dropout(settings.dropout)
         self.join = nn.Linear(self.num_tokens * self.width, self.width)
         self.layers = nn.ModuleList(ResidualBlock(self.width, settings.dropout) for _ in range(settings.depth))
-
-    starts: Tensor
 
     def embed(self, values: Tensor, known: Tensor, codes: Tensor) -> Tensor:
         """What enters the network; see ``forward``: (N, L, D)."""
