@@ -56,15 +56,16 @@ def check_table(
         skips_bad=data.on_bad == "skip",
     )
     report.unused.update(table.unused)
-    _unread_columns(report, tasks)
+    inputs = {column for columns in data.inputs.values() for column in columns}
+    _unread_columns(report, tasks, inputs)
     _unread_fields(report, table)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "image")}
     _measure(report, values, data)
     for name in [name for name, kind in kinds.items() if kind == "image"]:
         _images(report, table, name, data, splits)
-    report.errors += missing_columns(table, tasks)
+    report.errors += missing_columns(table, tasks, inputs=bool(inputs))
     if not report.errors:
-        _rows(report, table, tasks, values, splits, report.says_splits)
+        _rows(report, table, tasks, values, splits, inputs=bool(inputs))
         for task in tasks:
             for role, column in task.columns.items():
                 if kinds.get(column) != "image":
@@ -86,9 +87,9 @@ def check_table(
     return report
 
 
-def _unread_columns(report: CheckReport, tasks: Sequence[TaskSettings]) -> None:
-    """Columns that could be learned from and that no task reads."""
-    read = {column for task in tasks for column in task.columns.values()}
+def _unread_columns(report: CheckReport, tasks: Sequence[TaskSettings], inputs: set[str]) -> None:
+    """Columns that could be learned from and that are not read."""
+    read = inputs | {column for task in tasks for column in task.columns.values()}
     for name, kind in report.kinds.items():
         if tasks and kind != "ignore" and name not in read:
             report.unused.add(f"cells of column '{name}' ({kind}), which no task reads", count=report.rows)
@@ -165,7 +166,8 @@ def _rows(
     tasks: Sequence[TaskSettings],
     values: dict[str, list[Any]],
     splits: Sequence[str],
-    says: bool,
+    *,
+    inputs: bool,
 ) -> None:
     """A row is bad where a value is wrong, or where it lacks something for every task.
 
@@ -175,7 +177,7 @@ def _rows(
         return
     wanted = {column for task in tasks for column in task.columns.values()}
     columns = {name: values[name] if name in values else table.column(name) for name in wanted}
-    checks = [RowCheck(table, task, columns) for task in tasks]
+    checks = [RowCheck(table, task, columns, inputs=inputs) for task in tasks]
     for check in checks:
         report.notes += check.cells.notes
         report.warnings += check.cells.warnings
@@ -185,7 +187,7 @@ def _rows(
         absent = [check.absent(row) for check in checks]
         lacking.update(check.task.name for check, error in zip(checks, absent, strict=True) if error is not None)
         if wrong is None and all(error is not None for error in absent):
-            declared = (says and splits[row] in ("valid", "test")) or all(
+            declared = (report.says_splits and splits[row] in ("valid", "test")) or all(
                 check.target() in table.unlabelled for check in checks
             )
             if declared and all(check.unlabelled(row) for check in checks):

@@ -93,8 +93,18 @@ class Columns:
 
     @property
     def readable(self) -> bool:
-        """Whether there is an image or a text to predict from."""
-        return self.image is not None or bool(self.of("text"))
+        """Whether there is something to predict from: an image, a text, or columns beside that of the target."""
+        return self.image is not None or bool(self.of("text")) or self.alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether there are numbers, categories and dates alone, two columns or more."""
+        others = [name for name in self.learnable if self.kinds[name] not in ("number", "category", "date", "labels")]
+        return not others and len(self.learnable) > 1
+
+    def is_last(self, kind: Kind) -> bool:
+        """Whether the last column, the usual place of what is to be predicted, is of this kind."""
+        return bool(self.learnable) and self.kinds[self.learnable[-1]] == kind
 
     @property
     def learnable(self) -> list[str]:

@@ -21,8 +21,14 @@ from rebus.recipe import TaskSettings
 _SAMPLE = 2000  # cells of a column
 
 
-def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataError]:
-    """An error for each column a task needs and does not have, or names and is not there."""
+def missing_columns(table: Table, tasks: Sequence[TaskSettings], *, inputs: bool = False) -> list[DataError]:
+    """An error for each column a task needs and does not have, or names and is not there.
+
+    Args:
+        table: the rows.
+        tasks: with their columns.
+        inputs: whether the model reads other columns than these, so that a task may do without an image and a text.
+    """
     errors = []
     columns = f"none among {', '.join(table.columns)}"
     for number, task in enumerate(tasks):
@@ -40,7 +46,7 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings]) -> list[DataErr
         lacking = wanted.lacking(task.columns)
         if lacking is not None:
             errors.append(DataError(where, lacking, columns, f"name them with {flag}.ROLE=COLUMN"))
-        if wanted.needs_one and not set(wanted.needs_one) & set(task.columns):
+        if wanted.needs_one and not inputs and not set(wanted.needs_one) & set(task.columns):
             some = " or ".join(f"{'an' if role[0] in 'aeiou' else 'a'} {role}" for role in wanted.needs_one)
             do = f"name one with {flag}.{wanted.needs_one[-1]}=COLUMN"
             errors.append(DataError(where, f"{some} column to learn from", "neither", do))
@@ -71,13 +77,16 @@ class RowCheck:
         table: the rows.
         task: its settings, columns filled in.
         columns: column: values, for the columns the task reads.
+        inputs: whether the model reads other columns too, so that a row may lack image and text.
 
     Attributes:
         cells: what the task reads, with notes and warnings about the whole.
     """
 
-    def __init__(self, table: Table, task: TaskSettings, columns: Mapping[str, Sequence[Any]]) -> None:
-        self.task, self.wanted = task, declared(task.name)
+    def __init__(
+        self, table: Table, task: TaskSettings, columns: Mapping[str, Sequence[Any]], *, inputs: bool = False
+    ) -> None:
+        self.task, self.wanted, self._inputs = task, declared(task.name), inputs
         self.values = {role: role_values(task, role, columns[column]) for role, column in task.columns.items()}
         self.cells = RowCells(table, task, self.values)
         self._checker = self.wanted.checker(self.cells)
@@ -138,7 +147,7 @@ class RowCheck:
         """Roles that a row needs and holds nothing for."""
         lacking = [role for role in self.wanted.needed_roles(self.values) if self._blank(role, row)]
         either = [role for role in self.wanted.needs_one if role in self.values]
-        if either and all(self._blank(role, row) for role in either):
+        if either and not self._inputs and all(self._blank(role, row) for role in either):
             lacking += either[:1]
         return lacking
 

@@ -173,7 +173,8 @@ def evaluate_run(
         if name not in found.tasks and known_task.predicts:
             raise nothing_to_judge(found, table, name, split)
         if own is not None and (data is not None or split == "all") and split != "train":
-            found.notes += note_of_training_rows(known_task, table, asked, own, training)
+            inputs = [column for columns in predictor.recipe.data.inputs.values() for column in columns]
+            found.notes += note_of_training_rows(known_task, table, asked, own, training, inputs)
         if ablations and known_task.predicts:
             found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.image)
     if ablations and not found.ablation:
@@ -261,10 +262,14 @@ def nothing_to_judge(found: Evaluation, table: Table, name: str, split: str) -> 
 
 
 def note_of_training_rows(
-    task: Task, table: Table, judged: Sequence[int], own: Table, training: Sequence[int]
+    task: Task, table: Table, judged: Sequence[int], own: Table, training: Sequence[int], inputs: Sequence[str] = ()
 ) -> list[str]:
-    """What should be known where rows that are judged were training rows: the same cells in the task's columns."""
-    columns = [name for name in task.settings.columns.values() if name in table.columns and name in own.columns]
+    """What should be known where rows that are judged were training rows: the same cells in the columns that are read.
+
+    Those are the task's and ``inputs``.
+    """
+    read = dict.fromkeys((*task.settings.columns.values(), *inputs))
+    columns = [name for name in read if name in table.columns and name in own.columns]
     before, now = row_keys(own, columns), row_keys(table, columns)
     learned = {before[row] for row in training}
     again = sum(now[row] in learned for row in judged)

@@ -143,6 +143,7 @@ class Task(TaskColumns, ABC):
     packs: ClassVar[bool] = False  # whether it learns from all rows of an image at once
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
     has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
+    reads_columns: ClassVar[bool] = False  # whether columns of numbers, categories and dates are inputs unless said
     views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
@@ -396,6 +397,7 @@ class VectorTask(Task):
     inputs = ("image", "text")
     needs_one: ClassVar[tuple[str, ...]] = ("image", "text")
     has_plain = True
+    reads_columns = True
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -449,20 +451,8 @@ class VectorTask(Task):
         """(R, C) -> R predictions."""
 
     def reads(self) -> tuple[str, ...]:
-        """The modalities the task has columns for.
-
-        Raises:
-            DataError: neither an image nor a text column.
-        """
-        found = tuple(role for role in ("image", "text") if role in self.settings.columns)
-        if not found:
-            raise DataError(
-                f"task '{self.name}'",
-                "an image or a text column to predict from",
-                "neither",
-                f"name one with --set tasks.0.columns.image=COLUMN; roles: {', '.join(self.roles)}",
-            )
-        return found
+        """The modalities the task has columns for; others are read as ``data.inputs`` says."""
+        return tuple(role for role in ("image", "text") if role in self.settings.columns)
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """The text column's."""

@@ -1,4 +1,4 @@
-"""``classify``: one label for an image, a text or both."""
+"""``classify``: one label for an image, a text, columns, or all of them."""
 
 from __future__ import annotations
 
@@ -41,12 +41,16 @@ class Classify(Labels, VectorTask):
         """A column of classes, by its name or its cells."""
         if columns.readable and columns.named(names.LABEL, "category"):
             return 90, "a column named as a class"
+        if columns.alone:
+            named = columns.named(names.EITHER, "category")
+            usual = columns.is_last("category") and not columns.named(names.TARGET, "number")
+            return (105, "the usual name or place of what is to be predicted") if named or usual else None
         return (130, "a column of few different values") if columns.readable and columns.of("category") else None
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:
         """The class column: by its name, else the last category, else a number or a text that is named so."""
-        label = columns.target(Role(("category",), names=names.LABEL))
+        label = columns.target(Role(("category",), names=(*names.LABEL, *(names.EITHER if columns.alone else ()))))
         label = label or columns.named((*names.LABEL, *names.TARGET), "number", "text")
         return label or next(reversed(columns.of("number")), None)
 

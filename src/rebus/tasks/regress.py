@@ -1,4 +1,4 @@
-"""``regress``: a number for an image, a text or both."""
+"""``regress``: a number for an image, a text, columns, or all of them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Regress(VectorTask):
         """A column of numbers, by its name or because it is the only one."""
         if columns.readable and columns.named(names.TARGET, "number"):
             return 110, "a column named as a number to predict"
+        if columns.alone:
+            return (140, "the last column holds numbers") if columns.is_last("number") else None
         return (140, "one column of numbers") if columns.readable and len(columns.of("number")) == 1 else None
 
     @classmethod
