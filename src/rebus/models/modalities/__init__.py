@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from rebus import recipe
 from rebus.errors import RecipeError
-from rebus.models.modalities import image, text  # noqa: F401 - the classes file themselves under their names
+from rebus.models.modalities import image, tabular, text  # noqa: F401 - the classes file themselves under their names
 from rebus.models.modalities.base import MODALITIES, Item, Key, Modality
 
 __all__ = ["MODALITIES", "Item", "Key", "Modality", "columns_of", "modalities_of"]
