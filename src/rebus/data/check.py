@@ -22,6 +22,7 @@ from rebus.data.role_cells import role_values
 from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.splits import split_column
 from rebus.data.table import Table
+from rebus.data.tabular_cells import as_date, reading_of
 from rebus.errors import DataError, ImageError
 from rebus.recipe import Data, Kind, TaskSettings
 
@@ -57,7 +58,8 @@ def check_table(
     )
     report.unused.update(table.unused)
     inputs = {column for columns in data.inputs.values() for column in columns}
-    _unread_columns(report, tasks, inputs)
+    told = {name for name, kind in kinds.items() if "tabular" in data.inputs and kind in ("number", "category", "date")}
+    _unread_columns(report, tasks, inputs | told)
     _unread_fields(report, table)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "image")}
     _measure(report, values, data)
@@ -132,11 +134,17 @@ def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> N
                 ]
             )
         elif kind == "number":
-            style = data.numbers.get(name) or cells.numbers(column, words=words).style
-            read = [cells.number(value, style) for value in column if not cells.is_blank(value, words)]
-            figures |= measures.number_figures(read)
+            reading = reading_of(column, "number", data.numbers.get(name))
+            figures |= measures.number_figures(
+                [reading.number(value) for value in column if not cells.is_blank(value, words)]
+            )
+            figures["unit"] = reading.unit
             if figures["not_finite"]:
                 report.warnings.append(f"column '{name}': {figures['not_finite']} values are not finite numbers")
+        elif kind == "date":
+            reading = reading_of(column, "date")
+            dates = [date for value in column if (date := as_date(value, reading.order)) is not None]
+            figures |= {"first": str(min(dates)), "last": str(max(dates))} if dates else {}
         report.columns[name] = figures
 
 

@@ -167,7 +167,10 @@ def _figures(kind: str, figures: dict[str, Any]) -> str:
         shown = ", ".join(f"{name} {count}" for name, count in counts[:5])
         return f"{figures['different']} different: {shown}" + (", ..." if len(counts) > 5 else "")
     if kind == "number" and "min" in figures:
-        return f"{figures['min']:g} to {figures['max']:g}, median {figures['median']:g}"
+        unit = f" {figures['unit']}" if figures.get("unit") else ""
+        return f"{figures['min']:g} to {figures['max']:g}{unit}, median {figures['median']:g}"
+    if kind == "date" and "first" in figures:
+        return f"{figures['first']} to {figures['last']}"
     return ""
 
 

@@ -94,7 +94,7 @@ class Columns:
     @property
     def readable(self) -> bool:
         """Whether there is something to predict from: an image, a text, or columns beside that of the target."""
-        return self.image is not None or bool(self.of("text"))
+        return self.image is not None or bool(self.of("text")) or self.alone
 
     @property
     def alone(self) -> bool:

@@ -54,7 +54,11 @@ class TabularColumns:
 
 
 def tabular_columns(
-    table: Table, kinds: Mapping[str, Kind], tasks: Sequence[TaskSettings], data: Data
+    table: Table,
+    kinds: Mapping[str, Kind],
+    tasks: Sequence[TaskSettings],
+    data: Data,
+    said: Mapping[str, Kind] | None = None,
 ) -> TabularColumns:
     """Choose the columns, by their names and cells.
 
@@ -63,11 +67,12 @@ def tabular_columns(
         kinds: column: kind, as guessed or as the user says.
         tasks: with the columns they read.
         data: ``inputs`` may name the columns, ``ignore`` leaves some out.
+        said: column: kind, where the user says it.
 
     Raises:
         DataError: a column that ``data.inputs.tabular`` or ``data.ignore`` names does not exist, or is a task's.
     """
-    chosen, asked = TabularColumns(), data.inputs.get("tabular")
+    chosen, asked, said = TabularColumns(), data.inputs.get("tabular"), said or {}
     read = {column: task for task in tasks for column in task.columns.values()}
     others = [column for name, columns in data.inputs.items() if name != "tabular" for column in columns]
     dealing = {data.split.group, split_column(table, data.split)}
@@ -77,7 +82,7 @@ def tabular_columns(
                 do = nearest(name, table.columns)
                 raise DataError(f"{table.name}, data.{key}", "a column that exists", f"'{name}'", do)
     for name in table.columns if asked is None else asked:
-        if name in data.ignore or (asked is None and data.kinds.get(name) == "ignore"):
+        if name in data.ignore or (asked is None and said.get(name) == "ignore"):
             chosen.left_out[name] = "as you said"
             continue
         if name in read:
@@ -91,7 +96,7 @@ def tabular_columns(
         if name in dealing:
             chosen.left_out[name] = "it deals the rows"
             continue
-        kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in data.kinds)
+        kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in said)
         if kind is None:
             chosen.left_out[name] = why
         elif len(chosen.readings) == MOST:

@@ -59,9 +59,10 @@ class CellReading:
             return None
         if self.kind == "category":
             return cells.label(value)
-        return as_date(value, self.order) if self.kind == "date" else self._number(value)
+        return as_date(value, self.order) if self.kind == "date" else self.number(value)
 
-    def _number(self, value: Any) -> float | None:
+    def number(self, value: Any) -> float | None:
+        """A cell as a number, its unit left out; None where it is none."""
         if isinstance(value, str):
             bare = cells.trimmed(value)
             if self.unit and bare.endswith(self.unit):

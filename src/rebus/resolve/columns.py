@@ -45,7 +45,7 @@ def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[set
                 where="the table",
                 expected="columns that a task can be found from",
                 found=", ".join(f"{column} ({kind})" for column, kind in inference.kinds.items()) or "no column",
-                do=_remedy(inference),
+                do="name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN",
             )
         return inference.tasks
     names = [task.name for task in tasks]
@@ -53,16 +53,6 @@ def filled(tasks: list[settings.TaskSettings], inference: Inference) -> list[set
         raise RecipeError("tasks", "each task once", ", ".join(names), "merge the two entries of the same name")
     guessed = {task.name: task.columns for task in inference.tasks}
     return [task.replace(columns={**guessed.get(task.name, {}), **task.columns}) for task in tasks]
-
-
-def _remedy(inference: Inference) -> str:
-    """What to do where no task was found: a table of numbers and classes alone has nothing that a model reads."""
-    if set(inference.kinds.values()) <= {"number", "category", "labels", "ignore"}:
-        return (
-            "models learn from images, texts and conversations, not from numbers and classes alone: add such a "
-            "column, or say which one is: --kind COLUMN=text"
-        )
-    return "name the task and its columns: --task classify --set tasks.0.columns.label=COLUMN"
 
 
 def shared_image_column(tasks: Sequence[settings.TaskSettings]) -> str | None:

@@ -18,6 +18,7 @@ from rebus.errors import DataError, RecipeError
 from rebus.models.modalities import Modality, columns_of, fitted_modalities, modalities_of
 from rebus.models.modalities.rows import RowInputs
 from rebus.resolve.columns import shared_image_column
+from rebus.resolve.inputs import other_inputs
 from rebus.resolve.known import Cells, Columns, Log, Rows
 from rebus.resolve.steps import resolve
 from rebus.tasks import TASKS, Task
@@ -137,16 +138,21 @@ def check_data(recipe: settings.Recipe) -> Checked:
         TASKS.get(entry.name)  # a misspelt name is refused first; a plug-in declares its columns
     table = read_table(recipe.data)
     given = {task.name: task.columns for task in recipe.tasks}
-    inference = infer(table, kinds_told(recipe.data), list(given), given)
+    said = kinds_told(recipe.data)
+    inference = infer(table, said, list(given), given)
     recipe = recipe.replace({"data.path": str(Path(recipe.data.path).resolve()), "data.kinds": dict(inference.kinds)})
-    refusal = None
+    refusal, notes = None, []
     try:
         recipe = resolve(recipe, Columns(table, inference))
+        inputs = other_inputs(recipe, table, inference, said)
+        inference, notes = inputs.inference, inputs.notes
+        recipe = recipe.replace({"data.inputs": inputs.columns, "data.kinds": dict(inference.kinds)})
     except DataError as error:
         refusal = error
     images = [column for column, kind in inference.kinds.items() if kind == "image"]
     splits = assign_splits(table, recipe.data.split, images, seed=0)
     report = check_table(table, recipe.data, inference.kinds, recipe.tasks, splits if refusal is None else ())
+    report.notes += notes
     report.warnings += inference.warnings
     if refusal is not None:
         report.errors.insert(0, refusal)

@@ -11,6 +11,7 @@ from rebus.errors import RecipeError
 from rebus.models.fusion import FUSIONS
 from rebus.models.towers import TOWERS, tower_kinds
 from rebus.resolve.columns import shared_image_column
+from rebus.resolve.inputs import others, reads_text
 from rebus.resolve.known import Log, Rows
 from rebus.resolve.tune import usual_epochs
 from rebus.tasks import TASKS, Classify, Tag, Task
@@ -18,6 +19,8 @@ from rebus.tasks.base import VectorTask
 from rebus.tasks.reading import WordsTask
 from rebus.tasks.retrieve import PairTask
 
+ENOUGH_ROWS, MOST_PASSES = 100_000, 30.0  # rows of columns alone that are seen, and how often each at most
+BATCHES = ((4_000, 32), (40_000, 128))  # rows below which a batch of columns alone holds so many
 ENOUGH_TEXTS = 40_000  # texts seen, some again and again, after which learning to classify them gains no more
 
 
@@ -35,13 +38,15 @@ def settle_image_tower(recipe: settings.Recipe, _: Rows, log: Log) -> settings.R
 
 
 def settle_text_tower(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe:
-    """The text tower that suits the tasks. Raises RecipeError where a task is for another one."""
+    """The text tower that suits the tasks, none for columns alone. Raises RecipeError where a task is for another."""
     kinds = _kinds(recipe)
     needed = next((kind.tower for kind in kinds if kind.tower is not None), None)
     if recipe.model.text.kind == "auto":
         sees = shared_image_column(recipe.tasks) is not None
         by_word = any(issubclass(kind, WordsTask) for kind in kinds)  # a word's tag depends on what follows it too
-        if needed or _writes(recipe) or (sees and not by_word):
+        if others(recipe) and not (needed or sees or reads_text(recipe) or _writes(recipe)):
+            recipe = recipe.replace({"model.text.kind": "none"})
+        elif needed or _writes(recipe) or (sees and not by_word):
             recipe = recipe.replace({"model.text.kind": needed or "decoder"})
         else:
             kind = "encoder" if sees else kinds[0].suits
@@ -62,7 +67,8 @@ def settle_fusion(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe
     """None where there is nothing to join. Raises RecipeError for a fusion that does not exist."""
     if recipe.model.fusion.kind != "none":
         FUSIONS.get(recipe.model.fusion.kind)
-    alone = _reads(recipe) and not _writes(recipe) and shared_image_column(recipe.tasks) is None
+    count = len(others(recipe)) + reads_text(recipe)
+    alone = _reads(recipe) and not _writes(recipe) and shared_image_column(recipe.tasks) is None and count < 2
     if alone or not any(kind.joins for kind in _kinds(recipe)):
         recipe = recipe.replace({"model.fusion.kind": "none"})
     return recipe
@@ -103,6 +109,8 @@ def check_towers(recipe: settings.Recipe, _: Any, log: Log) -> settings.Recipe:
 def check_inputs(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe:
     """Refuse a model that reads nothing of what the tasks have. Raises RecipeError."""
     model, writes = recipe.model, _writes(recipe)
+    if others(recipe):
+        return recipe
     if model.image.kind == "none" and not _reads(recipe) and not writes:
         expected = "an image tower, as the tasks have no text column"
         raise RecipeError("model.image.kind", expected, "'none'", "set it to convnet or vit")
@@ -121,6 +129,10 @@ def settle_epochs(recipe: settings.Recipe, known: Rows, log: Log) -> settings.Re
     if recipe.base is None and not sees and all(issubclass(kind, VectorTask) for kind in _kinds(recipe)):
         # a class of a text is soon learned, and then the texts by heart (docs/LOG.md)
         epochs = min(epochs, max(3.0, round(ENOUGH_TEXTS / max(len(known.training), 1), 1)))
+    if recipe.base is None and recipe.model.text.kind == recipe.model.image.kind == "none":
+        epochs = min(MOST_PASSES, max(5.0, round(ENOUGH_ROWS / max(len(known.training), 1), 1)))
+        size = next((size for rows, size in BATCHES if len(known.training) < rows), 512)
+        recipe = recipe.fill({"train.batch_size": size})
     return recipe.replace({"train.epochs": epochs})
 
 

@@ -5,7 +5,7 @@ Letters: N items, L tokens, D width, S side of an image, G x G the grid of its t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import isqrt
 from typing import Any, ClassVar
 
@@ -33,10 +33,12 @@ class Tower(nn.Module):
         side: of the square that ``encode`` averages a grid to; 0: it leaves it as it is.
         writes: whether it is the decoder that writes text too.
         own_settings: the class of its settings; a modality's settings of another class are read as this one.
+        defaults: settings that suit it, where the recipe says nothing; of towers beside image and text.
     """
 
     modality: ClassVar[str]
     own_settings: ClassVar[type[recipe.Section]] = recipe.Tower
+    defaults: ClassVar[Mapping[str, Any]] = {}
     num_tokens: int = 0
     grid: int = 0
     side: int = 0

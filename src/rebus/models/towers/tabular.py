@@ -11,7 +11,7 @@ Letters: N rows, M measured columns (numbers, dates), F numbers that stand for o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +50,7 @@ class TabularTower(Tower):
 
     modality = "tabular"
     own_settings = recipe.OtherTower
+    defaults: ClassVar = {"width": 64, "depth": 1, "dropout": 0.2}
     starts: Tensor
 
     def __init__(
