@@ -234,14 +234,14 @@ def test_classes_that_no_held_out_folder_has_are_warned_of(tmp_path: Path) -> No
     ]
 
 
-def test_numbers_and_classes_alone_are_refused_with_what_a_model_reads(tmp_path: Path) -> None:
+def test_numbers_and_classes_alone_are_read_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "iris.csv"
     rows = [f"{i},{i / 7:.2f},{'abc'[i % 3]}" for i in range(60)]
     path.write_text("\n".join([",length,target", *rows]), encoding="utf-8")
     report = checked(path).report
-    (error,) = report.errors
-    assert "models learn from images, texts and conversations" in error.do
-    assert (report.splits, report.warnings) == ({}, [])
+    assert (report.errors, report.tasks) == ([], {"classify": {"label": "target"}})
+    assert any("inputs by themselves: length (number)" in note for note in report.notes)
+    assert any("left out:  (all different)" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("cells", [["1.5k", "2M"], ["10-20", "11-22"], ["1/5", "2/5"], ["1:30", "2:30"]])

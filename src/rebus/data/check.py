@@ -58,8 +58,10 @@ def check_table(
     )
     report.unused.update(table.unused)
     inputs = {column for columns in data.inputs.values() for column in columns}
-    told = {name for name, kind in kinds.items() if "tabular" in data.inputs and kind in ("number", "category", "date")}
-    _unread_columns(report, tasks, inputs | told)
+    noted = {
+        name for name, kind in kinds.items() if "tabular" in data.inputs and kind in ("number", "category", "date")
+    }
+    _unread_columns(report, tasks, inputs | noted)
     _unread_fields(report, table)
     values = {name: table.column(name) for name, kind in kinds.items() if kind not in ("ignore", "image")}
     _measure(report, values, data)
