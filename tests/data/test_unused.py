@@ -241,7 +241,7 @@ def test_numbers_and_classes_alone_are_read_as_they_are(tmp_path: Path) -> None:
     report = checked(path).report
     assert (report.errors, report.tasks) == ([], {"classify": {"label": "target"}})
     assert any("inputs by themselves: length (number)" in note for note in report.notes)
-    assert any("left out:  (all different)" in note for note in report.notes)
+    assert any("left out: column_1 (all different)" in note for note in report.notes)
 
 
 @pytest.mark.parametrize("cells", [["1.5k", "2M"], ["10-20", "11-22"], ["1/5", "2/5"], ["1:30", "2:30"]])
