@@ -20,8 +20,8 @@ from rebus.explain.result import Explanation
 from rebus.generation.sampling import Sampling, SamplingOptions
 from rebus.inference.generate import last_image, plain_turn
 from rebus.inference.predictor import LONG, Predictor
-from rebus.inference.reading import plainly
 from rebus.tasks import Prediction
+from rebus.tasks.cells import answer_text
 
 Rows: TypeAlias = Mapping[str, Any] | InMemory
 SILENCE = [{"role": "system", "content": ""}]  # keeps a template's own words out
@@ -78,7 +78,7 @@ class Model:
             sampling = Sampling(max_new_tokens or self._longest(), temperature=temperature, seed=seed)
         if system is None and self._has_persona:
             system = ""
-        return plainly(self.predictor.ask(usable_image(image), question, system=system, sampling=sampling).value)
+        return answer_text(self.predictor.ask(usable_image(image), question, system=system, sampling=sampling).value)
 
     def explain(
         self,
@@ -190,7 +190,7 @@ class Model:
                 turns = [*SILENCE, *turns]
             pieces = writing.stream(writing.turns(turns), sampling)
             return pieces if stream else "".join(pieces).strip()
-        answer = plainly(said)
+        answer = answer_text(said)
         return iter([answer]) if stream else answer
 
     def generate(

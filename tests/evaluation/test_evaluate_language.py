@@ -18,11 +18,11 @@ from rebus.data.readers import read_table
 from rebus.errors import RebusError
 from rebus.evaluation.evaluate import evaluate_run, packed_size
 from rebus.inference.predictor import Predictor
-from rebus.inference.scoring import score_texts
 from rebus.inference.zero_shot import settings_for, speaks, untrained_task
 from rebus.recipe import Data
 from rebus.report.compose import write_outputs
 from rebus.tasks import Choose
+from rebus.tasks.likelihood import score_texts
 from tiny_checkpoints import write_checkpoint
 
 SMALL = {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,14 +98,16 @@ def test_scores_put_cosines_in_their_order() -> None:
     assert float(task.loss(vectors, part)) == pytest.approx(math.log(1 + math.exp(1 / 0.1)), rel=1e-5)
 
 
-def embedder(table: dict[str, list[float]]) -> Any:
-    return lambda texts: np.asarray([table[text] for text in texts], dtype=np.float32)
+def predicted(task: Any, values: Any, rows: Any, table: dict[str, list[float]]) -> Any:
+    """What the task says of rows to a model that knows the vectors of these texts."""
+    session = SimpleNamespace(embed_texts=lambda texts: np.asarray([table[text] for text in texts], dtype=np.float32))
+    return task.predict(session, values, SimpleNamespace(rows=list(rows)))
 
 
 def test_figures_say_where_the_right_text_stands() -> None:
     task, values = task_on(anchor=["a", "b", "c"], positive=["x", "y", "z"])
     table = {"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [1.0, 0.0], "x": [1.0, 0.0], "y": [0.8, 0.6], "z": [0.0, 1.0]}
-    told = task.predict_pairs(values, [0, 1, 2], embedder(table))
+    told = predicted(task, values, [0, 1, 2], table)
     assert [one.value for one in told] == pytest.approx([1.0, 0.6, 0.0])
     found = task.quick_score(values, [0, 1, 2], told)  # places 1, 2 and 3
     assert found["mrr"] == pytest.approx((1 + 1 / 2 + 1 / 3) / 3)
@@ -123,7 +126,7 @@ def test_another_right_text_of_the_same_query_is_no_error() -> None:
 
 def test_one_text_gives_its_vector() -> None:
     task, _ = task_on(anchor=["a"], positive=["b"])
-    told = task.predict_pairs({"anchor": ["a"]}, [0], embedder({"a": [0.6, 0.8]}))
+    told = predicted(task, {"anchor": ["a"]}, [0], {"a": [0.6, 0.8]})
     assert told[0].value == [pytest.approx(0.6), pytest.approx(0.8)]
 
 
@@ -157,7 +160,7 @@ def test_scores_are_judged_by_rank_correlation() -> None:
     task, values = task_on(anchor=["a", "b", "c"], positive=["x", "x", "x"], score=[1, 2, 3])
     task.fit(values, range(3))
     table = {"a": [0.0, 1.0], "b": [0.6, 0.8], "c": [0.8, 0.6], "x": [1.0, 0.0]}
-    told = task.predict_pairs(values, range(3), embedder(table))
+    told = predicted(task, values, range(3), table)
     assert task.watch == "spearman"
     assert task.quick_score(values, range(3), told) == {"spearman": pytest.approx(1.0)}
     assert task.right(values, range(3), told) == pytest.approx([0, 0, 0])

@@ -8,7 +8,7 @@ import pytest
 
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TextProcessor
+from rebus.tasks.text_processor import TextProcessor
 from rebus.text import templates
 from rebus.text.images import ALL, IMAGE, with_images
 from rebus.text.tokenizer import Tokenizer

@@ -49,7 +49,7 @@ class Pair(VectorTask):
     def loss(self, outputs, part):
         return torch.nn.functional.mse_loss(outputs.float(), part["target"])
 
-    def predict(self, outputs):
+    def decode(self, outputs):
         return [Prediction([float(x) for x in row]) for row in outputs.float()]
 
     def statistics(self, values, rows, predictions):

@@ -18,10 +18,10 @@ from rebus import api
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import DataError, RecipeError
 from rebus.inference.embedding import check_space
-from rebus.inference.matching import rerank
 from rebus.inference.predictor import Predictor
 from rebus.loop.checkpoint import path_of, steps_saved
 from rebus.recipe import Fusion, Recipe, TaskSettings, Tower
+from rebus.retrieval.rerank import rerank
 from rebus.training.losses import summed_loss
 from rebus.training.train import assemble, learn
 

@@ -12,11 +12,12 @@ import numpy as np
 
 from rebus.data.corpus import Documents, Shards
 from rebus.errors import DataError
-from rebus.inference.likelihood import foresee_texts, guess_texts
 from rebus.inference.predictor import Predictor
 from rebus.recipe import TaskSettings
-from rebus.tasks import Lm, Mlm, TaskScore
+from rebus.tasks import Lm, TaskScore
 from rebus.tasks.base import Values
+from rebus.tasks.likelihood import LikelihoodTask
+from rebus.tasks.lm import foreseen_texts
 
 JUDGED = 262_144  # held-out tokens that a model is judged on, at most
 COUNTED = 50_000_000  # training tokens that the baseline counts, at most
@@ -29,7 +30,9 @@ def held_out(shards: Shards) -> Documents | None:
     return None if name is None else shards.documents(name)
 
 
-def judge_held_out(predictor: Predictor, task: Lm | Mlm, shards: Shards) -> tuple[TaskScore | None, dict[str, Any]]:
+def judge_held_out(
+    predictor: Predictor, task: LikelihoodTask, shards: Shards
+) -> tuple[TaskScore | None, dict[str, Any]]:
     """Figures on held-out documents beside the token frequencies', and facts for the report.
 
     Returns:
@@ -42,10 +45,7 @@ def judge_held_out(predictor: Predictor, task: Lm | Mlm, shards: Shards) -> tupl
     tokenizer = predictor.processor.tokenizer
     texts = [tokenizer.decode(documents[place][:-1].tolist()) for place in chosen]
     values: Values = {"text": texts}
-    if isinstance(task, Mlm):
-        told = guess_texts(predictor, task, texts, range(len(texts)))
-    else:
-        told = foresee_texts(predictor, texts)
+    told = task.foresee(predictor, texts, range(len(texts)))
     naive, name = task.from_counts(texts, token_counts(shards, tokenizer.vocab_size), tokenizer)
     size = sum(len(text.encode()) for text in texts)
     facts = {
@@ -67,7 +67,7 @@ def judge_texts(predictor: Predictor, texts: Sequence[str]) -> TaskScore:
     packed = packed_sizes(texts)
     best = min(packed, key=lambda name: packed[name])
     values: Values = {"text": texts}
-    told = foresee_texts(predictor, texts)
+    told = foreseen_texts(predictor, texts)
     score = Lm(TaskSettings(name="lm")).compared(values, range(len(texts)), told, [], "")
     score.baseline, score.baseline_name = {"bits_per_byte": packed[best]}, best
     return score

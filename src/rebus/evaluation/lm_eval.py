@@ -19,8 +19,8 @@ from rebus.errors import DataError, MissingPackageError
 from rebus.generation.sampling import Sampling
 from rebus.generation.score import score
 from rebus.inference.predictor import Predictor
-from rebus.inference.scoring import reach, score_texts
 from rebus.tasks.layout import opened
+from rebus.tasks.likelihood import reach, score_texts
 
 _LONGEST = 256  # tokens written where a task does not say
 

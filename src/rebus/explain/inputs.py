@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rebus.errors import DataError, nearest
-from rebus.inference.predictor import Predictor, missing_image
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import missing_image
 from rebus.tasks import Caption, Converse, Lm, Mlm, PretrainImage, Task
 from rebus.tasks.base import Values
 

@@ -16,10 +16,9 @@ from rebus.data.tagging import parts_of, units_of
 from rebus.errors import DataError, nearest
 from rebus.explain.pieces import Places, located
 from rebus.explain.subject import Goal, Subject, log_odds
-from rebus.inference.reading import plainly
 from rebus.tasks import Classify, Match, Ner, PatchClassify, Regress, Retrieve, Similar, Tag
 from rebus.tasks.base import VectorTask
-from rebus.tasks.cells import as_text, as_texts, missing
+from rebus.tasks.cells import answer_text, as_text, as_texts, missing
 from rebus.tasks.extract import Extract
 from rebus.tasks.labels import Labels
 from rebus.tasks.match import NO, YES
@@ -81,7 +80,7 @@ def _begin(subject: Subject, text: str | None) -> None:
 def _vector(subject: Subject, task: VectorTask, target: Target) -> None:
     _begin(subject, as_text(subject.values.get("text", [""])[0]) if "text" in task.settings.columns else None)
     logits = subject.run().float()[0]  # (C,)
-    subject.answer = plainly(task.predict(logits[None])[0].value)
+    subject.answer = answer_text(task.decode(logits[None])[0].value)
     if isinstance(task, Regress):
         if target is not None:
             do = "leave the target out"
@@ -210,7 +209,7 @@ def _spans(subject: Subject, task: Ner, target: Target) -> None:
         raise DataError("task 'ner'", "a text of at least one word", "an empty one", "give a text")
     processor = subject.predictor.processor
     spans = subject.predicted().value
-    subject.text, subject.answer = units.text, plainly(spans)
+    subject.text, subject.answer = units.text, answer_text(spans)
     words = [units.text[start:end] for start, end in units.offsets]
     chosen, label = _chosen_units(words, units.offsets, spans, target)
     window = _window(subject, task.windows(subject.values, 0, processor, learn=False), chosen[0])

@@ -19,11 +19,11 @@ from rebus.explain.subject import Goal, Subject, log_odds
 from rebus.explain.targets import Target, read_places
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
-from rebus.inference.scoring import condition_of
 from rebus.models.layout import IGNORED
 from rebus.tasks import Choose, Lm, Mlm
 from rebus.tasks.cuts import cut
 from rebus.tasks.layout import opened, plain_text
+from rebus.tasks.session import Portion
 from rebus.tasks.writing import WritingTask
 
 MOST_TOKENS = 64  # of an answer that are written to be explained
@@ -110,7 +110,7 @@ def _answer(subject: Subject, task: WritingTask, prompt: list[int]) -> list[int]
     tokenizer = subject.predictor.processor.tokenizer
     most = LM_TOKENS if isinstance(task, Lm) else min(task.settings.max_new_tokens, MOST_TOKENS)
     owner = torch.zeros(1, dtype=torch.long, device=subject.model.device)
-    condition = condition_of(subject.predictor, task, subject.values, [0], subject.batch(), owner)
+    condition = task.condition(subject.predictor, subject.values, Portion([0], subject.batch(), owner))
     size = tokenizer.vocab_size
     told = write(subject.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
     if not told.finished:

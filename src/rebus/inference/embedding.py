@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,7 @@ from torch import Tensor
 from rebus.errors import DataError
 from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks.cells import missing, pad_texts
-
-if TYPE_CHECKING:
-    from rebus.inference.predictor import Predictor
+from rebus.tasks.session import Session
 
 Vectors = NDArray[np.float32]
 
@@ -38,30 +36,25 @@ def check_space(model: VisionLanguageModel) -> None:
 
 
 @torch.inference_mode()
-def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
+def embed_texts(session: Session, texts: Sequence[str]) -> Vectors:
     """(N, D) vectors of length one; the cosine of two texts is their product.
 
     Raises:
         DataError: the model reads no text by itself.
     """
-    model, processor = predictor.model, predictor.processor
+    model, processor = session.model, session.processor
     if model.text is None and model.decoder is None:
         raise DataError("the model", "a text tower", "none", "train one on text: rebus train pairs.csv")
-    was_training = model.training
-    model.eval()
     found: list[Tensor] = []
-    try:
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # texts of like length together
-        for start in range(0, len(texts), predictor.batch_size):
-            read = [
-                np.asarray(processor.read(texts[place]), dtype=np.int64)
-                for place in order[start : start + predictor.batch_size]
-            ]
-            ids, mask = pad_texts(read)
-            part = {"text_ids": ids.to(model.device), "text_mask": mask.to(model.device)}
-            found.append(model.text_vectors(part).cpu())
-    finally:
-        model.train(was_training)
+    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # texts of like length together
+    for start in range(0, len(texts), session.batch_size):
+        read = [
+            np.asarray(processor.read(texts[place]), dtype=np.int64)
+            for place in order[start : start + session.batch_size]
+        ]
+        ids, mask = pad_texts(read)
+        part = {"text_ids": ids.to(model.device), "text_mask": mask.to(model.device)}
+        found.append(model.text_vectors(part).cpu())
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
     vectors = torch.cat(found)
@@ -72,12 +65,12 @@ def embed_texts(predictor: Predictor, texts: Sequence[str]) -> Vectors:
 
 
 @torch.inference_mode()
-def embed_images(predictor: Predictor, images: Iterable[Any], root: str | Path = ".") -> Vectors:
+def embed_images(session: Session, images: Iterable[Any], root: str | Path = ".") -> Vectors:
     """(N, D) vectors of length one; in the space of the texts where the model was trained to ``retrieve``, else the
     image tower's own.
 
     Args:
-        predictor: the model.
+        session: the model.
         images: one after the other, taken ``batch_size`` at a time: paths, bytes or (H, W, 3) arrays of uint8; an
             array (N, S, S, 3) is N of these.
         root: folder that relative paths start from.
@@ -86,18 +79,13 @@ def embed_images(predictor: Predictor, images: Iterable[Any], root: str | Path =
         DataError: the model sees no images, or an array is not of that shape.
         ImageError: an image cannot be read; it is named by its place.
     """
-    model = predictor.model
+    model = session.model
     if model.image is None:
         do = "train one on images: rebus train TABLE --task retrieve"
         raise DataError("the model", "an image tower", "none", do)
     if isinstance(images, (str, bytes, Path)):
         raise DataError("the images", "several images", "one", "put it in a list")
-    was_training = model.training
-    model.eval()
-    try:
-        found = [pool_images(model, some) for some in _portions(predictor, images, Path(root))]
-    finally:
-        model.train(was_training)
+    found = [pool_images(model, some) for some in _portions(session, images, Path(root))]
     if not found:
         return np.zeros((0, 0), dtype=np.float32)
     table: Vectors = torch.cat(found).numpy()
@@ -111,13 +99,13 @@ def pool_images(model: VisionLanguageModel, pixels: NDArray[np.uint8]) -> Tensor
     return model.item_vectors("image", pooled).cpu()
 
 
-def _portions(predictor: Predictor, images: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:
+def _portions(session: Session, images: Iterable[Any], root: Path) -> Iterator[NDArray[np.uint8]]:
     coming, seen = iter(images), 0
-    while some := list(islice(coming, predictor.batch_size)):
+    while some := list(islice(coming, session.batch_size)):
         opened = []
         for place, value in enumerate(some, seen + 1):
             if not isinstance(value, np.ndarray) and missing(value):
                 raise DataError(f"image {place}", "a path, bytes or an array", "nothing", "leave it out")
-            opened.append(predictor.open_image(value, root, f"image {place}"))
+            opened.append(session.open_image(value, root, f"image {place}"))
         seen += len(some)
         yield np.stack(opened)

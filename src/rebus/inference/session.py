@@ -1,23 +1,241 @@
-"""What every use of a trained model on a table shares: the rows of a split, the decoded images of a column."""
+"""A loaded model with its tasks and tokenizer: decoding of inputs, portions of rows, collation, the writer of texts.
+
+Prediction, explanation, serving, search and validation in training all go through it. What is said of a row is the
+task's own (``Task.predict``).
+
+Letters: B examples, R rows, N texts or images, S side of an image, D numbers of a vector.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
 from rebus import recipe
+from rebus.data.role_cells import role_values
 from rebus.data.splits import assign_splits
-from rebus.data.store import ImageStore
+from rebus.data.store import ImageStore, fitted_image
 from rebus.data.table import Table
+from rebus.data.transforms import fit_image
 from rebus.errors import DataError, nearest
-from rebus.inference.predictor import Predictor
+from rebus.generation.decoders import EagerDecoder
+from rebus.generation.engine import Engine
+from rebus.generation.requests import Written
+from rebus.generation.sampling import Sampling
+from rebus.generation.write import decoder_of, sources_of
+from rebus.inference.embedding import embed_images, embed_texts
+from rebus.inference.generate import Writing
+from rebus.models.batch import Batch, Inputs
+from rebus.models.fusion import Condition
+from rebus.models.vlm import VisionLanguageModel
+from rebus.progress import track
 from rebus.resolve.from_table import open_store
-from rebus.tasks import Task
+from rebus.tasks import Prediction, Task, TextProcessor
+from rebus.tasks.base import Values
+from rebus.tasks.batch_builder import group_rows
+from rebus.tasks.cells import missing
+from rebus.tasks.session import Portion
+
+ImageOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (S, S, 3)
 
 
-def store_for(predictor: Predictor, table: Table, task: Task) -> ImageStore | None:
+class Session:
+    """A model with its tasks and tokenizer.
+
+    Args:
+        model: the weights.
+        settings: the Run's recipe.
+        tasks: name: task, fitted.
+        processor: text to ids.
+        batch_size: images (or rows without one) a pass.
+        settled: the weights no longer change, so that they may be copied into a faster layout.
+
+    Attributes:
+        folder: the Run it was opened from, if it was one.
+    """
+
+    folder: Path | None = None
+
+    def __init__(
+        self,
+        model: VisionLanguageModel,
+        settings: recipe.Recipe,
+        tasks: dict[str, Task],
+        processor: TextProcessor,
+        *,
+        batch_size: int = 64,
+        settled: bool = False,
+    ) -> None:
+        self.model, self.recipe, self.tasks, self.processor = model, settings, tasks, processor
+        self.batch_size, self.settled = batch_size, settled
+
+    @cached_property
+    def writing(self) -> Writing:
+        """The model as a writer of texts, without images; only where the weights no longer change.
+
+        Raises:
+            DataError: it does not write.
+        """
+        return Writing(self.model, self.tasks, self.processor)
+
+    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
+        """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
+
+        Raises:
+            DataError: a column that the prediction is made from is missing.
+        """
+        found: Values = {}
+        for role, column in task.settings.columns.items():
+            if column in columns:
+                found[role] = role_values(task.settings, role, columns[column])
+            elif role in task.inputs and role not in task.either:
+                raise DataError(
+                    where=f"task '{task.name}'",
+                    expected=f"a column '{column}', which the model was trained on as its {role}",
+                    found=", ".join(columns) or "no column",
+                    do="rename the column",
+                )
+        if task.either and not set(task.either) & set(found):
+            named = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
+            do = "rename the column"
+            raise DataError(f"task '{task.name}'", f"a column {named}", ", ".join(columns) or "no column", do)
+        return found
+
+    def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
+        """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
+        data, image = self.recipe.data, self.recipe.image
+        if isinstance(value, np.ndarray):
+            if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
+                raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
+            return fit_image(value, image.size, image.fit, data.background, image.resample, image.edge)
+        return fitted_image(
+            str(value) if isinstance(value, Path) else value,
+            root,
+            size=image.size,
+            fit=image.fit,
+            background=data.background,
+            pixel_budget=data.pixel_budget,
+            where=where,
+            resample=image.resample,
+            edge=image.edge,
+            jpeg=data.jpeg,
+            levels=data.levels,
+        )
+
+    @torch.inference_mode()
+    def run_task(
+        self,
+        task: Task,
+        values: Values,
+        rows: Sequence[int],
+        image_of: ImageOf,
+        *,
+        sampling: Sampling | None = None,
+    ) -> list[Prediction]:
+        """Predictions for ``rows``, in their order; rows that share an image share one pass over it."""
+        predictions: dict[int, Prediction] = {}
+        with track(task.name, len(rows)) as advance, evaluating(self.model):
+            for portion in self.portions(values, rows, image_of):
+                told = task.predict(self, values, portion, sampling)
+                predictions.update(zip(portion.rows, told, strict=True))
+                advance(len(portion.rows))
+        return [predictions[row] for row in rows]
+
+    def portions(self, values: Values, rows: Sequence[int], image_of: ImageOf) -> Iterator[Portion]:
+        """Rows that go through the model together, with their images."""
+        for groups in self._groups(values, rows):
+            yield self.portion(groups, image_of)
+
+    def portion(self, groups: Sequence[list[int]], image_of: ImageOf) -> Portion:
+        """Groups of rows that share an image, an example each."""
+        owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self.model.device)
+        batch = Batch(len(groups))
+        if self.model.image is not None:
+            arrays = [image_of(group[0]) for group in groups]
+            there = torch.tensor([place for place, array in enumerate(arrays) if array is not None], dtype=torch.long)
+            batch.inputs["image"] = Inputs({"pixels": self.pixels(arrays)}, there).to(self.model.device)
+        return Portion([row for group in groups for row in group], batch, owner)
+
+    def pixels(self, images: Iterable[NDArray[np.uint8] | None]) -> Tensor:
+        """(N, 3, S, S) uint8 of those squares that are there."""
+        side = self.recipe.image.size
+        arrays = np.array([array for array in images if array is not None], dtype=np.uint8)
+        return torch.from_numpy(arrays.reshape(-1, side, side, 3)).permute(0, 3, 1, 2)
+
+    def _groups(self, values: Values, rows: Sequence[int]) -> Iterator[list[list[int]]]:
+        """Groups of rows that share an image, at most ``batch_size`` groups and 8 times as many rows at a time."""
+        portion: list[list[int]] = []
+        count, most = 0, self.batch_size * 8
+        for group in group_rows(rows, values.get("image")):
+            for start in range(0, len(group), most):
+                piece = group[start : start + most]
+                if portion and (len(portion) == self.batch_size or count + len(piece) > most):
+                    yield portion
+                    portion, count = [], 0
+                portion.append(piece)
+                count += len(piece)
+        if portion:
+            yield portion
+
+    def outputs(self, name: str, part: Mapping[str, Tensor], batch: Batch | None = None) -> Any:
+        """What the head of a task gives for its collated items; ``batch`` None: it reads nothing else."""
+        moved = {key: tensor.to(self.model.device) for key, tensor in part.items()}
+        batch = Batch.of_target(name, moved) if batch is None else batch.with_target(name, moved)
+        return self.model(batch, [name])[name]
+
+    def engine_for(self, condition: Condition, rows: int = 1) -> Engine:
+        """What writes texts from a condition: the fast path where the weights no longer change and it can."""
+        if self.settled and condition.memory is None:
+            return self.writing.engine
+        tokenizer, decoder = self.processor.tokenizer, EagerDecoder(decoder_of(self.model))
+        return Engine(decoder, tokenizer.eos_ids, vocab_size=tokenizer.vocab_size, max_running=rows)
+
+    def write(self, prompts: Sequence[Sequence[int]], condition: Condition, sampling: Sampling) -> list[Written]:
+        """Each of R prompts gone on from, given its own item of the condition."""
+        engine = self.engine_for(condition, max(len(prompts) * sampling.n * sampling.beams, 1))
+        return engine.write(prompts, sampling, sources=sources_of(self.model, condition, len(prompts)))
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text."""
+        with evaluating(self.model):
+            return embed_texts(self, texts)
+
+    def embed_images(self, images: Iterable[Any], root: str | Path = ".") -> NDArray[np.float32]:
+        """(N, D) vectors of length one of paths, bytes or (H, W, 3) arrays; see ``rebus.inference.embedding``."""
+        with evaluating(self.model):
+            return embed_images(self, images, root)
+
+
+@contextmanager
+def evaluating(model: VisionLanguageModel) -> Iterator[None]:
+    """The model as in prediction; afterwards as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
+
+
+def missing_image(value: Any) -> bool:
+    """Whether a cell holds no image."""
+    return not isinstance(value, np.ndarray) and missing(value)
+
+
+def store_for(session: Session, table: Table, task: Task) -> ImageStore | None:
     """Decoded images of the task's image column."""
     column = task.settings.columns.get("image")
-    if column is None or predictor.model.image is None or column not in table.columns:
+    if column is None or session.model.image is None or column not in table.columns:
         return None
-    return open_store(table, column, predictor.recipe)
+    return open_store(table, column, session.recipe)
 
 
 def chosen_rows(table: Table, settings: recipe.Recipe, split: str) -> list[int]:

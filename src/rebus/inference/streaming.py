@@ -9,13 +9,11 @@ from typing import Any
 import torch
 
 from rebus.errors import DataError
-from rebus.generation.decoders import EagerDecoder
-from rebus.generation.engine import Engine
 from rebus.generation.sampling import Sampling
-from rebus.generation.write import decoder_of, sources_of
+from rebus.generation.write import sources_of
 from rebus.inference.generate import last_image, shown_turns
-from rebus.inference.predictor import ASKED, LONG, Predictor, missing_image
-from rebus.inference.scoring import condition_of
+from rebus.inference.predictor import ASKED, LONG, Predictor
+from rebus.inference.session import missing_image
 from rebus.tasks import Choose, Converse, Lm
 from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
@@ -94,14 +92,9 @@ def _written(
     model, tokenizer = predictor.model, predictor.processor.tokenizer
     model.eval()
     with torch.inference_mode():
-        batch = predictor._images([[0]], lambda _: pixels)
-        owner = torch.zeros(1, dtype=torch.long, device=model.device)
-        condition = condition_of(predictor, task, values, [0], batch, owner)
+        condition = task.condition(predictor, values, predictor.portion([[0]], lambda _: pixels))
     prompt = task.ask(values, 0, predictor.processor)
-    if predictor.settled and condition.memory is None:
-        engine = predictor.writing.engine
-    else:
-        engine = Engine(EagerDecoder(decoder_of(model)), tokenizer.eos_ids, vocab_size=tokenizer.vocab_size)
+    engine = predictor.engine_for(condition)
     decoder, text, answer = tokenizer.stream(), "", ""
     for step in engine.steps([prompt], sampling, sources=sources_of(model, condition, 1)):
         text += "".join(decoder.push(token.id) for token in step.tokens)

@@ -12,10 +12,10 @@ from typing import Any, Literal
 from rebus.data.names import IMAGE_ENDINGS
 from rebus.errors import DataError, ImageError, RunError
 from rebus.inference.embedding import check_space
-from rebus.inference.matching import rerank
 from rebus.inference.predictor import Predictor
 from rebus.retrieval.build_index import Log, fingerprint, index_folder
 from rebus.retrieval.index import Collection, Entry, Finder, load_index
+from rebus.retrieval.rerank import rerank
 
 What = Literal["image", "text"]
 RERANKED = 4  # times as many candidates are read with the query as are shown

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.predictor import Predictor
 from rebus.serve import images
 from rebus.serve.answers import answer, encoded
@@ -84,10 +83,10 @@ def embed(predictor: Predictor, texts: Read, shown: Pixels) -> Portions[NDArray[
     while order:
         count = max(1, sum(1 for number, place in enumerate(order, 1) if texts[place][1] * number <= TOKENS))
         portion, order = order[:count], order[count:]
-        found.update(zip(portion, embed_texts(predictor, [texts[place][0] for place in portion]), strict=True))
+        found.update(zip(portion, predictor.embed_texts([texts[place][0] for place in portion]), strict=True))
         yield
     for place, pixels in shown.items():
-        found[place] = embed_images(predictor, [pixels])[0]
+        found[place] = predictor.embed_images([pixels])[0]
         yield
     if len({len(vector) for vector in found.values()}) > 1:
         raise invalid("the model's texts and images share no space: send them in two requests", "input")

@@ -23,7 +23,6 @@ from rebus.generation.requests import Done, End, EngineStats, Event, Request, So
 from rebus.generation.texts import TextDecoder
 from rebus.generation.thread import EngineThread
 from rebus.generation.write import decoder_of
-from rebus.inference.scoring import condition_of
 from rebus.model import SILENCE
 from rebus.models.batch import Batch, Inputs
 from rebus.models.features import Features
@@ -32,6 +31,7 @@ from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
 from rebus.serve.images import Image
 from rebus.serve.settings import ServeSettings
 from rebus.tasks.base import Values
+from rebus.tasks.session import Portion
 from rebus.tasks.writing import WritingTask
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class StreamingWriter:
         def make() -> Condition:
             batch = self._look(image)
             owner = torch.zeros(1, dtype=torch.long, device=model.device)
-            return condition_of(self.predictor, task, values, [0], batch, owner)
+            return task.condition(self.predictor, values, Portion([0], batch, owner))
 
         return Source(key, model, make)
 

@@ -17,7 +17,6 @@ from rebus.catalogue import translate
 from rebus.data.images import read_header
 from rebus.errors import RebusError, StudioError
 from rebus.inference.predictor import ASKED, Predictor
-from rebus.inference.reading import plainly
 from rebus.inference.streaming import stream_answer, streams
 from rebus.report.images import thumbnail
 from rebus.studio.border import COOKIE
@@ -25,7 +24,7 @@ from rebus.studio.explanation_view import seen
 from rebus.studio.model_pool import Seat
 from rebus.studio.panel import FAULTS, act_of, bars, button, command, esc, label, note, panel, photo, problem, working
 from rebus.studio.table_view import open_book, own_table
-from rebus.tasks.cells import as_text, missing
+from rebus.tasks.cells import answer_text, as_text, missing
 
 if TYPE_CHECKING:
     from rebus.explain import Explanation
@@ -320,7 +319,7 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
         row[columns["image"]] = turn.image
     told = model.predict(row, task=turn.task)[0]
     likeliest = sorted(told.scores.items(), key=lambda pair: -pair[1])[:_TOP]
-    return plainly(told.value), dict(likeliest)
+    return answer_text(told.value), dict(likeliest)
 
 
 def small(desk: Desk, sent: Any) -> str:

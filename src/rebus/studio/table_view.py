@@ -20,12 +20,11 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, RunError
 from rebus.evaluation.rows import rows_of
 from rebus.inference.predictor import Predictor
-from rebus.inference.reading import plainly
 from rebus.retrieval.build_index import FOLDER, index_run
 from rebus.retrieval.index import load_index
 from rebus.retrieval.search import find_run
 from rebus.tasks import Regress
-from rebus.tasks.cells import as_text
+from rebus.tasks.cells import answer_text, as_text
 
 JUDGED = 200  # rows that the model is asked for its worst mistakes
 FOUND = 96  # results of a search
@@ -211,8 +210,8 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
     )  # the surest mistake first
     return {
         usable[at]: Mark(
-            plainly(told[at].value),
-            plainly(task.truth(source.values, usable[at])),
+            answer_text(told[at].value),
+            answer_text(task.truth(source.values, usable[at])),
             float(right[at]),
             told[at].confidence,
             not errors and bool(right[at] < 0.5),

@@ -1,7 +1,7 @@
 """Tasks: one file each, found by name."""
 
 from rebus.tasks.answer import Answer
-from rebus.tasks.base import TASKS, Prediction, Task, TaskScore, TextProcessor, VectorTask
+from rebus.tasks.base import TASKS, Prediction, Task, TaskScore, VectorTask
 from rebus.tasks.caption import Caption
 from rebus.tasks.choose import Choose
 from rebus.tasks.classify import Classify
@@ -18,6 +18,7 @@ from rebus.tasks.regress import Regress
 from rebus.tasks.retrieve import Retrieve
 from rebus.tasks.similar import Similar
 from rebus.tasks.tag import Tag
+from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.translate import Translate
 
 __all__ = [

@@ -22,15 +22,16 @@ from rebus.data.declared import Columns, TaskColumns
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
-from rebus.models.modalities import Modality
 from rebus.notebook import html_table
 from rebus.registry import Registry
 from rebus.tasks.cells import as_text, missing, pad_texts
-from rebus.tasks.cuts import counting, cut
+from rebus.tasks.cuts import counting
 from rebus.tasks.linear import Features
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
-from rebus.text.tokenizer import Tokenizer
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 Item = dict[str, NDArray[Any]]
 Values = dict[str, Sequence[Any]]  # role: one value a row
@@ -88,38 +89,6 @@ class TaskScore:
     by_type: dict[str, dict[str, float]] = field(default_factory=dict)
     correct: list[float] = field(default_factory=list)
     others: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class TextProcessor:
-    """How text becomes ids for a task.
-
-    Attributes:
-        tokenizer: the decoder's.
-        reader: the text tower's own, where it splits text differently; None: the same.
-        max_length: most tokens of a text.
-        text_tower: whether a tower of its own reads the question of a task that writes.
-        image: ids that stand for an image inside a text, one for each image token and what stands around them;
-            none: images do not stand inside texts.
-        image_id: the one among them that an image token takes the place of.
-        modalities: what else the model reads, by name.
-    """
-
-    tokenizer: Tokenizer
-    reader: Any = None
-    max_length: int = 256
-    text_tower: bool = False
-    image: tuple[int, ...] = ()
-    image_id: int | None = None
-    modalities: Mapping[str, Modality] = field(default_factory=dict)
-
-    def read(self, text: str) -> list[int]:
-        """Ids for the text tower, cut to ``max_length`` with ``cuts.cut``, never empty."""
-        if self.reader is not None:
-            return cut(list(self.reader.encode(text)), self.max_length, text, "start") or [self.reader.unknown_id]
-        before, after = self.tokenizer.frame
-        room = max(self.max_length - len(before) - len(after), 0)
-        return [*before, *cut(self.tokenizer.encode(text), room, text, "start"), *after] or [self.tokenizer.eos_id]
 
 
 class Task(TaskColumns, ABC):
@@ -236,6 +205,19 @@ class Task(TaskColumns, ABC):
     @abstractmethod
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """The mean loss of a batch, a scalar."""
+
+    @abstractmethod
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """What the model says of the portion's rows, one by one, in their order.
+
+        Args:
+            session: the model.
+            values: the task's columns; what is to be predicted may be absent.
+            portion: the rows, with their inputs.
+            sampling: how texts are written; None: as the settings say.
+        """
 
     @abstractmethod
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
@@ -447,8 +429,15 @@ class VectorTask(Task):
         return []
 
     @abstractmethod
-    def predict(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor) -> list[Prediction]:
         """(R, C) -> R predictions."""
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """All rows in one pass."""
+        part = self.collate(self.items(values, portion.rows, session.processor, None), portion.owner.tolist())
+        return self.decode(session.outputs(self.name, part, portion.batch))
 
     def reads(self) -> tuple[str, ...]:
         """The modalities the task has columns for; others are read as ``data.inputs`` says."""

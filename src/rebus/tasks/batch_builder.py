@@ -20,11 +20,12 @@ from rebus.errors import RecipeError
 from rebus.models.batch import Batch, Inputs
 from rebus.models.modalities.base import Item as Input
 from rebus.models.modalities.rows import RowInputs
-from rebus.tasks.base import Item, Task, TextProcessor, Values, VectorTask
+from rebus.tasks.base import Item, Task, Values, VectorTask
 from rebus.tasks.cells import missing
 from rebus.tasks.contrast import image_key
 from rebus.tasks.hiding import hidden_modality, without_text
 from rebus.tasks.mixing import mixed_items
+from rebus.tasks.text_processor import TextProcessor
 
 CLOSE = 1e-9  # as near as progress comes to a share of the run, both being sums
 Key = tuple[int, int]  # (epoch, group)

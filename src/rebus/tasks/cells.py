@@ -14,7 +14,7 @@ from rebus.data.cells import labels as as_labels
 from rebus.data.cells import text as as_text
 from rebus.data.cells import texts as as_texts
 
-__all__ = ["as_labels", "as_text", "as_texts", "missing", "pad_texts", "pad_to"]
+__all__ = ["answer_text", "as_labels", "as_text", "as_texts", "missing", "pad_texts", "pad_to"]
 
 
 def pad_to(length: int, multiple: int = 8) -> int:
@@ -22,12 +22,22 @@ def pad_to(length: int, multiple: int = 8) -> int:
     return max(multiple, -(-length // multiple) * multiple)
 
 
-def pad_texts(ids: list[NDArray[Any]], pad_id: int = 0) -> tuple[Tensor, Tensor]:
+def pad_texts(ids: list[NDArray[Any]], pad_id: int = 0, multiple: int = 8) -> tuple[Tensor, Tensor]:
     """Pad on the right: R arrays -> (R, L) ids and (R, L) bool mask."""
-    length = pad_to(max(len(text) for text in ids))
+    length = pad_to(max(len(text) for text in ids), multiple)
     padded = torch.full((len(ids), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(ids), length), dtype=torch.bool)
     for row, text in enumerate(ids):
         padded[row, : len(text)] = torch.from_numpy(np.asarray(text))
         mask[row, : len(text)] = True
     return padded, mask
+
+
+def answer_text(value: Any) -> str:
+    """A prediction as one line: labels with commas, spans as ``Anna (person), Paris (place)``."""
+    if not isinstance(value, list):
+        return str(value)
+    parts = [
+        f"{one['text']} ({one['label']})" if isinstance(one, dict) and "text" in one else str(one) for one in value
+    ]
+    return ", ".join(parts)

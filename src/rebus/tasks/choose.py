@@ -18,10 +18,14 @@ from rebus.data import names
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.declared import SHORT, TYPE, WRITTEN, Checker, Columns, Role, RowCells
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
+from rebus.generation.score import score
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
+from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic, mean_of
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import WritingTask
 
 
@@ -130,6 +134,20 @@ class Choose(WritingTask):
         if "answer" not in values or missing(values["answer"][row]):
             return None
         return self.style.index(values["answer"][row], row_choices(values, row))
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """The likeliest choice of each row."""
+        processor, rows = session.processor, portion.rows
+        scored = score(
+            session.model,
+            [self.ask(values, row, processor) for row in rows],
+            [self.continuations(values, row, processor) for row in rows],
+            condition=self.condition(session, values, portion),
+            vocab_size=processor.tokenizer.vocab_size,
+        )
+        return [self.chosen(values, row, [one.logprob for one in ones]) for row, ones in zip(rows, scored, strict=True)]
 
     def targets(self, values: Values, row: int) -> list[str]:
         """The right choice."""

@@ -14,13 +14,14 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, classes_of
 from rebus.tasks.metrics.classification import classify_statistics
 from rebus.tasks.metrics.intervals import Statistic
+from rebus.tasks.text_processor import TextProcessor
 
 
 @TASKS.register("classify")
@@ -92,7 +93,7 @@ class Classify(Labels, VectorTask):
         """Cross-entropy; of rows that are two in one, with a share of each label."""
         return functional.cross_entropy(outputs.float(), part["target"], label_smoothing=self.settings.label_smoothing)
 
-    def predict(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor) -> list[Prediction]:
         """The likeliest label, with the ten likeliest and their probabilities."""
         told = []
         for row in outputs.float().softmax(-1).cpu().numpy():

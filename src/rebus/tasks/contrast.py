@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.models.features import Features
 from rebus.tasks.cells import as_text
+from rebus.tasks.session import Session
 from rebus.text.normalise import normalise
 
 _NOT_WORDS = re.compile(r"[\W_]+")
@@ -35,6 +38,23 @@ class Comparing(ABC):
         """A batch's portions as one: outputs, and what the loss needs of the parts.
 
         Portions are those of several processes, or those that went through the model one after the other.
+        """
+
+
+class PairScoring(ABC):
+    """A task that says of any image and text, read together, whether they belong together."""
+
+    @abstractmethod
+    def chances(
+        self, session: Session, seen: Mapping[str, Features], owner: Sequence[int], texts: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """(N,) the chance that each text belongs to its image.
+
+        Args:
+            session: the model.
+            seen: what towers say of B images.
+            owner: N places among the B.
+            texts: N.
         """
 
 

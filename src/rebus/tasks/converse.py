@@ -13,7 +13,7 @@ from rebus.data.declared import IMAGE, SHORT, Checker, Columns, Role, RowCells
 from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
 from rebus.errors import DataError
 from rebus.tasks import layout
-from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values
+from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.generate import SYSTEM, Generate
@@ -21,6 +21,7 @@ from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import perplexity
 from rebus.tasks.metrics.overlap import writing_statistics
 from rebus.tasks.metrics.text_generation import caption_matches
+from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import WritingTask
 
 

@@ -26,13 +26,14 @@ from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
+from rebus.tasks.base import TASKS, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut
 from rebus.tasks.metrics.extraction import extract_scores, extract_statistics
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.words import words
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+from rebus.tasks.text_processor import TextProcessor
 
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]+(?:\.(?=\d)[^.!?。！？；;\n]+)*")  # 3.5 is no end of a sentence
 FAR = -1e9  # the score of a place that is no word of the passage

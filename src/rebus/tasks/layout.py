@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rebus.data.messages import Message, answered, is_learned
-from rebus.tasks.base import TextProcessor
 from rebus.tasks.cuts import cut, report
 from rebus.tasks.metrics.words import has_cjk
+from rebus.tasks.text_processor import TextProcessor
 
 
 @dataclass

@@ -16,19 +16,23 @@ from torch.nn import functional
 
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.nn import fused_cpu as lean
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.likelihood import LikelihoodTask, score_texts
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, lm_statistics
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import WritingTask
 from rebus.text.tokenizer import Tokenizer
 
 
 @TASKS.register("lm")
-class Lm(WritingTask):
+class Lm(LikelihoodTask, WritingTask):
     """Columns: ``text``."""
 
     name = "lm"
@@ -95,6 +99,16 @@ class Lm(WritingTask):
             return lean.cross_entropy(outputs, labels)
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
 
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """What each row's text costs; nothing where it has none."""
+        return self.foresee(session, [(self.targets(values, row) or [""])[0] for row in portion.rows], portion.rows)
+
+    def foresee(self, session: Session, texts: Sequence[str], numbers: Sequence[int]) -> list[Prediction]:
+        """What each text costs a model that writes."""
+        return foreseen_texts(session, texts)
+
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Bits per byte and perplexity."""
         return self.figures([prediction.extra["cost"] for prediction in predictions])
@@ -124,6 +138,11 @@ class Lm(WritingTask):
     def figures(self, costs: Sequence[Cost]) -> dict[str, Statistic]:
         """Bits per byte and perplexity of texts that cost this much."""
         return lm_statistics(costs)
+
+
+def foreseen_texts(session: Session, texts: Sequence[str]) -> list[Prediction]:
+    """What each text costs a model that writes, whatever it was trained for."""
+    return [priced(Cost(-one.logprob, one.tokens, one.bytes)) for one in score_texts(session, texts)]
 
 
 def priced(cost: Cost) -> Prediction:

@@ -10,7 +10,7 @@ Letters: I images that have texts, R texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,21 +23,25 @@ from rebus.data import names
 from rebus.data.declared import Columns, Role
 from rebus.data.measures import as_yes
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
+from rebus.models.features import Features
 from rebus.models.heads import HeadSpec
 from rebus.models.negatives import can_draw
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, TextProcessor, Values, cut_notes
-from rebus.tasks.cells import as_texts, missing
-from rebus.tasks.contrast import belonging, caption_key, gumbel, image_key
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values, cut_notes
+from rebus.tasks.cells import as_texts, missing, pad_texts
+from rebus.tasks.contrast import PairScoring, belonging, caption_key, gumbel, image_key
 from rebus.tasks.metrics.classification import auroc, average_precision
 from rebus.tasks.metrics.intervals import Floats, Statistic
 from rebus.tasks.retrieve import PairTask
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 YES, NO = "yes", "no"
 _TEXTS, _IMAGES, _JUDGED = 1, 2, 3  # what rng are thrown for
 
 
 @TASKS.register("match")
-class Match(PairTask):
+class Match(PairScoring, PairTask):
     """Columns: ``image``, ``text``; perhaps ``label`` (yes or no) and ``type``."""
 
     name = "match"
@@ -139,6 +143,42 @@ class Match(PairTask):
         if not len(wrong):
             return loss
         return (loss + functional.binary_cross_entropy_with_logits(wrong, torch.zeros_like(wrong))) / 2
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """Whether each row's texts belong to its image; texts under ``wrong`` are tried with it as well."""
+        seen = session.model.see(portion.batch)
+        rows = portion.rows
+        there = portion.batch.present("image").tolist()
+        own, wrong = (
+            {row: as_texts(values[role][row]) if role in values else [] for row in rows} for role in ("text", "wrong")
+        )
+        places = dict(zip(rows, portion.owner.tolist(), strict=True))
+        asked = [(row, text) for row in rows if there[places[row]] for text in (*own[row], *wrong[row])]
+        scores = iter(self.chances(session, seen, [places[row] for row, _ in asked], [text for _, text in asked]))
+        told = []
+        for row in rows:
+            count = (len(own[row]), len(wrong[row])) if there[places[row]] else (0, 0)
+            mine, others = (np.array([next(scores) for _ in range(many)]) for many in count)
+            told.append(self.predicted(mine, others))
+        return told
+
+    def chances(
+        self, session: Session, seen: Mapping[str, Features], owner: Sequence[int], texts: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """(N,) the chance that each text belongs to its image; see ``PairScoring``."""
+        model, processor = session.model, session.processor
+        read = [np.asarray(processor.read(text), dtype=np.int64) for text in texts]
+        found = np.zeros(len(texts))
+        for start in range(0, len(texts), session.batch_size):
+            end = min(start + session.batch_size, len(texts))
+            ids, mask = pad_texts(read[start:end])
+            part = {"owner": torch.tensor(owner[start:end]), "text_ids": ids, "text_mask": mask}
+            part = {name: tensor.to(model.device) for name, tensor in part.items()}
+            logits = model.output(self.name, seen, part)  # (N, 1)
+            found[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
+        return found
 
     def tried(self, values: Values, rows: Sequence[int]) -> Values:
         """The columns and, where the table has right pairs only, what each row's image is tried with as well."""

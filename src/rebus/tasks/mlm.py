@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from rebus.data import names
@@ -20,13 +20,18 @@ from rebus.data.corpus.masking import mask_words
 from rebus.data.corpus.word_starts import starts_of_tokens, word_places
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import RunError
+from rebus.generation.sampling import Sampling
+from rebus.models.batch import Batch
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing, pad_to
+from rebus.tasks.likelihood import LikelihoodTask
 from rebus.tasks.lm import count_tokens, token_prices
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, mlm_statistics
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import stack
 from rebus.text.tokenizer import MASK, Tokenizer
 
@@ -34,7 +39,7 @@ Hidden = tuple[NDArray[np.int64], NDArray[np.int64]]  # what the model reads, an
 
 
 @TASKS.register("mlm")
-class Mlm(Task):
+class Mlm(LikelihoodTask):
     """Columns: ``text``."""
 
     name = "mlm"
@@ -106,6 +111,36 @@ class Mlm(Task):
             return outputs.float().sum()
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
 
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """How each row's hidden words are guessed; which are hidden depends on the row's number only."""
+        texts = [(self.texts(values, [row]) or [""])[0] for row in portion.rows]
+        return self.foresee(session, texts, portion.rows)
+
+    @torch.inference_mode()
+    def foresee(self, session: Session, texts: Sequence[str], numbers: Sequence[int]) -> list[Prediction]:
+        """How the hidden words of each text are guessed; its number decides which are hidden."""
+        flat = [
+            (place, hidden)
+            for place, text in enumerate(texts)
+            for hidden in self.hidden(text, session.processor, (0, 0, 0, numbers[place]))
+        ]
+        flat.sort(key=lambda entry: len(entry[1][0]))  # texts of like length together
+        nats, tokens, right = (np.zeros(len(texts)) for _ in range(3))
+        for start in range(0, len(flat), session.batch_size):
+            portion = flat[start : start + session.batch_size]
+            part = masked_part([hidden for _, hidden in portion])
+            places = torch.tensor([place for place, _ in portion])[:, None].expand_as(part["labels"])
+            owners = places[part["labels"] != IGNORED].numpy()
+            cost, first = foreseen(session.model, self.name, part)
+            np.add.at(nats, owners, cost.numpy())
+            np.add.at(right, owners, first.numpy())
+            np.add.at(tokens, owners, 1)
+        sizes = [len(text.encode()) for text in texts]
+        told = zip(nats, tokens, sizes, right, strict=True)
+        return [guessed(Cost(float(cost), int(many), size, int(hit))) for cost, many, size, hit in told]
+
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """The share of hidden tokens guessed, and perplexity."""
         return self.figures([prediction.extra["cost"] for prediction in predictions])
@@ -167,3 +202,20 @@ def masked_part(items: Sequence[Hidden]) -> dict[str, Tensor]:
         "labels": stack([labels for _, labels in items], length, IGNORED),
         "text_mask": torch.arange(length)[None, :] < lengths[:, None],
     }
+
+
+@torch.inference_mode()
+def foreseen(model: nn.Module, name: str, part: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """What the N labelled tokens of a batch part cost: nats (N,) float64, and whether each is the first guess (N,).
+
+    Args:
+        model: with a task ``name`` that gives logits.
+        name: of the task.
+        part: its tensors.
+    """
+    device = next(model.parameters()).device
+    moved = {key: tensor.to(device) for key, tensor in part.items()}
+    logits = model(Batch.of_target(name, moved), [name])[name]
+    labels = moved["labels"][moved["labels"] != IGNORED]
+    nats = functional.cross_entropy(logits.float(), labels, reduction="none").double()
+    return nats.cpu(), (logits.argmax(-1) == labels).cpu()

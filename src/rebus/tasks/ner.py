@@ -26,10 +26,11 @@ from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.tasks.base import TASKS, Item, Prediction, TextProcessor, Values
+from rebus.tasks.base import TASKS, Item, Prediction, Values
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+from rebus.tasks.text_processor import TextProcessor
 
 Matrix = NDArray[np.float64]
 

@@ -19,12 +19,15 @@ from rebus.data.cells import label
 from rebus.data.declared import Columns, Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 UNSEEN = -1  # a thing whose label training never saw: whatever is said of it is wrong
 GRID = 24  # boxes are drawn on a grid this fine, then read at the centres of the tower's patches
@@ -125,6 +128,15 @@ class PatchClassify(Labels, Task):
         )
         weight = torch.where(target > 0, 1.0, 0.25) * (target != IGNORED)
         return (every * weight).sum() / weight.sum().clamp(min=1.0)
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """For each row with boxes, the share of its image's patches that are named right."""
+        maps = [{"map": self.draw(values["boxes"][row])} for row in portion.rows]
+        part = self.collate(maps, portion.owner.tolist())
+        outputs = session.outputs(self.name, part, portion.batch)
+        return self.shares(outputs, {name: one.to(outputs.device) for name, one in part.items()})
 
     def _aligned(self, outputs: Tensor, part: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         side = round(outputs.shape[1] ** 0.5)

@@ -10,6 +10,7 @@ Letters: R items (one an image), N rows, D numbers of a vector, E of a projectio
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,13 +22,17 @@ from torch.nn import functional
 from rebus import recipe
 from rebus.data import names
 from rebus.data.declared import Columns, Role
+from rebus.data.transforms import augment
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.contrast import Comparing
 from rebus.tasks.metrics.intervals import Floats, Statistic, mean_of
 from rebus.tasks.metrics.neighbours import vote
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 NEIGHBOURS = 10  # of a held-out image, among the other held-out ones
 MOST_PAIRS = 1500  # images that uniformity is measured on: it compares each with each
@@ -98,6 +103,27 @@ class PretrainImage(Comparing, Task):
         if self.contrasts:
             return nt_xent(outputs, part["row"], self.settings.view_temperature)
         return outputs[:, 0].mean()
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """What the model knows of the rows' images, (B, 3, S, S) in the batch."""
+        rows, batch, owner = portion.rows, portion.batch, portion.owner
+        model, name = session.model, self.name
+        images = batch.inputs["image"]
+        pixels, of_row = images.tensors["pixels"], images.first(owner)
+        if self.contrasts:
+            plain = pixels.permute(0, 2, 3, 1).cpu().numpy()
+            first = [rows[int((of_row == place).nonzero()[0])] for place in range(len(plain))]
+            for view, given in enumerate((batch.inputs, batch.views)):
+                changed = augment(plain, session.recipe.image.augment, 0, 0, first, view)
+                shown = torch.from_numpy(changed).permute(0, 3, 1, 2).to(pixels.device)
+                given["image"] = replace(images, tensors={"pixels": shown})
+        part = self.collate([self.item(row, None) for row in rows], owner.tolist())
+        batch.targets[name] = {key: tensor.to(pixels.device) for key, tensor in part.items()}
+        outputs = model(batch, [name])[name]
+        pooled = model.image.encode(pixels).pooled.float()
+        return self.predictions(outputs, functional.normalize(pooled, dim=-1)[of_row])
 
     def predictions(self, outputs: Tensor, vectors: Tensor) -> list[Prediction]:
         """What is known of R images: the value is the tower's vector.

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus.data.tagging import Offset, Units
+from rebus.generation.sampling import Sampling
 from rebus.models.layout import IGNORED
-from rebus.tasks.base import ExampleKey, Item, Task, TextProcessor, Values
+from rebus.tasks.base import ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import pad_texts
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 MOST_PIECES = 32  # of one unit, say an address of 200 characters; its label stands on the first
 MOST_WINDOWS = 8  # of one row in one training batch; which of them, the epoch decides
@@ -116,6 +119,21 @@ class WordsTask(Task):
     @abstractmethod
     def predict_row(self, values: Values, row: int, windows: list[Item], outputs: list[NDArray[np.float32]]) -> Any:
         """The Prediction for a row, from the (L, C) numbers of each of its windows."""
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """A prediction a row; a long text is several windows, ``batch_size`` of them a pass."""
+        windows = [self.windows(values, row, session.processor, learn=False) for row in portion.rows]
+        flat = [(place, window) for place, several in enumerate(windows) for window in several]
+        outputs: list[list[NDArray[np.float32]]] = [[] for _ in portion.rows]
+        for start in range(0, len(flat), session.batch_size):
+            some = flat[start : start + session.batch_size]
+            part = self.collate([window for _, window in some], [int(portion.owner[place]) for place, _ in some])
+            numbers = session.outputs(self.name, part, portion.batch).float().cpu().numpy()  # (R, L, C)
+            for (place, _), one in zip(some, numbers, strict=True):
+                outputs[place].append(one)
+        return [self.predict_row(values, row, windows[i], outputs[i]) for i, row in enumerate(portion.rows)]
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None

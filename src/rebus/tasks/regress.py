@@ -14,11 +14,12 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import mean_target
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.regression import regress_statistics
+from rebus.tasks.text_processor import TextProcessor
 
 
 @TASKS.register("regress")
@@ -96,7 +97,7 @@ class Regress(VectorTask):
         """Mean squared error of standardised targets."""
         return functional.mse_loss(outputs.float(), part["target"])
 
-    def predict(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor) -> list[Prediction]:
         """Numbers in the column's own unit."""
         return [Prediction(float(x) * self.spread + self.mean) for x in outputs.float()[:, 0]]
 

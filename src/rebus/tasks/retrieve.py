@@ -22,9 +22,10 @@ from torch.nn import functional
 from rebus.data import names
 from rebus.data.declared import SHORT, TYPE, Columns, Role
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
 from rebus.models.heads.pairs import Pairs
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, TextProcessor, Values, cut_notes
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
 from rebus.tasks.linear import TEXT, Features, numbers_of, word_space
@@ -36,6 +37,8 @@ from rebus.tasks.metrics.retrieval import (
     numbered,
     retrieval_statistics,
 )
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 MANY = 0.2  # share of texts that are another image's too, beyond which people are told what to do
 
@@ -177,6 +180,31 @@ class Retrieve(Comparing, PairTask):
         with torch.autocast(outputs.images.device.type, enabled=False):  # a scale of 100 leaves bf16 few places
             logits = outputs.scale * outputs.images.float() @ outputs.texts.float().T + outputs.bias  # (I, R)
             return (softmax_loss if self.settings.loss == "softmax" else sigmoid_loss)(logits, belongs, part["pair"])
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """How alike each row's image and texts are, with their vectors."""
+        model = session.model
+        rows = portion.rows
+        seen, head = model.see(portion.batch), model.pairs
+        assert head is not None  # noqa: S101 - the task asked for one
+        images = head.embed("image", seen["image"].pooled).cpu().numpy() if seen else None
+        there = portion.batch.present("image").tolist()
+        keys = [0] * portion.batch.size
+        if seen:
+            given = portion.batch.inputs["image"]
+            for place, pixels in zip(given.owner.tolist(), given.tensors["pixels"].cpu().numpy(), strict=True):
+                keys[place] = int(image_key(pixels))
+        said = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
+        texts = list(dict.fromkeys(text for several in said.values() for text in several))
+        vector = dict(zip(texts, session.embed_texts(texts), strict=True))
+        told = []
+        for row, place in zip(rows, portion.owner.tolist(), strict=True):
+            read = np.stack([vector[text] for text in said[row]]) if said[row] else np.zeros((0, head.size), np.float32)
+            image = images[place] if images is not None and there[place] else None
+            told.append(self.predicted(image, keys[place], read))
+        return told
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Recall at 1, 5 and 10 and the median place, both ways, and the mean of all recalls."""

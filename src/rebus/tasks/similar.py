@@ -24,12 +24,15 @@ from rebus.data import names
 from rebus.data.cells import number
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TextProcessor, Values, cut_notes
+from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.metrics.retrieval import Likeness, WordBags, percentile_ranks, rank_statistics, ranks, spearman
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 ANCHOR, POSITIVE, NEGATIVE = 0, 1, 2
 TEXTS = ("anchor", "positive", "negative")  # in the order of these numbers
@@ -164,17 +167,14 @@ class Similar(Comparing, Task):
         spared = no_negatives(own, positive, part["keys"][others], asker, part["sort"][others] == POSITIVE)
         return contrastive_loss(anchors @ vectors[others].T, spared, self.settings.temperature)
 
-    def predict_pairs(self, values: Values, rows: Sequence[int], embed: Any) -> list[Prediction]:
-        """The cosine of each row's two texts; where there is one text only, its vector.
-
-        Args:
-            values: the task's columns.
-            rows: row numbers.
-            embed: texts -> (N, D) vectors of length one.
-        """
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """The cosine of each row's two texts; where there is one text only, its vector."""
+        rows = portion.rows
         there = {role: values[role] for role in TEXTS if role in values}
         texts = list(dict.fromkeys(as_text(column[row]) for row in rows for column in there.values()))
-        vectors = dict(zip(texts, embed(texts), strict=True))
+        vectors = dict(zip(texts, session.embed_texts(texts), strict=True))
         told = []
         for row in rows:
             found = {role: vectors[as_text(c[row])] for role, c in there.items() if not missing(c[row])}

@@ -14,13 +14,14 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
-from rebus.tasks.base import TASKS, Prediction, TextProcessor, Values, VectorTask
+from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.classification import tag_statistics
 from rebus.tasks.metrics.intervals import Statistic, mean_of
+from rebus.tasks.text_processor import TextProcessor
 
 
 @TASKS.register("tag")
@@ -93,7 +94,7 @@ class Tag(Labels, VectorTask):
         smooth = self.settings.label_smoothing
         return functional.binary_cross_entropy_with_logits(outputs.float(), part["target"] * (1 - smooth) + smooth / 2)
 
-    def predict(self, outputs: Tensor) -> list[Prediction]:
+    def decode(self, outputs: Tensor) -> list[Prediction]:
         """Labels of probability one half or more."""
         told = []
         for row in outputs.float().sigmoid().cpu().numpy():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,12 +15,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.data.messages import Message
+from rebus.generation.sampling import Sampling
+from rebus.generation.score import score
+from rebus.models.fusion import Condition
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.tasks import layout
-from rebus.tasks.base import ExampleKey, Item, Prediction, Task, TextProcessor, Values
-from rebus.tasks.cells import missing, pad_to
+from rebus.tasks.base import ExampleKey, Item, Prediction, Task, Values
+from rebus.tasks.cells import missing, pad_texts, pad_to
 from rebus.tasks.linear import Features, classes_of, nearest
+from rebus.tasks.session import Portion, Session
+from rebus.tasks.text_processor import TextProcessor
 
 _MOST_READ_BACK = 2000  # texts of a sample
 ROW = 256  # tokens up to which rows are made longer to hold several texts
@@ -153,6 +159,55 @@ class WritingTask(Task):
         lengths = torch.zeros(rows * length, device=chosen.device).index_add_(0, text, torch.ones_like(each))
         weight = lengths[text] ** -self.settings.length_weight
         return (each * weight).sum() / weight.sum()
+
+    def condition(self, session: Session, values: Values, portion: Portion) -> Condition:
+        """What the decoder writes from, for each row of the portion."""
+        model, processor, part = session.model, session.processor, {"owner": portion.owner}
+        if processor.text_tower:
+            ids = [np.asarray(processor.read(self.prompt(values, row)), dtype=np.int64) for row in portion.rows]
+            part["text_ids"], part["text_mask"] = (one.to(portion.owner.device) for one in pad_texts(ids, multiple=1))
+        return model.condition(model.see(portion.batch) if self.uses_image else {}, part)
+
+    def predict(
+        self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
+    ) -> list[Prediction]:
+        """The texts that the decoder writes."""
+        condition = self.condition(session, values, portion)
+        prompts = [self.ask(values, row, session.processor) for row in portion.rows]
+        sampling = sampling or Sampling(max_new_tokens=self.settings.max_new_tokens)
+        decode = session.processor.tokenizer.decode
+        predictions = [
+            Prediction(self.said(decode(text.ids)), float(np.exp(text.logprob)))
+            for text in session.write(prompts, condition, sampling)
+        ]
+        if self.judges_likelihood:
+            return self.with_likelihoods(session, values, portion.rows, condition, predictions)
+        return predictions
+
+    def with_likelihoods(
+        self,
+        session: Session,
+        values: Values,
+        rows: Sequence[int],
+        condition: Condition,
+        predictions: Sequence[Prediction],
+    ) -> list[Prediction]:
+        """The same; those of rows with a true text also hold its log-probability and its number of tokens."""
+        processor, predictions = session.processor, list(predictions)
+        known = [place for place, row in enumerate(rows) if self.judgeable(values, row)]
+        if not known:
+            return predictions
+        scored = score(
+            session.model,
+            [self.ask(values, rows[place], processor) for place in known],
+            [[self.reply(values, rows[place], self.targets(values, rows[place])[0], processor)] for place in known],
+            condition=condition.select(torch.tensor(known, device=session.model.device)),
+            vocab_size=processor.tokenizer.vocab_size,
+        )
+        for place, (text,) in zip(known, scored, strict=True):
+            extra = {"logprob": text.logprob, "tokens": text.tokens}
+            predictions[place] = replace(predictions[place], extra=extra)
+        return predictions
 
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many prompts and answers are longer than ``text.max_length``; texts that cannot be written."""

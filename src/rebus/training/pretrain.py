@@ -24,7 +24,6 @@ from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.held_out import held_out, judge_held_out, spread
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import write
-from rebus.inference.likelihood import foreseen
 from rebus.inference.predictor import Predictor
 from rebus.loop import parallel
 from rebus.loop.loop import Plan
@@ -42,7 +41,7 @@ from rebus.resolve.tune import apply_tuning, settle_rates
 from rebus.tasks import Lm, Mlm, TextProcessor
 from rebus.tasks.lm import as_part
 from rebus.tasks.metrics.likelihood import Cost
-from rebus.tasks.mlm import hide, masked_part
+from rebus.tasks.mlm import foreseen, hide, masked_part
 
 SHARE = 0.4  # of what a large product reaches, in a training step: for the plan of a run with a time limit
 NOMINAL = 2e14 if torch.cuda.is_available() else 1e11  # FLOP/s of one of several processes

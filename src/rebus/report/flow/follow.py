@@ -10,7 +10,8 @@ from rebus.errors import DataError
 from rebus.explain.explaining import subject_of
 from rebus.explain.inputs import explained_task
 from rebus.explain.subject import Subject
-from rebus.inference.predictor import Predictor, missing_image
+from rebus.inference.predictor import Predictor
+from rebus.inference.session import missing_image
 from rebus.report.flow.answers import answer_stations
 from rebus.report.flow.capture import capture
 from rebus.report.flow.fusion_view import fusion_station

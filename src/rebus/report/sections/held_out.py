@@ -9,11 +9,10 @@ import numpy as np
 from rebus.catalogue import translator
 from rebus.errors import RebusError
 from rebus.evaluation.held_out import held_out
-from rebus.inference.likelihood import foresee_texts, guess_texts
 from rebus.report.contents import Cell, Section, Table
 from rebus.report.sections.subject import Subject
 from rebus.resolve.corpus import saved_shards
-from rebus.tasks import Lm, Mlm
+from rebus.tasks.likelihood import LikelihoodTask
 
 LOOKED_AT, SHOWN, LETTERS = 48, 4, 280
 
@@ -80,10 +79,8 @@ def _judged(subject: Subject) -> Judged | None:
     documents = [tokenizer.decode(kept[place][: 4 * LETTERS].tolist()).strip()[:LETTERS] for place in places]
     documents = [text for text in documents if text]
     task = next(iter(predictor.tasks.values()))
-    if isinstance(task, Mlm):
-        told = guess_texts(predictor, task, documents, list(range(len(documents))))
-    elif isinstance(task, Lm):
-        told = foresee_texts(predictor, documents)
-    else:
+    if not isinstance(task, LikelihoodTask):
         return None
-    return Judged(tuple(documents), tuple(float(one.value) for one in told), isinstance(task, Mlm))
+    predictions = task.foresee(predictor, documents, range(len(documents)))
+    values = tuple(float(prediction.value) for prediction in predictions)
+    return Judged(tuple(documents), values, masked=task.higher_is_better)
