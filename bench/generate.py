@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 
-from rebus.formats.families import family_for
+from rebus.formats.family import CheckpointSpec, family_for
 from rebus.generation.decoders import fast
 from rebus.generation.decoders.packed import PACKED_FOR
 from rebus.generation.engine import Engine
@@ -93,10 +93,13 @@ def beside(made: Decoder, precision: torch.dtype) -> torch.nn.Module:
     """The same weights in transformers."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    family = family_for(made.settings) or sys.exit("no such family in transformers")
-    config = family.config_to_hf(made.settings, made.vocab_size, max_length=made.max_length)
+    spec = CheckpointSpec(made.settings.model_copy(update={"kind": "decoder", "rows": made.vocab_size}))
+    family = family_for(spec) or sys.exit("no such family in transformers")
+    config = family.config(spec, max_length=made.max_length)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config), dtype=precision)
-    missing, extra = model.load_state_dict(family.to_hf(made.state_dict()), strict=False)
+    missing, extra = model.load_state_dict(
+        family.to_hf({f"decoder.{name}": one for name, one in made.state_dict().items()}, spec), strict=False
+    )
     if extra or set(missing) - {"lm_head.weight"}:
         sys.exit(f"the two models differ: {missing} {extra}")
     model.tie_weights()

@@ -144,15 +144,16 @@ def dual(folder: Path, *, make: Callable[[Path], Any], whole: bool) -> float:
 
 def image_tower(folder: Path, *, name: str) -> float:
     """A tower for images alone."""
-    from rebus.checkpoints.hf_load_images import image_checkpoint
+    from rebus.checkpoints.hf_load import read_checkpoint
+    from rebus.formats.names import below
     from rebus.models.towers import TOWERS
 
     model = saved(folder, name)
     size = {"image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}}
     (folder / "preprocessor_config.json").write_text(json.dumps(size))
-    found = image_checkpoint(folder)
+    found = read_checkpoint(folder, image_only=True)
     tower = TOWERS.get(found.tower.kind)(found.tower, size=32).eval()
-    tower.load_state_dict(found.state())
+    tower.load_state_dict(below("image.", found.state()))
     pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     return far(tower(pixels).tokens, seen_by(model, pixels)[0])
 

@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken, models, pre_tokenizers, processors
 from torch import nn
 
-from rebus.formats.families import FAMILIES
+from one_tower import one_tower
 from rebus.formats.weights import check_state
 from rebus.models.towers.decoder import Decoder
 
@@ -88,7 +88,7 @@ def loud(model: nn.Module) -> nn.Module:
 def our_decoder(reference: nn.Module) -> Decoder:
     """The same model as a tower."""
     config = reference.config.to_dict()  # type: ignore[union-attr, operator]
-    family = FAMILIES[config["model_type"]]
+    family = one_tower(config["model_type"])
     settings, rows = family.settings_from_hf(config)
     decoder = Decoder(settings, rows).eval()
     state = family.from_hf(reference.state_dict(), settings)

@@ -41,6 +41,7 @@ SORTS = {  # what a plug-in may add: where its registry lies
     "task": "rebus.tasks:TASKS",
     "tower": "rebus.models.towers:TOWERS",
     "fusion": "rebus.models.fusion:FUSIONS",
+    "family": "rebus.formats.family:FAMILIES",
     "method": "rebus.explain:METHODS",
     "scrubber": "rebus.data.corpus.cleaning.scrub:SCRUBBERS",
 }

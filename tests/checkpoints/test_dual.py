@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from rebus.checkpoints.hf_load import is_checkpoint
 from rebus.errors import RebusError, RecipeError, WeightsError
-from rebus.formats import dual
+from rebus.formats.family import family
 from rebus.inference.predictor import Predictor
 from rebus.recipe import Recipe, TaskSettings
 from rebus.training.train import assemble, learn
@@ -77,7 +77,7 @@ def test_a_checkpoint_opens_as_a_model_that_retrieves(tmp_path: Path, images: li
 def test_id_2_is_never_taken_for_the_end_of_a_text(tmp_path: Path, images: list[Path]) -> None:
     """Old files name 2 as the end of text, which is an exclamation mark."""
     clip_folder(tmp_path, eos_token_id=2)
-    assert dual.settings_from_hf(json.loads((tmp_path / "config.json").read_text())).end is None
+    assert family("clip").settings(json.loads((tmp_path / "config.json").read_text())).end is None
     texts = ["!! a cat !", "a dog"]
     expected = theirs(tmp_path, images, texts).text_embeds.numpy()
     np.testing.assert_allclose(Predictor.open(tmp_path).embed(texts), expected, rtol=0, atol=1e-5)
@@ -258,10 +258,10 @@ def test_a_bad_checkpoint_is_told(tmp_path: Path, case: str) -> None:
 
 
 def test_towers_of_a_dual_are_taken_alone(tmp_path: Path) -> None:
-    from rebus.checkpoints.hf_load_images import image_checkpoint
+    from rebus.checkpoints.hf_load import read_checkpoint
 
     model = clip_folder(tmp_path)
-    found = image_checkpoint(tmp_path)
+    found = read_checkpoint(tmp_path, image_only=True)
     assert found.family.name == "clip_vision_model"
     assert found.image["size"] == 32
-    assert torch.equal(found.state()["class_token"], model.vision_model.embeddings.class_embedding)
+    assert torch.equal(found.state()["image.class_token"], model.vision_model.embeddings.class_embedding)

@@ -139,7 +139,7 @@ def test_heads_that_are_left_out_are_named(tmp_path: Path) -> None:
     run = a_run(tmp_path / "run", labels=["good", "bad"])
     for out in ("m.gguf", "hf"):
         told = export(run, tmp_path / out)
-        assert any("heads of classify" in note for note in told.notes)
+        assert any("head of classify" in note for note in told.notes)
     assert torch.allclose(logits(tmp_path / "hf"), run_logits(run), atol=1e-5)
 
 

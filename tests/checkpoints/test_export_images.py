@@ -13,7 +13,7 @@ from PIL import Image
 
 from rebus import recipe
 from rebus.checkpoints.export import export
-from rebus.checkpoints.hf_load_images import image_checkpoint
+from rebus.checkpoints.hf_load import read_checkpoint
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import build_model, load_model, processor_of, save_model
 from rebus.errors import WeightsError
@@ -72,9 +72,9 @@ def test_a_image_tower_is_opened_by_transformers_and_by_us(tmp_path: Path, famil
     predictor = Run.open(run).load().predictor
     square = predictor.open_image(np.asarray(image), tmp_path, "")
     ours = model.image(model.image.normalise(torch.from_numpy(square).permute(2, 0, 1)[None]))
-    found = image_checkpoint(tmp_path / "hf")
+    found = read_checkpoint(tmp_path / "hf", image_only=True)
     assert found.image == {**found.image, "size": 32, "fit": "squash", "resample": "bicubic"}
-    assert all(torch.equal(one, model.image.state_dict()[name]) for name, one in found.state().items())
+    assert all(torch.equal(one, model.state_dict()[name]) for name, one in found.state().items())
     if family == "efficientnet_lite":
         assert any("no EfficientNet-lite" in note for note in told.notes)
         return

@@ -176,7 +176,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an unknown family": (
         lambda f: edit_config(f, model_type="mamba"),
-        r"llama, qwen2, qwen3, mistral, gpt2, bert; images: .*vit.*llava\).*'mamba'",
+        r"bert, clip, .*llama, llava, .*vit\).*'mamba'",
     ),
     "no family": (lambda f: edit_config(f, model_type=None), "family that Rebus knows"),
     "a configuration cut short": (lambda f: half(f / "config.json"), "settings in JSON"),

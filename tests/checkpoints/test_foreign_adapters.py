@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from batches import image_batch
-from rebus.checkpoints.hf_load import open_checkpoint
-from rebus.checkpoints.hf_load_images import image_checkpoint, is_image_checkpoint
+from rebus.checkpoints.hf_load import is_image_checkpoint, open_checkpoint, read_checkpoint
 from rebus.errors import WeightsError
 from rebus.inference.predictor import Predictor
 from tiny_checkpoints import V, loud, write_bert, write_checkpoint
@@ -118,9 +117,9 @@ def test_an_adapter_of_clip(tmp_path: Path) -> None:
     found = torch.from_numpy(ours.embed_images([tmp_path / f"{number}.png" for number in range(3)]))
     torch.testing.assert_close(found, expected.image_embeds, **CLOSE)
     assert is_image_checkpoint(tmp_path / "adapter")
-    tower = image_checkpoint(tmp_path / "adapter")
-    assert tower.image == image_checkpoint(tmp_path / "base").image
-    torch.testing.assert_close(tower.state()["patches.weight"], ours.model.image.state_dict()["patches.weight"])  # type: ignore[union-attr]
+    tower = read_checkpoint(tmp_path / "adapter", image_only=True)
+    assert tower.image == read_checkpoint(tmp_path / "base", image_only=True).image
+    torch.testing.assert_close(tower.state()["image.patches.weight"], ours.model.image.state_dict()["patches.weight"])  # type: ignore[union-attr]
 
 
 @torch.no_grad()
@@ -136,13 +135,13 @@ def test_an_adapter_of_a_image_tower(tmp_path: Path) -> None:
     write_adapter(
         tmp_path / "adapter", tmp_path / "base", model, target_modules=targets, modules_to_save=["classifier"]
     )
-    state = image_checkpoint(tmp_path / "adapter").state()
+    state = read_checkpoint(tmp_path / "adapter", image_only=True).state()
     merged = model.vit.state_dict()
     place = next(name for name in merged if "layer.1" in name or "layers.1" in name if "lora_A" in name)
     stem = place.partition(".lora_A")[0]
     a, b = merged[f"{stem}.lora_A.default.weight"], merged[f"{stem}.lora_B.default.weight"]
     expected = merged[f"{stem}.base_layer.weight"] + 4 * b @ a
-    torch.testing.assert_close(state["layers.1.attention.q_proj.weight"], expected, **CLOSE)
+    torch.testing.assert_close(state["image.layers.1.attention.q_proj.weight"], expected, **CLOSE)
 
 
 def test_a_layer_that_the_base_has_not_is_named(tmp_path: Path) -> None:

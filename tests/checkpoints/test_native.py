@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from rebus.checkpoints.hf_save import lone_tower
+from rebus.checkpoints.hf_save import saved_model
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import load_model, save_model
 from rebus.errors import RebusError, WeightsError
@@ -160,10 +160,10 @@ def test_rows_beyond_the_tokenizers_ids_are_kept(table: Path, tmp_path: Path, na
     made = recipe(table, TOWERS[name], "classify")
     made = made.replace({"model.text.rows": 384})
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
-    model, settings, _, processor = load_model(run)
-    alone = lone_tower(model, [])
-    assert alone is not None
-    assert processor.tokenizer.vocab_size < alone.tower.vocab_size == 384 == settings.model.text.rows
+    model, settings, tasks, processor = load_model(run)
+    saved = saved_model(model, settings, tasks, processor)
+    assert saved is not None
+    assert processor.tokenizer.vocab_size < saved.spec.rows == 384 == settings.model.text.rows
     assert run.read_json("config.json")["vocab_size"] == 384
     assert AutoModel.from_pretrained(run.folder).get_input_embeddings().weight.shape[0] == 384
 
@@ -172,7 +172,7 @@ def test_towers_that_no_family_has_are_saved_in_rebus_own_layout(table: Path, tm
     made = recipe(table, {"kind": "decoder", "qk_norm": True, "bias": "all"}, "classify")
     run = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     assert run.read_json("config.json")["model_type"] == "rebus"
-    assert lone_tower(load_model(run)[0], []) is None
+    assert saved_model(*load_model(run)) is None
 
 
 @pytest.mark.parametrize("name", ["bert", "qwen3"])

@@ -9,17 +9,21 @@ from typing import Any
 import pytest
 import torch
 
+from one_tower import one_tower, spec_of, tower_family
+from rebus.checkpoints.export import quantising_notes
+from rebus.checkpoints.hf_load import read_checkpoint
 from rebus.errors import WeightsError
-from rebus.formats import bert, gpt2, llama, qwen2, qwen3, siglip
 from rebus.formats.config import load_config
-from rebus.formats.families import FAMILIES, check_rows, family_for, family_of, quantising_notes
+from rebus.formats.family import family_of
 from rebus.formats.weights import load_weights, save_weights
 from rebus.models.towers.decoder import Decoder
 from rebus.models.towers.encoder import Encoder
 from rebus.models.towers.vit import ViT
 from rebus.recipe import Tower
-from tiny_checkpoints import DECODERS, V, our_decoder, reference_decoder
+from tiny_checkpoints import DECODERS, V, our_decoder, reference_decoder, write_checkpoint
 
+bert, gpt2, llama, qwen2, qwen3 = map(one_tower, ("bert", "gpt2", "llama", "qwen2", "qwen3"))
+siglip = one_tower("siglip_vision_model")
 SMALL: dict[str, Any] = {"width": 16, "depth": 2, "heads": 4, "hidden": 24}
 
 
@@ -35,8 +39,9 @@ def test_a_decoder_loads_in_transformers_and_comes_back(tmp_path: Path, name: st
     from transformers import AutoModelForCausalLM
 
     model = our_decoder(reference_decoder(name))
-    family = FAMILIES[DECODERS[name][0]]
-    assert family_for(model.settings) is family
+    family = tower_family(model.settings)
+    assert family is not None
+    assert family.name == DECODERS[name][0]
     export(tmp_path, family.config_to_hf(model.settings, V, eos_token_id=2), family.to_hf(model.state_dict()))
     theirs, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -125,13 +130,15 @@ def test_a_masked_head_goes_both_ways() -> None:
     config = BertConfig(vocab_size=V, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
     theirs = BertForMaskedLM(config)
     settings, _ = bert.settings_from_hf(config.to_dict())
-    head = bert.head_from_hf(theirs.state_dict())
+    spec = spec_of(settings, V, architecture="BertForMaskedLM")
+    state = bert.family.from_hf(theirs.state_dict(), spec)
+    head = [name.removeprefix("heads.mlm.") for name in state if name.startswith("heads.mlm.")]
     assert sorted(head) == ["bias", "norm.bias", "norm.weight", "transform.bias", "transform.weight"]
-    written = bert.masked_to_hf(bert.from_hf(theirs.state_dict(), settings), head)
+    written = bert.family.to_hf(state, spec)
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias"}
     assert written.keys() == theirs.state_dict().keys() - tied
     assert all(torch.equal(theirs.state_dict()[name], tensor) for name, tensor in written.items())
-    assert bert.head_from_hf(theirs.bert.state_dict()) == {}
+    assert not any("mlm" in name for name in bert.family.from_hf(theirs.bert.state_dict(), spec))
 
 
 def test_checkpoints_of_the_base_model_or_with_a_head_load_too() -> None:
@@ -208,8 +215,8 @@ BASE = {
         (bert, {"model_type": "bert", "position_embedding_type": "relative_key"}, "position_embedding_type"),
         (bert, {"model_type": "bert", "hidden_act": "mish"}, "hidden_act"),
         (bert, {"model_type": "bert", "is_decoder": True}, "is_decoder"),
-        (siglip, {"model_type": "clip"}, "model_type"),
-        (siglip, {"model_type": "siglip", "vision_config": {"num_channels": 1}}, "num_channels"),
+        (siglip, {"model_type": "clip_vision_model"}, "model_type"),
+        (one_tower("siglip"), {"model_type": "siglip", "vision_config": {"num_channels": 1}}, "num_channels"),
     ],
 )
 def test_other_variants_are_refused(adapter: Any, config: dict[str, Any], said: str) -> None:
@@ -225,7 +232,9 @@ def test_older_configurations_are_read() -> None:
     settings, rows = gpt2.settings_from_hf({"model_type": "gpt2", "n_ctx": 1024})  # GPT-2 small leaves much unsaid
     assert (settings.width, settings.depth, settings.heads, settings.context, rows) == (768, 12, 12, 1024, 50257)
     assert settings.tied
-    settings, size = siglip.settings_from_hf({"model_type": "siglip", "vision_config": {"image_size": 384}})
+    settings, size = one_tower("siglip").settings_from_hf(
+        {"model_type": "siglip", "vision_config": {"image_size": 384}}
+    )
     assert (settings.width, size, settings.pool) == (768, 384, "probe")
 
 
@@ -246,7 +255,7 @@ def test_configurations_speak_to_old_and_new_libraries() -> None:
 
 def test_the_family_of_a_tower_and_of_a_checkpoint() -> None:
     def name(**settings: Any) -> str | None:
-        found = family_for(Tower(kind="decoder", **{"width": 16, "depth": 1, "heads": 4, **settings}))
+        found = tower_family(Tower(kind="decoder", **{"width": 16, "depth": 1, "heads": 4, **settings}))
         return found.name if found else None
 
     assert name() == "qwen3"
@@ -259,20 +268,23 @@ def test_the_family_of_a_tower_and_of_a_checkpoint() -> None:
     assert name(**older, kv_heads=2) is None
     assert name(**{**older, "positions": "rotary"}) is None
     assert name(qk_norm=False, feedforward="mlp") is None
-    assert family_for(Tower(kind="encoder")) is FAMILIES["bert"]
-    assert family_for(Tower(kind="recurrent")) is None
+    encoder = tower_family(Tower(kind="encoder"))
+    assert encoder is not None
+    assert encoder.name == "bert"
+    assert tower_family(Tower(kind="recurrent")) is None
     with pytest.raises(WeightsError, match=r"auto_map.*never run"):
         family_of({"model_type": "phi-msft", "auto_map": {"AutoConfig": "configuration.Config"}})
-    with pytest.raises(WeightsError, match=r"gpt2, bert.*found 'qwen'"):
+    with pytest.raises(WeightsError, match=r"bert, clip.*found 'qwen'"):
         family_of({"model_type": "qwen"})
     assert family_of({"model_type": "llama", "auto_map": {"AutoConfig": "x.y"}}).name == "llama"
 
 
-def test_a_vocabulary_that_differs_from_the_embeddings_is_told() -> None:
-    state = {"embed_tokens.weight": torch.zeros(50, 8)}
-    check_rows(state, FAMILIES["llama"], 50, "here")
-    with pytest.raises(WeightsError, match=r"'vocab_size' 50.*found 49"):
-        check_rows(state, FAMILIES["llama"], 49, "here")
+def test_a_vocabulary_that_differs_from_the_embeddings_is_told(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path)
+    config = load_config(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "vocab_size": V - 1}))
+    with pytest.raises(WeightsError, match=rf"'vocab_size' {V}.*found {V - 1}"):
+        read_checkpoint(tmp_path)
 
 
 def test_sizes_that_k_quants_cannot_cut_are_noted() -> None:

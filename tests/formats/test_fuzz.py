@@ -12,7 +12,6 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
-from rebus.checkpoints.hf_load_images import image_checkpoint
 from rebus.errors import RebusError, RunError, WeightsError, enough_memory
 from rebus.text.tokenizer import Tokenizer
 from storm.fuzz import run
@@ -75,9 +74,9 @@ def test_a_image_tower_of_a_million_layers_is_refused_at_once(tmp_path: Path) ->
     clip_folder(tmp_path)
     vision = json.loads((tmp_path / "config.json").read_text())["vision_config"]
     change(tmp_path, vision_config=vision | {"num_hidden_layers": 1_000_000})
-    for read in (read_checkpoint, image_checkpoint):
+    for image_only in (False, True):
         with pytest.raises(WeightsError, match=r"at most .* layers"):
-            read(tmp_path)
+            read_checkpoint(tmp_path, image_only=image_only)
 
 
 def test_weights_of_whole_numbers_are_refused(tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 
-from rebus.checkpoints.hf_load_images import image_checkpoint, is_image_checkpoint
+from one_tower import one_tower, tower_family
+from rebus.checkpoints.hf_load import is_image_checkpoint, read_checkpoint
 from rebus.errors import WeightsError
-from rebus.formats import clip, dinov2, efficientnet, resnet, siglip, vit
 from rebus.formats.config import load_config
-from rebus.formats.families import IMAGE_FAMILIES, image_family_for, image_family_of
+from rebus.formats.family import FAMILIES, family_of
+from rebus.formats.names import below
+from rebus.formats.resnet import SIZE
 from rebus.formats.weights import check_state, load_weights, save_weights
 from rebus.models.towers import TOWERS
 from rebus.models.towers.efficientnet import EfficientNet
@@ -24,13 +26,15 @@ from rebus.nn.stages import BLOCKS, CHANNELS
 from rebus.recipe import Tower
 from tiny_images import IMAGES, VIT, image_model, saved, seen_by, varied
 
+clip, siglip = one_tower("clip_vision_model"), one_tower("siglip_vision_model")
+vit, dinov2, resnet, efficientnet = map(one_tower, ("vit", "dinov2", "resnet", "efficientnet_lite"))
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0}
 
 
 def tower_of(folder: Path, size: int = 32) -> Any:
-    found = image_checkpoint(folder)
+    found = read_checkpoint(folder, image_only=True)
     tower = TOWERS.get(found.tower.kind)(found.tower, size=size).eval()
-    state = found.state()
+    state = below("image.", found.state())
     check_state(tower, state)
     tower.load_state_dict(state)
     return tower
@@ -69,7 +73,7 @@ def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) ->
     first = tower_of(tmp_path / "theirs")
     torch.manual_seed(5)
     tower = varied(TOWERS.get(first.settings.kind)(first.settings, size=32))
-    family = image_family_for(tower.settings)
+    family = tower_family(tower.settings)
     assert family is not None
     assert IMAGES[name][0] == family.base
     config = family.config_to_hf(tower.settings, 32)
@@ -86,7 +90,7 @@ def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) ->
         torch.testing.assert_close(features.pooled, pooled, **CLOSE)
     settings, size = family.settings_from_hf(load_config(tmp_path / "ours"))
     assert settings == tower.settings
-    assert size == (resnet.SIZE if family.name == "resnet" else 32)
+    assert size == (SIZE if family.name == "resnet" else 32)
     back = family.from_hf(load_weights(tmp_path / "ours"), settings)
     assert back.keys() == tower.state_dict().keys()
     assert all(torch.equal(back[key], one) for key, one in tower.state_dict().items())
@@ -97,7 +101,7 @@ def test_ours_loads_in_transformers_and_comes_back(tmp_path: Path, name: str) ->
 def test_images_of_another_size_are_seen_with_resized_positions(tmp_path: Path, name: str) -> None:
     model = saved(tmp_path, name)
     with_size(tmp_path, 48)
-    assert image_checkpoint(tmp_path).image["size"] == 48
+    assert read_checkpoint(tmp_path, image_only=True).image["size"] == 48
     tower = tower_of(tmp_path, size=48)
     pixels = torch.randn(2, 3, 48, 48)
     how = {} if name == "dinov2" else {"interpolate_pos_encoding": True}  # which always does it
@@ -192,7 +196,7 @@ def published_lite(state: dict[str, torch.Tensor], x: torch.Tensor, repeats: lis
         (clip, {"model_type": "clip_vision_model", "num_channels": 1}, "num_channels"),
         (clip, {"model_type": "clip_vision_model", "hidden_act": "mish"}, "hidden_act"),
         (clip, {"model_type": "clip_vision_model", "image_size": [32, 48]}, "image_size"),
-        (clip, {"model_type": "clip", "vision_config": 5}, "vision_config"),
+        (one_tower("clip"), {"model_type": "clip", "vision_config": 5}, "vision_config"),
         (siglip, {"model_type": "siglip_vision_model", "vision_use_head": "yes"}, "vision_use_head"),
         (vit, {"model_type": "vit", "qkv_bias": False}, "qkv_bias"),
         (vit, {"model_type": "vit", "pooler_act": "relu"}, "pooler_act"),
@@ -216,8 +220,8 @@ def test_other_variants_are_refused(adapter: Any, config: dict[str, Any], said: 
 
 def test_an_unknown_family_is_told_with_those_there_are() -> None:
     with pytest.raises(WeightsError, match=r"clip, .*'beit'|'beit'"):
-        image_family_of({"model_type": "beit"})
-    assert {"clip", "siglip", "vit", "dinov2", "resnet", "efficientnet_lite"} <= IMAGE_FAMILIES.keys()
+        family_of({"model_type": "beit"})
+    assert {"clip", "siglip", "vit", "dinov2", "resnet", "efficientnet_lite"} <= set(FAMILIES.names())
 
 
 @pytest.mark.parametrize(
@@ -235,21 +239,21 @@ def test_missing_further_and_misshapen_tensors_are_named(tmp_path: Path, name: s
     whole = load_file(file)
     lost = next(key for key in whole if key.endswith(lost.removeprefix("vision_model.")))
     save_file({key: one for key, one in whole.items() if key != lost}, file)
-    with pytest.raises(WeightsError, match=f"1 missing: '{said}'"):
+    with pytest.raises(WeightsError, match=f"1 missing: 'image.{said}'"):
         tower_of(tmp_path)
     save_file({**whole, "rotary.table": torch.zeros(1)}, file)
     with pytest.raises(WeightsError, match=r"layout.*'rotary\.table'"):
         tower_of(tmp_path)
     save_file({**whole, lost: torch.zeros(5)}, file)
-    with pytest.raises(WeightsError, match=f"received \\(5,\\) for '{said}'"):
+    with pytest.raises(WeightsError, match=f"received \\(5,\\) for 'image.{said}'"):
         tower_of(tmp_path)
 
 
 def test_a_tower_that_no_family_has_is_none() -> None:
     small: dict[str, Any] = {"width": 24, "depth": 1, "heads": 4, "patch": 8}
-    assert image_family_for(Tower(kind="convnet", **small)) is None
-    assert image_family_for(Tower(kind="vit", **small, layer_scale=0.1)) is None
-    found = image_family_for(Tower(kind="vit", **small))
+    assert tower_family(Tower(kind="convnet", **small)) is None
+    assert tower_family(Tower(kind="vit", **small, layer_scale=0.1)) is None
+    found = tower_family(Tower(kind="vit", **small))
     assert found is not None
     assert found.name == "siglip_vision_model"
     assert set(siglip.to_hf(ViT(Tower(kind="vit", **small), size=16).state_dict())) >= {

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from one_tower import one_tower
 from rebus.errors import WeightsError
-from rebus.formats import bert, gpt2, llama
 from rebus.formats.peft import is_adapter, merge_adapter, read_adapter, write_adapter
 from rebus.models.towers.decoder import Decoder, positions_of
 from rebus.models.towers.encoder import Encoder
@@ -40,7 +40,7 @@ def tiny(family: str) -> nn.Module:
 
 def ours(family: str, model: nn.Module) -> nn.Module:
     """The same model as our tower."""
-    module = {"llama": llama, "gpt2": gpt2, "bert": bert}[family]
+    module = one_tower(family.split()[0])
     settings, rows = module.settings_from_hf(model.config.to_dict())
     tower = (Encoder if family == "bert" else Decoder)(
         settings.model_copy(update={"dropout": 0.0}), rows, max_length=32
@@ -85,7 +85,7 @@ def test_peft_loads_ours_and_gives_the_same_numbers(tmp_path: Path, family: str,
         expected = told(tower)
         assert float((expected - before).abs().max()) > 0.01
         factors = {name: (layer.lora_A, layer.lora_B) for name, layer in adapters(tower).items()}
-        rename = {"llama": llama, "gpt2": gpt2, "bert": bert}[family].to_hf
+        rename = one_tower(family).to_hf
         task = "FEATURE_EXTRACTION" if family == "bert" else "CAUSAL_LM"
         write_adapter(tmp_path, factors, alpha=6, dropout=0.1, base="base", task=task, rename=rename)
         loaded = peft.PeftModel.from_pretrained(model, tmp_path).eval()

@@ -14,7 +14,9 @@ from PIL import Image as PILImage
 from rebus.data.store import fitted_image
 from rebus.data.transforms import fit_image
 from rebus.errors import WeightsError
-from rebus.formats.processors import DEFAULTS, image_from_hf, image_to_hf, is_exact, load_image, read_processor
+from rebus.formats.family import CheckpointSpec
+from rebus.formats.family import family as known
+from rebus.formats.processors import DEFAULTS, image_from_hf, image_to_hf, is_exact, read_processor
 from rebus.recipe import Image
 
 CLIP48 = {"size": {"shortest_edge": 48}, "crop_size": {"height": 40, "width": 40}}
@@ -96,7 +98,7 @@ def test_ours_is_read_by_transformers_and_comes_back(tmp_path: Path, family: str
     from transformers import AutoImageProcessor
 
     seen = Image(size=40, resample="bilinear", mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7), **how)
-    written = image_to_hf(seen, family)
+    written = image_to_hf(seen, known(family).processor)
     assert Image.model_validate(image_from_hf(written)) == seen
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
     (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
@@ -148,7 +150,7 @@ def test_a_damaged_file_is_told_and_a_missing_one_is_none(tmp_path: Path) -> Non
     for content in ('{"size":', "[]"):
         (tmp_path / "preprocessor_config.json").write_text(content)
         with pytest.raises(WeightsError, match=r"preprocessor_config\.json"):
-            load_image(tmp_path, "clip", 224)
+            clip_image(tmp_path, 224)
 
 
 def test_without_a_filter_nothing_changes_and_large_jpegs_are_decoded_whole_with_one() -> None:
@@ -168,6 +170,10 @@ def test_without_a_filter_nothing_changes_and_large_jpegs_are_decoded_whole_with
             np.testing.assert_array_equal(auto, again)
 
 
+def clip_image(folder: Path, size: int) -> dict[str, Any]:
+    return known("clip").image_fields(folder, CheckpointSpec(size=size), lambda _: None)
+
+
 OURS = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32}
 OURS |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample": 2}
 
@@ -175,18 +181,18 @@ OURS |= {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample"
 def test_the_newer_file_counts_where_it_has_an_image_processor(tmp_path: Path) -> None:
     newer, older = tmp_path / "processor_config.json", tmp_path / "preprocessor_config.json"
     newer.write_text(json.dumps({"image_processor": OURS, "processor_class": "CLIPProcessor"}))
-    found = load_image(tmp_path, "clip", 32)
+    found = clip_image(tmp_path, 32)
     assert found == {
         **{"size": 32, "fit": "crop", "edge": None, "resample": "bilinear"},
         **{"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)},
     }
     older.write_text(json.dumps({**OURS, "image_mean": [0.9, 0.9, 0.9]}))  # transformers takes the newer one too
-    assert load_image(tmp_path, "clip", 32) == found
+    assert clip_image(tmp_path, 32) == found
     newer.write_text(json.dumps({"processor_class": "CLIPProcessor", "image_seq_len": 9}))
-    assert load_image(tmp_path, "clip", 32)["mean"] == (0.9, 0.9, 0.9)
+    assert clip_image(tmp_path, 32)["mean"] == (0.9, 0.9, 0.9)
     newer.write_text(json.dumps({"image_processor": [1]}))
     with pytest.raises(WeightsError, match="an object 'image_processor'"):
-        load_image(tmp_path, "clip", 32)
+        clip_image(tmp_path, 32)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +210,7 @@ def test_without_a_file_what_is_usual_for_the_family_is_taken_and_said(
     tmp_path: Path, family: str, mean: float, fit: str
 ) -> None:
     said: list[str] = []
-    found = load_image(tmp_path, family, 48, said.append)
+    found = known(family).image_fields(tmp_path, CheckpointSpec(size=48), said.append)
     assert (found["size"], found["mean"][0], found["fit"]) == (48, mean, fit)
     assert len(said) == 1
     assert f"as is usual for {family}, 48 pixels a side, mean {mean:.3g}" in said[0]

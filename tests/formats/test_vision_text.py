@@ -14,10 +14,12 @@ from torch import Tensor
 
 from batches import image_batch
 from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
-from rebus.checkpoints.hf_save_vision import described, seeing
+from rebus.checkpoints.hf_save import saved_model
 from rebus.errors import WeightsError
-from rebus.formats import idefics3, llava
-from rebus.formats.vision_text import text_config_of
+from rebus.formats.config import Fields
+from rebus.formats.family import family, family_of
+from rebus.formats.idefics3 import seen_positions
+from rebus.formats.llava import Llava
 from rebus.formats.weights import load_weights, save_weights
 from rebus.generation.sampling import Sampling
 from rebus.inference.predictor import Predictor
@@ -124,13 +126,13 @@ def test_a_settled_model_writes_what_its_plain_modules_write(tmp_path: Path) -> 
 def test_names_and_sizes_go_both_ways(tmp_path: Path, name: str) -> None:
     kind, more = KINDS[name]
     write_seeing(tmp_path / "a", kind, **more)
-    model, settings, _, processor = open_checkpoint(tmp_path / "a")
-    found = seeing(model, settings)
+    model, settings, tasks, processor = open_checkpoint(tmp_path / "a")
+    found = saved_model(model, settings, tasks, processor)
     assert found is not None
-    written, rest = found.state_to_hf(model.state_dict())
+    written, rest = found.to_hf(model.state_dict())
     assert not rest
-    config = found.config(processor)
-    found.save_beside(tmp_path / "b", settings.image, processor)
+    config = found.config(processor.tokenizer)
+    found.write_beside(tmp_path / "b", settings, processor.tokenizer)
     save_weights(tmp_path / "b", written)
     (tmp_path / "b" / "config.json").write_text(json.dumps(config))
     processor.tokenizer.save(tmp_path / "b")
@@ -171,7 +173,7 @@ def test_positions_of_patches_are_bucketised_as_there() -> None:
             embed.position_embedding.weight.copy_(torch.arange(float(grid**2))[:, None])
             mask = torch.ones(1, grid, grid, dtype=torch.bool)
             found = embed(torch.zeros(1, 3, grid, grid), mask)[0, :, 0].long()
-        assert torch.equal(found, idefics3.seen_positions(grid)), grid
+        assert torch.equal(found, seen_positions(grid)), grid
         if not torch.equal(found, torch.arange(grid**2)):
             uneven.append(grid)
     assert uneven == [19, 25, 29, 31, 40]  # plain order for all others, 26, 27 and 32 of the known models among them
@@ -184,7 +186,7 @@ def test_a_grid_whose_positions_have_gaps_is_read_as_there_but_not_written(tmp_p
     told = json.loads((tmp_path / "preprocessor_config.json").read_text())
     told["max_image_size"] = {"longest_edge": size}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
-    model, settings, _, processor = open_checkpoint(tmp_path)
+    model, settings, tasks, processor = open_checkpoint(tmp_path)
     seen = np.random.default_rng(0).integers(0, 255, (1, size, size, 3), dtype=np.uint8)
     pixels = model.image.normalise(torch.from_numpy(seen).permute(0, 3, 1, 2))
     condition = model.condition(model.see(_batch(seen)), {"owner": torch.tensor([0])})
@@ -193,7 +195,7 @@ def test_a_grid_whose_positions_have_gaps_is_read_as_there_but_not_written(tmp_p
     hidden = model.decoder.forward_embeds(model.embed(condition, ids), torch.arange(ids.shape[1])[None])
     expected = theirs(input_ids=ids, pixel_values=pixels[:, None]).logits
     torch.testing.assert_close(model.decoder.logits(hidden), expected, **CLOSE)
-    assert seeing(model, settings) is None
+    assert saved_model(model, settings, tasks, processor) is None
 
 
 def _change(folder: Path, file: str = "config.json", **values: Any) -> None:
@@ -275,11 +277,14 @@ def test_pixels_are_those_of_their_processors(tmp_path: Path, kind: str, shape: 
 
 
 def test_a_configuration_without_its_usual_values_has_those_of_the_family() -> None:
-    found = described({"model_type": "idefics3", "text_config": {"hidden_size": 8, "num_attention_heads": 2,
-        "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9}, "vision_config": {"patch_size": 14,
-        "image_size": 364}}, "config.json")  # fmt: skip
-    assert (found.tower.width, found.tower.depth, found.tower.heads, found.tower.patch) == (1152, 12, 16, 14)
-    assert (found.fusion.shuffle, found.image_id, found.family.name) == (2, 128257, "llama")
+    text = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8, "vocab_size": 9}
+    vision = {"patch_size": 14, "image_size": 364}
+    config = {"model_type": "idefics3", "text_config": text, "vision_config": vision}
+    found = family("idefics3").settings(config)
+    assert found.image is not None
+    assert found.fusion is not None
+    assert (found.image.width, found.image.depth, found.image.heads, found.image.patch) == (1152, 12, 16, 14)
+    assert (found.fusion.shuffle, found.image_id) == (2, 128257)
 
 
 def _batch(seen: np.ndarray[Any, Any]) -> Batch:
@@ -306,21 +311,23 @@ def test_llavas_own_configuration_leaves_out_what_llamas_class_has() -> None:
         "vision_feature_layer": -2,
         "vision_feature_select_strategy": "default",
     }
-    found = llava.settings_from_hf(config, "config.json")
+    found = family("llava").settings(config)
     text = transformers.LlavaConfig(**config).text_config
     assert (found.text.width, found.text.depth, found.text.heads) == (4096, 32, 32)
     assert (found.text.hidden, found.rows, found.text.context) == (11008, 32064, 4096)
     assert (text.hidden_size, text.num_hidden_layers, text.num_attention_heads) == (4096, 32, 32)
     assert (text.intermediate_size, text.num_key_value_heads) == (found.text.hidden, found.text.kv_heads)
-    assert (found.tower.width, found.tower.depth, found.size) == (1024, 23, 336)
+    assert (found.image.width, found.image.depth, found.size) == (1024, 23, 336)
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral", "qwen2", "qwen3"])
 def test_what_a_text_configuration_leaves_out_is_as_in_transformers(name: str) -> None:
     given = {"model_type": name} | ({"sliding_window": None} if name == "mistral" else {})
-    family, text, rows = text_config_of({"text_config": given}, "config.json", tied=False)
+    found = Llava().text_settings(Fields({"text_config": given}, "llava"), "config.json", tied=False)
+    text, rows = found.text, found.rows
+    assert text is not None
     theirs = transformers.AutoConfig.for_model(**given)
-    assert family.name == name
+    assert family_of(given).name == name
     assert (text.width, text.depth, text.heads, rows) == (
         *(theirs.hidden_size, theirs.num_hidden_layers, theirs.num_attention_heads, theirs.vocab_size),
     )

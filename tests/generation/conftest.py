@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from rebus.formats.families import family_for
+from one_tower import tower_family
 from rebus.generation.engine import Engine
 from rebus.generation.requests import Request, Ticket, Written
 from rebus.generation.sampling import Sampling
@@ -47,7 +47,7 @@ def make_decoder(kind: str = "llama", vocab: int = VOCAB, **more: Any) -> Decode
 def make_reference(decoder: Decoder) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    family = family_for(decoder.settings)
+    family = tower_family(decoder.settings)
     assert family is not None
     config = family.config_to_hf(decoder.settings, decoder.vocab_size, max_length=decoder.max_length)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+from one_tower import one_tower
 from rebus import recipe
 from rebus.checkpoints.export import export
-from rebus.formats.families import FAMILIES
 from rebus.formats.gguf import read_gguf, write_gguf
 from rebus.models.towers.decoder import Decoder
 from rebus.text.tokenizer import Tokenizer
@@ -73,7 +73,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert loss.item() < 0.05
         folder = tmp_path_factory.mktemp(name)
         tokenizer.save(folder)
-        family = FAMILIES[name]
+        family = one_tower(name)
         from rebus.atomic import write_json
         from rebus.formats.weights import save_weights
 
@@ -239,4 +239,4 @@ def test_smollm2_reads_texts_and_answers_alike(tmp_path: Path) -> None:
 def small(rows: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """A decoder that knows nothing, for its vocabulary alone."""
     tower = recipe.Tower(kind="decoder", width=32, depth=1, heads=2, hidden=64, qk_norm=False)
-    return FAMILIES["llama"].config_to_hf(tower, rows), FAMILIES["llama"].to_hf(Decoder(tower, rows).state_dict())
+    return one_tower("llama").config_to_hf(tower, rows), one_tower("llama").to_hf(Decoder(tower, rows).state_dict())

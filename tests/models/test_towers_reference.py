@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from one_tower import one_tower
 from rebus.errors import DataError
-from rebus.formats import bert, siglip
 from rebus.formats.weights import check_state
 from rebus.models.towers.decoder import positions_of
 from rebus.models.towers.encoder import Encoder
@@ -83,10 +83,10 @@ def test_encoder_equals_bert(pool: Any) -> None:
         max_position_embeddings=32,
     )
     reference = loud(BertModel(config).eval())
-    settings, rows = bert.settings_from_hf(config.to_dict())
+    settings, rows = one_tower("bert").settings_from_hf(config.to_dict())
     settings = settings.replace(pool=pool)
     encoder = Encoder(settings, rows).eval()
-    state = bert.from_hf(reference.state_dict(), settings)
+    state = one_tower("bert").from_hf(reference.state_dict(), settings)
     check_state(encoder, state)
     encoder.load_state_dict(state)
     ids, segments = torch.randint(0, V, (B, L)), torch.randint(0, 2, (B, L))
@@ -117,9 +117,9 @@ def test_vit_equals_siglip(head: bool) -> None:
         vision_use_head=head,
     )
     reference = loud(SiglipVisionModel(config).eval())
-    settings, size = siglip.settings_from_hf({**config.to_dict(), "vision_use_head": head})
+    settings, size = one_tower("siglip_vision_model").settings_from_hf({**config.to_dict(), "vision_use_head": head})
     vit = ViT(settings, size=size).eval()
-    state = siglip.from_hf(reference.state_dict(), settings)
+    state = one_tower("siglip_vision_model").from_hf(reference.state_dict(), settings)
     check_state(vit, state)
     vit.load_state_dict(state)
     pixels: Tensor = torch.randn(B, 3, 32, 32)

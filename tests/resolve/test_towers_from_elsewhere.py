@@ -65,9 +65,10 @@ def test_a_foreign_image_tower_with_a_runs_decoder(table: Path, places: Path) ->
     made = ready(table, places / "siglip", places / "writing")
     tower = made.recipe.model.image
     assert (tower.kind, tower.width, tower.depth, tower.hidden) == ("vit", 16, 1, 24)
-    from rebus.checkpoints.hf_load_images import image_checkpoint
+    from rebus.checkpoints.hf_load import read_checkpoint
+    from rebus.formats.names import below
 
-    theirs = image_checkpoint(places / "siglip").state()
+    theirs = below("image.", read_checkpoint(places / "siglip", image_only=True).state())
     own = made.model.image.state_dict()
     assert all(torch.equal(own[name], theirs[name]) for name in theirs if name in own)
     assert len(set(theirs) & set(own)) > 10

@@ -186,12 +186,13 @@ def _question(place: Path) -> None:
 
 
 def _image_tower(place: Path) -> None:
-    from rebus.checkpoints.hf_load_images import image_checkpoint
+    from rebus.checkpoints.hf_load import read_checkpoint
+    from rebus.formats.names import below
     from rebus.formats.weights import check_state
     from rebus.models.towers import TOWERS
 
-    found = image_checkpoint(place)
-    state = found.state()
+    found = read_checkpoint(place, image_only=True)
+    state = below("image.", found.state())
     check_state(TOWERS.get(found.tower.kind)(found.tower, size=found.image["size"]), state)
 
 

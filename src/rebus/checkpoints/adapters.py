@@ -27,8 +27,6 @@ def save_adapters(
     settings: recipe.Recipe,
     rename: Callable[[Mapping[str, Tensor]], State] | None = None,
     task: str | None = None,
-    *,
-    whole: bool = False,
 ) -> None:
     """Write a model's adapters into the Run's folder ``adapter``, in PEFT's layout; nothing, where it has none.
 
@@ -39,16 +37,13 @@ def save_adapters(
         folder: the Run.
         model: with adapters.
         settings: its recipe.
-        rename: the names of a lone tower's parameters to its family's; None: Rebus' own names are kept.
+        rename: the names of the model's parameters to its family's; None: Rebus' own names are kept.
         task: PEFT's name of the task.
-        whole: ``rename`` takes the names of the whole model, towers' prefixes included.
     """
     layers = adapters(model)
     if not layers:
         return
     factors = {name: (layer.lora_A, layer.lora_B) for name, layer in layers.items()}
-    if rename is not None and not whole:
-        factors = {name.partition(".")[2]: pair for name, pair in factors.items()}
     lora, base = settings.model.lora, settings.base
     if base is not None and Path(base).exists():
         base = str(Path(base).resolve())

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from rebus import atomic
+from rebus import atomic, recipe
 from rebus.checkpoints.adapters import merged_state
-from rebus.checkpoints.hf_dual import saved_dual
 from rebus.checkpoints.hf_load import is_checkpoint, read_checkpoint
-from rebus.checkpoints.hf_save import SingleTower, lone_tower
-from rebus.checkpoints.hf_save_vision import seeing
-from rebus.checkpoints.hf_vision import SingleImageTower, lone_image
+from rebus.checkpoints.hf_save import SavedModel, saved_model, token_ids
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import load_model
 from rebus.errors import RecipeError, RunError, WeightsError, reachable
-from rebus.formats.families import quantising_notes
+from rebus.formats.config import TOKENS
 from rebus.formats.gguf import Precision, write_gguf
-from rebus.formats.processors import FILE
+from rebus.formats.processors import is_exact
 from rebus.formats.weights import save_weights
+from rebus.nn.feedforward import swiglu_hidden
 from rebus.recipe import Tower
 from rebus.text.tokenizer import Tokenizer
 
@@ -30,6 +28,7 @@ Format = Literal["gguf", "hf"]
 _DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 _NAMES = {"f32": "float32", "f16": "float16", "bf16": "bfloat16"}
 _SHARD_MB = 5000
+_K_QUANT = 256  # weights in a block of llama.cpp's k-quants
 
 
 @dataclass
@@ -53,16 +52,16 @@ class Exported:
 
 @dataclass(frozen=True)
 class _Source:
-    """A text model in Hugging Face's terms."""
+    """A model of one tower in Hugging Face's terms."""
 
     name: str
     config: dict[str, Any]
     state: dict[str, Tensor]
     tower: Tower
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()
-    single: SingleTower | None = None
-    max_length: int = 0
+    saved: SavedModel | None = None
+    settings: recipe.Recipe = field(default_factory=recipe.Recipe)
 
 
 def export(
@@ -92,22 +91,22 @@ def export(
     with reachable(out):
         _check(out, format, precision)
     source = _source(model)
-    if isinstance(source, SingleImageTower):
-        return _export_image(source, out, format, precision)
     count = sum(tensor.numel() for tensor in source.state.values())
     if format == "gguf":
+        if source.tokenizer is None:
+            received = f"an image tower ({source.config['model_type']})"
+            raise WeightsError(out, "a text decoder, for gguf", received, "write a folder: --format hf")
         write_gguf(out, source.config, source.state, source.tokenizer, precision=precision, name=source.name)
         notes = [*source.notes, *quantising_notes(source.tower), *_cutting_notes(source.tokenizer)]
         return Exported(out, format, precision, count, notes)
-    source.tokenizer.save(out)
-    if source.single is not None:
-        source.single.describe_tokenizer(out, source.max_length)
-        source.single.describe_pooling(out, source.max_length)
-    tokens = ("bos_token_id", "eos_token_id", "pad_token_id")
-    if source.tower.kind == "decoder":
-        ends = {key: source.config[key] for key in tokens if source.config.get(key) is not None}
-        atomic.write_json(out / "generation_config.json", ends)
+    if source.tokenizer is not None:
+        source.tokenizer.save(out)
     save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
+    if source.saved is not None:
+        source.saved.write_beside(out, source.settings, source.tokenizer)
+    if source.tower.kind == "decoder":
+        ids = {key: source.config[key] for key in TOKENS if source.config.get(key) is not None}
+        atomic.write_json(out / "generation_config.json", ids)
     atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
     return Exported(out, format, precision, count, [*source.notes])
 
@@ -126,53 +125,52 @@ def _check(out: Path, format: Format, precision: Precision) -> None:
         )
 
 
-def _source(path: str | Path) -> _Source | SingleImageTower:
-    if is_checkpoint(path):
-        found = read_checkpoint(path)
-        if found.vision is not None:
-            raise _sees(found.place, str(found.config.get("model_type")))
-        tokenizer = found.load_tokenizer(False)
-        rows = found.tower.rows or tokenizer.vocab_size
-        config = found.family.config_to_hf(found.tower, rows, **_ids(tokenizer))
-        own = found.config.get("architectures")
-        state = found.tensors()
-        if found.part == "decoder":  # there and back: leaves out tables that old files hold
-            state = found.family.to_hf(found.family.from_hf(state, found.tower))
-        return _Source(
-            found.place.stem, config | ({"architectures": own} if own else {}), state, found.tower, tokenizer
-        )
-    run = Run.open(path)
+def _source(path: str | Path) -> _Source:
+    return _checkpoint_source(path) if is_checkpoint(path) else _run_source(Run.open(path))
+
+
+def _checkpoint_source(path: str | Path) -> _Source:
+    checkpoint = read_checkpoint(path)
+    spec, family = checkpoint.spec, checkpoint.family
+    if spec.image is not None:
+        raise _sees(checkpoint.place, str(checkpoint.config.get("model_type")))
+    tokenizer = checkpoint.load_tokenizer(False)
+    if not spec.rows:
+        spec = replace(spec, text=checkpoint.tower.model_copy(update={"rows": tokenizer.vocab_size}))
+    config = family.config(spec, **token_ids(tokenizer))
+    own = checkpoint.config.get("architectures")
+    state = checkpoint.tensors()
+    if checkpoint.part == "decoder":  # there and back: leaves out tables that old files hold
+        state = family.to_hf(family.from_hf(state, spec), spec)
+    whole = config | ({"architectures": own} if own else {})
+    return _Source(checkpoint.place.stem, whole, state, checkpoint.tower, tokenizer)
+
+
+def _run_source(run: Run) -> _Source:
     model, settings, tasks, processor = load_model(run)
-    alone = lone_tower(model, tasks.values())
-    if alone is None and (seeing(model, settings) or saved_dual(model, settings, processor)) is not None:
-        raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
-    image = lone_image(model, settings, tasks, run.folder.name)
-    if image is not None:
-        return image
-    if alone is None:
+    saved = saved_model(model, settings, tasks, processor)
+    if saved is None:
         do = "images and what joins them to words have no place in other programs' files; load it with rebus.load"
         kinds = f"image tower '{settings.model.image.kind}', text tower '{settings.model.text.kind}'"
         raise WeightsError(run.folder, "a model that is one text tower: a decoder or an encoder", kinds, do)
-    state, heads = alone.state_to_hf(merged_state(model))
-    tower = alone.tower.settings.model_copy(update={"kind": "decoder" if alone.part == "decoder" else "encoder"})
-    config = alone.config(model, processor.tokenizer)
-    names = sorted({name.split(".")[1] for name in heads})
-    notes = [f"left out, since other programs have no place for them: the heads of {', '.join(names)}"] if names else []
-    return _Source(
-        run.folder.name, config, state, tower, processor.tokenizer, tuple(notes), alone, settings.text.max_length
-    )
-
-
-def _export_image(source: SingleImageTower, out: Path, format: Format, precision: Precision) -> Exported:
-    """An image tower as a folder of its family, with its processor. Raises WeightsError for gguf."""
-    if format == "gguf":
-        do = "write a folder: --format hf"
-        raise WeightsError(out, "a text decoder, for gguf", f"an image tower ({source.config['model_type']})", do)
-    save_weights(out, source.state, max_shard_mb=_SHARD_MB, dtype=_DTYPES[precision])
-    atomic.write_json(out / FILE, source.processor)
-    atomic.write_json(out / "config.json", source.config | dict.fromkeys(("torch_dtype", "dtype"), _NAMES[precision]))
-    count = sum(tensor.numel() for tensor in source.state.values())
-    return Exported(out, format, precision, count, [*source.notes])
+    text, image = saved.spec.text, saved.spec.image
+    if text is not None and image is not None:
+        raise _sees(run.folder, str(run.read_json("config.json").get("model_type")))
+    tower = text or image
+    assert tower is not None  # noqa: S101 - it is one of the two
+    state, rest = saved.to_hf(merged_state(model))
+    left = ["the fusion"] if model.fusion is not None else []
+    left += [
+        f"the head of {name}" for name in sorted({name.split(".")[1] for name in rest if name.startswith("heads.")})
+    ]
+    notes = [f"left out, since other programs have no place for it: {', '.join(left)}"] if left else []
+    notes += [saved.family.note] if saved.family.note else []
+    if image is not None and not is_exact(settings.image):
+        how = f"image.fit '{settings.image.fit}'" if settings.image.fit == "pad" else "image.resample 'auto'"
+        notes.append(f"{how} is in no processor of theirs: images are seen a little differently there")
+    tokenizer = None if text is None else processor.tokenizer
+    config = saved.config(processor.tokenizer)
+    return _Source(run.folder.name, config, state, tower, tokenizer, tuple(notes), saved, settings)
 
 
 def _sees(place: Path, layout: str) -> WeightsError:
@@ -181,10 +179,16 @@ def _sees(place: Path, layout: str) -> WeightsError:
     return WeightsError(place, "a model of text alone", "one that sees images", do)
 
 
-def _ids(tokenizer: Tokenizer) -> dict[str, Any]:
-    ends = list(tokenizer.eos_ids)
-    eos = ends if len(ends) > 1 else ends[0]
-    return {"bos_token_id": tokenizer.bos_id, "eos_token_id": eos, "pad_token_id": tokenizer.pad_id}
+def quantising_notes(settings: Tower) -> list[str]:
+    """What to know before a decoder is quantised by llama.cpp: sizes that its k-quants cannot cut into blocks."""
+    hidden = settings.hidden or (
+        swiglu_hidden(settings.width) if settings.feedforward == "swiglu" else 4 * settings.width
+    )
+    inside = settings.heads * (settings.head_dim or settings.width // settings.heads)
+    sizes = {"width": settings.width, "heads x head_dim": inside, "hidden": hidden}
+    odd = ", ".join(f"{name} {size}" for name, size in sizes.items() if size % _K_QUANT)
+    note = f"{odd}: not a multiple of {_K_QUANT}; k-quants (Q4_K and the like) fall back to other types there"
+    return [note] if odd else []
 
 
 def _cutting_notes(tokenizer: Tokenizer) -> list[str]:

@@ -15,15 +15,13 @@ from torch.overrides import TorchFunctionMode
 from rebus import atomic, recipe
 from rebus.checkpoints.adapters import merged_state, save_adapters
 from rebus.checkpoints.fitting import check_layers
-from rebus.checkpoints.hf_dual import needs_end, saved_dual
-from rebus.checkpoints.hf_save import HEADS_FILE, KEY, lone_tower, rebus_entry, run_state
-from rebus.checkpoints.hf_save_vision import seeing
+from rebus.checkpoints.hf_save import HEADS_FILE, KEY, rebus_entry, run_state, saved_model
 from rebus.checkpoints.inline_images import inside_of
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.word_vocab import make_reader
 from rebus.errors import RebusError, RunError, enough_memory
-from rebus.formats.families import family_for
-from rebus.formats.module_names import renaming_of
+from rebus.formats.family import CheckpointSpec, family_for
+from rebus.formats.names import renamer
 from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.fusion import Joint
 from rebus.models.heads import HEADS, HeadSpec
@@ -49,10 +47,10 @@ def make_processor(settings: recipe.Recipe, texts: list[str], words: Iterable[st
         if nfkc is None:
             nfkc = not any(TASKS.get(entry.name).writes for entry in settings.tasks)
         tower = settings.model.text
-        family = family_for(tower) if tower.kind == "decoder" else None
+        family = family_for(CheckpointSpec(tower)) if tower.kind == "decoder" else None
         cut: dict[str, Any] = {"nfkc": nfkc}
-        if family is not None and family.name == "qwen2":  # transformers cuts text for it in no other way
-            cut = {"pattern": "qwen2", "nfkc": False, "nfc": True}
+        if family is not None and family.pattern is not None:  # transformers cuts text for it in no other way
+            cut = {"pattern": family.pattern, "nfkc": False, "nfc": True}
         tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, **cut)
         if needs_end(settings.model.text):
             tokenizer = with_end(tokenizer)
@@ -112,48 +110,39 @@ def save_model(
 ) -> None:
     """Write tokenizer, weights, adapters and, last, config.json, which says that the rest is there.
 
-    A model that is one text tower of a known family is written in that family's layout (``rebus.checkpoints.hf_save``),
-    one that sees and writes as Idefics3 or Llava do, or retrieves as CLIP or SigLIP do, in theirs
-    (``rebus.checkpoints.hf_save_vision``, ``rebus.checkpoints.hf_dual``), any other in Rebus' own, with
-    preprocessor_config.json. Adapters are added to the weights, and stand beside them too.
+    A model that a checkpoint family has a place for is written in that family's layout (``rebus.checkpoints.hf_save``),
+    any other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and stand beside them.
     """
     if set(tasks) == {"lm"}:
         processor = replace(processor, tokenizer=with_start(processor.tokenizer))
     save_processor(folder, processor)
-    alone, sees = lone_tower(model, tasks.values()), seeing(model, settings) or saved_dual(model, settings, processor)
-    if alone is not None and alone.family.name == "qwen2" and not processor.tokenizer.is_qwen2:
-        alone = None  # transformers would cut texts in another way and nobody would be told
+    saved = saved_model(model, settings, tasks, processor)
+    if saved is not None and saved.is_text_alone and not saved.keeps_cutting(processor.tokenizer):
+        saved = None  # transformers would cut texts in another way and nobody would be told
     state = {name: _plain(tensor) for name, tensor in merged_state(model).items()}
-    said = {
+    own: dict[str, Any] = {
         "tasks": [
             {"settings": task.settings.model_dump(mode="json"), "state": task.state()} for task in tasks.values()
         ],
         "model": settings.model.model_dump(mode="json"),
     }
-    config: dict[str, Any]
-    heads: dict[str, Tensor]
-    if sees is not None:
-        sees.save_beside(folder, settings.image, processor)
-        state, heads = sees.state_to_hf(state)
-        config = sees.config(processor) | {KEY: said}
-        modules = renaming_of(str(config["model_type"]), to_modules=True)
-        save_adapters(folder, model, settings, rename=lambda one: modules(sees.state_to_hf(one)[0]), whole=True)
-    elif alone is None:
+    heads: dict[str, Tensor] = {}
+    if saved is None or saved.spec.text is None:
         atomic.write_json(folder / "preprocessor_config.json", _preprocessor(settings.image))
         rows = model.decoder.vocab_size if model.decoder is not None else processor.tokenizer.vocab_size
-        own = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
-        config = {**own, "torch_dtype": "float32", "vocab_size": rows, **said}
-        heads = {}
+        first = {"architectures": ["VisionLanguageModel"], "model_type": "rebus"}
+        config = {**first, "torch_dtype": "float32", "vocab_size": rows, **own}
         save_adapters(folder, model, settings)
     else:
-        state, heads = alone.state_to_hf(state)
-        alone.describe_tokenizer(folder, settings.text.max_length)
-        alone.describe_pooling(folder, settings.text.max_length)
-        if alone.head is not None:
-            said["head"] = alone.head.task
-        config = alone.config(model, processor.tokenizer) | {KEY: said}
-        task = "CAUSAL_LM" if alone.part == "decoder" else "FEATURE_EXTRACTION"
-        save_adapters(folder, model, settings, rename=alone.family.to_hf, task=task)
+        saved.write_beside(folder, settings, processor.tokenizer)
+        state, heads = saved.to_hf(state)
+        if saved.head is not None:
+            own["head"] = saved.head.task.name
+        config = saved.config(processor.tokenizer) | {KEY: own}
+        modules = renamer(saved.family.module_names)
+        alone = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION"}[saved.spec.text.kind]
+        peft_task = alone if saved.is_text_alone else None
+        save_adapters(folder, model, settings, rename=lambda part: modules(saved.to_hf(part)[0]), task=peft_task)
     save_weights(folder, state)
     if heads:
         write_tensors(folder / HEADS_FILE, heads)
@@ -162,10 +151,15 @@ def save_model(
     atomic.write_json(folder / "config.json", config)
 
 
+def needs_end(text: recipe.Tower) -> bool:
+    """Whether a text tower is pooled where a text ends, so that its tokenizer should end texts."""
+    return text.kind == "encoder" and text.pool == "last" and text.filler is None
+
+
 def _plain(tensor: Tensor) -> Tensor:
     """As it is saved: floats in full, what counts as it is."""
-    kept = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
-    return kept.cpu().contiguous()
+    values = tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    return values.cpu().contiguous()
 
 
 def _preprocessor(image: recipe.Image) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""BERT checkpoints and the encoder: parameter names and configuration, both ways."""
+"""BERT checkpoints and the encoder, with the head that guesses masked words."""
 
 from __future__ import annotations
 
@@ -7,141 +7,118 @@ from typing import Any
 
 from torch import Tensor
 
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, shared_entries, tower_of
-from rebus.formats.names import NameMap, State
-from rebus.recipe import Tower
+from rebus.formats.config import Fields, activation_to_hf, shared_entries, tower_of
+from rebus.formats.family import FAMILIES, CheckpointFamily, CheckpointSpec
+from rebus.formats.names import NameMap, State, prefixed
 
-_LAYER = "encoder.layer.{n}"
-ROWS = (
-    ("words.weight", "embeddings.word_embeddings.weight"),
-    ("positions.weight", "embeddings.position_embeddings.weight"),
-    ("segments.weight", "embeddings.token_type_embeddings.weight"),
-    ("norm.{p}", "embeddings.LayerNorm.{p}"),
-    ("layers.{n}.attention.q_proj.{p}", f"{_LAYER}.attention.self.query.{{p}}"),
-    ("layers.{n}.attention.k_proj.{p}", f"{_LAYER}.attention.self.key.{{p}}"),
-    ("layers.{n}.attention.v_proj.{p}", f"{_LAYER}.attention.self.value.{{p}}"),
-    ("layers.{n}.attention.o_proj.{p}", f"{_LAYER}.attention.output.dense.{{p}}"),
-    ("layers.{n}.norm1.{p}", f"{_LAYER}.attention.output.LayerNorm.{{p}}"),
-    ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.intermediate.dense.{{p}}"),
-    ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.output.dense.{{p}}"),
-    ("layers.{n}.norm2.{p}", f"{_LAYER}.output.LayerNorm.{{p}}"),
-    ("pooler.{p}", "pooler.dense.{p}"),
+_BASE = "bert."
+_LAYER = "bert.encoder.layer.{n}"
+_ROWS = (
+    *prefixed(
+        "text.",
+        (
+            ("words.weight", "bert.embeddings.word_embeddings.weight"),
+            ("positions.weight", "bert.embeddings.position_embeddings.weight"),
+            ("segments.weight", "bert.embeddings.token_type_embeddings.weight"),
+            ("norm.{p}", "bert.embeddings.LayerNorm.{p}"),
+            ("layers.{n}.attention.q_proj.{p}", f"{_LAYER}.attention.self.query.{{p}}"),
+            ("layers.{n}.attention.k_proj.{p}", f"{_LAYER}.attention.self.key.{{p}}"),
+            ("layers.{n}.attention.v_proj.{p}", f"{_LAYER}.attention.self.value.{{p}}"),
+            ("layers.{n}.attention.o_proj.{p}", f"{_LAYER}.attention.output.dense.{{p}}"),
+            ("layers.{n}.norm1.{p}", f"{_LAYER}.attention.output.LayerNorm.{{p}}"),
+            ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.intermediate.dense.{{p}}"),
+            ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.output.dense.{{p}}"),
+            ("layers.{n}.norm2.{p}", f"{_LAYER}.output.LayerNorm.{{p}}"),
+            ("pooler.{p}", "bert.pooler.dense.{p}"),
+        ),
+    ),
+    # the masked language model's head; its output weights are the word embeddings
+    ("heads.mlm.transform.{p}", "cls.predictions.transform.dense.{p}"),
+    ("heads.mlm.norm.{p}", "cls.predictions.transform.LayerNorm.{p}"),
+    ("heads.mlm.bias", "cls.predictions.bias"),
 )
-NAMES = NameMap("bert", ROWS, ignored=r"^cls\.|^classifier\.|^qa_outputs\.|^dropout\.|position_ids$")
-# the masked language model's head; its output weights are the word embeddings
-HEAD_ROWS = (
-    ("transform.{p}", "cls.predictions.transform.dense.{p}"),
-    ("norm.{p}", "cls.predictions.transform.LayerNorm.{p}"),
-    ("bias", "cls.predictions.bias"),
-)
-HEAD_NAMES = NameMap("bert", HEAD_ROWS, ignored=r"^cls\.predictions\.decoder\.|^cls\.seq_relationship\.")
-# architectures with one linear layer on the pooled vector or on each token, and what they call it
-CLASSIFIERS = {
-    "BertForSequenceClassification": "classifier",
-    "BertForTokenClassification": "classifier",
-    "BertForQuestionAnswering": "qa_outputs",
-}
+_IGNORED = r"^cls\.(predictions\.decoder\.|seq_relationship\.)|^(classifier|qa_outputs|dropout)\.|position_ids$"
 
 
-def to_hf(state: Mapping[str, Tensor]) -> State:
-    """An encoder's parameters under the names of a BertModel."""
-    return NAMES.to_hf(state)
+@FAMILIES.register("bert")
+class Bert(CheckpointFamily):
+    """BERT in the layout of a BertModel, alone or with a head."""
 
-
-def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
-    """A checkpoint's parameters under the encoder's names.
-
-    Args:
-        state: of a BertModel, or of a BERT with a head, which is left out.
-        settings: the encoder's; the pooler is kept where ``pool`` is ``cls``.
-
-    Raises:
-        WeightsError: a name that BERT has not.
-    """
-    plain = {_modern(name.removeprefix("bert.")): tensor for name, tensor in state.items()}
-    named = NAMES.from_hf(plain)
-    return {name: tensor for name, tensor in named.items() if settings.pool == "cls" or not name.startswith("pooler.")}
-
-
-def masked_to_hf(state: Mapping[str, Tensor], head: Mapping[str, Tensor]) -> State:
-    """An encoder's and a masked language model's head's parameters under the names of a BertForMaskedLM."""
-    encoder = {f"bert.{name}": tensor for name, tensor in to_hf(state).items()}
-    return encoder | HEAD_NAMES.to_hf(head)
-
-
-def classifier_to_hf(state: Mapping[str, Tensor], head: Mapping[str, Tensor], architecture: str) -> State:
-    """An encoder's and a linear head's parameters (``weight``, ``bias``) under the names of an architecture."""
-    encoder = {f"bert.{name}": tensor for name, tensor in to_hf(state).items()}
-    return encoder | {f"{CLASSIFIERS[architecture]}.{name}": tensor for name, tensor in head.items()}
-
-
-def classifier_from_hf(state: Mapping[str, Tensor], architecture: str) -> State:
-    """The linear head of a checkpoint as ``weight`` and ``bias``; {} where the architecture has none."""
-    prefix = f"{CLASSIFIERS[architecture]}." if architecture in CLASSIFIERS else "-"
-    return {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-
-
-def head_from_hf(state: Mapping[str, Tensor]) -> State:
-    """The masked language model's head of a checkpoint, under our names; {} where it has none."""
-    found = {_modern(name): tensor for name, tensor in state.items() if name.startswith("cls.predictions.")}
-    return HEAD_NAMES.from_hf(found)
-
-
-def config_to_hf(settings: Tower, vocab_size: int, **context: Any) -> dict[str, Any]:
-    """The config.json of an encoder.
-
-    Args:
-        settings: the encoder's.
-        vocab_size: rows of its embeddings.
-        context: max_length (where the settings have no context), dtype, and pad_token_id of the tokenizer.
-    """
-    return {
-        "model_type": "bert",
-        "architectures": ["BertModel"],
-        "hidden_size": settings.width,
-        "intermediate_size": settings.hidden or 4 * settings.width,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "vocab_size": vocab_size,
-        "max_position_embeddings": settings.context or context.get("max_length", 512),
-        "type_vocab_size": settings.segments,
-        "layer_norm_eps": settings.eps or 1e-12,
-        "hidden_act": activation_to_hf(settings.activation or "gelu"),
-        "hidden_dropout_prob": settings.dropout,
-        "attention_probs_dropout_prob": settings.dropout,
-        "position_embedding_type": "absolute",
-        "tie_word_embeddings": True,
-        "pad_token_id": 0,
-        **shared_entries(context),
+    name, base, masked = "bert", "BertModel", "BertForMaskedLM"
+    owns = ("text.", "heads.mlm.")
+    names = NameMap("bert", _ROWS, base=_BASE, ignored=_IGNORED)
+    heads = {
+        "BertForSequenceClassification": "classifier",
+        "BertForTokenClassification": "classifier",
+        "BertForQuestionAnswering": "qa_outputs",
     }
 
+    def settings(self, config: Mapping[str, Any], where: str = "config.json") -> CheckpointSpec:
+        """What a config.json says. Raises WeightsError."""
+        fields = Fields(config, self.name)
+        fields.demand("model_type", (self.name,))
+        fields.demand("position_embedding_type", ("absolute", None), "absolute")
+        fields.demand("is_decoder", (False, None), False)
+        text = tower_of(
+            self.name,
+            kind="encoder",
+            width=fields.number("hidden_size"),
+            depth=fields.number("num_hidden_layers"),
+            heads=fields.number("num_attention_heads"),
+            hidden=fields.number("intermediate_size"),
+            eps=fields.decimal("layer_norm_eps", 1e-12),
+            activation=fields.activation("hidden_act", "gelu"),
+            context=fields.number("max_position_embeddings", 512),
+            segments=fields.number("type_vocab_size", 2),
+            dropout=fields.decimal("hidden_dropout_prob", 0.1),
+            rows=fields.number("vocab_size"),
+        )
+        return CheckpointSpec(text)
 
-def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The encoder's settings, and the rows of its embeddings.
+    def config(self, spec: CheckpointSpec, **context: Any) -> dict[str, Any]:
+        """The config.json of an encoder."""
+        text = spec.text
+        assert text is not None  # noqa: S101 - it fits
+        return {
+            "model_type": self.name,
+            "architectures": [spec.architecture or self.base],
+            "hidden_size": text.width,
+            "intermediate_size": text.hidden or 4 * text.width,
+            "num_hidden_layers": text.depth,
+            "num_attention_heads": text.heads,
+            "vocab_size": spec.rows,
+            "max_position_embeddings": text.context or context.get("max_length", 512),
+            "type_vocab_size": text.segments,
+            "layer_norm_eps": text.eps or 1e-12,
+            "hidden_act": activation_to_hf(text.activation or "gelu"),
+            "hidden_dropout_prob": text.dropout,
+            "attention_probs_dropout_prob": text.dropout,
+            "position_embedding_type": "absolute",
+            "tie_word_embeddings": True,
+            "pad_token_id": 0,
+            **shared_entries(context),
+        }
 
-    Raises:
-        WeightsError: the configuration asks for something that the encoder does not do.
-    """
-    demand(config, "bert", "model_type", ("bert",))
-    demand(config, "bert", "position_embedding_type", ("absolute", None), "absolute")
-    demand(config, "bert", "is_decoder", (False, None), False)
-    activation = demand(config, "bert", "hidden_act", tuple(ACTIVATIONS), "gelu")
-    settings = tower_of(
-        "bert",
-        kind="encoder",
-        width=number(config, "bert", "hidden_size"),
-        depth=number(config, "bert", "num_hidden_layers"),
-        heads=number(config, "bert", "num_attention_heads"),
-        hidden=number(config, "bert", "intermediate_size"),
-        eps=decimal(config, "bert", "layer_norm_eps", 1e-12),
-        activation=ACTIVATIONS[activation],
-        context=number(config, "bert", "max_position_embeddings", 512),
-        segments=number(config, "bert", "type_vocab_size", 2),
-        dropout=decimal(config, "bert", "hidden_dropout_prob", 0.1),
-    )
-    return settings, number(config, "bert", "vocab_size")
+    def fits(self, spec: CheckpointSpec) -> bool:
+        """Whether a model is such an encoder."""
+        text = spec.text
+        if text is None or text.kind != "encoder" or spec.image is not None or text.pool == "last":
+            return False
+        return not text.norm_first and not text.causal and text.filler is None and bool(text.segments)
 
+    def from_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
+        """Tensors under the names of a model; the pooler is kept where ``pool`` is ``cls``."""
+        # checkpoints converted from TensorFlow call the norms' parameters gamma and beta
+        renamed = {
+            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias"): tensor
+            for name, tensor in state.items()
+        }
+        pooled = spec.text is not None and spec.text.pool == "cls"
+        named = self.names.from_hf(renamed).items()
+        return {name: tensor for name, tensor in named if pooled or not name.startswith("text.pooler.")}
 
-def _modern(name: str) -> str:
-    """Checkpoints converted from TensorFlow call the norms' parameters gamma and beta."""
-    return name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
+        """The other way round: with ``bert.`` before the encoder's names where there is a head beside it."""
+        named = self.names.to_hf(state)
+        headed = spec.architecture not in (None, self.base)
+        return named if headed else {name.removeprefix(_BASE): tensor for name, tensor in named.items()}

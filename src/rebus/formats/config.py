@@ -1,7 +1,7 @@
 """Reading a Hugging Face config.json: what every family's translation needs.
 
-Nothing in a configuration is believed: each value is read by one of these functions, which hold it to a type and a
-range, and ``tower_of`` holds all of them together to what a tower may be.
+Nothing in a configuration is believed: ``Fields`` holds each value to a type and a range, and ``tower_of`` holds all of
+them together to what a tower may be.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ ACTIVATIONS = {
     "swish": "silu",
 }
 MOST = 2**26  # of any size in a configuration; the longest context and the largest vocabulary there are stay below it
-_ITS_OWN = "use the config.json that came with the weights"
 TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+OTHER_VARIANT = "this variant is not supported; use a checkpoint without it"
+ITS_OWN = "use the config.json that came with the weights"
 
 
 def load_config(folder: str | Path) -> dict[str, Any]:
@@ -50,11 +51,6 @@ def read_object(file: Path) -> dict[str, Any]:
     return content
 
 
-def model_type(config: Mapping[str, Any]) -> str:
-    """The name of the family."""
-    return str(config.get("model_type"))
-
-
 def tower_of(family: str, **settings: Any) -> Tower:
     """A tower's settings. Raises WeightsError where they are none that a tower may have."""
     try:
@@ -63,81 +59,79 @@ def tower_of(family: str, **settings: Any) -> Tower:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         where = f"the {family} configuration, read as a tower's '{name}'"
-        raise WeightsError(where, first["msg"], repr(first["input"])[:60], _ITS_OWN) from error
+        raise WeightsError(where, first["msg"], repr(first["input"])[:60], ITS_OWN) from error
 
 
-def demand(config: Mapping[str, Any], family: str, key: str, allowed: tuple[Any, ...], default: Any = None) -> Any:
-    """The value of ``key``. Raises WeightsError unless it is one of ``allowed``: the tower computes nothing else."""
-    value = config.get(key, default)
-    if value not in allowed:
-        raise WeightsError(
-            where=f"the {family} configuration, '{key}'",
-            expected=" or ".join(repr(one) for one in allowed),
-            found=repr(value)[:80],
-            do="this variant is not supported; use a checkpoint without it",
-        )
-    return value
+class Fields:
+    """The entries of a configuration. Every method that reads one raises WeightsError for a value it does not allow.
 
+    Args:
+        entries: config.json, or an object inside it.
+        family: whose configuration it is, for messages.
+        defaults: what a file leaves out.
+    """
 
-def number(config: Mapping[str, Any], family: str, key: str, default: int | None = None, *, least: int = 1) -> int:
-    """A whole number, which the configuration must have where there is no default. Raises WeightsError."""
-    value = default if config.get(key) is None else config[key]
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
-        expected = f"a whole number from {least} to {MOST}"
-        raise WeightsError(f"the {family} configuration, '{key}'", expected, repr(value)[:60], _ITS_OWN)
-    return value
+    def __init__(self, entries: Mapping[str, Any], family: str, defaults: Mapping[str, Any] | None = None) -> None:
+        self.entries, self.family = {**(defaults or {}), **entries}, family
 
+    def refuse(self, key: str, expected: str, received: Any, do: str = ITS_OWN) -> WeightsError:
+        """The error for an entry that is not what it should be."""
+        return WeightsError(f"the {self.family} configuration, '{key}'", expected, str(received)[:80], do)
 
-def flag(config: Mapping[str, Any], family: str, key: str, default: bool) -> bool:
-    """True or false. Raises WeightsError for anything else."""
-    return bool(demand(config, family, key, (True, False, None), default) if key in config else default)
+    def demand(self, key: str, allowed: tuple[Any, ...], default: Any = None) -> Any:
+        """A value that is one of ``allowed``: the tower computes nothing else."""
+        value = self.entries.get(key, default)
+        if value not in allowed:
+            raise self.refuse(key, " or ".join(repr(item) for item in allowed), repr(value), OTHER_VARIANT)
+        return value
 
+    def number(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+        """A whole number, which must be there where there is no default."""
+        value = default if self.entries.get(key) is None else self.entries[key]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+            raise self.refuse(key, f"a whole number from {least} to {MOST}", repr(value))
+        return value
 
-def mapping(config: Mapping[str, Any], family: str, key: str) -> dict[str, Any]:
-    """An object inside the configuration; {} where there is none. Raises WeightsError for anything else."""
-    value = config.get(key)
-    if value is not None and not isinstance(value, Mapping):
-        raise WeightsError(f"the {family} configuration, '{key}'", "an object", repr(value)[:60], _ITS_OWN)
-    return dict(value or {})
+    def numbers(self, key: str, default: tuple[int, ...]) -> list[int]:
+        """Whole numbers from 1 up, as many as there are in the list."""
+        value = default if self.entries.get(key) is None else self.entries[key]
+        if not isinstance(value, list | tuple) or not value:
+            raise self.refuse(key, "a list of whole numbers", repr(value))
+        return [Fields({key: item}, self.family).number(key) for item in value]
 
+    def decimal(self, key: str, default: float) -> float:
+        """A number from 0 up."""
+        value = default if self.entries.get(key) is None else self.entries[key]
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            raise self.refuse(key, "a number from 0 up", repr(value))
+        return float(value)
 
-def side(config: Mapping[str, Any], family: str, key: str) -> int:
-    """The side of a square, which some files give as height and width. Raises WeightsError for anything else."""
-    value = config.get(key)
-    if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
-        return number({key: value[0]}, family, key)
-    return number(config, family, key)
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        return bool(self.demand(key, (True, False, None), default) if key in self.entries else default)
 
+    def side(self, key: str) -> int:
+        """The side of a square, which some files give as height and width."""
+        value = self.entries.get(key)
+        if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+            return Fields({key: value[0]}, self.family).number(key)
+        return self.number(key)
 
-def numbers(config: Mapping[str, Any], family: str, key: str, default: tuple[int, ...]) -> list[int]:
-    """Whole numbers from 1 up, as many as there are in the list. Raises WeightsError for anything else."""
-    value = default if config.get(key) is None else config[key]
-    if not isinstance(value, list | tuple) or not value:
-        raise WeightsError(
-            f"the {family} configuration, '{key}'", "a list of whole numbers", repr(value)[:60], _ITS_OWN
-        )
-    return [number({key: one}, family, key) for one in value]
+    def activation(self, key: str, default: str) -> str:
+        """Rebus' name of an activation."""
+        return ACTIVATIONS[self.demand(key, tuple(ACTIVATIONS), default)]
 
+    def mapping(self, key: str) -> dict[str, Any]:
+        """An object inside; {} where there is none."""
+        value = self.entries.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            raise self.refuse(key, "an object", repr(value))
+        return dict(value or {})
 
-def section(config: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """``vision_config`` or ``text_config`` by its name before the line; {} where it is not said."""
-    # the second wins in old files that have both
-    return mapping(config, name, f"{name}_config") | mapping(config, name, f"{name}_config_dict")
-
-
-def as_many(key: str, values: list[int], others: str, count: int, family: str) -> None:
-    """Raise WeightsError unless a list is as long as another."""
-    if len(values) != count:
-        expected = f"{count} numbers, as {others}"
-        raise WeightsError(f"the {family} configuration, '{key}'", expected, str(values)[:60], _ITS_OWN)
-
-
-def decimal(config: Mapping[str, Any], family: str, key: str, default: float) -> float:
-    """A number from 0 up, ``default`` where there is none. Raises WeightsError for anything else."""
-    value = default if config.get(key) is None else config[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
-        raise WeightsError(f"the {family} configuration, '{key}'", "a number from 0 up", repr(value)[:60], _ITS_OWN)
-    return float(value)
+    def section(self, name: str) -> dict[str, Any]:
+        """``vision_config`` or ``text_config`` by its name before the line; {} where there is none."""
+        # the second wins in old files that have both
+        return self.mapping(f"{name}_config") | self.mapping(f"{name}_config_dict")
 
 
 def activation_to_hf(name: str) -> str:

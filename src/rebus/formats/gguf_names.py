@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rebus.errors import WeightsError
-from rebus.formats.config import demand
+from rebus.formats.config import Fields
 from rebus.formats.names import NameMap
 from rebus.nn.rotary import rope_scaling, rotary_tables
 
@@ -188,7 +188,7 @@ def settings_to_gguf(config: Mapping[str, Any], rows: int) -> Iterator[tuple[str
         WeightsError: an activation that llama.cpp's GPT-2 does not compute.
     """
     if config["model_type"] == "gpt2":
-        demand(config, "gpt2", "activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
+        Fields(config, "gpt2").demand("activation_function", ("gelu_new", "gelu_pytorch_tanh"), "gelu_new")
         width, heads = config["n_embd"], config["n_head"]
         yield "context_length", "uint32", config["n_positions"]
         yield "block_count", "uint32", config["n_layer"]

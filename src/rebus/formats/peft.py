@@ -21,8 +21,7 @@ from torch import Tensor
 from rebus import atomic
 from rebus.errors import WeightsError
 from rebus.formats.config import read_object
-from rebus.formats.module_names import Rename
-from rebus.formats.names import State
+from rebus.formats.names import Rename, State
 from rebus.formats.weights import load_weights, write_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -152,7 +151,7 @@ def merge_adapter(state: Mapping[str, Tensor], adapter: Adapter, *, tied: bool =
         adapter: trained on it.
         tied: the base's output weights are its embeddings. An adapter of one of the two then parts them, as it did
             while it was trained: the result has output weights of its own.
-        rename: names of the family's modules, which adapters go by, to those in files; see ``module_names``.
+        rename: names of the family's modules, which adapters go by, to those in files.
 
     Raises:
         WeightsError: a tensor of the adapter has no place in the base, or another shape.

@@ -32,14 +32,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "ConvNext": {"size": {"shortest_edge": 384}, "crop_pct": 224 / 256, "resample": 3, **_HALF},
     "EfficientNet": {"size": 346, "crop_size": 289, "resample": 3, "include_top": True, **_HALF},
 }
-# The processor that a family's files name; all of them can scale, cut and square.
-OF_FAMILY = {"clip": "CLIP", "siglip": "Siglip", "vit": "ViT"}
-# What the published files of a family say, for a folder without one
-_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
-_USUAL: dict[str, dict[str, Any]] = {
-    "dinov2": {"image_processor_type": "BitImageProcessor", **_IMAGENET},
-    "resnet": {"image_processor_type": "ConvNextImageProcessor", "crop_pct": 0.875, **_IMAGENET},
-}
+IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _SHORTEST = ("CLIP", "Bit", "ConvNext")  # a size that is one number is the shorter side's
 _NEAR_ZERO, _FAR = 1e-6, 1e4  # no published file is near these
 _WARPED = 384  # from here up ConvNext scales both sides
@@ -56,27 +49,26 @@ def image_from_hf(config: Mapping[str, Any]) -> dict[str, Any]:
     full = {**DEFAULTS[kind], **{key: value for key, value in config.items() if value is not None}}
     if full.get("do_resize") is False or full.get("do_pad"):
         raise _refused("do_resize and do_pad", "images scaled to one size", "others")
-    named = full["resample"]
-    filter = FILTERS.get(named) if isinstance(named, int) and not isinstance(named, bool) else None
+    number = full["resample"]
+    filter = FILTERS.get(number) if isinstance(number, int) and not isinstance(number, bool) else None
     if filter is None:
-        raise _refused("resample", "a number of Pillow's filters, 0 to 5", repr(named)[:80])
+        raise _refused("resample", "a number of Pillow's filters, 0 to 5", repr(number)[:80])
     return {**_square(kind, full), "resample": filter, **_colours(kind, full)}
 
 
-def image_to_hf(image: Image, family: str) -> dict[str, Any]:
+def image_to_hf(image: Image, processor: str) -> dict[str, Any]:
     """The preprocessor_config.json of a recipe's ``image``.
 
     Args:
         image: with ``resample`` at ``auto``, the nearest that there is: scaled in another way, or without the frame
             that ``pad`` puts around an image. ``is_exact`` tells.
-        family: ``model_type`` of the config.json beside it.
+        processor: the kind to name, a key of ``DEFAULTS``; all of them can scale, cut and square.
     """
-    name = OF_FAMILY.get(family.split("_", maxsplit=1)[0], "Bit") + "ImageProcessor"
-    number = next((one for one, filter in FILTERS.items() if filter == image.resample), 1)
+    number = next((number for number, name in FILTERS.items() if name == image.resample), 1)
     edge = image.edge or image.size
     cut = image.fit == "crop" or (image.fit == "squash" and edge != image.size)
     return {
-        "image_processor_type": name,
+        "image_processor_type": f"{processor}ImageProcessor",
         "do_convert_rgb": True,
         "do_resize": True,
         "size": {"shortest_edge": edge} if image.fit == "crop" else {"height": edge, "width": edge},
@@ -114,13 +106,20 @@ def read_processor(folder: str | Path) -> dict[str, Any] | None:
 
 
 def load_image(
-    folder: str | Path, family: str, size: int, log: Callable[[str], None] = lambda _: None
+    folder: str | Path,
+    family: str,
+    processor: str,
+    usual: Mapping[str, Any] | None,
+    size: int,
+    log: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
     """The fields that a checkpoint's folder decides, or those that are usual where it has no file for them.
 
     Args:
         folder: the checkpoint.
-        family: ``model_type`` of its config.json.
+        family: of checkpoints, for people.
+        processor: the kind that files of the family name.
+        usual: what published files of the family say; None: nothing is known of them.
         size: side of the images that its tower was made for.
         log: prints a line for people: what was assumed, or that positions are resized.
 
@@ -129,28 +128,23 @@ def load_image(
     """
     config = read_processor(folder)
     if config is not None:
-        made = image_from_hf(config)
-        if made["size"] != size:
+        image = image_from_hf(config)
+        if image["size"] != size:
             log(
-                f"{folder}: its processor makes images of {made['size']} pixels a side, its tower was made for "
+                f"{folder}: its processor makes images of {image['size']} pixels a side, its tower was made for "
                 f"{size}: positions are resized"
             )
-        return made
-    kind = OF_FAMILY.get(family.split("_", maxsplit=1)[0])
-    usual = {"image_processor_type": f"{kind}ImageProcessor"} if kind else _USUAL.get(family)
-    if usual is None:  # weights that this project alone has a layout for
+        return image
+    if usual is None:
         return {"size": size}
-    square = (
-        {"size": {"shortest_edge": size}}
-        if usual["image_processor_type"][:3] in ("CLI", "Bit", "Con")
-        else {"size": size}
-    )
-    made = image_from_hf({**usual, **square, "crop_size": size})
+    entries = {"image_processor_type": f"{processor}ImageProcessor", **usual}
+    shortest = _kind(entries) in _SHORTEST
+    image = image_from_hf({**entries, "size": {"shortest_edge": size} if shortest else size, "crop_size": size})
     log(
         f"{folder}: no {FILE} and no {WHOLE}: images are prepared as is usual for {family}, {size} pixels a side, "
-        f"mean {_shown(made['mean'])}, std {_shown(made['std'])}; put its own file beside the weights if it has one"
+        f"mean {_shown(image['mean'])}, std {_shown(image['std'])}; put its own file beside the weights if it has one"
     )
-    return made
+    return image
 
 
 def _shown(values: tuple[float, ...]) -> str:

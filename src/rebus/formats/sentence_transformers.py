@@ -18,7 +18,7 @@ from typing import Any
 
 from rebus import atomic
 from rebus.errors import WeightsError
-from rebus.formats.config import MOST, number, read_object
+from rebus.formats.config import MOST, Fields, read_object
 
 FILE = "modules.json"
 _SETTINGS = "config_sentence_transformers.json"
@@ -88,7 +88,7 @@ def read_sentence_model(folder: str | Path) -> SentenceModel | None:
         length = read_object(transformer / "tokenizer_config.json").get("model_max_length")
         length = int(length) if isinstance(length, int) and 0 < length <= MOST else None  # some say 10^30
     else:
-        length = None if said.get("max_seq_length") is None else number(said, "sentences", "max_seq_length")
+        length = None if said.get("max_seq_length") is None else Fields(said, "sentences").number("max_seq_length")
     settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
     prompts = _prompts(folder / _SETTINGS, settings, whole=bool(pooling.get("include_prompt", True)))
     notes = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rebus.checkpoints.hf_save_heads import PIPELINES
+from rebus.checkpoints.hf_heads import PIPELINES
 from rebus.checkpoints.run_folder import Run
 
 _BY_TASK = {

@@ -14,12 +14,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from rebus import recipe
-from rebus.checkpoints.hf_dual import TASK as DUAL_TASK
-from rebus.checkpoints.hf_dual import BothSides
+from rebus.checkpoints.hf_heads import architecture_of
 from rebus.checkpoints.hf_load import Checkpoint, is_checkpoint, is_hub_id, read_checkpoint
-from rebus.checkpoints.hf_load_heads import architecture_of
-from rebus.checkpoints.hf_load_images import image_checkpoint
-from rebus.checkpoints.hf_save import run_state
+from rebus.checkpoints.hf_save import PAIRS, run_state
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import processor_of, saved_processor
 from rebus.errors import RecipeError, WeightsError
@@ -96,20 +93,14 @@ def settle_base(settings: recipe.Recipe, known: Start, log: Log) -> recipe.Recip
 
 
 def _settle_checkpoint(settings: recipe.Recipe, base: Checkpoint, name: str, log: Log) -> recipe.Recipe:
-    sentences, architecture, seen = base.sentences, architecture_of(base.config), base.vision
+    sentences, architecture = base.sentences, architecture_of(base.config, base.family)
     if architecture is not None:
         log(f"{name}: the head of its {architecture} is left behind; heads are trained anew")
     shape = SHAPE if sentences is None else (*SHAPE, "pool")
     settings = adopt(settings, "model.text", base.tower, shape, name)
     if sentences is not None and sentences.max_length and settings.text.max_length == recipe.Text().max_length:
         settings = settings.replace({"text.max_length": max(4, min(sentences.max_length, settings.text.max_length))})
-    if isinstance(seen, BothSides):
-        return _adopt_both(settings, seen, name)
-    if seen is None or settings.model.image.kind == "none":
-        return settings
-    settings = adopt(settings, "model.image", seen.found.tower, (*SHAPE, "pool"), name)
-    settings = fill(settings, "image", seen.image, SEEN)
-    return fill(settings, "model.fusion", seen.found.fusion, JOINED)
+    return _settle_images(settings, base, name)
 
 
 def _settle_run(settings: recipe.Recipe, base: recipe.Recipe, name: str) -> recipe.Recipe:
@@ -228,7 +219,7 @@ def tower_weights(
         run = Run.open(place)
         state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
     elif name == "image":
-        return image_checkpoint(place, log).state()
+        state = read_checkpoint(place, log, image_only=True).state()
     else:
         text = read_checkpoint(place, log)
         state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
@@ -263,18 +254,22 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
     log(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
 
 
-def _adopt_both(settings: recipe.Recipe, sides: BothSides, base: str) -> recipe.Recipe:
-    """With what CLIP or SigLIP is beside its text tower. Raises RecipeError for a setting that says otherwise."""
-    found = sides.found
-    settings = settings.replace({"model.text.pool": found.text.pool})
-    if settings.model.image.kind != "none":
-        settings = adopt(settings, "model.image", found.tower, (*SHAPE, "pool"), base)
-        settings = fill(settings, "image", sides.image, SEEN)
+def _settle_images(settings: recipe.Recipe, base: Checkpoint, name: str) -> recipe.Recipe:
+    """With what a checkpoint is beside its text tower. Raises RecipeError for a setting that says otherwise."""
+    spec = base.spec
+    if spec.image is not None and settings.model.image.kind != "none":
+        settings = adopt(settings, "model.image", spec.image, (*SHAPE, "pool"), name)
+        settings = fill(settings, "image", recipe.Image.model_validate(base.image), SEEN)
+        if spec.fusion is not None:
+            settings = fill(settings, "model.fusion", spec.fusion, JOINED)
+    if spec.embed is None:
+        return settings
+    settings = settings.replace({"model.text.pool": base.tower.pool})
     for place, task in enumerate(settings.tasks):
-        if task.name == DUAL_TASK:
-            settings = settings.fill({f"tasks.{place}.loss": found.loss})
-    if settings.model.embed in (None, found.embed):
-        settings = settings.replace({"model.embed": found.embed, "model.maps": found.maps})
+        if task.name == PAIRS:
+            settings = settings.fill({f"tasks.{place}.loss": spec.loss})
+    if settings.model.embed in (None, spec.embed):
+        settings = settings.replace({"model.embed": spec.embed, "model.maps": spec.maps})
     return settings
 
 

@@ -7,17 +7,15 @@ data is read; ``rebus.resolve.from_base`` then takes over the tensors. It reads 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from rebus import recipe
-from rebus.checkpoints.hf_load import is_checkpoint, is_hub_id, read_checkpoint
-from rebus.checkpoints.hf_load_images import image_checkpoint
+from rebus.checkpoints.hf_load import image_family_of, is_checkpoint, is_hub_id, read_checkpoint
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RecipeError, WeightsError, nearest
 from rebus.formats.config import load_config
-from rebus.formats.families import FAMILIES, IMAGE_FAMILIES
+from rebus.formats.family import known_family
 from rebus.models.towers import TOWERS, tower_kinds
 from rebus.resolve.from_base import READ, SHAPE, adopt, fill, settle_length
 from rebus.resolve.known import Log, Start
@@ -81,8 +79,8 @@ def _settle_image(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recip
         do = "leave out one of the two"
         raise RecipeError("model.image.kind", f"an image tower, as --vision {place} has one", "'none'", do)
     if is_checkpoint(place):
-        _check_family(place, IMAGE_FAMILIES, FAMILIES, "--vision", "--text")
-        checkpoint = image_checkpoint(place, log)
+        _check_modality(place, "--vision", "--text")
+        checkpoint = read_checkpoint(place, log, image_only=True)
         settings = adopt(settings, where, checkpoint.tower, LOOKED_AT, place)
         seen: dict[str, Any] = checkpoint.image
     else:
@@ -108,7 +106,7 @@ def _settle_text(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe
         do = "leave out one of the two"
         raise RecipeError("model.text.kind", f"a text tower, as --text {place} has one", f"'{kind}'", do)
     if is_checkpoint(place):
-        _check_family(place, FAMILIES, IMAGE_FAMILIES, "--text", "--vision")
+        _check_modality(place, "--text", "--vision")
         checkpoint = read_checkpoint(place, log)
         shape = SHAPE if checkpoint.sentences is None else (*SHAPE, "pool")
         settings = adopt(settings, where, checkpoint.tower, shape, place)
@@ -122,18 +120,19 @@ def _settle_text(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe
     return settings.replace({"model.text.weights": _recorded(place)})
 
 
-def _check_family(place: str, wanted: Collection[str], others: Collection[str], here: str, there: str) -> None:
+def _check_modality(place: str, here: str, there: str) -> None:
     """Refuse a folder that is known to be of the other modality. Raises RecipeError; anything else is told later."""
     if not (Path(place) / "config.json").is_file():
         return
     try:
-        family = str(load_config(place).get("model_type"))
+        config = load_config(place)
     except WeightsError:
         return  # told by whoever opens it
-    if family not in wanted and family in others:
+    family, sees = known_family(config), image_family_of(config) is not None
+    if family is not None and sees == (here == "--text") and "inline." not in family.owns:
         what = "an image tower" if here == "--vision" else "a text model"
         do = f"write {there} {place}"
-        raise RecipeError(here, f"a checkpoint with {what}", f"{place}, whose model_type is '{family}'", do)
+        raise RecipeError(here, f"a checkpoint with {what}", f"{place}, whose model_type is '{family.name}'", do)
 
 
 def _recorded(place: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from rebus import recipe
-from rebus.checkpoints.hf_dual import TASK
+from rebus.checkpoints.hf_save import PAIRS
 from rebus.errors import RecipeError
-from rebus.formats import dual
+from rebus.formats.dual import Dual
+from rebus.formats.family import family
 from rebus.resolve.known import Cells, Log
 
 
@@ -17,23 +18,23 @@ def settle_like(settings: recipe.Recipe, _: Cells, log: Log) -> recipe.Recipe:
     Raises:
         RecipeError: the recipe says something else, or has no task ``retrieve``.
     """
-    family = settings.model.like
-    if family is None:
+    name = settings.model.like
+    if name is None:
         return settings
-    places = [place for place, task in enumerate(settings.tasks) if task.name == TASK]
+    places = [place for place, task in enumerate(settings.tasks) if task.name == PAIRS]
     if not places:
-        names = ", ".join(task.name for task in settings.tasks) or "none"
-        raise RecipeError("model.like", f"the task '{TASK}'", names, f"add --task {TASK}, or leave it out")
-    images, texts = dual.like(family)
-    clip = family == "clip"
-    wanted: dict[str, Any] = {f"model.image.{name}": value for name, value in images.items()}
-    wanted |= {f"model.text.{name}": value for name, value in texts.items()}
-    wanted |= {"model.maps": "both" if clip else "text"}
-    wanted |= {f"tasks.{place}.loss": "softmax" if clip else "sigmoid" for place in places}
+        others = ", ".join(task.name for task in settings.tasks) or "none"
+        raise RecipeError("model.like", f"the task '{PAIRS}'", others, f"add --task {PAIRS}, or leave it out")
+    layout = family(name)
+    assert isinstance(layout, Dual)  # noqa: S101 - the recipe allows no other
+    images, texts = layout.towers_like()
+    wanted: dict[str, Any] = {f"model.image.{field}": value for field, value in images.items()}
+    wanted |= {f"model.text.{field}": value for field, value in texts.items()}
+    wanted |= {"model.maps": layout.maps, **{f"tasks.{place}.loss": layout.loss for place in places}}
     for path, value in wanted.items():
         mine = settings.get(path)
         if mine not in (settings.default(path), value):
-            where = path if path.startswith("model.") else f"task {TASK}.{path.rpartition('.')[2]}"
+            where = path if path.startswith("model.") else f"task {PAIRS}.{path.rpartition('.')[2]}"
             do = f"leave {where} out, or model.like"
-            raise RecipeError(where, f"{value!r}, as model.like={family} has it", repr(mine), do)
+            raise RecipeError(where, f"{value!r}, as model.like={name} has it", repr(mine), do)
     return settings.replace(wanted).fill({"image.fit": "squash", "image.resample": "bicubic"})

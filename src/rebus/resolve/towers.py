@@ -14,7 +14,7 @@ from rebus.resolve.columns import shared_image_column
 from rebus.resolve.inputs import others, reads_text
 from rebus.resolve.known import Log, Rows
 from rebus.resolve.tune import usual_epochs
-from rebus.tasks import TASKS, Classify, Tag, Task
+from rebus.tasks import TASKS, Task
 from rebus.tasks.base import VectorTask
 from rebus.tasks.reading import WordsTask
 from rebus.tasks.retrieve import PairTask
@@ -84,11 +84,11 @@ def settle_head(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe:
         places = (recipe.base, model.text.weights, model.image.weights)
         foreign = any(place is not None and not (Path(place) / "recipe.yaml").exists() for place in places)
         recipe = recipe.replace({"model.head": "linear" if foreign else "normed"})
-    if recipe.model.head == "normed" or not any(issubclass(kind, Classify | Tag) for kind in kinds):
+    if recipe.model.head == "normed" or not any(kind.on_tower for kind in kinds):
         return recipe
     if model.text.kind == "encoder" and model.image.kind == "none":
         recipe = recipe.fill({"model.text.pool": "cls"})
-    if not _reads(recipe) and not _writes(recipe) and all(issubclass(kind, Classify | Tag) for kind in kinds):
+    if not _reads(recipe) and not _writes(recipe) and all(kind.on_tower for kind in kinds):
         # the tower's own vector is what such heads read
         changes = {"model.fusion.kind": "none"}
         if model.image.kind == "vit" and model.image.pool == "pooler":

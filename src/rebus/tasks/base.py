@@ -32,6 +32,7 @@ from rebus.tasks.linear import Features
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
+from rebus.tasks.transformers_head import TransformersHead
 
 Item = dict[str, NDArray[Any]]
 Values = dict[str, Sequence[Any]]  # role: one value a row
@@ -114,6 +115,7 @@ class Task(TaskColumns, ABC):
     has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
     reads_columns: ClassVar[bool] = False  # whether columns of numbers, categories and dates are inputs unless said
     views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
+    on_tower: ClassVar[bool] = False  # whether its usual head is one linear layer on a tower's own vector
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         self.settings = settings
@@ -125,6 +127,10 @@ class Task(TaskColumns, ABC):
                 f"'{unknown[0]}'",
                 "rename the role",
             )
+
+    def transformers_head(self) -> TransformersHead | None:
+        """The head of transformers' models that gives its answers; None: there is none."""
+        return None
 
     def values(self, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's own columns out of a table's, by role.

@@ -36,6 +36,7 @@ class Classify(Labels, VectorTask):
     }
     target_role = "label"
     watch = "accuracy"
+    problem_type, on_tower = "single_label_classification", True
 
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:

@@ -34,6 +34,7 @@ from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.words import words
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
 from rebus.tasks.text_processor import TextProcessor
+from rebus.tasks.transformers_head import ANSWERS, TransformersHead
 
 _SENTENCE = re.compile(r"[^.!?。！？；;\n]+(?:\.(?=\d)[^.!?。！？；;\n]+)*")  # 3.5 is no end of a sentence
 FAR = -1e9  # the score of a place that is no word of the passage
@@ -93,6 +94,10 @@ class Extract(WordsTask):
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)
         self.restore({"unanswerable": False, "longest": 1})
+
+    def transformers_head(self) -> TransformersHead:
+        """Two numbers a token."""
+        return TransformersHead(ANSWERS, {})
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn whether there are questions without an answer, and how long answers are."""

@@ -8,16 +8,25 @@ from typing import Any
 
 from rebus import recipe
 from rebus.tasks.base import Values
+from rebus.tasks.transformers_head import IMAGE, SEQUENCE, TransformersHead, named_outputs
 
 
 class Labels:
     """The labels a task learned, and their numbers from ``first`` on: what classify, tag and patches share."""
 
     first = 0
+    problem_type: str | None = None  # as transformers calls it, where it has a head for such a task
 
     def __init__(self, settings: recipe.TaskSettings) -> None:
         super().__init__(settings)  # type: ignore[call-arg]
         self.restore({"labels": []})
+
+    def transformers_head(self) -> TransformersHead | None:
+        """A number a label."""
+        if self.problem_type is None:
+            return None
+        entries = {**named_outputs(self.labels), "problem_type": self.problem_type}
+        return TransformersHead(SEQUENCE, entries, IMAGE, pooled=True)
 
     def state(self) -> dict[str, Any]:
         """The labels, in their order."""

@@ -31,6 +31,7 @@ from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics
 from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
 from rebus.tasks.text_processor import TextProcessor
+from rebus.tasks.transformers_head import TOKENS, TransformersHead, named_outputs
 
 Matrix = NDArray[np.float64]
 
@@ -99,6 +100,10 @@ class Ner(WordsTask):
                 "write a tag such as B-PER for each word, or spans as {start, end, label}",
             )
         self.restore({"labels": found, "marks": self.marks.as_dict()})
+
+    def transformers_head(self) -> TransformersHead:
+        """A number a tag."""
+        return TransformersHead(TOKENS, named_outputs(self.tags))
 
     def state(self) -> dict[str, Any]:
         """The labels, and how the columns were written."""

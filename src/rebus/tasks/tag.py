@@ -36,6 +36,7 @@ class Tag(Labels, VectorTask):
     }
     target_role = "labels"
     watch = "map"
+    problem_type, on_tower = "multi_label_classification", True
 
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:

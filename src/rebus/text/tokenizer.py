@@ -227,11 +227,10 @@ class Tokenizer:
         """How text is cut before pieces: ``rebus`` or a name of llama.cpp's; None: in some other way."""
         return pattern_of(self._parsing)
 
-    @property
-    def is_qwen2(self) -> bool:
-        """Whether it cuts as Qwen2Tokenizer of transformers does, which takes only pieces and merges from the file."""
+    def cuts_as(self, pattern: str) -> bool:
+        """Whether it cuts as those tokenizers of transformers do that take only pieces and merges from the file."""
         steps = self._parsing.normalizer
-        return self.pattern == "qwen2" and (steps is not None and type(steps).__name__ == "NFC")
+        return self.pattern == pattern and (steps is not None and type(steps).__name__ == "NFC")
 
     @property
     def user_id(self) -> int:
