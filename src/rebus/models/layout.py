@@ -14,7 +14,7 @@ IGNORED = -100  # a label that no loss reads, PyTorch's own convention
 
 
 class Places(nn.Module):
-    """Say where each image token is: (B, G x G, D) -> same, plus a learned vector for its row and one for its column.
+    """Say where each token of a grid is: (B, K x G x G, D), of K items, plus a learned vector for its row and column.
 
     It is added after the token has been named, so that what it shows and where it is do not mix.
     """
@@ -25,8 +25,9 @@ class Places(nn.Module):
         self.columns = nn.Parameter(torch.randn(1, side, width) * 0.3)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Add."""
-        return tokens + (self.rows + self.columns).flatten(0, 1).to(tokens.dtype)
+        """(B, K x G x G, D) -> same."""
+        places = (self.rows + self.columns).flatten(0, 1).to(tokens.dtype)
+        return tokens + places.repeat(tokens.shape[1] // len(places), 1)
 
 
 def picked(tokens: Tensor, wanted: Tensor) -> Tensor:

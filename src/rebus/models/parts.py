@@ -135,11 +135,18 @@ class Parts(nn.Module):
         """The tower of a modality, or None."""
         return getattr(self, modality) if modality in self.modalities else None
 
-    def see(self, batch: Batch) -> dict[str, Features]:
-        """Features of B examples by modality, of what the batch holds; items of one example are laid end to end."""
+    def see(self, batch: Batch, reads: Collection[str] | None = None) -> dict[str, Features]:
+        """Features of B examples by modality; items of one example are laid end to end.
+
+        Args:
+            batch: what it does not hold is left out.
+            reads: the modalities that are wanted; None: all.
+        """
+        wanted = [name for name in self.modalities if name in batch.inputs and (reads is None or name in reads)]
+        given = {name: batch.inputs[name] for name in wanted}
         return {
             name: self._encoded(name, inputs).per_example(inputs.owner, batch.size, inputs.most)
-            for name, inputs in ((name, batch.inputs[name]) for name in self.modalities if name in batch.inputs)
+            for name, inputs in given.items()
         }
 
     def _encoded(self, modality: str, inputs: Inputs) -> Features:

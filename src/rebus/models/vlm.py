@@ -28,7 +28,7 @@ class VisionLanguageModel(Parts):
         max_length: the longest text.
         words: the vocabulary of a text tower that reads words; None: it reads the decoder's tokens.
         image_id: the token that an image token takes the place of, where images stand inside the text.
-        contexts: modality: what its tower is built with beside its settings, for those other than image and text.
+        contexts: modality: what its tower is built with beside its settings; of images and texts that is known.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class VisionLanguageModel(Parts):
         }
         super().__init__(
             settings,
-            {**known, **(contexts or {})},
+            {**known, **{name: {**known.get(name, {}), **given} for name, given in (contexts or {}).items()}},
             list(dict.fromkeys(name for spec in heads.values() for name in spec.reads)),
             {HEADS.get(spec.kind).consumes for spec in heads.values()},
             vocab_size=vocab_size,
@@ -74,8 +74,8 @@ class VisionLanguageModel(Parts):
     def forward(self, batch: Batch, names: Sequence[str] | None = None) -> dict[str, Any]:
         """The outputs of the named tasks' heads, or of all tasks of the batch, from one pass through the towers."""
         names = list(batch.targets) if names is None else names
-        looks = any(self.head(name).consumes != "inputs" for name in names)
-        seen = self.see(batch) if looks else {}
+        looking = [self.specs[name].reads for name in names if self.head(name).consumes != "inputs"]
+        seen = self.see(batch, {modality for reads in looking for modality in reads})
         outputs = {name: self.output(name, seen, batch.targets[name], batch) for name in names}
         return {name: output for name, output in outputs.items() if output is not None}
 

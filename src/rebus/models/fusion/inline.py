@@ -32,7 +32,7 @@ class InlineProjector(nn.Module):
 
     def __init__(self, plan: ImagePlan, width: int, out: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.plan = plan
+        self.plan, self.width = plan, out
         self.proj: nn.Linear | None = None
         if plan.projector == "mlp":
             self.linear_1, self.linear_2 = nn.Linear(width, out, bias=bias), nn.Linear(out, out, bias=bias)
@@ -45,12 +45,15 @@ class InlineProjector(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, seen: Features) -> Features:
-        """Project; ``pooled`` is the mean."""
+        """(B, K x P F^2, E) of K images -> (B, K x P, D); ``pooled`` is the mean."""
         if self.proj is None:
             tokens = self.linear_2(functional.gelu(self.linear_1(seen.tokens)))
         else:
-            tokens = self.proj(pixel_shuffle(seen.tokens, self.plan.factor))
-        mask = seen.mask[:, :1].expand(-1, tokens.shape[1])
+            rows, count, width = seen.tokens.shape
+            images = seen.tokens.reshape(rows * count // self.plan.pooled, self.plan.pooled, width)
+            shuffled = self.proj(pixel_shuffle(images, self.plan.factor))  # (B K, P, D)
+            tokens = shuffled.reshape(rows, count // self.plan.factor**2, self.width)
+        mask = seen.mask[:, :: self.plan.factor**2]  # tokens of one image are all real, or none
         return Features(tokens, mask, masked_mean(tokens, mask))
 
 

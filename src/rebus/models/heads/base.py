@@ -132,4 +132,4 @@ class Head(nn.Module):
         return embedded
 
 
-HEADS: Registry[type[Head]] = Registry("head")
+HEADS: Registry[type[Head]] = Registry("head", ("consumes",))

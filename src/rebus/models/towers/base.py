@@ -138,7 +138,7 @@ def all_real(tokens: Tensor, pooled: Tensor | None = None) -> Features:
     return Features(tokens, mask, tokens.mean(1) if pooled is None else pooled)
 
 
-TOWERS: Registry[Any] = Registry("tower")
+TOWERS: Registry[Any] = Registry("tower", ("modality",))
 
 
 def tower_kinds(modality: str) -> list[str]:
