@@ -27,6 +27,7 @@ from rebus.errors import DataError, RecipeError, RunError
 from rebus.evaluation.class_prompts import judge_frozen
 from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.evaluate import evaluate_run as evaluate_folder
+from rebus.explain.explaining import ExplainOptions
 from rebus.explain.faithfulness import Faithfulness
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import SamplingOptions
@@ -341,17 +342,10 @@ def generate(
 
 
 def explain_answer(
-    run: AnyModel,
-    image: Image = None,
-    text: str = "",
-    *,
-    columns: Mapping[str, Any] | None = None,
-    task: str | None = None,
-    target: str | int | None = None,
-    method: str = "auto",
+    run: AnyModel, image: Image = None, text: str = "", **options: Unpack[ExplainOptions]
 ) -> Explanation:
     """Where a model looked and which words mattered. Arguments and errors as for ``Model.explain``."""
-    return _loaded(run).explain(image, text, columns=columns, task=task, target=target, method=method)
+    return _loaded(run).explain(image, text, **options)
 
 
 def flow(

@@ -15,7 +15,7 @@ from rebus.data.in_memory import Image, Images, InMemory, TableLike, rows_of, ta
 from rebus.errors import DataError, RebusError
 from rebus.evaluation.class_prompts import classify_by_names
 from rebus.evaluation.evaluate import Evaluation, evaluate_run
-from rebus.explain.explaining import explain, methods_for
+from rebus.explain.explaining import ExplainOptions, explain, methods_for
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import Sampling, SamplingOptions
 from rebus.inference.generate import last_image, plain_turn
@@ -80,39 +80,19 @@ class Model:
             system = ""
         return answer_text(self.predictor.ask(usable_image(image), question, system=system, sampling=sampling).value)
 
-    def explain(
-        self,
-        image: Image = None,
-        text: str = "",
-        *,
-        columns: Mapping[str, Any] | None = None,
-        task: str | None = None,
-        target: str | int | None = None,
-        method: str = "auto",
-    ) -> Explanation:
-        """Where the model looked and which words mattered; see ``rebus.explain.explain``.
+    def explain(self, image: Image = None, text: str = "", **options: Unpack[ExplainOptions]) -> Explanation:
+        """Where the model looked and which words mattered.
 
         Args:
             image: as for ``ask``.
             text: the question, the prompt, or what else the task reads.
-            columns: what else the task reads, by name.
-            task: which task; None: the one that ``ask`` would take.
-            target: which output: a label, a tag, a word of the answer or its number from 1; None: the model's answer.
-            method: relevance, rollout, attention, saliency, gradients, occlusion, gradcam, or auto.
+            options: see ``rebus.explain.ExplainOptions``: columns, task, target, method.
 
         Raises:
             DataError: the task, the target or the method does not exist or does not fit this model.
             ImageError: the image cannot be read. MissingPackageError: ``gradients`` needs Captum.
         """
-        return explain(
-            self.predictor,
-            image=usable_image(image),
-            text=text,
-            columns=columns,
-            task=task,
-            target=target,
-            method=method,
-        )
+        return explain(self.predictor, image=usable_image(image), text=text, **options)
 
     def methods(self, task: str | None = None) -> list[str]:
         """The methods of explanation that fit a task. Raises DataError where there is no such task."""

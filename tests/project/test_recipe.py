@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from rebus.errors import RecipeError
 from rebus.recipe import Recipe, TaskSettings, describe, load_recipe, override, recipe_from
@@ -157,3 +158,32 @@ def test_a_column_whose_name_holds_a_dot_is_one_key() -> None:
     assert recipe.data.numbers == {"Preis i.d.R.": "comma"}
     assert recipe.tasks[0].columns == {"text": "Ticket-Nr."}
     assert override(recipe, ["data.kinds.a.b=text"]).data.kinds == {"a.b": "text"}
+
+
+def test_a_recipe_is_changed_in_a_copy_alone() -> None:
+    recipe = Recipe(tasks=[TaskSettings(name="caption")], model={"towers": {"sound": {"kind": "spectral"}}})  # type: ignore[arg-type]
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.train.lr = 0.5  # type: ignore[misc]
+    kept = recipe.model_dump()
+    changes = {"train.lr": 0.5, "tasks.0.weight": 2, "data.kinds.a.b": "text", "model.towers.sound.width": 16}
+    changed = recipe.replace(changes)
+    assert recipe.model_dump() == kept
+    assert (changed.train.lr, changed.tasks[0].weight, changed.data.kinds) == (0.5, 2.0, {"a.b": "text"})
+    assert (changed.model.towers["sound"].kind, changed.model.towers["sound"].width) == ("spectral", 16)
+    with pytest.raises(ValidationError):
+        recipe.replace({"train.lr": -1})
+    with pytest.raises(ValidationError):
+        recipe.replace({"train.rate": 1})
+
+
+def test_what_was_set_is_known_and_can_be_forgotten() -> None:
+    recipe = Recipe().replace({"train.steps": 3})
+    assert recipe.sets("train.steps")
+    assert not recipe.sets("train.epochs")
+    assert not recipe.sets("train")
+    filled = recipe.fill({"train.steps": 5, "train.epochs": 2.0})
+    assert (filled.train.steps, filled.train.epochs) == (3, 2.0)
+    forgotten = filled.reset(["train.steps"])
+    assert forgotten.train.steps is None
+    assert not forgotten.sets("train.steps")
+    assert forgotten.sets("train.epochs")

@@ -15,8 +15,18 @@ from rebus.explain import (  # noqa: F401 - they register
     rollout,
     saliency,
 )
-from rebus.explain.explaining import explain, explain_with, methods_for
+from rebus.explain.explaining import ExplainOptions, explain, explain_with, methods_for
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.result import Explanation, TokenScore
 
-__all__ = ["METHODS", "Explanation", "Method", "Scores", "TokenScore", "explain", "explain_with", "methods_for"]
+__all__ = [
+    "METHODS",
+    "ExplainOptions",
+    "Explanation",
+    "Method",
+    "Scores",
+    "TokenScore",
+    "explain",
+    "explain_with",
+    "methods_for",
+]

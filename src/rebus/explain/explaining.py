@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -27,15 +27,26 @@ from rebus.tasks.writing import WritingTask
 ORDER = ("saliency", "relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
 
 
+class ExplainOptions(TypedDict, total=False):
+    """What of an answer is explained, and how.
+
+    Attributes:
+        columns: what else the task reads, by the table's names of columns or by role: ``{"passage": "..."}``.
+        task: which task; left out: the one that ``ask`` would take.
+        target: which output; left out: the model's own answer. A label or a tag; of a written answer, a word or its
+            number from 1; of ``similar``, the text to compare with; of ``ner`` and ``extract``, words of the text.
+        method: one of ``METHODS``; ``auto``: the one that was measured to be the best for this Run, else the first of
+            those that fit.
+    """
+
+    columns: Mapping[str, Any] | None
+    task: str | None
+    target: str | int | None
+    method: str
+
+
 def explain(
-    predictor: Predictor,
-    *,
-    image: Any = None,
-    text: str = "",
-    columns: Mapping[str, Any] | None = None,
-    task: str | None = None,
-    target: str | int | None = None,
-    method: str = "auto",
+    predictor: Predictor, *, image: Any = None, text: str = "", **options: Unpack[ExplainOptions]
 ) -> Explanation:
     """Why a model says what it says of one image and one text.
 
@@ -43,12 +54,7 @@ def explain(
         predictor: the model.
         image: a path, the bytes of an image file or an array (H, W, 3) of uint8; None: none, or the columns'.
         text: the question, the prompt, or what else the task reads.
-        columns: what else the task reads, by the table's names of columns or by role: ``{"passage": "..."}``.
-        task: which task; None: the one that ``ask`` would take.
-        target: which output; None: the model's own answer. A label or a tag; of a written answer, a word or its number
-            from 1; of ``similar``, the text to compare with; of ``ner`` and ``extract``, words of the text.
-        method: one of ``METHODS``; ``auto``: the one that was measured to be the best for this Run, else the first of
-            those that fit.
+        options: see ``ExplainOptions``.
 
     Returns:
         Relevance of the image's parts and of the text's pieces. For a model that writes, ``words`` has one
@@ -58,11 +64,11 @@ def explain(
         DataError: the task, the target or the method does not exist or does not fit; what is right is named.
         ImageError: the image cannot be read. MissingPackageError: a library of the extra ``explain`` is missing.
     """
-    columns = columns or {}
+    columns = options.get("columns") or {}
     asked = bool(text) or any(name in columns for name in _questions(predictor))
-    chosen = explained_task(predictor, task, asked=asked)
-    how = method_for(predictor, chosen, method)
-    return explain_with(subject_of(predictor, chosen, image, text, columns, target), how)
+    task = explained_task(predictor, options.get("task"), asked=asked)
+    method = method_for(predictor, task, options.get("method", "auto"))
+    return explain_with(subject_of(predictor, task, image, text, columns, options.get("target")), method)
 
 
 def subject_of(

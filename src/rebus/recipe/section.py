@@ -97,9 +97,12 @@ def _by_section(paths: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, dic
 def _replace(value: Any, changes: Mapping[str, Any]) -> Any:
     if isinstance(value, Section):
         return value.replace(changes)
-    if isinstance(value, dict):
+    sections = isinstance(value, dict) and any(isinstance(item, Section) for item in value.values())
+    if isinstance(value, dict) and not sections:  # a key may hold a dot
         return {**value, **changes}
     own, below = _by_section(changes)
+    if isinstance(value, dict):
+        return {**value, **{name: _replace(value[name], deeper) for name, deeper in below.items()}, **own}
     items = [_replace(item, below[str(place)]) if str(place) in below else item for place, item in enumerate(value)]
     for place, item in own.items():
         items[int(place)] = item
