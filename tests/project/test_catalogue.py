@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 import pickle
@@ -14,6 +15,7 @@ import pytest
 
 import rebus
 from rebus.catalogue import LANGUAGES, Note, from_json, render, rendered, texts, to_json, translate
+from rebus.recipe.kinds import KINDS
 
 SOURCE = Path(rebus.__file__).parent
 TEMPLATES = {
@@ -62,13 +64,13 @@ def used_keys() -> set[str]:
         used |= {
             key for text in patterns if "." in text for key in by_group.get(text.split(".")[0], ()) if fits(text, key)
         }
-        bound = re.findall(r"\b(translator|group_of|translate_name)\(\s*\"([\w.]+)\"", source)
+        bound = re.findall(r"\b(translator|group_of|translate_name|named)\(\s*\"([\w.]+)\"", source)
         bound += [("canvas", "plot")] if "from rebus.report.canvas import" in source else []  # whose texts it hands on
         for function, group in bound:
             for key in by_group.get(group.split(".")[0], ()):
                 name = key.removeprefix(f"{group}.")
                 if (
-                    function == "translate_name"
+                    function in ("translate_name", "named")
                     or name in found
                     or f'"{name}"' in source
                     or any(fits(text, name) for text in patterns)
@@ -131,3 +133,21 @@ def test_notes_are_english_and_come_back_from_a_file_in_any_language() -> None:
         assert isinstance(again, Note)
         assert (again, again.key) == (note, note.key)
     assert from_json({"key": "gone.key", "arguments": {"n": 3}}) == "gone.key (n: 3)"
+
+
+def test_kinds_baselines_and_reasons_have_a_text() -> None:
+    source = sources()
+    assert not re.findall(r'Guess\("\w+", f?"', source["data/column_kind.py"])
+    names = {
+        str(node.value.elts[1].value)
+        for path, text in source.items()
+        if path.startswith("tasks/")
+        for function in ast.walk(ast.parse(text))
+        if isinstance(function, ast.FunctionDef) and function.name in ("naive", "from_counts")
+        for node in ast.walk(function)
+        if isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple)
+        if isinstance(node.value.elts[1], ast.Constant)
+    }
+    assert len(names) > 12
+    assert {name for name in names if f"baseline.{name}" not in texts("zh")} == set()
+    assert {kind for kind in KINDS if f"kind.{kind}" not in texts("zh")} == set()

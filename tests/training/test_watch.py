@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 
 from rebus import api
+from rebus.catalogue import Note
 from rebus.checkpoints.run_folder import Run
 from rebus.data.messages import Message
 from rebus.errors import DataError
 from rebus.evaluation.constant_answer import constant_answer
 from rebus.recipe import TaskSettings
-from rebus.report.sentences import knows
 from rebus.tasks import TASKS, Prediction, layout
 from rebus.training.hardware import starvation
 from rebus.training.monitors import LossWatch, labelled, overfitting, remarks_of, shuffled_images, variety
@@ -284,7 +284,7 @@ def test_overfitting_is_told_of() -> None:
     assert told[0] == "overfitting"
     assert "classify/ece on the validation rows rose from 0.085 (step 100) to 0.370 (step 400)" in told[1]
     assert "training loss fell from 0.700 to 0.100" in told[1]
-    assert knows(told[1])
+    assert isinstance(told[1], Note)
     assert overfitting(course(falling, {"rmse": [3.0, 2.0, 2.1, 2.4]})) is not None
 
 
@@ -299,7 +299,7 @@ def test_a_starved_training_is_told_of() -> None:
     told = starvation({"cores_used": 0.3, "metered": 60.0, "machine": {}})
     assert told is not None
     assert "0.30 of a processor core" in told
-    assert knows(told)
+    assert isinstance(told, Note)
     assert starvation({"cores_used": 0.95, "metered": 60.0, "machine": {}}) is None
     assert starvation({"cores_used": 0.3, "metered": 60.0, "machine": {"gpu": "one"}}) is None
     assert starvation({"cores_used": 0.3, "metered": 3.0, "machine": {}}) is None, "starting takes as long"

@@ -112,6 +112,11 @@ def _note(key: str, arguments: dict[str, Any]) -> Note:
     return Note(key, **arguments)
 
 
+def named(group: str, name: str) -> str:
+    """The note ``group.name``; a name that is not in the catalogue, such as a plug-in's, as it is."""
+    return Note(f"{group}.{name}") if is_known(f"{group}.{name}") else name
+
+
 def note_or_text(text: str) -> str:
     """The note of a key; a text that is no key, such as a plug-in's sentence, as it is."""
     return Note(text) if is_known(text) else text

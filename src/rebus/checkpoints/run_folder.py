@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
+from rebus.catalogue import from_json, to_json
 from rebus.checkpoints.digests import FILE as DIGESTS
 from rebus.checkpoints.digests import check_model, renewed, write_digests
 from rebus.errors import RunError, reachable
@@ -168,14 +169,14 @@ class Run:
         return load_recipe(self.recipe_path)
 
     def read_json(self, name: str) -> Any:
-        """A JSON file of the Run.
+        """A JSON file of the Run, its notes as ``Note``.
 
         Raises:
             RunError: it is missing or not JSON.
         """
         path = self.folder / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise RunError(
                 path, "a file that training writes", "no such file", "train again, or restore the folder"
@@ -184,8 +185,8 @@ class Run:
             raise RunError(path, "whole JSON", f"'{error}'", "restore the file, or train again") from error
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file of the Run, whole or not at all."""
-        atomic.write_json(self.folder / name, value)
+        """Write a JSON file of the Run, whole or not at all; notes are stored as keys with arguments."""
+        atomic.write_json(self.folder / name, to_json(value))
 
     @property
     def evaluation(self) -> dict[str, Any]:
@@ -212,7 +213,7 @@ class Run:
         found: list[dict[str, Any]] = []
         for number, line in lines:
             try:
-                found.append(dict(json.loads(line)))
+                found.append(from_json(dict(json.loads(line))))
             except (ValueError, TypeError) as error:
                 if number == lines[-1][0]:
                     break

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rebus.catalogue import Note, named
 from rebus.data import cells, measures
 from rebus.data.cell_check import check_cells
 from rebus.data.check_report import SHOWN, CheckReport
@@ -142,7 +143,7 @@ def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> N
             )
             figures["unit"] = reading.unit
             if figures["not_finite"]:
-                report.warnings.append(f"column '{name}': {figures['not_finite']} values are not finite numbers")
+                report.warnings.append(Note("check.not_finite", column=name, count=figures["not_finite"]))
         elif kind == "date":
             reading = reading_of(column, "date")
             dates = [date for value in column if (date := as_date(value, reading.order)) is not None]
@@ -153,11 +154,9 @@ def _measure(report: CheckReport, values: dict[str, list[Any]], data: Data) -> N
 def _garbled(report: CheckReport, name: str, column: list[Any]) -> None:
     count, first, other = garbled(value for value in column if isinstance(value, str))
     if count:
-        told = f"'{first[:40]}' would be '{other[:40]}'" if other else f"'{first[:40]}' holds U+FFFD"
-        report.warnings.append(
-            f"column '{name}': {count} texts were decoded wrongly before they were saved: {told}; "
-            "export them again, in UTF-8"
-        )
+        key = "check.would_be" if other else "check.holds_fffd"
+        example = Note(key, text=first[:40], other=other[:40])
+        report.warnings.append(Note("check.garbled", column=name, count=count, example=example))
 
 
 def _images(report: CheckReport, table: Table, name: str, data: Data, splits: Sequence[str]) -> None:
@@ -210,7 +209,9 @@ def _rows(
         for row in report.unlabelled:
             report.splits[splits[row]] -= 1
     if len(tasks) > 1:
-        report.warnings += [f"task {name}: {count} rows hold nothing for it" for name, count in sorted(lacking.items())]
+        report.warnings += [
+            Note("check.nothing_for_task", task=name, count=count) for name, count in sorted(lacking.items())
+        ]
 
 
 def _targets(
@@ -248,10 +249,7 @@ def _targets(
     if reads == "label" and text in values:
         own, chance = measures.leak_share(values[text], [row[0] if row else "" for row in labels])
         if own >= 0.5 and own > 2 * chance:
-            report.warnings.append(
-                f"column '{text}' names the row's own '{column}' in {own:.0%} of rows: the model "
-                "may read the answer instead of learning it"
-            )
+            report.warnings.append(Note("check.names_answer", column=text, label=column, share=own))
 
 
 def _label_warnings(
@@ -259,17 +257,17 @@ def _label_warnings(
 ) -> None:
     rare = sum(count < 5 for count in counts.values())
     if rare:
-        report.warnings.append(f"column '{column}': {rare} of {len(counts)} labels have fewer than 5 rows")
+        report.warnings.append(Note("check.rare_labels", column=column, rare=rare, count=len(counts)))
     (_, most), least = counts.most_common(1)[0], min(counts.values())
     if most > 10 * least:
-        report.warnings.append(f"column '{column}': the most frequent label has {most} rows, the rarest {least}")
+        report.warnings.append(Note("check.uneven", column=column, most=most, least=least))
     if report.says_splits:
         judged = "test" if "test" in splits else "valid"
         held_out = Counter(label for row, name in zip(labels, splits, strict=True) if name == judged for label in row)
         alone = sorted(set(counts) - set(held_out))
         if alone and held_out.total() >= 5 * len(counts):
             shown = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
-            report.warnings.append(f"column '{column}': {len(alone)} labels are in no held-out row ({shown})")
+            report.warnings.append(Note("check.not_held_out", column=column, count=len(alone), labels=shown))
     _unseen_labels(report, column, labels, splits)
 
 
@@ -280,7 +278,7 @@ def _unseen_labels(report: CheckReport, column: str, labels: list[list[str]], sp
         unseen = sorted({label for row in labels for label in row} - training)
         if unseen:
             shown = ", ".join(unseen[:5]) + (", ..." if len(unseen) > 5 else "")
-            report.warnings.append(f"column '{column}': {len(unseen)} labels are in no training row ({shown})")
+            report.warnings.append(Note("check.not_trained", column=column, count=len(unseen), labels=shown))
 
 
 def _dim(survey: ImageSurvey) -> int:
@@ -300,52 +298,36 @@ def _tell(report: CheckReport) -> None:
             )
         )
     report.warnings += [
-        f"no row is in the split '{name}'" for name in ("valid", "test") if report.splits.get(name) == 0
+        Note("check.empty_split", split=named("split", name))
+        for name in ("valid", "test")
+        if report.splits.get(name) == 0
     ]
     if report.unlabelled:
-        report.warnings.append(
-            f"{len(report.unlabelled)} rows have no label and are left out: they can neither be learned nor judged; "
-            "`rebus predict` gives them one"
-        )
+        report.warnings.append(Note("check.unlabelled", count=len(report.unlabelled)))
     if report.skipped:
-        report.warnings.append(f"{len(report.skipped)} left out while reading; the first: {report.skipped[0]}")
+        report.warnings.append(Note("check.skipped", count=len(report.skipped), first=str(report.skipped[0])))
     if report.duplicates:
-        report.warnings.append(f"{len(report.duplicates)} rows repeat an earlier row")
+        report.warnings.append(Note("check.repeats", count=len(report.duplicates)))
     if report.leaks:
-        what = "image" if report.images else "text"
-        report.warnings.append(
-            f"{len(report.leaks)} rows outside training hold a {what} that training rows hold too"
-            + (", or one that looks the same; " if report.images else "; ")
-            + (
-                "the table's own split puts them apart: move them, or drop them from the held-out rows"
-                if report.says_splits
-                else "keep them together with --set data.split.group=COLUMN"
-            )
-        )
+        key = "check.leaks.image" if report.images else "check.leaks.text"
+        do = Note("check.own_split" if report.says_splits else "check.group_split")
+        report.warnings.append(Note(key, count=len(report.leaks), do=do))
     for survey in report.images:
         if survey.levels is not None:
             low, high = min(one.low for one in survey.extremes), max(one.high for one in survey.extremes)
             black, white = survey.levels
-            report.notes.append(
-                f"column '{survey.column}': {len(survey.extremes)} images have more than 8 bits a sample, values "
-                f"{low:g} to {high:g}: {black:g} is black, {white:g} white (others: --set data.levels=[BLACK,WHITE])"
-            )
+            levels = {"low": low, "high": high, "black": black, "white": white}
+            report.notes.append(Note("check.deep", column=survey.column, count=len(survey.extremes), **levels))
         if paged := sum(header is not None and header.pages > 1 for header in survey.headers):
-            report.warnings.append(f"column '{survey.column}': {paged} images have several pages; the first is used")
+            report.warnings.append(Note("check.pages", column=survey.column, count=paged))
         if dark := _dim(survey):
-            report.warnings.append(
-                f"column '{survey.column}': {dark} images are nearly of one colour (less than 16 of 255 levels apart)"
-            )
+            report.warnings.append(Note("check.dim", column=survey.column, count=dark))
         if survey.blank:
             first = report.places.get(survey.rows[survey.blank[0]][0], "")
-            report.warnings.append(
-                f"column '{survey.column}': {len(survey.blank)} images are blank, of one colour (first: {first})"
-            )
+            report.warnings.append(Note("check.blank", column=survey.column, count=len(survey.blank), first=first))
         if survey.empty:
-            report.warnings.append(f"column '{survey.column}': {len(survey.empty)} rows have no image")
+            report.warnings.append(Note("check.no_image", column=survey.column, count=len(survey.empty)))
         whole = len(survey.rows) - sum(header is None for header in survey.headers)
         if 0 < len(survey.decoded) < whole - len(survey.errors):
-            report.warnings.append(
-                f"column '{survey.column}': all {len(survey.rows)} headers were read, {len(survey.decoded)} images "
-                "were decoded (a sample): damage and near-duplicates among the others are not known"
-            )
+            sizes = {"headers": len(survey.rows), "decoded": len(survey.decoded)}
+            report.warnings.append(Note("check.sampled", column=survey.column, **sizes))

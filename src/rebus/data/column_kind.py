@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rebus.catalogue import Note
 from rebus.data import cells, names
 from rebus.data.columns import is_image_struct
 from rebus.data.image_sources import SIGNATURES, image_path, is_base64_image
@@ -55,29 +56,29 @@ def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
     column = table.arrow_column(name)
     kind = column.type
     if column.null_count == len(column):
-        return Guess("ignore", "it is empty")
+        return Guess("ignore", Note("reason.it_is_empty"))
     if is_image_struct(kind):
-        return Guess("image", "it holds images")
+        return Guess("image", Note("reason.it_holds_images"))
     sample = _sample(column)
     if (modality := recognised_kind(name, sample)) is not None:
-        return Guess(modality, f"its cells are read by the modality '{modality}'")
+        return Guess(modality, Note("reason.modality", modality=modality))
     if names.numbers_classes(name) and _are_few(column):
-        return Guess("category", f"its name, and few different values ({_different(column)} in {len(column)} rows)")
+        return Guess("category", Note("reason.few_named", different=_different(column), rows=len(column)))
     if by_name and names.is_metadata(name) and not _is_source(table, name):
         if _names_images(table, name, sample):
-            return Guess("image", "names of image files, and no other column holds images")
-        return Guess("ignore", "its name says that it describes the row")
+            return Guess("image", Note("reason.names_of_image_files_and"))
+        return Guess("ignore", Note("reason.its_name_says_that"))
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
         images = sum(value.startswith(SIGNATURES) or value[4:8] == b"ftyp" for value in sample)
         return (
-            Guess("image", "its bytes are images")
+            Guess("image", Note("reason.its_bytes_are_images"))
             if 2 * images >= len(sample)
-            else Guess("ignore", "its bytes are no images")
+            else Guess("ignore", Note("reason.its_bytes_are_no"))
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _list(name, kind.value_type)
     if pa.types.is_boolean(kind):
-        return Guess("category", "true or false")
+        return Guess("category", Note("reason.true_or_false"))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return _number(name, column, sample)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
@@ -85,8 +86,8 @@ def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
             table, name, column, [value for value in sample if not cells.is_blank(value, cells.EXPORTED_BLANKS)]
         )
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        return Guess("date", "dates")
-    return Guess("ignore", f"values of type {kind} are not learned from")
+        return Guess("date", Note("reason.dates"))
+    return Guess("ignore", Note("reason.unread_type", type=str(kind)))
 
 
 def _different(column: pa.ChunkedArray) -> int:
@@ -122,30 +123,32 @@ def _list(name: str, inner: pa.DataType) -> Guess:
     if pa.types.is_struct(inner):
         fields = {inner.field(i).name for i in range(inner.num_fields)}
         if any(turn <= fields for turn in _TURN_FIELDS):
-            return Guess("messages", "lists of turns")
+            return Guess("messages", Note("reason.lists_of_turns"))
         if names.named(name, names.MESSAGES):
-            return Guess("messages", "its name")
+            return Guess("messages", Note("reason.its_name"))
         if fields & _BOX_FIELDS:
-            return Guess("boxes", "lists of labels with boxes")
+            return Guess("boxes", Note("reason.lists_of_labels_with"))
         if fields >= _SPAN_FIELDS:
-            return Guess("tags", "lists of spans with labels")
+            return Guess("tags", Note("reason.lists_of_spans_with"))
         if fields & _TAG_FIELDS and len(fields) == 2:
-            return Guess("tags", "lists of tokens with tags")
-        return Guess("ignore", "lists of objects")
+            return Guess("tags", Note("reason.lists_of_tokens_with"))
+        return Guess("ignore", Note("reason.lists_of_objects"))
     if names.named(name, names.HISTORY) and pa.types.is_list(inner):
-        return Guess("messages", "pairs of turns before the question")
+        return Guess("messages", Note("reason.pairs_of_turns_before"))
     if names.named(name, names.TAGS) or pa.types.is_list(inner):
         return (
-            Guess("tags", "a tag for each token") if _is_words(inner) else Guess("ignore", "lists of lists of numbers")
+            Guess("tags", Note("reason.a_tag_for_each"))
+            if _is_words(inner)
+            else Guess("ignore", Note("reason.lists_of_lists_of"))
         )
     if _is_words(inner):
         words = (*names.CAPTION, *names.QUESTION, *names.ANSWER, *names.TEXT, "tokens", "words")
         if names.named(name, words):
-            return Guess("text", "its name; several texts a row")
-        return Guess("labels", "lists of words")
+            return Guess("text", Note("reason.its_name_several_texts"))
+        return Guess("labels", Note("reason.lists_of_words"))
     if names.named(name, names.LABELS):
-        return Guess("labels", "its name; several numbers a row")
-    return Guess("ignore", "lists of numbers")
+        return Guess("labels", Note("reason.its_name_several_numbers"))
+    return Guess("ignore", Note("reason.lists_of_numbers"))
 
 
 def _is_words(kind: pa.DataType) -> bool:
@@ -160,18 +163,18 @@ def _number(name: str, column: pa.ChunkedArray, sample: list[Any], style: cells.
     if names.named(name, names.LABEL):
         return _numbered_label(values, whole)
     if names.named(name, names.TARGET):
-        return _numbered_target(name, values) if whole else Guess("number", "its name")
+        return _numbered_target(name, values) if whole else Guess("number", Note("reason.its_name"))
     if names.named(name, _WRITTEN):
-        return Guess("text", "its name; numbers as words")
+        return Guess("text", Note("reason.its_name_numbers_as"))
     distinct = pc.count_distinct(column, mode="only_valid").as_py()
     if distinct == 1 and len(column) > 1:
-        return Guess("ignore", "every row holds the same")
+        return Guess("ignore", Note("reason.every_row_holds_the"))
     if whole and distinct == 2:
-        return Guess("category", "two different whole numbers")
+        return Guess("category", Note("reason.two_different_whole_numbers"))
     if whole and len(column) > 2 and distinct == len(column) and _counts(column):
-        return Guess("ignore", "it counts the rows")
+        return Guess("ignore", Note("reason.it_counts_the_rows"))
     classes = whole and 3 <= distinct <= 10 and len(column) >= 5 * distinct
-    return Guess("number", "numbers", "category" if classes else None)
+    return Guess("number", Note("reason.numbers"), "category" if classes else None)
 
 
 def _numbered_label(values: list[float], whole: bool) -> Guess:
@@ -179,13 +182,11 @@ def _numbered_label(values: list[float], whole: bool) -> Guess:
     different = set(values)
     if not whole:
         if len(different) > _FEW or len(values) < 5 * len(different):
-            return Guess("number", "numbers that are not whole")
-        return Guess("category", f"its name; {len(different)} numbers that come back", "number")
+            return Guess("number", Note("reason.numbers_that_are_not"))
+        return Guess("category", Note("reason.numbers_back", count=len(different)), "number")
     if len(values) < 50 or 2 * len(different) <= len(values) or _dense(different, 4):
-        return Guess("category", f"its name; {len(different)} different whole numbers stand for classes")
-    return Guess(
-        "number", f"{len(different)} of {len(values)} whole numbers differ, and they lie far apart", "category"
-    )
+        return Guess("category", Note("reason.classes", count=len(different)))
+    return Guess("number", Note("reason.far_apart", count=len(different), of=len(values)), "category")
 
 
 def _numbered_target(name: str, values: list[float]) -> Guess:
@@ -193,13 +194,13 @@ def _numbered_target(name: str, values: list[float]) -> Guess:
     different = set(values)
     neutral = names.tidy(name) in names.EITHER
     if len(different) == 2 and _dense(different, 2) and max(different) <= 2 and len(values) > 4:
-        return Guess("category", "two different whole numbers", None if neutral else "number")
+        return Guess("category", Note("reason.two_different_whole_numbers"), None if neutral else "number")
     if neutral and len(different) == 2 and len(values) > 4:
-        return Guess("category", "two different whole numbers", "number")
+        return Guess("category", Note("reason.two_different_whole_numbers"), "number")
     few = 2 < len(different) <= _FEW and _dense(different, 1) and len(values) >= 5 * len(different)
     if neutral and few:
-        return Guess("category", f"{len(different)} whole numbers that come back", "number")
-    return Guess("number", "its name")
+        return Guess("category", Note("reason.whole_back", count=len(different)), "number")
+    return Guess("number", Note("reason.its_name"))
 
 
 def _dense(values: set[float], times: int) -> bool:
@@ -219,7 +220,7 @@ def _counts(column: pa.ChunkedArray) -> bool:
 
 def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str]) -> Guess:
     if not sample:
-        return Guess("ignore", "it is blank")
+        return Guess("ignore", Note("reason.it_is_blank"))
     written = cells.numbers(sample)
     least = 0.5 if names.named(name, names.TARGET) else _NEARLY
     if written.share >= least and not any(map(cells.is_code, sample)):
@@ -228,43 +229,46 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
     if listed is not None:
         return _list(name, listed)
     if _are_images(table, name, sample):
-        return Guess("image", "names of image files" if len(sample[0]) < 300 else "images written as base64")
+        return Guess(
+            "image",
+            Note("reason.names_of_image_files") if len(sample[0]) < 300 else Note("reason.images_written_as_base"),
+        )
     if all(one in ("true", "false") for one in map(cells.label, sample)):
-        return Guess("category", "true or false")
+        return Guess("category", Note("reason.true_or_false"))
     if all(map(_is_turns, sample)):
-        return Guess("messages", "lists of turns, written as JSON")
+        return Guess("messages", Note("reason.lists_of_turns_written"))
     if names.named(name, (*_WRITTEN, *names.TEXT)):
-        return Guess("text", "its name")
+        return Guess("text", Note("reason.its_name"))
     if not names.named(name, (*names.LABEL, *names.LABELS, *_PASSED_ON)):
         if are_dates(sample):
-            return Guess("date", "dates")
+            return Guess("date", Note("reason.dates"))
         if (unit := unit_of(sample)) is not None:
-            return Guess("number", f"numbers of {unit}")
+            return Guess("number", Note("reason.numbers_of", unit=unit))
     several = _several(sample)
     if several and names.named(name, (*names.LABELS, *names.LABEL)):
-        return Guess("labels", "its name, and labels divided by | or ;")
+        return Guess("labels", Note("reason.its_name_and_labels"))
     mark = cells.separator(sample)
     if mark.sure and not several:
-        return Guess("labels", f"labels divided by {mark.mark!r}, which come back in other cells")
+        return Guess("labels", Note("reason.divided", mark=repr(mark.mark)))
     if names.named(name, names.LABEL):
-        return Guess("category", "its name")
+        return Guess("category", Note("reason.its_name"))
     if names.named(name, names.LABELS):
-        return Guess("labels", "its name")
+        return Guess("labels", Note("reason.its_name"))
     distinct, rows = pc.count_distinct(column, mode="only_valid").as_py(), len(column) - column.null_count
     if distinct == 1 and len(column) > 1 and rows == len(column):
-        return Guess("ignore", "every row holds the same")
+        return Guess("ignore", Note("reason.every_row_holds_the"))
     if several:
-        return Guess("labels", "labels divided by | or ;")
+        return Guess("labels", Note("reason.labels_divided_by_or"))
     if distinct == rows and rows >= 5 and all(_CODE.fullmatch(value) for value in sample):
-        return Guess("ignore", "a different code in each row")
+        return Guess("ignore", Note("reason.a_different_code_in"))
     mean_length = sum(map(len, sample)) / len(sample)
     asks = 2 * sum(value.rstrip().endswith(("?", "？")) for value in sample) > len(sample)
     most = rows / 2 if rows < 50 else max(20, rows // 5)
     near = rows >= 10 and 0.75 * most <= distinct <= 1.33 * most and mean_length <= 40 and not asks
-    told = f"{distinct} different values in {rows} rows"
     if distinct <= most and mean_length <= 40 and not asks:
-        return Guess("category", f"few different values ({distinct} in {rows} rows)", "text" if near else None)
-    return Guess("text", f"free text, {told}" if near else "free text", "category" if near else None)
+        return Guess("category", Note("reason.few", different=distinct, rows=rows), "text" if near else None)
+    why = Note("reason.free_near", different=distinct, rows=rows) if near else Note("reason.free_text")
+    return Guess("text", why, "category" if near else None)
 
 
 def _are_images(table: Table, name: str, sample: list[str]) -> bool:

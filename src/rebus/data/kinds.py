@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from rebus.catalogue import Note, named
 from rebus.data.cells import labels as split_labels
 from rebus.data.column_kind import Guess, guess_kind, quoted
 from rebus.data.doubts import doubts_of, refusal_of
@@ -63,20 +64,24 @@ def infer(
         (one.model_copy(update={"columns": {**one.columns, **given.get(one.name, {})}}), why)
         for one, why in guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
     ]
-    notes = [
-        f"column '{name}' is {guess.kind} ({guess.why}); otherwise: --kind {quoted(name)}=KIND"
+    notes: list[str] = [
+        Note("inference.column", column=name, kind=named("kind", guess.kind), why=guess.why, quoted=quoted(name))
         for name, guess in guesses.items()
         if guess.kind != "ignore"
     ]
-    ignored = [f"'{name}' ({guess.why})" for name, guess in guesses.items() if guess.kind == "ignore"]
+    ignored = [
+        Note("inference.ignored_column", column=name, why=guess.why)
+        for name, guess in guesses.items()
+        if guess.kind == "ignore"
+    ]
     if ignored:
-        notes.append(f"not learned from: {', '.join(ignored)}; otherwise: --kind COLUMN=KIND")
+        notes.append(Note("inference.ignored", columns=ignored))
     for number, (one, why) in enumerate(found):
-        roles = ", ".join(f"{role} '{column}'" for role, column in one.columns.items())
-        notes.append(
-            f"task {one.name} ({why}), reading {roles or 'no column yet'}; otherwise: --task NAME "
-            f"--set tasks.{number}.columns.ROLE=COLUMN"
-        )
+        roles = [
+            Note("inference.role", role=named("role", role), column=column) for role, column in one.columns.items()
+        ]
+        roles = roles or [Note("inference.no_column")]
+        notes.append(Note("inference.task", task=one.name, why=why, roles=roles, number=number))
     settings = [one for one, _ in found]
     refusal = None if tasks else refusal_of(table, kinds, settings)
     warnings = doubts_of(table, guesses, settings, guessed=not tasks, columns=given)
@@ -121,9 +126,9 @@ def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
         if kind not in (known := known_kinds()):
             raise DataError(f"--kind {name}={kind}", f"one of {', '.join(known)}", f"'{kind}'", nearest(kind, known))
     return {
-        name: Guess(overrides[name], "as you said")
+        name: Guess(overrides[name], Note("reason.as_you_said"))
         if name in overrides
-        else Guess(table.kinds[name], "its files say so")
+        else Guess(table.kinds[name], Note("reason.its_files_say_so"))
         if name in table.kinds
         else guess_kind(table, name)
         for name in table.columns

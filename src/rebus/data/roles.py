@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rebus.catalogue import Note
 from rebus.data.declared import TASKS, Columns, declared
 from rebus.recipe import Kind, TaskSettings
 
@@ -20,7 +21,7 @@ def guess_tasks(
     """
     table = Columns(columns, kinds, inside)
     if wanted:
-        return [(_settings(name, table), "as you said") for name in wanted]
+        return [(_settings(name, table), Note("reason.as_you_said")) for name in wanted]
     suggestions = []
     for name in TASKS.names():
         task = declared(name)

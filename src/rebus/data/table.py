@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from rebus.catalogue import Note, is_known
 from rebus.data.columns import arrow_table, is_image_struct
 from rebus.data.unused import Unused
 from rebus.errors import DataError, nearest
@@ -47,7 +48,9 @@ class Places:
         name = self.files[0 if self.file_of is None else int(self.file_of[row])]
         if not self.word:
             return name
-        return f"{name}, {self.word} {row + 1 if self.numbers is None else int(self.numbers[row])}"
+        number = row + 1 if self.numbers is None else int(self.numbers[row])
+        key = f"place.{self.word}"
+        return Note(key, name=name, number=number) if is_known(key) else f"{name}, {self.word} {number}"
 
 
 @dataclass(frozen=True)

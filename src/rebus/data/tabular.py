@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import Note
 from rebus.data import cells, names
 from rebus.data.column_kind import guess_kind, quoted
 from rebus.data.role_cells import is_number, role_values
@@ -124,10 +125,10 @@ def kind_of(table: Table, name: str, known: Kind | None, *, asked: bool = False)
     column = table.arrow_column(name).drop_null()
     values = [value for value in column.to_pylist() if not cells.is_blank(value, cells.BLANKS)]
     if not values or isinstance(values[0], dict | list | bytes):
-        return None, "it is empty" if not values else "lists, objects or bytes"
+        return None, Note("reason.it_is_empty") if not values else "lists, objects or bytes"
     different = len({cells.label(cells.scalar(value)) for value in values})
     if different == 1:
-        return None, "every row holds the same" if len(values) == len(table) else "one value, or none"
+        return None, Note("reason.every_row_holds_the") if len(values) == len(table) else "one value, or none"
     if are_dates(values):
         return "date", ""
     guess = guess_kind(table, name, by_name=False).kind if known in ("ignore", None) else known
@@ -139,7 +140,7 @@ def kind_of(table: Table, name: str, known: Kind | None, *, asked: bool = False)
         return "category", ""
     if 2 * different <= len(values) and sum(len(str(value)) for value in values) <= 40 * len(values):
         return "category", ""
-    return None, "all different" if different == len(values) and guess != "text" else "free text"
+    return None, "all different" if different == len(values) and guess != "text" else Note("reason.free_text")
 
 
 def _tells_apart(values: Sequence[Any], rows: int) -> bool:

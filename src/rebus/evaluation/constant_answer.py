@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rebus.catalogue import Note
 from rebus.tasks import Classify, Prediction, Regress, Tag, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_labels, as_text
@@ -27,8 +28,8 @@ def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Seque
         true = np.asarray([float(values["target"][row]) for row in rows])
         if true.std() == 0.0 or said.std() >= (1 - SAME_ANSWERS) * true.std():
             return None
-        text = f"task {task.name}: the model says nearly the same number, {said.mean():.4g}, to all {len(rows)} rows, "
-        return text + f"whose true numbers go from {true.min():.4g} to {true.max():.4g}: it tells nothing apart"
+        figures = {"mean": float(said.mean()), "low": float(true.min()), "high": float(true.max())}
+        return Note("watch.constant_number", task=task.name, rows=len(rows), **figures)
     answers = Counter(_plain(one.value) for one in told)
     truths = Counter(
         _plain(as_labels(values["labels"][row]) if isinstance(task, Tag) else task.truth(values, row)) for row in rows
@@ -36,9 +37,9 @@ def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Seque
     common, times = answers.most_common(1)[0]
     if times < CONSTANT * len(rows) or truths.most_common(1)[0][1] >= CONSTANT * len(rows):
         return None
-    many = "all" if times == len(rows) else f"{times} of"
-    text = f"task {task.name}: the model says '{common[:60]}' to {many} {len(rows)} rows, "
-    return text + f"which is true of {truths[common] / len(rows):.0%} of them: it tells nothing apart"
+    key = "watch.constant_all" if times == len(rows) else "watch.constant"
+    share = truths[common] / len(rows)
+    return Note(key, task=task.name, common=common[:60], times=times, rows=len(rows), share=share)
 
 
 def _plain(value: Any) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rebus import atomic
+from rebus.catalogue import to_json
 from rebus.jsonl import json_lines
 from rebus.loop.lines import append_line
 
@@ -48,7 +49,7 @@ class Events:
         """
         if not self.active:
             return
-        append_line(self.path, json.dumps({"kind": kind, "step": step, **_finite(values)}, ensure_ascii=False))
+        append_line(self.path, json.dumps({"kind": kind, "step": step, **to_json(_finite(values))}, ensure_ascii=False))
         scalars = dict(_flat(values))
         if kind in ("train", "valid"):
             for name, value in scalars.items():

@@ -29,7 +29,6 @@ from rebus.report.sections import SECTIONS, Subject
 from rebus.report.sections.about import head_of
 from rebus.report.sections.charts import plots_of_predictions, plots_of_run
 from rebus.report.sections.examples import examples_of
-from rebus.report.sentences import naive_name
 from rebus.report.summary import beside
 from rebus.tasks import PretrainImage
 from rebus.tasks.metrics import Comparison
@@ -144,7 +143,7 @@ def results_of_score(task: str, score: Mapping[str, Any], lang: str = "en") -> l
         score["metrics"],
         task=task,
         baseline=score["baseline"],
-        baseline_name=naive_name(str(score.get("baseline_name", "")), lang),
+        baseline_name=translate_name("baseline", str(score.get("baseline_name", "")), lang),
         comparisons=compared,
     )
     return [replace(one, beside=beside(task, score, one.metric, lang)) for one in results]

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rebus.catalogue import Translator, translator
+from rebus.catalogue import Translator, rendered, translate_name, translator
 from rebus.report import labels
 from rebus.report.contents import Table
-from rebus.report.sentences import naive_name, sentence
 from rebus.report.summary import results_beside
 from rebus.training.hardware import starvation
 
@@ -35,7 +34,7 @@ def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
                 for one in results_beside(task, score, other, lang)
             ]
             columns = [texts(key) for key in ("figure", "model", "baseline", "difference", "interval")]
-            title = texts("beside", task=task, other=naive_name(other, lang))
+            title = texts("beside", task=task, other=translate_name("baseline", other, lang))
             note = texts("paired")
             if "rows" in figures:
                 note += texts("fitted", **{key: figures[key] for key in ("rows", "of", "seconds")})
@@ -48,8 +47,8 @@ def remark_lines(evaluation: Mapping[str, Any], lang: str) -> list[str]:
     texts = translator("course", lang)
     starved = starvation(evaluation.get("training", {}))
     notes = [*evaluation.get("notes", []), *([starved] if starved else [])]
-    return [sentence(str(note), lang) for note in notes] + [
-        texts("passed" if one.get("passed") else "still", text=sentence(one["text"], lang), step=one["step"])
+    return [rendered(note, lang) for note in notes] + [
+        texts("passed" if one.get("passed") else "still", text=rendered(one["text"], lang), step=one["step"])
         for one in evaluation.get("remarks", [])
     ]
 

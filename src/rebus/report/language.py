@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus._version import __version__
-from rebus.catalogue import Translator, translate, translate_list, translator
+from rebus.catalogue import Translator, rendered, translate, translate_list, translate_name, translator
 from rebus.errors import RunError
 from rebus.report.contents import Plot, ReportData, Result, Table
 from rebus.report.hub import hub_metadata
@@ -20,7 +20,6 @@ from rebus.report.plots import plot_curves
 from rebus.report.sections.about import kept_weights, settled
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
-from rebus.report.sentences import end_name, kind_name, sentence
 
 SAMPLES = 12  # shown at most
 
@@ -65,7 +64,7 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
                 f"{tower.rows or recipe.text.vocab_size:,}",
                 f"{trained['parameters']:,}",
                 recipe.model.size or "",
-                f"{trained['steps']:,} ({end_name(trained['stopped_because'], lang)})",
+                f"{trained['steps']:,} ({translate_name('end', trained['stopped_because'], lang)})",
                 f"{rows} x {block}",
             ),
             (texts("skipped"), str(len(trained["skipped_steps"]))),
@@ -83,8 +82,8 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
             ),
             *((texts("left", why=why), f"{count:,}") for why, count in _left_out(check).items()),
         ],
-        splits={kind_name(split, lang): counts["documents"] for split, counts in trained["text"].items()},
-        notes=[sentence(note, lang) for note in subject.inference.get("notes", [])],
+        splits={translate_name("split", split, lang): counts["documents"] for split, counts in trained["text"].items()},
+        notes=[rendered(note, lang) for note in subject.inference.get("notes", [])],
         results=results,
         judged_on=texts("judged", **judged, kilobytes=judged["bytes"] / 1e3) if judged else trained["judged_on"],
         hardware=[

@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from rebus.catalogue import translator
+from rebus.catalogue import translate_name, translator
 from rebus.errors import RebusError
 from rebus.report import labels
 from rebus.report.contents import Result
 from rebus.report.sections.machine import time_line
-from rebus.report.sentences import end_name, kind_name, naive_name
 from rebus.tasks import TASKS
 from rebus.tasks.metrics import COUNTS
 
@@ -30,7 +29,7 @@ def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float
         report: seconds that writing the report took.
     """
     texts, trained = translator("summary", lang), evaluation.get("training", {})
-    split, lines = kind_name(str(trained.get("judged_on", "test")), lang), []
+    split, lines = translate_name("split", str(trained.get("judged_on", "test")), lang), []
     for task, score in evaluation.get("tasks", {}).items():
         metric = main_figure(task, score)
         if metric is None:
@@ -42,7 +41,7 @@ def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float
         rows = evaluation.get("rows", {}).get(task, 0)
         lines.append(texts("task", task=task, rows=rows, split=split, figures=figures))
     if trained:
-        why = end_name(str(trained.get("stopped_because", "")), lang)
+        why = translate_name("end", str(trained.get("stopped_because", "")), lang)
         kept, steps = trained.get("weights_step"), trained.get("steps", 0)
         if kept is not None and kept != steps:
             why += texts("kept", step=kept)
@@ -75,7 +74,7 @@ def results_beside(task: str, score: Mapping[str, Any], name: str, lang: str) ->
                 baseline=base,
                 difference=score["metrics"][metric] - base,
                 difference_interval=(gain[1], gain[2]) if gain else None,
-                baseline_name=naive_name(name, lang),
+                baseline_name=translate_name("baseline", name, lang),
                 task=task,
             )
         )

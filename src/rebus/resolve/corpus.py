@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data.corpus import CorpusSource, Manifest, PackedRows, Shards, build_shards, open_source
 from rebus.data.corpus.manifest import FILE as MANIFEST
 from rebus.data.corpus.prepare import get_tokenizer
@@ -38,7 +39,7 @@ def settle_task(settings: recipe.Recipe, _: RawText, log: Log) -> recipe.Recipe:
     """A language model, where no task is named."""
     if settings.tasks:
         return settings
-    log("task lm (text files and nothing else); otherwise: --task mlm")
+    log(Note("inference.lm"))
     return settings.replace(tasks=[recipe.TaskSettings(name="lm")])
 
 

@@ -25,6 +25,7 @@ import math
 from dataclasses import dataclass
 from typing import get_args
 
+from rebus.catalogue import Note
 from rebus.recipe import Recipe
 from rebus.recipe.model import Size
 from rebus.resolve.known import Log, RawText, Speed, Tokens
@@ -180,8 +181,8 @@ def turn_dial(recipe: Recipe, known: Tokens, log: Log) -> Recipe:
         "final": 0.0,
         "valid_rows": VALID_ROWS,
     }
-    log(f"size {size}: {text.depth} layers of width {text.width}, about {weights:,} weights in them")
-    log(f"{tokens:,} training tokens, read about {horizon.epochs:.2g} times; {rows} rows of {block} tokens a step")
+    log(Note("inference.size", size=size, depth=text.depth, width=text.width, weights=weights))
+    log(Note("inference.horizon", tokens=tokens, epochs=horizon.epochs, rows=rows, block=block))
     recipe = recipe.fill({f"train.{name}": value for name, value in usual.items()})
     return recipe.replace({"model.text.rows": pad_to(vocabulary, 64)})
 

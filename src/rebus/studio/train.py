@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from rebus import recipe
-from rebus.catalogue import translate, translate_name
+from rebus.catalogue import rendered, translate, translate_name
 from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, RecipeError, StudioError
-from rebus.report.sentences import sentence
 from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, act_of, command, esc, grid, label, note, panel, problem, working
@@ -358,5 +357,5 @@ def checked(lang: str, found: Checked) -> str:
     if report.splits:
         split = ", ".join(f"{translate(f'split.{name}', lang)} {count:,}" for name, count in report.splits.items())
         parts.append(f'<p class="small">{label("train.splits", lang, splits=split)}</p>')
-    parts += [note(sentence(warning, lang), "warn") for warning in report.warnings[:_SHOWN]]
+    parts += [note(rendered(warning, lang), "warn") for warning in report.warnings[:_SHOWN]]
     return "".join(parts)

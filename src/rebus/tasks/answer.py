@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, TYPE, WRITTEN, Columns, Role
 from rebus.data.messages import without_marks
@@ -38,7 +39,7 @@ class Answer(WritingTask):
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A question and an answer."""
-        return (50, "a question and an answer column") if columns.question and columns.answer else None
+        return (50, Note("reason.a_question_and_an")) if columns.question and columns.answer else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.tasks.base import TASKS, Prediction, Values
@@ -36,8 +37,8 @@ class Caption(WritingTask):
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """Images and what describes them."""
         if columns.image and columns.named(NAMED, "text"):
-            return 120, "images and a column named as their description"
-        return (150, "images and free text") if columns.image and columns.caption else None
+            return 120, Note("reason.images_and_a_column")
+        return (150, Note("reason.images_and_free_text")) if columns.image and columns.caption else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

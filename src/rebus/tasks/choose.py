@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.declared import SHORT, TYPE, WRITTEN, Checker, Columns, Role, RowCells
@@ -56,7 +57,7 @@ class Choose(WritingTask):
         roles = cls.find_columns(columns) if columns.image is None else {}
         choices = roles.get("choices") or (roles.get("A") and roles.get("B"))
         there = choices and roles.get("question") and roles.get("answer")
-        return (20, "choices, and which of them is right") if there else None
+        return (20, Note("reason.choices_and_which_of")) if there else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

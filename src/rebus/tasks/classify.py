@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
@@ -42,12 +43,12 @@ class Classify(Labels, VectorTask):
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A column of classes, by its name or its cells."""
         if columns.readable and columns.named(names.LABEL, "category"):
-            return 90, "a column named as a class"
+            return 90, Note("reason.a_column_named_as")
         if columns.alone:
             named = columns.named(names.EITHER, "category")
             usual = columns.is_last("category") and not columns.named(names.TARGET, "number")
-            return (105, "the usual name or place of what is to be predicted") if named or usual else None
-        return (130, "a column of few different values") if columns.readable and columns.of("category") else None
+            return (105, Note("reason.usual_place")) if named or usual else None
+        return (130, Note("reason.a_column_of_few")) if columns.readable and columns.of("category") else None
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, Checker, Columns, Role, RowCells
 from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
@@ -56,7 +57,7 @@ class Converse(WritingTask):
         """A column of conversations."""
         roles = cls.find_columns(columns) if columns.of("messages") else {}
         if "messages" in roles or (roles and (columns.named(names.OUTPUT, "messages") or columns.output())):
-            return 10, "a column of conversations"
+            return 10, Note("reason.a_column_of_conversations")
         return None
 
     @classmethod

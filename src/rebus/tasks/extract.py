@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, WRITTEN, Checker, Columns, Role, RowCells
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
@@ -61,7 +62,7 @@ class Extract(WordsTask):
         """Answers that are words of a passage."""
         roles = columns.about_passage() if columns.image is None else {}
         inside = roles and columns.inside(roles["answer"], roles["passage"])
-        return (30, "answers that stand in a passage") if inside else None
+        return (30, Note("reason.answers_that_stand_in")) if inside else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, TYPE, Columns, Role
 from rebus.data.messages import Message, without_marks
@@ -45,9 +46,9 @@ class Generate(WritingTask):
         """Answers about a passage in words of their own, or a prompt with what is to be written."""
         roles = columns.about_passage() if columns.image is None else {}
         if roles and not columns.inside(roles["answer"], roles["passage"]):
-            return 30, "answers about a passage"
+            return 30, Note("reason.answers_about_a_passage")
         if columns.named(names.INSTRUCTION, *SHORT) and columns.output():
-            return 60, "a prompt and what is to be written"
+            return 60, Note("reason.a_prompt_and_what")
         return None
 
     @classmethod

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.generation.sampling import Sampling
@@ -47,7 +48,7 @@ class Lm(LikelihoodTask, WritingTask):
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A table of nothing but text."""
         alone = len(columns.learnable) == 1 and columns.of("text") == columns.learnable
-        return (160, "one column of text and nothing else") if alone else None
+        return (160, Note("reason.one_column_of_text")) if alone else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, Checker, Columns, Role, RowCells
 from rebus.data.marks import Marks, in_characters, in_units
@@ -55,7 +56,7 @@ class Ner(WordsTask):
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """Tokens and tags."""
-        return (40, "tokens and a tag for each") if cls.find_columns(columns) else None
+        return (40, Note("reason.tokens_and_a_tag")) if cls.find_columns(columns) else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:
@@ -72,9 +73,9 @@ class Ner(WordsTask):
         """Tags that do not fit their text."""
         texts, tags = cells.values["tokens"], cells.values["tags"]
         marks = Marks.of(texts, tags, cells.task.label_names)
-        where, doubt = f"column '{cells.task.columns['tags']}'", marks.writing.doubt
-        cells.notes += [f"{where}: tags are read as {marks.said()}"] if marks.said() else []
-        cells.warnings += [f"{where}: {doubt}; write O for no span and B-, I- for spans"] if doubt else []
+        column, scheme, doubt = cells.task.columns["tags"], marks.said(), marks.writing.doubt
+        cells.notes += [Note("check.tags_read", column=column, scheme=scheme)] if scheme else []
+        cells.warnings += [Note("check.tags_doubt", column=column, doubt=doubt)] if doubt else []
 
         def wrong(row: int) -> DataError | None:
             wrong = None if tags[row] is None or texts[row] is None else marks.wrong(texts[row], tags[row])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.cells import label
 from rebus.data.declared import Columns, Role
@@ -52,7 +53,7 @@ class PatchClassify(Labels, Task):
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """Images with boxes."""
-        return (170, "images and boxes around what they show") if columns.image and columns.of("boxes") else None
+        return (170, Note("reason.images_and_boxes_around")) if columns.image and columns.of("boxes") else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import Columns, Role
 from rebus.data.transforms import augment
@@ -55,7 +56,7 @@ class PretrainImage(Comparing, Task):
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A table of nothing but images."""
         alone = len(columns.learnable) == 1 and columns.of("image") == columns.learnable
-        return (180, "images and nothing that says what they show") if alone else None
+        return (180, Note("reason.images_and_nothing_that")) if alone else None
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:
@@ -195,15 +196,8 @@ class PretrainImage(Comparing, Task):
         likeness = mean_cosine(np.stack(known)[:, 0] if self.contrasts else np.stack(known))
         if likeness < ALIKE:
             return []
-        do = (
-            "lower train.lr and train.muon_lr, raise train.batch_size, or raise the task's view_temperature"
-            if self.contrasts
-            else "lower train.lr and train.muon_lr, hide less (the task's setting 'hide'), or use method=simclr"
-        )
-        return [
-            f"the vectors of {len(known)} held-out images are all alike (mean cosine {likeness:.4f}): the tower has "
-            f"collapsed and says nothing of them. What to do: {do}"
-        ]
+        do = Note("watch.vectors_views" if self.contrasts else "watch.vectors_hidden")
+        return [Note("watch.vectors", count=len(known), likeness=float(likeness), do=do)]
 
     def truth(self, values: Values, row: int) -> Any:
         """The label, where there is one."""

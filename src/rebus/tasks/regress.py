@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
@@ -41,10 +42,12 @@ class Regress(VectorTask):
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A column of numbers, by its name or because it is the only one."""
         if columns.readable and columns.named(names.TARGET, "number"):
-            return 110, "a column named as a number to predict"
+            return 110, Note("reason.a_column_named_as_a")
         if columns.alone:
-            return (140, "the last column holds numbers") if columns.is_last("number") else None
-        return (140, "one column of numbers") if columns.readable and len(columns.of("number")) == 1 else None
+            return (140, Note("reason.last_numbers")) if columns.is_last("number") else None
+        return (
+            (140, Note("reason.one_column_of_numbers")) if columns.readable and len(columns.of("number")) == 1 else None
+        )
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:

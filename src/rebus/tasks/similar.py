@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.cells import number
 from rebus.data.declared import SHORT, Columns, Role
@@ -58,7 +59,7 @@ class Similar(Comparing, Task):
         """Pairs of texts and no images."""
         if columns.image is not None or columns.named(names.LABEL, "category") or not cls.find_columns(columns):
             return None
-        return 80, "pairs of texts that mean the same"
+        return 80, Note("reason.pairs_of_texts_that")
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

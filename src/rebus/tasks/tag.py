@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
@@ -41,7 +42,7 @@ class Tag(Labels, VectorTask):
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
         """A column of several labels."""
-        return (100, "a column of several labels") if columns.readable and cls._labels(columns) else None
+        return (100, Note("reason.a_column_of_several")) if columns.readable and cls._labels(columns) else None
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.tasks.base import TASKS, Prediction, Values
@@ -42,7 +43,7 @@ class Translate(WritingTask):
         """Two texts and no images."""
         if columns.image is not None or columns.named(names.LABEL, "category") or not cls.find_columns(columns):
             return None
-        return 70, "the same text in two languages"
+        return 70, Note("reason.the_same_text_in")
 
     @classmethod
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:

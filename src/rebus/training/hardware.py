@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from rebus._version import __version__
+from rebus.catalogue import Note
 
 PACKAGES = ("torch", "numpy", "tokenizers", "safetensors", "datasets", "pyarrow", "pillow")
 ONE, LONG = 0.6, 10.0  # cores, of one that is needed; seconds below which loading and writing count for too much
@@ -77,8 +78,7 @@ def starvation(trained: Mapping[str, Any]) -> str | None:
     used = trained.get("cores_used")
     if used is None or used >= ONE or trained.get("metered", 0.0) < LONG or trained.get("machine", {}).get("gpu"):
         return None
-    told = f"the machine gave this training {used:.2f} of a processor core on average: other work, or a limit on "
-    return told + "processor time, made it slow, and with a time limit it has learned less than it could have"
+    return Note("watch.starved", used=used)
 
 
 def machine_facts() -> dict[str, Any]:

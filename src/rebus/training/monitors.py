@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rebus.catalogue import Note, named
 from rebus.errors import DataError
 from rebus.loop.plan import Observer
 from rebus.models.batch import Batch
@@ -110,9 +111,7 @@ class LossWatch:
                 raise DataError(f"task '{name}'", "answers with tokens to learn", found, do)
             truths = {text for row in self.rows for text in task.targets(self.values[name], row)}
             if len(texts) >= ENOUGH and len(set(texts)) == 1 and len(truths) > 1:
-                told = f"task {name}: the tokens that are learned are the same for all {len(texts)} texts of a batch, "
-                told += "though the answers differ: the chat template seems to leave them out; "
-                self.waiting.append(("template", told + "set tasks.0.layout=plain, or mend the template"))
+                self.waiting.append(("template", Note("watch.template", task=name, count=len(texts))))
 
     def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
         """Compare."""
@@ -144,14 +143,8 @@ class LossWatch:
         if not sum(losses[-2:]) / 2 < NEAR_ZERO:
             return None
         inside = self._answers_inside(name)
-        told = f"task {name}: the loss is nearly nothing ({losses[-1]:.4f}) after {step + 1} steps: "
-        if inside >= 0.5:
-            told += f"in {inside:.0%} of the rows the answer stands in the prompt; "
-            told += "leave it out of the question's column"
-        else:
-            told += "the answers are known already, or what is learned is not the answer; "
-            told += "compare the chat template with `rebus tokenizer`, and look at the answers' column"
-        return "zero loss", told
+        key = "watch.zero_inside" if inside >= 0.5 else "watch.zero_known"
+        return "zero loss", Note(key, task=name, loss=losses[-1], steps=step + 1, share=inside)
 
     def _answers_inside(self, name: str) -> float:
         task, values = self.tasks[name], self.values[name]
@@ -167,10 +160,8 @@ class LossWatch:
         if before < SMALL or not now > 0.99 * before:
             self.said.add(("flat loss", name))  # once is enough: it may rise again when the rows are known by heart
             return None
-        do = "lower train.lr and train.muon_lr" if now > 1.05 * before else "raise train.lr and train.muon_lr"
-        told = f"task {name}: the loss has not fallen by {progress:.0%} of the run "
-        told += f"({before:.3f} at first, {now:.3f} now): {do}, "
-        return "flat loss", told + "and see whether train.tune, train.learns and train.rates leave enough to learn"
+        do = Note("watch.lower" if now > 1.05 * before else "watch.raise")
+        return "flat loss", Note("watch.flat", task=name, progress=progress, before=before, now=now, do=do)
 
 
 @dataclass
@@ -225,11 +216,10 @@ class AnswerWatch:
         if there < VARIED or variety(said) > FEWER * there:
             return None
         common, times = said.most_common(1)[0]
-        outputs = f"{len(said)} different outputs" if len(said) > 1 else "the same output"
-        text = f"task {self.task.name}: {outputs} for {len(told)} validation rows whose truths differ "
-        text += f"('{common[:60]}' {times} times): the model has settled on what is said most. "
-        do = "Train longer or with a lower train.lr, give it more rows, or another model.fusion.kind"
-        return "collapse", text + (f"{do}; `rebus data check` finds rows that say the same" if times > 1 else do)
+        outputs = Note("watch.outputs", count=len(said)) if len(said) > 1 else Note("watch.same_output")
+        do = Note("watch.collapse_do_rows" if times > 1 else "watch.collapse_do")
+        facts = {"task": self.task.name, "rows": len(told), "common": common[:60], "times": times}
+        return "collapse", Note("watch.collapse", outputs=outputs, do=do, **facts)
 
     def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
         right = self.task.right(self.values, rows, list(told))
@@ -239,17 +229,14 @@ class AnswerWatch:
             return None  # nothing to gain, or nothing to tell apart
         other = self.predict(rows, shuffled)
         same = float(np.mean([self._alike(one, two, truths) for one, two in zip(told, other, strict=True)]))
-        name, do = self.task.name, "look at the images with `rebus data check`, raise image.size, or train longer"
         if same >= SAME:
-            text = f"task {name}: {same:.0%} of the answers stay the same when images are shuffled among the rows: "
-            return "blind", f"{text}the model does not look at them; {do}"
+            return "blind", Note("watch.blind_shuffled", task=self.task.name, share=same)
         naive, what = self.task.naive(self.values, rows, self.values, self.training) if self.training else ([], "")
         if isinstance(self.task, Regress) or not naive:
             return None
         prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(told, naive, strict=True)]))
         if prior >= SAME:
-            text = f"task {name}: {prior:.0%} of the answers are those of the {what}, which never looks at an image; "
-            return "blind", text + do
+            return "blind", Note("watch.blind_naive", task=self.task.name, share=prior, naive=named("baseline", what))
         return None
 
     def _alike(self, one: Prediction, two: Prediction, truths: Sequence[str]) -> bool:
@@ -278,9 +265,8 @@ def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
         worse = last - low > 0.1 and last > 2 * low if metric == "ece" else last > 1.1 * low
         before, after = _loss_at(losses, low_step), _loss_at(losses, last_step)
         if worse and after < 0.9 * before:
-            told = f"overfitting: {name} on the validation rows rose from {low:.3f} (step {low_step}) to {last:.3f} "
-            told += f"(step {last_step}) while the training loss fell from {before:.3f} to {after:.3f}: "
-            return "overfitting", told + "train for less long, with more rows, or with more dropout or augmentation"
+            figures = {"low": low, "low_step": low_step, "last": last, "last_step": last_step}
+            return "overfitting", Note("watch.overfitting", figure=name, before=before, after=after, **figures)
     return None
 
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.checkpoints.save_load import build_model, processor_of
 from rebus.data.corpus import Documents, Shards, looks_like_corpus
 from rebus.evaluation.evaluate import Evaluation
@@ -205,10 +206,8 @@ def assemble_corpus(
     settings = apply_tuning(model, settle_rates(settings, Built(model), log), log)
     builder = CorpusBatchBuilder(task, shards, processor, settings, share=parallel.rank_slice)
     if not resumed:
-        note(
-            f"{len(builder.rows):,} rows of at most {settings.corpus.block} tokens, "
-            f"{builder.rows.waste:.1%} of them padding"
-        )
+        rows = builder.rows
+        note(Note("inference.rows", rows=len(rows), block=settings.corpus.block, waste=rows.waste))
     predictor = Predictor(model, settings, {task.name: task}, processor)
     return Pretraining(settings, task, shards, processor, model, builder, predictor, notes)
 

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from rebus import atomic
+from rebus.catalogue import Note
 from rebus.data.corpus.cleaning.cleaner import Cleaned, Cleaner, CleaningReport
 from rebus.data.corpus.cleaning.seen import Seen
 from rebus.data.corpus.making.build import build_shards
@@ -99,7 +100,7 @@ def get_tokenizer(
         if not texts:
             raise DataError(source.path, "text to train a tokenizer on", "none", "check that the files hold text")
         size = sum(map(len, texts))
-        log(f"tokenizer: learning at most {recipe.text.vocab_size:,} pieces from {size:,} characters")
+        log(Note("corpus.tokenizer", pieces=recipe.text.vocab_size, characters=size))
         specials = [MASK] if words else []
         clean = recipe.corpus.clean
         used = Tokenizer.train(

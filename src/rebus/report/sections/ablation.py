@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shlex
 
-from rebus.catalogue import translator
+from rebus.catalogue import translate_name, translator
 from rebus.report.ablation import ablation_tables
 from rebus.report.contents import Section
 from rebus.report.sections.subject import Subject
-from rebus.report.sentences import kind_name
 
 
 def ablation(subject: Subject) -> Section:
@@ -16,7 +15,7 @@ def ablation(subject: Subject) -> Section:
     texts = translator("ablation_section", subject.lang)
     found = subject.evaluation.get("ablation", {})
     if found:
-        text = texts("text", split=kind_name(subject.split, subject.lang))
+        text = texts("text", split=translate_name("split", subject.split, subject.lang))
         return Section("ablation", texts("title"), [text], tables=ablation_tables(found, subject.lang), after="tables")
     tasks = subject.predictor.tasks.values()
     reads = any(set(task.inputs) - {"image"} & set(task.settings.columns) for task in tasks if task.predicts)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus._version import __version__
-from rebus.catalogue import Translator, translate_list, translator
+from rebus.catalogue import Translator, rendered, translate_list, translate_name, translator
 from rebus.data.tars.finding import folder_of
 from rebus.report import labels
 from rebus.report.contents import ReportData
@@ -18,7 +18,6 @@ from rebus.report.hub import hub_metadata
 from rebus.report.neighbours import image_commands
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
-from rebus.report.sentences import end_name, kind_name, naive_name, sentence
 from rebus.tasks.metrics import LOWER_IS_BETTER
 from rebus.tasks.writing import WritingTask
 
@@ -35,7 +34,7 @@ def head_of(subject: Subject) -> ReportData:
     model = recipe.model
     parameters = trained.get("parameters", predictor.model.count_parameters())
     fusion = f"{model.fusion.kind} ({model.fusion.how})" if model.fusion.kind == "joint" else model.fusion.kind
-    steps = f"{trained.get('steps', 0):,} ({end_name(str(trained.get('stopped_because', '')), lang)})"
+    steps = f"{trained.get('steps', 0):,} ({translate_name('end', str(trained.get('stopped_because', '')), lang)})"
     return ReportData(
         title=texts("title", name=Path(recipe.data.path).stem, tasks=", ".join(tasks)),
         summary=texts(
@@ -63,10 +62,10 @@ def head_of(subject: Subject) -> ReportData:
             (texts("rows"), f"{check.get('rows', sum(rows.values())):,}"),
             *_images(check, texts),
         ],
-        splits={kind_name(name, lang): count for name, count in rows.items()},
-        kinds={column: kind_name(kind, lang) for column, kind in recipe.data.kinds.items()},
-        notes=[sentence(note, lang) for note in subject.inference.get("notes", [])],
-        warnings=[sentence(str(warning), lang) for warning in check.get("warnings", [])],
+        splits={translate_name("split", name, lang): count for name, count in rows.items()},
+        kinds={column: translate_name("kind", kind, lang) for column, kind in recipe.data.kinds.items()},
+        notes=[rendered(note, lang) for note in subject.inference.get("notes", [])],
+        warnings=[rendered(warning, lang) for warning in check.get("warnings", [])],
         judged_on=judged_on(subject),
         hardware=machine_rows(subject),
         commands=_commands(subject, texts),
@@ -106,7 +105,11 @@ def judged_on(subject: Subject) -> str:
         for task, rows in subject.evaluation.get("rows", {}).items()
     ]
     between = "、" if lang == "zh" else ", "
-    return str(texts("judged", split=kind_name(subject.split, lang), counts=between.join(counts))) if counts else ""
+    return (
+        str(texts("judged", split=translate_name("split", subject.split, lang), counts=between.join(counts)))
+        if counts
+        else ""
+    )
 
 
 def limits_of(subject: Subject, texts: Translator) -> list[str]:
@@ -125,7 +128,9 @@ def limits_of(subject: Subject, texts: Translator) -> list[str]:
         watch = str(getattr(subject.predictor.tasks.get(task), "watch", ""))
         gain = score["gains"].get(watch)
         if gain is not None and not _better(watch, gain):
-            found.append(texts("weak", task=task, baseline=naive_name(score["baseline_name"], subject.lang)))
+            found.append(
+                texts("weak", task=task, baseline=translate_name("baseline", score["baseline_name"], subject.lang))
+            )
         found += beside_plain(task, score, watch, subject.lang)
     if subject.recipe.model.fusion.kind != "none" and not evaluation.get("ablation"):
         found.append(texts("unmeasured"))
@@ -140,7 +145,7 @@ def beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> li
         if gain is None or "seconds" not in other or _better(metric, gain):
             continue
         worse = gain[1] > 0 if metric in LOWER_IS_BETTER else gain[2] < 0
-        words = {"task": task, "name": naive_name(name, lang), "seconds": max(other["seconds"], 1.0)}
+        words = {"task": task, "name": translate_name("baseline", name, lang), "seconds": max(other["seconds"], 1.0)}
         figures = {"metric": labels.metric_name(metric, lang), "rows": other["rows"]}
         figures |= {"base": labels.figure(other["metrics"][metric], metric)}
         figures |= {"own": labels.figure(score["metrics"][metric], metric)}

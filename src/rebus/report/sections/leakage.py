@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rebus.catalogue import Translator, translator
+from rebus.catalogue import Translator, rendered, translator
 from rebus.data.names import tidy
 from rebus.report.contents import Section, Table
 from rebus.report.sections.subject import Subject
-from rebus.report.sentences import place_name
 
 SHOWN = 10
 
@@ -26,7 +25,7 @@ def leakage(subject: Subject) -> Section:
         for survey in check.get("images", []):
             points.append(texts("sampled", different=survey["different"], decoded=survey["decoded"]))
         if leaks["count"]:
-            rows = [[place_name(str(one), lang), place_name(str(other), lang)] for one, other in leaks["first"][:SHOWN]]
+            rows = [[rendered(one, lang), rendered(other, lang)] for one, other in leaks["first"][:SHOWN]]
             tables.append(Table(texts("first"), [texts("held_out"), texts("training")], rows, shares=False))
     for key in ("duplicates", "broken"):
         count = check.get({"duplicates": "duplicate_rows", "broken": "bad_rows"}[key], {}).get("count", 0)

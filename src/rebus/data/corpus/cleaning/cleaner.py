@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rebus.catalogue import Note
 from rebus.data.corpus.cleaning.languages import check_languages, language_of
 from rebus.data.corpus.cleaning.near import Signature, key_of_text, signature
 from rebus.data.corpus.cleaning.scrub import SCRUBBERS
@@ -184,17 +185,15 @@ class CleaningReport:
 
     def lines(self) -> list[str]:
         """The report in words, a line a fact."""
-        told = [
-            f"{self.read:,} documents of {self.read_characters:,} characters read; {self.kept:,} kept "
-            f"({self.kept_characters:,} characters, {self.kept_bytes:,} bytes)"
-        ]
+        facts = {"documents": self.read, "characters": self.read_characters, "kept": self.kept}
+        bytes_ = {"kept_characters": self.kept_characters, "kept_bytes": self.kept_bytes}
+        lines: list[str] = [Note("corpus.read", **facts, **bytes_)]
         for reason, count in sorted(self.left_out.items(), key=lambda item: -item[1]):
-            told.append(f"left out, {reason}: {count:,} ({REASONS.get(reason, reason)})")
-            told += [f"    {example}" for example in self.examples.get(reason, [])]
-        for name, count in sorted(self.changed.items()):
-            told.append(f"changed, {name}: {count:,}")
+            lines.append(Note("corpus.left_out", name=reason, count=count, why=REASONS.get(reason, reason)))
+            lines += [f"    {example}" for example in self.examples.get(reason, [])]
+        lines += [Note("corpus.changed", name=name, count=count) for name, count in sorted(self.changed.items())]
         if self.passed_over:
             shown = ", ".join(f"{name} ({why})" for name, why in self.passed_over[:5])
             more = f" and {len(self.passed_over) - 5:,} more" if len(self.passed_over) > 5 else ""
-            told.append(f"files passed over: {len(self.passed_over):,}: {shown}{more}")
-        return told
+            lines.append(Note("corpus.passed_over", count=len(self.passed_over), files=shown, more=more))
+        return lines

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
+from rebus.catalogue import Note
 from rebus.data.corpus.cleaning.cleaner import Cleaner, CleaningReport
 from rebus.data.corpus.cleaning.seen import Seen
 from rebus.data.corpus.making.dealing import Dealing, survey
@@ -100,7 +101,7 @@ def build_shards(
             manifest = _begun(folder, wanted, rebuild, log)
             if manifest.finished:
                 Shards.open(folder, tokenizer_hash=tokenizer_hash, vocab_size=vocab_size)
-                log(f"shards: those in {folder} are used again")
+                log(Note("corpus.used_again", folder=str(folder)))
                 _tell_report(manifest, log)
                 return manifest
             return _Build(source, encoder, settings, folder, manifest, log).run(valid, seed, workers)
@@ -165,7 +166,7 @@ class _Build:
             if now - told > _TELL_SECONDS:
                 tokens = sum(writer.state.total["tokens"] for writer in self.writers.values())
                 share = f" ({self.source.read / self.source.size:.0%} of the source read)" if self.source.size else ""
-                self.log(f"shards: {tokens:,} tokens of {self.report.kept:,} documents{share}")
+                self.log(Note("corpus.shards", tokens=tokens, documents=self.report.kept, share=share))
                 told = now
 
     def _left(self) -> Iterator[Any]:
@@ -241,7 +242,7 @@ class _Build:
 
 def _tell_report(manifest: Manifest, log: Callable[[str], None]) -> None:
     for line in CleaningReport(**manifest.cleaning).lines():
-        log(f"corpus: {line}")
+        log(Note("corpus.line", line=line))
 
 
 def _settings(source: CorpusSource, settings: Corpus, valid: float, seed: int, segment: str) -> dict[str, Any]:
