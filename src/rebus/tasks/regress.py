@@ -45,9 +45,8 @@ class Regress(VectorTask):
             return 110, Note("reason.a_column_named_as_a")
         if columns.alone:
             return (140, Note("reason.last_numbers")) if columns.is_last("number") else None
-        return (
-            (140, Note("reason.one_column_of_numbers")) if columns.readable and len(columns.of("number")) == 1 else None
-        )
+        alone = columns.readable and len(columns.of("number")) == 1
+        return (140, Note("reason.one_column_of_numbers")) if alone else None
 
     @classmethod
     def find_target(cls, columns: Columns) -> str | None:
