@@ -56,7 +56,7 @@ class Text:
         end: ``eos``, ``stop`` or ``length`` (it is cut).
     """
 
-    text: str
+    text: str = ""
     tokens: list[Token] = field(default_factory=list)
     logprob: float = 0.0
     end: End = "eos"
@@ -166,7 +166,7 @@ class TextWriter:
                 text, end = TextDecoder(self.decoding(), stop).take(step)
                 texts.append(Text(text, [], written.logprob, end or written.end))
             return texts
-        texts = [Text("") for _ in range(len(prompts) * sampling.n)]
+        texts = [Text() for _ in range(len(prompts) * sampling.n)]
         for piece in self.pieces(prompts, sampling, stop=stop, constraint=constraint):
             texts[piece.number].add(piece)
         for row in texts:

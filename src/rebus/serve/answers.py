@@ -24,14 +24,14 @@ def answer(body: bytes) -> Response:
 def _pieces(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         yield "{"
-        for number, (key, one) in enumerate(value.items()):
+        for number, (key, item) in enumerate(value.items()):
             yield ("," if number else "") + _dumped(str(key)) + ":"
-            yield from _pieces(one)
+            yield from _pieces(item)
         yield "}"
     elif isinstance(value, list) and value and isinstance(value[0], dict | list):
-        for number, one in enumerate(value):
+        for number, item in enumerate(value):
             yield "," if number else "["
-            yield from _pieces(one)
+            yield from _pieces(item)
         yield "]"
     elif isinstance(value, list):
         for start in range(0, len(value) or 1, PORTION):

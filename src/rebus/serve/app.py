@@ -79,18 +79,18 @@ async def _no_route(request: Request, error: Exception) -> Response:
         404: "there is no such route; /openapi.json lists them",
         405: "this route takes another method",
     }
-    told = ApiError(error.status_code, texts.get(error.status_code, "the request is refused"), None)
-    return JSONResponse(told.body(), told.status, dict(error.headers or {}))
+    message = texts.get(error.status_code, "the request is refused")
+    return JSONResponse(ApiError(error.status_code, message).body(), error.status_code, dict(error.headers or {}))
 
 
 async def _not_valid(request: Request, error: Exception) -> Response:
     """The first thing that is wrong with a body; what the client sent is not sent back."""
     assert isinstance(error, RequestValidationError)  # noqa: S101 - it is registered for these
     first = error.errors()[0]
-    place = [str(one) for one in first.get("loc", ()) if one not in ("body", "query", "path")]
+    place = [str(part) for part in first.get("loc", ()) if part not in ("body", "query", "path")]
     if first.get("type") == "json_invalid":
         return JSONResponse(ApiError(400, "the body is no JSON", "invalid_json").body(), 400)
     param = ".".join(place)[:200] or None
     more = len(error.errors()) - 1
-    told = f"{param or 'the body'}: {first.get('msg', 'not valid')}" + (f" (and {more} more)" if more else "")
-    return JSONResponse(ApiError(400, told, first.get("type"), param).body(), 400)
+    message = f"{param or 'the body'}: {first.get('msg', 'not valid')}" + (f" (and {more} more)" if more else "")
+    return JSONResponse(ApiError(400, message, first.get("type"), param).body(), 400)

@@ -130,48 +130,48 @@ def refusal(errors: Sequence[ErrorDetails], value: Any) -> ApiError:
     Where a value may be of several kinds, each kind has an error: the one that looked deepest is about the kind that
     the client meant.
     """
-    chosen = max(errors, key=lambda one: (len(_path(one, value)[0]), one["type"] not in _EXPECTED))
-    place, found = _path(chosen, value)
-    name = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in place).lstrip(".")
-    words = _words(chosen, [one for one in errors if _path(one, value)[0] == place], found)
-    return invalid(f"{name[:200] or 'the body'}: {words}", name[:200] or None, chosen["type"])
+    deepest = max(errors, key=lambda error: (len(_path(error, value)[0]), error["type"] not in _EXPECTED))
+    place, received = _path(deepest, value)
+    name = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in place).lstrip(".")
+    words = _words(deepest, [error for error in errors if _path(error, value)[0] == place], received)
+    return invalid(f"{name[:200] or 'the body'}: {words}", name[:200] or None, deepest["type"])
 
 
 def _path(error: ErrorDetails, value: Any) -> tuple[list[int | str], Any]:
     """An error's place without the names of the kinds that were tried, and what stands there."""
     place: list[int | str] = []
-    for one in error["loc"]:
-        if (isinstance(value, Mapping) and one in value) or (
-            isinstance(value, list) and isinstance(one, int) and one < len(value)
+    for key in error["loc"]:
+        if (isinstance(value, Mapping) and key in value) or (
+            isinstance(value, list) and isinstance(key, int) and key < len(value)
         ):
-            place, value = [*place, one], value[one]  # type: ignore[index]
+            place, value = [*place, key], value[key]  # type: ignore[index]
     if error["type"] == "missing":
         place.append(error["loc"][-1])
     return place, value
 
 
-def _words(error: ErrorDetails, same: Sequence[ErrorDetails], found: Any) -> str:
+def _words(error: ErrorDetails, same: Sequence[ErrorDetails], received: Any) -> str:
     kind, context = error["type"], error.get("ctx") or {}
     if kind == "missing":
         return "is missing"
     if kind == "extra_forbidden":
         return "there is no such field here"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        tag = str(found.get("type"))[:64] if isinstance(found, Mapping) and "type" in found else None
-        wanted = re.findall(r"'(\w+)'", str(context.get("expected_tags", "")))
+        tag = str(received.get("type"))[:64] if isinstance(received, Mapping) and "type" in received else None
+        types = re.findall(r"'(\w+)'", str(context.get("expected_tags", "")))
         if tag is None:
-            return "expected an object with a 'type'" + f" of {' or '.join(wanted)}" * bool(wanted)
-        hint = _HINTS.get(tag) or nearest(tag, wanted)
-        return f"expected the type {' or '.join(map(repr, wanted))}, received '{tag}'; {hint}"
+            return "expected an object with a 'type'" + f" of {' or '.join(types)}" * bool(types)
+        hint = _HINTS.get(tag) or nearest(tag, types)
+        return f"expected the type {' or '.join(map(repr, types))}, received '{tag}'; {hint}"
     if kind == "too_short":
         return "expected at least one entry, received none"
     if kind == "too_long":
         if not context.get("max_length"):
             return "must be empty: it is not supported"
-        return f"expected at most {context.get('max_length', 0)} entries, received {len(found)}"
-    expected = list(dict.fromkeys(_EXPECTED[one["type"]] for one in same if one["type"] in _EXPECTED))
+        return f"expected at most {context.get('max_length', 0)} entries, received {len(received)}"
+    expected = list(dict.fromkeys(_EXPECTED[other["type"]] for other in same if other["type"] in _EXPECTED))
     if expected:
-        return f"expected {' or '.join(expected)}, received {_shape(found)}"
+        return f"expected {' or '.join(expected)}, received {_shape(received)}"
     return str(error["msg"])[:1].lower() + str(error["msg"])[1:]
 
 
@@ -198,8 +198,8 @@ class Content:
 
     def take(self) -> bytearray:
         """All of it, once."""
-        taken, self._bytes = self._bytes, bytearray()
-        return taken
+        whole, self._bytes = self._bytes, bytearray()
+        return whole
 
 
 class BodyRoute(APIRoute):

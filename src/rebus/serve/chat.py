@@ -14,6 +14,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from rebus.generation import requests
+from rebus.generation.texts import Text
 from rebus.inference.generate import shown_turns
 from rebus.inference.predictor import LONG
 from rebus.model import SILENCE
@@ -24,11 +25,10 @@ from rebus.serve.context import Context, unless_gone, user_of
 from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
 from rebus.serve.schemas import ChatReply, ChatRequest, ImagePart, Message
-from rebus.serve.sse import streamed
+from rebus.serve.sse import Events
 from rebus.serve.texts import (
     Json,
     Meter,
-    Whole,
     fits,
     gather,
     identifier,
@@ -65,11 +65,11 @@ def router(context: Context) -> APIRouter:
         stream, meter = context.begin(writer, order), Meter(context, len(order.request.ids))
         head = {"id": identifier("chatcmpl"), "created": int(time.time()), "model": served.name}
         if body.stream:
-            return _with_unread(streamed(_chunks(body, head, writer, stream, meter), stream.close), order)
+            return _with_unread(Events(_chunks(body, head, writer, stream, meter), stream.close), order)
         try:
             texts = await unless_gone(request, gather(stream, meter))
-            told = once(_whole, body, head, writer, texts, meter)
-            return _with_unread(answer(await context.in_turn(context.readers, told, request, body.user)), order)
+            encode = once(_whole, body, head, writer, texts, meter)
+            return _with_unread(answer(await context.in_turn(context.readers, encode, request, body.user)), order)
         finally:
             stream.close()
 
@@ -86,7 +86,7 @@ def _with_unread(response: Response, order: Order) -> Response:
 def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingWriter, user: str) -> Portions[Order]:
     """A request as an order to the engine. Raises ApiError where it asks for what cannot be."""
     limits = context.limits
-    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     field = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     if body.top_logprobs and not body.logprobs:
         raise invalid("top_logprobs needs logprobs to be true", "top_logprobs")
@@ -99,7 +99,7 @@ def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingW
     if task.name == "converse":
         default = max(default, LONG)
     sampling = sampling_of(
-        body, context, tokens=asked, default=default, alternatives=body.top_logprobs or 0, param=field
+        body, context, tokens=tokens, default=default, alternatives=body.top_logprobs or 0, param=field
     )
     values = _values(task, turns)
     image = None
@@ -135,7 +135,7 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
     if len(messages) > limits.messages:
         raise invalid(f"a conversation has at most {limits.messages} messages", "messages")
     turns: list[Json] = []
-    shown: list[tuple[str, str]] = []
+    addresses: list[tuple[str, str]] = []
     for number, message in enumerate(messages):
         role = "system" if message.role == "developer" else message.role
         if message.content is None and role != "assistant":
@@ -147,7 +147,7 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
         else:
             for place, part in enumerate(message.content):
                 if isinstance(part, ImagePart):
-                    shown.append((part.url, f"messages[{number}].content[{place}].image_url"))
+                    addresses.append((part.url, f"messages[{number}].content[{place}].image_url"))
                     parts.append({"type": "image"})
                 else:
                     parts.append({"type": "text", "text": part.text})
@@ -155,13 +155,13 @@ def _turns(messages: list[Message], context: Context) -> tuple[list[Json], tuple
         if size > limits.text_length:
             raise invalid(f"a text has at most {limits.text_length:,} characters", f"messages[{number}].content")
         turns.append({"role": role, "content": content})
-    for address, where in shown:
+    for address, where in addresses:
         images.check_address(address, where)
-    if len(shown) > 1:
-        places = ", ".join(where for _, where in shown[:4]) + ("" if len(shown) <= 4 else ", ...")
-        told = f"the model sees one image in a request; {len(shown)} were sent ({places}): send the one to look at"
-        raise invalid(told, shown[1][1], "too_many_images")
-    return turns, shown[0] if shown else None
+    if len(addresses) > 1:
+        places = ", ".join(where for _, where in addresses[:4]) + ("" if len(addresses) <= 4 else ", ...")
+        words = f"the model sees one image in a request; {len(addresses)} were sent ({places}): send the one to look at"
+        raise invalid(words, addresses[1][1], "too_many_images")
+    return turns, addresses[0] if addresses else None
 
 
 def _task_of(served: Served, turns: list[Json]) -> WritingTask:
@@ -170,9 +170,9 @@ def _task_of(served: Served, turns: list[Json]) -> WritingTask:
     question = _question(turns)
     names = [name for name in ("converse", "answer", "caption") if name in tasks]
     if not names:
-        told = ", ".join(tasks)
         do = "/v1/completions goes on from a prompt" if served.predictor.model.decoder else "use /v1/predict"
-        raise invalid(f"the model holds no conversations, it has the tasks {told}; {do}", "model", "no_chat")
+        words = f"the model holds no conversations, it has the tasks {', '.join(tasks)}; {do}"
+        raise invalid(words, "model", "no_chat")
     if names[0] != "converse" and question is None:
         raise invalid("a conversation needs a message of the user's", "messages")
     if names == ["caption"] and question:
@@ -192,10 +192,10 @@ def _values(task: WritingTask, turns: list[Json]) -> Values:
 
 def _question(turns: list[Json]) -> str | None:
     """The last text of the user's; None: the user said nothing."""
-    said = [turn["content"] for turn in turns if turn["role"] == "user"]
-    if not said:
+    contents = [turn["content"] for turn in turns if turn["role"] == "user"]
+    if not contents:
         return None
-    last = said[-1]
+    last = contents[-1]
     return last if isinstance(last, str) else "\n".join(part["text"] for part in last if part["type"] == "text")
 
 
@@ -205,15 +205,15 @@ def _unread(turns: list[Json]) -> int:
     return sum(_question([{**turn, "role": "user"}]) not in (None, "") for turn in turns[:last] + turns[last + 1 :])
 
 
-def _whole(body: ChatRequest, head: Json, writer: StreamingWriter, texts: list[Whole], meter: Meter) -> bytes:
+def _whole(body: ChatRequest, head: Json, writer: StreamingWriter, texts: list[Text], meter: Meter) -> bytes:
     choices = [
         {
             "index": index,
-            "message": {"role": "assistant", "content": one.text, "refusal": None},
-            "logprobs": _logprobs(body, writer, one.tokens),
-            "finish_reason": reason(one.end),
+            "message": {"role": "assistant", "content": text.text, "refusal": None},
+            "logprobs": _logprobs(body, writer, text.tokens),
+            "finish_reason": reason(text.end),
         }
-        for index, one in enumerate(texts)
+        for index, text in enumerate(texts)
     ]
     return encoded({**head, "object": "chat.completion", "choices": choices, "usage": meter.usage()})
 
@@ -232,11 +232,11 @@ async def _chunks(
     for index in range(stream.count):
         yield chunk(index, {"role": "assistant", "content": ""})
     async for piece in meter.watched(stream):
-        told = _logprobs(body, writer, piece.tokens)
-        if piece.text or (told and told["content"]):
-            yield chunk(piece.index, {"content": piece.text}, told)
+        details = _logprobs(body, writer, piece.tokens)
+        if piece.text or (details and details["content"]):
+            yield chunk(piece.number, {"content": piece.text}, details)
         if piece.end is not None:
-            yield chunk(piece.index, {}, None, reason(piece.end))
+            yield chunk(piece.number, {}, None, reason(piece.end))
     if counted:
         yield {**head, "choices": [], "usage": meter.usage()}
 

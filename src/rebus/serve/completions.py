@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -13,16 +12,17 @@ from starlette.responses import Response
 from rebus.errors import DataError
 from rebus.generation import requests
 from rebus.generation.requests import Token
+from rebus.generation.texts import Piece, Text
 from rebus.inference.generate import Writing
 from rebus.serve.answers import answer, encoded
 from rebus.serve.bodies import BodyRoute
 from rebus.serve.context import Context, unless_gone, user_of
 from rebus.serve.errors import invalid
 from rebus.serve.schemas import CompletionReply, CompletionRequest
-from rebus.serve.sse import streamed
-from rebus.serve.texts import Json, Meter, Whole, fits, gather, identifier, reason, sampling_of, stops_of, uncut
+from rebus.serve.sse import Events
+from rebus.serve.texts import Json, Meter, fits, gather, identifier, listed, reason, sampling_of, stops_of, uncut
 from rebus.serve.turns import Portions, once
-from rebus.serve.writer import Order, Piece, Stream, StreamingWriter
+from rebus.serve.writer import Order, Stream, StreamingWriter
 from rebus.text.tokenizer import Tokenizer
 
 ROUTE = "/v1/completions"
@@ -57,7 +57,7 @@ def router(context: Context) -> APIRouter:
         except BaseException:
             close()
             raise
-        told = _Telling(body, writer, streams, [before for _, before in orders], Meter(context, _length(streams)))
+        reply = _Reply(body, writer, streams, [before for _, before in orders], Meter(context, _length(streams)))
         head = {
             "id": identifier("cmpl"),
             "object": "text_completion",
@@ -65,10 +65,10 @@ def router(context: Context) -> APIRouter:
             "model": served.name,
         }
         if body.stream:
-            return streamed(told.chunks(head), close)
+            return Events(reply.chunks(head), close)
         try:
-            texts = await unless_gone(request, told.texts())
-            return answer(await context.in_turn(context.readers, once(told.whole, head, texts), request, body.user))
+            texts = await unless_gone(request, reply.texts())
+            return answer(await context.in_turn(context.readers, once(reply.whole, head, texts), request, body.user))
         finally:
             close()
 
@@ -78,7 +78,7 @@ def router(context: Context) -> APIRouter:
 def plan(
     body: CompletionRequest, context: Context, writer: StreamingWriter, user: str
 ) -> Portions[list[tuple[Order, str]]]:
-    """A request as orders to the engine, each with what is told before its text. Raises ApiError."""
+    """A request as orders to the engine, each with what stands before its text. Raises ApiError."""
     limits, predictor = context.limits, writer.predictor
     tokenizer = predictor.processor.tokenizer
     count = body.n or 1
@@ -86,10 +86,10 @@ def plan(
         raise invalid("best_of is not supported beyond n; ask for n texts with logprobs and choose", "best_of")
     if body.echo and body.logprobs is not None:
         raise invalid("echo together with logprobs is not supported", "echo")
-    given: list[Any] = [body.prompt] if isinstance(body.prompt, str) or isinstance(body.prompt[0], int) else body.prompt
-    if len(given) > limits.prompts:
-        raise invalid(f"at most {limits.prompts} prompts may be sent; there are {len(given)}", "prompt")
-    if len(given) * count > limits.prompts * limits.n:
+    prompts = listed(body.prompt)
+    if len(prompts) > limits.prompts:
+        raise invalid(f"at most {limits.prompts} prompts may be sent; there are {len(prompts)}", "prompt")
+    if len(prompts) * count > limits.prompts * limits.n:
         raise invalid("too many texts are asked for: prompts times n", "n")
     stops = stops_of(body, context)
     sampling = sampling_of(
@@ -100,7 +100,7 @@ def plan(
     except DataError as error:
         raise invalid(str(error), "model", "no_text") from None
     orders = []
-    for prompt in given:
+    for prompt in prompts:
         ids = _ids(prompt, writing, tokenizer, limits.text_length)
         fits(ids, writer, context, "prompt")
         before = "" if not body.echo else prompt if isinstance(prompt, str) else tokenizer.decode(ids)
@@ -124,14 +124,14 @@ def _length(streams: Sequence[Stream]) -> int:
     return sum(len(stream.ids) for stream in streams)
 
 
-class _Telling:
+class _Reply:
     """The answer to one request, whole or in pieces.
 
     Args:
         body: the request.
         writer: what writes.
         streams: one a prompt.
-        before: what is told before the texts of each.
+        before: what stands before the texts of each.
         meter: counts.
     """
 
@@ -142,14 +142,14 @@ class _Telling:
         self.each = streams[0].count
         self._lengths = [len(before[number // self.each]) for number in range(len(streams) * self.each)]
 
-    async def texts(self) -> list[tuple[int, Whole]]:
+    async def texts(self) -> list[tuple[int, Text]]:
         """(number of its prompt, text) of all texts, once they are whole."""
-        found = await asyncio.gather(*(gather(stream, self.meter) for stream in self.streams))
-        return [(place, one) for place, several in enumerate(found) for one in several]
+        groups = await asyncio.gather(*(gather(stream, self.meter) for stream in self.streams))
+        return [(place, text) for place, several in enumerate(groups) for text in several]
 
-    def whole(self, head: Json, texts: list[tuple[int, Whole]]) -> bytes:
+    def whole(self, head: Json, texts: list[tuple[int, Text]]) -> bytes:
         """Everything at once."""
-        choices = [self._choice(index, self.before[place], one) for index, (place, one) in enumerate(texts)]
+        choices = [self._choice(index, self.before[place], text) for index, (place, text) in enumerate(texts)]
         return encoded({**head, "choices": choices, "usage": self.meter.usage()})
 
     async def chunks(self, head: Json) -> AsyncIterator[Json]:
@@ -158,8 +158,8 @@ class _Telling:
         more: Json = {"usage": None} if counted else {}
         for number in range(len(self.streams) * self.each):
             if self.before[number // self.each]:
-                told = {"index": number, "text": self.before[number // self.each], "logprobs": None}
-                yield {**head, "choices": [{**told, "finish_reason": None}], **more}
+                start = {"index": number, "text": self.before[number // self.each], "logprobs": None}
+                yield {**head, "choices": [{**start, "finish_reason": None}], **more}
         async for number, piece in self._side_by_side():
             if piece.text or piece.end is not None or self.body.logprobs is not None:
                 logprobs = self._logprobs(piece.tokens, number)
@@ -176,30 +176,30 @@ class _Telling:
         async def follow(place: int, stream: Stream) -> None:
             try:
                 async for piece in self.meter.watched(stream):
-                    come.put_nowait((place * self.each + piece.index, piece))
+                    come.put_nowait((place * self.each + piece.number, piece))
                 come.put_nowait(None)
             except Exception as error:
                 come.put_nowait(error)
 
         tasks = [asyncio.create_task(follow(place, stream)) for place, stream in enumerate(self.streams)]
         try:
-            left = len(tasks)
-            while left:
-                one = await come.get()
-                if isinstance(one, BaseException):
-                    raise one
-                if one is None:
-                    left -= 1
+            remaining = len(tasks)
+            while remaining:
+                item = await come.get()
+                if isinstance(item, BaseException):
+                    raise item
+                if item is None:
+                    remaining -= 1
                 else:
-                    yield one
+                    yield item
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _choice(self, index: int, before: str, one: Whole) -> Json:
-        logprobs = self._logprobs(one.tokens, index)
-        return {"index": index, "text": before + one.text, "logprobs": logprobs, "finish_reason": reason(one.end)}
+    def _choice(self, index: int, before: str, text: Text) -> Json:
+        logprobs = self._logprobs(text.tokens, index)
+        return {"index": index, "text": before + text.text, "logprobs": logprobs, "finish_reason": reason(text.end)}
 
     def _logprobs(self, tokens: Sequence[Token], number: int) -> Json | None:
         if self.body.logprobs is None:
@@ -213,7 +213,7 @@ class _Telling:
             "tokens": pieces,
             "token_logprobs": [max(token.logprob, -9999.0) for token in tokens],
             "top_logprobs": [
-                {tokenizer.piece(one): max(value, -9999.0) for one, value in token.alternatives} for token in tokens
+                {tokenizer.piece(other): max(value, -9999.0) for other, value in token.alternatives} for token in tokens
             ],
             "text_offset": offsets,
         }

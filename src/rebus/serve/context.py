@@ -96,8 +96,8 @@ class Context:
         """The model and its writing. Raises as ``model``, and ApiError where it writes nothing."""
         served = self.model(name)
         if served.writer is None:
-            told = f"the model writes no text; it has the tasks {', '.join(served.predictor.tasks)}: use /v1/predict"
-            raise ApiError(400, told, "no_text", "model")
+            message = f"the model writes no text; it has the tasks {', '.join(served.predictor.tasks)}: use /v1/predict"
+            raise ApiError(400, message, "no_text", "model")
         return served, served.writer
 
     def begin(self, writer: StreamingWriter, order: Order) -> Stream:
@@ -150,8 +150,8 @@ class Context:
     def note(self, route: str, body: BaseModel) -> None:
         """Write what was asked into the log, where that is wanted; images by their length."""
         if self.settings.log_prompts:
-            said = _IMAGE.sub(lambda found: f"({len(found[0])} characters)", body.model_dump_json(exclude_none=True))
-            log.info("%s asked: %s", route, said[:NOTED])
+            text = _IMAGE.sub(lambda match: f"({len(match[0])} characters)", body.model_dump_json(exclude_none=True))
+            log.info("%s asked: %s", route, text[:NOTED])
 
     @property
     def waiting(self) -> int:
@@ -168,8 +168,8 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
             raise GoneError
         return task.result()
     finally:
-        for one in (task, gone):
-            one.cancel()
+        for waiter in (task, gone):
+            waiter.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await gone
 

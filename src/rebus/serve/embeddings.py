@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -19,7 +17,7 @@ from rebus.serve.context import Context
 from rebus.serve.errors import invalid
 from rebus.serve.loading import Served
 from rebus.serve.schemas import EmbeddingReply, EmbeddingRequest, ImagePart, TextPart
-from rebus.serve.texts import uncut
+from rebus.serve.texts import listed, uncut
 from rebus.serve.turns import Portions
 
 ROUTE = "/v1/embeddings"
@@ -37,10 +35,11 @@ def router(context: Context) -> APIRouter:
         """Vectors of texts, and of images given as ``{"type": "image_url", "image_url": {"url": "data:..."}}``."""
         served = context.model(body.model)
         context.note(ROUTE, body)
-        texts, shown = await context.by_aide(read(body, context, served.predictor), request, body.user)
-        vectors = await context.at_desk(embed(served.predictor, texts, shown), request, body.user)
+        texts, arrays = await context.by_aide(read(body, context, served.predictor), request, body.user)
+        vectors = await context.at_desk(embed(served.predictor, texts, arrays), request, body.user)
         context.metrics.read.inc(sum(count for _, count in texts.values()))
-        return answer(await context.in_turn(context.readers, told(body, served, vectors, texts), request, body.user))
+        data = encoded_reply(body, served, vectors, texts)
+        return answer(await context.in_turn(context.readers, data, request, body.user))
 
     return routes
 
@@ -48,59 +47,59 @@ def router(context: Context) -> APIRouter:
 def read(body: EmbeddingRequest, context: Context, predictor: Predictor) -> Portions[tuple[Read, Pixels]]:
     """The inputs as texts with their numbers of tokens, and as pixels. Raises ApiError."""
     limits, tokenizer = context.limits, predictor.processor.tokenizer
-    given: Sequence[Any] = [body.input] if isinstance(body.input, str) or isinstance(body.input[0], int) else body.input
-    if len(given) > limits.inputs:
-        raise invalid(f"at most {limits.inputs} inputs may be sent; there are {len(given)}", "input")
-    if sum(isinstance(one, ImagePart) for one in given) > limits.images:
+    inputs = listed(body.input)
+    if len(inputs) > limits.inputs:
+        raise invalid(f"at most {limits.inputs} inputs may be sent; there are {len(inputs)}", "input")
+    if sum(isinstance(item, ImagePart) for item in inputs) > limits.images:
         raise invalid(f"at most {limits.images} images may be sent", "input")
     texts: Read = {}
-    shown: Pixels = {}
-    for place, one in enumerate(given):
-        where = "input" if given is not body.input else f"input[{place}]"
-        if isinstance(one, ImagePart):
-            shown[place] = images.opened(predictor, one.url, f"{where}.image_url", limits).pixels
+    pixels: Pixels = {}
+    for place, item in enumerate(inputs):
+        where = "input" if inputs is not body.input else f"input[{place}]"
+        if isinstance(item, ImagePart):
+            pixels[place] = images.opened(predictor, item.url, f"{where}.image_url", limits).pixels
             yield
             continue
-        if isinstance(one, list):
-            if max(one) >= tokenizer.vocab_size:
+        if isinstance(item, list):
+            if max(item) >= tokenizer.vocab_size:
                 raise invalid(f"token ids are below {tokenizer.vocab_size}", where)
-            text = tokenizer.decode(one)
+            text = tokenizer.decode(item)
         else:
-            text = one.text if isinstance(one, TextPart) else one
+            text = item.text if isinstance(item, TextPart) else item
         if not text or len(text) > limits.text_length:
             raise invalid(f"a text has 1 to {limits.text_length:,} characters", where)
         with uncut(where):
             texts[place] = text, len(predictor.processor.read(text))
         if len(text) > TOKENS:
             yield
-    return texts, shown
+    return texts, pixels
 
 
-def embed(predictor: Predictor, texts: Read, shown: Pixels) -> Portions[NDArray[np.float32]]:
+def embed(predictor: Predictor, texts: Read, arrays: Pixels) -> Portions[NDArray[np.float32]]:
     """(N, D) vectors. Raises ApiError, DataError."""
-    found: dict[int, NDArray[np.float32]] = {}
+    vectors: dict[int, NDArray[np.float32]] = {}
     order = sorted(texts, key=lambda place: texts[place][1])  # texts of like length together
     while order:
         count = max(1, sum(1 for number, place in enumerate(order, 1) if texts[place][1] * number <= TOKENS))
         portion, order = order[:count], order[count:]
-        found.update(zip(portion, predictor.embed_texts([texts[place][0] for place in portion]), strict=True))
+        vectors.update(zip(portion, predictor.embed_texts([texts[place][0] for place in portion]), strict=True))
         yield
-    for place, pixels in shown.items():
-        found[place] = predictor.embed_images([pixels])[0]
+    for place, pixels in arrays.items():
+        vectors[place] = predictor.embed_images([pixels])[0]
         yield
-    if len({len(vector) for vector in found.values()}) > 1:
+    if len({len(vector) for vector in vectors.values()}) > 1:
         raise invalid("the model's texts and images share no space: send them in two requests", "input")
-    return np.stack([found[place] for place in sorted(found)]).astype(np.float32)
+    return np.stack([vectors[place] for place in sorted(vectors)]).astype(np.float32)
 
 
-def told(body: EmbeddingRequest, served: Served, vectors: NDArray[np.float32], texts: Read) -> Portions[bytes]:
+def encoded_reply(body: EmbeddingRequest, served: Served, vectors: NDArray[np.float32], texts: Read) -> Portions[bytes]:
     """The answer. Raises ApiError where another number of dimensions is wanted."""
     if body.dimensions not in (None, vectors.shape[1]):
         raise invalid(f"the model's vectors have {vectors.shape[1]} dimensions and are not cut", "dimensions")
     packed = body.encoding_format == "base64"
     data = [
-        {"object": "embedding", "index": index, "embedding": _packed(one) if packed else one.tolist()}
-        for index, one in enumerate(vectors)
+        {"object": "embedding", "index": index, "embedding": _packed(vector) if packed else vector.tolist()}
+        for index, vector in enumerate(vectors)
     ]
     yield
     count = sum(count for _, count in texts.values())

@@ -34,10 +34,10 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """Those that the status calls for."""
-        found = {} if self.retry is None else {"Retry-After": str(self.retry)}
+        headers = {} if self.retry is None else {"Retry-After": str(self.retry)}
         if self.status == 401:
-            found["WWW-Authenticate"] = "Bearer"
-        return found
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
 
     def body(self) -> Json:
         """``{"error": {"message", "type", "param", "code"}}``."""
@@ -68,11 +68,11 @@ KINDS = {
 class NotReadyError(ApiError):
     """The model is not there to answer, or no longer."""
 
-    def __init__(self, why: str, told: str = "") -> None:
+    def __init__(self, why: str, detail: str = "") -> None:
         texts = {
             "loading": ("the model is still being loaded", "model_loading", 5),
             "draining": ("the server is stopping", "server_stopping", 30),
-            "failed": (f"the model could not be loaded. {told}".strip(), "model_failed", None),
+            "failed": (f"the model could not be loaded. {detail}".strip(), "model_failed", None),
             "none": ("no model is served here", "no_model", None),
         }
         message, code, retry = texts[why]
@@ -83,8 +83,8 @@ class BusyError(ApiError):
     """As many requests wait as may."""
 
     def __init__(self, retry: int = 1) -> None:
-        told = "the server is busy: too many requests are waiting; try again later"
-        super().__init__(429, told, "queue_full", None, retry)
+        message = "the server is busy: too many requests are waiting; try again later"
+        super().__init__(429, message, "queue_full", None, retry)
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

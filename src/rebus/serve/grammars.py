@@ -43,8 +43,8 @@ def check_pattern(pattern: str, limits: Limits) -> None:
     if len(pattern) > limits.pattern_length:
         raise _refused(f"holds an expression of more than {limits.pattern_length} characters")
     product = 1
-    for found in _REPEAT.finditer(pattern):
-        digits = [int(one[:9]) for one in found.groups() if one]
+    for match in _REPEAT.finditer(pattern):
+        digits = [int(digit[:9]) for digit in match.groups() if digit]
         product *= max([*digits, 1])
         if product > limits.schema_repeats:
             raise _refused(f"holds an expression that counts to more than {limits.schema_repeats}")
@@ -54,12 +54,12 @@ def _walk(value: Any) -> Iterator[tuple[int, str, Any]]:
     """(depth, key, value) of everything in a schema, without recursion."""
     waiting: list[tuple[int, str, Any]] = [(1, "", value)]
     while waiting:
-        depth, key, one = waiting.pop()
-        yield depth, key, one
-        if isinstance(one, Mapping):
-            waiting += [(depth + 1, str(name), below) for name, below in one.items()]
-        elif isinstance(one, list):
-            waiting += [(depth + 1, "", below) for below in one]
+        depth, key, node = waiting.pop()
+        yield depth, key, node
+        if isinstance(node, Mapping):
+            waiting += [(depth + 1, str(name), below) for name, below in node.items()]
+        elif isinstance(node, list):
+            waiting += [(depth + 1, "", below) for below in node]
 
 
 def _refused(why: str) -> ApiError:

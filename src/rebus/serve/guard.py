@@ -45,7 +45,7 @@ class Guard:
         settings = context.settings
         self._key = None if settings.api_key is None else _digest(settings.api_key.encode())
         self._answering = 0
-        self._held = 0  # bytes of bodies that are being received or answered
+        self._body_bytes = 0  # bytes of bodies that are being received or answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection's request."""
@@ -93,7 +93,7 @@ class Guard:
             await answer.refuse(ApiError(500, "something went wrong on the server", "internal_error"))
         finally:
             self._answering -= counted
-            self._held -= body.size
+            self._body_bytes -= body.size
             metrics.answering.dec()
             self._count(scope, answer.status, time.perf_counter() - start)
 
@@ -105,8 +105,8 @@ class Guard:
             raise ApiError(431, f"headers have at most {self.context.limits.header_kb} KiB", "headers_too_large")
         host = headers.get("host", "")
         if self._key is None and not self._known_host(host):
-            told = "requests must come to this machine's own name (localhost) or to one given by --allow-host"
-            raise ApiError(403, told, "host_not_allowed")
+            message = "requests must come to this machine's own name (localhost) or to one given by --allow-host"
+            raise ApiError(403, message, "host_not_allowed")
         origin = headers.get("origin")
         if origin is not None and not self._known_origin(origin, host):
             raise ApiError(403, "web pages of other origins may not use this server", "origin_not_allowed")
@@ -131,24 +131,24 @@ class Guard:
         return origin in allowed or "*" in allowed or origin.split("://", 1)[-1].lower() == host.lower()
 
     def _shows_key(self, scope: Scope, headers: dict[str, str]) -> bool:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
+        scheme, _, key = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "basic" and (scope["path"] + "/").startswith(PAGES + "/"):
             try:
-                given = base64.b64decode(given, validate=True).decode("utf-8").partition(":")[2]
+                key = base64.b64decode(key, validate=True).decode("utf-8").partition(":")[2]
             except (ValueError, binascii.Error):
-                given = ""
+                key = ""
         elif scheme.lower() != "bearer":
-            given = ""
-        return hmac.compare_digest(_digest(given.strip().encode("utf-8", "replace")), self._key or b"")
+            key = ""
+        return hmac.compare_digest(_digest(key.strip().encode("utf-8", "replace")), self._key or b"")
 
     async def _receive(self, body: Content, scope: Scope, headers: dict[str, str], receive: Receive) -> None:
         """Put all of the body into ``body``, in time. Raises ApiError where it is too long, too slow or no JSON."""
         limits = self.context.limits
         most = int((limits.text_mb if scope["path"] in TEXT_ROUTES else limits.body_mb) * 2**20)
-        told = headers.get("content-length", "0")
+        declared = headers.get("content-length", "0")
         if headers.get("content-encoding", "identity") != "identity":
             raise ApiError(415, "bodies may not be compressed", "unsupported_encoding")
-        if not told.isdigit() or len(told) > 15 or int(told) > most:
+        if not declared.isdigit() or len(declared) > 15 or int(declared) > most:
             raise _too_long(most)
         if scope["path"].startswith("/v1/") and scope["method"] == "POST":
             kind = headers.get("content-type", "").split(";")[0].strip().lower()
@@ -162,17 +162,17 @@ class Guard:
                         raise GoneError
                     piece = message.get("body", b"")
                     body.add(piece)
-                    self._held += len(piece)
+                    self._body_bytes += len(piece)
                     if body.size > most:
                         raise _too_long(most)
-                    if self._held > limits.bodies_mb * 2**20:
-                        told = "the server is busy: the requests in progress hold too many bytes"
-                        raise ApiError(503, told, "too_many_requests", retry=1)
+                    if self._body_bytes > limits.bodies_mb * 2**20:
+                        declared = "the server is busy: the requests in progress hold too many bytes"
+                        raise ApiError(503, declared, "too_many_requests", retry=1)
                     if not message.get("more_body", False):
                         return
         except TimeoutError:
-            told = f"the body did not come within {limits.body_seconds:g} seconds"
-            raise ApiError(408, told, "slow_client") from None
+            declared = f"the body did not come within {limits.body_seconds:g} seconds"
+            raise ApiError(408, declared, "slow_client") from None
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route, metrics = _route(scope), self.context.metrics
@@ -210,13 +210,13 @@ class _Answer:
 
 def replay(body: bytes, receive: Receive) -> Receive:
     """The messages of a request whose body has been read already."""
-    told = False
+    sent = False
 
     async def again() -> Message:
-        nonlocal told
-        if told:
+        nonlocal sent
+        if sent:
             return await receive()
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
@@ -225,9 +225,9 @@ def replay(body: bytes, receive: Receive) -> Receive:
 def _route(scope: Scope) -> str:
     """The route as the application names it: what clients make up does not become a label."""
     route: Any = scope.get("route")
-    found = getattr(route, "path", None)
-    if found:
-        return str(found)
+    path_of = getattr(route, "path", None)
+    if path_of:
+        return str(path_of)
     path = scope["path"]
     return PAGES if (path + "/").startswith(PAGES + "/") else path if path == OPEN else "other"
 
@@ -240,8 +240,8 @@ def host_name(host: str) -> str | None:
     """The name or address in a Host header, in small letters; None: it is no such header."""
     if host.count(":") > 1 and not host.startswith("["):  # an IPv6 address without brackets, which has no port
         host = f"[{host}]"
-    found = _HOST.fullmatch(host)
-    return None if found is None else (found["v6"] or found["name"]).lower()
+    match = _HOST.fullmatch(host)
+    return None if match is None else (match["v6"] or match["name"]).lower()
 
 
 def _too_long(most: int) -> ApiError:

@@ -122,5 +122,6 @@ def unreadable(content: bytes, param: str, error: ImageError) -> ApiError:
             param,
             "image_too_large",
         )
-    told = f"it is {named}" if (named := format_of(content[:16])) else "it is damaged, cut off, or of another format"
-    return invalid(f"{param}: the image cannot be read: {told}. {', '.join(FORMATS)} are read", param, "invalid_image")
+    kind = format_of(content[:16])
+    why = f"it is {kind}" if kind else "it is damaged, cut off, or of another format"
+    return invalid(f"{param}: the image cannot be read: {why}. {', '.join(FORMATS)} are read", param, "invalid_image")

@@ -59,7 +59,7 @@ class Served:
         self._on_disk = self.path is not None and os.path.exists(self.path)
         self._predictor: Predictor | None = None
         self._writer: StreamingWriter | None = None
-        self._given: Predictor | None = None if isinstance(source, str | Path) else source
+        self._source: Predictor | None = None if isinstance(source, str | Path) else source
         self._thread: threading.Thread | None = None
         self.desk = Turns(1, "rebus-desk")  # predictions, vectors, explanations
         self.aides = Turns(2, "rebus-aide")  # tokens, images, grammars
@@ -74,7 +74,7 @@ class Served:
         from rebus.serve.writer import StreamingWriter
 
         try:
-            predictor = self._given
+            predictor = self._source
             if predictor is None:
                 predictor = Predictor.open(str(self.path), precision=self.settings.precision, log=self._tell)
             predictor.model.eval()
@@ -120,8 +120,8 @@ class Served:
     def predictor(self) -> Predictor:
         """The model. Raises NotReadyError while it is loading, or when it could not be loaded."""
         if self._predictor is None:
-            told = str(self.error) if isinstance(self.error, RebusError) else ""
-            raise NotReadyError("failed" if self.state == "failed" else "loading", told)
+            detail = str(self.error) if isinstance(self.error, RebusError) else ""
+            raise NotReadyError("failed" if self.state == "failed" else "loading", detail)
         return self._predictor
 
     @property

@@ -64,25 +64,25 @@ class _Engine(Collector):
         yield GaugeMetricFamily("rebus_ready", "1: the model answers.", value=float(served.ready))
         if not served.loaded or served.writer is None:
             return
-        told = served.writer.stats()
-        yield GaugeMetricFamily("rebus_queue_requests", "Texts that wait for the engine.", value=told.queued)
-        yield GaugeMetricFamily("rebus_running_requests", "Texts being read or written.", value=told.running)
+        stats = served.writer.stats()
+        yield GaugeMetricFamily("rebus_queue_requests", "Texts that wait for the engine.", value=stats.queued)
+        yield GaugeMetricFamily("rebus_running_requests", "Texts being read or written.", value=stats.running)
         blocks = GaugeMetricFamily("rebus_cache_blocks", "Blocks of the cache, by what is in them.", labels=["state"])
-        free = told.blocks - told.blocks_used - told.blocks_cached
-        for state, number in (("used", told.blocks_used), ("kept", told.blocks_cached), ("free", free)):
+        free = stats.blocks - stats.blocks_used - stats.blocks_cached
+        for state, number in (("used", stats.blocks_used), ("kept", stats.blocks_cached), ("free", free)):
             blocks.add_metric([state], number)
         yield blocks
-        share = told.blocks_used / told.blocks if told.blocks else 0.0
+        share = stats.blocks_used / stats.blocks if stats.blocks else 0.0
         yield GaugeMetricFamily("rebus_cache_used_ratio", "Share of the cache that texts hold.", value=share)
         for name, words, number in (
-            ("engine_prompt_tokens", "Tokens of prompts that were read.", told.prompt_tokens),
-            ("engine_reused_tokens", "Tokens of prompts that were found in the cache.", told.reused_tokens),
-            ("engine_generated_tokens", "Tokens written.", told.new_tokens),
-            ("engine_preemptions", "Texts put off because the cache was full.", told.preemptions),
-            ("engine_images_made", "Images that were encoded.", told.images_made),
-            ("engine_images_reused", "Images that were found encoded.", told.images_reused),
-            ("engine_cancelled", "Requests that nobody wanted any longer.", told.cancelled),
-            ("engine_refused", "Requests refused because too many waited.", told.refused),
-            ("engine_steps", "Passes through the decoder.", told.steps),
+            ("engine_prompt_tokens", "Tokens of prompts that were read.", stats.prompt_tokens),
+            ("engine_reused_tokens", "Tokens of prompts that were found in the cache.", stats.reused_tokens),
+            ("engine_generated_tokens", "Tokens written.", stats.new_tokens),
+            ("engine_preemptions", "Texts put off because the cache was full.", stats.preemptions),
+            ("engine_images_made", "Images that were encoded.", stats.images_made),
+            ("engine_images_reused", "Images that were found encoded.", stats.images_reused),
+            ("engine_cancelled", "Requests that nobody wanted any longer.", stats.cancelled),
+            ("engine_refused", "Requests refused because too many waited.", stats.refused),
+            ("engine_steps", "Passes through the decoder.", stats.steps),
         ):
             yield CounterMetricFamily(f"rebus_{name}", words, value=number)

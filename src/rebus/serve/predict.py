@@ -41,7 +41,7 @@ def router(context: Context) -> APIRouter:
         context.note(ROUTE, body)
         task, rows = await context.by_aide(read(body, context, served.predictor), request)
         data = await context.at_desk(predict_rows(served.predictor, task, rows, body, context), request)
-        return answer(await context.in_turn(context.readers, told(served, task, data), request))
+        return answer(await context.in_turn(context.readers, reply(served, task, data), request))
 
     return routes
 
@@ -64,8 +64,8 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
         checked = dict(_checked(task, row, number, limits.text_length))
         rows.append({**_whole(task, row, number), **checked})
         if column and not _blank(task, "image", row.get(column)):
-            shown = images.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
-            rows[-1][column] = shown.pixels
+            image = images.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
+            rows[-1][column] = image.pixels
         yield
     return task, rows
 
@@ -122,7 +122,7 @@ def predict_rows(
     for start in range(0, len(rows), TOGETHER):
         portion = rows[start : start + TOGETHER]
         with uncut("rows", lambda text, start=start, portion=portion: _place_of(text, portion, start)):  # type: ignore[misc]
-            data += [as_json(one, task) for one in predictor.predict(portion, task=task.name)]
+            data += [as_json(prediction, task) for prediction in predictor.predict(portion, task=task.name)]
         yield
     for index, place in enumerate(data):
         place |= {"index": index, "explanation": None}
@@ -139,14 +139,14 @@ def predict_rows(
 def _place_of(text: str, rows: list[Json], start: int) -> str:
     """The cell that a text came from, or the row, or just ``rows``."""
     cells = [(number, name, value) for number, row in enumerate(rows, start) for name, value in row.items()]
-    held = [(len(value), number, name) for number, name, value in cells if isinstance(value, str) and value in text]
-    if not held:
+    matches = [(len(value), number, name) for number, name, value in cells if isinstance(value, str) and value in text]
+    if not matches:
         return "rows"
-    _, number, name = max(held)
+    _, number, name = max(matches)
     return f"rows[{number}].{name[:64]}"
 
 
-def told(served: Served, task: Task, data: list[Json]) -> Portions[bytes]:
+def reply(served: Served, task: Task, data: list[Json]) -> Portions[bytes]:
     """The answer."""
     yield
     return encoded({"object": "list", "model": served.name, "task": task.name, "data": data})
@@ -157,8 +157,8 @@ def explained(predictor: Predictor, task: Task, row: Mapping[str, Any], body: Pr
     from rebus.explain import explain
 
     more: Json = {} if body.method is None else {"method": body.method}
-    found = explain(predictor, columns=row, task=task.name, target=body.target, **more)
-    return {key: plain(value) for key, value in found.to_json().items()}
+    explanation = explain(predictor, columns=row, task=task.name, target=body.target, **more)
+    return {key: plain(value) for key, value in explanation.to_json().items()}
 
 
 def as_json(prediction: Prediction, task: Task) -> Json:
@@ -179,7 +179,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [plain(item) for item in value]
     return value if value is None or isinstance(value, str | int | bool) else str(value)

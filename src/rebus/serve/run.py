@@ -31,9 +31,9 @@ AFTER = 2.0  # seconds after the drain in which streams tell that they end
 class Server(uvicorn.Server):
     """uvicorn's, which tells the application that it stops, before it does."""
 
-    def __init__(self, config: uvicorn.Config, context: Context, begun: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, context: Context, on_start: Callable[[], None]) -> None:
         super().__init__(config)
-        self._context, self._begun = context, begun
+        self._context, self._on_start = context, on_start
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen."""
@@ -43,7 +43,7 @@ class Server(uvicorn.Server):
             app.openapi()  # made once, before anybody waits for an answer
         await super().startup(sockets)
         if self.started:
-            self._begun()
+            self._on_start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Refuse what is new; let what runs finish; end the rest with a word; put the model away."""
@@ -70,12 +70,12 @@ class Server(uvicorn.Server):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A signal: the second one ends it at once."""
@@ -84,24 +84,24 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def run_server(app: FastAPI, settings: ServeSettings, *, begun: Callable[[str], None] | None = None) -> None:
+def run_server(app: FastAPI, settings: ServeSettings, *, on_start: Callable[[str], None] | None = None) -> None:
     """Listen and answer until SIGINT or SIGTERM, then finish what can be finished within ``settings.drain`` seconds.
 
     Args:
         app: made by ``create_app``, perhaps with more mounted on it.
         settings: where to listen.
-        begun: called with the address once it is listened to, such as ``http://127.0.0.1:8000``.
+        on_start: called with the address once it is listened to, such as ``http://127.0.0.1:8000``.
 
     Raises:
         ServeError: the port is taken, or the address is not this machine's.
     """
-    found = listening(settings)
+    listener = listening(settings)
     with logged():
-        make_server(app, settings, found, begun).run(sockets=[found])
+        make_server(app, settings, listener, on_start).run(sockets=[listener])
 
 
 def make_server(
-    app: FastAPI, settings: ServeSettings, found: socket.socket, begun: Callable[[str], None] | None = None
+    app: FastAPI, settings: ServeSettings, listener: socket.socket, on_start: Callable[[str], None] | None = None
 ) -> Server:
     """The server for a socket that listens; ``run_server`` runs it, tests run it in a thread."""
     context: Context = app.state.context
@@ -120,8 +120,8 @@ def make_server(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(settings.drain + AFTER),
     )
-    address = address_of(found)
-    server = Server(config, context, lambda: begun(address) if begun is not None else None)
+    address = address_of(listener)
+    server = Server(config, context, lambda: on_start(address) if on_start is not None else None)
     context.connections = lambda: len(server.server_state.connections)
     return server
 
@@ -135,25 +135,25 @@ def listening(settings: ServeSettings) -> socket.socket:
         )[0]
     except OSError as error:
         raise ServeError(where, "an address of this machine", "no such name", "use 127.0.0.1 or a real name") from error
-    made = socket.socket(family, kind, proto)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        made.bind(address)
-        made.listen(min(settings.limits.connections, 2048))
+        listener.bind(address)
+        listener.listen(min(settings.limits.connections, 2048))
     except OSError as error:
-        made.close()
+        listener.close()
         if error.errno == errno.EADDRINUSE:
             do = "stop the other server, or choose another port: --port 0 takes any that is free"
             raise ServeError(where, "a free port", "that another program listens to it", do) from error
         do = "use 127.0.0.1, an address of this machine, or a port above 1023"
         raise ServeError(where, "an address to listen on", error.strerror or type(error).__name__, do) from error
-    made.setblocking(False)
-    return made
+    listener.setblocking(False)
+    return listener
 
 
-def address_of(found: socket.socket) -> str:
+def address_of(listener: socket.socket) -> str:
     """``http://127.0.0.1:8000`` of a socket that is bound."""
-    host, port = found.getsockname()[:2]
+    host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
@@ -187,9 +187,9 @@ def serve_model(source: str | Path, settings: ServeSettings, *, log: Callable[[s
         RebusError: the model cannot be loaded, or the port cannot be had.
     """
     served = Served(source, settings, log=log)
-    app, found = create_app(settings, served), listening(settings)
-    server = make_server(app, settings, found)
-    address = address_of(found)
+    app, listener = create_app(settings, served), listening(settings)
+    server = make_server(app, settings, listener)
+    address = address_of(listener)
 
     def loaded(error: Exception | None) -> None:
         if error is None:
@@ -200,6 +200,6 @@ def serve_model(source: str | Path, settings: ServeSettings, *, log: Callable[[s
     log(f"listening at {address}; loading {source}")
     with logged():
         served.start(loaded)
-        server.run(sockets=[found])
+        server.run(sockets=[listener])
     if served.error is not None:
         raise served.error

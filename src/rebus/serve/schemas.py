@@ -45,7 +45,7 @@ class Body(BaseModel):
         if isinstance(value, dict) and len(value) > len(cls.model_fields) + 1:
             known = {field.alias or name for name, field in cls.model_fields.items()}
             unknown = next(name for name in value if name not in known)
-            return {name: one for name, one in value.items() if name in known or name == unknown}
+            return {name: entry for name, entry in value.items() if name in known or name == unknown}
         return value
 
 
@@ -196,14 +196,11 @@ class CompletionRequest(Written):
     suffix: None = Field(default=None, description="Not supported: the models go on from a prompt.")
 
 
-EmbeddingPart = Annotated[TextPart | ImagePart, Field(discriminator="type")]
-
-
 class EmbeddingRequest(Body):
     """``POST /v1/embeddings``."""
 
     model: str = Field(max_length=1024)
-    input: str | Ids | Annotated[list[str | EmbeddingPart], Listed] | Annotated[list[Ids], Listed]
+    input: str | Ids | Annotated[list[str | Part], Listed] | Annotated[list[Ids], Listed]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Count | None = Field(default=None, description="Only the model's own number.")
     user: str | None = None
@@ -264,46 +261,48 @@ class Answer(Open):
     refusal: str | None = None
 
 
-class ChatChoice(Open):
+class Choice(Open):
     """One of the texts asked for."""
 
     index: int
-    message: Answer
     logprobs: dict[str, Any] | None
     finish_reason: Literal["stop", "length"]
 
 
-class ChatReply(Open):
+class ChatChoice(Choice):
+    """One of the next turns asked for."""
+
+    message: Answer
+
+
+class CompletionChoice(Choice):
+    """One of the texts asked for."""
+
+    text: str
+
+
+class TextReply(Open):
+    """What all answers with text share."""
+
+    id: str
+    created: int
+    model: str
+    usage: Usage
+    system_fingerprint: str | None = None
+
+
+class ChatReply(TextReply):
     """The answer of ``/v1/chat/completions`` when it does not stream."""
 
-    id: str
     object: Literal["chat.completion"]
-    created: int
-    model: str
     choices: list[ChatChoice]
-    usage: Usage
-    system_fingerprint: str | None = None
 
 
-class CompletionChoice(Open):
-    """One of the texts asked for."""
-
-    index: int
-    text: str
-    logprobs: dict[str, Any] | None
-    finish_reason: Literal["stop", "length"]
-
-
-class CompletionReply(Open):
+class CompletionReply(TextReply):
     """The answer of ``/v1/completions`` when it does not stream."""
 
-    id: str
     object: Literal["text_completion"]
-    created: int
-    model: str
     choices: list[CompletionChoice]
-    usage: Usage
-    system_fingerprint: str | None = None
 
 
 class Vector(Open):

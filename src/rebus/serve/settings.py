@@ -185,7 +185,7 @@ def is_loopback(host: str) -> bool:
 
 def check_key(key: str) -> None:
     """Raises RecipeError, which does not show the key, where it cannot be one."""
-    if len(key) < SHORTEST_KEY or not all(33 <= ord(one) <= 126 for one in key):
+    if len(key) < SHORTEST_KEY or not all(33 <= ord(character) <= 126 for character in key):
         raise RecipeError(
             "the API key",
             f"at least {SHORTEST_KEY} printable ASCII characters without spaces",
@@ -199,7 +199,7 @@ def read_key(file: Path) -> str:
     try:
         key = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        found = type(error).__name__ if isinstance(error, UnicodeDecodeError) else error.strerror or "an error"
-        raise RecipeError(f"--api-key-file {file}", "a file with the key", found, "check the path") from error
+        problem = type(error).__name__ if isinstance(error, UnicodeDecodeError) else error.strerror or "an error"
+        raise RecipeError(f"--api-key-file {file}", "a file with the key", problem, "check the path") from error
     check_key(key)
     return key

@@ -21,7 +21,14 @@ def event(value: Any) -> bytes:
 
 
 class Events(StreamingResponse):
-    """A stream of events that is closed however it ends, even where the client left before it began."""
+    """A stream of events that is closed however it ends, even where the client left before it began.
+
+    An error on the way is an event too, since the status is sent already.
+
+    Args:
+        chunks: what each event holds.
+        close: called once nobody reads on.
+    """
 
     def __init__(self, chunks: AsyncIterator[Any], close: Callable[[], None]) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -34,16 +41,6 @@ class Events(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._close()
-
-
-def streamed(chunks: AsyncIterator[Any], close: Callable[[], None]) -> Events:
-    """Chunks as events; an error on the way is told as one, since the status is sent already.
-
-    Args:
-        chunks: what is told.
-        close: called once nobody reads on.
-    """
-    return Events(chunks, close)
 
 
 async def _events(chunks: AsyncIterator[Any]) -> AsyncIterator[bytes]:

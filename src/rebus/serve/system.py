@@ -32,8 +32,8 @@ def router(context: Context) -> APIRouter:
     @routes.get("/health", tags=["Server"], response_model=Health, responses={503: {"model": Health}})
     async def health() -> Response:
         """Whether requests are answered: 200, or 503 while the model is loading and while the server stops."""
-        told = health_of(context)
-        return JSONResponse(told, 200 if told["status"] == "ready" else 503)
+        state = health_of(context)
+        return JSONResponse(state, 200 if state["status"] == "ready" else 503)
 
     @routes.get(
         "/metrics",

@@ -6,16 +6,16 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from rebus.errors import RebusError, TextLengthError
 from rebus.generation.requests import End, Token
 from rebus.generation.sampling import Sampling
+from rebus.generation.texts import Piece, Text
 from rebus.serve.context import Context
 from rebus.serve.errors import invalid, of_rebus
 from rebus.serve.schemas import Written
-from rebus.serve.writer import Piece, Stream, StreamingWriter
+from rebus.serve.writer import Stream, StreamingWriter
 from rebus.tasks.cuts import refusing
 from rebus.text.tokenizer import Tokenizer
 
@@ -27,15 +27,20 @@ def identifier(kind: str) -> str:
     return f"{kind}-{secrets.token_hex(12)}"
 
 
+def listed(value: Any) -> list[Any]:
+    """A text, or the ids of one, as a list of one; a list as it is."""
+    return [value] if isinstance(value, str) or isinstance(value[0], int) else value
+
+
 def stops_of(body: Written, context: Context) -> tuple[str, ...]:
     """The stop strings. Raises ApiError where there are too many, or one is empty or too long."""
     limits = context.limits
-    found = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
-    if len(found) > limits.stops:
-        raise invalid(f"at most {limits.stops} stop strings may be given; there are {len(found)}", "stop")
-    if any(not one or len(one) > limits.stop_length for one in found):
+    stops = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
+    if len(stops) > limits.stops:
+        raise invalid(f"at most {limits.stops} stop strings may be given; there are {len(stops)}", "stop")
+    if any(not stop or len(stop) > limits.stop_length for stop in stops):
         raise invalid(f"a stop string has 1 to {limits.stop_length} characters", "stop")
-    return found
+    return stops
 
 
 def sampling_of(
@@ -84,8 +89,8 @@ def fits(ids: Sequence[int], writer: StreamingWriter, context: Context, param: s
     """Raises ApiError where a prompt is longer than the model reads."""
     most = context.limits.prompt_tokens or writer.context
     if len(ids) + beside > most:
-        told = f"the prompt has {len(ids) + beside} tokens; the model reads at most {most}"
-        raise invalid(told, param, "context_length_exceeded")
+        message = f"the prompt has {len(ids) + beside} tokens; the model reads at most {most}"
+        raise invalid(message, param, "context_length_exceeded")
 
 
 @contextmanager
@@ -101,8 +106,8 @@ def uncut(param: str, find: Callable[[str], str] | None = None) -> Iterator[None
             yield
     except TextLengthError as error:
         where = param if find is None else find(error.text)
-        told = f"{where}: the text has {error.tokens:,} tokens; the model reads at most {error.most:,}"
-        raise invalid(told, where, "context_length_exceeded") from None
+        message = f"{where}: the text has {error.tokens:,} tokens; the model reads at most {error.most:,}"
+        raise invalid(message, where, "context_length_exceeded") from None
 
 
 def reason(end: End) -> str:
@@ -110,31 +115,12 @@ def reason(end: End) -> str:
     return "length" if end == "length" else "stop"
 
 
-@dataclass
-class Whole:
-    """A text once it is whole.
-
-    Attributes:
-        text: it.
-        tokens: its tokens.
-        end: why it ends.
-    """
-
-    text: str = ""
-    tokens: list[Token] = field(default_factory=list)
-    end: End = "length"
-
-
-async def gather(stream: Stream, meter: Meter) -> list[Whole]:
+async def gather(stream: Stream, meter: Meter) -> list[Text]:
     """All texts of a stream, whole. Raises ApiError as ``Stream.pieces``."""
-    found = [Whole() for _ in range(stream.count)]
+    texts = [Text() for _ in range(stream.count)]
     async for piece in meter.watched(stream):
-        one = found[piece.index]
-        one.text += piece.text
-        one.tokens += piece.tokens
-        if piece.end is not None:
-            one.end = piece.end
-    return found
+        texts[piece.number].add(piece)
+    return texts
 
 
 class Meter:
@@ -181,7 +167,7 @@ def token_names(tokenizer: Tokenizer, tokens: Sequence[Token], most: int) -> lis
     return [
         {
             **_named(tokenizer, token.id, token.logprob),
-            "top_logprobs": [_named(tokenizer, one, value) for one, value in token.alternatives[:most]],
+            "top_logprobs": [_named(tokenizer, other, value) for other, value in token.alternatives[:most]],
         }
         for token in tokens
     ]

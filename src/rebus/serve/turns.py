@@ -19,10 +19,10 @@ T = TypeVar("T")
 Portions = Generator[None, None, T]  # a pause after each portion; what it returns is the job's result
 
 
-def once(work: Callable[..., T], *given: Any, **named: Any) -> Portions[T]:
+def once(work: Callable[..., T], *args: Any, **kwargs: Any) -> Portions[T]:
     """A job of one portion."""
     yield from ()
-    return work(*given, **named)
+    return work(*args, **kwargs)
 
 
 @dataclass(eq=False)

@@ -19,8 +19,8 @@ from rebus.errors import RebusError
 from rebus.generation.constraint import Guide, Guided
 from rebus.generation.decoders import EagerDecoder, fast
 from rebus.generation.engine import Engine
-from rebus.generation.requests import Done, End, EngineStats, Event, Request, Source, Step, Token
-from rebus.generation.texts import TextDecoder
+from rebus.generation.requests import Done, End, EngineStats, Event, Request, Source, Step
+from rebus.generation.texts import Piece, TextDecoder
 from rebus.generation.thread import EngineThread
 from rebus.generation.write import decoder_of
 from rebus.model import SILENCE
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Tidy = Literal["whole", "strip", "line"]
 BLOCK = 16  # tokens of a cache block
-SEEN = 64  # images whose Features are kept for the next question
+FEATURES = 64  # images whose Features are kept for the next question
 
 
 @dataclass(frozen=True)
@@ -59,23 +59,6 @@ class Order:
     unread: int = 0
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What is added to one text.
-
-    Attributes:
-        index: the text's number, 0 to n - 1.
-        text: what is now certain, perhaps empty.
-        tokens: of this step.
-        end: why the text ends here; None: it goes on.
-    """
-
-    index: int
-    text: str
-    tokens: tuple[Token, ...]
-    end: End | None
-
-
 class StreamingWriter:
     """A model's writing.
 
@@ -89,7 +72,7 @@ class StreamingWriter:
         self.predictor, self.engine, self.seconds = predictor, engine, seconds
         self.context = decoder_of(predictor.model).max_length
         self.active: set[Stream] = set()  # of the event loop's thread
-        self._seen: OrderedDict[str, Features] = OrderedDict()  # of the engine's thread
+        self._features: OrderedDict[str, Features] = OrderedDict()  # of the engine's thread
         self._guiding = threading.Lock()
 
     @classmethod
@@ -146,11 +129,11 @@ class StreamingWriter:
     @cached_property
     def has_persona(self) -> bool:
         """Whether the chat template puts words of its makers before the user's, which ``rebus chat`` leaves out too."""
-        chat, asked = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
+        chat, question = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
         if not self.predictor.processor.tokenizer.is_foreign or "converse" not in self.predictor.tasks:
             return False
         try:
-            return len(chat(asked)) > len(chat([*SILENCE, *asked]))
+            return len(chat(question)) > len(chat([*SILENCE, *question]))
         except RebusError:  # a template without a place for system texts
             return False
 
@@ -187,16 +170,16 @@ class StreamingWriter:
             side = self.predictor.recipe.image.size
             none = torch.zeros(0, 3, side, side, dtype=torch.uint8, device=device)
             return Batch(1, {"image": Inputs.one_each(pixels=none)})
-        seen = self._seen.get(image.digest)
-        if seen is None:
+        features = self._features.get(image.digest)
+        if features is None:
             pixels = torch.from_numpy(image.pixels.copy()).permute(2, 0, 1)[None].to(device)
-            found = model.see(Batch(1, {"image": Inputs.one_each(pixels=pixels)}))
-            seen = self._seen[image.digest] = found["image"]
-            while len(self._seen) > SEEN:
-                self._seen.popitem(last=False)
+            output = model.see(Batch(1, {"image": Inputs.one_each(pixels=pixels)}))
+            features = self._features[image.digest] = output["image"]
+            while len(self._features) > FEATURES:
+                self._features.popitem(last=False)
         else:
-            self._seen.move_to_end(image.digest)
-        return Batch(1, {"image": Inputs.one_each(tokens=seen.tokens, pooled=seen.pooled)})
+            self._features.move_to_end(image.digest)
+        return Batch(1, {"image": Inputs.one_each(tokens=features.tokens, pooled=features.pooled)})
 
 
 class Stream:
@@ -287,12 +270,12 @@ class Stream:
         if text.ended:
             return None
         self.new_tokens += len(step.tokens)
-        said, end = text.take(step)
+        fresh, end = text.take(step)
         if end is not None:
             self._open -= 1
             if step.end is None:  # at a string that the engine does not know
                 self.ticket.cancel(step.text)
-        return Piece(step.text, said, step.tokens, end)
+        return Piece(step.text, fresh, step.tokens, end)
 
     def _check(self, done: Done) -> None:
         """Raises where a request ended before its texts."""
@@ -311,31 +294,31 @@ class _Text:
 
     def __init__(self, decoder: TextDecoder, tidy: Tidy) -> None:
         self._decoder, self._tidy = decoder, tidy
-        self._begun, self._space = False, ""  # whether anything but space was said, and space that may end the text
+        self._started, self._space = False, ""  # whether anything but space was said, and space that may end the text
         self.ended = False
 
     def take(self, step: Step) -> tuple[str, End | None]:
         """What a step adds, and why the text ends."""
-        said, end = self._decoder.take(step)
+        text, end = self._decoder.take(step)
         if self._tidy != "whole":
-            said, cut = self._tidied(said)
+            text, cut = self._tidied(text)
             end = "stop" if cut else end
         self.ended = end is not None
-        return said, end
+        return text, end
 
-    def _tidied(self, said: str) -> tuple[str, bool]:
+    def _tidied(self, text: str) -> tuple[str, bool]:
         """Text without space at the start, space at the end held back; and whether its first line is whole."""
-        if not self._begun:
-            said = said.lstrip()
-            self._begun = bool(said)
+        if not self._started:
+            text = text.lstrip()
+            self._started = bool(text)
         cut = False
-        if self._tidy == "line" and "\n" in said:
-            said, cut = said.split("\n", 1)[0], True
-        kept = said.rstrip()
-        if not kept:
-            self._space += said
+        if self._tidy == "line" and "\n" in text:
+            text, cut = text.split("\n", 1)[0], True
+        solid = text.rstrip()
+        if not solid:
+            self._space += text
             return "", cut
-        whole, self._space = self._space + kept, said[len(kept) :]
+        whole, self._space = self._space + solid, text[len(solid) :]
         return whole, cut
 
 

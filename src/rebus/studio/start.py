@@ -87,4 +87,4 @@ def run_studio(
     app, served = make_studio(settings, run, roots=roots, lang=lang, upload_mb=upload_mb)
     if served is not None:
         served.start()
-    run_server(app, settings, begun=begun)
+    run_server(app, settings, on_start=begun)
