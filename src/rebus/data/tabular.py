@@ -83,7 +83,7 @@ def tabular_columns(
                 do = nearest(name, table.columns)
                 raise DataError(f"{table.name}, data.{key}", "a column that exists", f"'{name}'", do)
     for name in table.columns if asked is None else asked:
-        if name in data.ignore or (asked is None and said.get(name) == "ignore"):
+        if name in data.ignore or (asked is None and said.get(name, "number") not in ("number", "category", "date")):
             chosen.left_out[name] = "as you said"
             continue
         if name in read:
