@@ -92,22 +92,7 @@ def sync_folder(folder: Path) -> None:
 def explained(path: Path, error: OSError) -> RunError:
     """What to tell a user about an error of the file system at ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return RunError(
-            where=path,
-            expected="room on the disk",
-            found="that the disk is full",
-            do="free some space or choose another folder with --out; what was saved before is intact",
-        )
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return RunError(
-            where=path,
-            expected="a folder that can be written",
-            found=f"'{error.strerror}'",
-            do="choose another folder with --out, or change the permissions of this one",
-        )
-    return RunError(
-        where=path,
-        expected="a file that can be written",
-        found=f"'{error.strerror or error}'",
-        do="look at the path and the disk, then try again; what was saved before is intact",
-    )
+        return RunError.of("problem.disk_full", where=str(path))
+    refused = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    key = "problem.not_writable" if refused else "problem.not_written"
+    return RunError.of(key, where=str(path), why=error.strerror or str(error))

@@ -20,13 +20,14 @@ where it happened, what was expected, what was found, and what to do.
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from rebus.catalogue import rendered, translate_list
+from rebus.catalogue import Note, rendered, translate_list
 
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 
@@ -51,9 +52,15 @@ class RebusError(ValueError):
         super().__init__(f"{self.where}: expected {expected}; found {found}. What to do: {do}")
 
     @classmethod
-    def of(cls, key: str, **arguments: Any) -> Self:
-        """An error whose four parts are a text of the catalogue, so that it can be told in every language."""
-        error = cls(*translate_list(key, "en", **arguments))
+    def of(cls, key: str, *more: Any, **arguments: Any) -> Self:
+        """An error whose four parts are a text of the catalogue, so that it can be told in every language.
+
+        Args:
+            key: of the text, a list of where, expected, received and what to do.
+            more: what else the class takes.
+            arguments: for the gaps of the text.
+        """
+        error = cls(*translate_list(key, "en", **arguments), *more)
         error.key, error.arguments = key, arguments
         return error
 
@@ -63,9 +70,28 @@ class RebusError(ValueError):
             return translate_list(self.key, lang, **self.arguments)
         return [rendered(part, lang) for part in self._parts]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), str(self), self.__dict__)
+
+    def at(self, where: str) -> Self:
+        """The same error, told of another place."""
+        error = copy.copy(self)
+        if "where" in self.arguments:
+            error.arguments = {**self.arguments, "where": where}
+        else:
+            error.key = ""
+        RebusError.__init__(error, where, *self._parts[1:])
+        return error
+
     def as_dict(self) -> dict[str, str]:
         """The four parts under the keys ``where``, ``expected``, ``found`` and ``do``."""
         return {"where": self.where, "expected": self.expected, "found": self.found, "do": self.do}
+
+
+def _restored(kind: type[RebusError], message: str, state: dict[str, Any]) -> RebusError:
+    error = kind.__new__(kind, message)
+    error.__dict__.update(state)
+    return error
 
 
 class DataError(RebusError):
@@ -101,12 +127,8 @@ class TextLengthError(DataError):
     """
 
     def __init__(self, where: str | Path, tokens: int, most: int, text: str = "") -> None:
-        super().__init__(
-            where,
-            f"at most {most:,} tokens",
-            f"{tokens:,}",
-            "shorten it, or train with --set text.max_length=TOKENS",
-        )
+        self.key, self.arguments = "problem.text_length", {"where": where, "tokens": tokens, "most": most}
+        super().__init__(*translate_list(self.key, "en", **self.arguments))
         self.tokens, self.most, self.text = tokens, most, text
 
 
@@ -150,12 +172,8 @@ class MissingPackageError(RebusError):
     """An optional library is not installed."""
 
     def __init__(self, package: str, extra: str, what_for: str) -> None:
-        super().__init__(
-            where=what_for,
-            expected=f"the library '{package}'",
-            found="that it is not installed",
-            do=f"run: pip install 'rebus-vlm[{extra}]'",
-        )
+        self.key, self.arguments = "problem.package", {"where": what_for, "package": package, "extra": extra}
+        super().__init__(*translate_list(self.key, "en", **self.arguments))
 
 
 @contextmanager
@@ -164,8 +182,7 @@ def reachable(where: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        found = f"'{error.strerror or error}'"
-        raise RunError(where, "a path that can be read", found, "check the path and its permissions") from error
+        raise RunError.of("problem.unreachable", where=str(where), why=error.strerror or str(error)) from error
 
 
 @contextmanager
@@ -177,8 +194,7 @@ def enough_memory(what: str) -> Iterator[None]:
         told = str(error).lower()
         if not isinstance(error, MemoryError) and not any(sign in told for sign in _NO_MEMORY):
             raise
-        do = "close other programs, take a smaller model or batch, or a machine with more memory"
-        raise RunError(what, "room in memory", "that it is not enough", do) from error
+        raise RunError.of("problem.memory", where=what) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -186,5 +202,5 @@ def nearest(name: str, known: Iterable[str]) -> str:
     names = sorted(set(known))
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
-        return f"did you mean '{close[0]}'?"
-    return "there are: " + ", ".join(names) if names else "there are none"
+        return Note("hint.did_you_mean", name=close[0])
+    return Note("hint.there_are", names=names) if names else Note("hint.none")

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic
-from rebus.catalogue import from_json, to_json
+from rebus.catalogue import Note, from_json, to_json
 from rebus.checkpoints.digests import FILE as DIGESTS
 from rebus.checkpoints.digests import check_model, renewed, write_digests
 from rebus.errors import RunError, reachable
@@ -62,16 +62,11 @@ class Run:
         run = cls(folder)
         with reachable(run.folder):
             if not run.folder.is_dir():
-                raise RunError(run.folder, "a Run folder", "no such folder", "give the folder that `rebus train` made")
+                raise RunError.of("problem.run_no_folder", where=str(run.folder))
             if not run.recipe_path.exists():
                 raise run._not_a_run()
             if not run.saved:
-                raise RunError(
-                    run.folder,
-                    "a finished Run",
-                    "no model.safetensors and config.json: its training has not ended",
-                    f"finish it with: rebus train --resume {run.folder}",
-                )
+                raise RunError.of("problem.run_unfinished", where=str(run.folder))
             check_model(run.folder)
         return run
 
@@ -84,7 +79,7 @@ class Run:
                 do = f"finish the Run with `rebus train --resume {whole.folder}`, then name the Run itself"
             found = "a checkpoint: what a resume starts from, without tokenizer and settings"
             return RunError(self.folder, expected, found, do)
-        return RunError(self.folder, expected, "none", "give the folder that `rebus train` made")
+        return RunError.of("problem.run_not_one", where=str(self.folder))
 
     @classmethod
     def begun(cls, folder: str | Path) -> Run:
@@ -92,10 +87,8 @@ class Run:
         run = cls(folder)
         with reachable(run.folder):
             if not run.recipe_path.exists():
-                found = "no recipe.yaml in it" if run.folder.is_dir() else "no such folder"
-                raise RunError(
-                    run.folder, "a Run folder that was begun", found, "start one with: rebus train DATA --out DIR"
-                )
+                received = Note("hint.no_recipe" if run.folder.is_dir() else "hint.no_such_folder")
+                raise RunError.of("problem.run_not_begun", where=str(run.folder), received=received)
         return run
 
     @contextmanager
@@ -178,11 +171,9 @@ class Run:
         try:
             return from_json(json.loads(path.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
-            raise RunError(
-                path, "a file that training writes", "no such file", "train again, or restore the folder"
-            ) from error
+            raise RunError.of("problem.run_no_file", where=str(path)) from error
         except (OSError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise RunError(path, "whole JSON", f"'{error}'", "restore the file, or train again") from error
+            raise RunError.of("problem.run_bad_json", where=str(path), why=str(error)) from error
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file of the Run, whole or not at all; notes are stored as keys with arguments."""

@@ -24,7 +24,7 @@ from rebus.data.row_check import RowCheck, missing_columns
 from rebus.data.splits import split_column
 from rebus.data.table import Table
 from rebus.data.tabular_cells import as_date, reading_of
-from rebus.errors import DataError, ImageError
+from rebus.errors import DataError
 from rebus.recipe import Data, Kind, TaskSettings
 
 __all__ = ["CheckReport", "check_table"]
@@ -166,7 +166,7 @@ def _images(report: CheckReport, table: Table, name: str, data: Data, splits: Se
     for at, error in survey.errors.items():
         for row in survey.rows[at]:
             where = f"{table.where(row)}, column '{name}'"
-            report.bad_rows.setdefault(row, ImageError(where, error.expected, error.found, error.do))
+            report.bad_rows.setdefault(row, error.at(where))
 
 
 def _rows(

@@ -19,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
+from rebus.catalogue import Note
 from rebus.data import cells
 from rebus.data.lists import parse_list
 from rebus.errors import ImageError
@@ -101,8 +102,8 @@ def image_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
             where or "an image", "a path, base64 text or bytes", found, "name an image, or leave the row out"
         )
     if value.startswith("[") and (several := parse_list(value)) is not None and len(several) > 1:
-        found, do = f"{len(several)}: {shown(value)}", "keep the one that the row is about, or write a row for each"
-        raise ImageError(where or "an image", "one image a row", found, do)
+        named = shown(value)
+        raise ImageError.of("problem.image_several", where=where or "an image", count=len(several), named=named)
     if is_data_address(value):
         comma = value.find(",", 0, 256)
         head = value[: max(comma, 0)] or value[:256]
@@ -138,9 +139,7 @@ def image_path(value: str, root: str | Path, where: str = "") -> Path:
     where = where or f"image '{shown(value)}'"
     named = f"'{shown(value)}'"
     if _ADDRESS.match(value):
-        raise ImageError(
-            where, "a local image", f"the address {named}", "download it and write its local path in the table"
-        )
+        raise ImageError.of("problem.image_remote", where=where, named=named)
     if "\0" in value:
         raise ImageError(where, "a path", f"{named}, which holds a zero byte", "correct the table")
     path = _placed(value, Path(root), where)
@@ -228,12 +227,7 @@ def _respelt(value: str, root: Path, where: str) -> Path | None:
 def _below(value: str, root: Path, where: str) -> Path:
     inner = os.path.normpath(value)
     if inner == ".." or inner.startswith(("../", "..\\")):
-        raise ImageError(
-            where,
-            f"a path below the table's folder ({root})",
-            f"'{shown(value)}', which leads out of it",
-            "move the images into the folder, or write absolute paths",
-        )
+        raise ImageError.of("problem.image_outside_table", where=where, root=str(root), named=shown(value))
     return root / inner
 
 
@@ -258,18 +252,14 @@ def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
     except (ValueError, binascii.Error) as error:
         wrong = _WRONG.search(text, start, start + _PORTION)
         told = f"holds {wrong[0]!r} at character {wrong.start() - begin + 1:,}" if wrong else f"is not ({error})"
-        raise ImageError(where or "an image", "valid base64", f"text that {told}", "encode the image again") from error
+        raise ImageError.of("problem.image_base64", where=where or "an image", why=told) from error
     return b"".join(found)
 
 
 def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> ImageError:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        folder = "" if path is None or path.parent.is_dir() else f" (there is no folder '{shown(str(path.parent))}')"
-        return ImageError(
-            where,
-            "an image file",
-            f"no file {named}{folder}",
-            "correct the path; relative ones start at the table's folder",
-        )
+        there = path is None or path.parent.is_dir()
+        folder = "" if there else Note("hint.no_folder_either", folder=shown(str(path.parent)))  # type: ignore[union-attr]
+        return ImageError.of("problem.image_no_file", where=where, named=named, folder=folder)
     told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return ImageError(where, "an image that can be read", f"{named}: {told}", "check the file and its permissions")
+    return ImageError.of("problem.image_unreadable", where=where, named=named, why=told)

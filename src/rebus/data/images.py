@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageColor
 
+from rebus.catalogue import Note
 from rebus.data import jpeg as jpeg_files
 from rebus.data.depth import Extremes, Levels, eight_bits, extremes_of, is_deep
 from rebus.data.image_sources import Opened, open_image, shown
@@ -159,9 +160,7 @@ def _identify(opened: Opened, budget: int) -> Image.Image:
     """The image opened and not yet decoded; its size is within the budget."""
     prefix = opened.file.read(16)
     if not prefix:
-        raise ImageError(
-            opened.where, "an image", f"{opened.what}, which is empty (0 bytes)", "write or download it again"
-        )
+        raise ImageError.of("problem.image_empty", where=opened.where, what=opened.what)
     for name, (reader, accepts) in _openers().items():
         if accepts is None:  # TGA has no signature: only by its name
             if opened.ending != ".tga":
@@ -173,12 +172,9 @@ def _identify(opened: Opened, budget: int) -> Image.Image:
         image = _read(reader, opened.file, opened, name)
         _refuse_large(image.width, image.height, opened, budget)
         return image
-    raise ImageError(
-        opened.where,
-        f"an image in one of the formats {', '.join(FORMATS)}",
-        f"{opened.what}, which is {format_of(prefix) or f'no image (it begins with {shown(prefix[:8])})'}",
-        "convert it to PNG or JPEG",
-    )
+    kind = format_of(prefix) or Note("hint.no_image", bytes=shown(prefix[:8]))
+    formats = ", ".join(FORMATS)
+    raise ImageError.of("problem.image_format", where=opened.where, what=opened.what, format=kind, formats=formats)
 
 
 def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Image:
@@ -186,32 +182,21 @@ def _read(reader: Any, file: IO[bytes], opened: Opened, name: str) -> Image.Imag
     try:
         image: Image.Image = reader(file, "")
     except Exception as error:  # as above
-        raise ImageError(
-            opened.where,
-            f"a whole {name} image",
-            f"{opened.what}, whose header is damaged or cut off ({_words(error)})",
-            "write or download it again",
-        ) from error
+        facts = {"where": opened.where, "what": opened.what, "format": name, "why": _words(error)}
+        raise ImageError.of("problem.image_header", **facts) from error
     if image.width < 1 or image.height < 1:
-        raise ImageError(
-            opened.where, "at least one pixel", f"{opened.what} of {image.width} x {image.height}", "replace it"
-        )
+        size = {"width": image.width, "height": image.height}
+        raise ImageError.of("problem.image_pixel", where=opened.where, what=opened.what, **size)
     return image
 
 
 def _refuse_large(width: int, height: int, opened: Opened, budget: int, what: str = " of") -> None:
     """Raise ImageSizeError where a header promises too much: pixels, or a side that no model can make use of."""
     if width * height > budget or max(width, height) > SIDE_BUDGET:
-        few = width * height <= budget
-        do = "scale it down" if few else "scale it down, or raise the limit with --set data.pixel_budget=N"
-        raise ImageSizeError(
-            opened.where,
-            f"at most {SIDE_BUDGET:,} pixels a side" if few else f"at most {budget:,} pixels",
-            f"{opened.what}{what} {width} x {height} = {width * height:,}",
-            do + ("" if few else " if you trust the file"),
-            width,
-            height,
-        )
+        pixels = width * height
+        key, most = ("problem.image_side", SIDE_BUDGET) if pixels <= budget else ("problem.image_large", budget)
+        facts = {"what": opened.what, "how": what, "most": most, "pixels": pixels, "width": width, "height": height}
+        raise ImageSizeError.of(key, width, height, where=opened.where, **facts)
 
 
 def _refuse_large_inside(opened: Opened, budget: int) -> None:
@@ -252,15 +237,8 @@ def _on_background(image: Image.Image, colour: tuple[int, int, int], levels: Lev
 def _broken(opened: Opened, error: Exception) -> ImageError:
     told = _words(error)
     if "truncated" in told or isinstance(error, EOFError):
-        return ImageError(
-            opened.where, "a whole image", f"{opened.what}, which is cut off ({told})", "write or download it again"
-        )
-    return ImageError(
-        opened.where,
-        "an image that can be decoded",
-        f"{opened.what}, which is damaged ({told})",
-        "save it again as PNG or JPEG",
-    )
+        return ImageError.of("problem.image_cut", where=opened.where, what=opened.what, why=told)
+    return ImageError.of("problem.image_damaged", where=opened.where, what=opened.what, why=told)
 
 
 def _words(error: Exception) -> str:

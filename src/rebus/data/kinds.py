@@ -117,12 +117,8 @@ def answers_inside(table: Table, answers: str, passages: str, rows: int = 200) -
 def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:
     for name, kind in overrides.items():
         if name not in table.columns:
-            raise DataError(
-                f"{table.name}, {'--ignore' if kind == 'ignore' else '--kind'} {name}",
-                "a column that exists",
-                f"'{name}'",
-                nearest(name, table.columns),
-            )
+            where = f"{table.name}, {'--ignore' if kind == 'ignore' else '--kind'} {name}"
+            raise DataError.of("problem.no_column", where=where, column=name, hint=nearest(name, table.columns))
         if kind not in (known := known_kinds()):
             raise DataError(f"--kind {name}={kind}", f"one of {', '.join(known)}", f"'{kind}'", nearest(kind, known))
     return {

@@ -36,7 +36,7 @@ def missing_columns(table: Table, tasks: Sequence[TaskSettings], *, inputs: bool
         for role, column in task.columns.items():
             if column not in table.columns:
                 near = nearest(column, table.columns)
-                errors.append(DataError(f"{where}, {role}", "a column that exists", f"'{column}'", near))
+                errors.append(DataError.of("problem.no_column", where=f"{where}, {role}", column=column, hint=near))
         for role in wanted.needed_roles(task.columns):
             if role not in task.columns:
                 received = columns + (_why_no_number(table) if role_of(task, role).cells == "number" else "")

@@ -125,11 +125,9 @@ def method_for(predictor: Predictor, task: Task, name: str) -> str:
         measured = best_method(predictor, task.name)
         return str(measured) if measured in able else able[0]
     if name not in METHODS.names():
-        raise DataError("the method", "a method of explanation, or auto", f"'{name}'", nearest(name, METHODS.names()))
+        raise DataError.of("problem.no_method", method=name, hint=nearest(name, METHODS.names()))
     if name not in able:
-        raise DataError(
-            "the method", f"one that fits this model's task '{task.name}'", f"'{name}'", f"use {' or '.join(able)}"
-        )
+        raise DataError.of("problem.method_unfit", task=task.name, method=name, methods=" or ".join(able))
     return name
 
 

@@ -81,7 +81,7 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
         known = role in task.roles and (role in named or isinstance(task, Converse | Lm | Mlm))
         if not known or isinstance(task, Caption):
             reads = ", ".join(named.get(one, one) for one in task.inputs) or "nothing"
-            raise DataError(f"task '{task.name}'", f"what it reads: {reads}", "a text", "leave the text out")
+            raise DataError.of("problem.reads_no_text", task=task.name, reads=reads)
         values[role] = [[{"role": "user", "content": text}] if isinstance(task, Converse) else text]
     needed = {"extract": ("question", "passage"), "choose": ("question",), "retrieve": ("image", "text")}
     wanted = [
@@ -91,8 +91,7 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
     lacking = [role for role in dict.fromkeys(wanted) if role != "image" and role not in values]
     if lacking:
         many = " and ".join(lacking)
-        do = "give it as the text, or as columns: --column NAME=VALUE on the command line, columns={...} in Python"
-        raise DataError(f"task '{task.name}'", f"a row with its {many}", "none", do)
+        raise DataError.of("problem.needs_row", task=task.name, roles=many)
     return values
 
 
@@ -107,10 +106,10 @@ def image_of(predictor: Predictor, task: Task, image: Any, values: Values) -> ND
     there = not missing_image(image)
     sees = task.uses_image and predictor.model.image is not None
     if there and not sees:
-        raise DataError(f"task '{task.name}'", "what it reads, which is no image", "an image", "leave it out")
+        raise DataError.of("problem.reads_no_image", task=task.name)
     if not there:
         if sees and task.roles["image"].required:
-            raise DataError(f"task '{task.name}'", "an image", "none", "give one")
+            raise DataError.of("problem.needs_image", task=task.name)
         return None
     values["image"] = [image]
     return predictor.open_image(image, Path(), "the image")

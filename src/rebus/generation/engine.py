@@ -238,14 +238,13 @@ class Engine:
         texts = request.sampling.n
         with self._lock:
             if self._closed:
-                raise EngineClosedError("the engine", "that it runs", "that it is being stopped", "ask again later")
+                raise EngineClosedError.of("problem.engine_stopping")
             queued = self._coming + len(self._scheduler.waiting)
             if self.max_queue is not None and queued + texts > self.max_queue:
                 self._counts.refused += 1
                 after = self._seconds(queued)
-                do = f"ask again in {after:.0f} seconds"
-                most = f"at most {self.max_queue} texts in the queue"
-                raise QueueFullError("the engine", most, str(queued), do, after)
+                facts = {"most": self.max_queue, "queued": queued, "seconds": round(after)}
+                raise QueueFullError.of("problem.engine_full", after, **facts)
             ticket = Ticket(self._counts.requests, request, listener)
             self._counts.requests += 1
             self._coming += texts

@@ -72,9 +72,8 @@ class Predictor(Session):
         if name is None and able:
             return next(iter(able.values()))
         if name not in able:
-            raise DataError(
-                "the model", f"a task '{name}'", f"the tasks {', '.join(able) or 'none'}", nearest(str(name), able)
-            )
+            tasks, hint = ", ".join(able) or "none", nearest(str(name), able)
+            raise DataError.of("problem.no_task", task=str(name), tasks=tasks, hint=hint)
         return able[name]
 
     def predict(
@@ -125,9 +124,7 @@ class Predictor(Session):
             raise DataError("a system text", "a model that converses", ", ".join(self.tasks), "leave it out")
         names = [name for name in ("answer", "caption") if name in self.tasks]
         if question and names == ["caption"]:
-            raise DataError(
-                "the model", "a task 'answer' for questions", "a model that captions", "ask without a question"
-            )
+            raise DataError.of("problem.captions_only")
         chosen = self.task(("answer" if question else names[-1]) if names else None)
         if isinstance(chosen, Lm):
             written = self.writing.write([self.writing.prompt(question)], sampling or Sampling(LONG))[0]
@@ -136,8 +133,7 @@ class Predictor(Session):
         values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
         more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "image")]
         if more:
-            do = "put them in a table and use `rebus predict`"
-            raise DataError(f"task '{chosen.name}'", f"a row with {', '.join(more)}", "one question", do)
+            raise DataError.of("problem.one_question", task=chosen.name, roles=list(more))
         if isinstance(chosen, Converse):
             before = [] if system is None else [{"role": "system", "content": system}]
             values["messages"] = [[*before, {"role": "user", "content": question}]]

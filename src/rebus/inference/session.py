@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
+from rebus.catalogue import Note, named
 from rebus.data.role_cells import role_values
 from rebus.data.splits import assign_splits
 from rebus.data.store import ImageStore, fitted_image
@@ -97,16 +98,13 @@ class Session:
             if column in columns:
                 found[role] = role_values(task.settings, role, columns[column])
             elif role in task.inputs and role not in task.either:
-                raise DataError(
-                    where=f"task '{task.name}'",
-                    expected=f"a column '{column}', which the model was trained on as its {role}",
-                    found=", ".join(columns) or "no column",
-                    do="rename the column",
-                )
+                received = ", ".join(columns) or Note("hint.no_column")
+                facts = {"task": task.name, "column": column, "role": named("role", role), "columns": received}
+                raise DataError.of("problem.column_of_role", **facts)
         if task.either and not set(task.either) & set(found):
-            named = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
+            either = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
             do = "rename the column"
-            raise DataError(f"task '{task.name}'", f"a column {named}", ", ".join(columns) or "no column", do)
+            raise DataError(f"task '{task.name}'", f"a column {either}", ", ".join(columns) or "no column", do)
         return found
 
     def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
@@ -114,7 +112,8 @@ class Session:
         data, image = self.recipe.data, self.recipe.image
         if isinstance(value, np.ndarray):
             if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
-                raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
+                facts = {"shape": str(value.shape), "type": str(value.dtype)}
+                raise DataError.of("problem.image_array", where=where, **facts)
             return fit_image(value, image.size, image.fit, data.background, image.resample, image.edge)
         return fitted_image(
             str(value) if isinstance(value, Path) else value,

@@ -52,11 +52,11 @@ def stream_answer(
     """
     if not streams(predictor, task):
         able = ", ".join(name for name in predictor.tasks if streams(predictor, name)) or "none"
-        raise DataError("the model", "a task that writes", f"'{task}'", f"tasks that write: {able}")
+        raise DataError.of("problem.not_writing", task=task, tasks=able)
     chosen = predictor.tasks[task]
     asked = [turn for turn in messages if turn.get("role") == "user"]
     if not asked:
-        raise DataError("the conversation", "a question", "none", "write one")
+        raise DataError.of("problem.no_question")
     question = str(shown_turns(asked[-1:])[0]["content"])
     if isinstance(chosen, Lm):
         said = ""

@@ -98,8 +98,7 @@ def find_run(
             check_space(predictor.model)
         asked = predictor.embed([query])
     if what == "image" and not Path(found.root).exists():
-        do = f"name where it is now: rebus index {run} FOLDER; images that have not changed are not embedded again"
-        raise DataError(found.root, "the folder that was indexed", "no such folder: it has moved or is gone", do)
+        raise DataError.of("problem.index_moved", where=str(found.root), run=str(run))
     finder = Finder(found.vectors[what], found.lists.get(what))
     scores, places = finder.nearest(asked, RERANKED * k if rerank else k)
     hits = [

@@ -19,7 +19,7 @@ from rebus.catalogue import rendered, translate, translate_name
 from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
-from rebus.errors import DataError, RebusError, RecipeError, StudioError
+from rebus.errors import DataError, RebusError, StudioError
 from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, act_of, command, esc, grid, label, note, panel, problem, working
@@ -316,10 +316,7 @@ def estimated(lang: str, data: Path, words: list[str], inside: Sequence[Path] = 
             command, capture_output=True, text=True, timeout=_ESTIMATE, check=False, env=jobs.environment(inside)
         )
     except subprocess.TimeoutExpired as error:
-        expected = f"an estimate within {_ESTIMATE} seconds"
-        raise RecipeError(
-            data.name, expected, "that it takes longer", "start the training, or try fewer rows"
-        ) from error
+        raise StudioError.of("problem.estimate_time", where=data.name, seconds=_ESTIMATE) from error
     if done.returncode:
         raise jobs.told(done.stderr) or DataError(data, "an estimate", done.stderr[-300:], "look at the table first")
     lines = [line.split("\t") for line in done.stdout.splitlines() if line.count("\t") == 1]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rebus import atomic, recipe
+from rebus.catalogue import Note
 from rebus.errors import RunError
 from rebus.loop.stages import Stages
 from rebus.models.vlm import VisionLanguageModel
@@ -77,8 +78,7 @@ class Staging:
         stages = self.settings.train.stages
         if self.entered == len(stages) - 1:
             return []
-        told = f"the run ended before stage {self.entered + 2} of {len(stages)} began: "
-        return [("stages", told + "give it more time (train.time_limit, train.epochs or train.steps)")]
+        return [("stages", Note("watch.stages", stage=self.entered + 2, stages=len(stages)))]
 
     @property
     def still(self) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from rebus.catalogue import Note
 from rebus.data.names import IMAGE_ENDINGS
 from rebus.data.readers.arrow import read_parquet, read_saved_dataset
 from rebus.data.readers.conll import read_conll
@@ -92,7 +93,7 @@ def _existing(text: str) -> Path:
     if not text:
         raise DataError("data.path", "a table or a folder", "nothing", "name one, e.g. `rebus train pets.csv`")
     if "://" in text[:12]:
-        raise DataError(text, "a local file or folder", "an address", "download it first, then give the local path")
+        raise DataError.of("problem.table_remote", where=text)
     path = Path(os.path.expanduser(text))
     try:
         if path.is_dir() or path.is_file():
@@ -103,5 +104,6 @@ def _existing(text: str) -> Path:
         raise DataError(repr(text), "a path that can be read", str(error), "check the path") from error
     if there:
         raise DataError(path, "a file or a folder", "a device or a pipe", "save the table to a file first")
-    hint = nearest(path.name, beside) if beside else "the folder that should hold it does not exist either"
-    raise DataError(path, _KINDS, "no such file or folder", hint if hint.startswith("did") else "check the path")
+    hint = nearest(path.name, beside)
+    do = hint if hint.startswith("did") else Note("hint.check_path")
+    raise DataError.of("problem.table_none", where=str(path), kinds=_KINDS, do=do)

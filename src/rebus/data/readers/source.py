@@ -44,11 +44,10 @@ class Source:
         try:
             content = self.path.read_bytes()
         except OSError as error:
-            raise DataError(
-                self.path, "a file that can be read", f"'{error.strerror or error}'", "check its permissions"
-            ) from error
+            why = error.strerror or str(error)
+            raise DataError.of("problem.table_unreadable", where=str(self.path), why=why) from error
         if not content:
-            raise DataError(self.path, "a table", "an empty file (0 bytes)", "check that it was written completely")
+            raise DataError.of("problem.table_empty", where=str(self.path))
         return content
 
     def read_text(self) -> str:
@@ -57,5 +56,5 @@ class Source:
         if said := encoding.said():
             self.notes.append(f"{self.name}: {said} (another encoding: --set data.encoding=NAME)")
         if not text.strip():
-            raise DataError(self.path, "a table", "only blank space", "check that it was written completely")
+            raise DataError.of("problem.table_blank", where=str(self.path))
         return text
