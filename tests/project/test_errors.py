@@ -17,6 +17,7 @@ TREE = {
     "RunError": "RebusError",
     "WeightsError": "RunError",
     "TrainingError": "RebusError",
+    "StudioError": "RebusError",
     "EngineClosedError": "RebusError",
     "QueueFullError": "RebusError",
     "MissingPackageError": "RebusError",

@@ -40,10 +40,6 @@ FORMATS = {
     ".iob": read_conll,
     ".iob2": read_conll,
 }
-_KINDS = (
-    "CSV, TSV, JSONL, JSON, Parquet, Excel, ODS, CoNLL, plain text, tar shards, a folder of images or texts, or a "
-    "saved Hugging Face dataset"
-)
 
 
 def read_table(data: Data) -> Table:
@@ -68,7 +64,8 @@ def read_file(path: Path, data: Data) -> Table:
     """Read one file by its name's ending. Raises DataError."""
     reader = FORMATS.get(path.suffix.lower())
     if reader is None:
-        raise DataError(path.name, _KINDS, f"a file ending in '{path.suffix}'", "convert it, or rename it if it is one")
+        kinds = Note("hint.table_kinds")
+        raise DataError.of("problem.table_ending", where=path.name, kinds=kinds, ending=path.suffix)
     source = Source(path, data)
     table = reader(source)
     table.notes[:0] = source.notes
@@ -106,4 +103,4 @@ def _existing(text: str) -> Path:
         raise DataError(path, "a file or a folder", "a device or a pipe", "save the table to a file first")
     hint = nearest(path.name, beside)
     do = hint if hint.startswith("did") else Note("hint.check_path")
-    raise DataError.of("problem.table_none", where=str(path), kinds=_KINDS, do=do)
+    raise DataError.of("problem.table_none", where=str(path), kinds=Note("hint.table_kinds"), do=do)
