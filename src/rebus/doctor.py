@@ -39,8 +39,10 @@ OPTIONAL = {
 }
 SORTS = {  # what a plug-in may add: where its registry lies
     "task": "rebus.tasks:TASKS",
+    "modality": "rebus.models.modalities:MODALITIES",
     "tower": "rebus.models.towers:TOWERS",
     "fusion": "rebus.models.fusion:FUSIONS",
+    "head": "rebus.models.heads:HEADS",
     "family": "rebus.formats.family:FAMILIES",
     "method": "rebus.explain:METHODS",
     "scrubber": "rebus.data.corpus.cleaning.scrub:SCRUBBERS",

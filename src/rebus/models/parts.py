@@ -16,7 +16,7 @@ from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.batch import Batch, Inputs
 from rebus.models.features import Features
-from rebus.models.fusion import Condition, attends_memory, make_fusion
+from rebus.models.fusion import FUSIONS, Condition, make_fusion
 from rebus.models.fusion.inline import InlineProjector, placed_inside
 from rebus.models.image_tokens import INLINE, ImagePlan, plan_for
 from rebus.models.layout import Places
@@ -84,7 +84,7 @@ class Parts(nn.Module):
                 settings.text.replace(kind="decoder"),
                 vocab_size,
                 max_length=2 * max_length + 1 + (self.plan.inside + AROUND if inside else 0),
-                cross=writes and attends_memory(settings.fusion),
+                cross=writes and settings.fusion.kind != "none" and FUSIONS.get(settings.fusion.kind).attends_memory,
                 memory_width=settings.text.width,
             )
         self.widths = {name: int(tower.width) for name, tower in self.towers.items()}

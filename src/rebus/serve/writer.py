@@ -26,7 +26,7 @@ from rebus.generation.write import decoder_of
 from rebus.model import SILENCE
 from rebus.models.batch import Batch, Inputs
 from rebus.models.features import Features
-from rebus.models.fusion import Condition, attends_memory
+from rebus.models.fusion import Condition
 from rebus.serve.errors import ApiError, NotReadyError, late, of_rebus
 from rebus.serve.images import Image
 from rebus.serve.settings import ServeSettings
@@ -83,7 +83,7 @@ class StreamingWriter:
             return None
         decoder = decoder_of(model)
         engine = Engine(
-            EagerDecoder(decoder) if attends_memory(predictor.recipe.model.fusion) else fast(decoder),
+            EagerDecoder(decoder) if decoder.memory_norm is not None else fast(decoder),
             tokenizer.eos_ids,
             vocab_size=min(tokenizer.vocab_size, decoder.vocab_size),
             blocks=blocks_for(predictor, settings.cache_mb),

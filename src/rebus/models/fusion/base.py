@@ -6,8 +6,9 @@ fusion puts one learned token in its place, so that nothing ever attends to noth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from itertools import accumulate
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,15 +48,11 @@ class Condition:
 
     def select(self, owner: Tensor) -> Condition:
         """The condition of items ``owner`` (R,): several texts may share one image."""
-        return Condition(
-            self.prefix.select(owner) if self.prefix else None,
-            self.memory.select(owner) if self.memory else None,
-            self.vector[owner] if self.vector is not None else None,
-            self.present[owner] if self.present is not None else None,
-            self.shown.select(owner) if self.shown else None,
-            self.names[owner] if self.names is not None else None,
-            self.inside.select(owner) if self.inside else None,
-        )
+        given: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        for name, value in given.items():
+            if value is not None:
+                given[name] = value.select(owner) if isinstance(value, Features) else value[owner]
+        return Condition(**given)
 
 
 class Fusion(nn.Module):
@@ -90,13 +87,10 @@ class Fusion(nn.Module):
 
     def text_tokens(self, features: dict[str, Features]) -> Tensor:
         """(B, L, D): what each text token is once it has met the other modalities."""
-        start = 0
-        for name, part in features.items():  # a fusion of tokens keeps the order they are given in
-            if name == "text":
-                fused: Features = self(features)
-                return fused.tokens[:, start : start + part.tokens.shape[1]]
-            start += part.tokens.shape[1]
-        raise KeyError("text")
+        fused: Features = self(features)  # a fusion of tokens keeps the order they are given in
+        ends = accumulate(part.tokens.shape[1] for part in features.values())
+        end = dict(zip(features, ends, strict=True))["text"]
+        return fused.tokens[:, end - features["text"].tokens.shape[1] : end]
 
     def enter(self, condition: Condition, embedded: Tensor) -> Tensor:
         """Change text embeddings (B, L, D) on their way into the decoder; most fusions leave them."""
@@ -107,9 +101,9 @@ class Fusion(nn.Module):
 
     def projected(self, features: dict[str, Features]) -> dict[str, Features]:
         """Every modality at width D."""
+        project = self.project
         return {
-            name: Features(self.project[name](part.tokens), part.mask, self.project[name](part.pooled))
-            for name, part in features.items()
+            n: Features(project[n](part.tokens), part.mask, project[n](part.pooled)) for n, part in features.items()
         }
 
     def completed(self, features: dict[str, Features]) -> dict[str, Features]:
@@ -128,7 +122,7 @@ def with_absent(part: Features, vector: Tensor) -> Features:
 
 
 class FusionLayer(nn.Module):
-    """Pre-norm self-attention and feed-forward over (B, L, D), both ways, each behind a gate where there is one."""
+    """Pre-norm attention and feed-forward over (B, L, D), each behind a gate where there is one."""
 
     def __init__(self, width: int, heads: int, dropout: float, gate: GateKind = "none") -> None:
         super().__init__()
@@ -140,17 +134,18 @@ class FusionLayer(nn.Module):
         self.forward_gate = make_gate(gate, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, L, D), (B, L) -> (B, L, D)."""
-        seen = self.attention(self.attention_norm(x), mask=mask[:, None, None, :])
-        x = x + gated(self.dropout(seen), self.attention_gate)
+    @classmethod
+    def of(cls, settings: recipe.Fusion, width: int, usual: GateKind) -> FusionLayer:
+        """A layer with the recipe's heads, dropout and gate; ``usual`` where it leaves the gate to the fusion."""
+        gate = usual if settings.gate == "auto" else settings.gate
+        return cls(width, settings.heads or 1, settings.dropout, gate)
+
+    def forward(self, x: Tensor, mask: Tensor, memory: Tensor | None = None) -> Tensor:
+        """(B, L, D) attends to a memory (B, M, D), or to itself, where the mask (B, M) is true -> (B, L, D)."""
+        attended = self.attention(self.attention_norm(x), memory=memory, mask=mask[:, None, None, :])
+        x = x + gated(self.dropout(attended), self.attention_gate)
         out: Tensor = x + gated(self.dropout(self.forward_net(self.forward_norm(x))), self.forward_gate)
         return out
-
-
-def gate_of(settings: recipe.Fusion, usual: GateKind) -> GateKind:
-    """The recipe's gate; ``usual`` where it leaves the choice to the fusion."""
-    return usual if settings.gate == "auto" else settings.gate
 
 
 def make_gate(kind: GateKind, width: int) -> nn.Parameter | None:

@@ -6,14 +6,14 @@ Model for Few-Shot Learning", 2022: at the first step each tower is as it would 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rebus import recipe
 from rebus.models.features import Features, join_features, masked_mean
-from rebus.models.fusion.base import FUSIONS, Condition, Fusion, GateKind, gate_of, gated, make_gate
-from rebus.nn.attention import Attention
-from rebus.nn.feedforward import SwiGLU
+from rebus.models.fusion.base import FUSIONS, Condition, Fusion, FusionLayer
 from rebus.nn.norms import RMSNorm
 
 
@@ -28,9 +28,9 @@ class Cross(Fusion):
 
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
-        made = (width, settings.heads or 1, settings.dropout, gate_of(settings, "zero"))
         self.layers = nn.ModuleList(
-            [nn.ModuleDict({name: GatedCrossLayer(*made) for name in widths}) for _ in range(settings.depth)]
+            nn.ModuleDict({name: FusionLayer.of(settings, width, "zero") for name in widths})
+            for _ in range(settings.depth)
         )
         self.norm = RMSNorm(width)
         self.mix = nn.Linear(len(widths) * width, width)
@@ -59,29 +59,8 @@ class Cross(Fusion):
         return Condition(memory=join_features(list(self.completed(features).values())))
 
     def _step(self, layer: nn.Module, name: str, known: dict[str, Features]) -> Features:
-        here = known[name]
         others = [part for other, part in known.items() if other != name]
         if not others:
-            return here
-        return Features(layer(here.tokens, join_features(others)), here.mask, here.pooled)
-
-
-class GatedCrossLayer(nn.Module):
-    """Cross-attention and feed-forward, each behind its own gate: (B, L, D), memory -> (B, L, D)."""
-
-    def __init__(self, width: int, heads: int, dropout: float, gate: GateKind = "zero") -> None:
-        super().__init__()
-        self.attention_norm = RMSNorm(width)
-        self.attention = Attention(width, heads, qk_norm=True)
-        self.attention_gate = make_gate(gate, width)
-        self.forward_norm = RMSNorm(width)
-        self.forward_net = SwiGLU(width, 4 * width * 2 // 3)
-        self.forward_gate = make_gate(gate, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor, memory: Features) -> Tensor:
-        """Attend to the memory's real tokens."""
-        seen = self.attention(self.attention_norm(x), memory=memory.tokens, mask=memory.mask[:, None, None, :])
-        x = x + gated(self.dropout(seen), self.attention_gate)
-        out: Tensor = x + gated(self.dropout(self.forward_net(self.forward_norm(x))), self.forward_gate)
-        return out
+            return known[name]
+        memory = join_features(others)
+        return replace(known[name], tokens=layer(known[name].tokens, memory.mask, memory.tokens))

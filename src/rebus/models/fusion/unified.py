@@ -8,12 +8,14 @@ Long Sequences", 2018, as used for images by Wang et al., "SimVLM", 2021).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from rebus import recipe
 from rebus.models.features import Features, join_features, masked_mean
-from rebus.models.fusion.base import FUSIONS, Condition, Fusion, FusionLayer, gate_of
+from rebus.models.fusion.base import FUSIONS, Condition, Fusion, FusionLayer
 from rebus.nn.norms import RMSNorm
 
 
@@ -24,8 +26,7 @@ class Unified(Fusion):
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})
-        made = (width, settings.heads or 1, settings.dropout, gate_of(settings, "none"))
-        self.layers = nn.ModuleList([FusionLayer(*made) for _ in range(settings.depth)])
+        self.layers = nn.ModuleList(FusionLayer.of(settings, width, "none") for _ in range(settings.depth))
         self.norm = RMSNorm(width)
 
     def forward(self, features: dict[str, Features]) -> Features:
@@ -47,6 +48,4 @@ class Unified(Fusion):
 
     def _joined(self, features: dict[str, Features]) -> Features:
         known = self.completed(features)
-        return join_features(
-            [Features(part.tokens + self.modality[name], part.mask, part.pooled) for name, part in known.items()]
-        )
+        return join_features([replace(part, tokens=part.tokens + self.modality[name]) for name, part in known.items()])

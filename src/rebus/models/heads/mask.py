@@ -33,7 +33,7 @@ class MaskHead(Head):
     def __init__(self, spec: HeadSpec, parts: Parts) -> None:
         super().__init__(spec, parts)
         tower = parts.tower(TEXT)
-        if not getattr(tower, "fills_gaps", False):
+        if tower is None or not tower.fills_gaps:
             received = "another tower" if tower is not None else "none"
             expected = "encoder, which reads both ways, for the task 'mlm'"
             raise RecipeError("model.text.kind", expected, received, "set it so")

@@ -27,11 +27,10 @@ class Tower(nn.Module):
         context: what the modality knows of its items; each tower ignores what it has no use for.
 
     Attributes:
-        modality: what it reads; ``text``: ids (N, L) long, their mask (N, L) bool and segments (N, L) long or None.
+        modality: what it reads.
         num_tokens: L, where it is the same for all items; 0: it is not.
         grid: G, where the tokens are those of a square; 0: they are not.
         side: of the square that ``encode`` averages a grid to; 0: it leaves it as it is.
-        writes: whether it is the decoder that writes text too.
         own_settings: the class of its settings; a modality's settings of another class are read as this one.
         defaults: settings that suit it, where the recipe says nothing; of towers beside image and text.
     """
@@ -42,7 +41,6 @@ class Tower(nn.Module):
     num_tokens: int = 0
     grid: int = 0
     side: int = 0
-    writes = False
 
     def __init__(self, settings: Any, **context: Any) -> None:
         super().__init__()
@@ -57,6 +55,20 @@ class Tower(nn.Module):
         """Features of N items as a batch holds them: ``forward`` of the tensors that the modality collates."""
         features: Features = self(**tensors)
         return features
+
+
+class TextTower(Tower):
+    """The base of text towers: ``forward`` takes ids (N, L) long, their mask (N, L) bool and segments or None.
+
+    Attributes:
+        writes: whether it is the decoder that writes text too.
+        fills_gaps: whether it reads both ways and has word embeddings ``words``, to guess hidden words with.
+    """
+
+    modality = "text"
+    settings: recipe.Tower
+    writes = False
+    fills_gaps = False
 
 
 class ImageTower(Tower):

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from rebus import recipe
 from rebus.errors import DataError
 from rebus.models.features import Features
-from rebus.models.towers.base import TOWERS, Tower
+from rebus.models.towers.base import TOWERS, TextTower
 from rebus.nn.attention import Attention
 from rebus.nn.cache import Cache, LayerCache
 from rebus.nn.feedforward import MLP, SwiGLU, swiglu_hidden
@@ -83,7 +83,7 @@ class DecoderLayer(nn.Module):
 
 
 @TOWERS.register("decoder")
-class Decoder(Tower):
+class Decoder(TextTower):
     """Embeddings, layers, a last norm, and the way back to the vocabulary.
 
     Source of the gated cross-attention, whose gate tanh(0) lets nothing through at first: Alayrac et al. (2022),
@@ -104,8 +104,6 @@ class Decoder(Tower):
         RecipeError: the settings do not go together.
     """
 
-    modality = "text"
-    settings: recipe.Tower
     writes = True
 
     def __init__(

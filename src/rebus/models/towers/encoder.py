@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from rebus import recipe
 from rebus.errors import DataError
 from rebus.models.features import Features, masked_mean
-from rebus.models.towers.base import TOWERS, Tower
+from rebus.models.towers.base import TOWERS, TextTower
 from rebus.models.towers.decoder import last_token
 from rebus.nn.block import EncoderLayer, start_weights
 
@@ -24,7 +24,7 @@ EPS = 1e-12  # of the norms, where the recipe says nothing
 
 
 @TOWERS.register("encoder")
-class Encoder(Tower):
+class Encoder(TextTower):
     """Word, position and segment embeddings, then layers: BERT's, or those of CLIP's and SigLIP's text towers.
 
     Args:
@@ -39,8 +39,6 @@ class Encoder(Tower):
         context: ignored.
     """
 
-    modality = "text"
-    settings: recipe.Tower
     fills_gaps = True  # reads both ways, so that it can guess hidden words
 
     def __init__(self, settings: recipe.Tower, vocab_size: int, *, max_length: int = 512, **context: Any) -> None:

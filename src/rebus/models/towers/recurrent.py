@@ -17,12 +17,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
-from rebus.models.towers.base import TOWERS, Tower
+from rebus.models.towers.base import TOWERS, TextTower
 from rebus.models.towers.wordvectors import WordEmbedding
 
 
 @TOWERS.register("recurrent")
-class Recurrent(Tower):
+class Recurrent(TextTower):
     """Embeddings and ``depth`` layers of cells, half of the width for each direction.
 
     Padding is never read, wherever it stands: a text gives the same features alone and in any batch.
@@ -36,9 +36,6 @@ class Recurrent(Tower):
     Raises:
         RecipeError: the width is odd.
     """
-
-    modality = "text"
-    settings: recipe.Tower
 
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any

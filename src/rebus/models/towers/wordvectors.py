@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rebus import recipe
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
-from rebus.models.towers.base import TOWERS, Tower
+from rebus.models.towers.base import TOWERS, TextTower
 
 _BETWEEN = "/"  # a word and its part of speech, as ``rebus.text.words`` writes them
 
@@ -94,7 +94,7 @@ class WordEmbedding(nn.Module):
 
 
 @TOWERS.register("wordvectors")
-class WordVectors(Tower):
+class WordVectors(TextTower):
     """A vector and a weight a word, and the weighted mean over the real words.
 
     Args:
@@ -103,9 +103,6 @@ class WordVectors(Tower):
         words: the word of each id; None: any ids.
         context: ignored.
     """
-
-    modality = "text"
-    settings: recipe.Tower
 
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
