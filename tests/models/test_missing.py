@@ -11,8 +11,6 @@ from rebus import recipe
 from rebus.models.features import Features
 from rebus.models.fusion import FUSIONS
 from rebus.models.fusion.base import Fusion, FusionLayer, gated, make_gate, with_absent
-from rebus.models.heads import HeadSpec
-from rebus.models.vlm import VisionLanguageModel
 from rebus.nn.attention import recording
 
 KINDS = [("joint", how) for how in ("concat", "mean", "weighted", "sum")] + [("unified", ""), ("cross", "")]
@@ -146,28 +144,3 @@ def test_a_gate_at_zero_lets_nothing_through() -> None:
     assert float((scaled(x, mask) - x).norm().detach()) < float((plain(x, mask) - x).norm().detach())
     change: Tensor = torch.ones(1, 2, D)
     assert torch.allclose(gated(change, make_gate("scale", D)), torch.full((1, 2, D), 0.1))
-
-
-@pytest.mark.parametrize(("kind", "how"), KINDS)
-def test_a_model_made_before_fusions_had_these_parts_opens_as_it_was(kind: str, how: str) -> None:
-    from rebus.checkpoints.save_load import _as_it_was_made
-
-    torch.manual_seed(0)
-    model = VisionLanguageModel(
-        recipe.Model(
-            image=recipe.Tower(kind="vit", width=16, depth=1, heads=2, patch=8),
-            text=recipe.Tower(kind="encoder", width=16, depth=1, heads=2),
-            fusion=recipe.Fusion(kind=kind, depth=1, heads=2, **({"how": how} if how else {})),  # type: ignore[arg-type]
-        ),
-        recipe.Image(size=16),
-        {"classify": HeadSpec("vector", 2, ("image", "text"))},
-        vocab_size=32,
-        max_length=8,
-    )
-    assert model.fusion is not None
-    old = {k: v for k, v in model.state_dict().items() if "absent" not in k and "deepen" not in k}
-    assert len(old) < len(model.state_dict())
-    _as_it_was_made(model, old)
-    model.load_state_dict(old)
-    assert not any(bool(value.any()) for name, value in model.state_dict().items() if "absent" in name)
-    assert getattr(model.fusion, "deepen", None) is None

@@ -23,7 +23,6 @@ from rebus.errors import RebusError, RunError, enough_memory
 from rebus.formats.family import CheckpointSpec, family_for
 from rebus.formats.names import renamer
 from rebus.formats.weights import check_state, save_weights, write_tensors
-from rebus.models.fusion import Joint
 from rebus.models.heads import HEADS, HeadSpec
 from rebus.models.modalities import modalities_of
 from rebus.models.vlm import VisionLanguageModel
@@ -243,7 +242,6 @@ def filled_model(
         _check_sizes(settings, tasks, processor, dict(state))
         with _in_type(dtype or torch.float32), _Undrawn():
             model = build_model(settings, tasks, processor)
-        _as_it_was_made(model, state)
         model.load_state_dict(state)
     return model.eval()
 
@@ -260,17 +258,7 @@ def _check_sizes(
     check_layers("the text tower", settings.model.text, len(state))
     with torch.device("meta"):
         hollow = build_model(settings, tasks, processor)  # shapes alone
-    _as_it_was_made(hollow, state)
     check_state(hollow, state)
-
-
-def _as_it_was_made(model: VisionLanguageModel, state: dict[str, Tensor]) -> None:
-    """What fusions got since a Run was made: its absent vectors are zeros, its joint fusion is not deepened."""
-    if isinstance(model.fusion, Joint) and not any(name.startswith("fusion.deepen.") for name in state):
-        model.fusion.deepen = None
-    absent = [name for name in model.state_dict() if name.startswith("fusion.") and "absent" in name.split(".")]
-    if not any(name in state for name in absent):  # some but not all: a damaged Run, not an old one
-        state.update({name: torch.zeros_like(model.state_dict()[name]) for name in absent})
 
 
 @contextmanager

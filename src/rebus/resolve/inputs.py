@@ -84,9 +84,9 @@ def settle_other_towers(recipe: settings.Recipe, _: Rows, log: Log) -> settings.
     for name in others(recipe):
         tower = recipe.model.towers.get(name, settings.OtherTower())
         kind = MODALITIES.get(name).towers[0] if tower.kind == "auto" else tower.kind
-        known = TOWERS.get(kind)
-        if known.modality != name:
-            do = f"choose {', '.join(tower_kinds(name))}"
+        known, fitting = TOWERS.get(kind), {*MODALITIES.get(name).towers, *tower_kinds(name)}
+        if kind not in fitting:
+            do = f"choose {', '.join(sorted(fitting))}"
             raise RecipeError(f"model.towers.{name}.kind", f"a tower that reads {name}", f"'{kind}'", do)
         tower = tower.replace(kind=kind).fill(known.defaults)
         recipe = recipe.replace({"model.towers": {**recipe.model.towers, name: tower}})
