@@ -117,7 +117,7 @@ class Match(PairScoring, PairTask):
         ]
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
-        """With labels: ``target`` (R,). Without: what the model draws wrong pairs by, see ``models.pairs``."""
+        """With labels: ``target`` (R,). Without: what the model draws wrong pairs by, see ``models.negatives``."""
         part = super().collate(items, owner)
         if "target" in items[0]:
             part["target"] = torch.tensor([float(item["target"]) for item in items])

@@ -2,7 +2,7 @@
 
 ``simclr``: tell two views of an image from all other images of the batch (Chen et al. 2020, "A Simple Framework for
 Contrastive Learning of Visual Representations"). ``masked``: guess hidden patches (He et al. 2022; Xie et al. 2022; see
-``rebus.models.pretext``). A label column, where there is one, is only judged by, never learned from.
+``rebus.models.heads.pretext``). A label column, where there is one, is only judged by, never learned from.
 
 Letters: R items (one an image), N rows, D numbers of a vector, E of a projection.
 """
