@@ -78,7 +78,7 @@ class Runner:
 
     def __init__(self, backend: DecoderBackend, pool: Pool) -> None:
         self.backend, self.pool = backend, pool
-        self.attending = backend if isinstance(backend, EagerDecoder) else EagerDecoder(backend.decoder)
+        self.attending = backend if backend.attends else EagerDecoder(backend.decoder)
         self._joined: tuple[list[Conditioning], Condition | None] = ([], None)
 
     @torch.inference_mode()

@@ -25,9 +25,11 @@ class DecoderBackend(Protocol):
 
     Attributes:
         decoder: which.
+        attends: whether it can read a memory.
         max_length: places there are, where it is ``bounded``: it has no positions beyond.
     """
 
+    attends: bool
     decoder: Decoder
     max_length: int
     vocab_size: int

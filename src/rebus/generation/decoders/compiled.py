@@ -31,9 +31,7 @@ from rebus.generation.decoders.backend import DecoderBackend, supported
 from rebus.generation.decoders.eager import EagerDecoder
 from rebus.generation.decoders.packed import PackedDecoder
 from rebus.generation.decoders.tiles import Tiled, Tiles
-from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder, DecoderLayer
-from rebus.nn.cache import Cache
 from rebus.nn.feedforward import MLP, SwiGLU
 from rebus.nn.rotary import rotary_tables
 
@@ -54,44 +52,30 @@ def fast(decoder: Decoder) -> DecoderBackend:
     return PackedDecoder(decoder) if code is None else CompiledDecoder(decoder, code)
 
 
-class CompiledDecoder:
+class CompiledDecoder(PackedDecoder):
     """A ``DecoderBackend`` in compiled code (``rows``); what else there is attends in PyTorch (``forward_embeds``).
 
     Args:
         decoder: on the CPU; stays as it is, and must not change.
         library: the compiled code.
+
+    Raises:
+        TypeError: a part is of a class whose mathematics is not written out here.
     """
 
     def __init__(self, decoder: Decoder, library: Any) -> None:
-        self.decoder, self._library = decoder, library
-        weight = decoder.embed_tokens.weight.detach()
-        self.device, self.dtype, self._half = weight.device, weight.dtype, int(weight.dtype == torch.bfloat16)
+        self._library = library
         tiled: dict[int, Tiles] = {}
 
         def tiles(layer: nn.Module) -> Tiles:
             if id(layer) not in tiled:
-                tiled[id(layer)] = Tiles(layer, self.dtype, library.rebus_lanes())
+                tiled[id(layer)] = Tiles(layer, decoder.embed_tokens.weight.dtype, library.rebus_lanes())
             return tiled[id(layer)]
 
-        def product(layers: Sequence[nn.Module], dtype: torch.dtype) -> Tiled:
-            return Tiled([tiles(layer) for layer in layers], library)
-
-        self._rest = PackedDecoder(decoder, product)
-        self.max_length, self.vocab_size, self.bounded = decoder.max_length, decoder.vocab_size, self._rest.bounded
-        self._layers = [_Layer(cast(DecoderLayer, layer), tiles) for layer in decoder.layers]
+        super().__init__(decoder, lambda layers, _: Tiled([tiles(layer) for layer in layers], library))
+        self._compiled = [_Layer(cast(DecoderLayer, layer), tiles) for layer in decoder.layers]
         self._norm = _Norm(decoder.norm)
-        self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
         self._cos = self._sin = torch.empty(0)
-
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """(B, L) long -> (B, L, D)."""
-        return self._rest.embed(input_ids)
-
-    def forward_embeds(
-        self, x: Tensor, positions: Tensor, mask: Tensor | None, memory: Features | None, cache: Cache
-    ) -> Tensor:
-        """As ``PackedDecoder.forward_embeds``."""
-        return self._rest.forward_embeds(x, positions, mask, memory, cache)
 
     def rows(
         self,
@@ -125,8 +109,8 @@ class CompiledDecoder:
             cos, sin = self._rotary(positions)
         count, most = len(flat), int(at.max())
         threads = torch.get_num_threads()
-        each = max(layer.heads // layer.groups for layer in self._layers)
-        work = torch.empty(max(layer.work for layer in self._layers) * count + threads * each * (most + 1))
+        each = max(layer.heads // layer.groups for layer in self._compiled)
+        work = torch.empty(max(layer.work for layer in self._compiled) * count + threads * each * (most + 1))
         rows = _CRows(
             count=count,
             text=text.data_ptr(),
@@ -135,7 +119,7 @@ class CompiledDecoder:
             sin=None if sin is None else sin.data_ptr(),
         )
         tables = tables.contiguous()
-        for index, layer in enumerate(self._layers):
+        for index, layer in enumerate(self._compiled):
             keys, values = cache(index)
             block = _CCache(
                 keys=keys.data_ptr(),
@@ -162,11 +146,11 @@ class CompiledDecoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V) float32."""
-        return self._head.exact(hidden)
+        return cast(Tiled, self._head).exact(hidden)
 
     def heads(self, index: int) -> tuple[int, int]:
         """A layer's G and K: the shape of what it keeps."""
-        return self._layers[index].groups, self._layers[index].size
+        return self._compiled[index].groups, self._compiled[index].size
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, K/2), looked up in tables that grow as texts do."""

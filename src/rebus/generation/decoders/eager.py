@@ -13,6 +13,8 @@ from rebus.nn.cache import Cache
 class EagerDecoder:
     """A ``DecoderBackend`` that asks the decoder's own modules."""
 
+    attends = True
+
     def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
         self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size

@@ -6,10 +6,10 @@ The fast path, all of it. What makes it fast, the most important first:
   reads them about twice as fast as a plain linear layer does; they can be held in bfloat16, half the bytes.
 - Queries, keys and values are one product, as are the two halves of SwiGLU; residuals are added by the product itself.
 - Grouped queries attend as if they were several positions of one head, so that no key is repeated.
-- Tables of rotary positions are computed once; masks are made once a token, not once a layer.
+- Rotary positions and masks are computed once a token, not once a layer.
 
-It is a copy: what changes in the decoder afterwards does not reach it. Layers that attend to a memory are left to the
-decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads, K size of a head, V vocabulary.
+Linear layers are copied: what changes in them afterwards does not reach the copy. Layers that attend to a memory are
+left to the decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads, K size of a head, V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.generation.decoders.backend import supported
+from rebus.generation.decoders.eager import EagerDecoder
 from rebus.models.features import Features
 from rebus.models.towers.decoder import Decoder, DecoderLayer
 from rebus.nn.attention import causal_mask
 from rebus.nn.cache import Cache, LayerCache
 from rebus.nn.feedforward import ACTIVATIONS, SwiGLU
 from rebus.nn.lora import folded
-from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import rotary_tables
 
 PACKED_FOR = 8  # rows of the product that the packed layout is chosen for; measured best for 1 to 64 rows alike
@@ -37,72 +37,54 @@ PACKED_FOR = 8  # rows of the product that the packed layout is chosen for; meas
 MakeProduct = Callable[[Sequence[nn.Module], torch.dtype], "Product"]
 
 
-class PackedDecoder:
-    """A ``DecoderBackend`` made of a decoder's weights.
+class PackedDecoder(EagerDecoder):
+    """A ``DecoderBackend`` made of a decoder's weights; no memory.
 
     Args:
-        decoder: stays as it is; float32 or bfloat16.
+        decoder: stays as it is, and must not change.
         product: makes one product of several linear layers; unless given, as PyTorch has it.
 
     Raises:
         TypeError: a part is of a class whose mathematics is not written out here.
     """
 
+    attends = False
+
     def __init__(self, decoder: Decoder, product: MakeProduct | None = None) -> None:
+        super().__init__(decoder)
         if not supported(decoder):
             raise TypeError("this decoder has parts that only their own forward computes: use EagerDecoder")
-        weight = decoder.embed_tokens.weight
-        self.device, self.dtype = weight.device, weight.dtype
-        self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size
-        self.bounded = decoder.embed_positions is not None
-        self.decoder, self._tables = decoder, (torch.empty(0), torch.empty(0))
         product = product or Packed
         with torch.inference_mode():
-            self._embeddings = weight.detach().to(self.dtype)
-            places = decoder.embed_positions
-            self._places = None if places is None else places.weight.detach().to(self.dtype)
             self._layers = [_Layer(cast(DecoderLayer, layer), self.dtype, product) for layer in decoder.layers]
-            self._norm = _norm(decoder.norm, self.dtype)
             self._head = product([decoder.embed_tokens if decoder.lm_head is None else decoder.lm_head], self.dtype)
-
-    def embed(self, input_ids: Tensor) -> Tensor:
-        """(B, L) long -> (B, L, D)."""
-        return F.embedding(input_ids, self._embeddings)
 
     def forward_embeds(
         self, x: Tensor, positions: Tensor, mask: Tensor | None, memory: Features | None, cache: Cache
     ) -> Tensor:
         """As ``Decoder.forward_embeds``, with a mask (B, 1, L, Lk) bool or none, and no memory."""
-        assert memory is None  # noqa: S101 - the engine asks the decoder itself where there is one
         items, length = x.shape[:2]
-        rotary = None
-        if self._places is not None:
-            x = x + F.embedding(positions, self._places)
+        decoder, rotary = self.decoder, None
+        if decoder.embed_positions is not None:
+            x = x + decoder.embed_positions(positions)
         else:
-            rotary = self._rotary(positions)
+            cos, sin = rotary_tables(positions, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)
+            signed = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+            rotary = signed[0].transpose(1, 2).to(self.dtype), signed[1].transpose(1, 2).to(self.dtype)  # (B, L, 1, K)
+        bias = None
         if mask is None and length > 1:
             mask = causal_mask(length, cache.length + length, x.device)
-        bias = None if mask is None else _as_bias(mask, x.dtype)
+        if mask is not None:
+            bias = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_fill_(~mask, float("-inf"))
         flat = x.reshape(items * length, -1)
         for index, layer in enumerate(self._layers):
             flat = layer(flat, items, rotary, bias, cache[index])
-        return self._norm(flat).view(items, length, -1)
+        out: Tensor = decoder.norm(flat)
+        return out.view(items, length, -1)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) -> (..., V)."""
         return self._head(hidden)
-
-    def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Cosines and signed sines (B, L, 1, K), looked up in tables that grow as texts do."""
-        if positions.numel() and (last := int(positions.max())) >= len(self._tables[0]):
-            decoder = self.decoder
-            every = torch.arange(max(2 * last, 256), device=self.device)[None]
-            cos, sin = rotary_tables(every, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)
-            self._tables = (
-                torch.cat([cos, cos], dim=-1)[0, 0, :, None].to(self.dtype),
-                torch.cat([-sin, sin], dim=-1)[0, 0, :, None].to(self.dtype),
-            )
-        return self._tables[0][positions], self._tables[1][positions]
 
 
 class _Layer:
@@ -111,12 +93,10 @@ class _Layer:
     def __init__(self, layer: DecoderLayer, dtype: torch.dtype, product: MakeProduct) -> None:
         attention = layer.self_attn
         self.heads, self.kv_heads, self.head_dim = attention.heads, attention.kv_heads, attention.head_dim
-        self.before = _norm(layer.input_layernorm, dtype)
+        self.before, self.between = layer.input_layernorm, layer.post_attention_layernorm
         self.qkv = product([attention.q_proj, attention.k_proj, attention.v_proj], dtype)
-        self.q_norm = None if attention.q_norm is None else _norm(attention.q_norm, dtype)
-        self.k_norm = None if attention.k_norm is None else _norm(attention.k_norm, dtype)
+        self.q_norm, self.k_norm = attention.q_norm, attention.k_norm
         self.out = product([attention.o_proj], dtype)
-        self.between = _norm(layer.post_attention_layernorm, dtype)
         mlp = layer.mlp
         self.act: Callable[[Tensor], Tensor] | None = None
         if isinstance(mlp, SwiGLU):
@@ -212,30 +192,3 @@ def weight_and_bias(layer: nn.Module) -> tuple[Tensor, Tensor | None]:
         return layer.weight.detach(), None
     assert isinstance(layer, nn.Linear)  # noqa: S101 - a decoder has no others
     return folded(layer).detach(), None if layer.bias is None else layer.bias.detach()
-
-
-def _norm(module: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """The norm over the last dimension as a function; statistics are taken in float32."""
-    if isinstance(module, nn.LayerNorm):
-        shape, eps = module.normalized_shape, module.eps
-        weight, bias = module.weight.detach().to(dtype), module.bias.detach().to(dtype)
-        return lambda x: F.layer_norm(x, shape, weight, bias, eps)
-    assert isinstance(module, RMSNorm)  # noqa: S101 - make_norm knows these two
-    scale, count = module.weight.detach().to(dtype), module.weight.numel()
-    exact = torch.promote_types(dtype, torch.float32)
-    base = torch.full((), module.eps, dtype=exact, device=scale.device)
-
-    def rms(x: Tensor) -> Tensor:
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=exact)
-        root = torch.addcmul(base, length, length, value=1 / count).rsqrt_()
-        return (x * root).to(dtype).mul_(scale)
-
-    return rms
-
-
-def _as_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bool mask as numbers to be added to scores; rows that may see nothing see all, since nothing reads them."""
-    if mask.dim() == 2:
-        mask = mask[None, None]
-    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
-    return bias.masked_fill_(~mask & mask.any(dim=-1, keepdim=True), float("-inf"))
