@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rebus.errors import RecipeError
-from rebus.nn import fused_cpu as lean
+from rebus.nn import fused_cpu
 from rebus.nn.cache import LayerCache
 from rebus.nn.norms import RMSNorm
 from rebus.nn.rotary import Rotary, apply_rotary
@@ -60,19 +60,19 @@ def recording() -> Iterator[list[Recorded]]:
 
     Slower and needs B x H x Lq x Lk numbers a call; same outputs up to rounding. Applies to the current thread or task.
     """
-    kept: list[Recorded] = []
-    token = _recorder.set(kept)
+    records: list[Recorded] = []
+    token = _recorder.set(records)
     try:
-        yield kept
+        yield records
     finally:
         _recorder.reset(token)
 
 
 def record(module: nn.Module, weights: Tensor, values: Tensor, *, cross: bool) -> None:
     """Keep one call's weights, where somebody is recording; free otherwise. See ``Recorded``."""
-    kept = _recorder.get()
-    if kept is not None:
-        kept.append(Recorded(module, weights, values, cross))
+    records = _recorder.get()
+    if records is not None:
+        records.append(Recorded(module, weights, values, cross))
 
 
 class Attention(nn.Module):
@@ -153,7 +153,7 @@ class Attention(nn.Module):
         Returns:
             (B, Lq, D); a token that may attend to nothing gets zeros (before the output projection's bias).
         """
-        x = lean.at_precision(x)
+        x = fused_cpu.at_precision(x)
         query = self._turned(self.q_proj(x), self.heads, self.q_norm, rotary if memory is None else None)
         if memory is None:
             key, value = self._keys_values(x, rotary)  # (B, G, L, K)
@@ -174,14 +174,14 @@ class Attention(nn.Module):
         return x.view(*x.shape[:2], heads, self.head_dim).transpose(1, 2)
 
     def _keys_values(self, x: Tensor, rotary: Rotary | None) -> tuple[Tensor, Tensor]:
-        x = lean.at_precision(x)
+        x = fused_cpu.at_precision(x)
         key = self._turned(self.k_proj(x), self.kv_heads, self.k_norm, rotary)
         return key, self._split(self.v_proj(x), self.kv_heads)
 
     def _turned(self, x: Tensor, heads: int, norm: RMSNorm | None, rotary: Rotary | None) -> Tensor:
         """(B, L, heads x K) -> (B, heads, L, K), normalised and turned where that is asked for."""
-        if norm is not None and rotary is not None and lean.applies(x):
-            return lean.norm_and_turn(x.view(*x.shape[:2], heads, self.head_dim), norm.weight, norm.eps, *rotary)
+        if norm is not None and rotary is not None and fused_cpu.applies(x):
+            return fused_cpu.norm_and_turn(x.view(*x.shape[:2], heads, self.head_dim), norm.weight, norm.eps, *rotary)
         split = self._split(x, heads)
         if norm is not None:
             split = norm(split)
@@ -195,23 +195,23 @@ class Attention(nn.Module):
             value = value.repeat_interleave(self.heads // self.kv_heads, dim=1)
         lq, lk = query.shape[2], key.shape[2]
         dropout = self.dropout if self.training else 0.0
-        kept = _recorder.get()
-        if causal and lq > 1 and (mask is not None or lq != lk or kept is not None):
+        records = _recorder.get()
+        if causal and lq > 1 and (mask is not None or lq != lk or records is not None):
             past = causal_mask(lq, lk, query.device)
             mask, causal = (past if mask is None else mask & past), False
         causal = causal and lq > 1  # a single newest token sees everything
-        if kept is None:
+        if records is None:
             return _fused(query, key, value, mask, dropout, causal)
         weights = attention_weights(query, key, mask)
-        kept.append(Recorded(self, weights, value, cross))
+        records.append(Recorded(self, weights, value, cross))
         mixed: Tensor = F.dropout(weights, dropout) @ value
         return mixed
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool) -> Tensor:
     if query.device.type == "cpu" and query.dtype != torch.float32:
-        if causal and dropout == 0.0 and lean.applies(query) and query.shape[2] <= lean.LONGEST:
-            return lean.causal_attention(query, key, value)
+        if causal and dropout == 0.0 and fused_cpu.applies(query) and query.shape[2] <= fused_cpu.LONGEST:
+            return fused_cpu.causal_attention(query, key, value)
         # The CPU kernel's backward pass in bfloat16 takes 1.4 to 5 times as long as in float32 (32 to 256 tokens).
         with torch.autocast("cpu", enabled=False):
             wide = F.scaled_dot_product_attention(

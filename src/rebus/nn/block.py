@@ -55,8 +55,8 @@ class EncoderLayer(nn.Module):
         With ``causal``, a token also sees none of those after it.
         """
         first, second = self.norm_first, not self.norm_first
-        seen = self.dropout(self.attention(self.norm1(x) if first else x, mask=mask, causal=causal))
-        x = x + (seen if self.scale1 is None else seen * self.scale1)
+        mixed = self.dropout(self.attention(self.norm1(x) if first else x, mask=mask, causal=causal))
+        x = x + (mixed if self.scale1 is None else mixed * self.scale1)
         x = self.norm1(x) if second else x
         changed = self.dropout(self.mlp(self.norm2(x) if first else x))
         x = x + (changed if self.scale2 is None else changed * self.scale2)

@@ -49,7 +49,7 @@ class ResidualBlock(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the block found."""
+        """The input plus the residual branch."""
         out: Tensor = x + self.dropout(self.conv2(F.relu(self.conv1(self.norm(x)), inplace=True)))
         return out
 
@@ -84,8 +84,8 @@ class Downsample(nn.Module):
 
 def convolution(channels: int, out_channels: int, kernel: int, *, stride: int = 1, gain: float = 1.0) -> nn.Conv2d:
     """A convolution whose outputs start at ``gain`` times the mean square of its inputs; 2 makes up for a ReLU."""
-    made = nn.Conv2d(channels, out_channels, kernel, stride=stride, padding=(kernel - 1) // 2)
-    nn.init.normal_(made.weight, std=(gain / made.weight[0].numel()) ** 0.5)
-    if made.bias is not None:
-        nn.init.zeros_(made.bias)
-    return made
+    layer = nn.Conv2d(channels, out_channels, kernel, stride=stride, padding=(kernel - 1) // 2)
+    nn.init.normal_(layer.weight, std=(gain / layer.weight[0].numel()) ** 0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer

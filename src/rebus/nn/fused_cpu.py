@@ -78,14 +78,14 @@ class _CrossEntropy(torch.autograd.Function):
         rows = len(labels)
         gradient, total = torch.empty_like(logits), torch.zeros((), dtype=torch.float64)
         for start in range(0, rows, _ROWS):
-            wanted = labels[start : start + _ROWS, None]
+            targets = labels[start : start + _ROWS, None]
             chances = logits[start : start + _ROWS].to(torch.float32, copy=True)
             chances -= chances.amax(dim=-1, keepdim=True)
-            total -= chances.gather(1, wanted).sum(dtype=torch.float64)
+            total -= chances.gather(1, targets).sum(dtype=torch.float64)
             sums = chances.exp_().sum(dim=-1, keepdim=True)
             total += sums.log().sum(dtype=torch.float64)
             chances /= sums.mul_(rows)
-            chances.scatter_add_(1, wanted, torch.full_like(sums, -1.0 / rows))
+            chances.scatter_add_(1, targets, torch.full_like(sums, -1.0 / rows))
             gradient[start : start + _ROWS] = chances
         ctx.save_for_backward(gradient)
         return (total / rows).float()
@@ -154,7 +154,7 @@ class _Causal(torch.autograd.Function):
         shape, length = query.shape, query.shape[2]
         query = (query * shape[3] ** -0.5).reshape(-1, length, shape[3])
         key, value = key.reshape(query.shape), value.reshape(query.shape)
-        out, kept = torch.empty_like(query), []
+        out, stored = torch.empty_like(query), []
         for start in range(0, length, _BLOCK):
             end = min(start + _BLOCK, length)
             scores = query[:, start:end] @ key[:, :end].mT
@@ -162,25 +162,25 @@ class _Causal(torch.autograd.Function):
             scores[:, :, start:] += future
             weights = scores.softmax(dim=-1)
             out[:, start:end] = weights @ value[:, :end]
-            kept.append(weights)
-        ctx.save_for_backward(query, key, value, *kept)
+            stored.append(weights)
+        ctx.save_for_backward(query, key, value, *stored)
         return out.view(shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        query, key, value, *kept = ctx.saved_tensors
+        query, key, value, *stored = ctx.saved_tensors
         shape, length = grad.shape, grad.shape[2]
         grad = grad.reshape(query.shape)
         for_query, for_key, for_value = torch.empty_like(query), torch.zeros_like(key), torch.zeros_like(value)
-        for number, weights in enumerate(kept):
+        for number, weights in enumerate(stored):
             start = number * _BLOCK
             end = min(start + _BLOCK, length)
-            asked, out = query[:, start:end], grad[:, start:end]
+            part, out = query[:, start:end], grad[:, start:end]
             of_weights = out @ value[:, :end].mT
             of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
             for_query[:, start:end] = of_scores @ key[:, :end]
-            for_key[:, :end] += of_scores.mT @ asked
+            for_key[:, :end] += of_scores.mT @ part
             for_value[:, :end] += weights.mT @ out
         for_query *= shape[3] ** -0.5
         return for_query.view(shape), for_key.view(shape), for_value.view(shape)

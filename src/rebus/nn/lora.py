@@ -92,14 +92,14 @@ def add_lora(
         seed: of the first factors.
     """
     generator = torch.Generator().manual_seed(seed)
-    found = []
+    names = []
     for path, parent in list(model.named_modules()):
         for name, layer in list(parent.named_children()):
             full = f"{path}.{name}" if path else name
             if type(layer) is nn.Linear and choose(full, layer, parent):
                 setattr(parent, name, LoraLinear(layer, rank, alpha / rank, dropout, generator))
-                found.append(full)
-    return found
+                names.append(full)
+    return names
 
 
 def folded(layer: nn.Linear) -> Tensor:

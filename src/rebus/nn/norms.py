@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rebus.nn import fused_cpu as lean
+from rebus.nn import fused_cpu
 
 
 class RMSNorm(nn.Module):
@@ -27,8 +27,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
-        if lean.applies(x):
-            return lean.rms_norm(x, self.weight, self.eps)
+        if fused_cpu.applies(x):
+            return fused_cpu.rms_norm(x, self.weight, self.eps)
         if x.dtype == torch.float32:
             return F.rms_norm(x, self.weight.shape, self.weight.float(), self.eps)
         return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps).to(x.dtype)

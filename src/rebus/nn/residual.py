@@ -100,7 +100,7 @@ class ResNetBlock(nn.Module):
         nn.init.zeros_(layers[-1].norm.weight)  # each block starts as the identity (Goyal et al., 2017)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add what the layers found."""
+        """The shortcut plus the residual branch, cut off."""
         return F.relu(self.layers(x) + (x if self.shortcut is None else self.shortcut(x)), inplace=True)
 
 
@@ -132,7 +132,7 @@ class InvertedBottleneck(nn.Module):
         self.adds = stride == 1 and channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """Look."""
-        found: Tensor = x if self.expand is None else self.expand(x)
-        found = self.project(self.depthwise(found))
-        return x + found if self.adds else found
+        """(B, C, H, W) -> (B, C_out, H', W')."""
+        inner: Tensor = x if self.expand is None else self.expand(x)
+        inner = self.project(self.depthwise(inner))
+        return x + inner if self.adds else inner

@@ -26,24 +26,24 @@ _NEEDED = {
 }
 
 
-def rope_scaling(given: Mapping[str, Any] | None) -> Scaling:
+def rope_scaling(settings: Mapping[str, Any] | None) -> Scaling:
     """A ``rope_scaling`` as ``rotary_tables`` takes it: its kind under ``rope_type``, and the numbers that it needs.
 
     Raises:
         RecipeError: the kind is not known, or a number is missing.
     """
-    if not given:
+    if not settings:
         return ()
-    kind = str(given.get("rope_type", given.get("type", "default")))
+    kind = str(settings.get("rope_type", settings.get("type", "default")))
     if kind not in _NEEDED:
         do = "this kind is not supported; use a checkpoint without it"
         raise RecipeError("rope_scaling, 'rope_type'", " or ".join(_NEEDED), repr(kind), do)
     for key in _NEEDED[kind]:
-        if not isinstance(given.get(key), int | float) or float(given[key]) <= 0:
-            raise RecipeError(f"rope_scaling, '{key}'", "a number above 0", repr(given.get(key)), "set it")
+        if not isinstance(settings.get(key), int | float) or float(settings[key]) <= 0:
+            raise RecipeError(f"rope_scaling, '{key}'", "a number above 0", repr(settings.get(key)), "set it")
     if kind == "default":
         return ()
-    return (("rope_type", kind), *((key, float(given[key])) for key in _NEEDED[kind]))
+    return (("rope_type", kind), *((key, float(settings[key])) for key in _NEEDED[kind]))
 
 
 def rotary_tables(positions: Tensor, head_dim: int, theta: float = 10000.0, scaling: Scaling = ()) -> Rotary:

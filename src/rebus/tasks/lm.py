@@ -20,7 +20,7 @@ from rebus.data.declared import SHORT, Columns, Role
 from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
-from rebus.nn import fused_cpu as lean
+from rebus.nn import fused_cpu
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.likelihood import LikelihoodTask, score_texts
@@ -96,8 +96,8 @@ class Lm(LikelihoodTask, WritingTask):
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy of the tokens: logits (N, V) at the N labelled positions."""
         labels = part["labels"][part["labels"] != IGNORED]
-        if self.settings.label_smoothing == 0.0 and lean.applies(outputs):
-            return lean.cross_entropy(outputs, labels)
+        if self.settings.label_smoothing == 0.0 and fused_cpu.applies(outputs):
+            return fused_cpu.cross_entropy(outputs, labels)
         return functional.cross_entropy(outputs.float(), labels, label_smoothing=self.settings.label_smoothing)
 
     def predict(

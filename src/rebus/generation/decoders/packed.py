@@ -9,7 +9,8 @@ The fast path, all of it. What makes it fast, the most important first:
 - Rotary positions and masks are computed once a token, not once a layer.
 
 Linear layers are copied: what changes in them afterwards does not reach the copy. Layers that attend to a memory are
-left to the decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads, K size of a head, V vocabulary.
+left to the decoder itself. Letters: B items, L tokens, D width, H heads, G key-value heads, K size of a head, V
+vocabulary.
 """
 
 from __future__ import annotations
