@@ -82,7 +82,8 @@ def build_model(settings: recipe.Recipe, tasks: dict[str, Task], processor: Text
     Its embeddings have a row for each id of the tokenizer, or more where ``model.text.rows`` says so.
     """
     torch.manual_seed(settings.seed)
-    heads = {name: _reading(task.head(processor), settings.data.inputs) for name, task in tasks.items()}
+    others = [name for name, columns in settings.data.inputs.items() if columns]
+    heads = {name: _reading(task.head(processor), others) for name, task in tasks.items()}
     reader = processor.reader
     words = list(reader.words) if reader is not None else None
     # One pass over an image may carry several questions, so a row is longer than one text.

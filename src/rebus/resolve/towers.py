@@ -68,7 +68,7 @@ def settle_fusion(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe
     if recipe.model.fusion.kind != "none":
         FUSIONS.get(recipe.model.fusion.kind)
     count = len(others(recipe)) + reads_text(recipe)
-    alone = _reads(recipe) and not _writes(recipe) and shared_image_column(recipe.tasks) is None and count < 2
+    alone = count < 2 and not _writes(recipe) and shared_image_column(recipe.tasks) is None
     if alone or not any(kind.joins for kind in _kinds(recipe)):
         recipe = recipe.replace({"model.fusion.kind": "none"})
     return recipe
