@@ -15,6 +15,7 @@ from rebus.data.table import Table
 from rebus.errors import RebusError
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import store_for
+from rebus.resolve.inputs import other_rows
 from rebus.tasks import Match, Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
@@ -54,7 +55,8 @@ def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
         DataError: a column that the task reads or predicts is missing.
     """
     columns = {name: table.column(name) for name in table.columns}
-    return Rows(task, task.values(columns), store_for(predictor, table, task))
+    values = task.values(columns) | other_rows(predictor.recipe, columns, table.root)
+    return Rows(task, values, store_for(predictor, table, task))
 
 
 def read_own(settings: recipe.Data, *, required: bool) -> Table | None:

@@ -112,7 +112,7 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
     errors = [""] * len(part)
     columns = {name: part.column(name) for name in part.columns}
     for task in tasks:
-        values = predictor.input_values(task, columns)
+        values = predictor.input_values(task, columns, part.root)
         store = store_for(predictor, part, task)
         images = values.get("image", [None] * len(part))
         good = []

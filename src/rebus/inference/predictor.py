@@ -96,7 +96,7 @@ class Predictor(Session):
         if not rows:
             return []
         columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
-        values = self.input_values(chosen, columns)
+        values = self.input_values(chosen, columns, root)
         images = values.get("image", [None] * len(rows))
 
         def image_of(row: int) -> NDArray[np.uint8] | None:

@@ -8,7 +8,7 @@ Letters: B examples, R rows, N texts or images, S side of an image, D numbers of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -36,9 +36,12 @@ from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.generate import Writing
 from rebus.models.batch import Batch, Inputs
 from rebus.models.fusion import Condition
+from rebus.models.modalities import Item
+from rebus.models.modalities.rows import CellRows
 from rebus.models.vlm import VisionLanguageModel
 from rebus.progress import track
 from rebus.resolve.from_table import open_store
+from rebus.resolve.inputs import other_rows, others
 from rebus.tasks import Prediction, Task, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.batch_builder import group_rows
@@ -87,8 +90,10 @@ class Session:
         """
         return Writing(self.model, self.tasks, self.processor)
 
-    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
+    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]], root: str | Path = ".") -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
+
+        Of the columns that are inputs by themselves some may be absent: their values are missing then.
 
         Raises:
             DataError: a column that the prediction is made from is missing.
@@ -105,7 +110,12 @@ class Session:
             either = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
             do = "rename the column"
             raise DataError(f"task '{task.name}'", f"a column {either}", ", ".join(columns) or "no column", do)
-        return found
+        more = other_rows(self.recipe, columns, root)
+        names = [name for rows in more.values() for name in rows.names]
+        if names and not set(task.inputs) & set(found) and not set(names) & set(columns):
+            expected = f"columns that the model was trained on: {', '.join(names)}"
+            raise DataError(f"task '{task.name}'", expected, ", ".join(columns) or "no column", "rename the columns")
+        return {**found, **more}
 
     def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
@@ -151,17 +161,38 @@ class Session:
     def portions(self, values: Values, rows: Sequence[int], image_of: ImageOf) -> Iterator[Portion]:
         """Rows that go through the model together, with their images."""
         for groups in self._groups(values, rows):
-            yield self.portion(groups, image_of)
+            yield self.portion(groups, image_of, values)
 
-    def portion(self, groups: Sequence[list[int]], image_of: ImageOf) -> Portion:
-        """Groups of rows that share an image, an example each."""
+    def portion(self, groups: Sequence[list[int]], image_of: ImageOf, values: Values | None = None) -> Portion:
+        """Groups of rows that share all inputs but text, an example each; ``values`` for modalities beside images."""
         owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self.model.device)
         batch = Batch(len(groups))
         if self.model.image is not None:
             arrays = [image_of(group[0]) for group in groups]
             there = torch.tensor([place for place, array in enumerate(arrays) if array is not None], dtype=torch.long)
             batch.inputs["image"] = Inputs({"pixels": self.pixels(arrays)}, there).to(self.model.device)
+        for name in others(self.recipe):
+            cells = (values or {}).get(name)
+            examples = [[] if cells is None else self.items(name, cells, group[0]) for group in groups]
+            batch.inputs[name] = self.processor.modalities[name].inputs(examples).to(self.model.device)
         return Portion([row for group in groups for row in group], batch, owner)
+
+    def items(self, name: str, cells: Sequence[Any], row: int) -> list[Item]:
+        """A row's items of a modality; ``cells`` as ``resolve.inputs.other_rows`` gives them."""
+        root = cells.root if isinstance(cells, CellRows) else Path()
+        return self.processor.modalities[name].items(cells[row], root, f"row {row + 1}")
+
+    def _keys(self, values: Values, rows: Sequence[int]) -> Sequence[Any] | Mapping[int, Any] | None:
+        """What rows with equal inputs have in common."""
+        images, more = values.get("image"), [name for name in others(self.recipe) if name in values]
+        if images is None or not more:
+            return images
+        keys: dict[int, Any] = {}
+        for row in rows:
+            alone = missing_image(images[row]) or not isinstance(images[row], Hashable)
+            cells = (self.processor.modalities[name].key(values[name][row]) for name in more)
+            keys[row] = None if alone else (images[row], *cells)
+        return keys
 
     def pixels(self, images: Iterable[NDArray[np.uint8] | None]) -> Tensor:
         """(N, 3, S, S) uint8 of those squares that are there."""
@@ -173,7 +204,7 @@ class Session:
         """Groups of rows that share an image, at most ``batch_size`` groups and 8 times as many rows at a time."""
         portion: list[list[int]] = []
         count, most = 0, self.batch_size * 8
-        for group in group_rows(rows, values.get("image")):
+        for group in group_rows(rows, self._keys(values, rows)):
             for start in range(0, len(group), most):
                 piece = group[start : start + most]
                 if portion and (len(portion) == self.batch_size or count + len(piece) > most):

@@ -57,7 +57,7 @@ def without_text(items: list[Item]) -> list[Item]:
 
 def _does_without(modality: str, others: bool, task: Task, values: Values, rows: Sequence[int]) -> bool:
     """Whether a task can predict of rows without a modality; ``others``: they have items of other modalities."""
-    if modality in values and task.roles[modality].required:
+    if modality in values and modality in task.roles and task.roles[modality].required:
         return False
     if others or (modality in task.roles and modality not in values):
         return True

@@ -16,6 +16,34 @@ _BESIDE = 512  # bytes that a kept item takes beside its arrays: its name, its p
 _LONG = 256  # characters of a cell from which its digest stands for it
 
 
+class CellRows(Sequence[dict[str, Any]]):
+    """The cells of a modality's columns, row by row; a column that is not there is left out.
+
+    Args:
+        columns: name: one cell a row.
+        names: the modality's columns.
+        root: folder that relative paths start from.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[Any]], names: Sequence[str], root: str | Path = ".") -> None:
+        self._columns = {name: columns[name] for name in names if name in columns}
+        self._count = len(next(iter(columns.values()), ()))
+        self.names, self.root = tuple(names), Path(root)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        return {name: cells[index] for name, cells in self._columns.items()}
+
+    @property
+    def absent(self) -> list[str]:
+        """Columns that are not there."""
+        return [name for name in self.names if name not in self._columns]
+
+
 class RowInputs:
     """What a model reads of rows beside text.
 
