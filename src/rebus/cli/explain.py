@@ -122,6 +122,9 @@ def _show(found: Explanation, lang: Any) -> None:
             say(f"{texts('image')}: {rendered(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
     if found.tokens:
         show_table([texts("text"), texts("score")], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
+    if found.columns:
+        rows = [[one.column, one.text, f"{one.share:.0%}", f"{one.score:+.4g}"] for one in found.columns]
+        show_table([texts("column"), texts("value"), texts("share"), texts("score")], rows)
     if found.weights:
         say(f"{texts('weights')}: " + ", ".join(f"{name} {share:.0%}" for name, share in found.weights.items()))
     for remark in found.remarks:

@@ -10,16 +10,18 @@ import numpy as np
 
 from rebus.catalogue import note_or_text
 from rebus.errors import DataError, nearest
+from rebus.explain.columns import column_losses, column_scores
 from rebus.explain.inputs import explained_task, image_of, row_of
 from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Floats, Method, Scores
-from rebus.explain.result import Explanation, TokenScore
+from rebus.explain.result import ColumnScore, Explanation, TokenScore
 from rebus.explain.subject import Goal, Subject, quiet
 from rebus.explain.targets import Target, aim
 from rebus.explain.trace import trace
 from rebus.explain.written import aim_masked, aim_written
 from rebus.inference.predictor import Predictor
 from rebus.models.fusion.joint import Joint
+from rebus.resolve.inputs import other_rows
 from rebus.tasks import Mlm, Task
 from rebus.tasks.cuts import counting
 from rebus.tasks.writing import WritingTask
@@ -76,6 +78,7 @@ def subject_of(
 ) -> Subject:
     """One example with its goals, ready for any method; arguments and errors as for ``explain``."""
     values = row_of(task, text, columns)
+    values |= other_rows(predictor.recipe, {name: [cell] for name, cell in columns.items()} or {"": [None]})
     shown = image_of(predictor, task, image, values)
     subject = Subject(predictor, task, values, shown)
     with quiet(predictor.model), counting() as cuts:
@@ -94,16 +97,19 @@ def explain_with(subject: Subject, name: str) -> Explanation:
     """The explanation of a subject whose goals are known, by a method that fits."""
     how = METHODS.get(name)
     found = how(subject)
+    names, losses = column_losses(subject)
     weights = joint_weights(subject)
     remarks = tuple(dict.fromkeys([*([note_or_text(how.remark)] if how.remark else []), *subject.remarks]))
     made = [
-        _made(subject, name, goal, one, weights[number], remarks)
+        _made(subject, name, goal, one, weights[number], remarks, column_scores(subject, names, losses[:, number]))
         for number, (goal, one) in enumerate(zip(subject.goals, found, strict=True))
     ]
     if subject.whole is None:
         return made[0]
     mean = _mean_weights(weights)
-    whole = _made(subject, name, subject.whole, together(found, how), mean, remarks)
+    summed = losses.sum(1) if how.adds_up else losses.mean(1)
+    columns = column_scores(subject, names, summed)
+    whole = _made(subject, name, subject.whole, together(found, how), mean, remarks, columns)
     return replace(whole, words=tuple(made))
 
 
@@ -114,6 +120,8 @@ def methods_for(predictor: Predictor, task: str | None = None) -> list[str]:
         DataError: there is no such task, or nothing about it can be explained.
     """
     chosen = explained_task(predictor, task)
+    if not {"image", "text"} & set(predictor.model.specs[chosen.name].reads):
+        return ["occlusion"]  # columns alone: all that is said of them is
     names = [*ORDER, *(name for name in METHODS.names() if name not in ORDER)]
     return [name for name in names if METHODS.get(name).fits(predictor.model, predictor.model.head(chosen.name))]
 
@@ -184,6 +192,7 @@ def _made(
     scores: Scores,
     weights: dict[str, float] | None,
     remarks: tuple[str, ...],
+    columns: tuple[ColumnScore, ...] = (),
 ) -> Explanation:
     tokens = []
     if scores.streams:
@@ -201,6 +210,7 @@ def _made(
         score=goal.score,
         image=image,
         tokens=tuple(tokens),
+        columns=columns,
         weights=weights,
         shown=subject.shown,
         text=subject.text,

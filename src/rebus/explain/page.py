@@ -85,6 +85,15 @@ def _view(one: Explanation, name: str, lang: str) -> dict[str, Any]:
         "grid": grid,
         "pieces": pieces(one),
         "weights": shares,
+        "columns": [
+            {
+                "name": column.column,
+                "value": column.text,
+                "percent": round(100 * column.share, 1),
+                "against": column.score < 0,
+            }
+            for column in one.columns
+        ],
     }
 
 

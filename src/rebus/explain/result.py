@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import importlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,23 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
+class ColumnScore:
+    """One column of the row.
+
+    Attributes:
+        column: its name.
+        text: the row's value; empty where it is missing.
+        score: what the explained output loses without it: above zero where the value speaks for the output.
+        share: of what all columns lose or gain, 0 to 1.
+    """
+
+    column: str
+    text: str
+    score: float
+    share: float
+
+
+@dataclass(frozen=True)
 class Explanation:
     """Why a model said one thing.
 
@@ -41,6 +58,7 @@ class Explanation:
         image: (h, w) relevance of the parts of the square image, as the method gives it: signed where that is, not
             normalised; None where the model saw no image, or the method says nothing of it.
         tokens: relevance of the pieces of the text, in their order; special tokens are left out.
+        columns: what each column of numbers, categories and dates adds, the most important first.
         weights: the share of each modality in what was fused; only of models that are ``joint``.
         shown: (S, S, 3) the image as the model saw it.
         text: what the model read.
@@ -55,6 +73,7 @@ class Explanation:
     score: float
     image: NDArray[np.float32] | None = None
     tokens: tuple[TokenScore, ...] = ()
+    columns: tuple[ColumnScore, ...] = ()
     weights: dict[str, float] | None = None
     shown: NDArray[np.uint8] | None = field(default=None, repr=False)
     text: str = ""
@@ -75,6 +94,7 @@ class Explanation:
             "tokens": [
                 {"text": one.text, "score": one.score, "start": one.start, "end": one.end} for one in self.tokens
             ],
+            **({"columns": [asdict(one) for one in self.columns]} if self.columns else {}),
             "weights": self.weights,
             "span": None if self.span is None else list(self.span),
             "words": [word.to_json() for word in self.words],

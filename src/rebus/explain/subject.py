@@ -7,7 +7,7 @@ Letters: N variants of the example, W goals, L tokens, C classes, S side of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +22,7 @@ from rebus.inference.predictor import Predictor
 from rebus.models.batch import Batch, Inputs
 from rebus.models.heads import Head
 from rebus.models.vlm import VisionLanguageModel
+from rebus.resolve.inputs import others
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 
@@ -105,12 +106,24 @@ class Subject:
         made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
         return made.to(self.model.device, torch.float32)
 
-    def batch(self, pixels: Tensor | None = None) -> Batch:
-        """A batch of N variants of the example's image, of (N, 3, S, S) pixels; None: those of the example."""
+    def batch(self, pixels: Tensor | None = None, cells: Sequence[tuple[str, Any]] = ()) -> Batch:
+        """A batch of N variants of the example.
+
+        Args:
+            pixels: (N, 3, S, S) of the image; None: those of the example.
+            cells: (modality, the row's cells) of each variant; none: those of the example.
+        """
         pixels = self.pixels() if pixels is None else pixels
-        if self.model.image is None:
-            return Batch(len(pixels))
-        return Batch(len(pixels), {"image": Inputs.one_each(pixels=pixels if self.shown is not None else pixels[:0])})
+        pixels = pixels.expand(len(cells), -1, -1, -1) if cells else pixels
+        inputs: dict[str, Inputs] = {}
+        if self.model.image is not None:
+            inputs["image"] = Inputs.one_each(pixels=pixels if self.shown is not None else pixels[:0])
+        for name in others(self.predictor.recipe):
+            own = self.values[name][0] if name in self.values else {}
+            rows = [row if name == changed else own for changed, row in cells] or [own] * len(pixels)
+            items = [self.predictor.items(name, [row], 0) for row in rows]
+            inputs[name] = self.predictor.processor.modalities[name].inputs(items).to(self.model.device)
+        return Batch(len(pixels), inputs)
 
     def rows(self, count: int, images: int) -> dict[str, Tensor]:
         """The part for N rows that share one image, or have one each."""
@@ -119,21 +132,33 @@ class Subject:
         own = torch.arange(count, device=device) if images == count else torch.zeros(count, device=device).long()
         return {**made, **{name: own for name in OWNERS if name in self.part}}
 
-    def scores(self, pixels: Tensor | None = None, ids: Mapping[str, Tensor] | None = None) -> Tensor:
+    def scores(
+        self,
+        pixels: Tensor | None = None,
+        ids: Mapping[str, Tensor] | None = None,
+        cells: Sequence[tuple[str, Any]] = (),
+    ) -> Tensor:
         """The explained numbers of N variants of the example, (N, W).
 
         Args:
             pixels: (N or 1, 3, S, S), 0 to 255; None: those of the example.
             ids: stream: (N, L); None: those of the example.
+            cells: see ``batch``.
         """
-        return self.measure(self.run(pixels, ids))
+        return self.measure(self.run(pixels, ids, cells))
 
-    def run(self, pixels: Tensor | None = None, ids: Mapping[str, Tensor] | None = None) -> Any:
+    def run(
+        self,
+        pixels: Tensor | None = None,
+        ids: Mapping[str, Tensor] | None = None,
+        cells: Sequence[tuple[str, Any]] = (),
+    ) -> Any:
         """The model's outputs for N variants; see ``scores``."""
         pixels = self.pixels() if pixels is None else pixels
-        count = max([len(pixels), *(len(one) for one in (ids or {}).values())])
-        part = {**self.rows(count, len(pixels)), **(ids or {})}
-        batch = self.batch(pixels).with_target(self.task.name, part)
+        batch = self.batch(pixels, cells)
+        count = max([batch.size, *(len(one) for one in (ids or {}).values())])
+        part = {**self.rows(count, batch.size), **(ids or {})}
+        batch = batch.with_target(self.task.name, part)
         if self.outputs is not None:
             return self.outputs(batch)
         return self.model(batch, [self.task.name])[self.task.name]

@@ -35,6 +35,9 @@ def seen(lang: str, one: Explanation, name: str) -> str:
         parts.append(f'<p class="note">{label("ask.no_map", lang)}</p>')
     if one.tokens and one.text:
         parts.append(f'<div class="tokens"><strong>{label("ask.tokens", lang)}</strong> {coloured(one)}</div>')
+    if one.columns:
+        shares = {f"{column.column}: {column.text}": column.share for column in one.columns}
+        parts.append(f"<h3>{label('ask.columns', lang)}</h3>" + bars(lang, shares))
     if one.weights:
         parts.append(f"<h3>{label('ask.weights', lang)}</h3>" + bars(lang, one.weights))
     parts += [f'<p class="hint">{esc(rendered(remark, lang))}</p>' for remark in one.remarks]

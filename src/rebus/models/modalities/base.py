@@ -115,6 +115,10 @@ class Modality(ABC):
         alone = any(is_blank(value) or not isinstance(value, Hashable) for value in values)
         return None if alone else values
 
+    def usual(self, column: str) -> list[tuple[Any, float]]:
+        """Cells that training rows hold in a column, with how usual each is; none: it keeps no such account."""
+        return []
+
     @property
     def changes(self) -> bool:
         """Whether ``augment`` changes anything: then a frozen tower's features cannot be kept."""

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ MOST_CODES = 1000  # different values of a category that have a vector of their 
 FAR = 5.0  # standard deviations beyond which numbers are all alike
 HIDDEN = 0.02  # chance, in training, of hiding a value, so that what stands for missing and unseen ones is learned
 MISSING, UNSEEN = 0, 1  # codes
+STAND_INS = 8  # values that stand for all that training rows hold in a column
 CACHED = 2**26  # bytes of encoded rows that are kept
 EPOCH = datetime(1970, 1, 1)
 
@@ -41,6 +42,7 @@ class ColumnStatistics:
         mean, spread: number: of its values; date: of seconds since 1970.
         edges: of the bins, rising.
         values: category: those with a code of their own, the commonest first.
+        counts: how many rows hold each.
         years: date: mean and spread of the year.
     """
 
@@ -49,6 +51,7 @@ class ColumnStatistics:
     spread: float = 1.0
     edges: tuple[float, ...] = ()
     values: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
     years: tuple[float, float] = (0.0, 1.0)
 
     @classmethod
@@ -58,7 +61,7 @@ class ColumnStatistics:
         if reading.kind == "category":
             counts = Counter(str(value) for value in known)
             ordered = sorted(counts, key=lambda value: (-counts[value], value))[:MOST_CODES]
-            return cls(reading, values=tuple(ordered))
+            return cls(reading, values=tuple(ordered), counts=tuple(counts[value] for value in ordered))
         numbers = np.asarray([_number(value) for value in known], dtype=np.float64)
         numbers = numbers[np.isfinite(numbers)]
         if not len(numbers):
@@ -110,6 +113,7 @@ class ColumnStatistics:
             "spread": self.spread,
             "edges": list(self.edges),
             "values": list(self.values),
+            "counts": list(self.counts),
             "years": list(self.years),
         }
 
@@ -122,6 +126,7 @@ class ColumnStatistics:
             float(state["spread"]),
             tuple(map(float, state["edges"])),
             tuple(map(str, state["values"])),
+            tuple(map(int, state["counts"])),
             (float(state["years"][0]), float(state["years"][1])),
         )
 
@@ -206,6 +211,18 @@ class TabularModality(Modality):
             "codes": np.asarray(codes, dtype=np.int64),
         }
         return item, int(item["known"].sum()) + sum(code != MISSING for code in codes)
+
+    def usual(self, column: str) -> list[tuple[Any, float]]:
+        """Of a number or a date its quantiles, of a category its commonest values."""
+        known = self.statistics[column]
+        if known.reading.kind == "category":
+            return list(zip(known.values[:STAND_INS], map(float, known.counts), strict=False))
+        if not known.edges:
+            return []
+        places = (np.arange(STAND_INS) + 0.5) / STAND_INS * (len(known.edges) - 1)
+        numbers = np.interp(places, np.arange(len(known.edges)), known.edges)
+        date = known.reading.kind == "date"
+        return [(EPOCH + timedelta(seconds=number) if date else number, 1.0) for number in map(float, numbers)]
 
     @property
     def changes(self) -> bool:

@@ -14,6 +14,8 @@ from rebus.report.sections.examples import asked, shown
 from rebus.report.sections.held_out import explained_texts
 from rebus.report.sections.subject import Looked, Subject
 
+COLUMNS = 4  # that are named beside an example
+
 
 def explained(subject: Subject) -> Section | None:
     """Examples with maps and coloured texts; None where none are wanted or none can be explained."""
@@ -60,7 +62,10 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
 
 def _told(subject: Subject, looked: Looked, place: int, texts: Translator) -> Example | None:
     task, source, row = looked.task, looked.source, looked.rows[place]
-    columns = {task.settings.columns[role]: values[row] for role, values in source.values.items()}
+    named = task.settings.columns
+    columns = {named[role]: values[row] for role, values in source.values.items() if role in named}
+    for name in set(source.values) - set(named):
+        columns |= source.values[name][row]
     image = source.image(row)
     column = task.settings.columns.get("image")
     if column is not None and image is not None:
@@ -123,6 +128,9 @@ def _marked(found: Explanation) -> list[tuple[str, float]]:
 def _note(found: Explanation, lang: str) -> str:
     texts = translator("explained", lang)
     note = texts("note", target=rendered(found.target, lang), method=translate_name("method", found.method, lang))
+    if found.columns:
+        first = [f"{one.column} {one.share:.0%}" for one in found.columns[:COLUMNS]]
+        note += " · " + texts("columns", shares=", ".join(first))
     if found.weights:
         shares = ", ".join(
             f"{translate_name('modality', name, lang)} {share:.0%}" for name, share in found.weights.items()
