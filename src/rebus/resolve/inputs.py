@@ -77,7 +77,7 @@ def others(recipe: settings.Recipe) -> list[str]:
 
 def other_rows(
     recipe: settings.Recipe, columns: Mapping[str, Sequence[Any]], root: str | Path = "."
-) -> dict[str, Sequence[Any]]:
+) -> dict[str, CellRows]:
     """The cells of each other modality by row, which stand among a task's values under the modality's name.
 
     Args:
