@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rebus.catalogue import Note
+from rebus.catalogue import Note, named
 from rebus.data import cells, names
 from rebus.data.column_kind import guess_kind, quoted
 from rebus.data.role_cells import is_number, role_values
@@ -28,6 +28,7 @@ KINDS: tuple[ColumnKind, ...] = ("number", "category", "date")
 MOST = 1000  # columns that are read
 _ALIKE = 0.995  # share of rows in which a column that gives the target away may do so
 _LEAST = 10  # rows from which that can be said
+SHOWN = 20  # columns that a note names
 _SAMPLE = 5000  # rows that are looked at for it
 # names of what only tells rows and their sources apart; other remarks on a row (type, style, date) are inputs
 _PROVENANCE = (
@@ -77,14 +78,14 @@ def tabular_columns(
     read = {column: task for task in tasks for column in task.columns.values()}
     others = [column for name, columns in data.inputs.items() if name != "tabular" for column in columns]
     dealing = {data.split.group, split_column(table, data.split)}
-    for key, named in (("inputs.tabular", asked or ()), ("ignore", data.ignore)):
-        for name in named:
+    for key, columns in (("inputs.tabular", asked or ()), ("ignore", data.ignore)):
+        for name in columns:
             if name not in table.columns:
                 do = nearest(name, table.columns)
                 raise DataError(f"{table.name}, data.{key}", "a column that exists", f"'{name}'", do)
     for name in table.columns if asked is None else asked:
-        if name in data.ignore or (asked is None and said.get(name, "number") not in ("number", "category", "date")):
-            chosen.left_out[name] = "as you said"
+        if name in data.ignore or (asked is None and said.get(name, "number") not in KINDS):
+            chosen.left_out[name] = Note("reason.as_you_said")
             continue
         if name in read:
             if asked is not None:
@@ -95,13 +96,13 @@ def tabular_columns(
         if name in others:
             continue
         if name in dealing:
-            chosen.left_out[name] = "it deals the rows"
+            chosen.left_out[name] = Note("columns.deals")
             continue
         kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in said)
         if kind is None:
             chosen.left_out[name] = why
         elif len(chosen.readings) == MOST:
-            chosen.left_out[name] = f"more than {MOST} columns"
+            chosen.left_out[name] = Note("columns.too_many", most=MOST)
         else:
             chosen.readings[name] = reading_of(table.column(name), kind, data.numbers.get(name))
     _describe(chosen, table)
@@ -118,29 +119,30 @@ def kind_of(table: Table, name: str, known: Kind | None, *, asked: bool = False)
         asked: whether the user names it, so that its name and its different values do not count against it.
     """
     if known in ("image", "labels", "boxes", "tags", "messages"):
-        return None, f"{known}, which only a task reads"
+        return None, Note("columns.task_only", kind=named("kind", known))
     tidy = names.tidy(name)
     if not asked and (tidy in _PROVENANCE or tidy.endswith(("_id", "_url", "_path", "编号"))):
-        return None, "its name says that it tells rows apart"
+        return None, Note("columns.name")
     column = table.arrow_column(name).drop_null()
     values = [value for value in column.to_pylist() if not cells.is_blank(value, cells.BLANKS)]
     if not values or isinstance(values[0], dict | list | bytes):
-        return None, Note("reason.it_is_empty") if not values else "lists, objects or bytes"
+        return None, Note("columns.lists" if values else "reason.it_is_empty")
     different = len({cells.label(cells.scalar(value)) for value in values})
     if different == 1:
-        return None, Note("reason.every_row_holds_the") if len(values) == len(table) else "one value, or none"
+        return None, Note("reason.every_row_holds_the" if len(values) == len(table) else "columns.one_value")
     if are_dates(values):
         return "date", ""
     guess = guess_kind(table, name, by_name=False).kind if known in ("ignore", None) else known
     if guess == "number" and (asked or not _tells_apart(values, len(table))):
         return "number", ""
     if guess == "number" or (guess == "ignore" and different == len(values)):
-        return None, "all different"
+        return None, Note("columns.all_different")
     if guess == "category" or (asked and known == "category"):
         return "category", ""
     if 2 * different <= len(values) and sum(len(str(value)) for value in values) <= 40 * len(values):
         return "category", ""
-    return None, "all different" if different == len(values) and guess != "text" else Note("reason.free_text")
+    unlike = different == len(values) and guess != "text"
+    return None, Note("columns.all_different" if unlike else "reason.free_text")
 
 
 def _tells_apart(values: Sequence[Any], rows: int) -> bool:
@@ -155,29 +157,34 @@ def _tells_apart(values: Sequence[Any], rows: int) -> bool:
 def _describe(chosen: TabularColumns, table: Table) -> None:
     """Notes on what is read and left out, warnings of thin margins."""
     if chosen.readings:
-        shown = ", ".join(
-            f"{name} ({reading.kind}{f', {reading.unit}' if reading.unit else ''})"
-            for name, reading in list(chosen.readings.items())[:20]
-        )
-        more = f" and {len(chosen.readings) - 20} more" if len(chosen.readings) > 20 else ""
-        chosen.notes.append(f"columns that are inputs by themselves: {shown}{more}; otherwise: --ignore COLUMN")
+        items = []
+        for name, reading in chosen.readings.items():
+            kind, unit = named("kind", reading.kind), reading.unit
+            items.append(
+                Note("columns.with_unit", column=name, kind=kind, unit=unit)
+                if unit
+                else Note("columns.item", column=name, kind=kind)
+            )
+        chosen.notes.append(Note("columns.read", columns=_shortened(items)))
     if chosen.left_out:
-        shown = ", ".join(f"{name} ({why})" for name, why in list(chosen.left_out.items())[:20])
-        more = f" and {len(chosen.left_out) - 20} more" if len(chosen.left_out) > 20 else ""
-        chosen.notes.append(f"left out: {shown}{more}; otherwise: --set 'data.inputs.tabular=[COLUMN, ...]'")
+        items = [Note("columns.item", column=name, kind=why) for name, why in chosen.left_out.items()]
+        chosen.notes.append(Note("columns.left_out", columns=_shortened(items)))
     for name, reading in chosen.readings.items():
         if reading.kind == "date" and not reading.sure:
             cell = next(value for value in table.column(name) if not cells.is_blank(value))
-            order = "month/day" if reading.order == "mdy" else "day-month"
-            chosen.warnings.append(
-                f"column '{name}': no cell says whether '{cell}' begins with the day or the month; it is read as "
-                f"{order}; write dates as YYYY-MM-DD where that is wrong"
-            )
+            key = "columns.month_first" if reading.order == "mdy" else "columns.day_first"
+            chosen.warnings.append(Note(key, column=name, cell=str(cell)))
+
+
+def _shortened(items: list[Note]) -> list[Note]:
+    """The first of a long list, and how many more there are."""
+    more = [Note("columns.more", count=len(items) - SHOWN)] if len(items) > SHOWN else []
+    return items[:SHOWN] + more
 
 
 def given_away(table: Table, chosen: TabularColumns, tasks: Sequence[TaskSettings]) -> list[str]:
     """Warnings of columns that alone give a task's target, as a copy or a recoding of it does."""
-    told = []
+    told: list[str] = []
     step = max(1, len(table) // _SAMPLE)
     rows = range(0, len(table), step)
     for task in tasks:
@@ -193,11 +200,8 @@ def given_away(table: Table, chosen: TabularColumns, tasks: Sequence[TaskSetting
             known = [(value, goal) for value, goal in pairs if value is not None and goal is not None]
             share = _copied(known, numeric) if len(known) >= _LEAST else 0.0
             if share >= _ALIKE:
-                how = "exactly" if share == 1 else f"in {share:.1%} of rows"
-                told.append(
-                    f"column '{name}' alone gives '{target}' {how}, as a copy or a recoding of it would: where it is "
-                    f"not known before '{target}' is, leave it out with --ignore {quoted(name)}"
-                )
+                key = "columns.gives_exactly" if share == 1 else "columns.gives_nearly"
+                told.append(Note(key, column=name, target=target, share=share, quoted=quoted(name)))
     return told
 
 

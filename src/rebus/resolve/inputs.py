@@ -64,7 +64,7 @@ def other_inputs(
     updated = replace(
         inference,
         kinds=inference.kinds | {name: reading.kind for name, reading in chosen.readings.items()},
-        notes=[note for note in inference.notes if not note.startswith("not learned from:")],
+        notes=[note for note in inference.notes if getattr(note, "key", "") != "inference.ignored"],
         warnings=warnings,
     )
     return OtherInputs(columns, updated, chosen.notes)
