@@ -101,6 +101,7 @@ def small(table: Path, task: str, fusion: str, how: str, image: str, text: str) 
             "data.path": str(table),
             "data.split.column": "split",
             "data.kinds": {"boxes": "boxes", "tags": "labels"},
+            "data.inputs": {"tabular": []},
             "image.size": 32,
             "text.vocab_size": 320,
             "text.max_length": 32,

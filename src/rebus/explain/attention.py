@@ -12,7 +12,7 @@ from math import isqrt
 import torch
 from torch import Tensor
 
-from rebus.explain.paths import attends_tokens
+from rebus.explain.paths import attends_tokens, others_read
 from rebus.explain.registry import METHODS, Floats, Method, Scores
 from rebus.explain.subject import Goal, Subject, quiet
 from rebus.explain.trace import Trace, trace
@@ -30,6 +30,8 @@ class Attention(Method):
         """Where a fusion or a decoder attends to single tokens of all that is read."""
         if head.per == "item":
             return model.image is not None
+        if others_read(head):
+            return False
         alone = head.writes and "image" not in head.spec.reads and model.text is None
         return alone or attends_tokens(model, head)
 

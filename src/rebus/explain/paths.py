@@ -308,7 +308,7 @@ def _scale(gate: Tensor | None) -> float:
 
 def flows(model: VisionLanguageModel, head: Head) -> bool:
     """Whether attentions, or poolings with weights of their own, lie on every way from an input to the head."""
-    if head.consumes == "inputs":
+    if head.consumes == "inputs" or others_read(head):
         return False
     sees = model.image is not None and (not head.writes or "image" in head.spec.reads)
     reads = model.text is not None if head.writes else "text" in head.spec.reads
@@ -319,6 +319,11 @@ def flows(model: VisionLanguageModel, head: Head) -> bool:
     tower = model.text if model.text is not None else model.decoder
     text = not reads or attends or isinstance(tower, Encoder | Decoder | WordVectors)
     return image and text
+
+
+def others_read(head: Head) -> bool:
+    """Whether a head reads tokens of other modalities, which these rules do not follow."""
+    return bool(set(head.spec.reads) - {"image", "text"})
 
 
 def attends_tokens(model: VisionLanguageModel, head: Head) -> bool:
