@@ -130,7 +130,7 @@ def test_img2dataset_layout_takes_the_caption_once(tmp_path: Path) -> None:
     pack(tmp_path / "00000.tar", files)
     (tmp_path / "00000_stats.json").write_text("{}")
     table = read_table(tmp_path)
-    assert sorted(table.columns) == ["caption", "key", "image", "url", "width"]
+    assert sorted(table.columns) == ["caption", "image", "key", "url", "width"]
     assert infer(table).kinds["caption"] == "text"
 
 

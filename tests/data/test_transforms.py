@@ -160,7 +160,7 @@ def test_store_names_the_row_of_a_missing_image(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"t, row 5, column 'image'.*x\.png"):
         store.get(4)
     with pytest.raises(DataError, match="did you mean 'image'"):
-        ImageStore(store.table, "pictur", 16)
+        ImageStore(store.table, "imag", 16)
 
 
 def test_store_is_read_by_threads_and_sent_to_processes(tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ class WritingTask(Task):
         if processor.text_tower:
             ids = [np.asarray(processor.read(self.prompt(values, row)), dtype=np.int64) for row in portion.rows]
             part["text_ids"], part["text_mask"] = (one.to(portion.owner.device) for one in pad_texts(ids, multiple=1))
-        return model.condition(model.see(portion.batch, model.specs[self.name].reads), part)
+        return model.condition(model.see(portion.batch, self.head(processor).reads), part)
 
     def predict(
         self, session: Session, values: Values, portion: Portion, sampling: Sampling | None = None
