@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 import pytest
 
@@ -189,6 +189,14 @@ def test_gradio_s_other_routes_do_not_exist(open_studio: Running) -> None:
         assert asked(open_studio.address, f"/studio/gradio_api/{path}")[0] == 404, path
     for method in ("PUT", "DELETE", "PATCH", "OPTIONS"):
         assert asked(open_studio.address, "/studio/gradio_api/queue/join", method)[0] == 405
+
+
+def test_the_page_names_nothing_that_is_not_there(open_studio: Running) -> None:
+    page = asked(open_studio.address, "/studio/")[2].decode("utf-8")
+    named = re.findall(r'<(?:link|script)[^>]+(?:href|src)="([^"#]+)"', page)
+    assert len(named) >= 2
+    for address in named:
+        assert asked(open_studio.address, urljoin("/studio/", address))[0] == 200, address
 
 
 def test_an_upload_belongs_to_the_browser_that_sent_it(open_studio: Running) -> None:

@@ -39,6 +39,7 @@ _FILE = f"{_API}file="
 _UPLOAD = f"{_API}upload"
 _EVENTS = frozenset({f"{_API}queue/join", f"{_API}run/predict", f"{_API}cancel", f"{_API}reset"})
 _QUERY = frozenset({"session_hash", "upload_id"})  # a query may name stored states as well
+_MANIFEST = b'<link rel="manifest" href="/manifest.json" />'
 _FILE_KEYS = frozenset({"path", "url", "orig_name", "is_stream", "is_file", "mime_type"})
 
 
@@ -154,7 +155,7 @@ class Border:
         except RefusedError as error:
             await _refuse(answer, error)
             return
-        await self.app(scope, receive, answer)
+        await self.app(scope, receive, _without_manifest(answer) if path == "/" else answer)
 
     def _may_read(self, path: str, browser: str) -> None:
         if path.startswith(_FILE):
@@ -259,6 +260,17 @@ def _with_cookie(send: Send, browser: str) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", []), (b"set-cookie", cookie)]}
+        await send(message)
+
+    return sent
+
+
+def _without_manifest(send: Send) -> Send:
+    """Gradio's page names /manifest.json of the server's root, which is not the Studio's and is not there."""
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            message = {**message, "body": message.get("body", b"").replace(_MANIFEST, b" " * len(_MANIFEST))}
         await send(message)
 
     return sent

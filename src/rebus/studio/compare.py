@@ -14,7 +14,7 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import RunError, StudioError
 from rebus.report import labels
 from rebus.report.images import png_address
-from rebus.studio.panel import FAULTS, Html, esc, grid, label, note, panel, problem
+from rebus.studio.panel import FAULTS, Html, command, esc, grid, label, note, panel, problem
 
 if TYPE_CHECKING:
     from rebus.studio.session import Desk
@@ -74,15 +74,20 @@ def build(desk: Desk) -> None:
 
 def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
     """The Runs' table, then every comparison of strategies below the folder."""
-    parts = []
+    parts: list[str] = []
+    commands: list[list[str]] = []
     try:
         root = desk.places.inside(typed, "what.folder") if (typed or "").strip() else desk.places.home
         sides = [side(desk.places.inside(name, "what.run"), desk.places.shown(Path(name))) for name in names[:_MOST]]
         if sides:
             parts.append(beside(lang, sides))
+            commands += [["evaluate", side.name] for side in sides]
         for path in sorted({root / "compare.json", *root.glob("*/compare.json"), *root.glob("*/*/compare.json")}):
             if path.is_file() and desk.places.holds(path):
-                parts.append(strategies(lang, path, desk.places.shown(path.parent)))
+                folder = desk.places.shown(path.parent)
+                parts.append(strategies(lang, path, folder))
+                commands.append(["compare", "TABLE", "--out", folder])
+        parts.append(command(lang, *commands))
     except FAULTS as error:
         parts.append(problem(lang, error))
     return "".join(parts) or note(translate("compare.none", lang))

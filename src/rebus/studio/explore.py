@@ -14,7 +14,7 @@ from rebus.catalogue import translate
 from rebus.data.images import read_header
 from rebus.errors import StudioError
 from rebus.report.images import thumbnail
-from rebus.studio.panel import FAULTS, act_of, button, esc, label, note, panel, photo, problem, working
+from rebus.studio.panel import FAULTS, act_of, button, command, esc, label, note, panel, photo, problem, working
 from rebus.studio.table_view import Book, Mark, alike, judged, open_book, own_table, reads_words
 from rebus.tasks.cells import as_text, missing
 
@@ -37,6 +37,7 @@ class View:
         marks: what the model said of rows.
         told: key of the line above the rows.
         opened: the row whose details are shown.
+        commands: what does the same in a shell, a list of words each.
     """
 
     book: Book
@@ -45,6 +46,7 @@ class View:
     marks: dict[int, Mark] = field(default_factory=dict)
     told: str = "explore.rows"
     opened: int | None = None
+    commands: list[list[str]] = field(default_factory=list)
 
 
 def build(desk: Desk) -> None:
@@ -112,8 +114,11 @@ def build(desk: Desk) -> None:
             yield None, problem(lang, error), gr.skip(), gr.skip()
             return
         columns = gr.update(choices=["", *book.texts], value="")
-        found = View(book, book.rows("all", None, None, ""))
-        yield found, draw(desk, lang, found), columns, gr.update(choices=[], value=None)
+        view = View(book, book.rows("all", None, None, ""), commands=[checking(book)])
+        yield view, draw(desk, lang, view), columns, gr.update(choices=[], value=None)
+
+    def checking(book: Book) -> list[str]:
+        return ["data", "check", desk.places.shown(book.path)]
 
     def values_of(view: View | None, column: str | None) -> Any:
         choices = view.book.values(column) if view is not None and column in view.book.texts and column else []
@@ -128,18 +133,23 @@ def build(desk: Desk) -> None:
                 book = view.book if view is not None else book_of(typed, run)
                 plain = "" if how in ("search", "image") else (text or "")
                 rows = book.rows(split, column, value, plain)
-                found = View(book, rows)
+                result = View(book, rows, commands=[checking(book)])
                 if how == "worst":
                     yield gr.skip(), working(lang)
                     seat = desk.seats.seat(desk.chosen(run))
                     read = [task.settings.columns.get("image", "") for task in seat.predictor.tasks.values()]
                     desk.places.check_images(book.table, read)
-                    found.marks = seat.ask(lambda model: judged(book, rows, model))
-                    found.rows, found.told = list(found.marks), "explore.judged"
+                    result.marks = seat.ask(lambda model: judged(book, rows, model))
+                    result.rows, result.told = list(result.marks), "explore.judged"
+                    result.commands = [["evaluate", str(run), desk.places.shown(book.path)]]
                 elif how in ("search", "image"):
                     yield gr.skip(), working(lang)
-                    found.rows, found.told = searched(book, rows, how, text, sample, run)
-                yield found, draw(desk, lang, found)
+                    result.rows, result.told = searched(book, rows, how, text, sample, run)
+                    query = text if how == "search" else Path(str(desk.uploads.file(sample))).name
+                    if result.told != "explore.found":  # which plain words of the table decided
+                        table = desk.places.shown(book.path)
+                        result.commands = [["index", str(run), table], ["find", str(run), query]]
+                yield result, draw(desk, lang, result)
             except FAULTS as error:
                 yield gr.skip(), problem(lang, error) + (draw(desk, lang, view) if view else "")
 
@@ -213,7 +223,7 @@ def draw(desk: Desk, lang: str, view: View) -> str:
     head += f"{label('explore.page', lang, page=view.page + 1, pages=pages)}</p>"
     cards = "".join(f"<li>{card(desk, lang, view, row)}</li>" for row in shown)
     opened = details(desk, lang, view, view.opened) if view.opened is not None else ""
-    return f'{head}{opened}<ul class="cards">{cards}</ul>'
+    return f'{head}{opened}<ul class="cards">{cards}</ul>{command(lang, *view.commands)}'
 
 
 def card(desk: Desk, lang: str, view: View, row: int) -> str:

@@ -10,7 +10,7 @@ import gradio as gr
 from rebus.catalogue import translate
 from rebus.data.images import read_header
 from rebus.errors import StudioError
-from rebus.studio.panel import FAULTS, note, panel, photo, problem, working
+from rebus.studio.panel import FAULTS, command, note, panel, photo, problem, working
 
 if TYPE_CHECKING:
     from rebus.report.flow import Flow
@@ -45,8 +45,10 @@ def build(desk: Desk) -> None:
             file = desk.uploads.file(sent) if sent else None
             if file:
                 read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
-            found = seat.ask(lambda model: flow(model, image=file, text=(text or "").strip(), lang=lang))
-            yield found, drawn(lang, found)
+            followed = seat.ask(lambda model: flow(model, image=file, text=(text or "").strip(), lang=lang))
+            words = [["--image", file.name] if file else [], ["--text", text.strip()] if (text or "").strip() else []]
+            result = followed, ["flow", desk.places.shown(seat.folder), *words[0], *words[1]]
+            yield result, drawn(lang, result)
         except FAULTS as error:
             yield None, problem(lang, error)
 
@@ -55,12 +57,11 @@ def build(desk: Desk) -> None:
     speaker.redraw(drawn, [kept], shown)
 
 
-def drawn(lang: str, found: Flow | None) -> str:
-    """The page's fragment in a language."""
+def drawn(lang: str, result: tuple[Flow, list[str]] | None) -> str:
+    """The page's fragment in a language, and the command that makes it."""
     from rebus.report.flow import flow_html
 
-    return (
-        note(translate("flow.empty", lang))
-        if found is None
-        else f'<div class="flow-frame">{flow_html(found, lang)}</div>'
-    )
+    if result is None:
+        return note(translate("flow.empty", lang))
+    followed, words = result
+    return f'<div class="flow-frame">{flow_html(followed, lang)}</div>{command(lang, words)}'

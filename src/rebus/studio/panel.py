@@ -96,12 +96,11 @@ def working(lang: str) -> str:
     return f'<p class="note" role="status"><span class="busy"></span>{label("ask.working", lang)}</p>'
 
 
-def command(lang: str, words: Sequence[object]) -> str:
-    """The command that does the same in a shell; nothing where there are no words."""
-    if not words:
-        return ""
-    line = "rebus " + shlex.join(str(word) for word in words)
-    return f'<p class="hint">{label("studio.command", lang)}</p><pre class="log" tabindex="0">{esc(line)}</pre>'
+def command(lang: str, *lines: Sequence[object]) -> str:
+    """The commands that do the same in a shell, a list of words each; nothing where there are none."""
+    text = "\n".join("rebus " + shlex.join(str(word) for word in words) for words in lines if words)
+    shown = f'<p class="hint">{label("studio.command", lang)}</p><pre class="log" tabindex="0">{esc(text)}</pre>'
+    return shown if text else ""
 
 
 def button(act: str, inside: str, *, pressed: bool | None = None, title: str = "", css: str = "") -> str:
