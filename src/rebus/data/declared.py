@@ -93,8 +93,11 @@ class Columns:
 
     @property
     def readable(self) -> bool:
-        """Whether there is something to predict from: an image, a text, or columns beside that of the target."""
-        return self.image is not None or bool(self.of("text")) or self.alone
+        """Whether there is something to predict from: an image, a text, another package's input, or columns beside that
+        of the target.
+        """
+        plugin = not {*self.kinds.values()} <= {*KINDS}
+        return self.image is not None or bool(self.of("text")) or plugin or self.alone
 
     @property
     def alone(self) -> bool:

@@ -53,7 +53,7 @@ def other_inputs(
     Raises:
         DataError: a column that ``data.inputs.tabular`` or ``data.ignore`` names does not exist, or is a task's.
     """
-    columns = dict(recipe.data.inputs)
+    columns = {**plugin_columns(recipe, inference), **recipe.data.inputs}
     asked = NAME in columns
     if not asked and not any(TASKS.get(task.name).reads_columns for task in recipe.tasks):
         return OtherInputs(columns, inference)
@@ -68,6 +68,26 @@ def other_inputs(
         warnings=warnings,
     )
     return OtherInputs(columns, updated, chosen.notes)
+
+
+def plugin_columns(recipe: settings.Recipe, inference: Inference) -> dict[str, list[str]]:
+    """Modality of another package: the columns of its kinds that no task reads.
+
+    Raises:
+        RecipeError: there are several for a modality that reads one, and the recipe does not say which.
+    """
+    taken = {column for task in recipe.tasks for column in task.columns.values()}
+    found: dict[str, list[str]] = {}
+    for name in MODALITIES.names():
+        modality = MODALITIES.get(name)
+        own = set(modality.kinds) - set(settings.KINDS)
+        columns = [column for column, kind in inference.kinds.items() if kind in own and column not in taken]
+        if columns and name not in recipe.data.inputs:
+            found[name] = columns
+            if len(columns) > 1 and not modality.many:
+                do = f"name one of them: --set 'data.inputs={{{name}: [{columns[0]}]}}'"
+                raise RecipeError(f"the modality '{name}'", "one column", ", ".join(columns), do)
+    return found
 
 
 def others(recipe: settings.Recipe) -> list[str]:
