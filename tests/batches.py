@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from rebus.models.batch import Batch, Inputs
+from rebus.models.modalities import MODALITIES, Item
+from rebus.models.modalities.rows import RowInputs
+from rebus.recipe import Recipe
 
 
 def image_batch(pixels: Tensor, there: list[bool] | None = None, **targets: dict[str, Tensor]) -> Batch:
@@ -42,3 +46,14 @@ def in_parts(builder: Any, step: int, progress: float, parts: int) -> list[Batch
     finally:
         builder.settings = before
     return made
+
+
+def image_inputs(give: Callable[[int], Any]) -> RowInputs:
+    """What a model sees of rows: a function gives each row's image, (S, S, 3), or None."""
+    inputs = RowInputs({"image": MODALITIES.get("image")(Recipe(), ["image"])}, {})
+
+    def items(row: int) -> list[Item]:
+        image = give(row)
+        return [] if image is None else [{"pixels": image}]
+
+    return inputs.replaced("image", items)

@@ -148,7 +148,7 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     assert table is not None  # noqa: S101 - it was trained from a table
     figures, source, rows, told = judge_both(model, blind_model, run, table)
     print_figures(console, figures, lang)
-    faithfulness = measure_maps(model, source, rows)
+    faithfulness = measure_maps(model, source, table, rows)
     print_maps(console, faithfulness, lang)
     examples = six(source, rows, told, said["group"])
     print_examples(console, examples, lang)
@@ -210,12 +210,12 @@ def judge_both(
     return figures, source, new, told
 
 
-def measure_maps(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Faithfulness | None:
+def measure_maps(predictor: Predictor, source: Rows, table: TableOfRun, rows: Sequence[int]) -> Faithfulness | None:
     """Whether the maps of answers to "where is the ..." can be believed; kept in the Run. None where none is asked."""
     asked = [row for row in rows if source.values["type"][row] == "where"]
-    if not asked or source.store is None or predictor.folder is None:
+    if not asked or not source.sees or predictor.folder is None:
         return None
-    task, table = predictor.task("answer"), source.store.table
+    task = predictor.task("answer")
     found = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
     found.table, found.split = table.name, "test"
     found.settings["only"] = {"type": "where", "seen": "false"}

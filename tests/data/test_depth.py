@@ -14,7 +14,7 @@ from rebus import api
 from rebus.data.depth import Extremes, levels_of
 from rebus.data.images import decode_image, read_header
 from rebus.recipe import Recipe
-from rebus.resolve.from_table import check_data, fit_tasks, open_store
+from rebus.resolve.from_table import check_data, fit_tasks
 
 
 def saved(values: Any, kind: str = "PNG", **options: Any) -> bytes:
@@ -89,7 +89,7 @@ def test_the_check_says_the_range_and_the_recipe_keeps_it(tmp_path: Path) -> Non
     prepared = fit_tasks(check_data(recipe), lambda _: None)
     assert prepared.recipe.data.levels == (0, 4095)
     table = prepared.table
-    stored = open_store(table, "image", prepared.recipe).get(5)
+    stored = prepared.inputs(prepared.modalities()).items("image", 5)[0]["pixels"]
     whole = decode_image(table.column("image")[5], tmp_path, levels=(0.0, 4095.0))
     assert abs(float(stored.mean()) - float(whole.mean())) < 2
     assert float(stored.mean()) < 0.5 * float(decode_image(table.column("image")[5], tmp_path).mean())

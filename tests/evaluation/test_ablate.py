@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from batches import image_inputs
 from rebus.errors import DataError
 from rebus.evaluation.ablation import ablate
+from rebus.models.modalities.rows import RowInputs
 from rebus.recipe import TaskSettings
 from rebus.report.ablation import ablation_tables, ablation_verdicts
 from rebus.tasks import TASKS, Prediction, Task
@@ -25,15 +26,15 @@ RED, SUN = DICE.integers(0, 2, COUNT), DICE.integers(0, 2, COUNT)
 class Knower:
     """Says ``yes`` where what it looks at is red, or what it reads is sun."""
 
-    def __init__(self, looks: bool, sees: bool = True) -> None:
-        self.looks, self.model = looks, SimpleNamespace(image=object() if sees else None)
+    def __init__(self, looks: bool) -> None:
+        self.looks = looks
 
-    def run_task(self, task: Task, values: Any, rows: Sequence[int], image: Any) -> list[Prediction]:
+    def run_task(self, task: Task, values: Any, rows: Sequence[int], inputs: RowInputs) -> list[Prediction]:
         told = []
         for row in rows:
-            array = image(row)
+            items = inputs.items("image", row) if "image" in inputs.modalities else []
             if self.looks:
-                yes = array is not None and int(array[0, 0, 0]) > 180
+                yes = bool(items) and int(items[0]["pixels"][0, 0, 0]) > 180
             else:
                 yes = not missing(values["text"][row]) and "sun" in values["text"][row]
             told.append(Prediction("yes" if yes else "no", 0.9, {"yes": float(yes), "no": float(not yes)}))
@@ -48,12 +49,13 @@ def setting(truth: np.ndarray) -> tuple[Task, dict[str, Any], Any]:
     }
     task = TASKS.get("classify")(TaskSettings(name="classify", columns={k: k for k in values}))
     task.fit(values, range(COUNT))
-    return task, values, lambda row: np.full((4, 4, 3), 220 if RED[row] else 30, dtype=np.uint8)
+    return task, values, image_inputs(lambda row: np.full((4, 4, 3), 220 if RED[row] else 30, dtype=np.uint8))
 
 
 def lost(looks: bool, sees: bool = True) -> Any:
     task, values, image = setting(RED if looks else SUN)
-    model: Any = Knower(looks, sees)
+    image = image if sees else image.only(())
+    model: Any = Knower(looks)
     told = model.run_task(task, values, range(COUNT), image)
     return ablate(model, task, values, range(COUNT), told, image)
 
@@ -95,7 +97,7 @@ def test_a_model_without_a_image_tower_is_asked_about_its_text_alone() -> None:
 def test_rows_that_are_all_alike_cannot_be_shuffled() -> None:
     task, values, image = setting(RED)
     values = {**values, "text": [None] * COUNT}
-    model: Any = Knower(True, sees=False)
+    image, model = image.only(()), Knower(True)
     with pytest.raises(DataError, match="--ablate"):
         ablate(model, task, values, range(COUNT), model.run_task(task, values, range(COUNT), image), image)
 

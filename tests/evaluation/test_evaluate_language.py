@@ -153,7 +153,7 @@ def test_choices_are_scored_as_their_texts_are(talker: Path, quiz: Path) -> None
     task = untrained_task(predictor, table, settings_for(table, "choose"))
     assert isinstance(task, Choose)
     values = task.values({name: table.column(name) for name in table.columns})
-    told = predictor.run_task(task, values, range(len(table)), lambda _: None)
+    told = predictor.run_task(task, values, range(len(table)), predictor.inputs_of(task, table))
     decoder = predictor.model.decoder
     assert decoder is not None
     for row, said in enumerate(told):

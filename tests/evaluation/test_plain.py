@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from batches import image_inputs
 from rebus.errors import ImageError
 from rebus.evaluation import plain as plain_module
 from rebus.evaluation.plain import plain_model
 from rebus.evaluation.rows import Rows
+from rebus.models.modalities.rows import RowInputs
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS, Prediction
 from rebus.tasks.linear import image_features
@@ -37,7 +39,7 @@ def source_of(name: str, columns: dict[str, list[Any]], store: Any = None) -> Ro
     task = TASKS.get(name)(TaskSettings(name=name, columns={role: role for role in columns}))
     values = task.values(columns)
     task.fit(values, range(len(next(iter(columns.values())))))
-    return Rows(task, values, store)
+    return Rows(task, values, image_inputs(store.get) if store else RowInputs({}, {}))
 
 
 def told_by(source: Rows, rows: int, **changes: Any) -> Any:

@@ -12,7 +12,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from batches import image_batch
+from batches import image_batch, image_inputs
 from rebus.checkpoints.hf_load import open_checkpoint, read_checkpoint
 from rebus.checkpoints.hf_save import saved_model
 from rebus.errors import WeightsError
@@ -91,7 +91,9 @@ def test_texts_are_those_of_transformers(tmp_path: Path, kind: str, sampling: Sa
     questions = ["What is left of the red car?", "猫？", "There are 12 cats and 7 dogs; what is it?"]
     seen = images(3)
     rows = {"messages": [[{"role": "user", "content": one}] for one in questions], "image": [*"abc"]}
-    told = ours.run_task(ours.tasks["converse"], rows, [0, 1, 2], lambda row: seen[row], sampling=sampling)
+    told = ours.run_task(
+        ours.tasks["converse"], rows, [0, 1, 2], image_inputs(lambda row: seen[row]), sampling=sampling
+    )
     _, taken = given(ours, seen, kind)
     for row, question in enumerate(questions):
         ids = torch.tensor([asked(ours, question)])
@@ -113,10 +115,10 @@ def test_a_settled_model_writes_what_its_plain_modules_write(tmp_path: Path) -> 
     slow = Predictor(fast.model, fast.recipe, fast.tasks, fast.processor)
     seen = images(2)
     rows = {"messages": [[{"role": "user", "content": one}] for one in ("cats?", "dogs and cars")], "image": [*"ab"]}
+    shown = image_inputs(lambda row: seen[row])
     for count in (3, 20):
         both = [
-            one.run_task(one.tasks["converse"], rows, [0, 1], lambda row: seen[row], sampling=Sampling(count))
-            for one in (fast, slow)
+            one.run_task(one.tasks["converse"], rows, [0, 1], shown, sampling=Sampling(count)) for one in (fast, slow)
         ]
         assert [one.value for one in both[0]] == [one.value for one in both[1]]
 

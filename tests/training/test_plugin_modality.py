@@ -20,7 +20,7 @@ from rebus.models.features import Features
 from rebus.models.modalities import MODALITIES, Item, Modality
 from rebus.models.towers import TOWERS, Tower
 from rebus.models.towers.base import all_real
-from rebus.recipe import kinds
+from rebus.recipe import OtherTower, kinds
 
 FUSIONS = [
     ("joint", "concat"),
@@ -85,10 +85,15 @@ class Spectrum(Modality):
         return {"levels": ((np.asarray(numbers) - self.mean) / self.spread).astype(np.float32)}
 
 
+class BandsSettings(OtherTower):
+    bands: int = 2
+
+
 class Bands(Tower):
     """Neighbouring numbers as tokens."""
 
     modality = "spectrum"
+    own_settings = BandsSettings
 
     def __init__(self, settings: Any, *, points: int, **context: Any) -> None:
         super().__init__(settings)

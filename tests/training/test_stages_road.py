@@ -111,7 +111,7 @@ def test_features_are_cached_in_the_first_stage_even_where_images_are_learned_in
         asked.append(len(pixels))
         return tower(pixels)
 
-    made = made.replace({"model.image.forward": counted})
+    made.model.image.forward = counted
     for step in range(6):
         batch = made.builder.parts_at(step, 0.29)[0]
         assert "pixels" not in shown(batch)

@@ -13,6 +13,7 @@ import torch
 from batches import in_parts, pixels_of
 from rebus.data.store import ImageStore
 from rebus.data.table import MOST_LISTED, Column, Table
+from rebus.models.modalities.rows import ItemCache
 from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.tasks.batch_builder import Singles, group_rows
 from rebus.training.train import assemble, learn
@@ -98,8 +99,20 @@ def test_the_cache_keeps_to_its_budget(shards: Path) -> None:
     held = sum(array.nbytes for array in store._kept.values())
     assert 0.8 * 2**20 < held <= 2**20
     recipe = recipe_for(shards, workers=3)
-    store = assemble(recipe, lambda _: None).prepared.images()  # type: ignore[assignment]
-    assert store._most == recipe.data.cache_mb // 4 * 2**20 // (16 * 16 * 3 + 512)
+    cache = assemble(recipe, lambda _: None).builder.rows.cache
+    assert cache is not None
+    assert cache._free == recipe.data.cache_mb // 4 * 2**20
+
+
+def test_items_are_kept_within_the_budget_and_the_oldest_go_first(shards: Path) -> None:
+    cache = ItemCache(1)
+    for number in range(200):
+        cache.put(number, [{"pixels": torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()}])
+        assert cache.get(0) is not None or number > 60
+        assert cache.get(number) is not None
+    kept = [number for number in range(200) if cache.get(number) is not None]
+    assert 0.8 * 2**20 < len(kept) * 64 * 64 * 3 <= 2**20
+    assert kept == list(range(200 - len(kept), 200)) or kept[0] == 0
 
 
 def test_large_tables_are_not_turned_into_lists(monkeypatch: pytest.MonkeyPatch) -> None:

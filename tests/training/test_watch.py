@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from batches import image_inputs
 from rebus import api
 from rebus.catalogue import Note
 from rebus.checkpoints.run_folder import Run
@@ -207,14 +208,14 @@ def test_a_remark_that_no_longer_holds_is_kept_as_passed() -> None:
 def test_images_are_shuffled_so_that_no_row_keeps_its_own() -> None:
     images = ["a", "a", "b", "c", "d", None]
     arrays = {name: np.full((1, 1, 3), place, dtype=np.uint8) for place, name in enumerate("abcd")}
-    of = shuffled_images(images, range(6), lambda row: arrays[images[row]])
-    assert of is not None
-    given = [of(row) for row in range(6)]
+    shuffled = shuffled_images(images, range(6), image_inputs(lambda row: arrays[images[row]]))
+    assert shuffled is not None
+    given = [next((item["pixels"] for item in shuffled.items("image", row)), None) for row in range(6)]
     assert given[5] is None
     assert all(one is not arrays[name] for one, name in zip(given[:5], images[:5], strict=True))
     assert given[0] is given[1]
     assert {int(one[0, 0, 0]) for one in given[:5]} == {0, 1, 2, 3}
-    assert shuffled_images(["a", "b", "a"], range(3), lambda row: None) is None
+    assert shuffled_images(["a", "b", "a"], range(3), image_inputs(lambda row: None)) is None
 
 
 def test_variety_and_labels() -> None:

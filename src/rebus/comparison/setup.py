@@ -6,20 +6,22 @@ Every run of a comparison sees the same test rows, has the same budget and diffe
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rebus import recipe
 from rebus.comparison.strategies import Arm, arms_of
 from rebus.data.splits import assign_splits, group_keys, row_keys
-from rebus.data.store import ImageStore
 from rebus.errors import DataError, RecipeError
-from rebus.resolve.from_table import Prepared, open_store, prepare
+from rebus.models.modalities import Modality
+from rebus.models.modalities.rows import ItemCache, RowInputs
+from rebus.resolve.from_table import Prepared, open_inputs, prepare
 from rebus.resolve.known import Log, Start
 from rebus.resolve.tune import settle_precision
 from rebus.tasks import TASKS, Task
 from rebus.tasks.base import Values
+from rebus.tasks.cells import as_text, missing
 
 How = Literal["folds", "repeats", "given"]
 FOLDS = 3  # where nobody says
@@ -30,16 +32,19 @@ _LANGUAGE_MODELS = ("lm", "mlm")
 class Shared(Prepared):
     """A table met once and dealt anew for each split; decoded images are kept for all runs."""
 
-    store: ImageStore | None = None
+    cache: ItemCache | None = None
 
-    def images(self) -> ImageStore | None:
-        """The one store, where the strategy sees images."""
-        return None if self.image_column is None else self.store
+    def inputs(self, modalities: Mapping[str, Modality]) -> RowInputs:
+        """With the one cache."""
+        return open_inputs(self.table, self.recipe, modalities, self.cache)
 
-    def shared(self) -> Sequence[object] | None:
-        """The image column even for a strategy that sees none, so that a step holds the same rows in all."""
+    def keys(self, inputs: RowInputs) -> dict[int, Hashable | None] | None:
+        """Of images even for a strategy that sees none, so that a step holds the same rows in all."""
         column = self.recipe.tasks[0].columns.get("image")
-        return None if column is None else self.table.column(column)
+        if column is None:
+            return super().keys(inputs)
+        images = self.table.column(column)
+        return {row: None if missing(images[row]) else as_text(images[row]) for row in self.training_rows()}
 
 
 @dataclass
@@ -52,14 +57,14 @@ class Setup:
         splits: how rows are dealt, one for each time that every strategy is trained.
         how: ``folds`` (every row is judged once), ``repeats`` (dealt anew each time) or ``given`` (the table says which
             rows test; only the seed differs).
-        store: decoded images.
+        cache: decoded images.
     """
 
     whole: Prepared
     arms: list[Arm]
     splits: list[recipe.Split]
     how: How
-    store: ImageStore
+    cache: ItemCache
     dealt: dict[int, list[str]] = field(default_factory=dict)
 
     @property
@@ -108,7 +113,7 @@ class Setup:
         task.fit(self.values, training)
         whole = self.whole
         return Shared(
-            settings, whole.table, whole.inference, whole.report, names, {task.name: task}, whole.values, self.store
+            settings, whole.table, whole.inference, whole.report, names, {task.name: task}, whole.values, self.cache
         )
 
     def groups(self) -> list[bytes]:
@@ -161,8 +166,7 @@ def set_up(
     splits, how = _splits(prepared, folds, repeats)
     if not prepared.recipe.train.patience:  # nothing is chosen by what would be held out to watch
         splits = [split.model_copy(update={"valid": 0.0}) for split in splits]
-    column = prepared.recipe.tasks[0].columns["image"]
-    made = Setup(prepared, arms, splits, how, open_store(prepared.table, column, prepared.recipe))
+    made = Setup(prepared, arms, splits, how, ItemCache(prepared.recipe.data.cache_mb))
     made.check_splits()
     return made
 

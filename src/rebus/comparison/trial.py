@@ -23,6 +23,7 @@ from rebus.errors import ImageError, RunError
 from rebus.evaluation.rows import Rows
 from rebus.loop import checkpoint
 from rebus.loop.loop import fit
+from rebus.models.modalities import modalities_of
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import missing
@@ -119,14 +120,14 @@ def judged(ready: Assembled, prepared: Shared, setup: Setup, arm: Arm, split: in
     """What the model says of the split's test rows, and, where it joins, without what a row may lack."""
     task = next(iter(prepared.tasks.values()))
     values = prepared.values[task.name]
-    source = Rows(task, values, prepared.images())
+    source = Rows(task, values, ready.predictor.inputs_of(task, prepared.table, cache=prepared.cache))
+    everything = prepared.inputs(modalities_of(setup.whole.recipe))
     rows, skipped = [], []
     for row in prepared.rows("test"):
         if not task.judgeable(values, row):
             continue
         try:
-            if not missing(values["image"][row]):
-                setup.store.get(row)
+            everything.check(row)
         except ImageError as error:  # the same rows for every strategy, also for one that sees none
             skipped.append(str(error))
             continue
@@ -158,10 +159,10 @@ def spared(task: Task, values: Values) -> list[str]:
 def predict_without(ready: Assembled, source: Rows, rows: Sequence[int], name: str) -> list[Prediction]:
     """Predictions for rows with their images or their texts hidden."""
     if name == IMAGE:
-        blind = Rows(source.task, source.values, None)
+        blind = Rows(source.task, source.values, source.inputs.replaced(IMAGE, lambda row: []))
         return blind.predict(ready.predictor, rows)
     values = {**source.values, name: [None] * len(source.values[name])}
-    return Rows(source.task, values, source.store).predict(ready.predictor, rows)
+    return Rows(source.task, values, source.inputs).predict(ready.predictor, rows)
 
 
 def _plain(value: Any) -> Any:

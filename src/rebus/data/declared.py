@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from rebus.data import names
 from rebus.data.table import Table
 from rebus.errors import DataError
-from rebus.recipe import Kind, TaskSettings
+from rebus.recipe import KINDS, Kind, TaskSettings
 from rebus.registry import Registry
 
 Reads = Literal["text", "data", "number", "label", "labels", "boxes", "tags", "yes", "raw"]

@@ -5,15 +5,16 @@ Each loss is paired: the same rows, the same resamples, rows of one image togeth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rebus.errors import DataError
-from rebus.inference.predictor import ImageOf, Predictor
+from rebus.inference.predictor import Predictor
+from rebus.models.modalities import Item
+from rebus.models.modalities.rows import RowInputs
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -53,7 +54,7 @@ def ablate(
     values: Values,
     rows: Sequence[int],
     told: list[Prediction],
-    image: ImageOf,
+    inputs: RowInputs,
     *,
     seed: int = 0,
 ) -> Ablation:
@@ -65,7 +66,7 @@ def ablate(
         values: the task's columns.
         rows: that are judged, at least one.
         told: what the model says of them as they are.
-        image: gives a row's image, (S, S, 3) uint8, or None.
+        inputs: what the model reads of them beside text.
         seed: of the shuffles.
 
     Raises:
@@ -76,7 +77,7 @@ def ablate(
     found = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
-    for name, changed, shown in _changes(predictor, task, values, rows, image, seed):
+    for name, changed, shown in _changes(predictor, task, values, rows, inputs, seed):
         other = predictor.run_task(task, changed, rows, shown)
         changed_figure = task.statistics(values, rows, other)[metric]
         one = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
@@ -95,22 +96,23 @@ def ablate(
 
 
 def _changes(
-    predictor: Predictor, task: Task, values: Values, rows: Sequence[int], image: ImageOf, seed: int
-) -> Iterator[tuple[str, Values, ImageOf]]:
-    """(name, columns, images) of each way to take something away."""
+    predictor: Predictor, task: Task, values: Values, rows: Sequence[int], inputs: RowInputs, seed: int
+) -> Iterator[tuple[str, Values, RowInputs]]:
+    """(name, columns, inputs) of each way to take something away."""
     rng = np.random.default_rng(seed)
-    if predictor.model.image is not None and "image" in values:
-        first: dict[Any, int] = {}  # each image by the first row that shows it
+    if "image" in inputs.modalities and "image" in values:
+        first: dict[str, int] = {}  # each image by the first row that shows it
         for row in rows:
             if not missing(values["image"][row]):
-                first.setdefault(values["image"][row], row)
+                first.setdefault(as_text(values["image"][row]), row)
         if len(first) > 1:
             other = dict(zip(first, _moved(list(first.values()), rng), strict=True))
-            yield "images_shuffled", values, _where_shown(values, lambda row: image(other[values["image"][row]]))
+            yield "images_shuffled", values, inputs.replaced("image", lambda row: _of(inputs, other, values, row))
         if first:
-            blank = _mean_colour(image, list(first.values()))
-            yield "images_blank", values, _where_shown(values, lambda row: blank)
-            yield "images_absent", values, lambda row: None
+            blank = _mean_colour(inputs, list(first.values()))
+            shown = inputs.replaced("image", lambda row: [blank] * inputs.count("image", row))
+            yield "images_blank", values, shown
+            yield "images_absent", values, inputs.replaced("image", lambda row: [])
     role = next((role for role in TEXTS if role in values and role in task.inputs), None)
     if role is None or role in task.settings.unseen:
         return
@@ -119,14 +121,15 @@ def _changes(
         column = list(values[role])
         for row, source in zip(known, _moved(known, rng), strict=True):
             column[row] = values[role][source]
-        yield "text_shuffled", {**values, role: column}, image
+        yield "text_shuffled", {**values, role: column}, inputs
     if known:
-        yield "text_masked", {**values, role: [None] * len(values[role])}, image
+        yield "text_masked", {**values, role: [None] * len(values[role])}, inputs
 
 
-def _where_shown(values: Values, give: Callable[[int], NDArray[np.uint8] | None]) -> ImageOf:
-    """A row that has no image is not given one."""
-    return lambda row: None if missing(values["image"][row]) else give(row)
+def _of(inputs: RowInputs, other: Mapping[str, int], values: Values, row: int) -> list[Item]:
+    """The images of the row that stands in for a row; a row that has no image is not given one."""
+    cell = values["image"][row]
+    return [] if missing(cell) else inputs.items("image", other[as_text(cell)])
 
 
 def _moved(rows: Sequence[int], rng: np.random.Generator) -> list[int]:
@@ -138,8 +141,8 @@ def _moved(rows: Sequence[int], rng: np.random.Generator) -> list[int]:
     return moved
 
 
-def _mean_colour(image: ImageOf, rows: Sequence[int], most: int = 200) -> NDArray[np.uint8]:
+def _mean_colour(inputs: RowInputs, rows: Sequence[int], most: int = 200) -> Item:
     """An image of the mean colour of some rows' images."""
-    seen = [array for row in rows[:most] if (array := image(row)) is not None]
+    seen = [item["pixels"] for row in rows[:most] for item in inputs.items("image", row)]
     colour = np.mean([array.reshape(-1, 3).mean(0) for array in seen], axis=0)
-    return np.broadcast_to(np.round(colour).astype(np.uint8), seen[0].shape).copy()
+    return {"pixels": np.broadcast_to(np.round(colour).astype(np.uint8), seen[0].shape).copy()}

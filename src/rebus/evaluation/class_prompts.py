@@ -24,7 +24,7 @@ from rebus.evaluation.linear_probe import Kind, labelled_table, probe_run, told_
 from rebus.evaluation.rows import Rows
 from rebus.inference.embedding import Vectors, check_space
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import chosen_rows, store_for
+from rebus.inference.session import chosen_rows
 from rebus.tasks import Classify, Prediction
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -205,7 +205,7 @@ def zero_shot_run(
     seen = sorted({as_text(value) for value in values["label"] if not missing(value)})
     spelt = {name.strip().casefold(): name for name in seen}
     names = [spelt.get(name.strip().casefold(), name.strip()) for name in labels] if labels else seen
-    source = NamedRows(task, values, store_for(predictor, table, task), class_vectors(predictor, names, lang))
+    source = NamedRows(task, values, predictor.inputs_of(task, table), class_vectors(predictor, names, lang))
     task.restore({"labels": names})
     found = Evaluation(column=by or "")
     unknown = sorted(set(seen) - set(names))

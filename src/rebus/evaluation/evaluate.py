@@ -26,7 +26,7 @@ from rebus.evaluation.plain import plain_model
 from rebus.evaluation.rows import Rows, read_own, rows_of
 from rebus.evaluation.subgroups import Groups, group_figures
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import chosen_rows, store_for
+from rebus.inference.session import chosen_rows
 from rebus.inference.zero_shot import settings_for, untrained_task
 from rebus.notebook import rendered
 from rebus.resolve.corpus import saved_shards
@@ -167,7 +167,7 @@ def evaluate_run(
         if own is not None:
             known = known_task.values({column: own.column(column) for column in own.columns})
             training = [row for row in chosen_rows(own, predictor.recipe, "train") if known_task.usable(known, row)]
-            memory = Rows(known_task, known, store_for(predictor, own, known_task))
+            memory = Rows(known_task, known, predictor.inputs_of(known_task, own))
         source = rows_of(predictor, table, known_task)
         asked, told = judge(found, predictor, source, rows, known, training, table, by, memory=memory)
         if name not in found.tasks and known_task.predicts:
@@ -176,7 +176,7 @@ def evaluate_run(
             inputs = [column for columns in predictor.recipe.data.inputs.values() for column in columns]
             found.notes += note_of_training_rows(known_task, table, asked, own, training, inputs)
         if ablations and known_task.predicts:
-            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.image)
+            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.inputs)
     if ablations and not found.ablation:
         can = "a task that the model was trained for, with images or text"
         raise DataError("rebus evaluate --ablate", can, ", ".join(wanted) or "none", "leave --ablate or --task out")

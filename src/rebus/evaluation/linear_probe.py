@@ -25,7 +25,6 @@ from rebus.errors import DataError, RebusError
 from rebus.evaluation.evaluate import Evaluation, judge, nothing_to_judge
 from rebus.evaluation.rows import Rows
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import store_for
 from rebus.tasks import Classify, Prediction
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -184,14 +183,14 @@ def tower_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Ve
 
     Of the image tower itself, before any projection into a shared space. Raises ImageError.
     """
-    if source.store is None:
+    if not source.sees:
         return predictor.embed([as_text(source.values["text"][row]) for row in rows])
     model, found = predictor.model, []
     was_training = model.training
     model.eval()
     for start in range(0, len(rows), predictor.batch_size):
-        pixels = np.stack([source.store.get(row) for row in rows[start : start + predictor.batch_size]])
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).to(model.device)
+        shown = [source.inputs.items("image", row)[:1] for row in rows[start : start + predictor.batch_size]]
+        image = source.inputs.modalities["image"].inputs(shown).tensors["pixels"].to(model.device)
         found.append(model.image.encode(image).pooled.float().cpu().numpy())
     model.train(was_training)
     table: Vectors = np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
@@ -262,7 +261,7 @@ def probe_run(
     table, settings = labelled_table(predictor, data, "--probe", kinds)
     task: Classify = (LinearProbed if kind == "linear" else NeighbourProbed)(settings)
     columns = {name: table.column(name) for name in settings.columns.values()}
-    source = ProbedRows(task, task.values(columns), store_for(predictor, table, task))
+    source = ProbedRows(task, task.values(columns), predictor.inputs_of(task, table))
     found = Evaluation(column=by or "")
     dealt = _dealt(predictor, table, source.values, task)
     judged = split or ("test" if dealt["test"] else "valid")

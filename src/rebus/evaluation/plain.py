@@ -63,7 +63,7 @@ def plain_model(
     budget = SECONDS if minutes is None else min(SECONDS, max(PART * 60 * minutes, 1.0))
     drawn = [training[at] for at in np.random.default_rng(0).permutation(len(training))[:MOST]]
     images: NDArray[np.float32] | None = None
-    if source.store is not None and memory.store is not None and "image" in source.values:
+    if source.sees and memory.sees:
         drawn, images = _seen(memory, drawn, start + budget / 2)
     asked = None if images is None else np.stack([image_features(source.image(row)) for row in rows])
 

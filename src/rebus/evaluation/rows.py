@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from rebus import recipe
 from rebus.data.readers import read_table
-from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import RebusError
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import store_for
+from rebus.models.modalities.rows import RowInputs
 from rebus.resolve.inputs import other_rows
 from rebus.tasks import Match, Prediction, Task
 from rebus.tasks.base import Values
-from rebus.tasks.cells import missing
 
 
 @dataclass
@@ -28,24 +26,27 @@ class Rows:
     Attributes:
         task: whose columns.
         values: role: one value a row.
-        store: decoded images; None where the model sees none.
+        inputs: what the model reads of them beside text.
     """
 
     task: Task
     values: Values
-    store: ImageStore | None
+    inputs: RowInputs
+
+    @property
+    def sees(self) -> bool:
+        """Whether the model sees images of these rows."""
+        return "image" in self.inputs.modalities and "image" in self.values
 
     def image(self, row: int) -> NDArray[np.uint8] | None:
-        """The row's image, None where it has none."""
-        if self.store is None or "image" not in self.values or missing(self.values["image"][row]):
-            return None
-        array: NDArray[np.uint8] = self.store.get(row)
-        return array
+        """The row's first image, (S, S, 3); None where it has none."""
+        items = self.inputs.items("image", row) if self.sees else []
+        return items[0]["pixels"] if items else None
 
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """Predictions for ``rows``."""
         values = self.task.tried(self.values, rows) if isinstance(self.task, Match) else self.values
-        return predictor.run_task(self.task, values, rows, self.image)
+        return predictor.run_task(self.task, values, rows, self.inputs)
 
 
 def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
@@ -56,7 +57,7 @@ def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
     """
     columns = {name: table.column(name) for name in table.columns}
     values = task.values(columns) | other_rows(predictor.recipe, columns, table.root)
-    return Rows(task, values, store_for(predictor, table, task))
+    return Rows(task, values, predictor.inputs_of(task, table))
 
 
 def read_own(settings: recipe.Data, *, required: bool) -> Table | None:

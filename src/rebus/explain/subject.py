@@ -21,6 +21,7 @@ from rebus.explain.pieces import Places
 from rebus.inference.predictor import Predictor
 from rebus.models.batch import Batch, Inputs
 from rebus.models.heads import Head
+from rebus.models.modalities.rows import RowInputs
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.inputs import others
 from rebus.tasks import Prediction, Task
@@ -121,8 +122,8 @@ class Subject:
         for name in others(self.predictor.recipe):
             own = self.values[name][0] if name in self.values else {}
             rows = [row if name == changed else own for changed, row in cells] or [own] * len(pixels)
-            items = [self.predictor.items(name, [row], 0) for row in rows]
-            inputs[name] = self.predictor.processor.modalities[name].inputs(items).to(self.model.device)
+            modality = self.predictor.processor.modalities[name]
+            inputs[name] = modality.inputs([modality.items(row) for row in rows]).to(self.model.device)
         return Batch(len(pixels), inputs)
 
     def rows(self, count: int, images: int) -> dict[str, Tensor]:
@@ -165,7 +166,16 @@ class Subject:
 
     def predicted(self) -> Prediction:
         """What the predictor says of the row."""
-        return self.predictor.run_task(self.task, self.values, [0], lambda _: self.shown)[0]
+        return self.predictor.run_task(self.task, self.values, [0], self.inputs)[0]
+
+    @property
+    def inputs(self) -> RowInputs:
+        """What the model reads of the row beside text."""
+        rows = (self.values[name][0] for name in others(self.predictor.recipe) if name in self.values)
+        columns = {name: [cell] for row in rows for name, cell in row.items()}
+        if "image" in self.task.settings.columns:
+            columns[self.task.settings.columns["image"]] = [self.shown]
+        return self.predictor.inputs_of(self.task, columns, where=lambda _: "the row")
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from rebus.data.table import Table
 from rebus.errors import DataError, RebusError
 from rebus.inference.prediction_files import WRITERS, Predicted
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import chosen_rows, store_for
+from rebus.inference.session import chosen_rows
 from rebus.progress import track
 from rebus.tasks import Prediction, Task
-from rebus.tasks.cells import missing
 from rebus.tasks.cuts import counting
 
 PORTION = 1024  # rows predicted and written together
@@ -113,22 +112,17 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
     columns = {name: part.column(name) for name in part.columns}
     for task in tasks:
         values = predictor.input_values(task, columns, part.root)
-        store = store_for(predictor, part, task)
-        images = values.get("image", [None] * len(part))
+        inputs = predictor.inputs_of(task, part)
         good = []
         for row in rows:
             try:
-                if store is not None and not missing(images[row]):
-                    store.get(row)
+                inputs.check(row)
             except RebusError as error:
                 errors[row] = str(error)
                 continue
             good.append(row)
 
-        def image_of(row: int, store: Any = store, images: Any = images) -> Any:
-            return None if store is None or missing(images[row]) else store.get(row)
-
-        answers = dict(zip(good, predictor.run_task(task, values, good, image_of), strict=True))
+        answers = dict(zip(good, predictor.run_task(task, values, good, inputs), strict=True))
         predictions: list[Prediction | None] = [answers.get(row) for row in rows]
         name = task.name if task.name not in part.columns else f"{task.name}_predicted"
         added[name] = [None if one is None else one.value for one in predictions]

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.inference.generate import last_image, refuse_long, shown_turns
-from rebus.inference.session import Session, missing_image
+from rebus.inference.session import Session
 from rebus.tasks import (
     Converse,
     Lm,
@@ -29,7 +29,6 @@ from rebus.tasks.cuts import refusing, warning
 LONG = 256  # tokens of an answer in a conversation, where the model's settings do not say more
 ASKED = ("question", "text", "tokens", "prompt", "source")  # roles that a single question is given as
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-ImageOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (size, size, 3)
 
 
 class Predictor(Session):
@@ -97,13 +96,8 @@ class Predictor(Session):
             return []
         columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
         values = self.input_values(chosen, columns, root)
-        images = values.get("image", [None] * len(rows))
-
-        def image_of(row: int) -> NDArray[np.uint8] | None:
-            return None if missing_image(images[row]) else self.open_image(images[row], Path(root), f"row {row + 1}")
-
         with warning():
-            return self.run_task(chosen, values, range(len(rows)), image_of)
+            return self.run_task(chosen, values, range(len(rows)), self.inputs_of(chosen, columns, root))
 
     def ask(
         self, image: Any, question: str = "", *, system: str | None = None, sampling: Sampling | None = None
@@ -156,11 +150,11 @@ class Predictor(Session):
             return self._about(chosen, values, last_image(messages), sampling)
 
     def _about(self, task: Task, values: Values, image: Any, sampling: Sampling | None) -> Prediction:
-        shown = not missing_image(image) and task.uses_image
-        given = self.open_image(image, Path(), "the image") if shown else None
+        columns = {}
         if task.uses_image:
-            values["image"] = [image]
-        return self.run_task(task, values, [0], lambda _: given, sampling=sampling)[0]
+            values["image"] = columns[task.settings.columns["image"]] = [image]
+        inputs = self.inputs_of(task, columns, where=lambda _: "the image")
+        return self.run_task(task, values, [0], inputs, sampling=sampling)[0]
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) vectors of length one, whose products say how alike texts are. Raises DataError: it reads no text.

@@ -8,7 +8,7 @@ Letters: B examples, R rows, N texts or images, S side of an image, D numbers of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +23,7 @@ from rebus import recipe
 from rebus.catalogue import Note, named
 from rebus.data.role_cells import role_values
 from rebus.data.splits import assign_splits
-from rebus.data.store import ImageStore, fitted_image
 from rebus.data.table import Table
-from rebus.data.transforms import fit_image
 from rebus.errors import DataError, nearest
 from rebus.generation.decoders import EagerDecoder
 from rebus.generation.engine import Engine
@@ -34,21 +32,20 @@ from rebus.generation.sampling import Sampling
 from rebus.generation.write import decoder_of, sources_of
 from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.generate import Writing
-from rebus.models.batch import Batch, Inputs
+from rebus.models.batch import Batch
 from rebus.models.fusion import Condition
-from rebus.models.modalities import Item
-from rebus.models.modalities.rows import CellRows
+from rebus.models.modalities import MODALITIES, Modality
+from rebus.models.modalities.image import open_image
+from rebus.models.modalities.rows import ItemCache, RowInputs, Where, row_number
 from rebus.models.vlm import VisionLanguageModel
 from rebus.progress import track
-from rebus.resolve.from_table import open_store
-from rebus.resolve.inputs import other_rows, others
+from rebus.resolve.from_table import open_inputs
+from rebus.resolve.inputs import other_rows
 from rebus.tasks import Prediction, Task, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.batch_builder import group_rows
 from rebus.tasks.cells import missing
 from rebus.tasks.session import Portion
-
-ImageOf = Callable[[int], NDArray[np.uint8] | None]  # row number -> (S, S, 3)
 
 
 class Session:
@@ -119,25 +116,35 @@ class Session:
 
     def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
-        data, image = self.recipe.data, self.recipe.image
-        if isinstance(value, np.ndarray):
-            if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
-                facts = {"shape": str(value.shape), "type": str(value.dtype)}
-                raise DataError.of("problem.image_array", where=where, **facts)
-            return fit_image(value, image.size, image.fit, data.background, image.resample, image.edge)
-        return fitted_image(
-            str(value) if isinstance(value, Path) else value,
-            root,
-            size=image.size,
-            fit=image.fit,
-            background=data.background,
-            pixel_budget=data.pixel_budget,
-            where=where,
-            resample=image.resample,
-            edge=image.edge,
-            jpeg=data.jpeg,
-            levels=data.levels,
-        )
+        return open_image(value, root, where, self.recipe)
+
+    def inputs_of(
+        self,
+        task: Task,
+        columns: Table | Mapping[str, Sequence[Any]],
+        root: str | Path = ".",
+        where: Where = row_number,
+        cache: ItemCache | None = None,
+    ) -> RowInputs:
+        """What the model reads beside text for a task, of a table's rows or of columns by name."""
+        modalities = self._modalities(task)
+        if isinstance(columns, Table):
+            return open_inputs(columns, self.recipe, modalities, cache)
+        return RowInputs(modalities, columns, root, where)
+
+    def _modalities(self, task: Task) -> dict[str, Modality]:
+        """Those that the model has a tower for, reading the task's columns where it names some."""
+        spec, found = self.model.specs.get(task.name), {}
+        for name in self.model.modalities:
+            kind, fitted = MODALITIES.get(name), self.processor.modalities.get(name)
+            column = task.settings.columns.get(name)
+            if not kind.per_example:
+                continue
+            if column is not None:
+                found[name] = kind(self.recipe, [column]) if fitted is None else fitted.reading([column])
+            elif fitted is not None and name in self.recipe.data.inputs and (spec is None or name in spec.reads):
+                found[name] = fitted
+        return found
 
     @torch.inference_mode()
     def run_task(
@@ -145,54 +152,30 @@ class Session:
         task: Task,
         values: Values,
         rows: Sequence[int],
-        image_of: ImageOf,
+        inputs: RowInputs,
         *,
         sampling: Sampling | None = None,
     ) -> list[Prediction]:
-        """Predictions for ``rows``, in their order; rows that share an image share one pass over it."""
+        """Predictions for ``rows``, in their order; rows of equal inputs share one pass over them."""
         predictions: dict[int, Prediction] = {}
         with track(task.name, len(rows)) as advance, evaluating(self.model):
-            for portion in self.portions(values, rows, image_of):
+            for portion in self.portions(rows, inputs):
                 told = task.predict(self, values, portion, sampling)
                 predictions.update(zip(portion.rows, told, strict=True))
                 advance(len(portion.rows))
         return [predictions[row] for row in rows]
 
-    def portions(self, values: Values, rows: Sequence[int], image_of: ImageOf) -> Iterator[Portion]:
-        """Rows that go through the model together, with their images."""
-        for groups in self._groups(values, rows):
-            yield self.portion(groups, image_of, values)
+    def portions(self, rows: Sequence[int], inputs: RowInputs) -> Iterator[Portion]:
+        """Rows that go through the model together, with their inputs."""
+        for groups in self._groups(rows, inputs):
+            yield self.portion(groups, inputs)
 
-    def portion(self, groups: Sequence[list[int]], image_of: ImageOf, values: Values | None = None) -> Portion:
-        """Groups of rows that share all inputs but text, an example each; ``values`` for modalities beside images."""
+    def portion(self, groups: Sequence[list[int]], inputs: RowInputs) -> Portion:
+        """Groups of rows of equal inputs, an example each."""
         owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self.model.device)
-        batch = Batch(len(groups))
-        if self.model.image is not None:
-            arrays = [image_of(group[0]) for group in groups]
-            there = torch.tensor([place for place, array in enumerate(arrays) if array is not None], dtype=torch.long)
-            batch.inputs["image"] = Inputs({"pixels": self.pixels(arrays)}, there).to(self.model.device)
-        for name in others(self.recipe):
-            cells = (values or {}).get(name)
-            examples = [[] if cells is None else self.items(name, cells, group[0]) for group in groups]
-            batch.inputs[name] = self.processor.modalities[name].inputs(examples).to(self.model.device)
+        given = inputs.inputs([group[0] for group in groups])
+        batch = Batch(len(groups), {name: one.to(self.model.device) for name, one in given.items()})
         return Portion([row for group in groups for row in group], batch, owner)
-
-    def items(self, name: str, cells: Sequence[Any], row: int) -> list[Item]:
-        """A row's items of a modality; ``cells`` as ``resolve.inputs.other_rows`` gives them."""
-        root = cells.root if isinstance(cells, CellRows) else Path()
-        return self.processor.modalities[name].items(cells[row], root, f"row {row + 1}")
-
-    def _keys(self, values: Values, rows: Sequence[int]) -> Sequence[Any] | Mapping[int, Any] | None:
-        """What rows with equal inputs have in common."""
-        images, more = values.get("image"), [name for name in others(self.recipe) if name in values]
-        if images is None or not more:
-            return images
-        keys: dict[int, Any] = {}
-        for row in rows:
-            alone = missing_image(images[row]) or not isinstance(images[row], Hashable)
-            cells = (self.processor.modalities[name].key(values[name][row]) for name in more)
-            keys[row] = None if alone else (images[row], *cells)
-        return keys
 
     def pixels(self, images: Iterable[NDArray[np.uint8] | None]) -> Tensor:
         """(N, 3, S, S) uint8 of those squares that are there."""
@@ -200,11 +183,11 @@ class Session:
         arrays = np.array([array for array in images if array is not None], dtype=np.uint8)
         return torch.from_numpy(arrays.reshape(-1, side, side, 3)).permute(0, 3, 1, 2)
 
-    def _groups(self, values: Values, rows: Sequence[int]) -> Iterator[list[list[int]]]:
-        """Groups of rows that share an image, at most ``batch_size`` groups and 8 times as many rows at a time."""
+    def _groups(self, rows: Sequence[int], inputs: RowInputs) -> Iterator[list[list[int]]]:
+        """Groups of rows of equal inputs, at most ``batch_size`` groups and 8 times as many rows at a time."""
         portion: list[list[int]] = []
         count, most = 0, self.batch_size * 8
-        for group in group_rows(rows, self._keys(values, rows)):
+        for group in group_rows(rows, {row: inputs.key(row) for row in rows} if inputs.modalities else None):
             for start in range(0, len(group), most):
                 piece = group[start : start + most]
                 if portion and (len(portion) == self.batch_size or count + len(piece) > most):
@@ -258,14 +241,6 @@ def evaluating(model: VisionLanguageModel) -> Iterator[None]:
 def missing_image(value: Any) -> bool:
     """Whether a cell holds no image."""
     return not isinstance(value, np.ndarray) and missing(value)
-
-
-def store_for(session: Session, table: Table, task: Task) -> ImageStore | None:
-    """Decoded images of the task's image column."""
-    column = task.settings.columns.get("image")
-    if column is None or session.model.image is None or column not in table.columns:
-        return None
-    return open_store(table, column, session.recipe)
 
 
 def chosen_rows(table: Table, settings: recipe.Recipe, split: str) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from rebus.generation.sampling import Sampling
 from rebus.generation.write import sources_of
 from rebus.inference.generate import last_image, shown_turns
 from rebus.inference.predictor import ASKED, LONG, Predictor
-from rebus.inference.session import missing_image
+from rebus.models.modalities.rows import RowInputs
 from rebus.tasks import Choose, Converse, Lm
 from rebus.tasks.base import Values
 from rebus.tasks.writing import WritingTask
@@ -73,26 +72,26 @@ def stream_answer(
     if isinstance(chosen, Converse):
         values["messages"] = [shown_turns(messages)]
         image, longest = last_image(messages) or image, max(longest, LONG)
-    shown = not missing_image(image) and chosen.uses_image
-    pixels = predictor.open_image(image, Path(), "the image") if shown else None
+    given = {}
     if chosen.uses_image:
-        values["image"] = [image]
+        values["image"] = given[columns["image"]] = [image]
     sampling = sampling or Sampling(max_new_tokens=longest)
-    yield from _written(predictor, chosen, values, pixels, sampling, enough)
+    inputs = predictor.inputs_of(chosen, given, where=lambda _: "the image")
+    yield from _written(predictor, chosen, values, inputs, sampling, enough)
 
 
 def _written(
     predictor: Predictor,
     task: WritingTask,
     values: Values,
-    pixels: Any,
+    inputs: RowInputs,
     sampling: Sampling,
     enough: Callable[[], bool],
 ) -> Iterator[str]:
     model, tokenizer = predictor.model, predictor.processor.tokenizer
     model.eval()
     with torch.inference_mode():
-        condition = task.condition(predictor, values, predictor.portion([[0]], lambda _: pixels))
+        condition = task.condition(predictor, values, predictor.portion([[0]], inputs))
     prompt = task.ask(values, 0, predictor.processor)
     engine = predictor.engine_for(condition)
     decoder, text, answer = tokenizer.stream(), "", ""

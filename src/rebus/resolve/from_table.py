@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,10 @@ from rebus.data.check import CheckReport, check_table
 from rebus.data.kinds import Inference, infer, kinds_told
 from rebus.data.readers import read_table
 from rebus.data.splits import assign_splits
-from rebus.data.store import ImageStore
 from rebus.data.table import Table
 from rebus.errors import DataError, RecipeError
 from rebus.models.modalities import Modality, columns_of, fitted_modalities, modalities_of
-from rebus.models.modalities.rows import RowInputs
+from rebus.models.modalities.rows import ItemCache, RowInputs
 from rebus.resolve.columns import shared_image_column
 from rebus.resolve.inputs import other_inputs, other_rows
 from rebus.resolve.known import Cells, Columns, Log, Rows
@@ -70,16 +69,6 @@ class Prepared:
             return None
         return shared_image_column(self.recipe.tasks)
 
-    def images(self) -> ImageStore | None:
-        """Decoded images by row."""
-        column = self.image_column
-        return None if column is None else open_store(self.table, column, self.recipe)
-
-    def shared(self) -> Sequence[object] | None:
-        """The image column, by which rows are gathered for one pass; None where the model sees no images."""
-        column = self.image_column
-        return None if column is None else self.table.values(column)
-
     def modalities(self, states: Mapping[str, dict[str, Any]] | None = None) -> dict[str, Modality]:
         """What the model reads beside text, fitted on the training rows, or as ``states`` say it was."""
         if states is not None:
@@ -89,10 +78,11 @@ class Prepared:
 
     def inputs(self, modalities: Mapping[str, Modality]) -> RowInputs:
         """What the model reads of the table's rows beside text."""
-        columns = {column: self.table.values(column) for one in modalities.values() for column in one.columns}
-        data = self.recipe.data
-        cache = data.cache_mb // (data.workers + 1)  # each process keeps its own
-        return RowInputs(modalities, columns, self.table.root, self.table.where, cache)
+        return open_inputs(self.table, self.recipe, modalities)
+
+    def keys(self, inputs: RowInputs) -> dict[int, Hashable | None] | None:
+        """What training rows with equal inputs have in common, by row; None: they have no inputs beside text."""
+        return {row: inputs.key(row) for row in self.training_rows()} if inputs.modalities else None
 
     def texts(self) -> list[str]:
         """All text of the training rows, to train a tokenizer on."""
@@ -226,19 +216,10 @@ def refuse_or_count(report: CheckReport, data: settings.Data, log: Log) -> set[i
     return {*report.bad_rows, *report.unlabelled}
 
 
-def open_store(table: Table, column: str, recipe: settings.Recipe) -> ImageStore:
-    """A column's images, as the recipe says they are decoded and fitted."""
-    data, image = recipe.data, recipe.image
-    return ImageStore(
-        table,
-        column,
-        size=image.size,
-        fit=image.fit,
-        background=data.background,
-        pixel_budget=data.pixel_budget,
-        cache_mb=data.cache_mb // (data.workers + 1) if data.workers else data.cache_mb,  # each process keeps its own
-        resample=image.resample,
-        edge=image.edge,
-        jpeg=data.jpeg,
-        levels=data.levels,
-    )
+def open_inputs(
+    table: Table, recipe: settings.Recipe, modalities: Mapping[str, Modality], cache: ItemCache | None = None
+) -> RowInputs:
+    """The inputs of a table's rows, decoded items kept as the recipe says, or in a cache that is shared."""
+    columns = {name: table.values(name) for one in modalities.values() for name in one.columns if name in table.columns}
+    cache = cache or ItemCache(recipe.data.cache_mb // (recipe.data.workers + 1))  # each process keeps its own
+    return RowInputs(modalities, columns, table.root, table.where, cache)

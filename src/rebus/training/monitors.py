@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus.catalogue import Note, named
@@ -27,6 +26,7 @@ from rebus.errors import DataError
 from rebus.loop.plan import Observer
 from rebus.models.batch import Batch
 from rebus.models.layout import IGNORED
+from rebus.models.modalities.rows import RowInputs
 from rebus.tasks import Classify, Prediction, Regress, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
@@ -34,7 +34,6 @@ from rebus.tasks.metrics import LOWER_IS_BETTER
 from rebus.tasks.writing import WritingTask
 
 Remark = tuple[str, str]  # name, sentence
-ImageOf = Callable[[int], NDArray[np.uint8] | None]
 ROWS = 64  # validation rows that are looked at
 MIDDLE = 0.5  # share of the run after which answers are looked at
 FEWER = 0.2  # outputs that are so much less varied than the truths are a collapse
@@ -173,8 +172,8 @@ class AnswerWatch:
         values: its columns.
         rows: validation rows, at most ``most`` of them looked at.
         training: rows that the answers of one who never looks come from.
-        predict: (rows, an image for each) -> predictions.
-        image_of: row -> its image; None: the model sees none.
+        predict: (rows, their inputs) -> predictions.
+        inputs: of rows.
         most: rows looked at.
     """
 
@@ -182,8 +181,8 @@ class AnswerWatch:
     values: Values
     rows: Sequence[int]
     training: Sequence[int]
-    predict: Callable[[Sequence[int], ImageOf], list[Prediction]]
-    image_of: ImageOf | None
+    predict: Callable[[Sequence[int], RowInputs], list[Prediction]]
+    inputs: RowInputs
     done: bool = False
     most: int = ROWS
 
@@ -203,10 +202,10 @@ class AnswerWatch:
         chosen = self.rows[:: max(1, math.ceil(len(self.rows) / self.most))]
         if len(chosen) < ENOUGH:
             return []
-        told = self.predict(chosen, self.image_of or (lambda _: None))
+        told = self.predict(chosen, self.inputs)
         truths = [as_text(self.task.truth(self.values, row)) for row in chosen]
         remark = self._collapse(told, truths) if not isinstance(self.task, Regress) else None
-        if remark is None and self.image_of is not None and self.task.uses_image:
+        if remark is None and "image" in self.inputs.modalities and self.task.uses_image:
             remark = self._blind(chosen, told, truths)
         return [remark] if remark is not None else []
 
@@ -224,7 +223,7 @@ class AnswerWatch:
     def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
         right = self.task.right(self.values, rows, list(told))
         known = not isinstance(self.task, Regress) and float(np.mean(right)) >= SAME
-        shuffled = shuffled_images(self.values["image"], rows, self.image_of or (lambda _: None))
+        shuffled = shuffled_images(self.values["image"], rows, self.inputs)
         if known or shuffled is None or variety(Counter(truths)) < 1.5:
             return None  # nothing to gain, or nothing to tell apart
         other = self.predict(rows, shuffled)
@@ -287,7 +286,7 @@ def variety(counts: Counter[str]) -> float:
     return math.exp(-sum(n / whole * math.log(n / whole) for n in counts.values()))
 
 
-def shuffled_images(images: Sequence[Any], rows: Sequence[int], image_of: ImageOf) -> ImageOf | None:
+def shuffled_images(images: Sequence[Any], rows: Sequence[int], inputs: RowInputs) -> RowInputs | None:
     """Gives each row the image of another one; None where there are fewer than four different ones.
 
     Rows that share an image also share the one that they are given.
@@ -295,13 +294,15 @@ def shuffled_images(images: Sequence[Any], rows: Sequence[int], image_of: ImageO
     first: dict[Any, int] = {}
     for row in rows:
         if not missing(images[row]):
-            first.setdefault(images[row], row)
+            first.setdefault(as_text(images[row]), row)
     places = list(first.values())
     if len(places) < 4:
         return None
     order = np.random.default_rng(0).permutation(len(places))
-    given = {images[places[a]]: places[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
-    return lambda row: None if missing(images[row]) else image_of(given[images[row]])
+    given = {as_text(images[places[a]]): places[b] for a, b in zip(order, np.roll(order, 1), strict=True)}
+    return inputs.replaced(
+        "image", lambda row: [] if missing(images[row]) else inputs.items("image", given[as_text(images[row])])
+    )
 
 
 def labelled(part: Mapping[str, Tensor]) -> list[tuple[int, ...]]:

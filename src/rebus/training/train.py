@@ -42,7 +42,6 @@ from rebus.errors import RebusError, RunError
 from rebus.evaluation.evaluate import Evaluation, judge
 from rebus.evaluation.rows import Rows
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import store_for
 from rebus.loop import parallel
 from rebus.loop.checkpoint import newest_whole
 from rebus.loop.events import read_metrics
@@ -113,16 +112,15 @@ class Assembled:
 
     def rows_of(self, task: Task) -> Rows:
         """The table as a task sees it."""
-        store = store_for(self.predictor, self.prepared.table, task)
-        return Rows(task, self.prepared.values[task.name], store)
+        inputs = self.predictor.inputs_of(task, self.prepared.table, cache=self.builder.rows.cache)
+        return Rows(task, self.prepared.values[task.name], inputs)
 
     def memory_mb(self) -> float:
         """An estimate of what batches and decoded images take, in MiB."""
         train, side = self.recipe.train, self.recipe.image.size
-        images = self.prepared.images()
         cached = 0.0
-        if images is not None:
-            cached = min(float(self.recipe.data.cache_mb), len(self.builder.groups) * images.size**2 * 3 / 2**20)
+        if self.builder.rows.modalities:
+            cached = min(float(self.recipe.data.cache_mb), len(self.builder.groups) * side**2 * 3 / 2**20)
         return cached + (train.grad_cache or train.batch_size / train.accumulate) * side**2 * 200 / 2**20
 
     def check(self) -> dict[str, Any]:
@@ -266,9 +264,8 @@ class Assembled:
         """What looks at the answers to validation rows."""
         source, values, model = self.rows_of(task), self.prepared.values[task.name], self.predictor
         training = self.prepared.rows("train", task)
-        image_of = source.image if source.store is not None else None
         return AnswerWatch(
-            task, values, rows, training, lambda rows, of: model.run_task(task, values, rows, of), image_of
+            task, values, rows, training, lambda rows, inputs: model.run_task(task, values, rows, inputs), source.inputs
         )
 
     def ended(self, step: int, log: Log) -> dict[str, Any]:
@@ -374,8 +371,7 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
         isinstance(task, WritingTask | PretrainImage) or task.packs or not task.predicts
         for task in prepared.tasks.values()
     )
-    chosen = prepared.training_rows()
-    groups = group_rows(chosen, {row: rows.key(row) for row in chosen} if packs and rows.modalities else None)
+    groups = group_rows(prepared.training_rows(), prepared.keys(rows) if packs else None)
     builder = BatchBuilder(
         prepared.tasks,
         prepared.values,

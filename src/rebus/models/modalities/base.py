@@ -7,10 +7,11 @@ Letters: N items, B examples (rows that share all inputs but text).
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -59,6 +60,12 @@ class Modality(ABC):
 
     def __init__(self, settings: recipe.Recipe, columns: Sequence[str]) -> None:
         self.settings, self.columns = settings, tuple(columns)
+
+    def reading(self, columns: Sequence[str]) -> Self:
+        """The same, fitted as it is, that reads other columns."""
+        other = copy.copy(self)
+        other.columns = tuple(columns)
+        return other
 
     @classmethod
     def recognise(cls, name: str, cells: Sequence[Any]) -> float:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus.data.frame import Frame, frame_of
@@ -19,6 +20,7 @@ from rebus.data.store import fitted_image
 from rebus.data.transforms import augment, fit_image
 from rebus.errors import DataError
 from rebus.models.modalities.base import MODALITIES, Item, Key, Modality
+from rebus.recipe import Recipe
 
 
 @MODALITIES.register("image")
@@ -72,7 +74,7 @@ class ImageModality(Modality):
         return {"pixels": torch.from_numpy(np.stack([item["pixels"] for item in items])).permute(0, 3, 1, 2)}
 
 
-def open_image(value: Any, root: Path, where: str, settings: Any) -> Any:
+def open_image(value: Any, root: Path, where: str, settings: Recipe) -> NDArray[np.uint8]:
     """A path, bytes or (H, W, 3) uint8 array as the square (S, S, 3) that the model sees.
 
     Raises:
@@ -81,7 +83,8 @@ def open_image(value: Any, root: Path, where: str, settings: Any) -> Any:
     data, image = settings.data, settings.image
     if isinstance(value, np.ndarray):
         if value.ndim != 3 or value.shape[2] != 3 or value.dtype != np.uint8:
-            raise DataError(where, "an array (H, W, 3) of uint8", f"{value.shape} of {value.dtype}", "convert it")
+            facts = {"shape": str(value.shape), "type": str(value.dtype)}
+            raise DataError.of("problem.image_array", where=where, **facts)
         return fit_image(value, image.size, image.fit, data.background, image.resample, image.edge)
     return fitted_image(
         str(value) if isinstance(value, Path) else value,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,47 @@ class CellRows(Sequence[dict[str, Any]]):
         return [name for name in self.names if name not in self._columns]
 
 
+Where = Callable[[int], str]  # row -> its place, for messages
+
+
+def row_number(row: int) -> str:
+    """A row's place where nothing else is known of it."""
+    return f"row {row + 1}"
+
+
+class ItemCache:
+    """Decoded items, the ones used longest ago given up first.
+
+    Args:
+        megabytes: MiB of them.
+    """
+
+    def __init__(self, megabytes: int) -> None:
+        self._free = megabytes * 2**20
+        self._items: OrderedDict[Hashable, list[Item]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> list[Item] | None:
+        """The items of a key, where they are kept."""
+        with self._lock:
+            if key in self._items:
+                self._items.move_to_end(key)
+            return self._items.get(key)
+
+    def put(self, key: Hashable, items: list[Item]) -> None:
+        """Keep items, which are not to be written to from now on."""
+        for array in (array for item in items for array in item.values()):
+            array.setflags(write=False)
+        with self._lock:
+            if key in self._items or _size(items) > self._free + sum(map(_size, self._items.values())):
+                return
+            self._items[key] = items
+            self._free -= _size(items)
+            while self._free < 0:
+                _, oldest = self._items.popitem(last=False)
+                self._free += _size(oldest)
+
+
 class RowInputs:
     """What a model reads of rows beside text.
 
@@ -52,7 +93,7 @@ class RowInputs:
         columns: the table's, by name: one cell a row. A column that is not there is blank.
         root: folder that relative paths start from.
         where: row -> its place, for messages.
-        cache_mb: memory for decoded items, in MiB; beyond it the ones used longest ago are decoded again.
+        cache: keeps decoded items; None: none are kept.
     """
 
     def __init__(
@@ -60,14 +101,26 @@ class RowInputs:
         modalities: Mapping[str, Modality],
         columns: Mapping[str, Sequence[Any]],
         root: str | Path = ".",
-        where: Callable[[int], str] = lambda row: f"row {row + 1}",
-        cache_mb: int = 0,
+        where: Where = row_number,
+        cache: ItemCache | None = None,
     ) -> None:
         self.modalities, self.columns = dict(modalities), columns
-        self.root, self.where = Path(root), where
-        self._free = cache_mb * 2**20
-        self._kept: OrderedDict[Any, list[Item]] = OrderedDict()
-        self._lock = threading.Lock()
+        self.root, self.where, self.cache = Path(root), where, cache
+        self._given: dict[str, Callable[[int], list[Item]]] = {}
+        self._states = {name: repr(modality.state()) for name, modality in self.modalities.items()}
+
+    def only(self, names: Collection[str]) -> RowInputs:
+        """The same rows, of which no other modalities are read."""
+        return self._like({name: one for name, one in self.modalities.items() if name in names}, self._given)
+
+    def replaced(self, name: str, items: Callable[[int], list[Item]]) -> RowInputs:
+        """The same rows with other items of a modality: row -> its items."""
+        return self._like(self.modalities, {**self._given, name: items})
+
+    def _like(self, modalities: Mapping[str, Modality], given: Mapping[str, Callable[[int], list[Item]]]) -> RowInputs:
+        other = RowInputs(modalities, self.columns, self.root, self.where, self.cache)
+        other._given = dict(given)
+        return other
 
     def cells(self, name: str, row: int) -> dict[str, Any]:
         """What a row holds in a modality's columns."""
@@ -76,6 +129,8 @@ class RowInputs:
 
     def count(self, name: str, row: int) -> int:
         """How many items of a modality a row has; nothing is decoded."""
+        if name in self._given:
+            return len(self._given[name](row))
         cells = self.cells(name, row)
         return 1 if self.modalities[name].many else len(entries(next(iter(cells.values()))))
 
@@ -86,35 +141,28 @@ class RowInputs:
 
     def items(self, name: str, row: int) -> list[Item]:
         """A row's items of a modality, not to be written to. Raises DataError, ImageError: a cell cannot be read."""
-        cells = self.cells(name, row)
-        key = None if self.modalities[name].many else _digest(next(iter(cells.values())))
-        with self._lock:
-            if key is not None and (name, key) in self._kept:
-                self._kept.move_to_end((name, key))
-                return self._kept[name, key]
-        where = f"{self.where(row)}, column '{self.modalities[name].columns[0]}'"
-        items = self.modalities[name].items(cells, self.root, where)
-        for array in (array for item in items for array in item.values()):
-            array.setflags(write=False)
-        if key is not None and _size(items) <= self._free:
-            with self._lock:
-                self._keep((name, key), items)
+        if name in self._given:
+            return self._given[name](row)
+        cells, modality = self.cells(name, row), self.modalities[name]
+        digest = None if self.cache is None or modality.many else _digest(next(iter(cells.values())))
+        key = (name, self._states[name], digest)
+        if digest is not None and self.cache is not None and (kept := self.cache.get(key)) is not None:
+            return kept
+        items = modality.items(cells, self.root, f"{self.where(row)}, column '{modality.columns[0]}'")
+        if digest is not None and self.cache is not None:
+            self.cache.put(key, items)
         return items
+
+    def check(self, row: int) -> None:
+        """Read all of a row's items. Raises DataError, ImageError: a cell cannot be read."""
+        for name in self.modalities:
+            self.items(name, row)
 
     def inputs(self, rows: Sequence[int]) -> dict[str, Inputs]:
         """By modality, the items of examples that stand in these rows, as prediction reads them."""
         return {
             name: modality.inputs([self.items(name, row) for row in rows]) for name, modality in self.modalities.items()
         }
-
-    def _keep(self, key: Any, items: list[Item]) -> None:
-        if key in self._kept:
-            return
-        self._kept[key] = items
-        self._free -= _size(items)
-        while self._free < 0:
-            _, oldest = self._kept.popitem(last=False)
-            self._free += _size(oldest)
 
 
 def _size(items: Sequence[Item]) -> int:
