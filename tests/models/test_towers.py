@@ -275,11 +275,6 @@ def test_the_gate_of_a_new_decoder_gets_a_gradient() -> None:
     assert all(grad is not None and grad.abs().item() > 0 for grad in gates)
 
 
-def test_cross_attention_can_be_in_some_layers_only() -> None:
-    model = Decoder(Tower(width=D, depth=5, heads=4), V, cross=True, cross_every=2)
-    assert [layer.cross_attn is not None for layer in model.layers] == [True, False, True, False, True]
-
-
 def test_layers_start_as_the_identity_and_the_option_turns_it_off() -> None:
     for zero_init in (True, False):
         model = Decoder(Tower(width=D, depth=2, heads=4), V, zero_init=zero_init)

@@ -7,7 +7,7 @@ Letters: B items, L tokens, D width, V rows of the vocabulary, M memory tokens.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from rebus.errors import DataError
 from rebus.models.features import Features
 from rebus.models.towers.base import TOWERS, TextTower
 from rebus.nn.attention import Attention
+from rebus.nn.block import start_weights
 from rebus.nn.cache import Cache, LayerCache
 from rebus.nn.feedforward import MLP, SwiGLU, swiglu_hidden
 from rebus.nn.norms import RMSNorm, make_norm
@@ -95,7 +96,6 @@ class Decoder(TextTower):
         max_length: longest row that is expected, where ``settings.context`` does not say it.
         cross: give layers gated cross-attention to a memory.
         memory_width: width of the memory's tokens; None: D.
-        cross_every: a cross-attention in every layer (1), every second (2), and so on, the last layer always.
         zero_init: start the projections that end attention and feed-forward at zero, so that each layer starts
             as the identity. On for training from scratch: it steadies and speeds the first steps.
         context: ignored.
@@ -114,7 +114,6 @@ class Decoder(TextTower):
         max_length: int = 2048,
         cross: bool = False,
         memory_width: int | None = None,
-        cross_every: int = 1,
         zero_init: bool = True,
         **context: Any,
     ) -> None:
@@ -127,12 +126,10 @@ class Decoder(TextTower):
         self.embed_positions = nn.Embedding(self.max_length, self.width) if learned else None
         source = (memory_width or self.width) if cross else None
         self.memory_norm = RMSNorm(source, settings.eps or EPS) if source is not None else None
-        depth = settings.depth
-        sources = [source if (depth - 1 - index) % cross_every == 0 else None for index in range(depth)]
-        self.layers = nn.ModuleList(DecoderLayer(settings, memory_width=one) for one in sources)
+        self.layers = nn.ModuleList(DecoderLayer(settings, memory_width=source) for _ in range(settings.depth))
         self.norm = make_norm(settings.norm, self.width, settings.eps or EPS)
         self.lm_head = None if settings.tied else nn.Linear(self.width, vocab_size, bias=False)
-        self.head_dim: int = self._layer(0).self_attn.head_dim
+        self.head_dim = settings.head_dim or self.width // settings.heads
         self._start(zero_init)
 
     def embed(self, input_ids: Tensor) -> Tensor:
@@ -177,11 +174,9 @@ class Decoder(TextTower):
         tokens, memory_mask = None, None
         if memory is not None and self.memory_norm is not None:
             tokens, memory_mask = self.memory_norm(memory.tokens), memory.mask[:, None, None, :]
-        for index in range(len(self.layers)):
-            layer_cache = cache[index] if cache is not None else None
-            x = self._layer(index)(
-                x, rotary=rotary, mask=mask, causal=causal, memory=tokens, memory_mask=memory_mask, cache=layer_cache
-            )
+        for index, layer in enumerate(self.layers):
+            own = cache[index] if cache is not None else None
+            x = layer(x, rotary=rotary, mask=mask, causal=causal, memory=tokens, memory_mask=memory_mask, cache=own)
         out: Tensor = self.norm(x)
         return out
 
@@ -195,9 +190,6 @@ class Decoder(TextTower):
         hidden = self.forward_embeds(self.embed(input_ids), positions_of(mask), mask)
         return Features(hidden, mask, last_token(hidden, mask))
 
-    def _layer(self, index: int) -> DecoderLayer:
-        return cast(DecoderLayer, self.layers[index])
-
     def _check_length(self, positions: Tensor) -> None:
         last = int(positions.max()) + 1 if positions.numel() else 0
         if last > self.max_length:
@@ -205,24 +197,19 @@ class Decoder(TextTower):
             raise DataError("a text", f"at most {self.max_length} tokens, as the model has positions", str(last), do)
 
     def _start(self, zero_init: bool) -> None:
-        nn.init.normal_(self.embed_tokens.weight, std=0.02)
-        if self.embed_positions is not None:
-            nn.init.normal_(self.embed_positions.weight, std=0.02)
-        for name, module in self.named_modules():
-            if isinstance(module, nn.Linear):
-                nn.init.normal_(module.weight, std=module.in_features**-0.5 if name != "lm_head" else 0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        if zero_init:
-            for index in range(len(self.layers)):
-                layer = self._layer(index)
-                # not the cross-attention's: with its gate at zero as well, neither would ever get a gradient
-                nn.init.zeros_(layer.self_attn.o_proj.weight)
-                nn.init.zeros_(layer.mlp.fc2.weight if isinstance(layer.mlp, MLP) else layer.mlp.down_proj.weight)
-                # Keys start as queries: a token then looks at tokens like itself, a word at the patch that shows it.
-                start_keys_as_queries(layer.self_attn)
-                if layer.cross_attn is not None:
-                    start_keys_as_queries(layer.cross_attn)
+        start_weights(self)
+        if self.lm_head is not None:
+            nn.init.normal_(self.lm_head.weight, std=0.02)
+        if not zero_init:
+            return
+        for name, weight in self.layers.named_parameters():
+            # not the cross-attention's: with its gate at zero as well, neither would ever get a gradient
+            if name.endswith(("self_attn.o_proj.weight", "mlp.fc2.weight", "mlp.down_proj.weight")):
+                nn.init.zeros_(weight)
+        for module in self.layers.modules():
+            # Keys start as queries: a token then looks at tokens like itself, a word at the patch that shows it.
+            if isinstance(module, Attention):
+                start_keys_as_queries(module)
 
 
 def _feedforward(settings: recipe.Tower) -> MLP | SwiGLU:

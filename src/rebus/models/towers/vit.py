@@ -53,7 +53,6 @@ class ViT(ImageTower):
             patch_bias, class_token, pre_norm, layer_scale;
             ``pool``: ``mean`` of the patches, ``cls``, the class token, ``pooler``, tanh(W x + b) of it, or ``probe``,
             by attention, as SigLIP does; ``last_norm``: norm all ``tokens``, or, as CLIP does, ``pooled`` alone.
-        zero_init: start the projections that end attention and MLP at zero, for training from scratch.
         context: see ``ImageTower``.
 
     Raises:
@@ -62,7 +61,7 @@ class ViT(ImageTower):
 
     drops_patches = True  # it can be given some patches only: see ``forward``'s ``keep``
 
-    def __init__(self, settings: recipe.Tower, *, zero_init: bool = True, **context: Any) -> None:
+    def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         super().__init__(settings, **context)
         _check_pool(settings)
         width, hidden = settings.width, settings.hidden or 4 * settings.width
@@ -87,10 +86,9 @@ class ViT(ImageTower):
         self.head = PoolingHead(width, settings.heads, hidden, activation, eps) if settings.pool == "probe" else None
         self.pooler = nn.Linear(width, width) if settings.pool == "pooler" else None
         start_weights(self)
-        if zero_init:
-            for name, weight in self.layers.named_parameters():
-                if name.endswith(("attention.o_proj.weight", "mlp.fc2.weight")):
-                    nn.init.zeros_(weight)
+        for name, weight in self.layers.named_parameters():
+            if name.endswith(("attention.o_proj.weight", "mlp.fc2.weight")):  # each layer starts as the identity
+                nn.init.zeros_(weight)
 
     def forward(self, pixels: Tensor, keep: Tensor | None = None) -> Features:
         """(B, 3, S, S) normalised -> Features of L tokens, row by row; with ``keep`` (B, K), of these places."""

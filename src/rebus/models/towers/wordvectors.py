@@ -62,10 +62,10 @@ class WordEmbedding(nn.Module):
 
     @torch.no_grad()
     def fill(self, source: Iterable[tuple[str, Any]], where: str) -> int:
-        """Copy given vectors to the words that they belong to; gives how many words were found.
+        """Copy given vectors to the words that they belong to; gives how many words have one.
 
-        The first vector of a word counts; a word in another case counts where its own is not there. Words that are
-        not found keep the vectors they have.
+        The first vector of a word counts; a word in another case counts where its own is not there. Other words
+        keep the vectors they have.
 
         Args:
             source: pairs of a word and its (D,) numbers.
@@ -77,20 +77,20 @@ class WordEmbedding(nn.Module):
         assert self.names is not None  # noqa: S101 - built with words
         width = self.vectors.embedding_dim
         ids = {word: index for index, word in enumerate(self.names)}
-        found: dict[int, bool] = {}  # whether the word was found as it is written
+        exact_of: dict[int, bool] = {}  # by word: whether its vector is that of the word as it is written
         for word, vector in source:
             if len(vector) != width:
                 do = f"set model.text.width={len(vector)}, or use vectors of width {width}"
                 raise RecipeError(where, f"vectors of the tower's width, {width}", f"width {len(vector)}", do)
             exact = word in ids
             index = ids.get(word, ids.get(word.lower()))
-            if index is not None and (index not in found or (exact and not found[index])):
+            if index is not None and (index not in exact_of or (exact and not exact_of[index])):
                 self.vectors.weight[index] = torch.as_tensor(vector)
-                found[index] = exact
-        if not found:
+                exact_of[index] = exact
+        if not exact_of:
             do = "use vectors for the language of the data"
             raise DataError(where, f"some of the {len(ids)} words of the data", "none of them", do)
-        return len(found)
+        return len(exact_of)
 
 
 @TOWERS.register("wordvectors")
@@ -117,8 +117,7 @@ class WordVectors(TextTower):
         tokens = self.dropout(self.embed(input_ids))
         weights = self.log_weight[input_ids].float().exp() * mask
         if self.training and self.settings.word_dropout > 0:
-            kept = torch.rand(weights.shape, device=weights.device) >= self.settings.word_dropout
-            weights = weights * kept
+            weights = weights * (torch.rand_like(weights) >= self.settings.word_dropout)
         # a text all of whose words were left out is zero, as one without words
         share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
         pooled = (tokens * share.to(tokens.dtype)[:, :, None]).sum(1)
@@ -127,9 +126,9 @@ class WordVectors(TextTower):
     @torch.no_grad()
     def weigh(self, rarity: Sequence[float]) -> None:
         """Start the words' weights at their rarity, (V,) positive numbers."""
-        self.log_weight.copy_(torch.tensor([math.log(one) for one in rarity]))
+        self.log_weight.copy_(torch.tensor([math.log(share) for share in rarity]))
 
 
 def _numbers(each: Sequence[str], names: Sequence[str]) -> Tensor:
     index = {name: number for number, name in enumerate(names)}
-    return torch.tensor([index[one] for one in each], dtype=torch.long)
+    return torch.tensor([index[name] for name in each], dtype=torch.long)
