@@ -8,6 +8,7 @@ Letters: P image tokens, T tokens of the text tower, L tokens of the decoder.
 from __future__ import annotations
 
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,6 @@ from rebus.explain.paths import attends_tokens, others_read
 from rebus.explain.registry import METHODS, Floats, Method, Scores
 from rebus.explain.subject import Goal, Subject, quiet
 from rebus.explain.trace import Trace, trace
-from rebus.models.fusion.unified import Unified
 from rebus.models.heads import Head
 from rebus.models.vlm import VisionLanguageModel
 
@@ -73,11 +73,12 @@ def _written(made: Trace, goal: Goal) -> Scores:
 
 
 def _fused(made: Trace, goal: Goal) -> Scores:
-    subject, fusion = made.subject, made.subject.model.fusion
+    subject = made.subject
+    fusion: Any = subject.model.fusion
     real = made.parts["fusion"].mask[0].float()
     read = subject.part["text_ids"].shape[1] if "text_ids" in subject.part else 0
     count = len(real) - read
-    if isinstance(fusion, Unified):
+    if not fusion.by_modality:
         weights = torch.stack([seen.weights.float().mean(0) for seen in made.under("fusion.layers.")]).mean(0)
         asked = weights[[count + place for place in goal.at]].mean(0) if goal.at else real / real.sum() @ weights
         cells, words = asked[:count], asked[count:]

@@ -20,7 +20,6 @@ from rebus.explain.targets import Target, aim
 from rebus.explain.trace import trace
 from rebus.explain.written import aim_masked, aim_written
 from rebus.inference.predictor import Predictor
-from rebus.models.fusion.joint import Joint
 from rebus.resolve.inputs import other_rows
 from rebus.tasks import Mlm, Task
 from rebus.tasks.cuts import counting
@@ -155,7 +154,8 @@ def joint_weights(subject: Subject) -> list[dict[str, float] | None]:
     model = subject.model
     none: list[dict[str, float] | None] = [None] * len(subject.goals)
     if (
-        not isinstance(model.fusion, Joint)
+        model.fusion is None
+        or not model.fusion.blends
         or subject.outputs is not None
         or not (subject.head.writes or subject.head.fuses)
     ):

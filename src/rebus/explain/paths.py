@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,17 +21,9 @@ from rebus.explain.registry import Scores
 from rebus.explain.subject import Goal, Subject
 from rebus.explain.trace import Seen, Trace, trace
 from rebus.models.features import Features
-from rebus.models.fusion.cross import Cross
-from rebus.models.fusion.joint import Joint
-from rebus.models.fusion.unified import Unified
 from rebus.models.heads import Head
 from rebus.models.image_tokens import pixel_shuffle
 from rebus.models.towers.base import averaged
-from rebus.models.towers.convnet import ConvNet
-from rebus.models.towers.decoder import Decoder
-from rebus.models.towers.encoder import Encoder
-from rebus.models.towers.vit import ViT
-from rebus.models.towers.wordvectors import WordVectors
 from rebus.models.vlm import VisionLanguageModel
 
 
@@ -88,8 +81,8 @@ def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
         return _written(trace, rules, towers, goal)
     if head.per == "item":
         return {"image": towers["image"].tokens[list(goal.at)].sum(0)}
-    fused = model.fusion is not None and head.fuses and subject.outputs is None
-    if fused and isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers):
+    fusion = model.fusion if head.fuses and subject.outputs is None else None
+    if fusion is not None and fusion.mixes_tokens:
         found = _fused(trace, rules, towers, goal)
     else:
         found = {name: tower.pooled for name, tower in towers.items() if tower.pooled is not None}
@@ -105,27 +98,20 @@ def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
 def _image(trace: Trace, rules: Rules) -> Tower:
     model = trace.subject.model
     tower, features = model.image, trace.parts["image"]
-    count = tower.num_tokens
-    device = features.tokens.device
-    first = 0
-    if isinstance(tower, ViT):
-        first = int(tower.class_token is not None)
-        rows = torch.eye(first + count, device=device)
-        for seen in trace.under("image.layers."):
-            layer = tower.layers[int(seen.name.split(".")[2])]
-            rows = rules.among(rows, rules.heads(seen), _scale(getattr(layer, "scale1", None)))
-    else:
-        rows = torch.eye(count, device=device)
-        if isinstance(tower, ConvNet):
-            for seen in trace.under("image.context"):
-                rows = rules.among(rows, rules.heads(seen), 1.0)
+    first, count = tower.before, tower.num_tokens
+    rows = torch.eye(first + count, device=features.tokens.device)
+    seen = trace.under("image.")
+    for one in seen:
+        if one.weights.shape[1] == len(rows):  # a probe's are not
+            layer = model.get_submodule(one.name.rpartition(".")[0])
+            rows = rules.among(rows, rules.heads(one), _scale(getattr(layer, "scale1", None)))
     tokens = rows[first:, first:]
-    if isinstance(tower, ViT) and tower.settings.pool in ("cls", "pooler"):
+    if tower.pooling == "first":
         pooled = rows[0, first:]
-    elif isinstance(tower, ViT) and tower.head is not None:
-        pooled = rules.heads(trace.under("image.head")[0])[0] @ tokens
+    elif tower.pooling == "probe":
+        pooled = rules.heads(seen[-1])[0] @ tokens
     else:
-        pooled = _mean(trace, rules, features, torch.ones(count, device=device)) @ tokens
+        pooled = _mean(trace, rules, features, torch.ones(count, device=rows.device)) @ tokens
     if model.plan.side is not None:
         tokens = averaged(tokens[None], model.plan.side)[0]  # (P, N): rows are averaged as tokens are
     return Tower(tokens, pooled)
@@ -133,29 +119,27 @@ def _image(trace: Trace, rules: Rules) -> Tower:
 
 def _text(trace: Trace, rules: Rules) -> Tower:
     subject, model = trace.subject, trace.subject.model
-    tower = model.text if model.text is not None else model.decoder
+    tower = model.reader
     features = trace.parts["text" if model.text is not None else "decoder"]
     mask = subject.part["text_mask"][0]
     length, real = len(mask), mask.float()
-    if isinstance(tower, WordVectors):
-        share = tower.log_weight[subject.part["text_ids"][0]].detach().float().exp() * real
-        rows = torch.eye(length, device=mask.device)
-        return Tower(rows, rules.pooled(*_indexed(trace, features.tokens), share / share.sum().clamp(min=1e-12)))
-    if not isinstance(tower, Encoder | Decoder):
+    share = tower.shares(subject.part["text_ids"], subject.part["text_mask"])
+    if share is not None:
+        pooled = rules.pooled(*_indexed(trace, features.tokens), share[0].detach())
+        return Tower(torch.eye(length, device=mask.device), pooled)
+    if not tower.follows:
         return Tower(torch.eye(length, device=mask.device), None)
     seen = trace.under("text." if model.text is not None else "decoder.")
     rows = torch.eye(seen[0].weights.shape[-1] if seen else length, device=mask.device)
     for one in seen:
         rows = rules.among(rows, rules.heads(one), 1.0)
     last = int((torch.arange(length, device=mask.device) * mask).max())
-    pool = tower.settings.pool if isinstance(tower, Encoder) else "last"
-    if pool in ("mean", "weighted", "max"):  # of the last two, nearly
+    if tower.pooling == "mean":
         pooled = _mean(trace, rules, features, real) @ rows[:length]
-    elif pool in ("cls", "first"):
+    elif tower.pooling == "first":
         pooled = rows[0]
     else:
-        filled = isinstance(tower, Encoder) and tower.settings.filler is not None
-        place = len(rows) - 1 if filled else last
+        place = len(rows) - 1 if tower.pooling == "end" else last
         pooled = rules.read(rows, place, place)
     return Tower(rows[:length, :length], pooled[:length])
 
@@ -171,22 +155,22 @@ def _mean(trace: Trace, rules: Rules, features: Features, real: Tensor) -> Tenso
 
 def _fused(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> dict[str, Tensor]:
     """Rows of an output of a fusion of tokens: ``unified`` or ``cross``."""
-    model = trace.subject.model
+    fusion: Any = trace.subject.model.fusion
     fused: Features = trace.parts["fusion"]
     real = fused.mask[0].float()
     text = trace.subject.part["text_ids"].shape[1] if "text" in towers else 0
     count = len(real) - text  # image tokens stand first
     spans = {"image": slice(0, count), "text": slice(count, count + text)}
     rows = torch.eye(len(real), device=real.device)
-    if isinstance(model.fusion, Unified):
+    if not fusion.by_modality:
         for seen in trace.under("fusion.layers."):
-            layer = model.fusion.layers[int(seen.name.split(".")[2])]
-            rows = rules.among(rows, rules.heads(seen), _scale(layer.attention_gate))  # type: ignore[arg-type]
+            layer = fusion.layers[int(seen.name.split(".")[2])]
+            rows = rules.among(rows, rules.heads(seen), _scale(layer.attention_gate))
     else:
         rows = _crossed(trace, rules, rows, spans)
     if trace.subject.head.per == "text":
         out = torch.stack([rules.read(rows, count + place, count + place) for place in goal.at]).mean(0)
-    elif isinstance(model.fusion, Unified):
+    elif not fusion.by_modality:
         out = _mean(trace, rules, fused, real) @ rows
     else:
         there = [(name, span) for name, span in spans.items() if bool(real[span].any())]
@@ -198,22 +182,21 @@ def _fused(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> 
 
 def _cross_mean(trace: Trace, rules: Rules, name: str, tokens: Tensor, real: Tensor) -> Tensor:
     """How much each token of a modality is in the vector of ``cross``, which is made of what its last layer gave."""
-    fusion = trace.subject.model.fusion
-    last = trace.parts.get(f"fusion.layers.{len(fusion.layers) - 1}.{name}")  # type: ignore[union-attr,arg-type]
+    fusion: Any = trace.subject.model.fusion
+    last = trace.parts.get(f"fusion.layers.{len(fusion.layers) - 1}.{name}")
     share = real / real.sum().clamp(min=1.0)
     return rules.pooled(*((tokens[0].detach(), None) if last is None else _indexed(trace, last)), share)
 
 
 def _crossed(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) -> Tensor:
     """Rows of all tokens after the layers of ``cross``, in which both modalities attend at the same time."""
-    fusion = trace.subject.model.fusion
-    assert isinstance(fusion, Cross)  # noqa: S101 - asked for it
+    fusion: Any = trace.subject.model.fusion
     for number, layer in enumerate(fusion.layers):
         after = rows.clone()
         for name, span in spans.items():
             for seen in trace.under(f"fusion.layers.{number}.{name}."):
                 other = spans["text" if name == "image" else "image"]
-                gate = _scale(layer[name].attention_gate)  # type: ignore[index]
+                gate = _scale(layer[name].attention_gate)
                 after[span] = rules.toward(rows[span], rows[other], rules.heads(seen), gate, span, other)
         rows = after
     return rows
@@ -221,8 +204,7 @@ def _crossed(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) 
 
 def _shared(trace: Trace, found: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows of a joint fusion, each weighed with its modality's share."""
-    fusion = trace.subject.model.fusion
-    assert isinstance(fusion, Joint)  # noqa: S101 - asked for it
+    fusion: Any = trace.subject.model.fusion
     shares = trace.blends["fusion.blend"][0]
     return {name: row * shares[fusion.modalities.index(name)] for name, row in found.items()}
 
@@ -269,7 +251,7 @@ def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -
         name: out[spans[name]] @ (rules.from_tower(tower.tokens) if crossed else tower.tokens)
         for name, tower in towers.items()
     }
-    if isinstance(model.fusion, Joint) and not rules.blends:
+    if model.fusion is not None and model.fusion.blends and not rules.blends:
         read = {name: row + towers[name].pooled for name, row in read.items()}  # type: ignore[operator]
     names = {"image": "image", "text": "text_ids"}
     return {"input_ids": out[own], **{names[name]: row for name, row in read.items()}}
@@ -277,8 +259,8 @@ def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -
 
 def _entered(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) -> Tensor:
     """Rows after a joint fusion put its vector into every position, by its shares."""
-    fusion = trace.subject.model.fusion
-    if not isinstance(fusion, Joint) or not rules.blends or "fusion.enter_blend" not in trace.blends:
+    fusion: Any = trace.subject.model.fusion
+    if fusion is None or not fusion.blends or not rules.blends or "fusion.enter_blend" not in trace.blends:
         return rows
     vector = trace.blends["fusion.enter_blend"][:, :1]  # (L, 1)
     shares = trace.blends["fusion.blend"][0]
@@ -313,11 +295,11 @@ def flows(model: VisionLanguageModel, head: Head) -> bool:
     sees = model.image is not None and (not head.writes or "image" in head.spec.reads)
     reads = model.text is not None if head.writes else "text" in head.spec.reads
     attends = attends_tokens(model, head)
-    image = not sees or attends or isinstance(model.image, ViT | ConvNet)
+    image = not sees or attends or model.image.follows
     if head.per == "item":
-        return isinstance(model.image, ViT | ConvNet)
-    tower = model.text if model.text is not None else model.decoder
-    text = not reads or attends or isinstance(tower, Encoder | Decoder | WordVectors)
+        return model.image is not None and model.image.follows
+    tower = model.reader
+    text = not reads or attends or (tower is not None and tower.follows)
     return image and text
 
 
@@ -329,9 +311,9 @@ def others_read(head: Head) -> bool:
 def attends_tokens(model: VisionLanguageModel, head: Head) -> bool:
     """Whether a fusion, or a decoder beneath it, attends to the towers' tokens one by one."""
     if head.writes:
-        return isinstance(model.fusion, Unified | Cross) or (model.inline is not None and model.text is None)
-    mixes = isinstance(model.fusion, Unified | Cross) and len(model.fusion.layers) > 0
-    return mixes and head.fuses
+        tokenwise = model.fusion is not None and model.fusion.tokenwise
+        return tokenwise or (model.inline is not None and model.text is None)
+    return head.fuses and model.fusion is not None and model.fusion.mixes_tokens
 
 
 def followed(subject: Subject, rules_for: Callable[[Trace, int], Rules]) -> list[Scores]:

@@ -19,7 +19,6 @@ from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import embeddings_of, hooked
 from rebus.models.features import Features
 from rebus.models.heads import Head
-from rebus.models.towers.vit import ViT
 from rebus.models.vlm import VisionLanguageModel
 
 IMAGE = "image"
@@ -34,7 +33,7 @@ class Saliency(Method):
         """Where what is read of an image comes from its tokens, or where no image is read."""
         if head.consumes == "inputs":
             return False
-        whole = isinstance(model.image, ViT) and model.image.settings.pool in ("cls", "pooler")
+        whole = model.image is not None and model.image.pooling == "first"
         reads = "image" in head.spec.reads and model.image is not None
         return not reads or not whole or head.per == "item" or attends_tokens(model, head)
 

@@ -114,10 +114,7 @@ def embeddings_of(subject: Subject) -> dict[str, nn.Module]:
 
 def embedding_of_text(model: VisionLanguageModel) -> nn.Module:
     """What embeds the text tower's ids."""
-    if model.text is None:
-        assert model.decoder is not None  # noqa: S101 - it reads text
-        return model.decoder.embed_tokens
-    embedding: nn.Module = model.text.words if hasattr(model.text, "words") else model.text.embed
+    embedding: nn.Module = model.reader.embedding
     return embedding
 
 

@@ -131,6 +131,11 @@ class Parts(nn.Module):
         assert self.decoder is not None  # noqa: S101 - asked by what consumes it
         return self.decoder
 
+    @property
+    def reader(self) -> Any:
+        """What reads text: a tower of its own, or the decoder; None: nothing does."""
+        return self.tower(TEXT) if TEXT in self.modalities else self.decoder
+
     def tower(self, modality: str) -> Any:
         """The tower of a modality, or None."""
         return getattr(self, modality) if modality in self.modalities else None
@@ -162,10 +167,9 @@ class Parts(nn.Module):
 
     def read(self, part: Mapping[str, Tensor]) -> Features | None:
         """The text tower's Features for a task's R texts; None where the task gives it none."""
-        tower = self.tower(TEXT) if TEXT in self.modalities else self.decoder
-        if "text_ids" not in part or tower is None:
+        if "text_ids" not in part or self.reader is None:
             return None
-        features: Features = tower(part["text_ids"], part["text_mask"], part.get("segment_ids"))
+        features: Features = self.reader(part["text_ids"], part["text_mask"], part.get("segment_ids"))
         return features
 
     def placed(self, modality: str, seen: Features) -> Features:

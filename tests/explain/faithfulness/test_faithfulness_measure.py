@@ -38,7 +38,7 @@ class Reader(nn.Module):
         self.image = nn.Linear(CELLS**2, 1, bias=False)
         self.heads = nn.Linear(CELLS**2, 1, bias=False)
         self.plan = SimpleNamespace(pooled=CELLS**2)
-        self.register_buffer("mean", torch.zeros(1))
+        self.device = torch.device("cpu")
         with torch.no_grad():
             for number, part in enumerate((self.image, self.heads)):
                 part.weight.copy_(torch.arange(CELLS**2).float()[None] * (1 - 2 * number))

@@ -65,6 +65,14 @@ class Fusion(nn.Module):
     """
 
     attends_memory = False  # a decoder beneath this fusion needs cross-attention layers
+    tokenwise = False  # it gives the tokens of all modalities, and so does its condition
+    by_modality = False  # its layers hold one for each modality, which attends to the others
+    blends = False  # it gives one vector, of which each modality has a share
+
+    @property
+    def mixes_tokens(self) -> bool:
+        """Whether tokens attend to one another in it."""
+        return self.tokenwise and len(getattr(self, "layers", ())) > 0
 
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__()

@@ -25,6 +25,8 @@ class Cross(Fusion):
     """
 
     attends_memory = True
+    tokenwise = True
+    by_modality = True
 
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)

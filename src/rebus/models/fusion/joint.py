@@ -23,6 +23,8 @@ class Joint(Fusion):
     fused in the same way as two modalities are, so that the strategy means the same thing in every task.
     """
 
+    blends = True
+
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
         self.how = settings.how

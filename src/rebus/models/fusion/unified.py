@@ -23,6 +23,8 @@ from rebus.nn.norms import RMSNorm
 class Unified(Fusion):
     """A transformer over all tokens, with an embedding that says which modality a token is of."""
 
+    tokenwise = True
+
     def __init__(self, settings: recipe.Fusion, widths: dict[str, int], width: int) -> None:
         super().__init__(settings, widths, width)
         self.modality = nn.ParameterDict({name: nn.Parameter(torch.randn(width) * 0.02) for name in widths})

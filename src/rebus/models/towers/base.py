@@ -31,6 +31,9 @@ class Tower(nn.Module):
         num_tokens: L, where it is the same for all items; 0: it is not.
         grid: G, where the tokens are those of a square; 0: they are not.
         side: of the square that ``encode`` averages a grid to; 0: it leaves it as it is.
+        follows: whether explanations can follow it: nothing but attentions moves anything from token to token.
+        pooling: what ``pooled`` is of: the ``mean``; the ``first`` token, before the others; the ``last`` real one; the
+            ``end``, the last place; a ``probe``, an attention of its own.
         own_settings: the class of its settings; a modality's settings of another class are read as this one.
         defaults: settings that suit it, where the recipe says nothing; of towers beside image and text.
     """
@@ -41,6 +44,8 @@ class Tower(nn.Module):
     num_tokens: int = 0
     grid: int = 0
     side: int = 0
+    follows: bool = False
+    pooling: str = "mean"
 
     def __init__(self, settings: Any, **context: Any) -> None:
         super().__init__()
@@ -70,6 +75,15 @@ class TextTower(Tower):
     writes = False
     fills_gaps = False
 
+    @property
+    def embedding(self) -> nn.Module:
+        """The module that turns ids into vectors."""
+        raise NotImplementedError
+
+    def shares(self, input_ids: Tensor, mask: Tensor) -> Tensor | None:
+        """(N, L): how much each token counts in ``pooled``, where the tower learns that; None: it does not."""
+        return None
+
 
 class ImageTower(Tower):
     """The base of image towers: ``forward`` takes normalised pixels (N, 3, S, S) and gives G x G tokens, row by row.
@@ -83,6 +97,7 @@ class ImageTower(Tower):
 
     Attributes:
         drops_patches: whether ``forward`` also takes the places of the patches to keep.
+        before: tokens inside the tower that stand before those of the grid.
 
     Raises:
         RecipeError: the size is not a multiple of the patch.
@@ -90,6 +105,7 @@ class ImageTower(Tower):
 
     modality = "image"
     drops_patches = False
+    before = 0
     settings: recipe.Tower
     mean: Tensor
     std: Tensor
@@ -112,6 +128,11 @@ class ImageTower(Tower):
         self.num_tokens = self.grid**2
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+
+    @property
+    def maps(self) -> nn.Module | None:
+        """What gives the last feature maps (N, K, G, G) of a convolutional tower."""
+        return None
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) of 0 to 255 -> float, by mean and spread, channels last in memory."""

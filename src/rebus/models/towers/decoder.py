@@ -105,6 +105,8 @@ class Decoder(TextTower):
     """
 
     writes = True
+    follows = True
+    pooling = "last"
 
     def __init__(
         self,
@@ -131,6 +133,11 @@ class Decoder(TextTower):
         self.lm_head = None if settings.tied else nn.Linear(self.width, vocab_size, bias=False)
         self.head_dim = settings.head_dim or self.width // settings.heads
         self._start(zero_init)
+
+    @property
+    def embedding(self) -> nn.Module:
+        """Of tokens."""
+        return self.embed_tokens
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, L) long -> (B, L, D)."""

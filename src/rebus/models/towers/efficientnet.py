@@ -61,6 +61,11 @@ class EfficientNet(ImageTower):
         self.top = NormedConvolution(channels[-1], settings.width, 1, cut="relu6", eps=eps, momentum=MOMENTUM)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def maps(self) -> nn.Module:
+        """What gives the last feature maps."""
+        return self.top
+
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last))

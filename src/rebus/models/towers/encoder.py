@@ -39,6 +39,7 @@ class Encoder(TextTower):
         context: ignored.
     """
 
+    follows = True
     fills_gaps = True  # reads both ways, so that it can guess hidden words
 
     def __init__(self, settings: recipe.Tower, vocab_size: int, *, max_length: int = 512, **context: Any) -> None:
@@ -46,6 +47,8 @@ class Encoder(TextTower):
         width, eps = settings.width, settings.eps or EPS
         self.vocab_size = vocab_size
         self.max_length = settings.context or max_length
+        first, last = settings.pool in ("cls", "first"), "last" if settings.filler is None else "end"
+        self.pooling = "first" if first else last if settings.pool == "last" else "mean"  # weighted, max: nearly
         self.words = nn.Embedding(vocab_size, width)
         self.positions = nn.Embedding(self.max_length, width)
         self.segments = nn.Embedding(settings.segments, width) if settings.segments else None
@@ -66,6 +69,11 @@ class Encoder(TextTower):
         self.last_norm = nn.LayerNorm(width, eps=eps) if settings.norm_first else None
         self.pooler = nn.Linear(width, width) if settings.pool == "cls" else None
         start_weights(self)
+
+    @property
+    def embedding(self) -> nn.Module:
+        """Of words."""
+        return self.words
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids, (B, L) bool and (B, L) long segments (None: all 0), the last for any beyond -> Features.

@@ -55,6 +55,11 @@ class Recurrent(TextTower):
             dropout=settings.dropout if settings.depth > 1 else 0.0,
         )
 
+    @property
+    def embedding(self) -> WordEmbedding:
+        """Of words."""
+        return self.embed
+
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is the last layer's final state of both directions.
 

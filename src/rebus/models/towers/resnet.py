@@ -60,6 +60,11 @@ class ResNet(ImageTower):
             )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    @property
+    def maps(self) -> nn.Module:
+        """What gives the last feature maps."""
+        return self.stages[-1]
+
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""
         x = self.stem(pixels.contiguous(memory_format=torch.channels_last))

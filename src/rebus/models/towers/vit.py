@@ -59,6 +59,7 @@ class ViT(ImageTower):
         RecipeError: the size is not a multiple of the patch, or the settings do not go together.
     """
 
+    follows = True
     drops_patches = True  # it can be given some patches only: see ``forward``'s ``keep``
 
     def __init__(self, settings: recipe.Tower, **context: Any) -> None:
@@ -68,6 +69,8 @@ class ViT(ImageTower):
         activation, eps = settings.activation or ACTIVATION, settings.eps or EPS
         self.patches = nn.Conv2d(3, width, settings.patch, stride=settings.patch, bias=settings.patch_bias)
         self.class_token = nn.Parameter(torch.randn(width) * 0.02) if settings.class_token else None
+        self.before = int(settings.class_token)
+        self.pooling = {"mean": "mean", "probe": "probe"}.get(settings.pool, "first")
         self.position = nn.Parameter(torch.randn(self.num_tokens + settings.class_token, width) * 0.02)
         self.pre_norm = nn.LayerNorm(width, eps=eps) if settings.pre_norm else None
         self.layers = nn.ModuleList(

@@ -104,6 +104,8 @@ class WordVectors(TextTower):
         context: ignored.
     """
 
+    follows = True
+
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
     ) -> None:
@@ -112,16 +114,23 @@ class WordVectors(TextTower):
         self.log_weight = nn.Parameter(torch.zeros(vocab_size))
         self.dropout = nn.Dropout(settings.dropout)
 
+    @property
+    def embedding(self) -> WordEmbedding:
+        """Of words."""
+        return self.embed
+
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is zero where no word is real."""
-        tokens = self.dropout(self.embed(input_ids))
+        tokens, share = self.dropout(self.embed(input_ids)), self.shares(input_ids, mask)
+        pooled = (tokens * share.to(tokens.dtype)[:, :, None]).sum(1)
+        return Features(tokens, mask, pooled)
+
+    def shares(self, input_ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, L) of each word in the mean; zeros for a text all of whose words were left out, as for one without."""
         weights = self.log_weight[input_ids].float().exp() * mask
         if self.training and self.settings.word_dropout > 0:
             weights = weights * (torch.rand_like(weights) >= self.settings.word_dropout)
-        # a text all of whose words were left out is zero, as one without words
-        share = weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
-        pooled = (tokens * share.to(tokens.dtype)[:, :, None]).sum(1)
-        return Features(tokens, mask, pooled)
+        return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
 
     @torch.no_grad()
     def weigh(self, rarity: Sequence[float]) -> None:

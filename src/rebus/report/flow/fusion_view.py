@@ -5,11 +5,12 @@ Letters: R texts, L text tokens, P image tokens, T tokens of a text tower, H hea
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from rebus.models.fusion import Cross, Joint
 from rebus.report.flow.capture import Captured
 from rebus.report.flow.drawing import over
 from rebus.report.flow.inputs import asked_of, features_shapes, piece_of, shape, stream_of
@@ -28,25 +29,24 @@ def fusion_station(captured: Captured) -> list[Station]:
         return [_written(captured)]
     if model.fusion is None:
         return []
-    if isinstance(model.fusion, Joint):
+    if model.fusion.blends:
         return [_joint(captured)]
     return [_fused(captured)]
 
 
 def _joint(captured: Captured) -> Station:
     """The fused vector, and how much of it is each modality's."""
-    model = captured.subject.model
-    assert isinstance(model.fusion, Joint)  # noqa: S101 - as the caller looked
+    fusion: Any = captured.subject.model.fusion
     fused = captured.features("fusion")
     shapes = features_shapes(fused, "R, L") if fused is not None else ()
-    facts = {"how": model.fusion.how}
+    facts = {"how": fusion.how}
     return Station("fusion", "joint", shapes, facts, bars=tuple(_shares(captured)))
 
 
 def _shares(captured: Captured) -> list[Bars]:
-    fusion = captured.subject.model.fusion
+    fusion: Any = captured.subject.model.fusion
     found = captured.shares.get("fusion.blend")
-    if found is None or not isinstance(fusion, Joint):
+    if found is None:
         return []
     shares = [float(one) for one in found[0]]
     bars = [Bars("shares", list(zip(fusion.modalities, shares, strict=True)))]
@@ -60,10 +60,10 @@ def _shares(captured: Captured) -> list[Bars]:
 
 def _fused(captured: Captured) -> Station:
     """Tokens of both modalities after they met, and where the text's tokens looked in the image."""
-    model = captured.subject.model
+    fusion: Any = captured.subject.model.fusion
     fused = captured.features("fusion")
     assert fused is not None  # noqa: S101 - the fusion ran
-    cross = isinstance(model.fusion, Cross)
+    cross = fusion.by_modality
     count = captured.seen.tokens.shape[1] if captured.seen is not None else 0
     if cross:
         looks = captured.under("fusion.layers.", "text.attention")  # (H, T, P)
@@ -135,7 +135,7 @@ def _looks(
 ) -> tuple[str, Tensor | None]:
     """How the decoder sees the image, and (L, P) how much each position attended to each image token."""
     model, seen = captured.subject.model, captured.seen is not None and captured.subject.shown is not None
-    if isinstance(model.fusion, Joint):
+    if model.fusion is not None and model.fusion.blends:
         return "joint", None
     if across:
         return "cross", torch.stack([one.mean(0) for one in across]).mean(0)[:, :count] if seen else None

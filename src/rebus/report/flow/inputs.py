@@ -15,7 +15,6 @@ from torch import Tensor
 from rebus.data.images import decode_image
 from rebus.models.features import Features
 from rebus.models.layout import IGNORED
-from rebus.models.towers.vit import ViT
 from rebus.report.flow.capture import Captured
 from rebus.report.flow.drawing import SIDE, anchors, enlarged, heat, over
 from rebus.report.flow.result import Image, Shape, Station, Strip, Token
@@ -113,11 +112,10 @@ def _image_stations(captured: Captured, original: Any) -> list[Station]:
     if seen is None:
         return stations
     count, grid = seen.tokens.shape[1], captured.grid
-    vit = isinstance(subject.model.image, ViT)
     facts = {"count": count, "rows": grid[0] if grid else 0, "cell": side // grid[0] if grid else 0}
     tokens = shape("image tokens", "(B, P, D)", seen.tokens)
     images = () if shown is None or grid is None else (Image("patches", enlarged(shown, 2 * SIDE), grid=grid),)
-    kind = "patches" if vit else "cells"
+    kind = "patches" if subject.model.image.drops_patches else "cells"
     stations.append(Station("patches", kind if grid else "uneven", shapes=(tokens,), facts=facts, images=images))
     stations.append(_image_tower(captured, seen))
     return stations
