@@ -19,9 +19,10 @@ from rebus.explain.explaining import ExplainOptions, explain, methods_for
 from rebus.explain.result import Explanation
 from rebus.generation.sampling import Sampling, SamplingOptions
 from rebus.inference.generate import last_image, plain_turn
-from rebus.inference.predictor import LONG, Predictor
+from rebus.inference.predictor import Predictor
 from rebus.tasks import Prediction
 from rebus.tasks.cells import answer_text
+from rebus.tasks.converse import LONG
 
 Rows: TypeAlias = Mapping[str, Any] | InMemory
 SILENCE = [{"role": "system", "content": ""}]  # keeps a template's own words out

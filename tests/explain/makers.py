@@ -14,10 +14,7 @@ from test_matrix import small
 
 from rebus.explain.inputs import explained_task, image_of, row_of
 from rebus.explain.subject import Subject, quiet
-from rebus.explain.targets import aim
-from rebus.explain.written import aim_written
 from rebus.inference.predictor import Predictor
-from rebus.tasks.writing import WritingTask
 from rebus.training.train import assemble
 
 QUESTION = "What colour is the square?"
@@ -46,8 +43,5 @@ def subject_of(predictor: Predictor, image: Any, text: str, task: str | None = N
     values = row_of(chosen, text, None)
     subject = Subject(predictor, chosen, values, image_of(predictor, chosen, image, values))
     with quiet(predictor.model):
-        if isinstance(chosen, WritingTask):
-            aim_written(subject, chosen, target)
-        else:
-            aim(subject, target)
+        chosen.explanation_targets(subject, target)
     return subject

@@ -14,9 +14,9 @@ from makers import QUESTION, shown, subject_of, tiny
 
 from rebus.explain import explain, methods_for
 from rebus.explain.occlusion import fillers, neutral, windows_over
-from rebus.explain.pieces import units_of_text
 from rebus.inference.predictor import Predictor
 from rebus.models.features import Features
+from rebus.tasks.pieces import units_of_text
 
 PLACE = 6  # row 1, column 2 of 4 x 4
 

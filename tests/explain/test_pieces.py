@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rebus.explain.pieces import located, units_of_text, written_places
+from rebus.tasks.pieces import located, units_of_text, written_places
 from rebus.text.tokenizer import Tokenizer
 
 TEXTS = ["Where is the red bus?", "红色的公共汽车在哪里？", "don't", "naïve 公车 bus", "🚌 and 🚗"]

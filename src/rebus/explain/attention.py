@@ -15,10 +15,11 @@ from torch import Tensor
 
 from rebus.explain.paths import attends_tokens, others_read
 from rebus.explain.registry import METHODS, Floats, Method, Scores
-from rebus.explain.subject import Goal, Subject, quiet
+from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import Trace, trace
 from rebus.models.heads import Head
 from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks.explanation import Goal
 
 
 class Attention(Method):

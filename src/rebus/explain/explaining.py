@@ -12,18 +12,16 @@ from rebus.catalogue import note_or_text
 from rebus.errors import DataError, nearest
 from rebus.explain.columns import column_losses, column_scores
 from rebus.explain.inputs import explained_task, image_of, row_of
-from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Floats, Method, Scores
 from rebus.explain.result import ColumnScore, Explanation, TokenScore
-from rebus.explain.subject import Goal, Subject, quiet
-from rebus.explain.targets import Target, aim
+from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import trace
-from rebus.explain.written import aim_masked, aim_written
 from rebus.inference.predictor import Predictor
 from rebus.resolve.inputs import other_rows
-from rebus.tasks import Mlm, Task
+from rebus.tasks import Task
 from rebus.tasks.cuts import counting
-from rebus.tasks.writing import WritingTask
+from rebus.tasks.explanation import Goal, Target
+from rebus.tasks.pieces import units_of_text
 
 ORDER = ("saliency", "relevance", "rollout", "attention", "gradients", "gradcam", "occlusion")
 
@@ -81,12 +79,7 @@ def subject_of(
     shown = image_of(predictor, task, image, values)
     subject = Subject(predictor, task, values, shown)
     with quiet(predictor.model), counting() as cuts:
-        if isinstance(task, WritingTask):
-            aim_written(subject, task, target)
-        elif isinstance(task, Mlm):
-            aim_masked(subject, task, target)
-        else:
-            aim(subject, target)
+        task.explanation_targets(subject, target)
     if cuts.texts:
         subject.remarks.append(cuts.note)
     return subject
@@ -227,8 +220,8 @@ def _mean_weights(weights: Sequence[dict[str, float] | None]) -> dict[str, float
 
 def _questions(predictor: Predictor) -> set[str]:
     """Names under which a question may stand among the columns."""
-    task = predictor.tasks.get("answer")
-    return {"question"} | ({task.settings.columns.get("question", "")} if task is not None else set())
+    asked = [task for task in predictor.tasks.values() if task.asked_with == "question"]
+    return {"question"} | {task.settings.columns.get(task.question_role or "", "") for task in asked}
 
 
 __all__ = [

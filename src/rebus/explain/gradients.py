@@ -74,7 +74,7 @@ class _Way:
                 plain = self._vectors(module)
                 blank = plain.clone()
                 places = [place for place, one in enumerate(subject.places[name]) if one is not None]
-                filler = torch.tensor([[fillers(subject.predictor)[name]]], device=plain.device)
+                filler = torch.tensor([[fillers(subject.session)[name]]], device=plain.device)
                 blank[:, places] = module(filler)
                 inputs.append(plain)
                 nothing.append(blank)

@@ -14,21 +14,9 @@ from numpy.typing import NDArray
 
 from rebus.errors import DataError, nearest
 from rebus.inference.predictor import Predictor
-from rebus.inference.session import missing_image
-from rebus.tasks import Caption, Converse, Lm, Mlm, PretrainImage, Task
+from rebus.inference.session import asked_task, missing_image
+from rebus.tasks import Task
 from rebus.tasks.base import Values
-
-# the role that a text alone is given as
-ASKED = {
-    "answer": "question",
-    "choose": "question",
-    "extract": "question",
-    "generate": "prompt",
-    "translate": "source",
-    "ner": "tokens",
-    "similar": "anchor",
-    "converse": "messages",
-}
 
 
 def explained_task(predictor: Predictor, name: str | None, *, asked: bool = False) -> Task:
@@ -42,13 +30,11 @@ def explained_task(predictor: Predictor, name: str | None, *, asked: bool = Fals
     Raises:
         DataError: there is no such task, or it says nothing that could be explained.
     """
-    able = {key: task for key, task in predictor.tasks.items() if not isinstance(task, PretrainImage)}
+    able = {key: task for key, task in predictor.tasks.items() if task.explains}
     if name is None:
-        writes = [key for key in ("answer", "caption") if key in able]
-        name = ("answer" if asked and "answer" in able else writes[-1]) if writes else next(iter(able), None)
-        firsts = [key for key, task in able.items() if task.predicts]
-        if not writes and firsts:
-            name = firsts[0]
+        name = asked_task(able, asked) or next(
+            (key for key, task in able.items() if task.predicts), next(iter(able), None)
+        )
     if name is None or name not in able:
         found = ", ".join(able) or "none that gives an output for an image or a text"
         raise DataError(
@@ -77,18 +63,13 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
         elif role in given and role not in named.values():
             values[role] = [given[role]]
     if text:
-        role = ASKED.get(task.name, "text")
-        known = role in task.roles and (role in named or isinstance(task, Converse | Lm | Mlm))
-        if not known or isinstance(task, Caption):
+        question = task.question_values(text)
+        if not question:
             reads = ", ".join(named.get(one, one) for one in task.inputs) or "nothing"
             raise DataError.of("problem.reads_no_text", task=task.name, reads=reads)
-        values[role] = [[{"role": "user", "content": text}] if isinstance(task, Converse) else text]
-    needed = {"extract": ("question", "passage"), "choose": ("question",), "retrieve": ("image", "text")}
-    wanted = [
-        *(role for role in task.inputs if task.roles[role].required and role in named),
-        *needed.get(task.name, ()),
-    ]
-    lacking = [role for role in dict.fromkeys(wanted) if role != "image" and role not in values]
+        values |= question
+    wanted = [role for role in task.inputs if task.roles[role].required and role != "image"]
+    lacking = [role for role in wanted if role not in values]
     if lacking:
         many = " and ".join(lacking)
         raise DataError.of("problem.needs_row", task=task.name, roles=many)

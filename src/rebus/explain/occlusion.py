@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rebus.explain.pieces import units_of_text
 from rebus.explain.registry import METHODS, Method, Scores
 from rebus.explain.subject import Subject, quiet
-from rebus.inference.predictor import Predictor
+from rebus.inference.session import Session
 from rebus.models.heads import Head
 from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks.pieces import units_of_text
 
 CELLS = 12  # a side, at most
 FINE = 8  # cells a side from which windows are two cells wide: one alone hides little
@@ -68,7 +68,7 @@ class Occlusion(Method):
         found = {name: np.zeros((len(places), len(plain)), np.float32) for name, places in subject.places.items()}
         if not units:
             return found
-        filler = fillers(subject.predictor)
+        filler = fillers(subject.session)
         rows = {name: subject.part[name].repeat(len(units), 1) for name in subject.places}
         for row, unit in enumerate(units):
             for name, members in unit.members.items():
@@ -124,7 +124,7 @@ def neutral(model: VisionLanguageModel) -> Tensor:
     return mean
 
 
-def fillers(predictor: Predictor) -> dict[str, int]:
+def fillers(predictor: Session) -> dict[str, int]:
     """For each stream, the id that says nothing: a hidden or unknown word, else padding."""
     processor = predictor.processor
     plain = processor.tokenizer.pad_id if processor.tokenizer.mask_id is None else processor.tokenizer.mask_id

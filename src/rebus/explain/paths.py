@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from rebus.explain.registry import Scores
-from rebus.explain.subject import Goal, Subject
+from rebus.explain.subject import Subject
 from rebus.explain.trace import Seen, Trace, trace
 from rebus.models.features import Features
 from rebus.models.heads import Head
 from rebus.models.image_tokens import pixel_shuffle
 from rebus.models.towers.base import averaged
 from rebus.models.vlm import VisionLanguageModel
+from rebus.tasks.explanation import Goal
 
 
 class Rules(ABC):

@@ -17,8 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rebus.explain.pieces import Places
-from rebus.inference.predictor import Predictor
+from rebus.inference.session import Session
 from rebus.models.batch import Batch, Inputs
 from rebus.models.heads import Head
 from rebus.models.modalities.rows import RowInputs
@@ -26,30 +25,10 @@ from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.inputs import others
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
+from rebus.tasks.explanation import Goal
+from rebus.tasks.pieces import Places
 
 OWNERS = ("owner", "images")  # parts that say which image a row is about
-
-
-@dataclass(frozen=True)
-class Goal:
-    """One number that is explained.
-
-    Attributes:
-        target: what it is, in words.
-        score: a probability, or the number itself.
-        at: the places of the stream (``Subject.stream``) at which it is asked, or of image tokens; none: it is asked
-            of the whole.
-        word: of a written word, its number and its text.
-        span: of a written word, where it stands in the answer.
-        label: of what a patch shows, its number.
-    """
-
-    target: str
-    score: float
-    at: tuple[int, ...] = ()
-    word: tuple[int, str] | None = None
-    label: int | None = None
-    span: tuple[int, int] | None = None
 
 
 @dataclass
@@ -57,7 +36,7 @@ class Subject:
     """A model, a task, and one row of it.
 
     Attributes:
-        predictor: the model.
+        session: the model.
         task: the task.
         values: the row, by role.
         shown: (S, S, 3) what the model sees; None: no image.
@@ -71,7 +50,7 @@ class Subject:
         remarks: what people should know.
     """
 
-    predictor: Predictor
+    session: Session
     task: Task
     values: Values
     shown: NDArray[np.uint8] | None
@@ -80,7 +59,7 @@ class Subject:
     text: str = ""
     answer: str = ""
     goals: list[Goal] = field(default_factory=list)
-    measure: Callable[[Any], Tensor] = lambda outputs: outputs
+    measure: Callable[[Any], Tensor] | None = None
     outputs: Callable[[Batch], Any] | None = None
     whole: Goal | None = None
     remarks: list[str] = field(default_factory=list)
@@ -88,7 +67,7 @@ class Subject:
     @property
     def model(self) -> VisionLanguageModel:
         """The weights."""
-        return self.predictor.model
+        return self.session.model
 
     @property
     def head(self) -> Head:
@@ -102,7 +81,7 @@ class Subject:
 
     def pixels(self) -> Tensor:
         """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no image."""
-        side = self.predictor.recipe.image.size
+        side = self.session.recipe.image.size
         shown = np.zeros((side, side, 3), dtype=np.uint8) if self.shown is None else self.shown
         made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
         return made.to(self.model.device, torch.float32)
@@ -146,7 +125,8 @@ class Subject:
             ids: stream: (N, L); None: those of the example.
             cells: see ``batch``.
         """
-        return self.measure(self.run(pixels, ids, cells))
+        outputs = self.run(pixels, ids, cells)
+        return outputs if self.measure is None else self.measure(outputs)
 
     def run(
         self,
@@ -165,17 +145,17 @@ class Subject:
         return self.model(batch, [self.task.name])[self.task.name]
 
     def predicted(self) -> Prediction:
-        """What the predictor says of the row."""
-        return self.predictor.run_task(self.task, self.values, [0], self.inputs)[0]
+        """What the model says of the row."""
+        return self.session.run_task(self.task, self.values, [0], self.inputs)[0]
 
     @property
     def inputs(self) -> RowInputs:
         """What the model reads of the row beside text."""
-        rows = (self.values[name][0] for name in others(self.predictor.recipe) if name in self.values)
+        rows = (self.values[name][0] for name in others(self.session.recipe) if name in self.values)
         columns = {name: [cell] for row in rows for name, cell in row.items()}
         if "image" in self.task.settings.columns:
             columns[self.task.settings.columns["image"]] = [self.shown]
-        return self.predictor.inputs_of(self.task, columns, where=lambda _: "the row")
+        return self.session.inputs_of(self.task, columns, where=lambda _: "the row")
 
 
 @contextmanager
@@ -188,11 +168,3 @@ def quiet(model: VisionLanguageModel, *, grad: bool = False) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-
-
-def log_odds(logits: Tensor, wanted: Tensor) -> Tensor:
-    """(..., C) logits and (...) long -> (...): log p / (1 - p) of the wanted ones."""
-    logits = logits.float()
-    chosen = logits.gather(-1, wanted[..., None])[..., 0]
-    others = logits.scatter(-1, wanted[..., None], float("-inf")).logsumexp(-1)
-    return chosen - others

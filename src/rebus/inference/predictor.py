@@ -16,18 +16,15 @@ from numpy.typing import NDArray
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.inference.generate import last_image, refuse_long, shown_turns
-from rebus.inference.session import Session
+from rebus.inference.session import Session, asked_task
 from rebus.tasks import (
-    Converse,
-    Lm,
     Prediction,
     Task,
 )
 from rebus.tasks.base import Values
+from rebus.tasks.converse import LONG
 from rebus.tasks.cuts import refusing, warning
 
-LONG = 256  # tokens of an answer in a conversation, where the model's settings do not say more
-ASKED = ("question", "text", "tokens", "prompt", "source")  # roles that a single question is given as
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -114,25 +111,19 @@ class Predictor(Session):
             return self._asked(image, question, system, sampling)
 
     def _asked(self, image: Any, question: str, system: str | None, sampling: Sampling | None) -> Prediction:
-        if system is not None and "converse" not in self.tasks:
+        if system is not None and not any(task.converses for task in self.tasks.values()):
             raise DataError("a system text", "a model that converses", ", ".join(self.tasks), "leave it out")
-        names = [name for name in ("answer", "caption") if name in self.tasks]
-        if question and names == ["caption"]:
+        chosen = self.task(asked_task(self.tasks, bool(question)))
+        if question and chosen.asked_with == "image":
             raise DataError.of("problem.captions_only")
-        chosen = self.task(("answer" if question else names[-1]) if names else None)
-        if isinstance(chosen, Lm):
+        if chosen.continues:
             written = self.writing.write([self.writing.prompt(question)], sampling or Sampling(LONG))[0]
             return Prediction(written.text.strip(), float(np.exp(written.logprob)))
-        columns = chosen.settings.columns
-        values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
+        values = chosen.question_values(question, system)
         more = [role for role in chosen.inputs if chosen.roles[role].required and role not in (*values, "image")]
         if more:
             raise DataError.of("problem.one_question", task=chosen.name, roles=list(more))
-        if isinstance(chosen, Converse):
-            before = [] if system is None else [{"role": "system", "content": system}]
-            values["messages"] = [[*before, {"role": "user", "content": question}]]
-            sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
-        return self._about(chosen, values, image, sampling)
+        return self._about(chosen, values, image, sampling or chosen.question_sampling())
 
     def answer(self, messages: Sequence[Mapping[str, Any]], *, sampling: Sampling | None = None) -> Prediction:
         """The next answer of a conversation, about the image that was shown last if one was.
@@ -142,8 +133,8 @@ class Predictor(Session):
         Raises:
             DataError: a message cannot be read. TextLengthError: the last message alone is longer than that.
         """
-        chosen = self.task("converse")
-        sampling = sampling or Sampling(max(chosen.settings.max_new_tokens, LONG))
+        chosen = self.task(next((name for name, task in self.tasks.items() if task.converses), "converse"))
+        sampling = sampling or chosen.question_sampling()
         values: Values = {"messages": [shown_turns(messages)]}
         refuse_long(values["messages"][0], self.processor)
         with warning():

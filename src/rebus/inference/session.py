@@ -238,6 +238,13 @@ def evaluating(model: VisionLanguageModel) -> Iterator[None]:
         model.train(was_training)
 
 
+def asked_task(tasks: Mapping[str, Task], question: bool) -> str | None:
+    """The task that people mean who ask with a question or with an image alone; None: there is no such task."""
+    by_input = {task.asked_with: name for name, task in tasks.items() if task.asked_with is not None}
+    order = ("question", "image") if question else ("image", "question")
+    return next((by_input[given] for given in order if given in by_input), None)
+
+
 def missing_image(value: Any) -> bool:
     """Whether a cell holds no image."""
     return not isinstance(value, np.ndarray) and missing(value)

@@ -11,17 +11,16 @@ from rebus.errors import DataError
 from rebus.generation.sampling import Sampling
 from rebus.generation.write import sources_of
 from rebus.inference.generate import last_image, shown_turns
-from rebus.inference.predictor import ASKED, LONG, Predictor
+from rebus.inference.predictor import Predictor
 from rebus.models.modalities.rows import RowInputs
-from rebus.tasks import Choose, Converse, Lm
 from rebus.tasks.base import Values
+from rebus.tasks.converse import LONG
 from rebus.tasks.writing import WritingTask
 
 
 def streams(predictor: Predictor, name: str) -> bool:
     """Whether a task's answer is written token by token."""
-    task = predictor.tasks.get(name)
-    return isinstance(task, Lm) or (isinstance(task, WritingTask) and not isinstance(task, Choose))
+    return name in predictor.tasks and predictor.tasks[name].streams
 
 
 def stream_answer(
@@ -57,7 +56,7 @@ def stream_answer(
     if not asked:
         raise DataError.of("problem.no_question")
     question = str(shown_turns(asked[-1:])[0]["content"])
-    if isinstance(chosen, Lm):
+    if chosen.continues:
         said = ""
         for piece in predictor.writing.stream(predictor.writing.prompt(question), sampling or Sampling(LONG)):
             said += piece
@@ -66,16 +65,13 @@ def stream_answer(
                 return
         return
     assert isinstance(chosen, WritingTask)  # noqa: S101 - streams says so
-    columns = chosen.settings.columns
-    values: Values = {role: [question] for role in chosen.inputs if role in columns and role in ASKED}
-    longest = chosen.settings.max_new_tokens
-    if isinstance(chosen, Converse):
-        values["messages"] = [shown_turns(messages)]
-        image, longest = last_image(messages) or image, max(longest, LONG)
+    values = chosen.question_values(question)
+    if chosen.converses:
+        values["messages"], image = [shown_turns(messages)], last_image(messages) or image
     given = {}
     if chosen.uses_image:
-        values["image"] = given[columns["image"]] = [image]
-    sampling = sampling or Sampling(max_new_tokens=longest)
+        values["image"] = given[chosen.settings.columns["image"]] = [image]
+    sampling = sampling or chosen.question_sampling() or Sampling(max_new_tokens=chosen.settings.max_new_tokens)
     inputs = predictor.inputs_of(chosen, given, where=lambda _: "the image")
     yield from _written(predictor, chosen, values, inputs, sampling, enough)
 

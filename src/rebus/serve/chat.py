@@ -16,7 +16,6 @@ from starlette.responses import Response
 from rebus.generation import requests
 from rebus.generation.texts import Text
 from rebus.inference.generate import shown_turns
-from rebus.inference.predictor import LONG
 from rebus.model import SILENCE
 from rebus.serve import grammars, images
 from rebus.serve.answers import answer, encoded
@@ -41,6 +40,7 @@ from rebus.serve.texts import (
 from rebus.serve.turns import Portions, once
 from rebus.serve.writer import Order, Stream, StreamingWriter
 from rebus.tasks.base import Values
+from rebus.tasks.converse import LONG
 from rebus.tasks.writing import WritingTask
 
 ROUTE = "/v1/chat/completions"

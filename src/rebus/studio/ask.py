@@ -16,7 +16,7 @@ from PIL import Image
 from rebus.catalogue import translate
 from rebus.data.images import read_header
 from rebus.errors import RebusError, StudioError
-from rebus.inference.predictor import ASKED, Predictor
+from rebus.inference.predictor import Predictor
 from rebus.inference.streaming import stream_answer, streams
 from rebus.report.images import thumbnail
 from rebus.studio.border import COOKIE
@@ -247,7 +247,7 @@ def examples(desk: Desk, seat: Seat) -> list[Example]:
     task = seat.predictor.tasks[askable(seat.predictor)[0]]
     book = open_book(desk.table(str(path)), seat.folder)
     columns = task.settings.columns
-    asked = next((columns[role] for role in task.inputs if role in ASKED and role in columns), None)
+    asked = columns.get(task.question_role or "")
     images = columns.get("image") if task.uses_image else None
     rows = sorted(range(len(book.table)), key=lambda row: ("test", "valid", "train").index(book.splits[row]))
     found: list[Example] = []
@@ -288,8 +288,10 @@ def askable(predictor: Predictor) -> list[str]:
     """Tasks that one image and one text are enough for, those that write first."""
     found = []
     for name, task in predictor.tasks.items():
-        needs = [role for role in task.inputs if task.roles[role].required and role not in (*ASKED, "image")]
-        if (task.predicts or task.writes) and (not needs or streams(predictor, name)) and name != "retrieve":
+        needs = [
+            role for role in task.inputs if task.roles[role].required and role not in (task.question_role, "image")
+        ]
+        if (task.predicts or task.writes) and (not needs or task.streams) and not task.gives_vectors:
             found.append(name)
     return sorted(found, key=lambda name: not streams(predictor, name))
 
@@ -314,7 +316,7 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
     """The answer of a task that does not write: as text, and its labels' probabilities, the likeliest first."""
     task = model.task(turn.task)
     columns = task.settings.columns
-    row: dict[str, Any] = {columns[role]: turn.question for role in task.inputs if role in ASKED and role in columns}
+    row: dict[str, Any] = {columns[role]: turn.question for role in [task.question_role] if role in columns}
     if task.uses_image:
         row[columns["image"]] = turn.image
     told = model.predict(row, task=turn.task)[0]

@@ -33,6 +33,8 @@ class Answer(WritingTask):
     }
     target_role = "answer"
     inputs = ("image", "question")
+    question_role = "question"
+    asked_with = "question"
     watch = "exact_match"
     has_plain = True
 

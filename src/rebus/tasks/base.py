@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rebus import recipe
+from rebus.catalogue import Note
 from rebus.data import declared, names
 from rebus.data.declared import Columns, TaskColumns
 from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
-from rebus.errors import DataError, RecipeError
+from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.models.heads import HeadSpec
 from rebus.notebook import html_table
 from rebus.registry import Registry
-from rebus.tasks.cells import as_text, missing, pad_texts
+from rebus.tasks.cells import answer_text, as_text, missing, pad_texts
 from rebus.tasks.cuts import counting
+from rebus.tasks.explanation import Example, Goal, Target, begin_example
 from rebus.tasks.linear import Features
 from rebus.tasks.metrics.intervals import Statistic, compare, figures
 from rebus.tasks.session import Portion, Session
@@ -114,6 +116,13 @@ class Task(TaskColumns, ABC):
     joins: ClassVar[bool] = True  # whether it reads what the fusion gives
     has_plain: ClassVar[bool] = False  # whether there is a plain model of it, see ``plain``
     reads_columns: ClassVar[bool] = False  # whether columns of numbers, categories and dates are inputs unless said
+    question_role: ClassVar[str | None] = "text"  # the role that a question, or a text alone, is given as
+    asked_with: ClassVar[Literal["question", "image"] | None] = None  # what makes it the task that people ask
+    converses: ClassVar[bool] = False  # whether it reads turns of a conversation
+    continues: ClassVar[bool] = False  # whether it goes on from a prompt as it is
+    streams: ClassVar[bool] = False  # whether its answer is written token by token
+    gives_vectors: ClassVar[bool] = False  # whether it says vectors, or how alike two are
+    explains: ClassVar[bool] = True  # whether there is an output for an image or a text to explain
     views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
     on_tower: ClassVar[bool] = False  # whether its usual head is one linear layer on a tower's own vector
 
@@ -224,6 +233,27 @@ class Task(TaskColumns, ABC):
             portion: the rows, with their inputs.
             sampling: how texts are written; None: as the settings say.
         """
+
+    def question_values(self, text: str, system: str | None = None) -> Values:
+        """What a question, or a text alone, is given as; empty: the task reads none.
+
+        Args:
+            text: the question.
+            system: what stands before it, for a task that converses.
+        """
+        return {self.question_role: [text]} if self.question_role in self.settings.columns else {}
+
+    def question_sampling(self) -> Sampling | None:
+        """How the answer to a single question is written; None: as in a table."""
+        return None
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """Fill in what is explained of an example: its part, text, answer and goals.
+
+        Raises:
+            DataError: the target is none of the task's.
+        """
+        raise DataError("the explanation", "a task whose outputs are known", f"'{self.name}'", "name another task")
 
     @abstractmethod
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
@@ -444,6 +474,25 @@ class VectorTask(Task):
         """All rows in one pass."""
         part = self.collate(self.items(values, portion.rows, session.processor, None), portion.owner.tolist())
         return self.decode(session.outputs(self.name, part, portion.batch))
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """One of the head's numbers."""
+        text = as_text(example.values.get("text", [""])[0]) if "text" in self.settings.columns else None
+        begin_example(example, text)
+        logits = example.run().float()[0]  # (C,)
+        example.answer = answer_text(self.decode(logits[None])[0].value)
+        goal, example.measure = self.goal(logits, target)
+        example.goals = [goal]
+
+    def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
+        """The number that is explained, the named one or else the largest, and how outputs (N, C) give it, (N, 1)."""
+        known = self.output_names() or [str(number + 1) for number in range(len(logits))]
+        if target is not None and str(target) not in known:
+            do = nearest(str(target), known)
+            raise DataError("the target", f"an output of task '{self.name}'", f"'{target}'", do)
+        number = int(logits.argmax()) if target is None else known.index(str(target))
+        goal = Goal(Note("target.output", name=known[number], task=self.name), float(logits[number]))
+        return goal, lambda outputs: outputs.float()[:, number : number + 1]
 
     def reads(self) -> tuple[str, ...]:
         """The modalities the task has columns for; others are read as ``data.inputs`` says."""

@@ -31,6 +31,8 @@ class Caption(WritingTask):
         "caption": Role(SHORT, names=names.CAPTION, several=True, learned=True),
     }
     target_role = "caption"
+    question_role = None
+    asked_with = "image"
     watch = "cider_d"
 
     @classmethod

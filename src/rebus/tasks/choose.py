@@ -18,12 +18,13 @@ from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.choices import LETTERS, AnswerStyle, row_choices, wrong_choices
 from rebus.data.declared import SHORT, TYPE, WRITTEN, Checker, Columns, Role, RowCells
-from rebus.errors import DataError
+from rebus.errors import DataError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.generation.score import score
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.explanation import Example, Target
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
@@ -49,6 +50,9 @@ class Choose(WritingTask):
     target_role = "answer"
     watch = "accuracy_norm"
     blind_baseline = True
+    question_role = "question"
+    streams = False
+    answer_key = "target.choice"
     inputs: ClassVar[tuple[str, ...]] = ("context", "question", "choices", *LETTERS)
 
     @classmethod
@@ -149,6 +153,21 @@ class Choose(WritingTask):
             vocab_size=processor.tokenizer.vocab_size,
         )
         return [self.chosen(values, row, [one.logprob for one in ones]) for row, ones in zip(rows, scored, strict=True)]
+
+    def explained_answer(self, example: Example, prompt: list[int], target: Target) -> tuple[list[int], Target]:
+        """The ids of the choice that is explained, without an end."""
+        processor = example.session.processor
+        said = self.choices(example.values, 0)
+        example.answer = str(example.predicted().value)
+        wanted = example.answer if target is None else str(target)
+        if wanted not in said:
+            raise DataError("the target", "one of the choices", f"'{target}'", nearest(wanted, said))
+        ids = list(self.continuations(example.values, 0, processor)[said.index(wanted)])
+        while len(ids) > 1 and ids[-1] in processor.tokenizer.eos_ids:
+            ids.pop()
+        if example.answer != wanted:
+            example.remarks.append(Note("remark.own_choice", text=example.answer))
+        return ids, None
 
     def targets(self, values: Values, row: int) -> list[str]:
         """The right choice."""

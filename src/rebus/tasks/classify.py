@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -18,6 +19,7 @@ from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.explanation import Goal, Target, label_number, log_odds
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, classes_of
 from rebus.tasks.metrics.classification import classify_statistics
@@ -103,6 +105,12 @@ class Classify(Labels, VectorTask):
             scores = {self.labels[i]: float(row[i]) for i in order}
             told.append(Prediction(self.labels[order[0]], float(row[order[0]]), scores))
         return told
+
+    def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
+        """A label's log-odds."""
+        number = label_number(self.index, target, int(logits.argmax()))
+        goal = Goal(Note("target.label", name=self.labels[number]), float(logits.softmax(-1)[number]))
+        return goal, lambda outputs: log_odds(outputs, torch.full_like(outputs[:, 0], number).long())[:, None]
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Accuracy, top-5, macro F1, AUROC, calibration error. A label that training never saw counts as wrong."""

@@ -13,6 +13,7 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, Checker, Columns, Role, RowCells
 from rebus.data.messages import Message, answered, history_of, is_learned, turns_of
 from rebus.errors import DataError
+from rebus.generation.sampling import Sampling
 from rebus.tasks import layout
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
@@ -24,6 +25,8 @@ from rebus.tasks.metrics.overlap import writing_statistics
 from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import WritingTask
+
+LONG = 256  # tokens of an answer in a conversation, where the settings do not say more
 
 
 @TASKS.register("converse")
@@ -47,6 +50,8 @@ class Converse(WritingTask):
     }
     target_role = "output"
     row_content = "a conversation"
+    question_role = "messages"
+    converses = True
     watch = "perplexity"
     higher_is_better = False
     inputs: ClassVar[tuple[str, ...]] = ("image", "messages", "system", "history", "prompt", "input")
@@ -111,6 +116,15 @@ class Converse(WritingTask):
                 do="name them with --set tasks.0.columns.messages=COLUMN",
             )
         return found
+
+    def question_values(self, text: str, system: str | None = None) -> Values:
+        """A conversation of one turn."""
+        before = [] if system is None else [{"role": "system", "content": system}]
+        return {"messages": [[*before, {"role": "user", "content": text}]]}
+
+    def question_sampling(self) -> Sampling:
+        """At least so many tokens that a conversation is not cut short."""
+        return Sampling(max(self.settings.max_new_tokens, LONG))
 
     def turns(self, values: Values, row: int) -> list[Message]:
         """The whole conversation of a row; none where the row holds nothing.

@@ -25,15 +25,17 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, WRITTEN, Checker, Columns, Role, RowCells
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
-from rebus.errors import DataError
+from rebus.errors import DataError, nearest
 from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut
+from rebus.tasks.explanation import Example, Goal, Target, log_odds
 from rebus.tasks.metrics.extraction import extract_scores, extract_statistics
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.words import words
-from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+from rebus.tasks.pieces import located
+from rebus.tasks.reading import WordsTask, frame_of, give_window, pieces_of, window_around, windows_of
 from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.transformers_head import ANSWERS, TransformersHead
 
@@ -54,6 +56,7 @@ class Extract(WordsTask):
         "answer": Role(WRITTEN, names=names.ANSWER, several=True, learned=True),
     }
     inputs = ("image", "question", "passage")
+    question_role = "question"
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"segment_ids": 0, "allowed": False}
 
@@ -211,6 +214,46 @@ class Extract(WordsTask):
             return Prediction("", nothing, extra={"start": None, "end": None})
         start, end = units.offsets[span[0]][0], units.offsets[span[1] - 1][1]
         return Prediction(text[start:end], sure, extra={"start": start, "end": end})
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """Where the answer begins and ends."""
+        processor = example.session.processor
+        question, passage = (as_text(example.values[role][0]) for role in ("question", "passage"))
+        units = units_of(passage)
+        told = example.predicted()
+        example.answer = str(told.value)
+        span = (told.extra["start"], told.extra["end"]) if told.value else None
+        if target is not None:
+            start = passage.find(str(target))
+            if start < 0 or not str(target).strip():
+                known = [passage[a:b] for a, b in units.offsets]
+                raise DataError("the target", "words of the passage", f"'{target}'", nearest(str(target), known))
+            span = (start, start + len(str(target)))
+        inside = [n for n, (a, b) in enumerate(units.offsets) if span is not None and a < span[1] and b > span[0]]
+        window = window_around(self.windows(example.values, 0, processor, learn=False), inside[0] if inside else -1)
+        give_window(example, window)
+        reader = processor.reader or processor.tokenizer
+        shift = len(question) + 1
+        example.text = f"{question}\n{passage}"
+        ids = window["text_ids"].tolist()
+        begin = int(window["segment_ids"].sum() * -1) + len(ids)  # where the passage begins
+        asked = located(ids[:begin], *reader.encode_with_offsets(question))
+        pieces = pieces_of(processor, units)
+        example.places["text_ids"] = asked + located(ids[begin:], pieces.ids, pieces.offsets, shift)
+        order = list(window["units"])
+        held = [unit for unit in inside if unit in order]
+        ends = [int(window["at"][order.index(unit)]) for unit in (held[0], held[-1])] if held else [0, 0]
+        at = torch.tensor(ends, device=example.model.device)
+        allowed = torch.from_numpy(np.asarray(window["allowed"])).to(at.device)
+
+        def places(outputs: Tensor) -> Tensor:
+            return outputs.float().masked_fill(~allowed[:, None], -1e9).mT  # (N, 2, L)
+
+        chance = places(example.run())[0].softmax(-1).gather(-1, at[:, None])
+        said = passage[slice(*span)] if span is not None and held else ""
+        named = Note("target.answer", text=said) if said else Note("target.no_answer")
+        example.goals = [Goal(named, float(chance.prod()), tuple(dict.fromkeys(ends)))]
+        example.measure = lambda outputs: log_odds(places(outputs), at.expand(len(outputs), -1)).sum(1, keepdim=True)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Exact match and F1."""

@@ -37,6 +37,7 @@ class Generate(WritingTask):
         "type": TYPE,
     }
     target_role = "output"
+    question_role = "prompt"
     watch = "chrf"
     has_plain = True
     inputs: ClassVar[tuple[str, ...]] = ("image", "system", "prompt", "input")

@@ -23,6 +23,8 @@ from rebus.models.layout import IGNORED
 from rebus.nn import fused_cpu
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
+from rebus.tasks.explanation import Example
+from rebus.tasks.layout import opened
 from rebus.tasks.likelihood import LikelihoodTask, score_texts
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, lm_statistics
@@ -41,6 +43,8 @@ class Lm(LikelihoodTask, WritingTask):
     last_resort = True
     watch = "bits_per_byte"
     higher_is_better = False
+    continues = True
+    explained_tokens = 16  # a text that goes on has no end of its own
     inputs = ()
     tokenizer: Tokenizer | None = None  # in whose pieces texts are counted
 
@@ -54,6 +58,10 @@ class Lm(LikelihoodTask, WritingTask):
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:
         """The text."""
         return {"text": columns.text()}
+
+    def question_values(self, text: str, system: str | None = None) -> Values:
+        """The text."""
+        return {"text": [text]}
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """A decoder that writes from nothing."""
@@ -109,6 +117,12 @@ class Lm(LikelihoodTask, WritingTask):
     def foresee(self, session: Session, texts: Sequence[str], numbers: Sequence[int]) -> list[Prediction]:
         """What each text costs a model that writes."""
         return foreseen_texts(session, texts)
+
+    def prompt_texts(self, example: Example) -> tuple[list[str], list[int]]:
+        """The text that is gone on from."""
+        text = (self.targets(example.values, 0) or [""])[0]
+        processor = example.session.processor
+        return [text], opened(processor.tokenizer.encode(text), processor)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Bits per byte and perplexity."""

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import Columns, Role
 from rebus.data.measures import as_yes
-from rebus.errors import DataError
+from rebus.errors import DataError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.models.features import Features
 from rebus.models.heads import HeadSpec
@@ -30,6 +31,7 @@ from rebus.models.negatives import can_draw
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing, pad_texts
 from rebus.tasks.contrast import PairScoring, belonging, caption_key, gumbel, image_key
+from rebus.tasks.explanation import Example, Goal, Target, begin_example
 from rebus.tasks.metrics.classification import auroc, average_precision
 from rebus.tasks.metrics.intervals import Floats, Statistic
 from rebus.tasks.retrieve import PairTask
@@ -179,6 +181,18 @@ class Match(PairScoring, PairTask):
             logits = model.output(self.name, seen, part)  # (N, 1)
             found[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
         return found
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """That the two belong together, or that they do not."""
+        begin_example(example, (as_texts(example.values["text"][0]) or [""])[0])
+        chance = float(example.run().float().sigmoid())
+        example.answer = YES if chance >= 0.5 else NO
+        wanted = example.answer if target is None else str(target)
+        if wanted not in (YES, NO):
+            raise DataError("the target", f"{YES} or {NO}", f"'{target}'", nearest(wanted, (YES, NO)))
+        sign = 1.0 if wanted == YES else -1.0
+        example.goals = [Goal(Note("target.match", answer=wanted), chance if sign > 0 else 1 - chance)]
+        example.measure = lambda outputs: sign * outputs.float()
 
     def tried(self, values: Values, rows: Sequence[int]) -> Values:
         """The columns and, where the table has right pairs only, what each row's image is tried with as well."""

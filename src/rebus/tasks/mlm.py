@@ -15,23 +15,28 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.corpus.masking import mask_words
 from rebus.data.corpus.word_starts import starts_of_tokens, word_places
 from rebus.data.declared import SHORT, Columns, Role
-from rebus.errors import RunError
+from rebus.errors import DataError, RunError
 from rebus.generation.sampling import Sampling
 from rebus.models.batch import Batch
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing, pad_to
+from rebus.tasks.cuts import cut
+from rebus.tasks.explanation import Example, Goal, Target
 from rebus.tasks.likelihood import LikelihoodTask
 from rebus.tasks.lm import count_tokens, token_prices
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost, mlm_statistics
+from rebus.tasks.pieces import Places, units_of_text
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
+from rebus.tasks.word_goals import word_number, written_measure
 from rebus.tasks.writing import stack
 from rebus.text.tokenizer import MASK, Tokenizer
 
@@ -55,6 +60,10 @@ class Mlm(LikelihoodTask):
     def find_columns(cls, columns: Columns) -> dict[str, str | None]:
         """The text."""
         return {"text": columns.text()}
+
+    def question_values(self, text: str, system: str | None = None) -> Values:
+        """The text."""
+        return {"text": [text]}
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """A vocabulary a token.
@@ -140,6 +149,43 @@ class Mlm(LikelihoodTask):
         sizes = [len(text.encode()) for text in texts]
         told = zip(nats, tokens, sizes, right, strict=True)
         return [guessed(Cost(float(cost), int(many), size, int(hit))) for cost, many, size, hit in told]
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """One word is hidden, the target or else the last one."""
+        processor, device = example.session.processor, example.model.device
+        tokenizer = processor.tokenizer
+        text = (self.texts(example.values, [0]) or [""])[0]
+        before, after = tokenizer.frame
+        ids, offsets = tokenizer.encode_with_offsets(text)
+        room = max(processor.max_length - len(before) - len(after), 1)
+        ids, offsets = cut(ids, room, text, "start"), offsets[:room]
+        units = [one for one in units_of_text(text, {"text_ids": list(offsets)}) if text[one.start].isalnum()]
+        if not units:
+            raise DataError(f"task '{self.name}'", "a text of at least one word", "none", "give a text")
+        words = [text[one.start : one.end] for one in units]
+        number = len(words) - 1 if target is None else word_number(words, target)
+        hidden = units[number].members["text_ids"]
+        assert tokenizer.mask_id is not None  # noqa: S101 - the head asked
+        wanted = torch.tensor([ids[place] for place in hidden], device=device)
+        read = [tokenizer.mask_id if place in hidden else one for place, one in enumerate(ids)]
+        labels = torch.full((1, len(before) + len(ids) + len(after)), IGNORED, device=device)
+        at = tuple(len(before) + place for place in hidden)
+        labels[0, list(at)] = wanted
+        example.text = text
+        places: Places = [None if place in hidden else one for place, one in enumerate(offsets)]
+        example.places["text_ids"] = [None] * len(before) + places + [None] * len(after)
+        example.part |= {
+            "text_ids": torch.tensor([[*before, *read, *after]], device=device),
+            "text_mask": torch.ones_like(labels, dtype=torch.bool),
+            "labels": labels,
+            "owner": torch.zeros(1, dtype=torch.long, device=device),
+        }
+        logits = example.run().float()[:, : tokenizer.vocab_size]
+        example.answer = tokenizer.decode(logits.argmax(-1).tolist()).strip()
+        chance = float(logits.log_softmax(-1).gather(-1, wanted[:, None]).sum().exp())
+        example.goals = [Goal(Note("target.hidden", number=number + 1, text=words[number]), chance, at)]
+        sums = torch.ones(len(wanted), 1, device=device)
+        example.measure = written_measure(wanted, sums, tokenizer.vocab_size)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """The share of hidden tokens guessed, and perplexity."""

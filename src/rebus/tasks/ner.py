@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -24,13 +25,16 @@ from rebus.data import names
 from rebus.data.declared import IMAGE, Checker, Columns, Role, RowCells
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
-from rebus.errors import DataError
+from rebus.errors import DataError, nearest
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.tasks.base import TASKS, Item, Prediction, Values
+from rebus.tasks.cells import answer_text
+from rebus.tasks.explanation import Example, Goal, Target, log_odds
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.spans import share_of, span_statistics
-from rebus.tasks.reading import WordsTask, frame_of, pieces_of, windows_of
+from rebus.tasks.pieces import located
+from rebus.tasks.reading import WordsTask, frame_of, give_window, pieces_of, window_around, windows_of
 from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.transformers_head import TOKENS, TransformersHead, named_outputs
 
@@ -50,6 +54,7 @@ class Ner(WordsTask):
     target_role = "tags"
     inputs = ("image", "tokens")
     suits = "recurrent"
+    question_role = "tokens"
     watch = "f1"
     padding: ClassVar[dict[str, Any]] = {"target": IGNORED}
 
@@ -213,6 +218,34 @@ class Ner(WordsTask):
             found.append(told | ({"words": [start, end]} if units.given else {}) | {"score": round(score, 6)})
         return Prediction(found, float(np.exp(np.log(np.maximum(sure, 1e-12)).mean())) if len(sure) else 1.0)
 
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """The tags of a span or a word."""
+        units = self.marks.units(example.values["tokens"][0])
+        if not units.offsets:
+            raise DataError(f"task '{self.name}'", "a text of at least one word", "an empty one", "give a text")
+        processor = example.session.processor
+        spans = example.predicted().value
+        example.text, example.answer = units.text, answer_text(spans)
+        words = [units.text[start:end] for start, end in units.offsets]
+        chosen, label = _chosen_units(words, units.offsets, spans, target)
+        window = window_around(self.windows(example.values, 0, processor, learn=False), chosen[0])
+        give_window(example, window)
+        pieces = pieces_of(processor, units)
+        example.places["text_ids"] = located(window["text_ids"].tolist(), pieces.ids, pieces.offsets)
+        held = [unit for unit in chosen if unit in window["units"]]
+        at = torch.tensor([int(window["at"][list(window["units"]).index(unit)]) for unit in held])
+        logits = example.run().float()[0][at.to(example.model.device)]  # (U, T)
+        allowed = torch.tensor([label is None or parts_of(tag)[1] == label for tag in self.tags], device=logits.device)
+        tags = logits.masked_fill(~allowed, float("-inf")).argmax(-1)
+        chance = logits.softmax(-1).gather(-1, tags[:, None])
+        names = ", ".join(dict.fromkeys(self.tags[int(tag)] for tag in tags))
+        said = units.text[units.offsets[held[0]][0] : units.offsets[held[-1]][1]]
+        goal = Goal(
+            Note("target.span", text=said, tags=names), float(chance.log().mean().exp()), tuple(int(one) for one in at)
+        )
+        example.goals = [goal]
+        example.measure = lambda outputs: log_odds(outputs[:, at], tags.expand(len(outputs), -1)).mean(1, keepdim=True)
+
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Precision, recall and F1 of spans, micro, macro and by label; the share of words with the right tag."""
         truth, told = [], []
@@ -366,3 +399,22 @@ def best_path(chances: Matrix, steps: Matrix) -> NDArray[np.int64]:
     for place in range(count - 1, 0, -1):
         path[place - 1] = came[place, path[place]]
     return path
+
+
+def _chosen_units(
+    words: list[str], offsets: list[tuple[int, int]], spans: list[dict[str, Any]], target: Target
+) -> tuple[list[int], str | None]:
+    """The units that a target of ``ner`` names, and the label that is explained; None: the likeliest tag of each."""
+    wanted = None if target is None else str(target)
+    for span in spans:
+        if wanted is None or wanted in (span["text"], span["label"]):
+            inside = [n for n, (start, end) in enumerate(offsets) if start < span["end"] and end > span["start"]]
+            return inside, str(span["label"])
+    if wanted is None:
+        return [0], None
+    if wanted in words:
+        return [words.index(wanted)], None
+    known = [*words, *(str(span["label"]) for span in spans)]
+    raise DataError(
+        "the target", "a word of the text, or a span or a label that was found", f"'{wanted}'", nearest(wanted, known)
+    )

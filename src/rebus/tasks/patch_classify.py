@@ -25,6 +25,7 @@ from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import as_labels, missing
+from rebus.tasks.explanation import Example, Goal, Target, begin_example, label_number, log_odds
 from rebus.tasks.labels import Labels
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.session import Portion, Session
@@ -138,6 +139,24 @@ class PatchClassify(Labels, Task):
         part = self.collate(maps, portion.owner.tolist())
         outputs = session.outputs(self.name, part, portion.batch)
         return self.shares(outputs, {name: one.to(outputs.device) for name, one in part.items()})
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """What the patch shows that shows it most plainly."""
+        begin_example(example, None)
+        chances = example.run().float()[0].softmax(-1)  # (P, 1 + C)
+        best = chances[:, 1:].amax(0)
+        number = label_number(self.index, target, int(best.argmax()) + self.first)
+        place = int(chances[:, number].argmax())
+        label = self.labels[number - self.first]
+        example.answer = self.labels[int(best.argmax())]
+        what = Note("target.patch", number=place + 1, label=label)
+        example.goals = [Goal(what, float(chances[place, number]), (place,), label=number)]
+
+        def measure(outputs: Tensor) -> Tensor:
+            here = outputs[:, place]
+            return log_odds(here, torch.full_like(here[:, 0], number).long())[:, None]
+
+        example.measure = measure
 
     def _aligned(self, outputs: Tensor, part: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         side = round(outputs.shape[1] ** 0.5)

@@ -51,6 +51,8 @@ class PretrainImage(Comparing, Task):
     }
     last_resort = True
     says_confidence = False
+    gives_vectors = True
+    explains = False
 
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:

@@ -22,6 +22,7 @@ from rebus.generation.sampling import Sampling
 from rebus.models.layout import IGNORED
 from rebus.tasks.base import ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import pad_texts
+from rebus.tasks.explanation import Example
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
 
@@ -176,6 +177,27 @@ class WordsTask(Task):
                     rows[place, : len(item[name])] = torch.as_tensor(item[name])
                 part[name] = rows
         return part
+
+
+def window_around(windows: list[dict[str, np.ndarray]], unit: int) -> dict[str, np.ndarray]:
+    """The window of a long text in which most stands around a unit."""
+    held = [window for window in windows if unit in window["units"]]
+
+    def around(window: dict[str, np.ndarray]) -> int:
+        at = int(window["at"][list(window["units"]).index(unit)])
+        return min(at, len(window["text_ids"]) - 1 - at)
+
+    return max(held or windows[:1], key=around if held else (lambda window: 0))
+
+
+def give_window(example: Example, window: dict[str, np.ndarray]) -> None:
+    """Put a window into the part as what the text tower reads."""
+    device = example.model.device
+    example.part["owner"] = torch.zeros(1, dtype=torch.long, device=device)
+    ids = torch.from_numpy(np.asarray(window["text_ids"]))[None].to(device)
+    example.part |= {"text_ids": ids, "text_mask": torch.ones_like(ids, dtype=torch.bool)}
+    if "segment_ids" in window:
+        example.part["segment_ids"] = torch.from_numpy(np.asarray(window["segment_ids"]))[None].to(device)
 
 
 def frame_of(processor: TextProcessor) -> tuple[list[int], list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from rebus.errors import DataError
 from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import mean_target
+from rebus.tasks.explanation import Goal, Target, refuse_target
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.regression import regress_statistics
@@ -102,6 +103,12 @@ class Regress(VectorTask):
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """Numbers in the column's own unit."""
         return [Prediction(float(x) * self.spread + self.mean) for x in outputs.float()[:, 0]]
+
+    def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
+        """The number, in the column's own unit."""
+        refuse_target(target)
+        goal = Goal(Note("target.number"), float(logits[0]) * self.spread + self.mean, unit=self.spread)
+        return goal, lambda outputs: outputs.float() * self.spread + self.mean
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """MAE, RMSE and R2, in the column's own unit."""

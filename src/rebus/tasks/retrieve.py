@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, TYPE, Columns, Role
 from rebus.errors import DataError
@@ -28,6 +29,7 @@ from rebus.models.heads.pairs import Pairs
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
+from rebus.tasks.explanation import Example, Goal, Target, begin_example, refuse_target
 from rebus.tasks.linear import TEXT, Features, numbers_of, word_space
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.retrieval import (
@@ -158,6 +160,7 @@ class Retrieve(Comparing, PairTask):
     either = ("image", "text")
     joins = False
     says_confidence = False
+    gives_vectors = True
     has_plain = True
 
     def head(self, processor: TextProcessor) -> HeadSpec:
@@ -205,6 +208,17 @@ class Retrieve(Comparing, PairTask):
             image = images[place] if images is not None and there[place] else None
             told.append(self.predicted(image, keys[place], read))
         return told
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """The cosine of image and text."""
+        refuse_target(target)
+        if example.shown is None:
+            raise DataError(f"task '{self.name}'", "an image and a text to compare", "no image", "give one")
+        begin_example(example, (as_texts(example.values["text"][0]) or [""])[0])
+        example.part["images"] = example.part["owner"]
+        example.measure = lambda outputs: (outputs.images * outputs.texts).sum(-1, keepdim=True)
+        cosine = float(example.scores())
+        example.answer, example.goals = f"{cosine:.4f}", [Goal(Note("target.likeness"), cosine, unit=1.0)]
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Recall at 1, 5 and 10 and the median place, both ways, and the mean of all recalls."""

@@ -30,6 +30,7 @@ from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
+from rebus.tasks.explanation import Example, Goal, Target, begin_example
 from rebus.tasks.metrics.intervals import Statistic, mean_of
 from rebus.tasks.metrics.retrieval import Likeness, WordBags, percentile_ranks, rank_statistics, ranks, spearman
 from rebus.tasks.session import Portion, Session
@@ -52,7 +53,9 @@ class Similar(Comparing, Task):
         "score": Role(("number", "category"), required=False, names=names.SCORE),
     }
     inputs = ("anchor",)
+    question_role = "anchor"
     says_confidence = False
+    gives_vectors = True
 
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
@@ -185,6 +188,24 @@ class Similar(Comparing, Task):
                 one = found.get("anchor")
                 told.append(Prediction(None if one is None else [round(float(x), 6) for x in one], extra=found))
         return told
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """The cosine with another text, the target or else the row's own."""
+        other = as_text(target if target is not None else example.values.get("positive", [""])[0])
+        if not other.strip():
+            do = "give the other text as the target, or as the column 'positive'"
+            raise DataError(f"task '{self.name}'", "two texts to compare", "one", do)
+        begin_example(example, as_text(example.values["anchor"][0]))
+        model, name = example.model, self.name
+        device = model.device
+        fixed = torch.from_numpy(example.session.embed_texts([other])).to(device)  # (1, D)
+        example.outputs = lambda batch: model.text_vectors(batch.targets[name])
+        example.measure = lambda outputs: (outputs * fixed).sum(-1, keepdim=True)
+        cosine = float(example.scores())
+        example.answer, example.goals = (
+            f"{cosine:.4f}",
+            [Goal(Note("target.likeness_to", text=other), cosine, unit=1.0)],
+        )
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Where the positive stands among all rows' positives; with scores, the rank correlation with them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from rebus.models.heads import HeadSpec
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
+from rebus.tasks.explanation import Goal, Target, label_number
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.classification import tag_statistics
@@ -106,6 +107,12 @@ class Tag(Labels, VectorTask):
             sure = float(np.maximum(row, 1 - row).mean())
             told.append(Prediction(chosen, sure, scores))
         return told
+
+    def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
+        """A label's log-odds."""
+        number = label_number(self.index, target, int(logits.argmax()))
+        goal = Goal(Note("target.tag", name=self.labels[number]), float(logits.sigmoid()[number]))
+        return goal, lambda outputs: outputs.float()[:, number : number + 1]
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Mean average precision, micro and macro F1 at one half, and how often all labels are right.

@@ -33,6 +33,7 @@ class Translate(WritingTask):
         "target": Role(SHORT, names=names.TRANSLATED, learned=True),
     }
     target_role = "target"
+    question_role = "source"
     watch = "chrf"
     has_plain = True
     blind_baseline = True

@@ -23,9 +23,11 @@ from rebus.models.layout import IGNORED
 from rebus.tasks import layout
 from rebus.tasks.base import ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import missing, pad_texts, pad_to
+from rebus.tasks.explanation import Example, Target
 from rebus.tasks.linear import Features, classes_of, nearest
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
+from rebus.tasks.word_goals import MOST_TOKENS, likeliest_answer, place_prompt, set_word_goals
 
 _MOST_READ_BACK = 2000  # texts of a sample
 ROW = 256  # tokens up to which rows are made longer to hold several texts
@@ -36,8 +38,11 @@ class WritingTask(Task):
     """A task whose answer is text. Subclasses say what the prompt and the wanted texts of a row are."""
 
     writes: ClassVar[bool] = True
+    streams: ClassVar[bool] = True
     judges_likelihood: ClassVar[bool] = False  # whether figures also tell how likely the true texts are
     blind_baseline: ClassVar[bool] = False  # whether the naive baseline needs no rows to learn from
+    answer_key: ClassVar[str] = "target.answer"  # of the message that names an answer that is explained
+    explained_tokens: ClassVar[int] = 0  # how many are written to be explained; 0: as many as the settings allow
 
     @abstractmethod
     def prompt(self, values: Values, row: int) -> str:
@@ -208,6 +213,29 @@ class WritingTask(Task):
             extra = {"logprob": text.logprob, "tokens": text.tokens}
             predictions[place] = replace(predictions[place], extra=extra)
         return predictions
+
+    def explanation_targets(self, example: Example, target: Target) -> None:
+        """Each word of the answer."""
+        texts, prompt = self.prompt_texts(example)
+        places = place_prompt(example, texts, prompt)
+        answer, target = self.explained_answer(example, prompt, target)
+        question = self.prompt(example.values, 0) if example.session.processor.text_tower else None
+        set_word_goals(example, prompt, places, answer, target, question=question, key=self.answer_key)
+
+    def prompt_texts(self, example: Example) -> tuple[list[str], list[int]]:
+        """The texts of the prompt, and the ids that the answer goes on from."""
+        turns = self.messages(example.values, 0)
+        plain = self.settings.layout == "plain"
+        texts = [layout.plain_text(turns)] if plain else [str(turn["content"]) for turn in turns]
+        return texts, self.ask(example.values, 0, example.session.processor)
+
+    def explained_answer(self, example: Example, prompt: list[int], target: Target) -> tuple[list[int], Target]:
+        """The ids of the text that is explained, and which word of it; None: all."""
+        owner = torch.zeros(1, dtype=torch.long, device=example.model.device)
+        condition = self.condition(example.session, example.values, Portion([0], example.batch(), owner))
+        most = self.explained_tokens or min(self.settings.max_new_tokens, MOST_TOKENS)
+        first_line = self.settings.layout == "plain"
+        return likeliest_answer(example, condition, prompt, most, first_line=first_line), target
 
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many prompts and answers are longer than ``text.max_length``; texts that cannot be written."""

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from rebus.explain.pieces import units_of_text
 from rebus.explain.subject import Subject, quiet
-from rebus.tasks import Regress, Retrieve, Similar
+from rebus.tasks.pieces import units_of_text
 
 PORTION = 64  # variants a pass
 UNKNOWN = ("[UNK]", "<unk>", "<|unk|>")
@@ -76,7 +75,7 @@ class Asked:
     def _ids(self, kept: Kept) -> dict[str, Tensor]:
         """Each stream of ids for N variants: (N, L)."""
         made: dict[str, Tensor] = {}
-        processor = self.subject.predictor.processor
+        processor = self.subject.session.processor
         for name in self.subject.places:
             reads = name == "text_ids" and processor.reader is not None
             filler = filler_of(processor.reader if reads else processor.tokenizer)
@@ -90,13 +89,12 @@ class Asked:
 
     def _of(self, scores: Tensor) -> NDArray[np.float64]:
         """(N, W) log-odds or numbers -> (N,)."""
-        task, wide = self.subject.task, scores.double().cpu()
-        if not isinstance(task, Regress | Retrieve | Similar):
+        wide, unit = scores.double().cpu(), self.subject.goals[0].unit
+        if not unit:
             return np.asarray(functional.logsigmoid(wide).mean(1).exp())
         if self.first is None:
             self.first = np.asarray(self.subject.scores().double().cpu())[:, 0]
-        spread = task.spread if isinstance(task, Regress) else 1.0
-        return np.exp(-np.abs(np.asarray(wide[:, 0]) - self.first) / spread)
+        return np.exp(-np.abs(np.asarray(wide[:, 0]) - self.first) / unit)
 
 
 def filler_of(tokenizer: Any) -> int:

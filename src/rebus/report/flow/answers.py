@@ -68,7 +68,7 @@ def answer_stations(captured: Captured) -> list[Station]:
 
 def _written(captured: Captured) -> Station:
     outputs, subject = captured.outputs, captured.subject
-    size = subject.predictor.processor.tokenizer.vocab_size
+    size = subject.session.processor.tokenizer.vocab_size
     chances = outputs.detach().float()[:, :size].softmax(-1)  # (N, V)
     said = [int(one) for one in subject.part["labels"][0][asked_of(captured) - 1 :]]
     steps = []
@@ -88,7 +88,7 @@ def _written(captured: Captured) -> Station:
 
 def _masked(captured: Captured) -> Station:
     outputs, subject = captured.outputs, captured.subject
-    size = subject.predictor.processor.tokenizer.vocab_size
+    size = subject.session.processor.tokenizer.vocab_size
     chances = outputs.detach().float()[:, :size].softmax(-1)
     steps = []
     for place in range(len(chances)):

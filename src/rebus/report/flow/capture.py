@@ -17,7 +17,6 @@ from rebus.explain.trace import blend_shares, hooked
 from rebus.models.features import Features
 from rebus.models.fusion.joint import Blend
 from rebus.nn.attention import recording
-from rebus.tasks import PretrainImage
 
 
 @dataclass
@@ -75,7 +74,7 @@ def capture(subject: Subject) -> Captured:
     hooks: list[Any] = [(module, keep) for module in watched if module is not None]
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
     with quiet(model), hooked(hooks), recording() as seen:
-        if isinstance(subject.task, PretrainImage):
+        if not subject.task.explains:
             found.outputs = model.see(subject.batch())
         else:
             found.outputs = subject.run()

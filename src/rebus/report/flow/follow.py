@@ -18,7 +18,7 @@ from rebus.report.flow.fusion_view import fusion_station
 from rebus.report.flow.inputs import input_stations
 from rebus.report.flow.result import Flow
 from rebus.report.labels import check_language
-from rebus.tasks import PretrainImage, Task
+from rebus.tasks import Task
 
 
 def flow(
@@ -61,13 +61,13 @@ def flow(
 
 def _chosen(predictor: Predictor, name: str | None, *, asked: bool) -> Task:
     known = predictor.tasks.get(name) if name is not None else next(iter(predictor.tasks.values()), None)
-    if isinstance(known, PretrainImage) and (name is not None or len(predictor.tasks) == 1):
+    if known is not None and not known.explains and (name is not None or len(predictor.tasks) == 1):
         return known
     return explained_task(predictor, name, asked=asked)
 
 
 def _subject(predictor: Predictor, task: Task, image: Any, text: str, columns: dict[str, Any]) -> Subject:
-    if not isinstance(task, PretrainImage):
+    if task.explains:
         return subject_of(predictor, task, image, text, columns)
     if missing_image(image):
         image = columns.get(task.settings.columns.get("image", "image"))

@@ -58,7 +58,7 @@ def features_shapes(features: Features, letters: str) -> tuple[Shape, ...]:
 
 def piece_of(captured: Captured, token: int, stream: str = "input_ids") -> str:
     """A token as people read it; of a part of a letter, a dot."""
-    processor = captured.subject.predictor.processor
+    processor = captured.subject.session.processor
     if stream == "text_ids" and processor.reader is not None:
         words = list(processor.reader.words)
         return str(words[token]) if token < len(words) else "·"
@@ -75,7 +75,7 @@ def norms(vectors: Tensor) -> list[float]:
 
 def _image_stations(captured: Captured, original: Any) -> list[Station]:
     subject, seen = captured.subject, captured.seen
-    recipe = subject.predictor.recipe
+    recipe = subject.session.recipe
     shown, side = subject.shown, recipe.image.size
     if shown is None:
         stations = [Station("image", "none")]
@@ -139,7 +139,7 @@ def _image_tower(captured: Captured, seen: Features) -> Station:
         "image_tower",
         "absent" if shown is None else "",
         shapes=features_shapes(seen, "B, P"),
-        facts={"kind": subject.predictor.recipe.model.image.kind, "width": seen.tokens.shape[2]},
+        facts={"kind": subject.session.recipe.model.image.kind, "width": seen.tokens.shape[2]},
         images=tuple(images),
         strips=(Strip("norms_strip", lengths),) if shown is not None else (),
     )
@@ -162,7 +162,7 @@ def _text_stations(captured: Captured, ids: Tensor) -> list[Station]:
         tokens.append(Token(piece_of(captured, one, stream), one, strength, note))
     facts = {
         "count": len(listed),
-        "vocabulary": subject.predictor.processor.tokenizer.vocab_size,
+        "vocabulary": subject.session.processor.tokenizer.vocab_size,
         "prompt": prompt,
         "written": len(listed) - prompt,
         "shown": min(len(listed), TOKENS),
@@ -184,7 +184,7 @@ def asked_of(captured: Captured) -> int:
 def _text_tower(captured: Captured, writes: bool) -> tuple[Tensor | None, list[Station]]:
     """The vectors that stand for the tokens shown, and the station."""
     subject, model = captured.subject, captured.subject.model
-    kind = subject.predictor.recipe.model.text.kind
+    kind = subject.session.recipe.model.text.kind
     read = captured.features("text") if model.text is not None else captured.features("decoder")
     stations = []
     if read is not None:
@@ -205,7 +205,7 @@ def _decoded(subject: Any, original: Any) -> Any:
     """The image as its file holds it, (H, W, 3)."""
     if isinstance(original, np.ndarray):
         return original
-    data = subject.predictor.recipe.data
+    data = subject.session.recipe.data
     value = str(original) if isinstance(original, Path) else original
     return decode_image(
         value,
