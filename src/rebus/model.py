@@ -160,7 +160,8 @@ class Model:
         given = bool(options)
         options.setdefault("max_new_tokens", self._longest())
         sampling = Sampling(**options)
-        task, image = self.predictor.tasks.get("converse"), usable_image(last_image(messages))
+        task = next((one for one in self.predictor.tasks.values() if one.converses), None)
+        image = usable_image(last_image(messages))
         if task is None:
             said = self.predictor.ask(image, asked[-1], sampling=sampling if given else None).value
         elif image is not None and task.uses_image:
@@ -245,10 +246,14 @@ class Model:
         place = self.run.folder if isinstance(self.run, Run) else self.run
         return f"Model({str(place)!r}, tasks={self.tasks})"
 
+    @property
+    def _converses(self) -> bool:
+        return any(task.converses for task in self.predictor.tasks.values())
+
     @cached_property
     def _has_persona(self) -> bool:
         """Whether it is another project's model whose chat template puts words of its makers before the user's."""
-        if isinstance(self.run, Run) or "converse" not in self.predictor.tasks:
+        if isinstance(self.run, Run) or not self._converses:
             return False
         chat, asked = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
         try:
@@ -259,7 +264,7 @@ class Model:
     def _longest(self) -> int:
         """Tokens of an answer where nobody says: more in a conversation than for a caption."""
         settings = [task.settings.max_new_tokens for task in self.predictor.tasks.values() if task.writes]
-        return max([*settings, LONG] if "converse" in self.predictor.tasks or not settings else settings)
+        return max([*settings, LONG] if self._converses or not settings else settings)
 
 
 def load(run: str | Path | Run, *, precision: str = "fp32") -> Model:

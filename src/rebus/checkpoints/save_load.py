@@ -113,7 +113,7 @@ def save_model(
     A model that a checkpoint family has a place for is written in that family's layout (``rebus.checkpoints.hf_save``),
     any other in Rebus' own, with preprocessor_config.json. Adapters are added to the weights, and stand beside them.
     """
-    if set(tasks) == {"lm"}:
+    if tasks and all(task.continues for task in tasks.values()):
         processor = replace(processor, tokenizer=with_start(processor.tokenizer))
     save_processor(folder, processor)
     saved = saved_model(model, settings, tasks, processor)

@@ -25,7 +25,6 @@ from rebus.tasks.cells import as_text, missing
 
 How = Literal["folds", "repeats", "given"]
 FOLDS = 3  # where nobody says
-_LANGUAGE_MODELS = ("lm", "mlm")
 
 
 @dataclass
@@ -189,7 +188,7 @@ def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> 
         if tower.kind == "none":
             do = "leave it to Rebus, or name a tower; --only says which strategies are trained"
             raise RecipeError(f"model.{name}.kind", f"a tower that reads the {name}", "'none'", do)
-    raw = [entry.name for entry in settings.tasks if entry.name in _LANGUAGE_MODELS]
+    raw = [entry.name for entry in settings.tasks if TASKS.get(entry.name).reads_documents]
     if raw:
         found = f"'{raw[0]}', which reads raw text alone"
         raise DataError("rebus compare", "a task that reads an image and a text", found, "name another with --task")

@@ -59,7 +59,7 @@ def arms_of(task: Task, settings: recipe.Recipe, only: Sequence[str] = ()) -> li
     check_inputs(task)
     hows = get_args(recipe.Fusion.model_fields["how"].annotation)
     arms = [Arm(TEXT)]
-    if issubclass(type(task), VectorTask) or task.name == "answer":
+    if task.mixes_targets or task.asked_with == "question":
         arms.append(Arm(IMAGE))
     for name in [*OWN, *(name for name in FUSIONS.names() if name not in OWN)]:
         arms += [Arm(f"{name}-{how}", name, how) for how in hows] if name == "joint" else [Arm(name, name)]
@@ -93,7 +93,7 @@ def check_inputs(task: Task) -> None:
 
 def _may_read_both(kind: type[Task]) -> bool:
     """A caption is written from the image alone; without images it is what can be said without looking."""
-    if kind.name == "caption":
+    if kind.asked_with == "image":
         return True
     return "image" in kind.inputs and not kind.roles["image"].required and any(r in kind.inputs for r in READS)
 

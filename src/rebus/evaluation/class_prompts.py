@@ -165,9 +165,8 @@ class NamedRows(Rows):
 
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """The likeliest label of each row."""
-        assert isinstance(self.task, Classify)  # noqa: S101 - made so below
         vectors = predictor.embed_images(self.image(row) for row in rows)
-        return told_labels(self.task.labels, chances(predictor, vectors, self.classes))
+        return told_labels(self.task.known_labels(), chances(predictor, vectors, self.classes))
 
 
 def zero_shot_run(

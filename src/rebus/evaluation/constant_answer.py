@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from rebus.catalogue import Note
-from rebus.tasks import Classify, Prediction, Regress, Tag, Task
+from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
-from rebus.tasks.cells import as_labels, as_text
-from rebus.tasks.writing import WritingTask
+from rebus.tasks.cells import as_text
 
 CONSTANT = 0.98  # share of rows with the same answer from which a model tells nothing apart
 MIN_ROWS = 8  # rows below which nothing can be said
@@ -21,19 +20,17 @@ SAME_ANSWERS = 0.95  # share of the spread of the true numbers that may be lost
 
 def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction]) -> str | None:
     """A sentence where a model says the same to nearly all rows though their truths differ; None where it does not."""
-    if len(rows) < MIN_ROWS or not isinstance(task, (WritingTask, Classify, Tag, Regress)):
+    if len(rows) < MIN_ROWS or task.answers not in ("text", "label", "labels", "number"):
         return None
-    if isinstance(task, Regress):
+    if task.answers == "number":
         said = np.asarray([float(one.value) for one in told])
-        true = np.asarray([float(values["target"][row]) for row in rows])
+        true = np.asarray([float(task.truth(values, row)) for row in rows])
         if true.std() == 0.0 or said.std() >= (1 - SAME_ANSWERS) * true.std():
             return None
         figures = {"mean": float(said.mean()), "low": float(true.min()), "high": float(true.max())}
         return Note("watch.constant_number", task=task.name, rows=len(rows), **figures)
     answers = Counter(_plain(one.value) for one in told)
-    truths = Counter(
-        _plain(as_labels(values["labels"][row]) if isinstance(task, Tag) else task.truth(values, row)) for row in rows
-    )
+    truths = Counter(_plain(task.truth(values, row)) for row in rows)
     common, times = answers.most_common(1)[0]
     if times < CONSTANT * len(rows) or truths.most_common(1)[0][1] >= CONSTANT * len(rows):
         return None

@@ -30,13 +30,13 @@ from rebus.inference.session import chosen_rows
 from rebus.inference.zero_shot import settings_for, untrained_task
 from rebus.notebook import rendered
 from rebus.resolve.corpus import saved_shards
-from rebus.tasks import Lm, Mlm, Prediction, Task, TaskScore
+from rebus.tasks import Prediction, Task, TaskScore
 from rebus.tasks.base import Values
+from rebus.tasks.likelihood import LikelihoodTask
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LANGUAGE_MODELS = {"lm", "mlm"}  # tasks whose models are judged on any table
 MANY = 50  # values of a column beyond which figures for each make no sense
 
 
@@ -138,8 +138,9 @@ def evaluate_run(
     predictor = Predictor.open(run.folder if isinstance(run, Run) else run)
     settings = predictor.recipe.data
     wanted = [task] if isinstance(task, str) else list(task or [])
-    general = set(predictor.tasks) <= LANGUAGE_MODELS or not settings.path  # made for no table's columns
-    general_text = set(predictor.tasks) <= LANGUAGE_MODELS and wanted in ([], list(predictor.tasks))
+    raw = all(task.reads_documents for task in predictor.tasks.values())  # judged on any table
+    general = raw or not settings.path  # made for no table's columns
+    general_text = raw and wanted in ([], list(predictor.tasks))
     if general_text and by is None and not ablations:
         judged = judge_raw(predictor, Path(run.folder if isinstance(run, Run) else run), data)
         if judged is not None:
@@ -194,13 +195,13 @@ def judge_raw(predictor: Predictor, folder: Path, data: str | Path | None) -> Ev
     """
     found, settings = Evaluation(), predictor.recipe
     (name, task), *_ = predictor.tasks.items()
-    if data is not None and looks_like_corpus(data) and name == "lm":
+    if data is not None and looks_like_corpus(data) and task.continues:
         source = open_source(settings.data.model_copy(update={"path": str(data)}), settings.corpus)
         texts = [document.text for document in source.documents()]
         found.rows[name], found.tasks[name] = len(texts), judge_texts(predictor, texts)
         return found
     shards = saved_shards(folder, settings, predictor.processor.tokenizer) if data is None else None
-    if shards is None or not isinstance(task, Lm | Mlm):
+    if shards is None or not isinstance(task, LikelihoodTask):
         return None
     score, facts = judge_held_out(predictor, task, shards)
     if score is not None:
@@ -240,7 +241,7 @@ def judge_untrained(
     if not usable:
         raise nothing_to_judge(found, table, task.name, split)
     score = found.tasks[task.name]
-    if task.name == "lm" and not score.baseline:
+    if task.continues and not score.baseline:
         score.baseline = {"bits_per_byte": packed_size([task.targets(source.values, row)[0] for row in usable])}
         score.baseline_name = "xz -9"
 

@@ -221,8 +221,7 @@ class ProbedRows(Rows):
 
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """The likeliest label of each row."""
-        assert isinstance(self.task, Classify)  # noqa: S101 - made so below
-        return told_labels(self.task.labels, self.probe.probabilities(tower_vectors(predictor, self, rows)))
+        return told_labels(self.task.known_labels(), self.probe.probabilities(tower_vectors(predictor, self, rows)))
 
 
 def told_labels(labels: Sequence[str], chances: NDArray[np.float64]) -> list[Prediction]:

@@ -15,7 +15,7 @@ from rebus.errors import RebusError
 from rebus.inference.predictor import Predictor
 from rebus.models.modalities.rows import RowInputs
 from rebus.resolve.inputs import other_rows
-from rebus.tasks import Match, Prediction, Task
+from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 
 
@@ -45,8 +45,7 @@ class Rows:
 
     def predict(self, predictor: Predictor, rows: Sequence[int]) -> list[Prediction]:
         """Predictions for ``rows``."""
-        values = self.task.tried(self.values, rows) if isinstance(self.task, Match) else self.values
-        return predictor.run_task(self.task, values, rows, self.inputs)
+        return predictor.run_task(self.task, self.task.tried(self.values, rows), rows, self.inputs)
 
 
 def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:

@@ -25,7 +25,7 @@ def column_losses(subject: Subject) -> tuple[list[str], NDArray[np.float32]]:
     names: list[str] = []
     variants: list[tuple[str, dict[str, Any]]] = []
     weights: list[tuple[int, float]] = []
-    for name, modality in subject.predictor.processor.modalities.items():
+    for name, modality in subject.session.processor.modalities.items():
         if name not in subject.values or not modality.many:
             continue
         row = dict(subject.values[name][0])

@@ -98,10 +98,10 @@ class Subject:
         inputs: dict[str, Inputs] = {}
         if self.model.image is not None:
             inputs["image"] = Inputs.one_each(pixels=pixels if self.shown is not None else pixels[:0])
-        for name in others(self.predictor.recipe):
+        for name in others(self.session.recipe):
             own = self.values[name][0] if name in self.values else {}
             rows = [row if name == changed else own for changed, row in cells] or [own] * len(pixels)
-            modality = self.predictor.processor.modalities[name]
+            modality = self.session.processor.modalities[name]
             inputs[name] = modality.inputs([modality.items(row) for row in rows]).to(self.model.device)
         return Batch(len(pixels), inputs)
 

@@ -22,9 +22,7 @@ from rebus.tasks import Task, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.cuts import cut, refusing, warning
 from rebus.tasks.layout import opened
-from rebus.tasks.writing import WritingTask
-
-LAID_OUT = {"generate": "prompt", "translate": "source"}  # tasks that lay a prompt out, and the role it has in them
+from rebus.tasks.writing import writing_task
 
 
 class Writing:
@@ -57,18 +55,17 @@ class Writing:
 
     def prompt(self, text: str) -> list[int]:
         """The ids to go on from: as in training for ``generate`` and ``translate``, else the text as it stands."""
-        for name, role in LAID_OUT.items():
-            task = self.tasks.get(name)
-            if isinstance(task, WritingTask):
-                values: Values = {role: [text]}
+        for task in self.tasks.values():
+            if task.lays_prompts and task.question_role is not None:
+                values: Values = {task.question_role: [text]}
                 with refusing("the prompt"):
-                    return task.ask(values, 0, self.processor)
+                    return writing_task(task).ask(values, 0, self.processor)
         return opened(self.processor.tokenizer.encode(text), self.processor)
 
     @property
     def converses(self) -> bool:
         """Whether it was made for conversations."""
-        return "converse" in self.tasks
+        return any(task.converses for task in self.tasks.values())
 
     def turns(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The ids from which a conversation's next answer goes on; images are left out.
@@ -79,14 +76,14 @@ class Writing:
             DataError: a message cannot be read, or the model does not converse.
             TextLengthError: the last message alone is longer than that.
         """
-        task = self.tasks.get("converse")
-        if not isinstance(task, WritingTask):
+        task = next((one for one in self.tasks.values() if one.converses), None)
+        if task is None:
             do = "ask it single questions, or train it on conversations"
             raise DataError("chat", "a model that converses", ", ".join(self.tasks), do)
         turns = [plain_turn(message) for message in messages]
         refuse_long(turns, self.processor)
         with warning():
-            return task.ask({"messages": [turns]}, 0, self.processor)
+            return writing_task(task).ask({"messages": [turns]}, 0, self.processor)
 
     def constraint(self, json_schema: str | Mapping[str, Any] | None, regex: str | None) -> Guided | None:
         """What the texts must be like.

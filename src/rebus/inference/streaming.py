@@ -15,7 +15,7 @@ from rebus.inference.predictor import Predictor
 from rebus.models.modalities.rows import RowInputs
 from rebus.tasks.base import Values
 from rebus.tasks.converse import LONG
-from rebus.tasks.writing import WritingTask
+from rebus.tasks.writing import WritingTask, writing_task
 
 
 def streams(predictor: Predictor, name: str) -> bool:
@@ -64,7 +64,6 @@ def stream_answer(
             if enough():
                 return
         return
-    assert isinstance(chosen, WritingTask)  # noqa: S101 - streams says so
     values = chosen.question_values(question)
     if chosen.converses:
         values["messages"], image = [shown_turns(messages)], last_image(messages) or image
@@ -73,7 +72,7 @@ def stream_answer(
         values["image"] = given[chosen.settings.columns["image"]] = [image]
     sampling = sampling or chosen.question_sampling() or Sampling(max_new_tokens=chosen.settings.max_new_tokens)
     inputs = predictor.inputs_of(chosen, given, where=lambda _: "the image")
-    yield from _written(predictor, chosen, values, inputs, sampling, enough)
+    yield from _written(predictor, writing_task(chosen), values, inputs, sampling, enough)
 
 
 def _written(

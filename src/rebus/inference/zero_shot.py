@@ -9,19 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from rebus.data.kinds import infer
-from rebus.data.names import tidy
 from rebus.data.row_check import missing_columns
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError
 from rebus.inference.predictor import Predictor
 from rebus.recipe import Kind, TaskSettings
-from rebus.tasks import TASKS, Lm
+from rebus.tasks import TASKS
 from rebus.tasks.base import Values
-from rebus.tasks.cells import as_text, missing
-from rebus.tasks.metrics.words import cjk_share
-from rebus.tasks.writing import WritingTask
+from rebus.tasks.cells import missing
+from rebus.tasks.writing import WritingTask, writing_task
 
-ABLE = ("answer", "choose", "converse", "generate", "lm", "translate")
 _SAMPLE = 500  # rows that are looked at to find languages and lengths
 _LONGEST = 512  # most tokens written where the right texts are longer
 
@@ -41,14 +38,15 @@ def settings_for(table: Table, name: str | None = None, kinds: Mapping[str, Kind
     found = infer(table, known, [name] if name else [])
     if not found.tasks:
         told = ", ".join(f"{column} ({kind})" for column, kind in found.kinds.items()) or "none"
-        do = f"name it: --task NAME, one of {', '.join(ABLE)}"
+        do = f"name it: --task NAME, one of {', '.join(_untrained())}"
         raise DataError(table.name, "columns that a task can be found from", told, do)
     entry = found.tasks[0]
-    if entry.name not in ABLE:
+    if not TASKS.get(entry.name).untrained:
+        able = ", ".join(_untrained())
         do = f"name one with --task, or train: rebus train {table.name} --task {entry.name}"
-        if entry.name == "classify":
+        if TASKS.get(entry.name).answers == "label":
             do += "; a model trained to `retrieve` tells classes by name with --zero-shot"
-        raise DataError("the model", f"a task that needs no training: {', '.join(ABLE)}", f"'{entry.name}'", do)
+        raise DataError("the model", f"a task that needs no training: {able}", f"'{entry.name}'", do)
     errors = missing_columns(table, [entry])
     if errors:
         do = "rename the column that it is, or name another task with --task"
@@ -65,43 +63,28 @@ def untrained_task(predictor: Predictor, table: Table, settings: TaskSettings) -
     if predictor.model.decoder is None:
         raise DataError("the model", "one that writes", "one that only reads", "train it for the task")
     settings = settings.model_copy(update={"layout": "chat" if speaks(predictor) else "plain"}, deep=True)
-    task = TASKS.get(settings.name)(settings)
-    assert isinstance(task, WritingTask)  # noqa: S101 - all of ABLE
-    if isinstance(task, Lm):
+    task = writing_task(TASKS.get(settings.name)(settings))
+    if task.continues:
         return task
     values = task.values({column: table.column(column) for column in settings.columns.values()})
     rows = [row for row in range(len(table)) if _readable(task, values, row)]
     task.fit(values, rows)
     sample = rows[:_SAMPLE]
-    if settings.name == "translate" and not settings.instruction and sample:
-        task.settings = settings.replace(instruction=translation_request(settings.columns, values, sample))
+    if not settings.instruction and sample:
+        task.settings = settings.replace(instruction=task.request(values, sample))
     task.settings = task.settings.replace(max_new_tokens=_room(predictor, task, values, sample))
     return task
 
 
 def speaks(predictor: Predictor) -> bool:
     """Whether the model was trained on turns of a conversation."""
-    writing = [one for one in predictor.tasks.values() if isinstance(one, WritingTask) and not isinstance(one, Lm)]
+    writing = [task for task in predictor.tasks.values() if task.writes and not task.continues]
     return predictor.processor.tokenizer.has_chat and any(one.settings.layout == "chat" for one in writing)
 
 
-def translation_request(columns: Mapping[str, str], values: Values, rows: Sequence[int]) -> str:
-    """What to say to a model that was never told to translate, in the language of what it is to translate."""
-    asked = " ".join(as_text(values["source"][row]) for row in rows)
-    wanted = " ".join(as_text(values["target"][row]) for row in rows)
-    if cjk_share(asked) > 0.5:
-        return "把下面的文字翻译成英文：" if cjk_share(wanted) <= 0.5 else "翻译下面的文字："
-    if cjk_share(wanted) > 0.5:
-        return "Translate into Chinese:"
-    language = _NAMES.get(tidy(columns["target"])[:2], "English")
-    return f"Translate into {language}:"
-
-
-_NAMES = {
-    **{"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese"},
-    **{"nl": "Dutch", "pl": "Polish", "cs": "Czech", "fi": "Finnish", "tr": "Turkish", "vi": "Vietnamese"},
-    **{"ru": "Russian", "ar": "Arabic", "hi": "Hindi", "ko": "Korean", "ja": "Japanese"},
-}
+def _untrained() -> list[str]:
+    """Tasks that need no training."""
+    return [name for name in TASKS.names() if TASKS.get(name).untrained]
 
 
 def _readable(task: WritingTask, values: Values, row: int) -> bool:

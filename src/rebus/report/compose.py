@@ -30,7 +30,6 @@ from rebus.report.sections.about import head_of
 from rebus.report.sections.charts import plots_of_predictions, plots_of_run
 from rebus.report.sections.examples import examples_of
 from rebus.report.summary import beside
-from rebus.tasks import PretrainImage
 from rebus.tasks.metrics import Comparison
 from rebus.tasks.metrics.intervals import Interval
 
@@ -100,7 +99,7 @@ def describe_run(
         data.warnings += remark_lines(subject.evaluation, lang)
         data.plots = plots_of_run(subject, results)
         for looked in subject.looked:
-            if not isinstance(looked.task, PretrainImage):
+            if looked.task.answers != "vector":
                 data.examples += examples_of(looked, lang)
             data.plots += plots_of_predictions(subject, looked)
     for make in SECTIONS:

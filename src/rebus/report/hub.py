@@ -7,27 +7,7 @@ from typing import Any
 
 from rebus.checkpoints.hf_heads import PIPELINES
 from rebus.checkpoints.run_folder import Run
-
-_BY_TASK = {
-    "answer": ("visual-question-answering", "text-generation"),
-    "caption": ("image-to-text", "text-generation"),
-    "choose": ("visual-question-answering", "multiple-choice"),
-    "classify": ("image-classification", "text-classification"),
-    "converse": ("image-text-to-text", "text-generation"),
-    "extract": ("document-question-answering", "question-answering"),
-    "generate": ("image-text-to-text", "text-generation"),
-    "lm": ("text-generation", "text-generation"),
-    "match": ("image-text-to-text", "text-ranking"),
-    "mlm": ("fill-mask", "fill-mask"),
-    "ner": ("token-classification", "token-classification"),
-    "patch_classify": ("image-segmentation", "image-segmentation"),
-    "pretrain_image": ("image-feature-extraction", "image-feature-extraction"),
-    "regress": ("image-classification", "text-classification"),
-    "retrieve": ("zero-shot-image-classification", "sentence-similarity"),
-    "similar": ("sentence-similarity", "sentence-similarity"),
-    "tag": ("image-classification", "text-classification"),
-    "translate": ("translation", "translation"),
-}
+from rebus.tasks import TASKS
 
 
 def hub_metadata(run: Run) -> dict[str, str]:
@@ -42,10 +22,10 @@ def hub_metadata(run: Run) -> dict[str, str]:
     native = config.get("model_type") != "rebus"
     tag = next((tag for ending, tag in PIPELINES.items() if native and architecture.endswith(ending)), "")
     sees = recipe.model.image.kind not in ("none", "auto")
-    first = recipe.tasks[0].name if recipe.tasks else ""
-    if not tag and first in _BY_TASK:
-        tag = _BY_TASK[first][0 if sees else 1]
-    sentences = first == "similar" and (run.folder / "modules.json").is_file()
+    first = TASKS.get(recipe.tasks[0].name) if recipe.tasks else None
+    if not tag and first is not None:
+        tag = first.pipelines[0 if sees else 1]
+    sentences = first is not None and first.answers == "likeness" and (run.folder / "modules.json").is_file()
     library = "sentence-transformers" if sentences else "transformers" if native else "rebus"
     base = recipe.base or recipe.model.text.weights or recipe.model.image.weights
     if base is not None and (Path(base).is_absolute() or Path(base).exists()):

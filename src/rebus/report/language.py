@@ -20,6 +20,7 @@ from rebus.report.plots import plot_curves
 from rebus.report.sections.about import kept_weights, settled
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
+from rebus.tasks import TASKS
 
 SAMPLES = 12  # shown at most
 
@@ -109,7 +110,7 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
         dataset=name,
         hub=hub_metadata(run),
     )
-    if task == "mlm":
+    if TASKS.get(task).hides_words:
         data.commands = [
             one for one in data.commands if one[0] not in (texts("commands.write"), texts("commands.judge"))
         ]
@@ -171,7 +172,7 @@ def _samples(records: list[dict[str, Any]], task: str, texts: Translator) -> Tab
         return None
     step = -(-len(lines) // SAMPLES)
     rows = [[str(line["step"]), str(line["text"])] for line in lines[::-1][::step][::-1]]
-    note = texts("masked_note") if task == "mlm" else ""
+    note = texts("masked_note") if TASKS.get(task).hides_words else ""
     return Table(texts("samples"), [texts("step"), texts("text")], rows, note, shares=False)
 
 

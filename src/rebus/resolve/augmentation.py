@@ -7,8 +7,7 @@ from rebus.data.mixing import mixes
 from rebus.data.sides import sides_in
 from rebus.errors import RecipeError
 from rebus.resolve.known import Log, Rows
-from rebus.tasks.base import Task, VectorTask
-from rebus.tasks.labels import Labels
+from rebus.tasks.base import Task
 
 HALF = 0.5
 
@@ -47,14 +46,14 @@ def _texts(known: Rows) -> tuple[list[str], list[str]]:
     for name, task in known.tasks.items():
         values = known.values[name]
         texts += task.texts(values, [row for row in known.training if task.usable(values, row)])
-        labels += task.labels if isinstance(task, Labels) else []
+        labels += task.known_labels()
     return texts, labels
 
 
 def _refuse_mixing(task: Task, name: str) -> None:
-    if isinstance(task, VectorTask) and "text" not in task.settings.columns:
+    if task.mixes_targets and "text" not in task.settings.columns:
         return
-    why = "writes" if task.writes else "reads text" if isinstance(task, VectorTask) else "has no target to mix"
+    why = "writes" if task.writes else "reads text" if task.mixes_targets else "has no target to mix"
     raise RecipeError(
         f"image.augment.{name}",
         "tasks that give numbers for an image alone: classify, tag or regress without a text column",

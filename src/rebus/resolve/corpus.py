@@ -83,7 +83,7 @@ def make_shards(
     Raises:
         DataError: the text cannot be read. RunError: the folder or the tokenizer cannot be used.
     """
-    words = settings.tasks[0].name == "mlm"
+    words = TASKS[settings.tasks[0].name].hides_words
     if not parallel.is_first():
         return _wait_for(folder)
     if processor is None:

@@ -23,7 +23,7 @@ from rebus.errors import RecipeError, WeightsError
 from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.known import Log, Start
-from rebus.tasks import TextProcessor
+from rebus.tasks import TASKS, TextProcessor
 
 # What a tower is, as against how it is trained and read
 SHAPE = (
@@ -35,7 +35,6 @@ SHAPE = (
 SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's image
 JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
 READ = ("max_length", "segment", "stop_words", "part_of_speech")  # of its text
-TURNS = ("caption", "answer", "generate", "translate", "converse")  # tasks that may lay their texts out as turns
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,9 @@ def base_processor(settings: recipe.Recipe, log: Log = lambda _: None) -> TextPr
         return processor_of(settings, theirs.tokenizer, theirs.reader)
     assert base.checkpoint is not None  # noqa: S101 - one of the two is there
     tokenizer = base.checkpoint.load_tokenizer(False)
-    if not tokenizer.has_chat and any(task.name in TURNS and task.layout == "chat" for task in settings.tasks):
+    if not tokenizer.has_chat and any(
+        TASKS.get(task.name).lays_turns and task.layout == "chat" for task in settings.tasks
+    ):
         tokenizer = base.checkpoint.load_tokenizer(True)
     return processor_of(settings, tokenizer, None)
 

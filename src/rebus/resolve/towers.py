@@ -27,8 +27,9 @@ ENOUGH_TEXTS = 40_000  # texts seen, some again and again, after which learning 
 def settle_image_tower(recipe: settings.Recipe, _: Rows, log: Log) -> settings.Recipe:
     """A convolutional network where there are images. Raises RecipeError where a task lacks a tower that it needs."""
     model = recipe.model
-    if model.image.kind == "none" and any(entry.name == "patch_classify" for entry in recipe.tasks):
-        expected = "an image tower, which the task 'patch_classify' is for"
+    named = next((entry.name for entry in recipe.tasks if TASKS.get(entry.name).has_places), None)
+    if model.image.kind == "none" and named is not None:
+        expected = f"an image tower, which the task '{named}' is for"
         raise RecipeError("model.image.kind", expected, "'none'", "set convnet or vit")
     check_pairs(model, _kinds(recipe))
     if model.image.kind == "auto":

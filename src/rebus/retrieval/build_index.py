@@ -172,7 +172,8 @@ def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]
     """
     model = predictor.model
     found = Columns(table.columns, infer_kinds(table, {c: k for c, k in kinds.items() if c in table.columns}))
-    own = predictor.tasks["retrieve"].settings.columns if "retrieve" in predictor.tasks else {}
+    paired = [task for task in predictor.tasks.values() if task.answers == "likeness" and "image" in task.roles]
+    own = paired[0].settings.columns if paired else {}
     named = {role: column for role, column in own.items() if column in table.columns and column not in kinds}
     image = named.get("image", found.image) if model.image is not None else None
     reads = model.text is not None or model.decoder is not None

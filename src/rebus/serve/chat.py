@@ -16,6 +16,7 @@ from starlette.responses import Response
 from rebus.generation import requests
 from rebus.generation.texts import Text
 from rebus.inference.generate import shown_turns
+from rebus.inference.session import asked_task
 from rebus.model import SILENCE
 from rebus.serve import grammars, images
 from rebus.serve.answers import answer, encoded
@@ -40,8 +41,7 @@ from rebus.serve.texts import (
 from rebus.serve.turns import Portions, once
 from rebus.serve.writer import Order, Stream, StreamingWriter
 from rebus.tasks.base import Values
-from rebus.tasks.converse import LONG
-from rebus.tasks.writing import WritingTask
+from rebus.tasks.writing import WritingTask, writing_task
 
 ROUTE = "/v1/chat/completions"
 
@@ -96,8 +96,8 @@ def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingW
         turns = [*SILENCE, *turns]
     task = _task_of(served, turns)
     default = task.settings.max_new_tokens
-    if task.name == "converse":
-        default = max(default, LONG)
+    if (least := task.question_sampling()) is not None:
+        default = max(default, least.max_new_tokens)
     sampling = sampling_of(
         body, context, tokens=tokens, default=default, alternatives=body.top_logprobs or 0, param=field
     )
@@ -125,7 +125,7 @@ def plan(body: ChatRequest, context: Context, served: Served, writer: StreamingW
             grammars.check_schema(schema, limits)
         constraint = writer.constraint(schema)
     request = requests.Request(ids, sampling, source, constraint, user)
-    unread = 0 if task.name == "converse" else _unread(turns)
+    unread = 0 if task.converses else _unread(turns)
     return Order(request, stops, "line" if task.settings.layout == "plain" else "strip", unread)
 
 
@@ -168,26 +168,27 @@ def _task_of(served: Served, turns: list[Json]) -> WritingTask:
     """The task that goes on with a conversation. Raises ApiError where the model has none."""
     tasks = served.predictor.tasks
     question = _question(turns)
-    names = [name for name in ("converse", "answer", "caption") if name in tasks]
-    if not names:
+    converser = next((task for task in tasks.values() if task.converses), None)
+    name = asked_task(tasks, bool(question))
+    if converser is None and name is None:
+        told = ", ".join(tasks)
         do = "/v1/completions goes on from a prompt" if served.predictor.model.decoder else "use /v1/predict"
-        words = f"the model holds no conversations, it has the tasks {', '.join(tasks)}; {do}"
-        raise invalid(words, "model", "no_chat")
-    if names[0] != "converse" and question is None:
+        raise invalid(f"the model holds no conversations, it has the tasks {told}; {do}", "model", "no_chat")
+    if converser is not None:
+        return writing_task(converser)
+    if question is None:
         raise invalid("a conversation needs a message of the user's", "messages")
-    if names == ["caption"] and question:
+    task = tasks[str(name)]
+    if task.asked_with == "image" and question:
         raise invalid("the model captions images and reads no question: send the image alone", "messages")
-    name = names[0] if names[0] == "converse" else ("answer" if question or "caption" not in names else "caption")
-    task = tasks[name]
-    assert isinstance(task, WritingTask)  # noqa: S101 - these three are
-    return task
+    return writing_task(task)
 
 
 def _values(task: WritingTask, turns: list[Json]) -> Values:
     """The columns of one row that the task reads."""
-    if task.name == "converse":
+    if task.converses:
         return {"messages": [shown_turns(turns)]}
-    return {"question": [_question(turns) or ""]} if task.name == "answer" else {}
+    return {} if task.question_role is None else {task.question_role: [_question(turns) or ""]}
 
 
 def _question(turns: list[Json]) -> str | None:

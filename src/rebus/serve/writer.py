@@ -130,7 +130,9 @@ class StreamingWriter:
     def has_persona(self) -> bool:
         """Whether the chat template puts words of its makers before the user's, which ``rebus chat`` leaves out too."""
         chat, question = self.predictor.processor.tokenizer.chat, [{"role": "user", "content": "?"}]
-        if not self.predictor.processor.tokenizer.is_foreign or "converse" not in self.predictor.tasks:
+        if not self.predictor.processor.tokenizer.is_foreign or not any(
+            task.converses for task in self.predictor.tasks.values()
+        ):
             return False
         try:
             return len(chat(question)) > len(chat([*SILENCE, *question]))

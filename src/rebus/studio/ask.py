@@ -291,7 +291,11 @@ def askable(predictor: Predictor) -> list[str]:
         needs = [
             role for role in task.inputs if task.roles[role].required and role not in (task.question_role, "image")
         ]
-        if (task.predicts or task.writes) and (not needs or task.streams) and not task.gives_vectors:
+        if (
+            (task.predicts or task.writes)
+            and (not needs or task.streams)
+            and task.answers not in ("likeness", "vector")
+        ):
             found.append(name)
     return sorted(found, key=lambda name: not streams(predictor, name))
 

@@ -19,11 +19,11 @@ from rebus.data.splits import assign_splits
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, RunError
 from rebus.evaluation.rows import rows_of
+from rebus.inference.embedding import shared_space
 from rebus.inference.predictor import Predictor
 from rebus.retrieval.build_index import FOLDER, index_run
 from rebus.retrieval.index import load_index
 from rebus.retrieval.search import find_run
-from rebus.tasks import Regress
 from rebus.tasks.cells import answer_text, as_text
 
 JUDGED = 200  # rows that the model is asked for its worst mistakes
@@ -204,7 +204,7 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
         raise DataError(book.table.name, f"rows that the task '{task.name}' can be judged on", "none", do)
     told = source.predict(predictor, usable)
     right = task.right(source.values, usable, told)
-    errors = isinstance(task, Regress)  # in the column's unit, not shares
+    errors = task.answers == "number"  # in the column's unit, not shares
     order = sorted(
         range(len(usable)), key=lambda at: (-right[at] if errors else right[at], -(told[at].confidence or 0.0))
     )  # the surest mistake first
@@ -245,4 +245,4 @@ def alike(book: Book, run: Path, query: str) -> list[int]:
 
 def reads_words(predictor: Predictor) -> bool:
     """Whether texts and images share a space, so that images can be found by words."""
-    return "retrieve" in predictor.tasks
+    return shared_space(predictor.model)

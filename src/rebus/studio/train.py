@@ -293,7 +293,7 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
     if made.data.path != str(data):
         raise StudioError.of("problem.other_table", typed=made.data.path)
     places.settings(made.model_copy(update={"data": recipe.Data()}))
-    if {task.name for task in made.tasks} & {"lm", "mlm"}:
+    if any(TASKS.get(task.name).reads_documents for task in made.tasks):
         return made
     table = read_table(made.data)
     kinds = infer(table, made.data.kinds, [task.name for task in made.tasks]).kinds

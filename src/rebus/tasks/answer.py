@@ -25,6 +25,8 @@ class Answer(WritingTask):
     """Columns: ``image``, ``question``, ``answer`` (one text, or several right ones), ``type`` of question."""
 
     name = "answer"
+    pipelines = ("visual-question-answering", "text-generation")
+    untrained = True
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "question": Role(SHORT, names=names.QUESTION),

@@ -24,9 +24,11 @@ from rebus.data.frame import Frame
 from rebus.data.role_cells import role_values
 from rebus.errors import DataError, RecipeError, nearest
 from rebus.generation.sampling import Sampling
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.notebook import html_table
 from rebus.registry import Registry
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.cells import answer_text, as_text, missing, pad_texts
 from rebus.tasks.cuts import counting
 from rebus.tasks.explanation import Example, Goal, Target, begin_example
@@ -121,7 +123,16 @@ class Task(TaskColumns, ABC):
     converses: ClassVar[bool] = False  # whether it reads turns of a conversation
     continues: ClassVar[bool] = False  # whether it goes on from a prompt as it is
     streams: ClassVar[bool] = False  # whether its answer is written token by token
-    gives_vectors: ClassVar[bool] = False  # whether it says vectors, or how alike two are
+    answers: ClassVar[Literal["label", "labels", "number", "text", "likeness", "vector", ""]] = ""  # what a value is
+    pipelines: ClassVar[tuple[str, str]] = ("", "")  # what model hubs call it with images, and without
+    compares: ClassVar[bool] = False  # whether its loss compares the rows of a batch, see ``contrast.Comparing``
+    draws_negatives: bool = False  # whether its head draws wrong pairs from the batch
+    mixes_targets: ClassVar[bool] = False  # whether its targets can be mixed as images are
+    lays_prompts: ClassVar[bool] = False  # whether a text alone that is gone on from is laid out as its prompt
+    lays_turns: ClassVar[bool] = False  # whether its texts may be laid out as turns
+    reads_documents: ClassVar[bool] = False  # whether it learns from raw text without a table
+    hides_words: ClassVar[bool] = False  # whether it guesses words that are hidden
+    untrained: ClassVar[bool] = False  # whether a language model does it without having been trained for it
     explains: ClassVar[bool] = True  # whether there is an output for an image or a text to explain
     views: int = 1  # of each image in a training batch; 2: another one stands under ``views``
     on_tower: ClassVar[bool] = False  # whether its usual head is one linear layer on a tower's own vector
@@ -254,6 +265,37 @@ class Task(TaskColumns, ABC):
             DataError: the target is none of the task's.
         """
         raise DataError("the explanation", "a task whose outputs are known", f"'{self.name}'", "name another task")
+
+    def prompt(self, values: Values, row: int) -> str:
+        """What a decoder is asked; nothing: it is asked nothing."""
+        return ""
+
+    def targets(self, values: Values, row: int) -> list[str]:
+        """The texts that would be right, of a task that writes."""
+        return []
+
+    def asked_text(self, values: Values, row: int) -> str:
+        """The text that the model is given with a row, for people."""
+        text = self.prompt(values, row)
+        return text if text or "text" not in values else as_text(values["text"][row])[:300]
+
+    def tried(self, values: Values, rows: Sequence[int]) -> Values:
+        """The columns with what each row is tried with beside its own, for judging the task on these rows."""
+        return values
+
+    def known_labels(self) -> list[str]:
+        """The labels that it tells apart; none: its answers are no labels."""
+        return []
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """What is shown of an example's answer.
+
+        Args:
+            example: with its goals.
+            outputs: the head's, of the example.
+            seen: what the image tower gave; None: there is no image.
+        """
+        return AnswerView("plain", {"answer": example.answer})
 
     @abstractmethod
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
@@ -415,6 +457,7 @@ class VectorTask(Task):
     inputs = ("image", "text")
     needs_one: ClassVar[tuple[str, ...]] = ("image", "text")
     has_plain = True
+    mixes_targets = True
     reads_columns = True
 
     def __init_subclass__(cls) -> None:
@@ -493,6 +536,16 @@ class VectorTask(Task):
         number = int(logits.argmax()) if target is None else known.index(str(target))
         goal = Goal(Note("target.output", name=known[number], task=self.name), float(logits[number]))
         return goal, lambda outputs: outputs.float()[:, number : number + 1]
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The head's numbers by their names."""
+        logits = outputs.detach().float()[0]  # (C,)
+        names = self.output_names() or [str(number + 1) for number in range(len(logits))]
+        facts = {
+            "answer": example.answer,
+            "values": ", ".join(f"{n} {float(x):.4g}" for n, x in zip(names, logits, strict=True)),
+        }
+        return AnswerView("outputs", facts, {"logits": ("(R, C)", outputs)})
 
     def reads(self) -> tuple[str, ...]:
         """The modalities the task has columns for; others are read as ``data.inputs`` says."""

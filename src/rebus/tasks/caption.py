@@ -26,6 +26,7 @@ class Caption(WritingTask):
     """Columns: ``image``, ``caption`` (one text or several)."""
 
     name = "caption"
+    pipelines = ("image-to-text", "text-generation")
     roles: ClassVar[dict[str, Role]] = {
         "image": Role(("image",)),
         "caption": Role(SHORT, names=names.CAPTION, several=True, learned=True),

@@ -39,6 +39,9 @@ class Choose(WritingTask):
     """
 
     name = "choose"
+    pipelines = ("visual-question-answering", "multiple-choice")
+    untrained = True
+    lays_turns = False
     roles: ClassVar[dict[str, Role]] = {
         "context": Role(SHORT, required=False, names=names.PASSAGE),
         "question": Role(SHORT, names=names.ASKED),

@@ -15,11 +15,13 @@ from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView, likeliest
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
-from rebus.tasks.explanation import Goal, Target, label_number, log_odds
+from rebus.tasks.explanation import Example, Goal, Target, label_number, log_odds
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, classes_of
 from rebus.tasks.metrics.classification import classify_statistics
@@ -32,11 +34,13 @@ class Classify(Labels, VectorTask):
     """Columns: ``image`` and/or ``text``, ``label``."""
 
     name = "classify"
+    pipelines = ("image-classification", "text-classification")
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "text": TEXT,
         "label": Role(("category", "text", "number"), names=names.LABEL),
     }
+    answers = "label"
     target_role = "label"
     watch = "accuracy"
     problem_type, on_tower = "single_label_classification", True
@@ -105,6 +109,12 @@ class Classify(Labels, VectorTask):
             scores = {self.labels[i]: float(row[i]) for i in order}
             told.append(Prediction(self.labels[order[0]], float(row[order[0]]), scores))
         return told
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The likeliest labels."""
+        chances = outputs.detach().float()[0].softmax(-1)
+        facts = {"count": len(self.labels), "answer": example.answer}
+        return AnswerView("labels", facts, {"logits": ("(R, C)", outputs)}, likeliest(self.labels, chances))
 
     def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
         """A label's log-odds."""

@@ -10,7 +10,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,12 +33,21 @@ class Comparing(ABC):
     So the loss is that of the whole batch, however many processes share it and whatever fits into memory at once.
     """
 
+    compares: ClassVar[bool] = True
+
     @abstractmethod
     def merged(self, outputs: list[Any], parts: list[dict[str, Tensor]]) -> tuple[Any, dict[str, Tensor]]:
         """A batch's portions as one: outputs, and what the loss needs of the parts.
 
         Portions are those of several processes, or those that went through the model one after the other.
         """
+
+
+def comparing(task: object) -> Comparing:
+    """A task that compares rows, as such."""
+    if not isinstance(task, Comparing):
+        raise TypeError(f"{task} compares no rows")
+    return task
 
 
 class PairScoring(ABC):

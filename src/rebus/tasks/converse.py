@@ -39,6 +39,8 @@ class Converse(WritingTask):
     """
 
     name = "converse"
+    pipelines = ("image-text-to-text", "text-generation")
+    untrained = True
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "messages": Role(("messages",), required=False, names=names.MESSAGES, learned=True),

@@ -26,7 +26,9 @@ from rebus.data.declared import IMAGE, SHORT, WRITTEN, Checker, Columns, Role, R
 from rebus.data.marks import answers_of, find_answer, in_units, wrong_answer
 from rebus.data.tagging import Units, units_of
 from rebus.errors import DataError, nearest
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.cuts import cut
@@ -48,6 +50,7 @@ class Extract(WordsTask):
     """Columns: ``question``, ``passage``, ``answer`` (one or several right ones), perhaps ``start`` in characters."""
 
     name = "extract"
+    pipelines = ("document-question-answering", "question-answering")
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "question": Role(SHORT, names=names.QUESTION),
@@ -214,6 +217,12 @@ class Extract(WordsTask):
             return Prediction("", nothing, extra={"start": None, "end": None})
         start, end = units.offsets[span[0]][0], units.offsets[span[1] - 1][1]
         return Prediction(text[start:end], sure, extra={"start": start, "end": end})
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """How likely the answer begins, or ends, at each token."""
+        ends = outputs.detach().float()[0].softmax(0)[:, :2].tolist()
+        tokens = [(max(first, last), f"{first:.0%} · {last:.0%}") for first, last in ends]
+        return AnswerView("span", {"answer": example.answer}, {"logits": ("(R, L, C)", outputs)}, tokens=tokens)
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """Where the answer begins and ends."""

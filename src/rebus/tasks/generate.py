@@ -28,6 +28,9 @@ class Generate(WritingTask):
     """Columns: ``prompt``, ``output`` (one text, or several right ones), perhaps ``input``, ``system``, ``image``."""
 
     name = "generate"
+    pipelines = ("image-text-to-text", "text-generation")
+    untrained = True
+    lays_prompts = True
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "system": SYSTEM,

@@ -37,6 +37,10 @@ class Labels:
         counts = Counter(name for row in rows for name in set(self.labels_of(values, row)))
         return Counter({name: count for name, count in counts.items() if name not in self.index})
 
+    def known_labels(self) -> list[str]:
+        """The labels, in their order."""
+        return self.labels
+
     def labels_of(self, values: Values, row: int) -> list[str]:
         """The labels that a row holds."""
         raise NotImplementedError

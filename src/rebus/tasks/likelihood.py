@@ -22,6 +22,8 @@ from rebus.text.tokenizer import Tokenizer
 class LikelihoodTask(Task):
     """A task on raw text, judged by what texts cost the model: it learns from documents without a table too."""
 
+    reads_documents = True
+
     @abstractmethod
     def foresee(self, session: Session, texts: Sequence[str], numbers: Sequence[int]) -> list[Prediction]:
         """What each text costs the model; its number decides what is random."""

@@ -39,6 +39,9 @@ class Lm(LikelihoodTask, WritingTask):
     """Columns: ``text``."""
 
     name = "lm"
+    pipelines = ("text-generation", "text-generation")
+    untrained = True
+    lays_turns = False
     roles: ClassVar[dict[str, Role]] = {"text": Role(SHORT, names=names.TEXT)}
     last_resort = True
     watch = "bits_per_byte"

@@ -26,8 +26,10 @@ from rebus.data.measures import as_yes
 from rebus.errors import DataError, nearest
 from rebus.generation.sampling import Sampling
 from rebus.models.features import Features
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.negatives import can_draw
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values, cut_notes
 from rebus.tasks.cells import as_texts, missing, pad_texts
 from rebus.tasks.contrast import PairScoring, belonging, caption_key, gumbel, image_key
@@ -47,6 +49,7 @@ class Match(PairScoring, PairTask):
     """Columns: ``image``, ``text``; perhaps ``label`` (yes or no) and ``type``."""
 
     name = "match"
+    pipelines = ("image-text-to-text", "text-ranking")
     roles: ClassVar[dict[str, Role]] = {
         **PairTask.roles,
         "label": Role(("category", "number", "text"), required=False, names=names.BELONGS, reads="yes"),
@@ -60,6 +63,11 @@ class Match(PairScoring, PairTask):
         label = columns.named((*names.BELONGS, *names.LABEL), "category", "number")
         roles = super().find_columns(columns)
         return {**roles, "text": columns.text(label) if roles["text"] == label else roles["text"], "label": label}
+
+    @property
+    def draws_negatives(self) -> bool:  # type: ignore[override]
+        """Where the table has right pairs only."""
+        return not self.labelled
 
     @property
     def labelled(self) -> bool:
@@ -193,6 +201,12 @@ class Match(PairScoring, PairTask):
         sign = 1.0 if wanted == YES else -1.0
         example.goals = [Goal(Note("target.match", answer=wanted), chance if sign > 0 else 1 - chance)]
         example.measure = lambda outputs: sign * outputs.float()
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """How likely yes and no are."""
+        chance = float(outputs.detach().float()[0].sigmoid()[0])
+        bars = [(YES, chance), (NO, 1 - chance)]
+        return AnswerView("match", {"answer": example.answer}, {"logits": ("(R, C)", outputs)}, bars)
 
     def tried(self, values: Values, rows: Sequence[int]) -> Values:
         """The columns and, where the table has right pairs only, what each row's image is tried with as well."""

@@ -7,7 +7,7 @@ only task, on raw text, it goes by the road of ``rebus.training.pretrain``; besi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,8 +23,10 @@ from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import DataError, RunError
 from rebus.generation.sampling import Sampling
 from rebus.models.batch import Batch
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing, pad_to
 from rebus.tasks.cuts import cut
@@ -48,6 +50,8 @@ class Mlm(LikelihoodTask):
     """Columns: ``text``."""
 
     name = "mlm"
+    hides_words = True
+    pipelines = ("fill-mask", "fill-mask")
     roles: ClassVar[dict[str, Role]] = {"text": Role(SHORT, names=names.TEXT)}
     watch = "masked_accuracy"
     specials = (MASK,)
@@ -149,6 +153,12 @@ class Mlm(LikelihoodTask):
         sizes = [len(text.encode()) for text in texts]
         told = zip(nats, tokens, sizes, right, strict=True)
         return [guessed(Cost(float(cost), int(many), size, int(hit))) for cost, many, size, hit in told]
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """What is likely at each hidden place."""
+        chances = outputs.detach().float()[:, : example.session.processor.tokenizer.vocab_size].softmax(-1)
+        facts = {"answer": example.answer, "count": len(chances)}
+        return AnswerView("masked", facts, {"logits": ("(N, V)", outputs)}, chances=chances)
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """One word is hidden, the target or else the last one."""

@@ -26,8 +26,10 @@ from rebus.data.declared import IMAGE, Checker, Columns, Role, RowCells
 from rebus.data.marks import Marks, in_characters, in_units
 from rebus.data.tagging import OUTSIDE, Span, Units, parts_of, spans_of, tags_of
 from rebus.errors import DataError, nearest
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, Item, Prediction, Values
 from rebus.tasks.cells import answer_text
 from rebus.tasks.explanation import Example, Goal, Target, log_odds
@@ -46,6 +48,7 @@ class Ner(WordsTask):
     """Columns: ``tokens``: a list of words, or text; ``tags``: a tag for each, or ``{start, end, label}`` spans."""
 
     name = "ner"
+    pipelines = ("token-classification", "token-classification")
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "tokens": Role(("text", "labels", "category"), names=names.TOKENS, reads="raw"),
@@ -217,6 +220,15 @@ class Ner(WordsTask):
             told = {"text": units.text[first:last], "label": label, "start": first, "end": last}
             found.append(told | ({"words": [start, end]} if units.given else {}) | {"score": round(score, 6)})
         return Prediction(found, float(np.exp(np.log(np.maximum(sure, 1e-12)).mean())) if len(sure) else 1.0)
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """Each token with its likeliest tag."""
+        chances, places = outputs.detach().float()[0].softmax(-1).max(-1)  # (L,)
+        tokens = [
+            (float(chance), f"{self.tags[int(tag)]} {float(chance):.0%}")
+            for chance, tag in zip(chances, places, strict=True)
+        ]
+        return AnswerView("tagged", {"answer": example.answer}, {"logits": ("(R, L, C)", outputs)}, tokens=tokens)
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """The tags of a span or a word."""

@@ -21,8 +21,10 @@ from rebus.data.declared import Columns, Role
 from rebus.data.frame import Frame
 from rebus.errors import DataError
 from rebus.generation.sampling import Sampling
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
+from rebus.tasks.answer_view import AnswerView, likeliest
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.cells import as_labels, missing
 from rebus.tasks.explanation import Example, Goal, Target, begin_example, label_number, log_odds
@@ -43,6 +45,7 @@ class PatchClassify(Labels, Task):
     """
 
     name = "patch_classify"
+    pipelines = ("image-segmentation", "image-segmentation")
     roles: ClassVar[dict[str, Role]] = {"image": Role(("image",)), "boxes": Role(("boxes",), names=names.BOXES)}
     target_role = "boxes"
     watch = "accuracy"
@@ -157,6 +160,14 @@ class PatchClassify(Labels, Task):
             return log_odds(here, torch.full_like(here[:, 0], number).long())[:, None]
 
         example.measure = measure
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The likeliest labels, and where each is seen."""
+        chances = outputs.detach().float()[0].softmax(-1)[:, self.first :]  # (P, C)
+        best = likeliest(self.labels, chances.amax(0))
+        maps = {label: chances[:, self.index[label] - self.first] for label, _ in best[:3]}
+        facts = {"answer": example.answer, "count": len(self.labels)}
+        return AnswerView("patches", facts, {"logits": ("(B, P, C)", outputs)}, best, maps)
 
     def _aligned(self, outputs: Tensor, part: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         side = round(outputs.shape[1] ** 0.5)

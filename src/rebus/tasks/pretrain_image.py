@@ -25,11 +25,14 @@ from rebus.data import names
 from rebus.data.declared import Columns, Role
 from rebus.data.transforms import augment
 from rebus.generation.sampling import Sampling
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values
 from rebus.tasks.baselines import majority_class
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.contrast import Comparing
+from rebus.tasks.explanation import Example
 from rebus.tasks.metrics.intervals import Floats, Statistic, mean_of
 from rebus.tasks.metrics.neighbours import vote
 from rebus.tasks.session import Portion, Session
@@ -45,13 +48,14 @@ class PretrainImage(Comparing, Task):
     """Columns: ``image``; perhaps ``label``, to judge by."""
 
     name = "pretrain_image"
+    pipelines = ("image-feature-extraction", "image-feature-extraction")
     roles: ClassVar[dict[str, Role]] = {
         "image": Role(("image",)),
         "label": Role(("category", "text", "number"), required=False, names=names.LABEL),
     }
     last_resort = True
     says_confidence = False
-    gives_vectors = True
+    answers = "vector"
     explains = False
 
     @classmethod
@@ -127,6 +131,11 @@ class PretrainImage(Comparing, Task):
         outputs = model(batch, [name])[name]
         pooled = model.image.encode(pixels).pooled.float()
         return self.predictions(outputs, functional.normalize(pooled, dim=-1)[of_row])
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The image tower's vector."""
+        pooled = seen.pooled if seen is not None else outputs.pooled
+        return AnswerView("vector", outputs={"pooled": ("(B, D)", pooled)}, vectors={"vector": pooled[0]})
 
     def predictions(self, outputs: Tensor, vectors: Tensor) -> list[Prediction]:
         """What is known of R images: the value is the tower's vector.

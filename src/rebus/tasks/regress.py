@@ -14,10 +14,12 @@ from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import mean_target
-from rebus.tasks.explanation import Goal, Target, refuse_target
+from rebus.tasks.explanation import Example, Goal, Target, refuse_target
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.regression import regress_statistics
@@ -29,11 +31,13 @@ class Regress(VectorTask):
     """Columns: ``image`` and/or ``text``, ``target``. Targets are standardised by the training rows."""
 
     name = "regress"
+    pipelines = ("image-classification", "text-classification")
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "text": TEXT,
         "target": Role(("number", "category"), names=names.TARGET),
     }
+    answers = "number"
     target_role = "target"
     watch = "rmse"
     higher_is_better = False
@@ -103,6 +107,13 @@ class Regress(VectorTask):
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """Numbers in the column's own unit."""
         return [Prediction(float(x) * self.spread + self.mean) for x in outputs.float()[:, 0]]
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The number before and after it is brought to the column's unit."""
+        raw = float(outputs.detach().float()[0, 0])
+        facts: dict[str, Any] = {"raw": f"{raw:.4g}", "value": f"{raw * self.spread + self.mean:.4g}"}
+        facts |= {"mean": self.mean, "spread": self.spread}
+        return AnswerView("number", facts, {"logits": ("(R, C)", outputs)})
 
     def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
         """The number, in the column's own unit."""

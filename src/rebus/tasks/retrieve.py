@@ -24,8 +24,10 @@ from rebus.data import names
 from rebus.data.declared import SHORT, TYPE, Columns, Role
 from rebus.errors import DataError
 from rebus.generation.sampling import Sampling
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.heads.pairs import Pairs
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, TaskScore, Values, cut_notes
 from rebus.tasks.cells import as_text, as_texts, pad_texts
 from rebus.tasks.contrast import Comparing, belonging, caption_key, image_key, spared_cross_entropy
@@ -156,11 +158,12 @@ class Retrieve(Comparing, PairTask):
     """Columns: ``image``, ``text`` (one or several; rows may share an image), perhaps ``type``."""
 
     name = "retrieve"
+    pipelines = ("zero-shot-image-classification", "sentence-similarity")
     watch = "mean_recall"
     either = ("image", "text")
     joins = False
     says_confidence = False
-    gives_vectors = True
+    answers = "likeness"
     has_plain = True
 
     def head(self, processor: TextProcessor) -> HeadSpec:
@@ -219,6 +222,17 @@ class Retrieve(Comparing, PairTask):
         example.measure = lambda outputs: (outputs.images * outputs.texts).sum(-1, keepdim=True)
         cosine = float(example.scores())
         example.answer, example.goals = f"{cosine:.4f}", [Goal(Note("target.likeness"), cosine, unit=1.0)]
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The two vectors."""
+        image, text = outputs.images, outputs.texts
+        facts = {"cosine": f"{float((image[0] * text[0]).sum()):.3f}", "scale": f"{float(outputs.scale):.1f}"}
+        given = {"images": ("(B, D)", image), "texts": ("(R, D)", text)}
+        return AnswerView("pair", facts, given, vectors={"vector_image": image[0], "vector_text": text[0]})
+
+    def asked_text(self, values: Values, row: int) -> str:
+        """Nothing: its text is what is to be found."""
+        return ""
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Recall at 1, 5 and 10 and the median place, both ways, and the mean of all recalls."""

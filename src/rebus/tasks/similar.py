@@ -26,7 +26,9 @@ from rebus.data.cells import number
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.errors import DataError
 from rebus.generation.sampling import Sampling
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Task, Values, cut_notes
 from rebus.tasks.cells import as_text, missing, pad_texts
 from rebus.tasks.contrast import Comparing, spared_cross_entropy, text_key
@@ -46,6 +48,7 @@ class Similar(Comparing, Task):
     """Columns: ``anchor`` and ``positive``, texts that mean the same; perhaps ``negative``, or ``score``: how much."""
 
     name = "similar"
+    pipelines = ("sentence-similarity", "sentence-similarity")
     roles: ClassVar[dict[str, Role]] = {
         "anchor": Role(SHORT),
         "positive": Role(SHORT, learned=True),
@@ -55,7 +58,7 @@ class Similar(Comparing, Task):
     inputs = ("anchor",)
     question_role = "anchor"
     says_confidence = False
-    gives_vectors = True
+    answers = "likeness"
 
     @classmethod
     def suggestion(cls, columns: Columns) -> tuple[int, str] | None:
@@ -206,6 +209,11 @@ class Similar(Comparing, Task):
             f"{cosine:.4f}",
             [Goal(Note("target.likeness_to", text=other), cosine, unit=1.0)],
         )
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The text's vector."""
+        facts = {"cosine": example.answer, "length": f"{float(outputs[0].detach().float().norm()):.2f}"}
+        return AnswerView("likeness", facts, {"vector": ("(R, D)", outputs)}, vectors={"vector": outputs[0]})
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Where the positive stands among all rows' positives; with scores, the rank correlation with them."""

@@ -14,11 +14,13 @@ from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, TEXT, Columns, Role
 from rebus.errors import DataError
+from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
+from rebus.tasks.answer_view import AnswerView, likeliest
 from rebus.tasks.base import TASKS, Prediction, Values, VectorTask
 from rebus.tasks.baselines import label_frequency
 from rebus.tasks.cells import as_labels
-from rebus.tasks.explanation import Goal, Target, label_number
+from rebus.tasks.explanation import Example, Goal, Target, label_number
 from rebus.tasks.labels import Labels
 from rebus.tasks.linear import Features, numbers_of
 from rebus.tasks.metrics.classification import tag_statistics
@@ -31,11 +33,13 @@ class Tag(Labels, VectorTask):
     """Columns: ``image`` and/or ``text``, ``labels`` (a list, or text separated by ``|`` or ``;``)."""
 
     name = "tag"
+    pipelines = ("image-classification", "text-classification")
     roles: ClassVar[dict[str, Role]] = {
         "image": IMAGE,
         "text": TEXT,
         "labels": Role(("labels", "category", "text"), names=names.LABELS),
     }
+    answers = "labels"
     target_role = "labels"
     watch = "map"
     problem_type, on_tower = "multi_label_classification", True
@@ -107,6 +111,12 @@ class Tag(Labels, VectorTask):
             sure = float(np.maximum(row, 1 - row).mean())
             told.append(Prediction(chosen, sure, scores))
         return told
+
+    def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
+        """The likeliest labels."""
+        chances = outputs.detach().float()[0].sigmoid()
+        facts = {"count": len(self.labels), "answer": example.answer}
+        return AnswerView("tags", facts, {"logits": ("(R, C)", outputs)}, likeliest(self.labels, chances))
 
     def goal(self, logits: Tensor, target: Target) -> tuple[Goal, Callable[[Tensor], Tensor]]:
         """A label's log-odds."""

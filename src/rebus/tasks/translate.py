@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
+from rebus.data.names import tidy
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.cells import as_text, as_texts
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.overlap import translation_statistics
 from rebus.tasks.metrics.text_generation import caption_matches
+from rebus.tasks.metrics.words import cjk_share
 from rebus.tasks.writing import WritingTask
+
+_NAMES = {
+    **{"en": "English", "de": "German", "fr": "French", "es": "Spanish", "it": "Italian", "pt": "Portuguese"},
+    **{"nl": "Dutch", "pl": "Polish", "cs": "Czech", "fi": "Finnish", "tr": "Turkish", "vi": "Vietnamese"},
+    **{"ru": "Russian", "ar": "Arabic", "hi": "Hindi", "ko": "Korean", "ja": "Japanese"},
+}
 
 
 @TASKS.register("translate")
@@ -27,6 +35,9 @@ class Translate(WritingTask):
     """
 
     name = "translate"
+    pipelines = ("translation", "translation")
+    untrained = True
+    lays_prompts = True
     roles: ClassVar[dict[str, Role]] = {
         "direction": Role(("category", "text", "ignore"), required=False, names=names.DIRECTION, reads="text"),
         "source": Role(SHORT, names=names.SOURCE),
@@ -66,6 +77,17 @@ class Translate(WritingTask):
     def targets(self, values: Values, row: int) -> list[str]:
         """The first of the translations is the one learned; all are accepted."""
         return as_texts(values["target"][row])[:1] if "target" in values else []
+
+    def request(self, values: Values, rows: Sequence[int]) -> str:
+        """A request to translate, in the language of what is to be translated."""
+        asked = " ".join(as_text(values["source"][row]) for row in rows)
+        wanted = " ".join(as_text(values["target"][row]) for row in rows)
+        if cjk_share(asked) > 0.5:
+            return "把下面的文字翻译成英文：" if cjk_share(wanted) <= 0.5 else "翻译下面的文字："
+        if cjk_share(wanted) > 0.5:
+            return "Translate into Chinese:"
+        language = _NAMES.get(tidy(self.settings.columns["target"])[:2], "English")
+        return f"Translate into {language}:"
 
     def types(self, values: Values, rows: Sequence[int]) -> list[str] | None:
         """The direction of each row, where there is such a column."""

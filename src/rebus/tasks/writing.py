@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rebus.data.messages import Message
+from rebus.errors import DataError
 from rebus.generation.sampling import Sampling
 from rebus.generation.score import score
 from rebus.models.fusion import Condition
@@ -39,6 +40,8 @@ class WritingTask(Task):
 
     writes: ClassVar[bool] = True
     streams: ClassVar[bool] = True
+    answers = "text"
+    lays_turns: ClassVar[bool] = True
     judges_likelihood: ClassVar[bool] = False  # whether figures also tell how likely the true texts are
     blind_baseline: ClassVar[bool] = False  # whether the naive baseline needs no rows to learn from
     answer_key: ClassVar[str] = "target.answer"  # of the message that names an answer that is explained
@@ -51,6 +54,10 @@ class WritingTask(Task):
     @abstractmethod
     def targets(self, values: Values, row: int) -> list[str]:
         """The texts that would be right."""
+
+    def request(self, values: Values, rows: Sequence[int]) -> str:
+        """What to say before each prompt to a model that was never trained for the task."""
+        return ""
 
     def messages(self, values: Values, row: int) -> list[Message]:
         """What is said before the answer, as turns of a conversation."""
@@ -289,6 +296,14 @@ class WritingTask(Task):
         if "type" not in values:
             return None
         return ["" if missing(values["type"][row]) else str(values["type"][row]) for row in rows]
+
+
+def writing_task(task: Task | None) -> WritingTask:
+    """A task as one that writes. Raises DataError: it does not."""
+    if not isinstance(task, WritingTask):
+        name = "none" if task is None else f"'{task.name}'"
+        raise DataError("the model", "a task that writes", name, "name a task that writes")
+    return task
 
 
 def share_rows(items: list[Item]) -> list[Item]:

@@ -14,8 +14,8 @@ from rebus.loop import parallel
 from rebus.loop.batches import map_tensors
 from rebus.loop.gradcache import Cached, Named
 from rebus.models.batch import Batch
-from rebus.tasks import Match, Task
-from rebus.tasks.contrast import Comparing
+from rebus.tasks import Task
+from rebus.tasks.contrast import comparing
 
 
 def check_batches(train: recipe.Train, tasks: dict[str, Task]) -> None:
@@ -24,8 +24,8 @@ def check_batches(train: recipe.Train, tasks: dict[str, Task]) -> None:
     Raises:
         RecipeError: a batch of one, plain accumulation, or portions that do not divide the batch.
     """
-    comparing = [name for name, task in tasks.items() if isinstance(task, Comparing)]
-    drawing = [name for name, task in tasks.items() if isinstance(task, Match) and not task.labelled]
+    comparing = [name for name, task in tasks.items() if task.compares]
+    drawing = [name for name, task in tasks.items() if task.draws_negatives]
     own, portion = train.batch_size // parallel.world(), train.grad_cache
     if comparing and train.accumulate > 1:
         expected = f"1 with the task '{comparing[0]}', which learns by comparing all rows of a batch"
@@ -56,11 +56,10 @@ def compared_loss(task: Task, outputs: Sequence[Any], parts: Sequence[dict[str, 
         parts: the portions.
         alone: not all processes have something to compare: each compares its own.
     """
-    assert isinstance(task, Comparing)  # noqa: S101 - as its callers looked
-    whole, part = task.merged(list(outputs), list(parts))
+    whole, part = comparing(task).merged(list(outputs), list(parts))
     if parallel.world() > 1 and not alone:
         shares, pieces = _of_all(whole), _of_all(part)
-        whole, part = task.merged(shares, pieces)
+        whole, part = comparing(task).merged(shares, pieces)
     loss: Tensor = task.loss(whole, part)
     return loss
 
@@ -74,7 +73,7 @@ def _summed(tasks: dict[str, Task], outputs: dict[str, Any], batch: Batch, commo
     parts: Named = {}
     losses = []
     for name, output in outputs.items():
-        if isinstance(tasks[name], Comparing):
+        if tasks[name].compares:
             loss = compared_loss(tasks[name], [output], [batch.targets[name]], alone=name not in common)
         else:
             loss = tasks[name].loss(output, batch.targets[name])
@@ -89,7 +88,7 @@ def cached_plan(tasks: dict[str, Task], train: recipe.Train) -> Cached | None:
         return None
 
     def names(batch: Batch, comparing: bool) -> list[str]:
-        return [name for name in batch.targets if isinstance(tasks[name], Comparing) == comparing]
+        return [name for name in batch.targets if tasks[name].compares == comparing]
 
     def compared(model: nn.Module, batch: Batch, progress: float) -> Any:
         return model(batch, names(batch, comparing=True))
@@ -121,7 +120,7 @@ def _common(tasks: dict[str, Task], there: dict[str, Any]) -> set[str]:
     """Comparing tasks that every process has rows of; each process asks for the same ones, in the same order."""
     if parallel.world() == 1:
         return set(there)
-    names = [name for name, task in tasks.items() if isinstance(task, Comparing)]
+    names = [name for name, task in tasks.items() if task.compares]
     if not names:
         return set()
     counts = parallel.agreed([float(name in there) for name in names])

@@ -27,11 +27,10 @@ from rebus.loop.plan import Observer
 from rebus.models.batch import Batch
 from rebus.models.layout import IGNORED
 from rebus.models.modalities.rows import RowInputs
-from rebus.tasks import Classify, Prediction, Regress, Task
+from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics import LOWER_IS_BETTER
-from rebus.tasks.writing import WritingTask
 
 Remark = tuple[str, str]  # name, sentence
 ROWS = 64  # validation rows that are looked at
@@ -101,7 +100,7 @@ class LossWatch:
         self.looked = True
         for name, part in batch.targets.items():
             task = self.tasks[name]
-            if not isinstance(task, WritingTask) or "blocks" not in part:
+            if not task.writes or "blocks" not in part:
                 continue
             texts = labelled(part)
             if not any(texts):
@@ -137,7 +136,7 @@ class LossWatch:
 
     def _zero(self, step: int, key: str, name: str) -> Remark | None:
         losses = self.first[key]
-        if step >= EARLY or len(losses) < 2 or not isinstance(self.tasks.get(name), WritingTask):
+        if step >= EARLY or len(losses) < 2 or name not in self.tasks or not self.tasks[name].writes:
             return None
         if not sum(losses[-2:]) / 2 < NEAR_ZERO:
             return None
@@ -147,7 +146,6 @@ class LossWatch:
 
     def _answers_inside(self, name: str) -> float:
         task, values = self.tasks[name], self.values[name]
-        assert isinstance(task, WritingTask)  # noqa: S101 - as the caller looked
         rows = [row for row in self.rows if task.usable(values, row)]
         inside = [any(text and text in task.prompt(values, row) for text in task.targets(values, row)) for row in rows]
         return sum(inside) / max(len(inside), 1)
@@ -204,7 +202,7 @@ class AnswerWatch:
             return []
         told = self.predict(chosen, self.inputs)
         truths = [as_text(self.task.truth(self.values, row)) for row in chosen]
-        remark = self._collapse(told, truths) if not isinstance(self.task, Regress) else None
+        remark = self._collapse(told, truths) if self.task.answers != "number" else None
         if remark is None and "image" in self.inputs.modalities and self.task.uses_image:
             remark = self._blind(chosen, told, truths)
         return [remark] if remark is not None else []
@@ -222,7 +220,7 @@ class AnswerWatch:
 
     def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
         right = self.task.right(self.values, rows, list(told))
-        known = not isinstance(self.task, Regress) and float(np.mean(right)) >= SAME
+        known = self.task.answers != "number" and float(np.mean(right)) >= SAME
         shuffled = shuffled_images(self.values["image"], rows, self.inputs)
         if known or shuffled is None or variety(Counter(truths)) < 1.5:
             return None  # nothing to gain, or nothing to tell apart
@@ -231,7 +229,7 @@ class AnswerWatch:
         if same >= SAME:
             return "blind", Note("watch.blind_shuffled", task=self.task.name, share=same)
         naive, what = self.task.naive(self.values, rows, self.values, self.training) if self.training else ([], "")
-        if isinstance(self.task, Regress) or not naive:
+        if self.task.answers == "number" or not naive:
             return None
         prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(told, naive, strict=True)]))
         if prior >= SAME:
@@ -239,7 +237,7 @@ class AnswerWatch:
         return None
 
     def _alike(self, one: Prediction, two: Prediction, truths: Sequence[str]) -> bool:
-        if isinstance(self.task, Regress):
+        if self.task.answers == "number":
             spread = float(np.std([float(truth) for truth in truths])) or 1.0
             return abs(float(one.value) - float(two.value)) < 0.02 * spread
         return bool(one.value == two.value)
@@ -277,7 +275,7 @@ def _loss_at(losses: Sequence[tuple[int, float]], step: int) -> float:
 
 def watches(task: Task | None) -> bool:
     """Whether answers of this task can be looked at so: those that are texts, labels or numbers."""
-    return isinstance(task, (WritingTask, Classify, Regress))
+    return task is not None and task.answers in ("text", "label", "number")
 
 
 def variety(counts: Counter[str]) -> float:

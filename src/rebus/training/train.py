@@ -56,7 +56,6 @@ from rebus.resolve.known import Log, Start
 from rebus.resolve.steps import resolve
 from rebus.tasks import PretrainImage, Task, TextProcessor
 from rebus.tasks.batch_builder import BatchBuilder, group_rows
-from rebus.tasks.writing import WritingTask
 from rebus.training.feature_cache import frozen_features
 from rebus.training.hardware import Meter, machine_facts, starvation
 from rebus.training.loader_workers import BatchBuilderPool
@@ -225,7 +224,7 @@ class Assembled:
                 return images.sample()
             values, row = prepared.values[watched.name], rows[0]
             told = self.rows_of(watched).predict(self.predictor, [row])[0]
-            asked = watched.prompt(values, row) if isinstance(watched, WritingTask) else ""
+            asked = watched.prompt(values, row)
             return f"{asked} {told.value} (true: {watched.truth(values, row)})".strip()
 
         return Plan(
@@ -367,10 +366,7 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     still = None if staging is None else staging.still
     rows = prepared.inputs(processor.modalities)
     # Only tasks that write pack several rows of one example; without them every row is an example of its own.
-    packs = any(
-        isinstance(task, WritingTask | PretrainImage) or task.packs or not task.predicts
-        for task in prepared.tasks.values()
-    )
+    packs = any(task.writes or not task.explains or task.packs or not task.predicts for task in prepared.tasks.values())
     groups = group_rows(prepared.training_rows(), prepared.keys(rows) if packs else None)
     builder = BatchBuilder(
         prepared.tasks,

@@ -19,7 +19,6 @@ from rebus.report.neighbours import image_commands
 from rebus.report.sections.machine import machine_rows
 from rebus.report.sections.subject import Subject
 from rebus.tasks.metrics import LOWER_IS_BETTER
-from rebus.tasks.writing import WritingTask
 
 FEW = 200  # judged rows below which a report says that they are few
 
@@ -185,7 +184,7 @@ def _images(check: dict[str, Any], texts: Translator) -> list[tuple[str, str]]:
 def _commands(subject: Subject, texts: Translator) -> list[tuple[str, str]]:
     run, recipe = subject.run, subject.recipe
     folder, data = shlex.quote(str(run.folder)), shlex.quote(Path(recipe.data.path).name)
-    if "pretrain_image" in subject.predictor.tasks:
+    if not any(task.explains for task in subject.predictor.tasks.values()):
         return image_commands(run.folder, Path(recipe.data.path).name, subject.lang)
     sees = recipe.model.image.kind != "none"
     reads = recipe.model.text.kind != "none"
@@ -194,12 +193,12 @@ def _commands(subject: Subject, texts: Translator) -> list[tuple[str, str]]:
     asking = [(texts("ask"), f"rebus ask {folder} {'IMAGE QUESTION' if sees else 'QUESTION'}")]
     predicting = [(texts("predict"), f"rebus predict {folder} DATA --out answers.csv")]
     return [
-        *(asking if isinstance(task, WritingTask) else predicting),
+        *(asking if task.writes else predicting),
         (texts("judge"), f"rebus evaluate {folder}"),
         (texts("ablate"), f"rebus evaluate {folder} --ablate"),
         (texts("explain"), f"rebus explain {folder} {shown}"),
         (texts("flow"), f"rebus flow {folder} {shown}"),
-        *(predicting if isinstance(task, WritingTask) else []),
+        *(predicting if task.writes else []),
         (texts("again"), f"rebus train {data} --recipe {folder}/recipe.yaml{settled(subject)} --out again"),
     ]
 

@@ -20,10 +20,9 @@ from rebus.report.plots import (
 )
 from rebus.report.sections.examples import shown
 from rebus.report.sections.subject import Looked, Subject
-from rebus.tasks import Classify, PretrainImage, Regress, Task
+from rebus.tasks import Task
 from rebus.tasks.cells import as_text
 from rebus.tasks.metrics.classification import confusion_matrix
-from rebus.tasks.writing import WritingTask
 
 MOST = 40  # classes of a confusion matrix
 FEW = 20  # different true answers beyond which written answers make no confusion matrix
@@ -57,11 +56,11 @@ def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
     def title(key: str) -> str:
         return texts(key, task=task.name, rows=len(rows))
 
-    if isinstance(task, PretrainImage):
+    if task.answers == "vector":
         alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, told, lang)
         return [alike] if alike is not None else []
-    if isinstance(task, Regress):
-        truths = [float(values["target"][row]) for row in rows]
+    if task.answers == "number":
+        truths = [float(task.truth(values, row)) for row in rows]
         guesses = [float(prediction.value) for prediction in told]
         return [Plot(title("scatter"), plot_scatter(folder / f"{task.name}-scatter.png", truths, guesses, lang))]
     plots = []
@@ -80,7 +79,7 @@ def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
 
 def is_sure(task: Task, looked: Looked) -> bool:
     """Whether its confidence is a probability of being right: of one label or one answer, not the same for all."""
-    if not isinstance(task, Classify | WritingTask):
+    if task.answers not in ("label", "text"):
         return False
     return len({round(prediction.confidence or 0.0, 6) for prediction in looked.told}) > 1
 
@@ -88,14 +87,15 @@ def is_sure(task: Task, looked: Looked) -> bool:
 def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:
     """Classes and counts (C, C), row = true; None where classes are too many or there are none."""
     task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
-    if isinstance(task, Classify):
-        if len(task.labels) > MOST:
+    if task.answers == "label":
+        names = task.known_labels()
+        if len(names) > MOST:
             return None
-        index = task.index
-        labels = [index.get(as_text(values["label"][row]), -1) for row in rows]
+        index = {name: place for place, name in enumerate(names)}
+        labels = [index.get(as_text(task.truth(values, row)), -1) for row in rows]
         guesses = [index[prediction.value] for prediction in told]
-        return list(task.labels), confusion_matrix(guesses, labels, len(task.labels))
-    if not isinstance(task, WritingTask):
+        return list(names), confusion_matrix(guesses, labels, len(names))
+    if task.answers != "text":
         return None
     truths = [shown(task.truth(values, row)) for row in rows]
     counts = Counter(truths)

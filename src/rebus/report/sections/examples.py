@@ -10,9 +10,7 @@ import numpy as np
 from rebus.catalogue import translator
 from rebus.report.contents import Example
 from rebus.report.sections.subject import Looked
-from rebus.tasks import Caption, Prediction, Regress, Retrieve
-from rebus.tasks.cells import as_text
-from rebus.tasks.writing import WritingTask
+from rebus.tasks import Prediction
 
 SHOWN = 6  # examples of each group
 DRAWN = 12  # captions shown
@@ -23,7 +21,7 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
     texts, task, told = translator("examples", lang), looked.task, looked.told
     marks = looked.marks
     near = nearness(looked)
-    numbers, captions = isinstance(task, Regress), isinstance(task, Caption)
+    numbers, captions = task.answers == "number", task.asked_with == "image"
     groups: dict[str, list[int]]
     if numbers:
         order = np.argsort(marks, kind="stable")
@@ -49,26 +47,21 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
 
 def example_at(looked: Looked, place: int, group: str, marks: Any = None) -> Example:
     """One row as it is shown; ``marks`` None: right and wrong are no matter of yes or no."""
-    task, source, row, prediction = looked.task, looked.source, looked.rows[place], looked.told[place]
-    said, truth, _ = looked.shown[place]
+    answer, truth, _ = looked.shown[place]
     return Example(
-        answer=shown(said),
+        answer=shown(answer),
         truth=shown(truth),
-        question="" if isinstance(task, Retrieve) else asked(looked, place),
-        image=source.image(row),
+        question=asked(looked, place),
+        image=looked.source.image(looked.rows[place]),
         right=None if marks is None else bool(marks[place] >= 1.0),
         group=group,
-        confidence=prediction.confidence,
+        confidence=looked.told[place].confidence,
     )
 
 
 def asked(looked: Looked, place: int) -> str:
     """The text that the model was given with a row."""
-    task, values, row = looked.task, looked.source.values, looked.rows[place]
-    question = task.prompt(values, row) if isinstance(task, WritingTask) else ""
-    if not question and "text" in values:
-        question = as_text(values["text"][row])[:300]
-    return question
+    return looked.task.asked_text(looked.source.values, looked.rows[place])
 
 
 def nearness(looked: Looked) -> Any:

@@ -83,7 +83,7 @@ def _told(subject: Subject, looked: Looked, place: int, texts: Translator) -> Ex
         truth=shown(truth),
         question="" if found.tokens else asked(looked, place),
         image=_overlay(found, image),
-        right=None if task.name == "regress" else mark >= 1.0,
+        right=None if task.answers == "number" else mark >= 1.0,
         group=texts("group", task=task.name),
         note=_note(found, subject.lang),
         marked=_marked(found),
