@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,11 +52,6 @@ class Session(Protocol):
 
     def write(self, prompts: Sequence[Sequence[int]], condition: Condition, sampling: Sampling) -> list[Written]:
         """Each of R prompts gone on from, given its own item of the condition."""
-
-    def run_task(
-        self, task: Any, values: Any, rows: Sequence[int], image_of: Callable[[int], NDArray[np.uint8] | None]
-    ) -> list[Any]:
-        """Predictions for rows, in their order."""
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) vectors of length one."""
