@@ -6,6 +6,8 @@ nothing to red. It knows no model. Letters: h, w rows and columns of the map, S 
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +77,13 @@ def word_sheet(explanation: Explanation, lang: str = "en", columns: int = 4) -> 
             text = text[:-2].rstrip("…") + "…"
         pen.text((left, top + tile.height + 4), text, font=letters, fill=_INK)
     return sheet
+
+
+def png_address(image: Image.Image) -> str:
+    """An image as the ``data:`` address of a PNG."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def write_png(path: str | Path, image: Image.Image) -> Path:

@@ -5,8 +5,6 @@ Its words can be picked: each shows its own map and its own colours of the text.
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from contextlib import suppress
 from pathlib import Path
@@ -15,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from rebus import atomic
 from rebus.catalogue import Note, group_of, rendered, translate_name, translator
 from rebus.errors import RecipeError
-from rebus.explain.draw import overlay, strengths
+from rebus.explain.draw import overlay, png_address, strengths
 from rebus.explain.registry import METHODS
 from rebus.explain.result import Explanation
 
 if TYPE_CHECKING:
-    from PIL import Image
+    pass
 
 _TEMPLATE = "page.html.j2"
 _SHADE = 0.62  # of the strongest piece's ground
@@ -28,7 +26,6 @@ _SHADE = 0.62  # of the strongest piece's ground
 
 def page_html(explanation: Explanation, lang: str = "en") -> str:
     """The page as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from PIL import Image
 
@@ -38,28 +35,30 @@ def page_html(explanation: Explanation, lang: str = "en") -> str:
     views = [_view(explanation, texts("whole"), lang)]
     views += [_view(one, _word(one) or texts("silent"), lang) for one in explanation.words]
     there = explanation.image is not None and explanation.shown is not None
-    shown = None if explanation.shown is None else _address(Image.fromarray(explanation.shown))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page: str = environment.get_template(_TEMPLATE).render(
+    shown = None if explanation.shown is None else png_address(Image.fromarray(explanation.shown))
+    return render_template(
+        Path(__file__).with_name(_TEMPLATE),
         lang="zh-CN" if lang == "zh" else "en",
         texts=group_of("explain_page", lang),
         legend=texts("signed" if has_signs(explanation) else "unsigned"),
         answer=explanation.answer,
         method=translate_name("method", explanation.method, lang),
         image=shown,
-        overlay=_address(overlay(explanation, side=False)) if there else None,
+        overlay=png_address(overlay(explanation, side=False)) if there else None,
         views=views,
         # what a text holds must not end the script element that carries it
         views_json=Markup(json.dumps(views, ensure_ascii=False).replace("<", "\\u003c")),  # noqa: S704 - escaped here
         remarks=[rendered(remark, lang) for remark in explanation.remarks],
     )
-    return page
+
+
+def render_template(template: Path, **values: Any) -> str:
+    """A Jinja template filled in; what comes from users, tables and models is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(template.parent)
+    options: dict[str, Any] = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    return str(Environment(loader=loader, autoescape=True, **options).get_template(template.name).render(**values))
 
 
 def write_page(path: str | Path, explanation: Explanation, lang: str = "en") -> Path:
@@ -131,9 +130,3 @@ def pieces(one: Explanation) -> list[dict[str, Any]]:
 
 def _word(one: Explanation) -> str:
     return one.answer[slice(*one.span)] if one.span is not None else one.target
-
-
-def _address(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

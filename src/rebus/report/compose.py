@@ -106,7 +106,7 @@ def describe_run(
         try:
             section = make(subject)
         except RebusError as error:
-            subject.warnings.append(translator("compose", lang)("failed", **error.as_dict()))
+            subject.warn("compose.failed", error)
             continue
         if section is not None:
             data.sections.append(section)

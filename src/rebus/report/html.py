@@ -16,6 +16,7 @@ import numpy as np
 from rebus import atomic
 from rebus.catalogue import group_of, translate
 from rebus.errors import ImageError
+from rebus.explain.page import render_template
 from rebus.report import labels
 from rebus.report.contents import AFTER, Cell, Example, ReportData, Result, Section, Table, grouped
 from rebus.report.images import png_address, thumbnail
@@ -52,19 +53,11 @@ def write_report(path: str | Path, data: ReportData, language: str = "en") -> Pa
 
 def render_report(data: ReportData, language: str = "en") -> str:
     """The page as text. Raises RecipeError when the language is neither ``en`` nor ``zh``."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     labels.check_language(language)
     texts = group_of("report", language)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = [_result(data, result, language) for result in data.results]
-    page: str = environment.get_template(_TEMPLATE).render(
+    return render_template(
+        Path(__file__).with_name(_TEMPLATE),
         language=language,
         texts=texts,
         data=data,
@@ -78,7 +71,6 @@ def render_report(data: ReportData, language: str = "en") -> str:
         plots=[(plot.title, _plot(plot.image)) for plot in data.plots],
         examples=_examples(data, data.examples),
     )
-    return page
 
 
 _SECTIONS: dict[str, tuple[str, ...]] = {

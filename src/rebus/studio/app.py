@@ -35,22 +35,22 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple
     with blocks:
         with gr.Row(elem_id="rebus-top"):
             with gr.Column(scale=3, min_width=220):
-                speaker.make(_heading, {"value": "studio.head"}, elem_id="rebus-head")
+                speaker.make(gr.HTML, "studio.head", elem_id="rebus-head", js_on_load=None)
             with gr.Column(scale=3, min_width=220):
                 runs = desk.finished()
                 first = desk.places.shown(settings.run) if settings.run is not None else (runs[0] if runs else None)
                 desk.run = speaker.make(
                     gr.Dropdown,
-                    {"label": "studio.run"},
+                    "studio.run",
+                    elem_id="run",
                     choices=runs if first in runs or first is None else [first, *runs],
                     value=first,
                     allow_custom_value=True,
-                    elem_id="run",
                 )
             with gr.Column(scale=1, min_width=232):
                 desk.lang = speaker.make(
                     gr.Radio,
-                    {"label": "studio.language"},
+                    "studio.language",
                     choices=[("English", "en"), ("中文", "zh")],
                     value=settings.lang,
                     elem_id="lang",
@@ -58,7 +58,7 @@ def make_blocks(settings: StudioSettings, served: Served | None = None) -> tuple
         desk.pages = gr.Tabs(selected="ask" if first is not None else "train")
         with desk.pages:
             for name, build in PAGES.items():
-                with speaker.make(gr.Tab, {"label": f"page.{name}"}, id=name, elem_id=f"page-{name}"):
+                with speaker.make(gr.Tab, f"page.{name}", id=name):
                     build(desk)
         desk.on_open(desk.choices, [desk.run], [desk.run])
         speaker.listen(desk.lang)

@@ -75,31 +75,19 @@ def build(desk: Desk) -> None:
         with gr.Column(scale=2, min_width=280):
             image = photo(speaker, "ask.image", "ask-image")
             shown = panel("ask-shown")
-            task = speaker.make(gr.Dropdown, {"label": "ask.task"}, choices=[], elem_id="ask-task", visible=False)
-            question = speaker.make(
-                gr.Textbox,
-                {"label": "ask.question", "placeholder": "ask.placeholder"},
-                lines=1,  # so that Enter sends
-                max_lines=6,
-                max_length=4000,
-                elem_id="ask-question",
+            task = speaker.make(gr.Dropdown, "ask.task", choices=[], visible=False)
+            question = speaker.make(  # of one line, so that Enter sends
+                gr.Textbox, "ask.question", {"placeholder": "ask.placeholder"}, lines=1, max_lines=6, max_length=4000,
                 submit_btn=False,
-            )
+            )  # fmt: skip
             with gr.Row():
-                send = speaker.make(gr.Button, {"value": "ask.send"}, variant="primary", elem_id="ask-send")
-                clear = speaker.make(gr.Button, {"value": "ask.clear"}, elem_id="ask-clear")
+                send = speaker.make(gr.Button, "ask.send", variant="primary")
+                clear = speaker.make(gr.Button, "ask.clear")
             offered = panel("ask-examples")
         with gr.Column(scale=3, min_width=280):
             talk = panel("ask-talk", opening(desk, speaker.lang))
             with gr.Row():
-                method = speaker.make(
-                    gr.Dropdown,
-                    {"label": "ask.method"},
-                    choices=["auto"],
-                    value="auto",
-                    elem_id="ask-method",
-                    visible=False,
-                )
+                method = speaker.make(gr.Dropdown, "ask.method", choices=["auto"], value="auto", visible=False)
             where = panel("ask-where")
             same = panel("ask-command")
 

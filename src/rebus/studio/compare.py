@@ -15,6 +15,7 @@ from rebus.errors import RunError, StudioError
 from rebus.report import labels
 from rebus.report.images import png_address
 from rebus.studio.panel import FAULTS, Html, command, esc, grid, label, note, panel, problem
+from rebus.studio.streaming import TYPED
 
 if TYPE_CHECKING:
     from rebus.studio.session import Desk
@@ -42,14 +43,9 @@ def build(desk: Desk) -> None:
     """Lay out the page and wire it."""
     speaker = desk.speaker
     with gr.Row(elem_classes=["rebus-end"]):
-        folder = speaker.make(
-            gr.Dropdown, {"label": "compare.folder"}, choices=[], value="", allow_custom_value=True, scale=4,
-            elem_id="compare-folder",
-        )  # fmt: skip
-        look = speaker.make(
-            gr.Button, {"value": "compare.look"}, variant="primary", elem_id="compare-look", min_width=120
-        )
-    chosen = speaker.make(gr.CheckboxGroup, {"label": "compare.runs"}, choices=[], elem_id="compare-runs")
+        folder = speaker.make(gr.Dropdown, "compare.folder", **TYPED, scale=4)
+        look = speaker.make(gr.Button, "compare.look", variant="primary", min_width=120)
+    chosen = speaker.make(gr.CheckboxGroup, "compare.runs", choices=[])
     shown = panel("compare-shown", note(translate("compare.empty", speaker.lang)))
 
     def found(typed: str, lang: str) -> tuple[Any, str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING
 
 from rebus.catalogue import rendered, translate
@@ -15,13 +13,11 @@ if TYPE_CHECKING:
 
 def seen(lang: str, one: Explanation, name: str) -> str:
     """HTML; ``name`` is the word or label that is explained."""
-    from rebus.explain.draw import overlay
+    from rebus.explain.draw import overlay, png_address
 
     parts = [f"<h3>{label('ask.seen', lang, name=name)}</h3>"]
     if one.image is not None and one.shown is not None:
-        buffer = io.BytesIO()
-        overlay(one, side=True).save(buffer, "PNG")
-        address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        address = png_address(overlay(one, side=True))
         told = translate("ask.map_alt", lang, name=name)
         caption = translate(
             "ask.caption",
@@ -45,18 +41,12 @@ def seen(lang: str, one: Explanation, name: str) -> str:
 
 
 def coloured(one: Explanation) -> str:
-    """The text with each piece on a ground as strong as it mattered; blue where it spoke against."""
-    most = max((abs(token.score) for token in one.tokens), default=0.0) or 1.0
-    pieces, last = [], 0
-    for token in sorted(one.tokens, key=lambda token: token.start):
-        if token.start < last:
-            continue
-        share = token.score / most
-        colour = "179,84,30" if share >= 0 else "31,80,160"
-        pieces.append(esc(one.text[last : token.start]))
-        shown = esc(one.text[token.start : token.end])
-        pieces.append(
-            f'<span style="background:rgba({colour},{abs(share) * 0.6:.2f})" title="{token.score:.3g}">{shown}</span>'
-        )
-        last = token.end
-    return "".join(pieces) + esc(one.text[last:])
+    """The text with each piece on a ground as strong as it mattered, as an explanation's own page has it."""
+    from rebus.explain.page import pieces
+
+    return "".join(
+        f'<span style="background:{piece["colour"]}" title="{piece["title"]}">{esc(piece["text"])}</span>'
+        if piece["score"] is not None
+        else esc(piece["text"])
+        for piece in pieces(one)
+    )

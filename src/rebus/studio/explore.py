@@ -15,6 +15,7 @@ from rebus.data.images import read_header
 from rebus.errors import StudioError
 from rebus.report.images import thumbnail
 from rebus.studio.panel import FAULTS, act_of, button, command, esc, label, note, panel, photo, problem, working
+from rebus.studio.streaming import TYPED
 from rebus.studio.table_view import Book, Mark, alike, judged, open_book, own_table, reads_words
 from rebus.tasks.cells import as_text, missing
 
@@ -54,46 +55,25 @@ def build(desk: Desk) -> None:
     speaker = desk.speaker
     view = gr.State(None)
     with gr.Row(elem_classes=["rebus-end"]):
-        path = speaker.make(
-            gr.Dropdown, {"label": "explore.path"}, choices=[], value="", allow_custom_value=True, scale=4,
-            elem_id="explore-path",
-        )  # fmt: skip
-        show = speaker.make(
-            gr.Button, {"value": "explore.open"}, variant="primary", elem_id="explore-open", min_width=120
-        )
+        path = speaker.make(gr.Dropdown, "explore.path", **TYPED, scale=4)
+        show = speaker.make(gr.Button, "explore.open", variant="primary", min_width=120)
     with gr.Row():
-        split = speaker.make(
-            gr.Dropdown, {"label": "explore.split", "choices": SPLITS}, value="all",
-            elem_id="explore-split", min_width=120,
-        )  # fmt: skip
-        column = speaker.make(
-            gr.Dropdown, {"label": "explore.column"}, choices=[], elem_id="explore-column", min_width=150
-        )
-        value = speaker.make(
-            gr.Dropdown,
-            {"label": "explore.value"},
-            choices=[],
-            allow_custom_value=True,
-            elem_id="explore-value",
-            min_width=150,
-        )
+        split = speaker.make(gr.Dropdown, "explore.split", {"choices": SPLITS}, value="all", min_width=120)
+        column = speaker.make(gr.Dropdown, "explore.column", choices=[], min_width=150)
+        value = speaker.make(gr.Dropdown, "explore.value", choices=[], allow_custom_value=True, min_width=150)
         text = speaker.make(
-            gr.Textbox,
-            {"label": "explore.text", "placeholder": "explore.text_hint"},
-            elem_id="explore-text",
-            min_width=200,
-            max_length=500,
+            gr.Textbox, "explore.text", {"placeholder": "explore.text_hint"}, min_width=200, max_length=500
         )
     with gr.Row():
-        filters = speaker.make(gr.Button, {"value": "explore.filter"}, elem_id="explore-filter")
-        worst = speaker.make(gr.Button, {"value": "explore.worst"}, elem_id="explore-worst")
-        words = speaker.make(gr.Button, {"value": "explore.search"}, elem_id="explore-search")
-    with speaker.make(gr.Accordion, {"label": "explore.by_image"}, open=False, elem_id="explore-by-image"):
+        filters = speaker.make(gr.Button, "explore.filter")
+        worst = speaker.make(gr.Button, "explore.worst")
+        words = speaker.make(gr.Button, "explore.search")
+    with speaker.make(gr.Accordion, "explore.by_image", open=False):
         sample = photo(speaker, "explore.sample", "explore-sample")
     cards = panel("explore-cards", note(translate("explore.empty", speaker.lang)))
     with gr.Row():
-        before = speaker.make(gr.Button, {"value": "explore.before"}, elem_id="explore-before")
-        after = speaker.make(gr.Button, {"value": "explore.after"}, elem_id="explore-after")
+        before = speaker.make(gr.Button, "explore.before")
+        after = speaker.make(gr.Button, "explore.after")
 
     def book_of(typed: str, run: str | None) -> Book:
         folder = desk.folder(run)

@@ -25,13 +25,8 @@ def build(desk: Desk) -> None:
         with gr.Column(scale=1, min_width=260):
             image = photo(speaker, "ask.image", "flow-image")
         with gr.Column(scale=2, min_width=260):
-            text = speaker.make(
-                gr.Textbox,
-                {"label": "flow.text", "placeholder": "ask.placeholder"},
-                max_length=4000,
-                elem_id="flow-text",
-            )
-            go = speaker.make(gr.Button, {"value": "flow.go"}, variant="primary", elem_id="flow-go")
+            text = speaker.make(gr.Textbox, "flow.text", {"placeholder": "ask.placeholder"}, max_length=4000)
+            go = speaker.make(gr.Button, "flow.go", variant="primary")
     shown = panel("flow-shown", note(translate("flow.empty", speaker.lang)))
 
     def follow(sent: Any, text: str, run: str | None, lang: str) -> Iterator[tuple[Any, str]]:

@@ -44,13 +44,13 @@ def panel(name: str, value: str = "", **options: Any) -> gr.HTML:
     return gr.HTML(value, elem_id=name, js_on_load=_ACTS, elem_classes=["rebus-panel"], **options)
 
 
-def photo(speaker: Speaker, label: str, name: str) -> gr.Image:
+def photo(speaker: Speaker, key: str, name: str) -> gr.Image:
     """A box for one image: dropped, pasted, chosen or taken by a camera.
 
     Events that take it say ``preprocess=False``: the file comes as it is, and is opened by nobody before us.
     """
     return speaker.make(
-        gr.Image, {"label": label}, type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"],
+        gr.Image, key, type="filepath", image_mode=None, sources=["upload", "clipboard", "webcam"],
         height=220, elem_id=name, elem_classes=["rebus-drop"], buttons=["fullscreen"], placeholder=" ",
     )  # fmt: skip
 

@@ -10,7 +10,14 @@ import gradio as gr
 from rebus.catalogue import translate
 
 C = TypeVar("C")
-Said = str | Sequence[tuple[str, str]]
+Labels = str | Sequence[tuple[str, str]]
+# a list into which anything can be typed
+TYPED: dict[str, Any] = {
+    "choices": [],
+    "value": "",
+    "allow_custom_value": True,
+}
+_SHOW_VALUE = (gr.Button, gr.HTML)
 
 
 class Speaker:
@@ -22,14 +29,26 @@ class Speaker:
 
     def __init__(self, lang: str) -> None:
         self.lang = lang
-        self._spoken: list[tuple[Any, dict[str, Said]]] = []
+        self._spoken: list[tuple[Any, dict[str, Labels]]] = []
         self._redrawn: list[tuple[Callable[..., Any], list[Any], Any]] = []
 
-    def make(self, kind: Callable[..., C], said: Mapping[str, Said], **options: Any) -> C:
-        """A component whose properties ``said`` follow the switch: key of a text, or (key, value) pairs of choices."""
-        made = kind(**_texts(said, self.lang), **options)
-        self._spoken.append((made, dict(said)))
-        return made
+    def make(
+        self, kind: Callable[..., C], key: str, more: Mapping[str, Labels] = {}, /, *, elem_id: str = "", **options: Any
+    ) -> C:
+        """A component whose texts follow the switch.
+
+        Args:
+            kind: of component.
+            key: of its label, or of what stands on a button; with hyphens it is the component's id.
+            more: other properties that are texts: key of a text, or (key, value) pairs of choices.
+            elem_id: another id.
+            options: of Gradio.
+        """
+        labels: dict[str, Labels] = {"value" if kind in _SHOW_VALUE else "label": key, **more}
+        elem_id = elem_id or key.replace(".", "-").replace("_", "-")
+        component = kind(**_texts(labels, self.lang), elem_id=elem_id, **options)
+        self._spoken.append((component, labels))
+        return component
 
     def redraw(self, draw: Callable[..., Any], inputs: Sequence[Any], output: Any) -> None:
         """``draw(lang, *inputs)`` gives ``output`` anew when the language changes."""
@@ -39,18 +58,18 @@ class Speaker:
         """Follow a switch whose value is the language."""
 
         def labels(lang: str) -> list[Any]:
-            return [gr.update(**_texts(said, lang)) for _, said in self._spoken]
+            return [gr.update(**_texts(texts, lang)) for _, texts in self._spoken]
 
         options: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-        switch.change(labels, switch, [made for made, _ in self._spoken], js=_SPEAK, **options)
+        switch.change(labels, switch, [component for component, _ in self._spoken], js=_SPEAK, **options)
         for draw, inputs, output in self._redrawn:
             switch.change(draw, [switch, *inputs], output, **options)
 
 
-def _texts(said: Mapping[str, Said], lang: str) -> dict[str, Any]:
+def _texts(labels: Mapping[str, Labels], lang: str) -> dict[str, Any]:
     return {
         name: translate(key, lang) if isinstance(key, str) else [(translate(one, lang), value) for one, value in key]
-        for name, key in said.items()
+        for name, key in labels.items()
     }
 
 

@@ -23,6 +23,7 @@ from rebus.errors import DataError, RebusError, StudioError
 from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, act_of, command, esc, grid, label, note, panel, problem, working
+from rebus.studio.streaming import TYPED
 from rebus.studio.watching import watched
 from rebus.tasks import TASKS
 from rebus.training.dry_run import look_at
@@ -43,68 +44,23 @@ def build(desk: Desk) -> None:
     looked = gr.State(None)
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
-            path = speaker.make(
-                gr.Dropdown,
-                {"label": "train.path"},
-                choices=[],
-                value="",
-                allow_custom_value=True,
-                elem_id="train-path",
-            )
-            file = speaker.make(gr.File, {"label": "train.file"}, elem_id="train-file", elem_classes=["rebus-drop"])
-            look = speaker.make(gr.Button, {"value": "train.look"}, elem_id="train-look")
+            path = speaker.make(gr.Dropdown, "train.path", **TYPED)
+            file = speaker.make(gr.File, "train.file", elem_classes=["rebus-drop"])
+            look = speaker.make(gr.Button, "train.look")
         with gr.Column(scale=3, min_width=280):
             with gr.Row():
-                tasks = speaker.make(
-                    gr.Dropdown,
-                    {"label": "train.tasks"},
-                    choices=TASKS.names(),
-                    multiselect=True,
-                    elem_id="train-tasks",
-                    min_width=150,
-                )
-                fusion = speaker.make(
-                    gr.Dropdown,
-                    {"label": "train.fusion"},
-                    choices=["", *FUSIONS],
-                    value="",
-                    elem_id="train-fusion",
-                    min_width=120,
-                )
+                tasks = speaker.make(gr.Dropdown, "train.tasks", choices=TASKS.names(), multiselect=True, min_width=150)
+                fusion = speaker.make(gr.Dropdown, "train.fusion", choices=["", *FUSIONS], value="", min_width=120)
             with gr.Row():
-                minutes = speaker.make(
-                    gr.Number,
-                    {"label": "train.minutes"},
-                    value=5,
-                    minimum=0,
-                    maximum=10080,
-                    elem_id="train-minutes",
-                    min_width=120,
-                )
-                out = speaker.make(
-                    gr.Dropdown,
-                    {"label": "train.out"},
-                    choices=[],
-                    value="",
-                    allow_custom_value=True,
-                    elem_id="train-out",
-                    min_width=150,
-                )
-            more = speaker.make(
-                gr.Textbox,
-                {"label": "train.more", "placeholder": "train.more_hint"},
-                lines=2,
-                elem_id="train-more",
-                max_length=4000,
-            )
+                minutes = speaker.make(gr.Number, "train.minutes", value=5, minimum=0, maximum=10080, min_width=120)
+                out = speaker.make(gr.Dropdown, "train.out", **TYPED, min_width=150)
+            more = speaker.make(gr.Textbox, "train.more", {"placeholder": "train.more_hint"}, lines=2, max_length=4000)
     with gr.Row():
-        estimate = speaker.make(gr.Button, {"value": "train.estimate"}, elem_id="train-estimate", min_width=100)
-        start = speaker.make(
-            gr.Button, {"value": "train.start"}, variant="primary", elem_id="train-start", min_width=100
-        )
-        stop = speaker.make(gr.Button, {"value": "train.stop"}, variant="stop", elem_id="train-stop", min_width=100)
-        resume = speaker.make(gr.Button, {"value": "train.resume"}, elem_id="train-resume", min_width=100)
-        watch = speaker.make(gr.Button, {"value": "train.watch"}, elem_id="train-watch", min_width=100)
+        estimate = speaker.make(gr.Button, "train.estimate", min_width=100)
+        start = speaker.make(gr.Button, "train.start", variant="primary", min_width=100)
+        stop = speaker.make(gr.Button, "train.stop", variant="stop", min_width=100)
+        resume = speaker.make(gr.Button, "train.resume", min_width=100)
+        watch = speaker.make(gr.Button, "train.watch", min_width=100)
     told = panel("train-told")
     same = panel("train-command")
     status = panel("train-status")

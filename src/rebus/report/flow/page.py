@@ -5,7 +5,6 @@ Everything is inside: images as data addresses, colours as numbers. Nothing is f
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ import numpy as np
 
 from rebus import atomic
 from rebus.catalogue import group_of, is_known, translate, translate_list, translate_name
+from rebus.explain.draw import png_address
+from rebus.explain.page import render_template
 from rebus.report.flow.drawing import heat
 from rebus.report.flow.result import Bars, Flow, Image, Station, Strip, Token
-from rebus.report.images import address
 from rebus.report.labels import check_language
 
 _FRAGMENT, _PAGE = "fragment.html.j2", "page.html.j2"
@@ -48,23 +48,14 @@ def write_flow(path: str | Path, flow: Flow, lang: str | None = None) -> Path:
 
 
 def _rendered(template: str, flow: Flow, lang: str) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
     check_language(lang)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page: str = environment.get_template(template).render(
+    return render_template(
+        Path(__file__).with_name(template),
         language="zh-Hans" if lang == "zh" else "en",
         flow=flow,
         texts=group_of("flow_page", lang),
         stations=[_station(one, lang) for one in flow.stations],
     )
-    return page
 
 
 def _station(station: Station, lang: str) -> dict[str, Any]:
@@ -185,6 +176,4 @@ def address_of(pixels: Any) -> str:
     """Pixels (H, W, 3) as the data address of a PNG."""
     from PIL import Image as Pillow
 
-    buffer = io.BytesIO()
-    Pillow.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", optimize=True)
-    return address("image/png", buffer.getvalue())
+    return png_address(Pillow.fromarray(np.ascontiguousarray(pixels)))

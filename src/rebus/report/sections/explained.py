@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rebus.catalogue import Translator, rendered, translate_name, translator
+from rebus.catalogue import rendered, translate_name, translator
 from rebus.errors import RebusError
 from rebus.explain import Explanation, explain
+from rebus.explain.page import pieces
 from rebus.report.contents import Example, Section
 from rebus.report.sections.examples import asked, shown
 from rebus.report.sections.held_out import explained_texts
@@ -23,24 +25,38 @@ def explained(subject: Subject) -> Section | None:
     most = subject.recipe.report.explained
     if not most:
         return None
+
+    def example(name: str, fields: dict[str, Any], **asked_for: Any) -> list[Example]:
+        try:
+            explanation = explain(subject.predictor, task=name, **asked_for)
+        except RebusError as error:
+            subject.warn("explained.failed", error, task=name)
+            return []
+        marked = [(piece["text"], piece["score"] or 0.0) for piece in pieces(explanation)]
+        fields = {"answer": explanation.answer, **fields, "question": "" if explanation.tokens else asked_for["text"]}
+        image = _overlay(explanation, asked_for.get("image"))
+        return [Example(**fields, image=image, note=_note(explanation, subject.lang), marked=marked)]
+
     examples: list[Example] = []
     if subject.is_language_run:
-        examples = [
-            one for text in explained_texts(subject, most) if (one := _told_text(subject, text, texts)) is not None
-        ]
+        name = next(iter(subject.predictor.tasks))
+        for text in explained_texts(subject, most):
+            examples += example(name, {}, text=text)
     for looked, place in _chosen(subject.looked, most):
-        one = _told(subject, looked, place, texts)
-        if one is not None:
-            examples.append(one)
+        answer, truth, mark = looked.shown[place]
+        task = looked.task.name
+        right = None if looked.task.answers == "number" else mark >= 1.0
+        fields = {"answer": shown(answer), "truth": shown(truth), "group": texts("group", task=task), "right": right}
+        examples += example(task, fields, **_row(looked, place))
     if not examples:
         return None
     command = f"rebus explain {subject.run.folder} --help"
     negative = any(score < 0 for one in examples for _, score in one.marked)
-    text = [
+    paragraphs = [
         texts("text", signs=texts("signed" if negative else "unsigned")),
         texts("command", command=command),
     ]
-    return Section("explanations", texts("title"), text, examples=examples, after="examples")
+    return Section("explanations", texts("title"), paragraphs, examples=examples, after="examples")
 
 
 def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
@@ -60,80 +76,40 @@ def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
     return found
 
 
-def _told(subject: Subject, looked: Looked, place: int, texts: Translator) -> Example | None:
+def _row(looked: Looked, place: int) -> dict[str, Any]:
+    """The image, the text and the columns of a row, as ``explain`` takes them."""
     task, source, row = looked.task, looked.source, looked.rows[place]
-    named = task.settings.columns
-    columns = {named[role]: values[row] for role, values in source.values.items() if role in named}
-    for name in set(source.values) - set(named):
+    roles = task.settings.columns
+    columns = {roles[role]: values[row] for role, values in source.values.items() if role in roles}
+    for name in set(source.values) - set(roles):
         columns |= source.values[name][row]
     image = source.image(row)
-    column = task.settings.columns.get("image")
-    if column is not None and image is not None:
-        columns[column] = image
-    try:
-        found = explain(subject.predictor, image=image, text=asked(looked, place), columns=columns, task=task.name)
-    except RebusError as error:
-        told = texts("failed", task=task.name, where=error.where, found=error.found)
-        if told not in subject.warnings:
-            subject.warnings.append(told)
-        return None
-    answer, truth, mark = looked.shown[place]
-    return Example(
-        answer=shown(answer),
-        truth=shown(truth),
-        question="" if found.tokens else asked(looked, place),
-        image=_overlay(found, image),
-        right=None if task.answers == "number" else mark >= 1.0,
-        group=texts("group", task=task.name),
-        note=_note(found, subject.lang),
-        marked=_marked(found),
-    )
+    if image is not None and "image" in roles:
+        columns[roles["image"]] = image
+    return {"image": image, "text": asked(looked, place), "columns": columns}
 
 
-def _told_text(subject: Subject, text: str, texts: Translator) -> Example | None:
-    try:
-        found = explain(subject.predictor, text=text)
-    except RebusError as error:
-        name = next(iter(subject.predictor.tasks))
-        told = texts("failed", task=name, where=error.where, found=error.found)
-        if told not in subject.warnings:
-            subject.warnings.append(told)
-        return None
-    return Example(answer=found.answer, note=_note(found, subject.lang), marked=_marked(found))
-
-
-def _overlay(found: Explanation, image: Any) -> Any:
+def _overlay(explanation: Explanation, image: Any) -> Any:
     """The map over the image, the original beside it; the image alone where there is no map."""
-    if found.image is None or found.shown is None:
+    if explanation.image is None or explanation.shown is None:
         return image
     from rebus.explain.draw import overlay
 
-    return np.asarray(overlay(found, side=True).convert("RGB"))
+    return np.asarray(overlay(explanation, side=True).convert("RGB"))
 
 
-def _marked(found: Explanation) -> list[tuple[str, float]]:
-    """The text piece by piece with its scores, what stands between them at zero."""
-    pieces: list[tuple[str, float]] = []
-    at = 0
-    for token in found.tokens:
-        if token.start > at:
-            pieces.append((found.text[at : token.start], 0.0))
-        pieces.append((found.text[token.start : token.end], float(token.score)))
-        at = max(at, token.end)
-    if pieces and at < len(found.text):
-        pieces.append((found.text[at:], 0.0))
-    return pieces
-
-
-def _note(found: Explanation, lang: str) -> str:
+def _note(explanation: Explanation, lang: str) -> str:
     texts = translator("explained", lang)
-    note = texts("note", target=rendered(found.target, lang), method=translate_name("method", found.method, lang))
-    if found.columns:
-        first = [f"{one.column} {one.share:.0%}" for one in found.columns[:COLUMNS]]
-        note += " · " + texts("columns", shares=", ".join(first))
-    if found.weights:
-        shares = ", ".join(
-            f"{translate_name('modality', name, lang)} {share:.0%}" for name, share in found.weights.items()
-        )
-        note += " · " + texts("weights", shares=shares)
-    return str(note)
+    method = translate_name("method", explanation.method, lang)
+    parts = [texts("note", target=rendered(explanation.target, lang), method=method)]
+    if explanation.columns:
+        shares = {column.column: column.share for column in explanation.columns[:COLUMNS]}
+        parts.append(texts("columns", shares=_shares(shares)))
+    if explanation.weights:
+        weights = {translate_name("modality", name, lang): share for name, share in explanation.weights.items()}
+        parts.append(texts("weights", shares=_shares(weights)))
+    return " · ".join(parts)
+
+
+def _shares(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())

@@ -62,14 +62,14 @@ def judged(subject: Subject) -> Judged | None:
 
 
 def _judged(subject: Subject) -> Judged | None:
-    texts, predictor = translator("held_out", subject.lang), subject.predictor
+    predictor = subject.predictor
     try:
         shards = saved_shards(subject.run.folder, subject.recipe, predictor.processor.tokenizer)
     except RebusError as error:
-        subject.warnings.append(f"{texts('gone')} ({error.where}: {error.found})")
+        subject.warn("held_out.gone_why", error)
         return None
     if shards is None:
-        subject.warnings.append(texts("gone"))
+        subject.warn("held_out.gone")
         return None
     kept = held_out(shards)
     if kept is None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rebus.catalogue import translator
+from rebus.catalogue import translate
 from rebus.checkpoints.run_folder import Run
 from rebus.data.table import Table
 from rebus.errors import RebusError, RunError
@@ -92,6 +92,15 @@ class Subject:
         vars(subject).update({name: value for name, value in loaded.items() if value is not None})
         return subject
 
+    def warn(self, key: str, error: RebusError | None = None, **arguments: object) -> None:
+        """Add a text of the catalogue to the warnings, once, though several tasks meet it; an error fills its gaps."""
+        if error is not None:
+            names = ("where", "expected", "received", "do")
+            arguments |= dict(zip(names, error.parts(self.lang), strict=True))
+        text = translate(key, self.lang, **arguments)
+        if text not in self.warnings:
+            self.warnings.append(text)
+
     @property
     def trained(self) -> dict[str, Any]:
         """How the training went; {} where it is not known."""
@@ -119,7 +128,7 @@ class Subject:
         try:
             return read_own(self.recipe.data, required=True)
         except RebusError as error:
-            self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
+            self.warn("subject.no_table", error)
             return None
 
     @cached_property
@@ -131,7 +140,7 @@ class Subject:
         try:
             rows = chosen_rows(table, self.recipe, self.split)
         except RebusError as error:  # the column that said the split is gone
-            self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
+            self.warn("subject.no_table", error)
             return []
         found = []
         for task in self.predictor.tasks.values():
@@ -140,7 +149,7 @@ class Subject:
             try:
                 source = rows_of(self.predictor, table, task)
             except RebusError as error:
-                self.warnings.append(translator("subject", self.lang)("no_table", where=error.where, found=error.found))
+                self.warn("subject.no_table", error)
                 continue
             usable = self._readable(source, rows)
             if usable:
@@ -160,11 +169,8 @@ class Subject:
             except RebusError as error:
                 gone.append(error)
         if gone:
-            counts = {"count": len(gone), "of": len(gone) + len(good)}
-            first = f"{gone[0].where}: {gone[0].found}"
-            told = translator("subject", self.lang)("images_gone", **counts, first=first)
-            if told not in self.warnings:  # once, though several tasks look at the same images
-                self.warnings.append(told)
+            where, _, received, _ = gone[0].parts(self.lang)
+            self.warn("subject.images_gone", count=len(gone), of=len(gone) + len(good), first=f"{where}: {received}")
         return good
 
 
