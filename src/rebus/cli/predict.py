@@ -27,6 +27,9 @@ def predict(
 
     summary = api.predict(run, data, out, split=split, quiet=quiet)
     skipped = f", {summary.skipped} rows left out" if summary.skipped else ""
+    if summary.absent:
+        names = ", ".join(summary.absent)
+        say(f"columns that the model reads and the table lacks, taken as missing: {names}", style="yellow", err=True)
     if summary.cut:
         say(f"{summary.cut} (text.max_length of the Run's recipe)", style="yellow", err=True)
     say(f"{summary.rows} rows in {summary.seconds:.1f} s{skipped}: {out}")

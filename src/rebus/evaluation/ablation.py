@@ -5,7 +5,7 @@ Each loss is paired: the same rows, the same resamples, rows of one image togeth
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics import LOWER_IS_BETTER, compare
 from rebus.tasks.metrics.intervals import Interval
 
+MOST, MOST_SEEN, LEAST = 30_000, 3_000, 10  # rows that are asked about for columns, with images, and of a column
 TEXTS = ("text", "question", "prompt")  # roles whose text can be taken away
 
 
@@ -72,19 +73,7 @@ def ablate(
     Raises:
         DataError: the model neither sees an image nor reads a text of these rows.
     """
-    metric = task.watch
-    figure = task.statistics(values, rows, told)[metric]
-    found = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
-    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
-    groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
-    for name, changed, shown in _changes(predictor, task, values, rows, inputs, seed):
-        other = predictor.run_task(task, changed, rows, shown)
-        changed_figure = task.statistics(values, rows, other)[metric]
-        one = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
-        lost = one.difference or Interval(np.nan, np.nan, np.nan)
-        low, high = sorted((sign * lost.low, sign * lost.high))
-        then = one.baseline.value if one.baseline else np.nan
-        found.losses[name] = {"value": then, "lost": sign * lost.value, "low": low, "high": high}
+    found = _losses(predictor, task, values, rows, told, _changes(predictor, task, values, rows, inputs, seed))
     if not found.losses:
         raise DataError(
             f"rebus evaluate --ablate, task '{task.name}'",
@@ -92,6 +81,69 @@ def ablate(
             "neither",
             "leave --ablate out, or judge more rows with --split all",
         )
+    return found
+
+
+def shuffle_columns(
+    predictor: Predictor,
+    task: Task,
+    values: Values,
+    rows: Sequence[int],
+    told: list[Prediction],
+    inputs: RowInputs,
+    *,
+    seed: int = 0,
+) -> Ablation | None:
+    """What each column that is an input by itself adds: what is lost when its cells are shuffled among the rows.
+
+    So many rows are asked about that the model looks at ``MOST`` of them in all. Arguments as for ``ablate``.
+    Source: Breiman (2001), "Random Forests".
+
+    Returns:
+        Losses by column, the largest first; None where no column is an input, or there are too few rows.
+    """
+    names = [name for modality in inputs.modalities.values() if modality.many for name in modality.columns]
+    names = [name for name in names if name in inputs.columns]
+    most = MOST_SEEN if "image" in inputs.modalities else MOST
+    if not names or len(names) > most // LEAST or len(rows) < LEAST:
+        return None
+    count = max(most // len(names), LEAST)
+    some, said = list(rows[:count]), told[:count]
+    rng = np.random.default_rng(seed)
+    changes = ((name, values, _shuffled(inputs, some, name, rng)) for name in names)
+    found = _losses(predictor, task, values, some, said, changes)
+    found.losses = dict(sorted(found.losses.items(), key=lambda item: -item[1]["lost"]))
+    return found
+
+
+def _shuffled(inputs: RowInputs, rows: Sequence[int], column: str, rng: np.random.Generator) -> RowInputs:
+    """The rows with one column's cells moved among them."""
+    cells = inputs.columns[column]
+    return inputs.with_cells(column, {row: cells[other] for row, other in zip(rows, _moved(rows, rng), strict=True)})
+
+
+def _losses(
+    predictor: Predictor,
+    task: Task,
+    values: Values,
+    rows: Sequence[int],
+    told: list[Prediction],
+    changes: Iterable[tuple[str, Values, RowInputs]],
+) -> Ablation:
+    """What each change costs, with intervals over the same resamples."""
+    metric = task.watch
+    figure = task.statistics(values, rows, told)[metric]
+    found = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
+    sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
+    groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
+    for name, changed, shown in changes:
+        other = predictor.run_task(task, changed, rows, shown)
+        changed_figure = task.statistics(values, rows, other)[metric]
+        one = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
+        lost = one.difference or Interval(np.nan, np.nan, np.nan)
+        low, high = sorted((sign * lost.low, sign * lost.high))
+        then = one.baseline.value if one.baseline else np.nan
+        found.losses[name] = {"value": then, "lost": sign * lost.value, "low": low, "high": high}
     return found
 
 

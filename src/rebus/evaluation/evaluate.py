@@ -17,7 +17,7 @@ from rebus.data.row_check import RowCheck
 from rebus.data.splits import row_keys
 from rebus.data.table import Table
 from rebus.errors import DataError, RebusError, nearest
-from rebus.evaluation.ablation import Ablation, ablate
+from rebus.evaluation.ablation import Ablation, ablate, shuffle_columns
 from rebus.evaluation.constant_answer import constant_answer
 from rebus.evaluation.held_out import judge_held_out, judge_texts
 from rebus.evaluation.nearest_caption import NAME as NEAREST
@@ -52,6 +52,7 @@ class Evaluation:
         skipped: rows left out, with the reason of each.
         notes: how the figures came about, where that is not plain.
         ablation: task: what it loses without its images or its text, where that was asked.
+        columns: task: what each column adds that is an input by itself, by shuffling its cells.
         groups: task: its main figure for groups of rows; see ``rebus.evaluation.subgroups``.
     """
 
@@ -62,6 +63,7 @@ class Evaluation:
     skipped: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     ablation: dict[str, Ablation] = field(default_factory=dict)
+    columns: dict[str, Ablation] = field(default_factory=dict)
     groups: dict[str, Groups] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
@@ -72,6 +74,8 @@ class Evaluation:
         said: dict[str, Any] = {"skipped": self.skipped, **({"notes": self.notes} if self.notes else {})}
         if self.ablation:
             said["ablation"] = {name: one.as_dict() for name, one in self.ablation.items()}
+        if self.columns:
+            said["columns"] = {name: one.as_dict() for name, one in self.columns.items()}
         if self.groups:
             said["groups"] = self.groups
         return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **said}
@@ -104,6 +108,10 @@ class Evaluation:
                     f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items()
                 )
                 console.print(f"  {group}: {told}")
+        for name, added in self.columns.items():
+            for column, loss in added.losses.items():
+                shown = f"{loss['lost']:+.3f} ({loss['low']:+.3f} to {loss['high']:+.3f})"
+                console.print(f"  {name}: column {column} adds {shown} {added.metric}", markup=False)
         for note in self.notes:
             console.print(note, markup=False)
         if self.skipped:
@@ -354,6 +362,9 @@ def judge(
     found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)
     if (constant := constant_answer(task, values, usable, told)) is not None:
         found.notes.append(constant)
+    if task.predicts and not task.writes:
+        added = shuffle_columns(predictor, task, values, usable, told, source.inputs)
+        found.columns |= {} if added is None else {task.name: added}
     if task.predicts and (apart := group_figures(predictor.recipe, task, values, usable, told, table)):
         found.groups[task.name] = apart
     if memory is not None and training and applies(task, predictor):

@@ -14,7 +14,6 @@ from rebus.data.table import Table
 from rebus.errors import RebusError
 from rebus.inference.predictor import Predictor
 from rebus.models.modalities.rows import RowInputs
-from rebus.resolve.inputs import other_rows
 from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
 
@@ -55,8 +54,7 @@ def rows_of(predictor: Predictor, table: Table, task: Task) -> Rows:
         DataError: a column that the task reads or predicts is missing.
     """
     columns = {name: table.column(name) for name in table.columns}
-    values = task.values(columns) | other_rows(predictor.recipe, columns, table.root)
-    return Rows(task, values, predictor.inputs_of(task, table))
+    return Rows(task, task.values(columns), predictor.inputs_of(task, table))
 
 
 def read_own(settings: recipe.Data, *, required: bool) -> Table | None:

@@ -26,9 +26,9 @@ def column_losses(subject: Subject) -> tuple[list[str], NDArray[np.float32]]:
     variants: list[tuple[str, dict[str, Any]]] = []
     weights: list[tuple[int, float]] = []
     for name, modality in subject.session.processor.modalities.items():
-        if name not in subject.values or not modality.many:
+        if not modality.many:
             continue
-        row = dict(subject.values[name][0])
+        row = dict(subject.cells)
         for column in modality.columns:
             usual = modality.usual(column)
             total = sum(weight for _, weight in usual)
@@ -51,7 +51,7 @@ def column_losses(subject: Subject) -> tuple[list[str], NDArray[np.float32]]:
 
 def column_scores(subject: Subject, names: Sequence[str], losses: NDArray[np.float32]) -> tuple[ColumnScore, ...]:
     """What each column lost, with the row's own value in words, the largest first; ``losses`` (C,)."""
-    cells = {name: cell for rows in subject.values.values() for name, cell in _row(rows).items()}
+    cells = subject.cells
     whole = float(np.abs(losses).sum()) or 1.0
     told = []
     for name, loss in zip(names, losses, strict=True):
@@ -59,8 +59,3 @@ def column_scores(subject: Subject, names: Sequence[str], losses: NDArray[np.flo
         text = "" if is_blank(cell) else scalar(cell)
         told.append(ColumnScore(name, text, float(loss), abs(float(loss)) / whole))
     return tuple(sorted(told, key=lambda column: -column.share))
-
-
-def _row(rows: Sequence[Any]) -> dict[str, Any]:
-    first = rows[0] if len(rows) else None
-    return first if isinstance(first, dict) else {}

@@ -17,7 +17,6 @@ from rebus.explain.result import ColumnScore, Explanation, TokenScore
 from rebus.explain.subject import Subject, quiet
 from rebus.explain.trace import trace
 from rebus.inference.predictor import Predictor
-from rebus.resolve.inputs import other_rows
 from rebus.tasks import Task
 from rebus.tasks.cuts import counting
 from rebus.tasks.explanation import Goal, Target
@@ -75,9 +74,8 @@ def subject_of(
 ) -> Subject:
     """One example with its goals, ready for any method; arguments and errors as for ``explain``."""
     values = row_of(task, text, columns)
-    values |= other_rows(predictor.recipe, {name: [cell] for name, cell in columns.items()} or {"": [None]})
     shown = image_of(predictor, task, image, values)
-    subject = Subject(predictor, task, values, shown)
+    subject = Subject(predictor, task, values, shown, cells=dict(columns))
     with quiet(predictor.model), counting() as cuts:
         task.explanation_targets(subject, target)
     if cuts.texts:

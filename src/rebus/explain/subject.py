@@ -48,6 +48,7 @@ class Subject:
         measure: the model's outputs for N rows -> (N, W).
         whole: what all goals are together, where they are the words of one answer; None: each stands alone.
         remarks: what people should know.
+        cells: the row's columns by name, of which modalities beside image and text are read.
     """
 
     session: Session
@@ -63,6 +64,7 @@ class Subject:
     outputs: Callable[[Batch], Any] | None = None
     whole: Goal | None = None
     remarks: list[str] = field(default_factory=list)
+    cells: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def model(self) -> VisionLanguageModel:
@@ -99,8 +101,7 @@ class Subject:
         if self.model.image is not None:
             inputs["image"] = Inputs.one_each(pixels=pixels if self.shown is not None else pixels[:0])
         for name in others(self.session.recipe):
-            own = self.values[name][0] if name in self.values else {}
-            rows = [row if name == changed else own for changed, row in cells] or [own] * len(pixels)
+            rows = [row if name == changed else self.cells for changed, row in cells] or [self.cells] * len(pixels)
             modality = self.session.processor.modalities[name]
             inputs[name] = modality.inputs([modality.items(row) for row in rows]).to(self.model.device)
         return Batch(len(pixels), inputs)
@@ -151,8 +152,7 @@ class Subject:
     @property
     def inputs(self) -> RowInputs:
         """What the model reads of the row beside text."""
-        rows = (self.values[name][0] for name in others(self.session.recipe) if name in self.values)
-        columns = {name: [cell] for row in rows for name, cell in row.items()}
+        columns = {name: [cell] for name, cell in self.cells.items()}
         if "image" in self.task.settings.columns:
             columns[self.task.settings.columns["image"]] = [self.shown]
         return self.session.inputs_of(self.task, columns, where=lambda _: "the row")

@@ -34,12 +34,14 @@ class PredictSummary:
         skipped: rows that could not be read; they are written too, with the reason under ``error``.
         seconds: it took.
         cut: how many texts were not read whole, as a sentence; empty: none.
+        absent: columns that are inputs by themselves and are not in the table: all their values are missing.
     """
 
     rows: int
     skipped: int
     seconds: float
     cut: str = ""
+    absent: tuple[str, ...] = ()
 
 
 class StoppedEarlyError(KeyboardInterrupt):
@@ -101,7 +103,9 @@ def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | N
 
     with counting() as cuts:
         atomic.write_with(out, write_all)
-    return PredictSummary(len(table), skipped, time.time() - started, str(cuts))
+    inputs = [name for columns in predictor.recipe.data.inputs.values() for name in columns]
+    absent = tuple(name for name in inputs if name not in table.columns)
+    return PredictSummary(len(table), skipped, time.time() - started, str(cuts), absent)
 
 
 def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tuple[Predicted, int]:
@@ -111,7 +115,7 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
     errors = [""] * len(part)
     columns = {name: part.column(name) for name in part.columns}
     for task in tasks:
-        values = predictor.input_values(task, columns, part.root)
+        values = predictor.input_values(task, columns)
         inputs = predictor.inputs_of(task, part)
         good = []
         for row in rows:

@@ -92,7 +92,7 @@ class Predictor(Session):
         if not rows:
             return []
         columns = {name: [row.get(name) for row in rows] for name in {key for row in rows for key in row}}
-        values = self.input_values(chosen, columns, root)
+        values = self.input_values(chosen, columns)
         with warning():
             return self.run_task(chosen, values, range(len(rows)), self.inputs_of(chosen, columns, root))
 

@@ -34,13 +34,12 @@ from rebus.inference.embedding import embed_images, embed_texts
 from rebus.inference.generate import Writing
 from rebus.models.batch import Batch
 from rebus.models.fusion import Condition
-from rebus.models.modalities import MODALITIES, Modality
+from rebus.models.modalities import MODALITIES, Modality, columns_of
 from rebus.models.modalities.image import open_image
 from rebus.models.modalities.rows import ItemCache, RowInputs, Where, row_number
 from rebus.models.vlm import VisionLanguageModel
 from rebus.progress import track
 from rebus.resolve.from_table import open_inputs
-from rebus.resolve.inputs import other_rows
 from rebus.tasks import Prediction, Task, TextProcessor
 from rebus.tasks.base import Values
 from rebus.tasks.batch_builder import group_rows
@@ -87,7 +86,7 @@ class Session:
         """
         return Writing(self.model, self.tasks, self.processor)
 
-    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]], root: str | Path = ".") -> Values:
+    def input_values(self, task: Task, columns: Mapping[str, Sequence[Any]]) -> Values:
         """The task's columns for prediction: what is to be predicted may be absent, what it is predicted from may not.
 
         Of the columns that are inputs by themselves some may be absent: their values are missing then.
@@ -107,12 +106,11 @@ class Session:
             either = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
             do = "rename the column"
             raise DataError(f"task '{task.name}'", f"a column {either}", ", ".join(columns) or "no column", do)
-        more = other_rows(self.recipe, columns, root)
-        names = [name for rows in more.values() for name in rows.names]
+        names = [name for several in columns_of(self.recipe).values() for name in several]
         if names and not set(task.inputs) & set(found) and not set(names) & set(columns):
             expected = f"columns that the model was trained on: {', '.join(names)}"
             raise DataError(f"task '{task.name}'", expected, ", ".join(columns) or "no column", "rename the columns")
-        return {**found, **more}
+        return found
 
     def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""

@@ -17,7 +17,7 @@ from rebus.errors import DataError, RecipeError
 from rebus.models.modalities import Modality, columns_of, fitted_modalities, modalities_of
 from rebus.models.modalities.rows import ItemCache, RowInputs
 from rebus.resolve.columns import shared_image_column
-from rebus.resolve.inputs import other_inputs, other_rows
+from rebus.resolve.inputs import other_inputs
 from rebus.resolve.known import Cells, Columns, Log, Rows
 from rebus.resolve.steps import resolve
 from rebus.tasks import TASKS, Task
@@ -177,7 +177,7 @@ def fit_tasks(checked: Checked, log: Log) -> Prepared:
     training = [row for row, name in enumerate(splits) if name == "train"]
     for entry in recipe.tasks:
         task = TASKS.get(entry.name)(entry)
-        values[task.name] = task.values(columns) | other_rows(recipe, columns, table.root)
+        values[task.name] = task.values(columns)
         if not training:
             raise DataError(
                 recipe.data.path, "rows to train on", "none in the split 'train'", "lower data.split.valid and test"

@@ -5,10 +5,8 @@ How the cells of numbers, categories and dates are read is in ``rebus.data.tabul
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from rebus import recipe as settings
 from rebus.data.kinds import Inference
@@ -16,7 +14,6 @@ from rebus.data.table import Table
 from rebus.data.tabular import given_away, tabular_columns
 from rebus.errors import RecipeError
 from rebus.models.modalities import MODALITIES, columns_of
-from rebus.models.modalities.rows import CellRows
 from rebus.models.towers import TOWERS, tower_kinds
 from rebus.resolve.known import Log, Rows
 from rebus.tasks import TASKS
@@ -93,19 +90,6 @@ def plugin_columns(recipe: settings.Recipe, inference: Inference) -> dict[str, l
 def others(recipe: settings.Recipe) -> list[str]:
     """The modalities beside image and text that the model reads."""
     return [name for name in columns_of(recipe) if name != "image"]
-
-
-def other_rows(
-    recipe: settings.Recipe, columns: Mapping[str, Sequence[Any]], root: str | Path = "."
-) -> dict[str, CellRows]:
-    """The cells of each other modality by row, which stand among a task's values under the modality's name.
-
-    Args:
-        recipe: resolved.
-        columns: the table's, by name.
-        root: folder that relative paths start from.
-    """
-    return {name: CellRows(columns, columns_of(recipe)[name], root) for name in others(recipe)}
 
 
 def reads_text(recipe: settings.Recipe) -> bool:

@@ -16,32 +16,17 @@ _BESIDE = 512  # bytes that a kept item takes beside its arrays: its name, its p
 _LONG = 256  # characters of a cell from which its digest stands for it
 
 
-class CellRows(Sequence[dict[str, Any]]):
-    """The cells of a modality's columns, row by row; a column that is not there is left out.
+class _Changed(Sequence[Any]):
+    """Cells some of which are others."""
 
-    Args:
-        columns: name: one cell a row.
-        names: the modality's columns.
-        root: folder that relative paths start from.
-    """
-
-    def __init__(self, columns: Mapping[str, Sequence[Any]], names: Sequence[str], root: str | Path = ".") -> None:
-        self._columns = {name: columns[name] for name in names if name in columns}
-        self._count = len(next(iter(columns.values()), ()))
-        self.names, self.root = tuple(names), Path(root)
+    def __init__(self, cells: Sequence[Any], others: Mapping[int, Any]) -> None:
+        self._cells, self._others = cells, others
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._cells)
 
     def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[row] for row in range(*index.indices(len(self)))]
-        return {name: cells[index] for name, cells in self._columns.items()}
-
-    @property
-    def absent(self) -> list[str]:
-        """Columns that are not there."""
-        return [name for name in self.names if name not in self._columns]
+        return self._others[index] if index in self._others else self._cells[index]
 
 
 Where = Callable[[int], str]  # row -> its place, for messages
@@ -116,6 +101,12 @@ class RowInputs:
     def replaced(self, name: str, items: Callable[[int], list[Item]]) -> RowInputs:
         """The same rows with other items of a modality: row -> its items."""
         return self._like(self.modalities, {**self._given, name: items})
+
+    def with_cells(self, column: str, cells: Mapping[int, Any]) -> RowInputs:
+        """The same rows with other cells of a column in some of them."""
+        other = self._like(self.modalities, self._given)
+        other.columns = {**self.columns, column: _Changed(self.columns[column], cells)}
+        return other
 
     def _like(self, modalities: Mapping[str, Modality], given: Mapping[str, Callable[[int], list[Item]]]) -> RowInputs:
         other = RowInputs(modalities, self.columns, self.root, self.where, self.cache)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from rebus.report.contents import Section
 from rebus.report.sections.ablation import ablation
+from rebus.report.sections.columns import columns
 from rebus.report.sections.explained import explained
 from rebus.report.sections.faithfulness import faithfulness
 from rebus.report.sections.groups import groups
@@ -22,6 +23,16 @@ from rebus.report.sections.subject import Subject
 
 SectionMaker = Callable[[Subject], Section | None]
 
-SECTIONS: list[SectionMaker] = [documents, groups, ablation, explained, faithfulness, leakage, energy, reproduce]
+SECTIONS: list[SectionMaker] = [
+    documents,
+    groups,
+    columns,
+    ablation,
+    explained,
+    faithfulness,
+    leakage,
+    energy,
+    reproduce,
+]
 
 __all__ = ["SECTIONS", "SectionMaker", "Subject"]

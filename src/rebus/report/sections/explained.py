@@ -80,9 +80,9 @@ def _row(looked: Looked, place: int) -> dict[str, Any]:
     """The image, the text and the columns of a row, as ``explain`` takes them."""
     task, source, row = looked.task, looked.source, looked.rows[place]
     roles = task.settings.columns
-    columns = {roles[role]: values[row] for role, values in source.values.items() if role in roles}
-    for name in set(source.values) - set(roles):
-        columns |= source.values[name][row]
+    columns = {roles[role]: values[row] for role, values in source.values.items()}
+    for name in source.inputs.modalities:
+        columns = source.inputs.cells(name, row) | columns
     image = source.image(row)
     if image is not None and "image" in roles:
         columns[roles["image"]] = image
