@@ -20,7 +20,6 @@ from rebus.checkpoints.hf_save import PAIRS, run_state
 from rebus.checkpoints.run_folder import Run
 from rebus.checkpoints.save_load import processor_of, saved_processor
 from rebus.errors import RecipeError, WeightsError
-from rebus.models.towers.vit import ViT, resized_positions
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.known import Log, Start
 from rebus.tasks import TASKS, TextProcessor
@@ -166,11 +165,8 @@ def start_from(
     """
     if base is not None:
         _take_base(model, settings, open_base(str(base), log), log)
-    towers: dict[str, tuple[recipe.Tower, nn.Module | None]] = {
-        "image": (settings.model.image, model.image),
-        "text": (settings.model.text, model.text if model.text is not None else model.decoder),
-    }
-    for name, (tower, module) in towers.items():
+    for name in dict.fromkeys(("image", "text", *model.modalities)):
+        tower, module = settings.model.tower(name), model.reader if name == "text" else model.tower(name)
         if module is None:
             if tower.weights is not None:
                 needed = "an image column" if name == "image" else "a task that reads or writes text"
@@ -179,10 +175,8 @@ def start_from(
                 raise RecipeError(f"model.{name}.weights", needed, found, do)
             continue
         if tower.weights is not None and fresh:
-            rows = getattr(module, "vocab_size", None) if name == "text" else None
-            state = tower_weights(Path(tower.weights), name, tower, log, rows)
-            if "position" in state and isinstance(module, ViT):
-                state["position"] = resized_positions(state["position"], module.grid)
+            rows = getattr(module, "vocab_size", None)
+            state = module.fitted(tower_weights(Path(tower.weights), name, tower, log, rows))
             expected = module.state_dict()
             wrong = [key for key, tensor in state.items() if key in expected and expected[key].shape != tensor.shape]
             if wrong:
@@ -201,13 +195,13 @@ def start_from(
 
 
 def tower_weights(
-    place: Path, name: str, tower: recipe.Tower, log: Log = lambda _: None, rows: int | None = None
+    place: Path, name: str, tower: recipe.Tower | recipe.OtherTower, log: Log = lambda _: None, rows: int | None = None
 ) -> dict[str, Tensor]:
     """One tower's tensors out of a Run or a checkpoint, under the names that Rebus gives them.
 
     Args:
         place: the Run or checkpoint.
-        name: ``image`` or ``text``.
+        name: of its modality; a checkpoint that is no Run has towers for images and text alone.
         tower: the settings of the tower that takes them.
         log: prints a line for people.
         rows: that a checkpoint's embeddings should have; None: as they are.
@@ -215,7 +209,7 @@ def tower_weights(
     Raises:
         WeightsError: there are no weights, or they are of a family that is not read.
     """
-    prefixes = ("image.",) if name == "image" else ("text.", "decoder.")
+    prefixes = ("text.", "decoder.") if name == "text" else (f"{name}.",)
     if not is_checkpoint(place):
         run = Run.open(place)
         state = run_state(run.folder, run.read_json("config.json"), run.recipe.model.text)
@@ -223,7 +217,8 @@ def tower_weights(
         state = read_checkpoint(place, log, image_only=True).state()
     else:
         text = read_checkpoint(place, log)
-        state = text.state(text.tower.model_copy(update={"pool": tower.pool}), rows)
+        pool = tower.pool if isinstance(tower, recipe.Tower) else "mean"
+        state = text.state(text.tower.replace(pool=pool), rows)
     return {key.removeprefix(p): tensor for key, tensor in state.items() for p in prefixes if key.startswith(p)}
 
 
@@ -243,11 +238,11 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
         state = run_state(base.run.folder, base.run.read_json("config.json"), base.run.recipe.model.text)
     else:
         assert base.checkpoint is not None  # noqa: S101 - one of the two is there
-        tower = model.text if model.text is not None else model.decoder
-        state = base.checkpoint.state(settings.model.text, getattr(tower, "vocab_size", None))
+        state = base.checkpoint.state(settings.model.text, getattr(model.reader, "vocab_size", None))
         _check_tower(model, base.checkpoint, state)
-    if "image.position" in state and isinstance(model.image, ViT):
-        state["image.position"] = resized_positions(state["image.position"], model.image.grid)
+    if model.image is not None:
+        own = {name.removeprefix("image."): tensor for name, tensor in state.items() if name.startswith("image.")}
+        state |= {f"image.{name}": tensor for name, tensor in model.image.fitted(own).items()}
     taken, left = take_fitting(model, state)
     if not taken:
         expected, found = "weights that fit this model", "none of the same name and shape"

@@ -103,8 +103,9 @@ def begin_tuning(model: VisionLanguageModel, settings: recipe.Recipe, log: Log) 
     settings = resolve(settings, Built(model), log)
     if not settings.train.stages:
         return apply_tuning(model, settings, log), None
-    if settings.model.image.frozen and model.image is not None:
-        model.image.requires_grad_(False)
+    for name, tower in model.towers.items():
+        if settings.model.tower(name).frozen:
+            tower.requires_grad_(False)
     frozen = frozenset(name for name, parameter in model.named_parameters() if not parameter.requires_grad)
     staging = Staging(model, settings, frozen, lambda _: None)
     staging.enter(0)

@@ -56,6 +56,10 @@ class Tower(nn.Module):
         """Tokens that ``encode`` gives of an item; 1 where items differ."""
         return (self.side or self.grid) ** 2 or self.num_tokens or 1
 
+    def fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors of a checkpoint of this kind of tower, as this one can take them over."""
+        return state
+
     def encode(self, **tensors: Tensor) -> Features:
         """Features of N items as a batch holds them: ``forward`` of the tensors that the modality collates."""
         features: Features = self(**tensors)

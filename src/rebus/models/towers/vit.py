@@ -112,6 +112,11 @@ class ViT(ImageTower):
         patches = x if self.class_token is None else x[:, 1:]
         return all_real(patches, self._pooled(x, patches, late))
 
+    def fitted(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The tensors with positions for this tower's grid."""
+        position = {name: resized_positions(tensor, self.grid) for name, tensor in state.items() if name == "position"}
+        return {**state, **position}
+
     def _pooled(self, x: Tensor, patches: Tensor, late: bool) -> Tensor:
         if self.head is not None:
             probed: Tensor = self.head(patches)
