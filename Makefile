@@ -9,7 +9,7 @@ OTHERS := .interop
 JOBS    ?= 2
 MINUTES ?= 10
 PARTS   ?=
-FAST    := tests/nn tests/text tests/tasks tests/models tests/data tests/project
+FAST    := tests/nn tests/text plugins/rebus-words tests/tasks tests/models tests/data tests/project
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast storm lint tests interop format install clean
@@ -26,13 +26,13 @@ help:
 
 install: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+$(STAMP): pyproject.toml plugins/rebus-words/pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { \
 	  echo "Rebus needs Python 3.11 or newer, and no '$(PYTHON)' was found. Name yours: make PYTHON=/path/to/python3 test" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Rebus needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=/path/to/python3 test" >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' -e 'plugins/rebus-words[vectors,pos]'
 	@touch $(STAMP)
 
 demo: $(STAMP)
@@ -71,5 +71,5 @@ format: $(STAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(OTHERS) demo build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(OTHERS) demo build dist src/*.egg-info plugins/*/src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests plugins scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -171,8 +171,9 @@ class QueueFullError(RebusError):
 class MissingPackageError(RebusError):
     """An optional library is not installed."""
 
-    def __init__(self, package: str, extra: str, what_for: str) -> None:
-        self.key, self.arguments = "problem.package", {"where": what_for, "package": package, "extra": extra}
+    def __init__(self, package: str, extra: str, what_for: str, of: str = "rebus-vlm") -> None:
+        self.key = "problem.package"
+        self.arguments = {"where": what_for, "package": package, "extra": extra, "of": of}
         super().__init__(*translate_list(self.key, "en", **self.arguments))
 
 

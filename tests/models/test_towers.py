@@ -21,7 +21,9 @@ V, B, L, D = 40, 3, 6, 24
 
 
 def tower(kind: str, **settings: Any) -> nn.Module:
-    given = {"width": D, "depth": 2, "heads": 4, "patch": 8, "word_dropout": 0.0, **settings}
+    given = {"width": D, "depth": 2, "heads": 4, "patch": 8, **settings}
+    if kind == "wordvectors":
+        given["options"] = {"word_dropout": 0.0}
     torch.manual_seed(0)
     made: nn.Module = TOWERS.get(kind)(Tower(kind=kind, **given), size=32, vocab_size=V, max_length=16)
     return made

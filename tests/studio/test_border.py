@@ -124,7 +124,7 @@ def test_no_event_of_the_studio_reads_an_outside_path() -> None:
 
 def test_every_setting_that_names_a_file_is_marked_as_one() -> None:
     marked = {name for name, _ in path_settings(_filled(Recipe()))}
-    assert marked >= {"base", "data.path", "text.tokenizer", "corpus.cache", "model.text.weights", "model.text.vectors"}
+    assert marked >= {"base", "data.path", "text.tokenizer", "corpus.cache", "model.text.weights", "text.file"}
     for name, meaning in _texts(Recipe):
         words = ("folder", "a file", " file,", ".json to", "checkpoint", "table or")
         if any(word in f" {meaning}" for word in words):
@@ -176,7 +176,7 @@ WORDED = [
     "text.tokenizer={}",
     "model.text.weights={}",
     "model.image.weights={}",
-    "model.text.vectors={}",
+    "text.file={}",
     "data.path={}",
     "data={{path: {}}}",
     "corpus={{cache: {}}}",
@@ -197,7 +197,7 @@ def test_no_setting_leads_out_of_the_folders(ground: tuple[Path, Path, Uploads],
 def test_a_setting_inside_the_folders_is_spelled_out_whole(ground: tuple[Path, Path, Uploads]) -> None:
     place, _, _ = ground
     places = Places([place], 1000)
-    more = "text.tokenizer=x.txt\nmodel.text.vectors=skipgram\nbase=org/model\ntrain.steps=3"
+    more = "text.tokenizer=x.txt\ntext.options.vectors=skipgram\nbase=org/model\ntrain.steps=3"
     words = path_words(places, confined(places, place / "x.csv", ["classify"], more))
     assert words == ["--set", f"base={place}/org/model", "--set", f"text.tokenizer={place}/x.txt"]  # nothing is fetched
     assert override(Recipe(), words[1::2]).text.tokenizer == f"{place}/x.txt"

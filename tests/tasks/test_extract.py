@@ -12,7 +12,7 @@ from rebus.tasks import TextProcessor
 from rebus.tasks.extract import Extract, best_span, closest_sentence
 from rebus.tasks.metrics.extraction import cmrc_words, extract_metrics, score, squad_words
 from rebus.text.tokenizer import Tokenizer
-from rebus.text.words import WordTokenizer
+from rebus_words.reader import WordTokenizer
 
 PASSAGE = "Anna Lee was born in New York in 1990. She moved to 北京市 in 2012, where she lives with a fox."
 TOKENIZER = Tokenizer.train([PASSAGE] * 5, 420)

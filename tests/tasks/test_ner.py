@@ -20,7 +20,7 @@ from rebus.tasks.metrics.spans import span_metrics, span_statistics
 from rebus.tasks.ner import Ner, best_path, legal_steps
 from rebus.tasks.reading import pieces_of, windows_of
 from rebus.text.tokenizer import Tokenizer
-from rebus.text.words import WordTokenizer
+from rebus_words.reader import WordTokenizer
 
 TEXTS = ["Anna Lee went to New York .", "王芳昨天去了北京市。", "cafe\u0301 🦊 costs 5 yuan"]
 TOKENIZER = Tokenizer.train(TEXTS * 5, 420)

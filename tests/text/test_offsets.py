@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from rebus.text.normalise import normalise
 from rebus.text.offsets import lower_aligned, normalise_aligned
 from rebus.text.tokenizer import Tokenizer
-from rebus.text.words import WordTokenizer
 
 TEXTS = ["New York is big, résumé and naïve.", "北京市在中国。我在北京。", "cafe\u0301 ﬁne １２３ 👩\u200d👩\u200d👧"]
 TOKENIZER = Tokenizer.train(TEXTS * 3, 420)
@@ -70,21 +69,3 @@ def test_what_a_piece_points_at_is_what_it_says(text: str) -> None:
     seen = {place for start, end in offsets for place in range(start, end)}
     silent = [c for i, c in enumerate(text) if i not in seen and not c.isspace() and unicodedata.category(c) != "Mn"]
     assert silent == []
-
-
-@pytest.mark.parametrize("segment", ["none", "jieba"])
-def test_words_point_at_themselves(segment: str) -> None:
-    text = "Two CATS, 两只猫 ﬁne cafe\u0301!"
-    reader = WordTokenizer.train([text], 50, segment)  # type: ignore[arg-type]
-    ids, offsets = reader.encode_with_offsets(text)
-    assert ids == reader.encode(text)
-    han = ["两", "只", "猫"] if segment == "none" else ["两只", "猫"]
-    assert shown(text, offsets) == ["Two", "CATS", *han, "ﬁne", "cafe\u0301"]
-
-
-def test_a_capital_that_becomes_two_letters_moves_no_offset() -> None:
-    text = "İ x cats"
-    reader = WordTokenizer.train([text], 50)
-    ids, offsets = reader.encode_with_offsets(text)
-    assert ids == reader.encode(text)
-    assert shown(text, offsets)[-1] == "cats"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rebus.errors import MissingPackageError, RunError
+from rebus.errors import MissingPackageError
 from rebus.text import words
-from rebus.text.words import WordTokenizer, split_words
+from rebus.text.words import split_words
 
 
 def test_english_by_spaces_and_signs() -> None:
@@ -50,30 +50,3 @@ def test_nothing_is_read_from_or_left_in_the_shared_temporary_folder(
     assert split_words("我们喜欢汽车", "jieba") == ["我们", "喜欢", "汽车"]
     assert [path.name for path in tmp_path.iterdir()] == ["jieba.cache"]
     assert (tmp_path / "jieba.cache").read_bytes() == b"planted"
-
-
-def test_the_most_frequent_words_get_ids_and_ties_go_by_alphabet() -> None:
-    tokenizer = WordTokenizer.train(["b a c", "b a", "b d"], 5, "none")
-    assert tokenizer.words == ["<|pad|>", "<|unknown|>", "b", "a", "c"]
-    assert tokenizer.encode("A, d! b") == [3, 1, 2]
-    assert tokenizer.decode([3, 1, 2, 0]) == "a <|unknown|> b"
-    assert tokenizer.encode("?!") == []
-    assert tokenizer.vocab_size == 5
-
-
-def test_save_and_load(tmp_path: Path) -> None:
-    tokenizer = WordTokenizer.train(["一只猫", "a cat"], 50, "none")
-    tokenizer.save(tmp_path)
-    again = WordTokenizer.load(tmp_path)
-    assert again.words == tokenizer.words
-    assert again.segment == "none"
-
-
-@pytest.mark.parametrize(
-    "content", [None, "", "[]", "{}", '{"words": [1], "segment": "none"}', '{"words": ["a"], "segment": "x"}']
-)
-def test_a_broken_file_is_named(tmp_path: Path, content: str | None) -> None:
-    if content is not None:
-        (tmp_path / "words.json").write_text(content)
-    with pytest.raises(RunError, match=r"words\.json"):
-        WordTokenizer.load(tmp_path)

@@ -154,7 +154,8 @@ def spec_of(
     kind = text.settings.kind
     if kind == "auto":
         kind = "decoder" if model.text is None else "encoder"
-    spec = replace(spec, text=text.settings.model_copy(update={"kind": kind, "rows": text.vocab_size}))
+    rows = getattr(text, "vocab_size", None)
+    spec = replace(spec, text=text.settings.model_copy(update={"kind": kind, "rows": rows}))
     if image is None:
         return spec if model.fusion is None else None
     if model.inline is not None:
@@ -179,7 +180,7 @@ def _pair(
     plain = is_exact(settings.image) and settings.data.background == "white" and processor.reader is None
     if model.pairs is None or model.text is None or PAIRS not in model.specs or not plain or spec.text is None:
         return None
-    text = spec.text.model_copy(update={"context": model.text.max_length})
+    text = spec.text.model_copy(update={"context": getattr(model.text, "max_length", None)})
     if text.filler not in (None, processor.tokenizer.pad_id):
         return None
     ends = processor.tokenizer.frame[1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,20 +18,19 @@ from rebus.checkpoints.fitting import check_layers
 from rebus.checkpoints.hf_save import HEADS_FILE, KEY, rebus_entry, run_state, saved_model
 from rebus.checkpoints.inline_images import inside_of
 from rebus.checkpoints.run_folder import Run
-from rebus.checkpoints.word_vocab import make_reader
-from rebus.errors import RebusError, RunError, enough_memory
+from rebus.errors import RebusError, RecipeError, RunError, enough_memory
 from rebus.formats.family import CheckpointSpec, family_for
 from rebus.formats.names import renamer
 from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.heads import HEADS, HeadSpec
 from rebus.models.modalities import modalities_of
+from rebus.models.towers import TOWERS
 from rebus.models.vlm import VisionLanguageModel
 from rebus.recipe import TaskSettings
 from rebus.tasks import TASKS, Task, TextProcessor
 from rebus.text.frames import with_end, with_start
+from rebus.text.readers import READERS, TextReader, read_options
 from rebus.text.tokenizer import Tokenizer
-from rebus.text.words import FILE as WORDS_FILE
-from rebus.text.words import WordTokenizer
 
 MODALITIES_FILE = "modalities.json"
 
@@ -53,13 +52,49 @@ def make_processor(settings: recipe.Recipe, texts: list[str], words: Iterable[st
         tokenizer = Tokenizer.train(texts, settings.text.vocab_size, words, specials=specials, **cut)
         if needs_end(settings.model.text):
             tokenizer = with_end(tokenizer)
-    return processor_of(settings, tokenizer, make_reader(settings, texts))
+    kind = reader_of(settings)
+    if kind is None:
+        return processor_of(settings, tokenizer, None)
+    options = read_options(kind.options, settings.text.options, "text.options")
+    return processor_of(settings, tokenizer, kind.fit(texts, settings.text.segment, options))
+
+
+def reader_of(settings: recipe.Recipe) -> type[TextReader] | None:
+    """The text tower's own reader; None where it reads the tokenizer's pieces.
+
+    Raises:
+        RecipeError: a reader or its settings are given, and the tower can have none.
+    """
+    text, kind = settings.text, settings.model.text.kind
+    tower = TOWERS.get(kind) if kind not in ("auto", "none") else None
+    name = text.reader or (tower.reader if tower is not None else None)
+    given = {"text.reader": text.reader, "text.options": text.options, "text.file": text.file}
+    for where, value in given.items():
+        if value and (name is None or tower is None or not tower.takes_reader):
+            do = "choose a text tower that one may stand before, such as recurrent, or leave it out"
+            raise RecipeError(where, "a text tower with a reader of its own", f"'{kind}'", do)
+    return None if name is None else READERS.get(name)
+
+
+def start_reader(
+    model: VisionLanguageModel,
+    settings: recipe.Recipe,
+    processor: TextProcessor,
+    texts: Callable[[], Sequence[str]],
+    log: Callable[[str], None],
+) -> None:
+    """Give a fresh text tower what its reader starts it from. Raises as ``TextReader.start``."""
+    reader = processor.reader
+    if reader is None or model.text is None:
+        return
+    options = read_options(reader.options, settings.text.options, "text.options")
+    reader.start(model.text, options, settings.text.file, texts, settings.seed, log)
 
 
 def processor_of(
     settings: recipe.Recipe,
     tokenizer: Tokenizer,
-    reader: WordTokenizer | None,
+    reader: TextReader | None,
     states: Mapping[str, dict[str, Any]] | None = None,
 ) -> TextProcessor:
     """Tokenizers and modalities with what the recipe says of them; ``states``: what modalities were fitted to."""
@@ -190,7 +225,8 @@ def save_processor(folder: Path, processor: TextProcessor) -> None:
 
 def saved_processor(run: Run) -> TextProcessor:
     """The tokenizers of a Run, begun or finished. Raises RunError when one is missing or damaged."""
-    reader = WordTokenizer.load(run.folder) if (run.folder / WORDS_FILE).exists() else None
+    kind = reader_of(run.recipe)
+    reader = None if kind is None else kind.load(run.folder)
     states = run.read_json(MODALITIES_FILE) if (run.folder / MODALITIES_FILE).exists() else {}
     try:
         return processor_of(run.recipe, Tokenizer.load(run.folder), reader, states)

@@ -29,7 +29,7 @@ TASKS = (
 )
 FUSIONS = ("cross", "joint", "unified")
 IMAGE_TOWERS = ("convnet", "efficientnet", "none", "resnet", "vit")
-TEXT_TOWERS = ("decoder", "encoder", "none", "recurrent", "wordvectors")
+TEXT_TOWERS = ("decoder", "encoder", "none", "recurrent")
 
 
 def among(*words: str) -> Callable[[str], list[str]]:

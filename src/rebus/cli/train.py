@@ -78,7 +78,7 @@ def train(
             "--text",
             metavar="TOWER",
             autocompletion=complete_text,
-            help="The text tower: decoder, encoder, recurrent, wordvectors or none; "
+            help="The text tower: decoder, encoder, recurrent or none; "
             "or a Run or checkpoint to take it from, with its tokenizer.",
         ),
     ] = None,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from rebus.recipe.section import IsPath, PathText, Section
+from rebus.recipe.section import PathText, Section
 
 Size = Literal["nano", "micro", "mini", "small", "base"]
 
 
 class Tower(Section):
-    """A tower for images (convnet, vit, resnet, efficientnet) or text (decoder, encoder, recurrent, wordvectors)."""
+    """A tower for images (convnet, vit, resnet, efficientnet) or text (decoder, encoder, recurrent)."""
 
     kind: str = Field("auto", description="name of the tower, 'auto' or 'none'")
     width: int = Field(192, ge=8, description="size of a token's vector")
@@ -22,9 +22,6 @@ class Tower(Section):
     hidden: int | None = Field(None, ge=8, description="feed-forward size; None: the tower's own rule")
     patch: int = Field(16, ge=1, description="side of an image token, in pixels")
     cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
-    vectors: Annotated[str, IsPath(("skipgram", "cbow"))] | None = Field(
-        None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
-    )
     qk_norm: bool = Field(True, description="decoder: normalise queries and keys")
     tied: bool = Field(True, description="decoder: output weights are the embeddings")
     head_dim: int | None = Field(None, ge=2, description="decoder: size of a head; None: width / heads")
@@ -82,7 +79,9 @@ class Tower(Section):
         description="resnet, efficientnet: channels of the stem and of each stage; empty: shares of the width",
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
-    word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="settings of a tower of another package"
+    )
     frozen: bool = Field(False, description="do not train; features are computed once and kept")
     weights: PathText | None = Field(None, description="a checkpoint folder or Run to start from")
 

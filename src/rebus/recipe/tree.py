@@ -140,13 +140,14 @@ class Text(Section):
     nfkc: bool | None = Field(
         None, description="read ² as 2, ， as , (Unicode NFKC); None: only where no task writes text"
     )
-    segment: Literal["auto", "none", "jieba"] = Field("auto", description="Chinese word segmentation, for word vectors")
+    segment: Literal["auto", "none", "jieba"] = Field("auto", description="how Chinese is cut into words")
     max_length: int = Field(256, ge=4, description="most tokens of one text; longer ones are cut and counted")
-    words: int = Field(20_000, ge=20, description="word vectors: most words that have a vector of their own")
-    stop_words: Literal["none", "auto", "en", "zh"] = Field(
-        "none", description="word vectors: leave out words such as 'the'; auto: of both languages"
+    reader: str | None = Field(
+        None,
+        description="the text tower's own reader, of another package; None: what the tower needs, else the tokenizer",
     )
-    part_of_speech: bool = Field(False, description="word vectors: also give each word's part of speech a vector")
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict, description="settings of that reader")
+    file: PathText | None = Field(None, description="a file that reader starts from, such as word vectors")
 
 
 class Clean(Section):

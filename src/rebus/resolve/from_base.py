@@ -33,7 +33,7 @@ SHAPE = (
 )
 SEEN = ("size", "fit", "mean", "std", "resample", "edge")  # of the recipe's image
 JOINED = ("kind", "how", "depth", "heads", "gate", "layout", "projector", "shuffle")  # of the recipe's fusion
-READ = ("max_length", "segment", "stop_words", "part_of_speech")  # of its text
+READ = ("max_length", "segment", "reader", "options")  # of its text
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def check_pairs(model: settings.Model, kinds: Sequence[type[Task]]) -> None:
     task = next((kind.name for kind in kinds if issubclass(kind, PairTask)), None)
     for name, article, kind, do in (
         ("image", "an image", model.image.kind, "set it to convnet or vit"),
-        ("text", "a text", model.text.kind, "set it to decoder, encoder, recurrent or wordvectors"),
+        ("text", "a text", model.text.kind, f"set it to {' or '.join(tower_kinds('text'))}"),
     ):
         if task is not None and kind == "none":
             raise RecipeError(f"model.{name}.kind", f"{article} tower, which the task '{task}' is for", "'none'", do)

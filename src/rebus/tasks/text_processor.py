@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from rebus.models.modalities import Modality
 from rebus.tasks.cuts import cut
+from rebus.text.readers import TextReader
 from rebus.text.tokenizer import Tokenizer
 
 
@@ -27,7 +27,7 @@ class TextProcessor:
     """
 
     tokenizer: Tokenizer
-    reader: Any = None
+    reader: TextReader | None = None
     max_length: int = 256
     text_tower: bool = False
     image: tuple[int, ...] = ()

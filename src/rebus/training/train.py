@@ -32,8 +32,8 @@ from rebus.checkpoints.save_load import (
     save_model,
     save_processor,
     saved_processor,
+    start_reader,
 )
-from rebus.checkpoints.word_vocab import start_words
 from rebus.data.duplicates import column_digests
 from rebus.data.image_survey import image_digest
 from rebus.data.jpeg import decoder
@@ -360,7 +360,7 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     model = build_model(settings, prepared.tasks, processor)
     start_from(model, settings, processor, settings.base if fresh else None, log, fresh=fresh)
     if fresh:
-        start_words(model, settings, processor, prepared.texts, log)
+        start_reader(model, settings, processor, prepared.texts, log)
     settings, staging = begin_tuning(model, settings, log)
     prepared = replace(prepared, recipe=settings)
     still = None if staging is None else staging.still

@@ -15,7 +15,7 @@ class TextModality(Modality):
 
     name = "text"
     kinds = ("text", "messages", "tags")
-    towers = ("decoder", "encoder", "recurrent", "wordvectors")
+    towers = ("decoder", "encoder", "recurrent")
     per_example = False
 
     def item(self, cells: Mapping[str, Any], root: Path, where: str) -> Item | None:

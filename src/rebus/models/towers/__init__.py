@@ -1,6 +1,6 @@
 """Towers: each turns the items of one modality into Features. See ``rebus.models.towers.base``."""
 
-from rebus.models.towers import convnet, decoder, efficientnet, encoder, recurrent, resnet, tabular, vit, wordvectors
+from rebus.models.towers import convnet, decoder, efficientnet, encoder, recurrent, resnet, tabular, vit
 from rebus.models.towers.base import TOWERS, Tower, tower_kinds
 
 __all__ = [
@@ -15,5 +15,4 @@ __all__ = [
     "tabular",
     "tower_kinds",
     "vit",
-    "wordvectors",
 ]

@@ -72,12 +72,18 @@ class TextTower(Tower):
     Attributes:
         writes: whether it is the decoder that writes text too.
         fills_gaps: whether it reads both ways and has word embeddings ``words``, to guess hidden words with.
+        options: the class of the recipe's ``model.text.options``.
+        reader: the text reader it needs; None: none.
+        takes_reader: whether a text reader may stand before it.
     """
 
     modality = "text"
     settings: recipe.Tower
     writes = False
     fills_gaps = False
+    options: ClassVar[type[recipe.Section]] = recipe.Section
+    reader: ClassVar[str | None] = None
+    takes_reader: ClassVar[bool] = False
 
     @property
     def embedding(self) -> nn.Module:

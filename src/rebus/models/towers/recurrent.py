@@ -7,7 +7,6 @@ Letters: B items, L tokens, D width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,6 @@ from rebus import recipe
 from rebus.errors import RecipeError
 from rebus.models.features import Features
 from rebus.models.towers.base import TOWERS, TextTower
-from rebus.models.towers.wordvectors import WordEmbedding
 
 
 @TOWERS.register("recurrent")
@@ -30,21 +28,21 @@ class Recurrent(TextTower):
     Args:
         settings: width (even), depth, cell, dropout.
         vocab_size: V.
-        words: the word of each id, where it reads words; None: it reads the tokenizer's pieces.
         context: ignored.
 
     Raises:
         RecipeError: the width is odd.
     """
 
-    def __init__(
-        self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
-    ) -> None:
+    takes_reader = True
+
+    def __init__(self, settings: recipe.Tower, vocab_size: int, **context: Any) -> None:
         super().__init__(settings)
         if settings.width % 2:
             do = f"use {settings.width + 1}"
             raise RecipeError("the width of a recurrent tower", "an even number", str(settings.width), do)
-        self.embed = WordEmbedding(words, vocab_size, self.width)
+        self.embed = nn.Embedding(vocab_size, self.width)
+        nn.init.normal_(self.embed.weight, std=0.1)
         self.dropout = nn.Dropout(settings.dropout)
         self.cells = (nn.GRU if settings.cell == "gru" else nn.LSTM)(
             self.width,
@@ -56,7 +54,7 @@ class Recurrent(TextTower):
         )
 
     @property
-    def embedding(self) -> WordEmbedding:
+    def embedding(self) -> nn.Embedding:
         """Of words."""
         return self.embed
 

@@ -13,8 +13,8 @@ from rebus.checkpoints.run_folder import Run
 from rebus.errors import DataError, RecipeError
 from rebus.inference.predictor import Predictor
 from rebus.recipe import Recipe, TaskSettings, Tower, override
-from rebus.text.vectors import read_vectors
 from rebus.training.train import assemble, learn
+from rebus_words.vectors import read_vectors
 
 GOOD, BAD = ["lovely", "fine", "great", "很好"], ["awful", "poor", "broken", "很差"]
 
@@ -57,10 +57,10 @@ def recipe(table: Path, text: str = "wordvectors", **changes: object) -> Recipe:
 
 FEATURES: list[tuple[str, dict[str, object]]] = [
     ("wordvectors", {}),
-    ("wordvectors", {"text__stop_words": "auto", "text__part_of_speech": True}),
-    ("wordvectors", {"model__text__vectors": "skipgram", "text__part_of_speech": True}),
-    ("recurrent", {"model__text__vectors": "cbow"}),
-    ("recurrent", {"text__stop_words": "en"}),
+    ("wordvectors", {"text__options__stop_words": "auto", "text__options__part_of_speech": True}),
+    ("wordvectors", {"text__options__vectors": "skipgram", "text__options__part_of_speech": True}),
+    ("recurrent", {"text__reader": "words", "text__options__vectors": "cbow"}),
+    ("recurrent", {"text__reader": "words", "text__options__stop_words": "en", "text__options__part_of_speech": True}),
 ]
 
 
@@ -80,7 +80,7 @@ def test_weights_start_at_rarity_and_vectors_at_those_of_the_file(table: Path, t
     lines = [f"{word} {' '.join(str(n + at / 4) for at in range(16))}" for n, word in enumerate(words)]
     (tmp_path / "vectors.txt").write_text("\n".join(lines), encoding="utf-8")
     told: list[str] = []
-    ready = assemble(recipe(table, model__text__vectors=tmp_path / "vectors.txt"), told.append)
+    ready = assemble(recipe(table, text__file=tmp_path / "vectors.txt"), told.append)
     reader, tower = ready.processor.reader, ready.model.text
     assert any("vectors for 3 of" in line for line in told)
     for word, vector in read_vectors(tmp_path / "vectors.txt"):
@@ -93,7 +93,7 @@ def test_weights_start_at_rarity_and_vectors_at_those_of_the_file(table: Path, t
 
 def test_trained_vectors_follow_the_seed(table: Path) -> None:
     def start(seed: int) -> torch.Tensor:
-        made = assemble(recipe(table, model__text__vectors="cbow", seed=seed), lambda _: None)
+        made = assemble(recipe(table, text__options__vectors="cbow", seed=seed), lambda _: None)
         vectors: torch.Tensor = made.model.text.embed.vectors.weight.detach()
         return vectors
 
@@ -104,9 +104,7 @@ def test_trained_vectors_follow_the_seed(table: Path) -> None:
 def test_a_run_goes_on_without_the_file_of_its_vectors(table: Path, tmp_path: Path) -> None:
     lines = [f"{word} {' '.join(['0.5'] * 16)}" for word in GOOD]
     (tmp_path / "vectors.txt").write_text("\n".join(lines), encoding="utf-8")
-    made = recipe(
-        table, model__text__vectors=tmp_path / "vectors.txt", train__steps=6, train__save_every=3, train__keep=9
-    )
+    made = recipe(table, text__file=tmp_path / "vectors.txt", train__steps=6, train__save_every=3, train__keep=9)
     whole = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     expected = whole.weights_path.read_bytes()
     for file in [*(whole.folder / "checkpoints" / "step-00000006").iterdir(), whole.config_path, whole.weights_path]:
@@ -117,16 +115,16 @@ def test_a_run_goes_on_without_the_file_of_its_vectors(table: Path, tmp_path: Pa
 
 
 def test_a_text_without_words_is_read_as_an_unknown_word(table: Path) -> None:
-    ready = assemble(recipe(table, text__stop_words="en"), lambda _: None)
+    ready = assemble(recipe(table, text__options__stop_words="en"), lambda _: None)
     assert ready.processor.read("the ... of") == [ready.processor.reader.unknown_id]
 
 
 @pytest.mark.parametrize(
     ("text", "changes", "said"),
     [
-        ("encoder", {"text__stop_words": "en"}, r"text\.stop_words.*reads words.*'encoder'"),
-        ("decoder", {"text__part_of_speech": True}, r"text\.part_of_speech.*reads words.*'decoder'"),
-        ("encoder", {"model__text__vectors": "cbow"}, r"model\.text\.vectors.*reads words"),
+        ("encoder", {"text__options__stop_words": "en"}, r"text\.options.*reader of its own.*'encoder'"),
+        ("decoder", {"text__options__part_of_speech": True}, r"text\.options.*reader of its own.*'decoder'"),
+        ("encoder", {"text__options__vectors": "cbow"}, r"text\.options.*reader of its own"),
     ],
 )
 def test_features_of_words_are_refused_where_none_are_read(
@@ -138,4 +136,4 @@ def test_features_of_words_are_refused_where_none_are_read(
 
 def test_a_missing_file_of_vectors_is_named(table: Path) -> None:
     with pytest.raises(DataError, match=r"none\.txt.*No such file"):
-        assemble(recipe(table, model__text__vectors="none.txt"), lambda _: None)
+        assemble(recipe(table, text__file="none.txt"), lambda _: None)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rebus.errors import MissingPackageError
-from rebus.text import pos
-from rebus.text.pos import CLASSES, tag_words
-from rebus.text.stopwords import CHINESE, ENGLISH, stop_words
-from rebus.text.words import WordTokenizer, split_words
+from rebus.text.words import split_words
+from rebus_words import pos
+from rebus_words.pos import CLASSES, tag_words
+from rebus_words.reader import WordTokenizer
+from rebus_words.stopwords import CHINESE, ENGLISH, stop_words
 
 TEXT = "The dogs like cats; two cats look like big dogs. 我们喜欢在北京的蓝色汽车"
 
@@ -78,6 +79,6 @@ def test_rarity_is_the_inverse_document_frequency() -> None:
 def test_a_missing_textblob_is_said_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "textblob.en", None)
     pos._tagger.cache_clear()
-    with pytest.raises(MissingPackageError, match=r"pip install 'rebus-vlm\[pos\]'"):
+    with pytest.raises(MissingPackageError, match=r"pip install 'rebus-words\[pos\]'"):
         tag_words(["cat"])
     pos._tagger.cache_clear()

@@ -10,39 +10,42 @@ import torch
 
 from rebus.errors import DataError, RecipeError
 from rebus.models.towers.recurrent import Recurrent
-from rebus.models.towers.wordvectors import WordEmbedding, WordVectors
 from rebus.recipe import Tower
+from rebus_words.tower import WordEmbedding, WordVectors, fill
 
 WIDTH = 8
 WORDS = ["<|pad|>", "<|unknown|>", "cat", "dog"]
+NAMES: list[str] = []  # these embeddings have their own
 IDS, MASK = torch.tensor([[2, 3, 0]]), torch.tensor([[True, True, False]])
 ROW = np.arange(WIDTH) / 4
 
 
 def tower(word_dropout: float = 0.0, words: list[str] = WORDS) -> WordVectors:
     torch.manual_seed(0)
-    return WordVectors(Tower(kind="wordvectors", width=WIDTH, word_dropout=word_dropout), len(words), words=words)
+    return WordVectors(
+        Tower(kind="wordvectors", width=WIDTH, options={"word_dropout": word_dropout}), len(words), words=words
+    )
 
 
 def test_fill_copies_known_words_and_leaves_others() -> None:
     embed = tower().embed
     before = embed.vectors.weight.detach().clone()
-    assert embed.fill([("cat", ROW), ("fish", ROW), ("cat", ROW + 9)], "test") == 1
+    assert fill(embed, NAMES, [("cat", ROW), ("fish", ROW), ("cat", ROW + 9)], "test") == 1
     torch.testing.assert_close(embed.vectors.weight[2], torch.tensor(ROW, dtype=torch.float32))
     torch.testing.assert_close(embed.vectors.weight[[0, 1, 3]], before[[0, 1, 3]])
 
 
 def test_a_word_in_another_case_counts_where_its_own_is_not_there() -> None:
     embed = tower().embed
-    assert embed.fill([("Cat", ROW), ("DOG", ROW), ("cat", ROW + 1), ("Dog", ROW + 2)], "test") == 2
+    assert fill(embed, NAMES, [("Cat", ROW), ("DOG", ROW), ("cat", ROW + 1), ("Dog", ROW + 2)], "test") == 2
     assert embed.vectors.weight[2:, 0].tolist() == [1.0, 0.0]
 
 
 def test_other_widths_and_other_languages_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"file.*model\.text\.width=2"):
-        tower().embed.fill([("cat", [1.0, 2.0])], "file")
+        fill(tower().embed, NAMES, [("cat", [1.0, 2.0])], "file")
     with pytest.raises(DataError, match=r"file.*none of them"):
-        tower().embed.fill([("chat", ROW)], "file")
+        fill(tower().embed, NAMES, [("chat", ROW)], "file")
 
 
 def test_pooled_is_the_mean_of_real_words_until_they_have_weights() -> None:
@@ -82,18 +85,18 @@ def test_parts_of_speech_have_vectors_of_their_own() -> None:
     verb, prep = embed.classes.weight[1], embed.classes.weight[2]
     torch.testing.assert_close(told[3] - told[4], verb - prep)
     torch.testing.assert_close(told[3], embed.vectors.weight[2] + verb)
-    assert embed.fill([("like", ROW)], "test") == 1  # one vector for both of its uses
+    assert fill(embed, [], [("like", ROW)], "test") == 1  # one vector for both of its uses
     torch.testing.assert_close(
         (embed(torch.tensor([3, 4]))[:, 1] - torch.stack([verb, prep])[:, 1]), torch.full((2,), 0.25)
     )
 
 
-def test_a_gru_reads_words_too() -> None:
-    torch.manual_seed(0)
-    settings = Tower(kind="recurrent", width=WIDTH, depth=1)
-    plain, words = Recurrent(settings, 4), Recurrent(settings, 99, words=WORDS)
-    assert plain.embed.vectors.weight.shape == words.embed.vectors.weight.shape
-    words.load_state_dict(plain.state_dict())
-    torch.testing.assert_close(words(IDS, MASK).pooled, plain(IDS, MASK).pooled)
-    with pytest.raises(AssertionError):
-        plain.embed.fill([("cat", ROW)], "test")
+def test_a_table_with_a_row_for_each_word_is_filled_too() -> None:
+    embed = Recurrent(Tower(kind="recurrent", width=WIDTH, depth=1), len(WORDS)).embed
+    assert fill(embed, ["cat", "cat", "dog", "dog"], [("cat", ROW)], "test") == 1
+    torch.testing.assert_close(embed.weight[:2], torch.tensor(ROW, dtype=torch.float32).expand(2, WIDTH))
+
+
+def test_an_option_that_does_not_exist_is_named() -> None:
+    with pytest.raises(RecipeError, match=r"model\.text\.options\.dropout_of_words.*word_dropout"):
+        WordVectors(Tower(kind="wordvectors", width=WIDTH, options={"dropout_of_words": 0.1}), 4)

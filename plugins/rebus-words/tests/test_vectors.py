@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from rebus.errors import DataError, MissingPackageError
-from rebus.text.vectors import read_vectors, train_vectors
+from rebus_words.vectors import read_vectors, train_vectors
 
 WIDTH = 8
 NUMBERS = np.arange(WIDTH, dtype=np.float32) / 4
@@ -106,7 +106,7 @@ def test_words_that_stand_together_become_alike(way: str) -> None:
 
 def test_the_same_seed_gives_the_same_vectors_in_every_process() -> None:
     pytest.importorskip("gensim")
-    code = "from rebus.text.vectors import train_vectors as t; print(t([['a','b','c','a','b']]*5,'skipgram',4,{})['a'])"
+    code = "from rebus_words.vectors import train_vectors as t; print(t([[*'abcab']]*5,'skipgram',4,{})['a'])"
     told = [
         subprocess.run(
             [sys.executable, "-c", code.format(seed)],
@@ -128,5 +128,5 @@ def test_texts_without_a_repeated_word_are_refused() -> None:
 
 def test_a_missing_gensim_is_said_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gensim.models", None)
-    with pytest.raises(MissingPackageError, match=r"rebus-vlm\[vectors\]"):
+    with pytest.raises(MissingPackageError, match=r"rebus-words\[vectors\]"):
         train_vectors(TEXTS, "cbow", 4, seed=0)

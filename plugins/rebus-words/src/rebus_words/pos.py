@@ -99,7 +99,7 @@ def _tagger() -> Any:
     try:
         from textblob.en import tag
     except ImportError as error:
-        raise MissingPackageError("textblob", "pos", "parts of speech of English words") from error
+        raise MissingPackageError("textblob", "pos", "parts of speech of English words", "rebus-words") from error
     return tag
 
 
@@ -109,7 +109,7 @@ def _chinese() -> dict[str, str]:
     try:
         import jieba
     except ImportError as error:
-        raise MissingPackageError("jieba", "zh", "parts of speech of Chinese words") from error
+        raise MissingPackageError("jieba", "pos", "parts of speech of Chinese words", "rebus-words") from error
     with jieba.get_module_res("dict.txt") as file:
         lines = (line.decode("utf-8").split() for line in file)
         return {parts[0]: parts[2] for parts in lines if len(parts) == 3}

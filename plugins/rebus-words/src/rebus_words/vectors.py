@@ -44,7 +44,7 @@ def train_vectors(
     try:
         from gensim.models import Word2Vec
     except ImportError as error:
-        raise MissingPackageError("gensim", "vectors", f"training word vectors by {way}") from error
+        raise MissingPackageError("gensim", "vectors", f"training word vectors by {way}", "rebus-words") from error
     texts = [list(sentence) for sentence in sentences]
     model = Word2Vec(
         vector_size=width,
@@ -59,7 +59,7 @@ def train_vectors(
     model.build_vocab(texts)
     if not len(model.wv):
         raise DataError(
-            "the texts", "words that occur twice or more", "none", "use more text, or no model.text.vectors"
+            "the texts", "words that occur twice or more", "none", "use more text, or no text.options.vectors"
         )
     model.train(texts, total_examples=len(texts), epochs=epochs)
     return {word: np.asarray(model.wv[word], dtype=np.float32) for word in model.wv.index_to_key}
@@ -90,8 +90,8 @@ def read_vectors(path: str | Path) -> Iterator[tuple[str, Floats]]:
             else:
                 yield from _lines(file, header[1] if header else None, 2 if header else 1, path)
     except (OSError, EOFError, zlib.error) as error:
-        told = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise DataError(path, "a file of word vectors", f"'{told}'", "check model.text.vectors") from error
+        message = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise DataError(path, "a file of word vectors", f"'{message}'", "check text.file") from error
 
 
 def _opened(path: Path) -> IO[bytes]:

@@ -13,14 +13,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from rebus import recipe
 from rebus.errors import DataError, RecipeError
 from rebus.models.features import Features
-from rebus.models.towers.base import TOWERS, TextTower
+from rebus.models.towers.base import TextTower
+from rebus.recipe import Section
+from rebus.text.readers import read_options
 
-_BETWEEN = "/"  # a word and its part of speech, as ``rebus.text.words`` writes them
+_BETWEEN = "/"  # a word and its part of speech, as the reader writes them
 
 
 class WordEmbedding(nn.Module):
@@ -60,56 +63,76 @@ class WordEmbedding(nn.Module):
             out = self.vectors(self.word_of[input_ids]) + self.classes(self.class_of[input_ids])
         return out
 
-    @torch.no_grad()
-    def fill(self, source: Iterable[tuple[str, Any]], where: str) -> int:
-        """Copy given vectors to the words that they belong to; gives how many words have one.
 
-        The first vector of a word counts; a word in another case counts where its own is not there. Other words
-        keep the vectors they have.
+@torch.no_grad()
+def fill(embed: nn.Module, names: Sequence[str], source: Iterable[tuple[str, Any]], where: str) -> int:
+    """Copy given vectors to the words that they belong to; gives how many words were known.
 
-        Args:
-            source: pairs of a word and its (D,) numbers.
-            where: what the source is called in errors.
+    The first vector of a word counts; a word in another case counts where its own is not there. Words without a vector
+    keep the ones they have.
 
-        Raises:
-            RecipeError: vectors of another width. DataError: no word was found.
-        """
-        assert self.names is not None  # noqa: S101 - built with words
-        width = self.vectors.embedding_dim
-        ids = {word: index for index, word in enumerate(self.names)}
-        exact_of: dict[int, bool] = {}  # by word: whether its vector is that of the word as it is written
-        for word, vector in source:
-            if len(vector) != width:
-                do = f"set model.text.width={len(vector)}, or use vectors of width {width}"
-                raise RecipeError(where, f"vectors of the tower's width, {width}", f"width {len(vector)}", do)
-            exact = word in ids
-            index = ids.get(word, ids.get(word.lower()))
-            if index is not None and (index not in exact_of or (exact and not exact_of[index])):
-                self.vectors.weight[index] = torch.as_tensor(vector)
-                exact_of[index] = exact
-        if not exact_of:
-            do = "use vectors for the language of the data"
-            raise DataError(where, f"some of the {len(ids)} words of the data", "none of them", do)
-        return len(exact_of)
+    Args:
+        embed: of a tower: a ``WordEmbedding``, or any table with a row for each name.
+        names: the word of each id, without its part of speech.
+        source: pairs of a word and its (D,) numbers.
+        where: what the source is called in errors.
+
+    Raises:
+        RecipeError: vectors of another width. DataError: no word was known.
+    """
+    if isinstance(embed, WordEmbedding):
+        table, names = embed.vectors, embed.names or []
+    else:
+        assert isinstance(embed, nn.Embedding)  # noqa: S101 - as the towers have it
+        table = embed
+    places: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        places.setdefault(name, []).append(index)
+    known: dict[str, bool] = {}  # whether the vector is that of the word as it is written
+    for word, vector in source:
+        if len(vector) != table.embedding_dim:
+            do = f"set model.text.width={len(vector)}, or use vectors of width {table.embedding_dim}"
+            expected = f"vectors of the tower's width, {table.embedding_dim}"
+            raise RecipeError(where, expected, f"width {len(vector)}", do)
+        exact = word in places
+        name = word if exact else word.lower()
+        if name in places and (name not in known or (exact and not known[name])):
+            table.weight[places[name]] = torch.as_tensor(vector, dtype=table.weight.dtype)
+            known[name] = exact
+    if not known:
+        do = "use vectors for the language of the data"
+        raise DataError(where, f"some of the {len(places)} words of the data", "none of them", do)
+    return len(known)
 
 
-@TOWERS.register("wordvectors")
+def names_of(words: Sequence[str]) -> list[str]:
+    """Words without their parts of speech."""
+    return [word if not between else name for word, (name, between, _) in ((w, w.rpartition(_BETWEEN)) for w in words)]
+
+
+class Options(Section):
+    """The recipe's ``model.text.options`` for this tower."""
+
+    word_dropout: float = Field(0.5, ge=0, lt=1, description="chance of leaving out a word in training")
+
+
 class WordVectors(TextTower):
     """A vector and a weight a word, and the weighted mean over the real words.
 
     Args:
-        settings: width, word_dropout (the chance of leaving out a word in training), dropout (of a number of a vector).
+        settings: width, dropout (of a number of a vector), and ``Options``.
         vocab_size: V.
         words: the word of each id; None: any ids.
         context: ignored.
     """
 
-    follows = True
+    follows, reader, takes_reader, options = True, "words", True, Options
 
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
     ) -> None:
         super().__init__(settings)
+        self.word_dropout = read_options(Options, settings.options, "model.text.options").word_dropout
         self.embed = WordEmbedding(words, vocab_size, self.width)
         self.log_weight = nn.Parameter(torch.zeros(vocab_size))
         self.dropout = nn.Dropout(settings.dropout)
@@ -128,14 +151,14 @@ class WordVectors(TextTower):
     def shares(self, input_ids: Tensor, mask: Tensor) -> Tensor:
         """(B, L) of each word in the mean; zeros for a text all of whose words were left out, as for one without."""
         weights = self.log_weight[input_ids].float().exp() * mask
-        if self.training and self.settings.word_dropout > 0:
-            weights = weights * (torch.rand_like(weights) >= self.settings.word_dropout)
+        if self.training and self.word_dropout > 0:
+            weights = weights * (torch.rand_like(weights) >= self.word_dropout)
         return weights / weights.sum(1, keepdim=True).clamp(min=1e-6)
 
     @torch.no_grad()
     def weigh(self, rarity: Sequence[float]) -> None:
         """Start the words' weights at their rarity, (V,) positive numbers."""
-        self.log_weight.copy_(torch.tensor([math.log(share) for share in rarity]))
+        self.log_weight.copy_(torch.tensor([math.log(value) for value in rarity]))
 
 
 def _numbers(each: Sequence[str], names: Sequence[str]) -> Tensor:

@@ -1,0 +1,1 @@
+"""Word vectors for Rebus: a text tower and the reader before it."""
