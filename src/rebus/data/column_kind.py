@@ -19,7 +19,7 @@ from rebus.data.image_sources import SIGNATURES, image_path, is_base64_image
 from rebus.data.lists import parse_list
 from rebus.data.messages import is_turn
 from rebus.data.names import IMAGE_ENDINGS
-from rebus.data.table import Table
+from rebus.data.table import Table, entries
 from rebus.data.tabular_cells import are_dates, unit_of
 from rebus.errors import ImageError
 from rebus.recipe import Kind, recognised_kind
@@ -76,7 +76,7 @@ def guess_kind(table: Table, name: str, *, by_name: bool = True) -> Guess:
             else Guess("ignore", Note("reason.its_bytes_are_no"))
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return _list(name, kind.value_type)
+        return _several_images(table, name, sample) or _list(name, kind.value_type)
     if pa.types.is_boolean(kind):
         return Guess("category", Note("reason.true_or_false"))
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
@@ -117,6 +117,14 @@ def _sample(column: pa.ChunkedArray) -> list[Any]:
         known = known.take(pa.array([i * len(known) // _SAMPLE for i in range(_SAMPLE)]))
     values: list[Any] = known.to_pylist()
     return values
+
+
+def _several_images(table: Table, name: str, sample: list[Any]) -> Guess | None:
+    """Where cells are lists of images: that they are."""
+    inside = [entry for cell in sample for entry in entries(cell)]
+    embedded = bool(inside) and all(isinstance(one, bytes) and one.startswith(SIGNATURES) for one in inside)
+    written = bool(inside) and all(isinstance(one, str) for one in inside) and _are_images(table, name, inside)
+    return Guess("image", Note("reason.lists_of_images")) if embedded or written else None
 
 
 def _list(name: str, inner: pa.DataType) -> Guess:
@@ -227,7 +235,7 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
         return _number(name, column, sample, written.style)
     listed = _written_list(sample)
     if listed is not None:
-        return _list(name, listed)
+        return _several_images(table, name, sample) or _list(name, listed)
     if _are_images(table, name, sample):
         return Guess(
             "image",

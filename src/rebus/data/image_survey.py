@@ -21,7 +21,7 @@ from rebus.data.depth import Extremes, Levels, levels_of
 from rebus.data.duplicates import THUMB, blank_images, shared_keys, similar_images
 from rebus.data.image_sources import image_bytes, image_span, open_image
 from rebus.data.images import Header, decode_image, deep_extremes, read_header
-from rebus.data.table import Table
+from rebus.data.table import Table, entries
 from rebus.errors import ImageError
 from rebus.recipe import Data
 
@@ -164,7 +164,10 @@ def image_digest(table: Table, column: str) -> str:
     share = None if sum(sizes) <= MOST_READ else max(4096, MOST_READ // len(sizes))
     digest = hashlib.sha256()
     contents = [_content(value, table, size, share) for value, size in zip(values, sizes, strict=True)]
-    of_row = {row: content for content, rows in zip(contents, survey.rows, strict=True) for row in rows}
+    of_row: dict[int, bytes] = {}
+    for content, rows in zip(contents, survey.rows, strict=True):
+        for row in rows:
+            of_row[row] = of_row.get(row, b"") + content
     for row in range(len(table)):
         digest.update(of_row.get(row, b"none"))
     return digest.hexdigest()[:32]
@@ -199,18 +202,16 @@ def _different(table: Table, column: str) -> tuple[list[Any], ImageSurvey]:
     values: list[Any] = []
     place: dict[Any, int] = {}
     for row, value in enumerate(table.column(column)):
-        if value is None or (isinstance(value, str | bytes) and not value.strip()):
-            if value == b"":
-                place.setdefault(b"", len(values))
-            else:
-                survey.empty.append(row)
-                continue
-        key = value if isinstance(value, str) and len(value) < 256 else _digest(value)
-        at = place.setdefault(key, len(values))
-        if at == len(values):
-            values.append(value)
-            survey.rows.append([])
-        survey.rows[at].append(row)
+        images = [value] if value == b"" else entries(value)
+        if not images:
+            survey.empty.append(row)
+        for image in images:
+            key = image if isinstance(image, str) and len(image) < 256 else _digest(image)
+            at = place.setdefault(key, len(values))
+            if at == len(values):
+                values.append(image)
+                survey.rows.append([])
+            survey.rows[at].append(row)
     return values, survey
 
 

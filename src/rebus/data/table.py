@@ -18,7 +18,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from rebus.catalogue import Note, is_known
+from rebus.data.cells import is_blank
 from rebus.data.columns import arrow_table, is_image_struct
+from rebus.data.lists import parse_list
 from rebus.data.unused import Unused
 from rebus.errors import DataError, nearest
 from rebus.recipe import Kind
@@ -229,6 +231,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 2 and "bytes" in value and "path" in value:
         return value["bytes"] if value["bytes"] is not None else value["path"]
     return value
+
+
+def entries(value: Any) -> list[Any]:
+    """What a cell holds one of or several: the entries of a list, also of one written as text, else the cell itself.
+
+    Blank entries are left out; a Hugging Face image becomes its bytes or its path.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        value = parse_list(value) or value
+    several = value if isinstance(value, (list, tuple)) else [value]
+    return [plain(one) for one in several if isinstance(one, (np.ndarray, dict)) or not is_blank(one)]
 
 
 def stacked_source(parts: Sequence[Table]) -> dict[str, pa.ChunkedArray]:

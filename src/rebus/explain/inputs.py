@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rebus.data.table import entries
 from rebus.errors import DataError, nearest
 from rebus.inference.predictor import Predictor
 from rebus.inference.session import asked_task, missing_image
@@ -92,5 +93,8 @@ def image_of(predictor: Predictor, task: Task, image: Any, values: Values) -> ND
         if sees and task.roles["image"].required:
             raise DataError.of("problem.needs_image", task=task.name)
         return None
-    values["image"] = [image]
+    if len(several := entries(image)) > 1:
+        raise DataError(f"task '{task.name}'", "one image to explain", f"{len(several)}", "give one of them")
+    values["image"] = several
+    image = several[0]
     return predictor.open_image(image, Path(), "the image")

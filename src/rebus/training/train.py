@@ -38,7 +38,7 @@ from rebus.data.duplicates import column_digests
 from rebus.data.image_survey import image_digest
 from rebus.data.jpeg import decoder
 from rebus.data.table import Table
-from rebus.errors import RebusError, RunError
+from rebus.errors import DataError, RebusError, RunError
 from rebus.evaluation.evaluate import Evaluation, judge
 from rebus.evaluation.rows import Rows
 from rebus.inference.predictor import Predictor
@@ -47,6 +47,7 @@ from rebus.loop.checkpoint import newest_whole
 from rebus.loop.events import read_metrics
 from rebus.loop.loop import FitResult, Plan, fit
 from rebus.loop.progress import clock_time
+from rebus.models.modalities.rows import RowInputs
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.corpus import FOLDER as SHARDS
 from rebus.resolve.from_base import base_processor, start_from
@@ -365,6 +366,7 @@ def _built(prepared: Prepared, log: Log, processor: TextProcessor | None) -> Ass
     prepared = replace(prepared, recipe=settings)
     still = None if staging is None else staging.still
     rows = prepared.inputs(processor.modalities)
+    _refuse_several(prepared, rows, model)
     # Only tasks that write pack several rows of one example; without them every row is an example of its own.
     packs = any(task.writes or not task.explains or task.packs or not task.predicts for task in prepared.tasks.values())
     groups = group_rows(prepared.training_rows(), prepared.keys(rows) if packs else None)
@@ -394,6 +396,23 @@ class Trained(Run):
 
     predictor: Predictor | None = None
     table: Table | None = None
+
+
+def _refuse_several(prepared: Prepared, rows: RowInputs, model: VisionLanguageModel) -> None:
+    """Refuse rows of several items where each has one place: inside a text, or in a grid that is told apart.
+
+    Raises:
+        DataError: a training row has several items.
+    """
+    grids = [name for name in prepared.tasks if model.head(name).per == "item"]
+    if model.inline is None and not grids:
+        return
+    for name in rows.modalities:
+        for row in prepared.training_rows():
+            if (count := rows.count(name, row)) > 1:
+                reader = f"the task '{grids[0]}'" if grids else "model.fusion.layout=inline"
+                where, do = prepared.table.where(row), "split the row, or choose another layout or task"
+                raise DataError(where, f"one {name} a row, with {reader}", f"{count} of them", do)
 
 
 def learn(

@@ -21,7 +21,7 @@ from torch import Tensor
 from rebus import recipe
 from rebus.data.cells import is_blank
 from rebus.data.frame import Frame
-from rebus.data.lists import parse_list
+from rebus.data.table import entries
 from rebus.models.batch import Inputs
 from rebus.recipe.kinds import declare_kinds
 from rebus.registry import Registry
@@ -165,11 +165,3 @@ class Modality(ABC):
 
 
 MODALITIES: Registry[type[Modality]] = Registry("modality", ("name", "kinds", "towers"))
-
-
-def entries(value: Any) -> list[Any]:
-    """The entries of a cell: those of a list, also of one written as text, else the cell itself; none where blank."""
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        value = parse_list(value) or value
-    several = value if isinstance(value, (list, tuple)) else [value]
-    return [one for one in several if isinstance(one, (np.ndarray, bytes)) or not is_blank(one)]

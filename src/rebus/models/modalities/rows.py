@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from rebus.data.table import entries
 from rebus.models.batch import Inputs
-from rebus.models.modalities.base import Item, Modality, entries
+from rebus.models.modalities.base import Item, Modality
 
 _BESIDE = 512  # bytes that a kept item takes beside its arrays: its name, its place in the order
 _LONG = 256  # characters of a cell from which its digest stands for it
