@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table as Grid
 
+from rebus.catalogue import LANGUAGES, translate, translate_list, translator
 from rebus.checkpoints.run_folder import Run
 from rebus.data.demo.write import write_scenes
 from rebus.data.table import Table as TableOfRun
@@ -42,49 +43,6 @@ TEST_SCENES = 200  # by seen artists, and again as many by unseen ones
 BLIND_SHARE = 0.08  # of the minutes go to the model that never sees an image
 MAPPED = Effort(points=48, curves=6, sanity=3, steps=9, cascade=False)  # about ten seconds
 METHODS = ("saliency", "rollout", "relevance", "attention")  # those that cost one pass
-SAID: dict[str, dict[str, Any]] = {
-    "en": {
-        "scenes": "Writing scenes from images by eight artists; two of them are kept for the test.",
-        "train": "Training on six artists, about {minutes:.1f} minutes.",
-        "blind": "Training the same on the questions alone: what can be guessed without looking.",
-        "judge": "Asking about images by artists it never saw.",
-        "columns": ["question", "unseen artists", "seen artists", "most frequent answer", "question only"],
-        "mean": "mean over types",
-        "languages": "English {en:.1%}, Chinese {zh:.1%} of questions right (unseen artists).",
-        "maps": "Asked where a thing is, its maps point at that thing {rate:.0%} of the time ({low:.0%} to {high:.0%}; "
-        "a random point: {chance:.0%}).",
-        "asked": "Six questions about six images by artists it never saw:",
-        "true": "true",
-        "next": "Type next:",
-        "took": "The demo took {minutes:.1f} minutes.",
-        "title": "The demo: images by artists it never saw",
-        "group": "unseen artists",
-        "judged": "test set, artists it never saw: answer {unseen:,} rows; the {seen:,} by artists it saw stand apart "
-        "below",
-        "table": "Share of right answers by type of question",
-        "note": "Unseen and seen artists: {unseen:,} and {seen:,} questions. "
-        "Question only: the same model without images.",
-    },
-    "zh": {
-        "scenes": "用八位画家的图画拼出场景，其中两位只用来测试。",
-        "train": "用六位画家的图训练，约 {minutes:.1f} 分钟。",
-        "blind": "再用同样的问题训练一个看不到图的模型：看看不看图能猜对多少。",
-        "judge": "考它没见过的画家的图。",
-        "columns": ["问题", "没见过的画家", "见过的画家", "最常见的答案", "只看问题"],
-        "mean": "各类平均",
-        "languages": "答对的比例：英文 {en:.1%}，中文 {zh:.1%}（没见过的画家）。",
-        "maps": "问某物在哪里时，解释图有 {rate:.0%} 指着该物（{low:.0%} 到 {high:.0%}；随机一点：{chance:.0%}）。",
-        "asked": "关于六张没见过的画家的图，问六个问题：",
-        "true": "正确答案",
-        "next": "接下来可以输入：",
-        "took": "演示共用了 {minutes:.1f} 分钟。",
-        "title": "演示：没见过的画家的图",
-        "group": "没见过的画家",
-        "judged": "测试集，没见过的画家：answer {unseen:,} 行；见过的画家的 {seen:,} 行另列在下面",
-        "table": "各类问题答对的比例",
-        "note": "没见过和见过的画家各有 {unseen:,} 和 {seen:,} 个问题。只看问题：同样的模型，但没有图。",
-    },
-}
 
 
 @dataclass
@@ -132,33 +90,33 @@ def run_demo(out: Path, *, minutes: float | None = None, lang: str = "en", train
 
 
 def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
-    started, said, console = time.time(), SAID[lang], Console(highlight=False)
+    started, texts, console = time.time(), translator("demo", lang), Console(highlight=False)
     recipe = demo_recipe()
     limit = minutes if minutes is not None else (recipe.train.time_limit or 5.0)
-    console.print(said["scenes"])
+    console.print(texts("scenes"))
     scenes = write_demo_scenes(out / "scenes", train=train)
     recipe = recipe.replace({"data.path": str(scenes / "answer.jsonl"), "train.time_limit": limit * (1 - BLIND_SHARE)})
-    console.print(said["train"].format(minutes=recipe.train.time_limit))
+    console.print(texts("train", minutes=recipe.train.time_limit))
     run = learn(recipe, _cleared(out / "run"), log=_quiet, evaluate=False)
-    console.print(said["blind"])
+    console.print(texts("blind"))
     blind_recipe = blind(recipe, limit * BLIND_SHARE)
     blind_run = learn(blind_recipe, _cleared(out / "question-only"), log=_quiet, quiet=True, evaluate=False)
-    console.print(said["judge"])
+    console.print(texts("judge"))
     model, blind_model, table = _model(run), _model(blind_run), run.table
     assert table is not None  # noqa: S101 - it was trained from a table
     figures, source, rows, told = judge_both(model, blind_model, run, table)
     print_figures(console, figures, lang)
     faithfulness = measure_maps(model, source, table, rows)
     print_maps(console, faithfulness, lang)
-    examples = six(source, rows, told, said["group"])
+    examples = six(source, rows, told, texts("group"))
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
     with run.writing():
-        parts = {language: kept_part(part_of_report(figures, examples, language)) for language in SAID}
+        parts = {language: kept_part(part_of_report(figures, examples, language)) for language in LANGUAGES}
         run.write_json(PARTS, {**vars(figures), "minutes": round(minutes_spent, 2), "report": parts})
         write_outputs(run, lang=lang, predictor=model, table=table)
         run.close()
-    console.print(said["took"].format(minutes=(time.time() - started) / 60))
+    console.print(texts("took", minutes=(time.time() - started) / 60))
     print_next(console, run, scenes, lang)
     return run
 
@@ -264,37 +222,38 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
 
 def part_of_report(figures: DemoFigures, examples: list[Example], lang: str) -> ReportPart:
     """What the demo adds to a Run's report."""
-    said = SAID[lang]
+    texts = translator("demo", lang)
+    headings = translate_list("demo.columns", lang)
     columns = {
-        said["columns"][1]: figures.unseen,
-        said["columns"][2]: figures.seen,
-        said["columns"][3]: figures.baseline,
-        said["columns"][4]: figures.blind,
+        headings[1]: figures.unseen,
+        headings[2]: figures.seen,
+        headings[3]: figures.baseline,
+        headings[4]: figures.blind,
     }
     rows = [[kind, *(column.get(kind) for column in columns.values())] for kind in figures.unseen]
-    rows.append([said["mean"], *(float(np.mean(list(column.values()))) for column in columns.values())])
-    note = said["note"].format(**figures.counts) + " " + said["languages"].format(**figures.languages)
+    rows.append([texts("mean"), *(float(np.mean(list(column.values()))) for column in columns.values())])
+    note = texts("note", **figures.counts) + " " + texts("languages", **figures.languages)
     return ReportPart(
-        title=said["title"],
-        judged_on=said["judged"].format(**figures.counts),
-        tables=[Table(said["table"], list(said["columns"]), rows, note)],
-        types={said["table"]: columns},
-        examples=[replace(one, group=said["group"]) for one in examples],
+        title=texts("title"),
+        judged_on=texts("judged", **figures.counts),
+        tables=[Table(texts("table"), headings, rows, note)],
+        types={texts("table"): columns},
+        examples=[replace(one, group=texts("group")) for one in examples],
     )
 
 
 def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
     """The table of figures."""
-    said = SAID[lang]
+    texts = translator("demo", lang)
     grid = Grid(box=None, pad_edge=False, header_style="bold")
-    for number, heading in enumerate(said["columns"]):
+    for number, heading in enumerate(translate_list("demo.columns", lang)):
         grid.add_column(heading, justify="left" if number == 0 else "right")
     columns = (figures.unseen, figures.seen, figures.baseline, figures.blind)
     for kind in figures.unseen:
         grid.add_row(kind, *(f"{column.get(kind, 0.0):.1%}" for column in columns))
-    grid.add_row(said["mean"], *(f"{np.mean(list(column.values())):.1%}" for column in columns), style="bold")
+    grid.add_row(texts("mean"), *(f"{np.mean(list(column.values())):.1%}" for column in columns), style="bold")
     console.print(grid)
-    console.print(said["languages"].format(**figures.languages))
+    console.print(texts("languages", **figures.languages))
 
 
 def print_maps(console: Console, found: Faithfulness | None, lang: str) -> None:
@@ -302,24 +261,24 @@ def print_maps(console: Console, found: Faithfulness | None, lang: str) -> None:
     if found is not None and "pointing" in found.random:
         rate, low, high = found.methods[found.method].figures["pointing"]
         chance = found.random["pointing"].value
-        console.print(SAID[lang]["maps"].format(rate=rate, low=low, high=high, chance=chance))
+        console.print(translate("demo.maps", lang, rate=rate, low=low, high=high, chance=chance))
 
 
 def print_examples(console: Console, examples: list[Example], lang: str) -> None:
     """Question, answer and truth, one line each."""
-    said = SAID[lang]
-    console.print(f"\n{said['asked']}")
+    texts = translator("demo", lang)
+    console.print(f"\n{texts('asked')}")
     for example in examples:
         mark = "[green]✓[/green]" if example.right else "[red]✗[/red]"
         console.print(
-            f"  {mark} {example.question}  →  {example.answer}   [dim]({said['true']}: {example.truth})[/dim]"
+            f"  {mark} {example.question}  →  {example.answer}   [dim]({texts('true')}: {example.truth})[/dim]"
         )
 
 
 def print_next(console: Console, run: Run, scenes: Path, lang: str) -> None:
     """Commands to try."""
     image = scenes / "images" / "test" / "test-unseen-00000.jpg"
-    console.print(f"\n{SAID[lang]['next']}")
+    console.print(f"\n{translate('demo.next', lang)}")
     rebus = invocation()
     for command in (
         f"open {run.report_path}",
