@@ -92,12 +92,12 @@ def tables(found: Comparison) -> list[Table]:
     if found.baseline is not None:
         blank: list[Cell] = [None] * (len(heads) - 2)
         rows.append([texts("naive", name=found.baseline_name), labels.figure(found.baseline, found.metric), *blank])
-    made = [Table(texts("figures"), heads, rows, texts("tests"), shares=False)]
+    result = [Table(texts("figures"), heads, rows, texts("tests"), shares=False)]
     shown = [name for name in CONDITIONS if any(name in arm.without for arm in found.arms)]
     if any({"image", "text", "lacking_image", "lacking_text"} & set(arm.without) for arm in found.arms):
         cells = [[arm.name, *(_with_interval(arm, name, found) for name in shown)] for arm in found.arms]
         note = texts("missing_note", dropout=found.dropout)
-        made.append(
+        result.append(
             Table(
                 texts("missing"), ["", *(texts(f"missing_columns.{name}") for name in shown)], cells, note, shares=False
             )
@@ -105,8 +105,8 @@ def tables(found: Comparison) -> list[Table]:
     if found.splits > 1:
         splits = [texts("split", number=number + 1) for number in range(found.splits)]
         each = [[arm.name, *(labels.figure(value, found.metric) for value in arm.by_split)] for arm in found.arms]
-        made.append(Table(texts("splits"), ["", *splits], each, shares=False))
-    return made
+        result.append(Table(texts("splits"), ["", *splits], each, shares=False))
+    return result
 
 
 def markdown(found: Comparison, data: ReportData) -> str:

@@ -69,11 +69,11 @@ class Pool:
 
     def by_split(self, told: Told) -> list[float]:
         """The compared figure in each split."""
-        found = []
+        result = []
         for split, rows in self.rows.items():
             with np.errstate(invalid="ignore", divide="ignore"):
-                found.append(float(self._statistic(split, rows, told[split])(np.ones((1, len(rows))))[0]))
-        return found
+                result.append(float(self._statistic(split, rows, told[split])(np.ones((1, len(rows))))[0]))
+        return result
 
     def figures(self, told: Told) -> dict[str, float]:
         """Every figure of the task, the mean over splits."""
@@ -81,20 +81,20 @@ class Pool:
         for split, rows in self.rows.items():
             own = self.tasks[split].statistics(self.values, rows, [told[split][row] for row in rows])
             each.append((figures(own, len(rows)), len(rows)))
-        names = [name for name in each[0][0] if all(name in found for found, _ in each)]
+        names = [name for name in each[0][0] if all(name in result for result, _ in each)]
         size = sum(count for _, count in each)
-        return {name: sum(found[name] * count for found, count in each) / size for name in names}
+        return {name: sum(result[name] * count for result, count in each) / size for name in names}
 
     def naive(self) -> tuple[Told, str]:
         """What a predictor that never looks would say."""
-        told, name = {}, ""
+        message, name = {}, ""
         for split, rows in self.rows.items():
             task = self.tasks[split]
             training = [row for row, dealt in enumerate(self.setup.names(split)) if dealt == "train"]
             known = [row for row in training if task.usable(self.values, row)]
             said, name = task.naive(self.values, rows, self.values, known)
-            told[split] = dict(zip(rows, said, strict=True))
-        return told, name
+            message[split] = dict(zip(rows, said, strict=True))
+        return message, name
 
     def difference(self, one: Spread, other: Spread) -> Difference:
         """How much better ``one`` is, paired over the same resamples; p not corrected yet."""
@@ -108,8 +108,8 @@ class Pool:
         """The same with the corrected resampled t-test over splits; not where all splits test the same rows."""
         if self.setup.how == "given":
             return found
-        told = corrected_t([self.sign * (a - b) for a, b in zip(one, other, strict=True)], ratio)
-        return found if told is None else replace(found, t=told[0], t_low=told[1], t_high=told[2])
+        message = corrected_t([self.sign * (a - b) for a, b in zip(one, other, strict=True)], ratio)
+        return found if message is None else replace(found, t=message[0], t_low=message[1], t_high=message[2])
 
     def _statistic(self, split: int, rows: Sequence[int], told: Mapping[int, Prediction]) -> Statistic:
         task = self.tasks[split]
@@ -131,11 +131,11 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         arm.name: {trial.split: trial for trial in trials if trial.arm == arm.name and trial.split in pool.rows}
         for arm in setup.arms
     }
-    told = {name: {split: trial.predictions() for split, trial in own.items()} for name, own in by_arm.items()}
-    spreads = {name: spread for name, said in told.items() if (spread := pool.spread(said)) is not None}
+    message = {name: {split: trial.predictions() for split, trial in own.items()} for name, own in by_arm.items()}
+    spreads = {name: spread for name, said in message.items() if (spread := pool.spread(said)) is not None}
     naive, baseline_name = pool.naive()
     base = pool.spread(naive)
-    by_split = {name: pool.by_split(said) for name, said in told.items()}
+    by_split = {name: pool.by_split(said) for name, said in message.items()}
     trained = [trial.trained_on for trial in trials]
     ratio = np.mean([len(kept) for kept in pool.rows.values()]) / max(float(np.mean(trained)), 1.0)
 
@@ -146,17 +146,17 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
 
     def against(names: Sequence[str], other: str) -> dict[str, Difference]:
         """Each of the strategies against another one, corrected for their number."""
-        found = {name: pool.difference(spreads[name], spreads[other]) for name in names}
-        level = holm({name: one.p for name, one in found.items()})
+        result = {name: pool.difference(spreads[name], spreads[other]) for name in names}
+        level = holm({name: item.p for name, item in result.items()})
         return {
-            name: pool.tested(replace(one, holm=level[name]), by_split[name], by_split[other], float(ratio))
-            for name, one in found.items()
+            name: pool.tested(replace(item, holm=level[name]), by_split[name], by_split[other], float(ratio))
+            for name, item in result.items()
         }
 
     gains = {other: against(fused, other) for other in singles}
     behind = against([name for name in fused if name != best], best) if best else {}
     over = {} if base is None else {name: pool.difference(spread, base) for name, spread in spreads.items()}
-    level = holm({name: one.p for name, one in over.items()})
+    level = holm({name: item.p for name, item in over.items()})
     results = []
     for arm in setup.arms:
         own = list(by_arm[arm.name].values())
@@ -166,8 +166,8 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
                 arm.single,
                 spreads[arm.name].interval(),
                 by_split[arm.name],
-                pool.figures(told[arm.name]),
-                {other: found[arm.name] for other, found in gains.items() if arm.name in found},
+                pool.figures(message[arm.name]),
+                {other: result[arm.name] for other, result in gains.items() if arm.name in result},
                 _turned(behind[arm.name]) if arm.name in behind else None,
                 _without(pool, by_arm[arm.name]),
                 round(float(np.mean([trial.parameters for trial in own]))),
@@ -186,7 +186,7 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         best=best,
         baseline=None if base is None else base.value,
         baseline_name=baseline_name,
-        beats_baseline={name: replace(one, holm=level[name]) for name, one in over.items()},
+        beats_baseline={name: replace(item, holm=level[name]) for name, item in over.items()},
         rows=len(kept),
         images=len({pool.groups[row] for _, row in kept}),
         splits=len(pool.rows),
@@ -215,17 +215,17 @@ def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:
                 split: dict(zip(trial.complete, trial.without.get(name, []), strict=True))
                 for split, trial in trials.items()
             }
-    found = {name: pool.spread(told, lambda row: has_both(task, values, row)) for name, told in said.items()}
+    result = {name: pool.spread(message, lambda row: has_both(task, values, row)) for name, message in said.items()}
     for name, keep in _lacking(task, values).items():
-        found[name] = pool.spread(said["complete"], keep)
-    return {name: spread.interval() for name, spread in found.items() if spread is not None}
+        result[name] = pool.spread(said["complete"], keep)
+    return {name: spread.interval() for name, spread in result.items() if spread is not None}
 
 
 def _lacking(task: Task, values: Values) -> dict[str, Callable[[int], bool]]:
-    found: dict[str, Callable[[int], bool]] = {"lacking_image": lambda row: missing(values[IMAGE][row])}
+    result: dict[str, Callable[[int], bool]] = {"lacking_image": lambda row: missing(values[IMAGE][row])}
     if TEXT in values and TEXT in task.inputs:
-        found["lacking_text"] = lambda row: missing(values[TEXT][row])
-    return found
+        result["lacking_text"] = lambda row: missing(values[TEXT][row])
+    return result
 
 
 def _fitted(setup: Setup, split: int) -> Task:

@@ -118,11 +118,11 @@ class Comparison:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values; what is not a number is None."""
-        found = asdict(self) | {"folder": str(self.folder)}
-        for arm in found["arms"]:
+        result = asdict(self) | {"folder": str(self.folder)}
+        for arm in result["arms"]:
             arm["figure"] = list(arm["figure"])
             arm["without"] = {name: list(values) for name, values in arm["without"].items()}
-        return {key: _finite(value) for key, value in found.items()}
+        return {key: _finite(value) for key, value in result.items()}
 
     def __str__(self) -> str:
         return self.verdict
@@ -143,9 +143,9 @@ class Comparison:
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -61,8 +61,8 @@ def compare(
     """
     labels.check_language(language)
     if parallel.world() > 1:
-        found = f"{parallel.world()} processes"
-        raise RecipeError("rebus compare", "one process", found, "start it without torchrun")
+        result = f"{parallel.world()} processes"
+        raise RecipeError("rebus compare", "one process", result, "start it without torchrun")
     with locked(folder):
         setup = set_up(settings, log, folds=folds, repeats=repeats, only=only)
         return _compare(setup, folder, language, command, log)
@@ -122,7 +122,7 @@ def _agree(folder: Path, setup: Setup) -> None:
         begun: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         # what a later version can set besides was at its default
         begun["recipe"] = recipe.Recipe.model_validate(begun["recipe"]).model_dump(mode="json")
-        begun["splits"] = [recipe.Split.model_validate(one).model_dump(mode="json") for one in begun["splits"]]
+        begun["splits"] = [recipe.Split.model_validate(split).model_dump(mode="json") for split in begun["splits"]]
     except (ValueError, KeyError) as error:  # pydantic's errors are ValueErrors
         do = "delete the folder and compare anew"
         raise RunError(path, "the plan of a comparison", f"'{str(error)[:200]}'", do) from error
@@ -145,13 +145,15 @@ def _different(begun: Any, plan: Any, name: str = "") -> tuple[str, str, str] | 
     """The first place where two plans differ: its name and both values."""
     if isinstance(begun, dict) and isinstance(plan, dict):
         for key in {**begun, **plan}:
-            found = _different(begun.get(key), plan.get(key), f"{name}.{key}" if name else str(key))
-            if found:
-                return found
+            result = _different(begun.get(key), plan.get(key), f"{name}.{key}" if name else str(key))
+            if result:
+                return result
         return None
     if isinstance(begun, list) and isinstance(plan, list) and len(begun) == len(plan):
-        each = (_different(one, other, f"{name}.{at}") for at, (one, other) in enumerate(zip(begun, plan, strict=True)))
-        return next((found for found in each if found), None)
+        each = (
+            _different(item, other, f"{name}.{at}") for at, (item, other) in enumerate(zip(begun, plan, strict=True))
+        )
+        return next((result for result in each if result), None)
     if begun == plan:
         return None
     return name.removeprefix("recipe."), str(begun)[:60], str(plan)[:60]
@@ -170,8 +172,8 @@ def _quick(setup: Setup, trial: Trial) -> str:
     if not trial.rows:
         return "–"
     task = next(iter(setup.prepared(Arm(trial.arm), trial.split).tasks.values()))
-    found = task.quick_score(setup.values, trial.rows, trial.told)
-    return labels.figure(found.get(task.watch), task.watch)
+    result = task.quick_score(setup.values, trial.rows, trial.told)
+    return labels.figure(result.get(task.watch), task.watch)
 
 
 def _time(seconds: float) -> str:

@@ -158,16 +158,16 @@ def set_up(
     # the same precision for all runs, now and when the comparison goes on
     prepared = prepare(settle_precision(settings, Start(), log), log)
     if len(prepared.tasks) > 1:
-        found = ", ".join(prepared.tasks)
-        raise RecipeError("rebus compare", "one task, which every strategy is trained for", found, "name one: --task")
+        result = ", ".join(prepared.tasks)
+        raise RecipeError("rebus compare", "one task, which every strategy is trained for", result, "name one: --task")
     task = next(iter(prepared.tasks.values()))
     arms = arms_of(task, prepared.recipe, only)
     splits, how = _splits(prepared, folds, repeats)
     if not prepared.recipe.train.patience:  # nothing is chosen by what would be held out to watch
         splits = [split.model_copy(update={"valid": 0.0}) for split in splits]
-    made = Setup(prepared, arms, splits, how, ItemCache(prepared.recipe.data.cache_mb))
-    made.check_splits()
-    return made
+    built = Setup(prepared, arms, splits, how, ItemCache(prepared.recipe.data.cache_mb))
+    built.check_splits()
+    return built
 
 
 def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> None:
@@ -190,8 +190,8 @@ def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> 
             raise RecipeError(f"model.{name}.kind", f"a tower that reads the {name}", "'none'", do)
     raw = [entry.name for entry in settings.tasks if TASKS.get(entry.name).reads_documents]
     if raw:
-        found = f"'{raw[0]}', which reads raw text alone"
-        raise DataError("rebus compare", "a task that reads an image and a text", found, "name another with --task")
+        result = f"'{raw[0]}', which reads raw text alone"
+        raise DataError("rebus compare", "a task that reads an image and a text", result, "name another with --task")
 
 
 def _splits(prepared: Prepared, folds: int | None, repeats: int | None) -> tuple[list[recipe.Split], How]:

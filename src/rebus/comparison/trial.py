@@ -75,10 +75,12 @@ class Trial:
     def load(cls, path: Path) -> Trial:
         """What ``save`` wrote. Raises RunError where the file is damaged."""
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            found["told"] = [Prediction(**one) for one in found["told"]]
-            found["without"] = {name: [Prediction(**one) for one in told] for name, told in found["without"].items()}
-            return cls(**found)
+            result = json.loads(path.read_text(encoding="utf-8"))
+            result["told"] = [Prediction(**item) for item in result["told"]]
+            result["without"] = {
+                name: [Prediction(**item) for item in message] for name, message in result["without"].items()
+            }
+            return cls(**result)
         except (ValueError, KeyError, TypeError) as error:
             do = "delete the file: that run is then made again"
             raise RunError(path, "what a run of `rebus compare` said", f"'{error!r}'", do) from error
@@ -108,12 +110,12 @@ def run_trial(setup: Setup, arm: Arm, split: int, folder: Path, *, quiet: bool =
     )
     if result.stopped_because == "interrupted":
         raise KeyboardInterrupt
-    told = judged(ready, prepared, setup, arm, split)
-    told.parameters, told.steps, told.seconds = ready.model.count_parameters(), result.steps, result.seconds
-    told.rate = result.steps * plan.batch_rows / max(result.seconds, 1e-9)
-    told.trained_on = len(prepared.training_rows())
+    message = judged(ready, prepared, setup, arm, split)
+    message.parameters, message.steps, message.seconds = ready.model.count_parameters(), result.steps, result.seconds
+    message.rate = result.steps * plan.batch_rows / max(result.seconds, 1e-9)
+    message.trained_on = len(prepared.training_rows())
     shutil.rmtree(folder, ignore_errors=True)
-    return told
+    return message
 
 
 def judged(ready: Assembled, prepared: Shared, setup: Setup, arm: Arm, split: int) -> Trial:

@@ -17,7 +17,7 @@ FEW = 5  # splits below which a t-test has little power
 def verdict(found: Comparison, language: str) -> str:
     """The comparison in one or two sentences."""
     texts = translator("verdict", language)
-    if found.beats_baseline and not any(_better(one) for one in found.beats_baseline.values()):
+    if found.beats_baseline and not any(_better(item) for item in found.beats_baseline.values()):
         base = labels.figure(found.baseline, found.metric)
         return _whole([texts("unlearned", baseline=found.baseline_name, figure=base)], texts)
     if not found.fused:
@@ -30,9 +30,9 @@ def verdict(found: Comparison, language: str) -> str:
     words = {"alone": texts(f"alone.{found.best_single}"), "best": best.name}
     if gain.sure and gain.value < 0:
         worse = Difference(-gain.value, -gain.high, -gain.low, gain.p, gain.holm)
-        told = span(worse.low, worse.high, found.metric, language)
+        message = span(worse.low, worse.high, found.metric, language)
         amount = measured(worse.value, found.metric, language)
-        return _whole([texts("harms", **words, amount=amount, span=told)], texts)
+        return _whole([texts("harms", **words, amount=amount, span=message)], texts)
     if not gain.sure:
         return _whole([_nothing(found, best, gain, language)], texts)
     parts = [_adds(found, gain, found.best_single, language)]

@@ -13,28 +13,28 @@ from rebus.report.differences import measured, signed, span
 
 def ablation_verdicts(found: Mapping[str, Any], language: str) -> list[str]:
     """One sentence about its images and one about its text, as far as each was tried."""
-    texts, told = translator("ablation", language), []
+    texts, message = translator("ablation", language), []
     for name, yes, no in (("images_shuffled", "looks", "blind"), ("text_shuffled", "reads", "deaf")):
         lost = found["losses"].get(name)
         if lost is None:
             continue
         amount = measured(lost["lost"], found["metric"], language)
         bounds = span(lost["low"], lost["high"], found["metric"], language)
-        told.append(texts(yes if lost["low"] > 0 else no, amount=amount, span=bounds))
-    return told
+        message.append(texts(yes if lost["low"] > 0 else no, amount=amount, span=bounds))
+    return message
 
 
 def ablation_tables(ablation: Mapping[str, Mapping[str, Any]], language: str) -> list[Table]:
     """A table for each task, with the verdict below it."""
-    texts, made = translator("ablation", language), []
-    for task, found in ablation.items():
-        metric = found["metric"]
-        rows: list[list[Cell]] = [[texts("as_is"), labels.figure(found["value"], metric), None, None]]
-        for name, lost in found["losses"].items():
+    texts, built = translator("ablation", language), []
+    for task, result in ablation.items():
+        metric = result["metric"]
+        rows: list[list[Cell]] = [[texts("as_is"), labels.figure(result["value"], metric), None, None]]
+        for name, lost in result["losses"].items():
             bounds = span(lost["low"], lost["high"], metric, language).strip("()（）")
             figure = labels.figure(lost["value"], metric)
             rows.append([texts(f"names.{name}"), figure, signed(lost["lost"], metric), bounds])
         heads = translate_list("ablation.columns", language, metric=labels.metric_name(metric, language))
-        note = ("；" if language == "zh" else "; ").join(ablation_verdicts(found, language))
-        made.append(Table(texts("title", task=task), heads, rows, note[:1].upper() + note[1:], shares=False))
-    return made
+        note = ("；" if language == "zh" else "; ").join(ablation_verdicts(result, language))
+        built.append(Table(texts("title", task=task), heads, rows, note[:1].upper() + note[1:], shares=False))
+    return built

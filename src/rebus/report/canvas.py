@@ -65,7 +65,7 @@ def save(
         figure = Figure(figsize=size, dpi=144, layout="constrained")
         FigureCanvasAgg(figure)
         draw(figure, texts)
-        if family is None and (language == "zh" or any(has_cjk(one.get_text()) for one in figure.findobj(Text))):
+        if family is None and (language == "zh" or any(has_cjk(item.get_text()) for item in figure.findobj(Text))):
             _tell_of_boxes()
         # No date and no version in the file: the same figures give the same bytes.
         atomic.write_with(path, lambda beside: figure.savefig(beside, format="png", metadata={"Software": None}))

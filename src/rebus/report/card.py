@@ -67,10 +67,10 @@ def front_matter(data: ReportData, language: str = "en") -> dict[str, Any]:
         **data.hub,
         "tags": ["rebus", *(tag for tag in data.tags if tag != "rebus")],
     }
-    found: dict[str, Any] = {key: value for key, value in known.items() if value}
+    result: dict[str, Any] = {key: value for key, value in known.items() if value}
     if data.results:
-        found["model-index"] = [{"name": data.title, "results": _index(data, language)}]
-    return found
+        result["model-index"] = [{"name": data.title, "results": _index(data, language)}]
+    return result
 
 
 def _front_matter(data: ReportData, language: str) -> str:
@@ -87,7 +87,7 @@ def _index(data: ReportData, language: str) -> list[dict[str, Any]]:
         {
             "task": {"type": data.hub.get("pipeline_tag") or task, "name": task},
             "dataset": {"type": "private", "name": name},
-            "metrics": [_metric(one, language) for one in results],
+            "metrics": [_metric(item, language) for item in results],
         }
         for task, results in by_task.items()
     ]
@@ -105,16 +105,16 @@ def _results(data: ReportData, language: str) -> str:
     several = len({result.task for result in data.results}) > 1
     head = [texts("figure"), texts("value"), texts("interval"), texts("baseline"), texts("difference")]
     rows = []
-    for one in data.results:
-        base = labels.figure(one.baseline, one.metric)
+    for item in data.results:
+        base = labels.figure(item.baseline, item.metric)
         cells = [
-            labels.metric_name(one.metric, language),
-            labels.figure(one.value, one.metric),
-            labels.interval(one.interval, one.metric),
-            f"{base} ({one.baseline_name})" if base and one.baseline_name else base,
-            labels.difference(one, language),
+            labels.metric_name(item.metric, language),
+            labels.figure(item.value, item.metric),
+            labels.interval(item.interval, item.metric),
+            f"{base} ({item.baseline_name})" if base and item.baseline_name else base,
+            labels.difference(item, language),
         ]
-        rows.append([one.task, *cells] if several else cells)
+        rows.append([item.task, *cells] if several else cells)
     table = markdown_grid([texts("task"), *head] if several else head, rows)
     return f"{_plain(data.judged_on)}\n\n{table}" if data.judged_on else table
 
@@ -152,9 +152,9 @@ def _sections(data: ReportData, *after: str) -> list[str]:
         if section.facts:
             parts.append("\n".join(f"- {_plain(name)}: {_plain(value)}" for name, value in section.facts))
         parts += [f"### {_plain(table.title)}\n\n{_table(table)}" for table in section.tables]
-        told = [_told(one) for one in section.examples]
-        if told:
-            parts.append("\n".join(f"- {line}" for line in told))
+        lines = [_told(example) for example in section.examples]
+        if lines:
+            parts.append("\n".join(f"- {line}" for line in lines))
     return parts
 
 

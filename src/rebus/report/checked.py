@@ -31,10 +31,10 @@ def check_maps(
     Raises:
         RebusError: the model, the table or an option cannot be used.
     """
-    found = check_faithfulness(
+    result = check_faithfulness(
         run, data, task=task, rows=rows, methods=methods, split=split, only=only, tolerance=tolerance, log=log
     )
     folder = Run(run)
     if folder.weights_path.exists() and folder.recipe_path.exists() and folder.evaluation:
         write_outputs(folder, lang=lang or language_of(folder))
-    return found
+    return result

@@ -64,8 +64,8 @@ def keep_ablation(run: Run, found: Evaluation, lang: str | None, *, own: bool) -
     """Put what a model loses into words; of its own held-out rows also into the Run, its report and its card."""
     language = lang or language_of(run)
     check_language(language)
-    for one in found.ablation.values():
-        one.verdict = ablation_verdicts(one.as_dict(), language)
+    for item in found.ablation.values():
+        item.verdict = ablation_verdicts(item.as_dict(), language)
     if own and run.weights_path.exists() and run.evaluation:
         with run.writing():
             run.write_json("evaluation.json", run.evaluation | {"ablation": found.as_dict()["ablation"]})
@@ -86,9 +86,9 @@ def describe_run(
     """Everything that a Run can tell of itself. Raises RunError: it is unfinished or damaged."""
     subject = Subject.open(run, lang, predictor, table)
     results = [
-        one
+        item
         for name, score in subject.evaluation.get("tasks", {}).items()
-        for one in results_of_score(name, score, lang)
+        for item in results_of_score(name, score, lang)
     ]
     if subject.is_language_run:
         data = describe_language_run(subject, results)
@@ -145,7 +145,7 @@ def results_of_score(task: str, score: Mapping[str, Any], lang: str = "en") -> l
         baseline_name=translate_name("baseline", str(score.get("baseline_name", "")), lang),
         comparisons=compared,
     )
-    return [replace(one, beside=beside(task, score, one.metric, lang)) for one in results]
+    return [replace(result, beside=beside(task, score, result.metric, lang)) for result in results]
 
 
 def _whole(column: str, figure: Any) -> Any:

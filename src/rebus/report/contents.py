@@ -206,7 +206,7 @@ def results_of(
 
     Names in ``metrics.COUNTS`` are left out: they are no figures.
     """
-    found = []
+    result = []
     for name, value in metrics.items():
         if name in COUNTS:
             continue
@@ -214,7 +214,7 @@ def results_of(
         difference = compared.difference if compared else None
         interval: Sequence[float] | None = compared.value[1:] if compared else (intervals or {}).get(name)
         base = (baseline or {}).get(name)
-        found.append(
+        result.append(
             Result(
                 metric=name,
                 value=float(value),
@@ -226,7 +226,7 @@ def results_of(
                 task=task,
             )
         )
-    return found
+    return result
 
 
 def table_of(title: str, columns: Mapping[str, Mapping[str, Any]], heading: str = "", note: str = "") -> Table:

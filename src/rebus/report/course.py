@@ -25,13 +25,13 @@ def course_tables(evaluation: Mapping[str, Any], lang: str) -> list[Table]:
         for other, figures in score.get("others", {}).items():
             cells = [
                 [
-                    labels.metric_name(one.metric, lang),
-                    labels.figure(one.value, one.metric),
-                    labels.figure(one.baseline, one.metric),
-                    labels.difference(one, lang),
-                    labels.difference_interval(one),
+                    labels.metric_name(item.metric, lang),
+                    labels.figure(item.value, item.metric),
+                    labels.figure(item.baseline, item.metric),
+                    labels.difference(item, lang),
+                    labels.difference_interval(item),
                 ]
-                for one in results_beside(task, score, other, lang)
+                for item in results_beside(task, score, other, lang)
             ]
             columns = [texts(key) for key in ("figure", "model", "baseline", "difference", "interval")]
             title = texts("beside", task=task, other=translate_name("baseline", other, lang))
@@ -48,8 +48,8 @@ def remark_lines(evaluation: Mapping[str, Any], lang: str) -> list[str]:
     starved = starvation(evaluation.get("training", {}))
     notes = [*evaluation.get("notes", []), *([starved] if starved else [])]
     return [rendered(note, lang) for note in notes] + [
-        texts("passed" if one.get("passed") else "still", text=rendered(one["text"], lang), step=one["step"])
-        for one in evaluation.get("remarks", [])
+        texts("passed" if remark.get("passed") else "still", text=rendered(remark["text"], lang), step=remark["step"])
+        for remark in evaluation.get("remarks", [])
     ]
 
 
@@ -57,13 +57,15 @@ def _stages(stages: list[dict[str, Any]], texts: Translator) -> list[Table]:
     if not stages:
         return []
     cells: list[list[str | int | float | None]] = []
-    for one in stages:
-        name = one["watch"].partition("/")[2]
-        before, after = one["before"][name], one["after"][name]
-        gain = one["gains"].get(name)
+    for stage in stages:
+        name = stage["watch"].partition("/")[2]
+        before, after = stage["before"][name], stage["after"][name]
+        gain = stage["gains"].get(name)
         interval = f"{gain[1]:.3f} – {gain[2]:.3f}" if gain else ""
-        what, share = _what(one, texts), f"{one['share']:.0%}"
-        cells.append([str(one["stage"]), share, what, f"{one['learned']:,}", before, after, after - before, interval])
+        what, share = _what(stage, texts), f"{stage['share']:.0%}"
+        cells.append(
+            [str(stage["stage"]), share, what, f"{stage['learned']:,}", before, after, after - before, interval]
+        )
     heads = ("stage", "share", "what", "numbers", "before", "after", "gain", "interval")
     title = f"{texts('stages')}: {stages[0]['watch']}"
     return [Table(title, [texts(key) for key in heads], cells, texts("rows", rows=stages[0]["rows"]), shares=False)]

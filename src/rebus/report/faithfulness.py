@@ -29,8 +29,8 @@ def faithfulness_tables(task: str, entry: Mapping[str, Any], lang: str) -> list[
     """The methods side by side, the default first, and the default's pointing rate by type of question."""
     texts, methods, random = translator("faithfulness", lang), entry["methods"], entry["random"]
     names = sorted(methods, key=lambda name: name != entry["method"])
-    kinds = [kind for kind in FIGURES if any(kind in one["figures"] for one in methods.values())]
-    shaken = any(one["sanity"] for one in methods.values())
+    kinds = [kind for kind in FIGURES if any(kind in method["figures"] for method in methods.values())]
+    shaken = any(method["sanity"] for method in methods.values())
     heads = [texts("method"), *(texts(f"columns.{kind}") for kind in kinds), *([texts("sanity")] if shaken else [])]
     rows: list[list[Cell]] = []
     for name in names:
@@ -45,41 +45,41 @@ def faithfulness_tables(task: str, entry: Mapping[str, Any], lang: str) -> list[
     only = [f"{column}={value}" for column, value in entry["settings"].get("only", {}).items()]
     where = ", ".join([entry["table"], *([entry["split"]] if entry["split"] else []), *only])
     title = texts("table", task=task, rows=max(entry["rows"].values()), table=where)
-    made = [Table(title, [*heads, texts("milliseconds")], rows, notes_of(entry, lang), shares=False)]
+    result = [Table(title, [*heads, texts("milliseconds")], rows, notes_of(entry, lang), shares=False)]
     types = methods[entry["method"]]["by_type"]
     if len(types) > 1:
         columns = ["", entry["method"], texts("random"), texts("questions")]
         lines: list[list[Cell]] = [
-            [kind, f"{one['pointing']:.1%}", f"{one['random']:.1%}", f"{one['count']:.0f}"]
-            for kind, one in types.items()
+            [kind, f"{item['pointing']:.1%}", f"{item['random']:.1%}", f"{item['count']:.0f}"]
+            for kind, item in types.items()
         ]
-        made.append(Table(texts("types", task=task), columns, lines, shares=False))
-    return made
+        result.append(Table(texts("types", task=task), columns, lines, shares=False))
+    return result
 
 
 def notes_of(entry: Mapping[str, Any], lang: str) -> str:
     """What the columns of a table of methods mean."""
     texts, rows = translator("faithfulness", lang), {"pointing_right": 0, **entry["rows"]}
-    told = []
+    lines = []
     if rows.get("pointing"):
-        told.append(texts("pointing", tolerance=entry["settings"].get("tolerance", 0.0), **rows))
-    told.append(texts("curves", **rows))
+        lines.append(texts("pointing", tolerance=entry["settings"].get("tolerance", 0.0), **rows))
+    lines.append(texts("curves", **rows))
     if rows.get("sanity"):
-        told.append(texts("shaken", same=SAME, **rows))
-    return (" " if lang == "en" else "").join(told)
+        lines.append(texts("shaken", same=SAME, **rows))
+    return (" " if lang == "en" else "").join(lines)
 
 
 def faithfulness_points(task: str, entry: Mapping[str, Any], lang: str) -> list[str]:
     """The default and why, how much better than chance it points, and which methods are warned of."""
     texts, method = translator("faithfulness", lang), entry["method"]
-    told = [texts(f"chosen.{entry['why']}", task=task, method=method)]
-    rate, chance = (found.get("pointing") for found in (entry["methods"][method]["figures"], entry["random"]))
+    lines = [texts(f"chosen.{entry['why']}", task=task, method=method)]
+    rate, chance = (result.get("pointing") for result in (entry["methods"][method]["figures"], entry["random"]))
     if rate is not None and chance is not None and chance[0] > 0:
-        told.append(texts("times", task=task, times=rate[0] / chance[0]))
-    warned = [name for name, one in entry["methods"].items() if one["warned"]]
+        lines.append(texts("times", task=task, times=rate[0] / chance[0]))
+    warned = [name for name, item in entry["methods"].items() if item["warned"]]
     if warned:
-        told.append(texts("warned", task=task, methods=(", " if lang == "en" else "、").join(warned)))
-    return told
+        lines.append(texts("warned", task=task, methods=(", " if lang == "en" else "、").join(warned)))
+    return lines
 
 
 def measured(kind: str, figure: Sequence[float] | None) -> Cell:

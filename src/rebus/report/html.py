@@ -63,7 +63,9 @@ def render_report(data: ReportData, language: str = "en") -> str:
         data=data,
         sections=[name for name in _SECTIONS if _has(data, name)],
         contents=_contents(data, language),
-        parts={after: [_section(data, one) for one in data.sections if one.after == after] for after in AFTER},
+        parts={
+            after: [_section(data, section) for section in data.sections if section.after == after] for after in AFTER
+        },
         results=_by_task(shown),
         has_tasks=len({result.task for result in data.results}) > 1,
         tiles=_tiles(shown),
@@ -88,12 +90,12 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 
 def _contents(data: ReportData, language: str) -> list[tuple[str, str]]:
     """(anchor, heading) of everything on the page, in its order."""
-    found: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     for name in _SECTIONS:
         if _has(data, name):
-            found.append((name, translate(f"report.{name}", language)))
-        found += [(one.name, one.title) for one in data.sections if one.after == name]
-    return found
+            result.append((name, translate(f"report.{name}", language)))
+        result += [(section.name, section.title) for section in data.sections if section.after == name]
+    return result
 
 
 def _section(data: ReportData, section: Section) -> dict[str, Any]:
@@ -110,7 +112,7 @@ def _section(data: ReportData, section: Section) -> dict[str, Any]:
 
 
 def _examples(data: ReportData, examples: Sequence[Example]) -> dict[str, list[dict[str, Any]]]:
-    return {group: [_example(data, one) for one in some] for group, some in grouped(examples).items()}
+    return {group: [_example(data, item) for item in some] for group, some in grouped(examples).items()}
 
 
 def _has(data: ReportData, section: str) -> bool:
@@ -128,7 +130,7 @@ def _result(data: ReportData, result: Result, language: str) -> dict[str, Any]:
         "difference": labels.difference(result, language),
         "difference_interval": labels.difference_interval(result),
         "verdict": {1: "better", -1: "worse"}.get(result.verdict, "same") if result.difference_interval else "",
-        "beside": [_result(data, one, language) for one in result.beside],
+        "beside": [_result(data, item, language) for item in result.beside],
         "strip": _strip(result, labels.full_scale(data.results, result.metric)),
     }
 

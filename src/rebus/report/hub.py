@@ -30,5 +30,5 @@ def hub_metadata(run: Run) -> dict[str, str]:
     base = recipe.base or recipe.model.text.weights or recipe.model.image.weights
     if base is not None and (Path(base).is_absolute() or Path(base).exists()):
         base = Path(base).name
-    found = {"library_name": library, "pipeline_tag": tag, "base_model": base or ""}
-    return {key: value for key, value in found.items() if value}
+    result = {"library_name": library, "pipeline_tag": tag, "base_model": base or ""}
+    return {key: value for key, value in result.items() if value}

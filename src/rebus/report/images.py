@@ -42,8 +42,8 @@ def png_address(plot: str | Path | bytes) -> str:
     try:
         content = plot if isinstance(plot, bytes) else Path(plot).read_bytes()
     except OSError as error:
-        told = error.strerror or str(error)
-        raise ImageError(str(plot), "a PNG file", f"'{told}'", "write the plots again") from error
+        message = error.strerror or str(error)
+        raise ImageError(str(plot), "a PNG file", f"'{message}'", "write the plots again") from error
     if not content.startswith(_PNG):
         where = "a plot" if isinstance(plot, bytes) else str(plot)
         raise ImageError(where, "a PNG file", "something else", "write the plots again")

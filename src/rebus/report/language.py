@@ -112,7 +112,7 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
     )
     if TASKS.get(task).hides_words:
         data.commands = [
-            one for one in data.commands if one[0] not in (texts("commands.write"), texts("commands.judge"))
+            command for command in data.commands if command[0] not in (texts("commands.write"), texts("commands.judge"))
         ]
     data.tables = [table for table in (_packers(trained, results, texts), _samples(records, task, texts)) if table]
     if records:
@@ -126,11 +126,11 @@ def describe_language_run(subject: Subject, results: list[Result]) -> ReportData
 def _checked(subject: Subject) -> dict[str, Any]:
     """check.json. Raises RunError: it is missing, or not what training on raw text wrote."""
     run = subject.run
-    found: dict[str, Any] = run.read_json("check.json")
-    if not {"rows", "waste", "cleaning"} <= set(found):
+    result: dict[str, Any] = run.read_json("check.json")
+    if not {"rows", "waste", "cleaning"} <= set(result):
         do = "restore the file from a copy; `rebus train` writes it once"
         raise RunError(run.folder / "check.json", "rows, waste and cleaning, as training wrote", "none of them", do)
-    return found
+    return result
 
 
 def _paired(names: Sequence[str], *values: str) -> list[tuple[str, str]]:

@@ -43,13 +43,13 @@ def add_part(data: ReportData, run: Run, lang: str) -> None:
     """Add what the Run keeps in this language to a report; nothing where it keeps nothing."""
     if not (run.folder / PARTS).exists():
         return
-    found = run.read_json(PARTS)
-    part = found.get("report", {}).get(lang) if isinstance(found, dict) else None
+    result = run.read_json(PARTS)
+    part = result.get("report", {}).get(lang) if isinstance(result, dict) else None
     if not part:
         return
     data.title, data.judged_on = part["title"] or data.title, part["judged_on"] or data.judged_on
-    data.tables = [*(Table(**one) for one in part["tables"]), *data.tables]
-    data.examples = [*(Example(**one) for one in part["examples"]), *data.examples]
+    data.tables = [*(Table(**table) for table in part["tables"]), *data.tables]
+    data.examples = [*(Example(**example) for example in part["examples"]), *data.examples]
     folder = run.folder / "plots"
     plots = [
         Plot(title, plot_types(folder / f"types-{number}.png", columns, lang))

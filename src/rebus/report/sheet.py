@@ -60,7 +60,7 @@ def write_sheet(path: str | Path, cells: Sequence[Cell], heading: str = "", root
     from PIL import Image as PILImage
     from PIL import ImageDraw
 
-    told: list[str] = []
+    lines: list[str] = []
     columns = max(1, min(COLUMNS, len(cells)))
     rows = -(-len(cells) // columns)
     top = GAP + (LINE + GAP if heading else 0)
@@ -71,15 +71,15 @@ def write_sheet(path: str | Path, cells: Sequence[Cell], heading: str = "", root
         pen.text((GAP, GAP), shortened(pen, heading, sheet.width - 2 * GAP), fill=_INK, font=font())
     for number, cell in enumerate(cells):
         left, upper = GAP + number % columns * (SIDE + GAP), top + number // columns * high
-        _draw(sheet, pen, cell, left, upper, root, told)
+        _draw(sheet, pen, cell, left, upper, root, lines)
     written = heading + "".join(cell.title + cell.detail + cell.text for cell in cells)
     if cjk_family() is None and any(ord(letter) > 0x2E7F for letter in written):
-        told.append(
+        lines.append(
             "no installed font draws Chinese, so such letters show as boxes on the sheet; install one, e.g. the system "
             "package fonts-noto-cjk"
         )
     atomic.write_with(Path(path), lambda beside: sheet.save(beside, "PNG"))
-    return told
+    return lines
 
 
 def write_found(path: str | Path, query: str, hits: Sequence[Hit]) -> list[str]:
@@ -148,7 +148,7 @@ def wrapped(pen: Any, text: str, width: int, most: int) -> list[str]:
     lines.append(line)
     if len(lines) > most:
         lines = [*lines[: most - 1], lines[most - 1] + "…"]
-    return [shortened(pen, one, width) for one in lines]
+    return [shortened(pen, item, width) for item in lines]
 
 
 def _pieces(text: str) -> list[str]:

@@ -37,7 +37,7 @@ def summary_lines(evaluation: Mapping[str, Any], lang: str = "en", report: float
         figures = f"{labels.metric_name(metric, lang)} {labels.figure(score['metrics'][metric], metric)}"
         if metric in score["intervals"]:
             figures += f" ({labels.interval(tuple(score['intervals'][metric]), metric)})"
-        figures += "".join(texts("against", **one) for one in comparisons(task, score, metric, lang))
+        figures += "".join(texts("against", **item) for item in comparisons(task, score, metric, lang))
         rows = evaluation.get("rows", {}).get(task, 0)
         lines.append(texts("task", task=task, rows=rows, split=split, figures=figures))
     if trained:
@@ -62,12 +62,12 @@ def main_figure(task: str, score: Mapping[str, Any]) -> str | None:
 def results_beside(task: str, score: Mapping[str, Any], name: str, lang: str) -> list[Result]:
     """Every figure beside the baseline of that name among ``others``."""
     other = score["others"][name]
-    found = []
+    result = []
     for metric, base in other["metrics"].items():
         if metric in COUNTS or metric not in score["metrics"]:
             continue
         gain = other["gains"].get(metric)
-        found.append(
+        result.append(
             Result(
                 metric,
                 score["metrics"][metric],
@@ -78,13 +78,13 @@ def results_beside(task: str, score: Mapping[str, Any], name: str, lang: str) ->
                 task=task,
             )
         )
-    return found
+    return result
 
 
 def beside(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[Result]:
     """A figure beside each baseline that is not the naive one: a plain model, the nearest image's caption."""
-    results = [one for name in score.get("others", {}) for one in results_beside(task, score, name, lang)]
-    return [one for one in results if one.metric == metric]
+    results = [item for name in score.get("others", {}) for item in results_beside(task, score, name, lang)]
+    return [result for result in results if result.metric == metric]
 
 
 def comparisons(task: str, score: Mapping[str, Any], metric: str, lang: str) -> list[dict[str, str]]:
@@ -93,10 +93,10 @@ def comparisons(task: str, score: Mapping[str, Any], metric: str, lang: str) -> 
     results = [*beside(task, {**score, "others": naive}, metric, lang), *beside(task, score, metric, lang)]
     return [
         {
-            "name": one.baseline_name,
-            "value": labels.figure(one.baseline, metric),
-            "difference": labels.difference(one, lang),
-            "sign": SIGNS[one.verdict] if one.difference_interval else "",
+            "name": result.baseline_name,
+            "value": labels.figure(result.baseline, metric),
+            "difference": labels.difference(result, lang),
+            "sign": SIGNS[result.verdict] if result.difference_interval else "",
         }
-        for one in results
+        for result in results
     ]

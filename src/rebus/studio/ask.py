@@ -162,7 +162,7 @@ def build(desk: Desk) -> None:
         yield turns, gr.skip(), html, choices
 
     def again(turns: list[Turn], how: str, lang: str) -> str:
-        turn = next((one for one in turns if one.chosen), None)
+        turn = next((item for item in turns if item.chosen), None)
         return explained(desk, turn, how, lang)[0] if turn is not None else ""
 
     def tasks_of(run: str | None) -> tuple[Any, Any]:
@@ -238,11 +238,11 @@ def examples(desk: Desk, seat: Seat) -> list[Example]:
     asked = columns.get(task.question_role or "")
     images = columns.get("image") if task.uses_image else None
     rows = sorted(range(len(book.table)), key=lambda row: ("test", "valid", "train").index(book.splits[row]))
-    found: list[Example] = []
+    result: list[Example] = []
     for row in rows[:_LOOKED_AT]:
         question = as_text(book.table.value(row, asked)) if asked in book.table.columns else ""
         cell = book.table.value(row, images) if images in book.table.columns else None
-        if any(one.question == question for one in found[-1:]) and not cell:
+        if any(item.question == question for item in result[-1:]) and not cell:
             continue
         image, address = None, ""
         if not missing(cell):
@@ -253,11 +253,11 @@ def examples(desk: Desk, seat: Seat) -> list[Example]:
             buffer = io.BytesIO()
             Image.fromarray(array).save(buffer, "PNG")
             image, address = buffer.getvalue(), thumbnail(array, side=88)
-        if (image or question) and all((one.image, one.question) != (image, question) for one in found):
-            found.append(Example(row, question, image, address))
-        if len(found) == _OFFERED:
+        if (image or question) and all((item.image, item.question) != (image, question) for item in result):
+            result.append(Example(row, question, image, address))
+        if len(result) == _OFFERED:
             break
-    return found
+    return result
 
 
 def drawn_examples(lang: str, found: list[Example]) -> str:
@@ -265,16 +265,16 @@ def drawn_examples(lang: str, found: list[Example]) -> str:
     if not found:
         return ""
     rows = []
-    for place, one in enumerate(found):
-        image = f'<img src="{one.small}" alt="">' if one.small else ""
-        title = translate("ask.example", lang, row=one.row + 1, text=one.question or "–")
-        rows.append(f"<li>{button(str(place), f'{image}<span>{esc(one.question)}</span>', title=title)}</li>")
+    for place, item in enumerate(found):
+        image = f'<img src="{item.small}" alt="">' if item.small else ""
+        title = translate("ask.example", lang, row=item.row + 1, text=item.question or "–")
+        rows.append(f"<li>{button(str(place), f'{image}<span>{esc(item.question)}</span>', title=title)}</li>")
     return f'<p class="hint">{label("ask.examples", lang)}</p><ul class="examples">{"".join(rows)}</ul>'
 
 
 def askable(predictor: Predictor) -> list[str]:
     """Tasks that one image and one text are enough for, those that write first."""
-    found = []
+    result = []
     for name, task in predictor.tasks.items():
         needs = [
             role for role in task.inputs if task.roles[role].required and role not in (task.question_role, "image")
@@ -284,16 +284,16 @@ def askable(predictor: Predictor) -> list[str]:
             and (not needs or task.streams)
             and task.answers not in ("likeness", "vector")
         ):
-            found.append(name)
-    return sorted(found, key=lambda name: not streams(predictor, name))
+            result.append(name)
+    return sorted(result, key=lambda name: not streams(predictor, name))
 
 
 def conversation(before: list[Turn], turn: Turn) -> list[dict[str, Any]]:
     """The messages that lead to a question: those about the same image, with the same model."""
     messages: list[dict[str, Any]] = []
-    for one in before:
-        if (one.run, one.task, one.image) == (turn.run, turn.task, turn.image):
-            messages += [_message(one), {"role": "assistant", "content": one.answer}]
+    for item in before:
+        if (item.run, item.task, item.image) == (turn.run, turn.task, turn.image):
+            messages += [_message(item), {"role": "assistant", "content": item.answer}]
     return [*messages, _message(turn)]
 
 
@@ -311,9 +311,9 @@ def predicted(model: Predictor, turn: Turn) -> tuple[str, dict[str, float]]:
     row: dict[str, Any] = {columns[role]: turn.question for role in [task.question_role] if role in columns}
     if task.uses_image:
         row[columns["image"]] = turn.image
-    told = model.predict(row, task=turn.task)[0]
-    likeliest = sorted(told.scores.items(), key=lambda pair: -pair[1])[:_TOP]
-    return answer_text(told.value), dict(likeliest)
+    message = model.predict(row, task=turn.task)[0]
+    likeliest = sorted(message.scores.items(), key=lambda pair: -pair[1])[:_TOP]
+    return answer_text(message.value), dict(likeliest)
 
 
 def small(desk: Desk, sent: Any) -> str:
@@ -404,14 +404,14 @@ def of_word(whole: Explanation, turn: Turn) -> Explanation:
 
 def spans(whole: Explanation, answer: str) -> list[tuple[int, int]]:
     """Where each explained piece stands in the answer; pieces are named as ``word 3 'bus'``."""
-    found, at = [], 0
+    result, at = [], 0
     for piece in whole.words:
         named = re.search(r"'(.*)'\s*$", piece.target, re.S)
         text = (named[1] if named else piece.target).strip()
         place = answer.find(text, at) if text else -1
         if place < 0:
-            found.append((at, at))
+            result.append((at, at))
             continue
         at = place + len(text)
-        found.append((place, at))
-    return found
+        result.append((place, at))
+    return result

@@ -95,13 +95,13 @@ def _digest(text: str) -> bytes:
 
 
 async def _read(receive: Receive) -> bytes:
-    found = bytearray()
-    while len(found) <= _MOST:
+    result = bytearray()
+    while len(result) <= _MOST:
         message = await receive()
-        found += message.get("body", b"")
+        result += message.get("body", b"")
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             break
-    return bytes(found[:_MOST])
+    return bytes(result[:_MOST])
 
 
 async def _page(send: Send, status: int, text: str, more: list[tuple[bytes, bytes]] | None = None) -> None:
@@ -119,13 +119,14 @@ async def _page(send: Send, status: int, text: str, more: list[tuple[bytes, byte
 
 
 def _form(lang: str, *, wrong: bool = False) -> str:
-    told = f'<p role="alert" style="color:#a93434">{label("door.wrong", lang)}</p>' if wrong else ""
+    message = f'<p role="alert" style="color:#a93434">{label("door.wrong", lang)}</p>' if wrong else ""
     return (
         f'<!doctype html><html lang="{"zh-CN" if lang == "zh" else "en"}"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{label('studio.title', lang)}</title></head>"
         '<body style="font-family:system-ui,sans-serif;max-width:22rem;margin:12vh auto;padding:0 1rem">'
-        f'<h1 style="font-size:1.4rem">{label("studio.title", lang)}</h1>{told}<form method="post" action="{SIGN_IN}">'
+        f'<h1 style="font-size:1.4rem">{label("studio.title", lang)}</h1>{message}'
+        f'<form method="post" action="{SIGN_IN}">'
         f'<label for="key">{label("door.key", lang)}</label>'
         '<input id="key" name="key" type="password" required autofocus autocomplete="current-password" '
         'style="display:block;width:100%;box-sizing:border-box;padding:.6rem;margin:.4rem 0 1rem;font:inherit">'

@@ -176,11 +176,11 @@ class Border:
 
     def _checked(self, browser: str, value: Any) -> Any:
         if isinstance(value, list):
-            return [self._checked(browser, one) for one in value]
+            return [self._checked(browser, item) for item in value]
         if not isinstance(value, dict):
             return value
         if not _FILE_KEYS & {str(key).strip().lower() for key in value} and "meta" not in value:
-            return {key: self._checked(browser, one) for key, one in value.items()}
+            return {key: self._checked(browser, item) for key, item in value.items()}
         path = value.get("path")
         if not isinstance(path, str) or not self.uploads.holds(browser, path):
             raise RefusedError(403, "an event named a file that was not uploaded from this browser")
@@ -188,16 +188,16 @@ class Border:
 
     async def _upload(self, browser: str, scope: Scope, receive: Receive, send: Send) -> None:
         """Let Gradio store files, and note whose they are."""
-        status, told = 0, bytearray()
+        status, sentence = 0, bytearray()
 
         async def noted(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             elif message["type"] == "http.response.body":
-                told.extend(message.get("body", b""))
+                sentence.extend(message.get("body", b""))
                 if status == 200 and not message.get("more_body", False):
-                    for path in _strings(bytes(told)):
+                    for path in _strings(bytes(sentence)):
                         if self.uploads.contains(path):
                             self.uploads.add(browser, path)
             await send(message)
@@ -215,11 +215,11 @@ def browser_of(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name.lower() == b"cookie":
             try:
-                found = SimpleCookie(value.decode("latin-1")).get(COOKIE)
+                result = SimpleCookie(value.decode("latin-1")).get(COOKIE)
             except CookieError:
                 continue
-            if found is not None and 16 <= len(found.value) <= 64:
-                return found.value
+            if result is not None and 16 <= len(result.value) <= 64:
+                return result.value
     return None
 
 
@@ -230,21 +230,21 @@ def _kept_query(query: bytes) -> bytes:
 
 def _strings(body: bytes) -> Sequence[str]:
     try:
-        found = json.loads(body)
+        result = json.loads(body)
     except ValueError:
         return []
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []
+    return [item for item in result if isinstance(item, str)] if isinstance(result, list) else []
 
 
 async def _body(receive: Receive) -> bytes:
-    found = bytearray()
+    result = bytearray()
     while True:
         message = await receive()
-        found += message.get("body", b"")
-        if len(found) > _EVENT:
+        result += message.get("body", b"")
+        if len(result) > _EVENT:
             raise RefusedError(413, "an event is too large")
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return bytes(found)
+            return bytes(result)
 
 
 def _without_length(scope: Scope) -> Scope:

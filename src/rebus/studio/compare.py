@@ -48,7 +48,7 @@ def build(desk: Desk) -> None:
     chosen = speaker.make(gr.CheckboxGroup, "compare.runs", choices=[])
     shown = panel("compare-shown", note(translate("compare.empty", speaker.lang)))
 
-    def found(typed: str, lang: str) -> tuple[Any, str]:
+    def result(typed: str, lang: str) -> tuple[Any, str]:
         try:
             root = desk.places.inside(typed, "what.folder") if (typed or "").strip() else desk.places.home
             if not root.is_dir():
@@ -61,7 +61,7 @@ def build(desk: Desk) -> None:
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     draw: Any = lambda lang, typed, names: drawn(desk, lang, typed, names)  # noqa: E731
-    gr.on([look.click, folder.input], found, [folder, desk.lang], [chosen, shown], **quiet)
+    gr.on([look.click, folder.input], result, [folder, desk.lang], [chosen, shown], **quiet)
     chosen.input(draw, [desk.lang, folder, chosen], shown, **quiet)
     folders: Any = lambda: gr.update(choices=sorted({desk.places.shown(path.parent) for path in desk.places.runs()}))  # noqa: E731
     desk.on_open(folders, [], [folder])
@@ -92,16 +92,16 @@ def drawn(desk: Desk, lang: str, typed: str, names: list[str]) -> str:
 def side(folder: Path, name: str) -> Side:
     """A Run's figures and facts; of an unfinished one what is known. Raises RunError."""
     run = Run.begun(folder)
-    recipe, found = run.recipe, run.evaluation
-    made = Side(name)
-    for task, score in found.get("tasks", {}).items():
+    recipe, result = run.recipe, run.evaluation
+    built = Side(name)
+    for task, score in result.get("tasks", {}).items():
         for metric, value in score.get("metrics", {}).items():
             low, high = score.get("intervals", {}).get(metric, (None, None))
-            made.figures[task, metric] = (value, low, high, score.get("baseline", {}).get(metric))
-    trained = found.get("training", {})
+            built.figures[task, metric] = (value, low, high, score.get("baseline", {}).get(metric))
+    trained = result.get("training", {})
     model = recipe.model
     towers = " + ".join(tower.kind for tower in (model.image, model.text) if tower.kind != "none")
-    made.facts = {
+    built.facts = {
         "compare.tasks": ", ".join(task.name for task in recipe.tasks),
         "compare.fusion": model.fusion.kind + (f" ({model.fusion.how})" if model.fusion.kind == "joint" else ""),
         "compare.towers": towers,
@@ -111,15 +111,15 @@ def side(folder: Path, name: str) -> Side:
         "compare.data": Path(recipe.data.path).name if recipe.data.path else "",
         "compare.seed": str(recipe.seed),
     }
-    return made
+    return built
 
 
 def beside(lang: str, sides: list[Side]) -> str:
     """One row a figure or fact, one column a Run."""
-    keys = list(dict.fromkeys(key for one in sides for key in one.figures))
+    keys = list(dict.fromkeys(key for item in sides for key in item.figures))
     rows: list[list[object]] = []
     for task, metric in keys:
-        values = [one.figures.get((task, metric)) for one in sides]
+        values = [item.figures.get((task, metric)) for item in sides]
         known = [value[0] for value in values if value is not None]
         best = (min if metric in _LOWER else max)(known)
         cells: list[object] = [f"{task}: {labels.metric_name(metric, lang)}"]
@@ -129,9 +129,9 @@ def beside(lang: str, sides: list[Side]) -> str:
             )
         rows.append(cells)
     for key in sides[0].facts:
-        rows.append([translate(key, lang), *(one.facts.get(key, "") or "–" for one in sides)])
+        rows.append([translate(key, lang), *(item.facts.get(key, "") or "–" for item in sides)])
     return f"<h2>{label('compare.beside', lang)}</h2>" + grid(
-        [translate("compare.what", lang), *(one.name for one in sides)],
+        [translate("compare.what", lang), *(item.name for item in sides)],
         rows,
         caption=translate("compare.caption", lang),
     )
@@ -155,12 +155,12 @@ def _cell(
 def strategies(lang: str, path: Path, name: str) -> str:
     """What ``rebus compare`` left in a folder: its verdict, its table and its plot. Raises RunError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        metric = found["metric"]
+        result = json.loads(path.read_text(encoding="utf-8"))
+        metric = result["metric"]
         rows: list[list[object]] = []
-        for arm in found["arms"]:
+        for arm in result["arms"]:
             value, low, high = arm["figure"]
-            gain = (arm["gains"] or {}).get(found["best_single"])
+            gain = (arm["gains"] or {}).get(result["best_single"])
             rows.append(
                 [
                     arm["name"],
@@ -171,14 +171,14 @@ def strategies(lang: str, path: Path, name: str) -> str:
                     f"{arm['seconds']:.0f}",
                 ]
             )
-        verdict = str(found.get("verdict", ""))
+        verdict = str(result.get("verdict", ""))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             path, "what `rebus compare` writes", f"'{error}'", "compare again, or delete the file"
         ) from error
     headings = [
         translate("compare.strategy", lang), labels.metric_name(metric, lang), translate("compare.interval", lang),
-        translate("compare.gain", lang, single=found["best_single"] or "–"), translate("compare.parameters", lang),
+        translate("compare.gain", lang, single=result["best_single"] or "–"), translate("compare.parameters", lang),
         translate("compare.seconds", lang),
     ]  # fmt: skip
     html = f"<h2>{label('compare.strategies', lang, name=name)}</h2><p>{esc(verdict)}</p>{grid(headings, rows)}"

@@ -19,9 +19,10 @@ def curve(points: Sequence[tuple[float, float]], title: str, unit: str, *, colou
         unit: below the horizontal axis.
         colour: of the line.
     """
-    told = f"{title}: {points[-1][1]:.4g}" if points else title
+    message = f"{title}: {points[-1][1]:.4g}" if points else title
     return (
-        f'<figure><figcaption>{esc(told)}</figcaption><svg viewBox="0 0 {_W} {_H}" role="img" aria-label="{esc(told)}" '
+        f"<figure><figcaption>{esc(message)}</figcaption>"
+        f'<svg viewBox="0 0 {_W} {_H}" role="img" aria-label="{esc(message)}" '
         f'data-points="{len(points)}">{_drawn(points, unit, colour)}</svg></figure>'
     )
 

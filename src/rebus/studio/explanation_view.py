@@ -18,14 +18,14 @@ def seen(lang: str, one: Explanation, name: str) -> str:
     parts = [f"<h3>{label('ask.seen', lang, name=name)}</h3>"]
     if one.image is not None and one.shown is not None:
         address = png_address(overlay(one, side=True))
-        told = translate("ask.map_alt", lang, name=name)
+        message = translate("ask.map_alt", lang, name=name)
         caption = translate(
             "ask.caption",
             lang,
             method=one.method,
             score=f"{one.score:.1%}" if 0 <= one.score <= 1 else f"{one.score:.4g}",
         )
-        image = f'<img id="ask-map" src="{address}" alt="{esc(told)}">'
+        image = f'<img id="ask-map" src="{address}" alt="{esc(message)}">'
         parts.append(f"<figure>{image}<figcaption>{esc(caption)}</figcaption></figure>")
     else:
         parts.append(f'<p class="note">{label("ask.no_map", lang)}</p>')

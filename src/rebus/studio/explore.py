@@ -145,16 +145,16 @@ def build(desk: Desk) -> None:
             file = desk.uploads.file(sample)
             read_header(str(file), pixel_budget=desk.places.pixels, where=file.name)
             seat = desk.seats.seat(desk.chosen(run))
-            found = seat.ask(lambda model: alike(book, seat.folder, str(file)))
-            return [row for row in found if row in allowed], "explore.alike"
+            outcome = seat.ask(lambda model: alike(book, seat.folder, str(file)))
+            return [row for row in outcome if row in allowed], "explore.alike"
         if not (text or "").strip():
             raise StudioError.of("problem.no_words")
         folder = desk.folder(run)
         if folder is not None and book.image is not None:
             seat = desk.seats.seat(folder)
             if reads_words(seat.predictor):
-                found = seat.ask(lambda model: alike(book, seat.folder, text))
-                return [row for row in found if row in allowed], "explore.nearest"
+                outcome = seat.ask(lambda model: alike(book, seat.folder, text))
+                return [row for row in outcome if row in allowed], "explore.nearest"
         both = set(book.rows("all", None, None, text)) & allowed
         return [row for row in book.rows("all", None, None, text) if row in both], "explore.found"
 
@@ -198,8 +198,8 @@ def draw(desk: Desk, lang: str, view: View) -> str:
     pages = max(1, -(-len(view.rows) // PAGE))
     shown = view.rows[view.page * PAGE : (view.page + 1) * PAGE]
     wrong = sum(mark.wrong for mark in view.marks.values())
-    told = translate(view.told, lang, count=f"{len(view.rows):,}", wrong=wrong, name=view.book.table.name)
-    head = f'<p class="hint" role="status" data-rows="{len(view.rows)}">{esc(told)} '
+    message = translate(view.told, lang, count=f"{len(view.rows):,}", wrong=wrong, name=view.book.table.name)
+    head = f'<p class="hint" role="status" data-rows="{len(view.rows)}">{esc(message)} '
     head += f"{label('explore.page', lang, page=view.page + 1, pages=pages)}</p>"
     cards = "".join(f"<li>{card(desk, lang, view, row)}</li>" for row in shown)
     opened = details(desk, lang, view, view.opened) if view.opened is not None else ""

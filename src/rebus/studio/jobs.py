@@ -126,10 +126,10 @@ def look(folder: Path) -> Job:
 
 def told(log: str) -> RebusError | None:
     """The last error that a command printed, in its four parts."""
-    found = list(_TOLD.finditer(log))
-    if not found:
+    result = list(_TOLD.finditer(log))
+    if not result:
         return None
-    return RebusError(**{name: " ".join(text.split()) for name, text in found[-1].groupdict().items()})
+    return RebusError(**{name: " ".join(text.split()) for name, text in result[-1].groupdict().items()})
 
 
 def trainer(folder: Path) -> int | None:

@@ -45,22 +45,22 @@ class Seat:
 
     def stream(self, work: Callable[[Predictor, Callable[[], bool]], Iterator[str]]) -> Iterator[str]:
         """What ``work`` yields, made in the model's thread; it is told to end when nobody takes it any more."""
-        made: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
+        result: queue.SimpleQueue[str | BaseException | None] = queue.SimpleQueue()
         left = threading.Event()
 
         def write() -> None:
             try:
                 for text in work(self.predictor, left.is_set):
-                    made.put(text)
+                    result.put(text)
                     if left.is_set():
                         break
-                made.put(None)
+                result.put(None)
             except BaseException as error:  # told where it is read
-                made.put(error)
+                result.put(error)
 
         self.desk.submit(write)
         try:
-            while (text := made.get()) is not None:
+            while (text := result.get()) is not None:
                 if isinstance(text, BaseException):
                     raise text
                 yield text

@@ -112,7 +112,7 @@ def button(act: str, inside: str, *, pressed: bool | None = None, title: str = "
 
 def grid(headings: Sequence[str], rows: Sequence[Sequence[object]], *, caption: str = "") -> str:
     """A table that scrolls by itself where the screen is narrow."""
-    head = "".join(f'<th scope="col">{esc(one)}</th>' for one in headings)
+    head = "".join(f'<th scope="col">{esc(heading)}</th>' for heading in headings)
     body = "".join(
         "<tr>" + "".join(f"<td>{cell if isinstance(cell, Html) else esc(cell)}</td>" for cell in row) + "</tr>"
         for row in rows

@@ -52,15 +52,15 @@ class Places:
         if not typed or "\0" in typed:
             raise StudioError.of("problem.no_path", what=what)
         path = Path(os.path.expanduser(typed))
-        found = (path if path.is_absolute() else self.home / path).resolve()
-        if not self.holds(found):
+        result = (path if path.is_absolute() else self.home / path).resolve()
+        if not self.holds(result):
             raise StudioError.of("problem.outside", what=what, typed=typed, roots=", ".join(map(str, self.roots)))
-        return found
+        return result
 
     def holds(self, path: Path) -> bool:
         """Whether a path, its links followed, is below one of the folders."""
-        found = path.resolve()
-        return any(found == root or root in found.parents for root in self.roots)
+        result = path.resolve()
+        return any(result == root or root in result.parents for root in self.roots)
 
     def shown(self, path: Path) -> str:
         """A path as short as it can be typed."""
@@ -117,23 +117,23 @@ class Places:
 
     def tables(self) -> list[str]:
         """Files that look like tables, as short as they can be typed, the newest first; none inside a Run."""
-        found: dict[Path, float] = {}
+        result: dict[Path, float] = {}
         for folder, files in self._folders():
             if "recipe.yaml" not in files:
                 for name in files:
                     path = folder / name
                     if path.suffix.lower() in _TABLES and not name.startswith(".") and self.holds(path):
-                        found[path] = path.stat().st_mtime
-        return [self.shown(path) for path in sorted(found, key=lambda path: -found[path])[:_LISTED_TABLES]]
+                        result[path] = path.stat().st_mtime
+        return [self.shown(path) for path in sorted(result, key=lambda path: -result[path])[:_LISTED_TABLES]]
 
     def runs(self) -> list[Path]:
         """Folders with a recipe in them, the newest first."""
-        found = {
+        result = {
             folder: (folder / "recipe.yaml").stat().st_mtime
             for folder, files in self._folders()
             if "recipe.yaml" in files
         }
-        return sorted(found, key=lambda path: -found[path])
+        return sorted(result, key=lambda path: -result[path])
 
     def _folders(self) -> Iterator[tuple[Path, list[str]]]:
         """Folders below the roots with the names of their files; nothing inside a Run, nothing hidden."""
@@ -151,12 +151,12 @@ class Places:
 def _named(value: Any) -> Iterator[str]:
     """The files that a cell names, in both readings of a backslash."""
     if isinstance(value, list | tuple):
-        for one in value:
-            yield from _named(one)
+        for item in value:
+            yield from _named(item)
     elif isinstance(value, dict):
-        for key, one in value.items():
-            if isinstance(one, dict | list) or _NAMES.search(str(key)):
-                yield from _named(one)
+        for key, item in value.items():
+            if isinstance(item, dict | list) or _NAMES.search(str(key)):
+                yield from _named(item)
     elif isinstance(value, str) and value.strip() and value[:5].lower() != "data:" and not is_base64_image(value):
         for written in {named_file(value.strip()), *(piece.strip() for piece in _LISTED.split(value) if piece.strip())}:
             yield written

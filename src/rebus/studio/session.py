@@ -113,10 +113,10 @@ class Desk:
 
     def choices(self, run: str | None) -> Any:
         """The list of Runs as it is now; the chosen one stays, and where none was, the newest is."""
-        found = self.finished()
+        result = self.finished()
         if run:  # its value is not sent back: somebody may be choosing another just now
-            return gr.update(choices=found if run in found else [run, *found])
-        return gr.update(choices=found, value=found[0] if found else None)
+            return gr.update(choices=result if run in result else [run, *result])
+        return gr.update(choices=result, value=result[0] if result else None)
 
 
 def _private_uploads() -> Path:

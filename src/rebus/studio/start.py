@@ -42,8 +42,8 @@ def make_studio(
     if run is not None:
         Run.open(run)
     served = Served(run, settings) if run is not None else None
-    made = StudioSettings(run, list(roots), lang, settings.limits.pixels, upload_mb, settings.api_key)
-    return mount(create_app(settings, served), made, served), served
+    result = StudioSettings(run, list(roots), lang, settings.limits.pixels, upload_mb, settings.api_key)
+    return mount(create_app(settings, served), result, served), served
 
 
 def run_studio(

@@ -68,7 +68,7 @@ class Speaker:
 
 def _texts(labels: Mapping[str, Labels], lang: str) -> dict[str, Any]:
     return {
-        name: translate(key, lang) if isinstance(key, str) else [(translate(one, lang), value) for one, value in key]
+        name: translate(key, lang) if isinstance(key, str) else [(translate(item, lang), value) for item, value in key]
         for name, key in labels.items()
     }
 

@@ -102,30 +102,30 @@ class Book:
             value: that it must have.
             text: words, of which each must stand somewhere in the row; their number decides the order.
         """
-        found = [row for row, name in enumerate(self.splits) if split in ("all", name)]
+        result = [row for row, name in enumerate(self.splits) if split in ("all", name)]
         if column and value:
             if column not in self.table.columns:
                 raise DataError(self.table.name, "a column of the table", f"'{column}'", "choose another column")
             cells = self.table.column(column)
-            found = [row for row in found if as_text(cells[row])[:120] == value]
+            result = [row for row in result if as_text(cells[row])[:120] == value]
         words = text.lower().split()
         if not words:
-            return found
+            return result
         lines = [""] * len(self.table)
         for name in self.texts:
             for row, cell in enumerate(self.table.column(name)):
                 lines[row] += " \n" + as_text(cell).lower()
-        scored = [(row, _frequency(lines[row], words)) for row in found]
+        scored = [(row, _frequency(lines[row], words)) for row in result]
         return [row for row, score in sorted(scored, key=lambda pair: -pair[1]) if score]
 
     def row_of(self) -> dict[Any, int]:
         """Image's value: the first row that has it."""
         if self.image is None:
             return {}
-        found: dict[Any, int] = {}
+        result: dict[Any, int] = {}
         for row, value in enumerate(self.table.column(self.image)):
-            found.setdefault(value, row)
-        return found
+            result.setdefault(value, row)
+        return result
 
 
 def _frequency(line: str, words: Sequence[str]) -> float:
@@ -202,18 +202,18 @@ def judged(book: Book, rows: Sequence[int], predictor: Predictor) -> dict[int, M
     if not usable:
         do = "choose other rows, or a Run that was trained on such a table"
         raise DataError(book.table.name, f"rows that the task '{task.name}' can be judged on", "none", do)
-    told = source.predict(predictor, usable)
-    right = task.right(source.values, usable, told)
+    message = source.predict(predictor, usable)
+    right = task.right(source.values, usable, message)
     errors = task.answers == "number"  # in the column's unit, not shares
     order = sorted(
-        range(len(usable)), key=lambda at: (-right[at] if errors else right[at], -(told[at].confidence or 0.0))
+        range(len(usable)), key=lambda at: (-right[at] if errors else right[at], -(message[at].confidence or 0.0))
     )  # the surest mistake first
     return {
         usable[at]: Mark(
-            answer_text(told[at].value),
+            answer_text(message[at].value),
             answer_text(task.truth(source.values, usable[at])),
             float(right[at]),
-            told[at].confidence,
+            message[at].confidence,
             not errors and bool(right[at] < 0.5),
         )
         for at in order

@@ -17,7 +17,7 @@ def theme() -> gr.themes.Base:
         name="rebus", c50="#eef6f6", c100="#d7eaeb", c200="#b0d4d6", c300="#82b8bc", c400="#4f969c", c500="#2b7c84",
         c600="#1f6f78", c700="#195a62", c800="#15484e", c900="#103a3f", c950="#0a2629",
     )  # fmt: skip
-    made = gr.themes.Base(
+    result = gr.themes.Base(
         primary_hue=teal,
         secondary_hue=teal,
         neutral_hue="stone",
@@ -25,7 +25,7 @@ def theme() -> gr.themes.Base:
         font=list(FONTS),
         font_mono=list(MONO),
     )
-    return made.set(  # greys that can be read on white and on black
+    return result.set(  # greys that can be read on white and on black
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         block_label_text_color="*neutral_700",

@@ -61,7 +61,7 @@ def build(desk: Desk) -> None:
         stop = speaker.make(gr.Button, "train.stop", variant="stop", min_width=100)
         resume = speaker.make(gr.Button, "train.resume", min_width=100)
         watch = speaker.make(gr.Button, "train.watch", min_width=100)
-    told = panel("train-told")
+    message = panel("train-told")
     same = panel("train-command")
     status = panel("train-status")
     seen = panel("train-seen", note(translate("train.empty", speaker.lang)))
@@ -90,8 +90,8 @@ def build(desk: Desk) -> None:
         try:
             data = table(typed, dropped)[0]
             words = spelled(tasks, fusion, minutes, more)
-            made = confined(desk.places, data, tasks, more)
-            yield estimated(lang, data, words + path_words(desk.places, made), desk.places.roots)
+            result = confined(desk.places, data, tasks, more)
+            yield estimated(lang, data, words + path_words(desk.places, result), desk.places.roots)
         except FAULTS as error:
             yield problem(lang, error)
 
@@ -191,17 +191,17 @@ def build(desk: Desk) -> None:
     options = [path, file, tasks, fusion, minutes, more]
     gr.on([look.click, path.input], looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
     file.upload(looks, [path, file, tasks, desk.lang], [looked, seen], **quiet)
-    estimate.click(estimates, [*options, desk.lang], told, **quiet)
-    start.click(starts, [*options, out, desk.lang], [told, out, status, clock], **quiet)
+    estimate.click(estimates, [*options, desk.lang], message, **quiet)
+    start.click(starts, [*options, out, desk.lang], [message, out, status, clock], **quiet)
     for button, act in (
         (stop, jobs.stop),
         (resume, partial(jobs.resume, inside=desk.places.roots)),
         (watch, Run.begun),
     ):
-        button.click(chosen(act), [out, desk.lang], [told, status, clock], **quiet)
+        button.click(chosen(act), [out, desk.lang], [message, status, clock], **quiet)
     clock.tick(ticks, [out, desk.run, desk.lang], [status, clock, desk.run], **quiet)
     changing: list[Any] = [*options, out]
-    changes = [one.change for one in changing]
+    changes = [item.change for item in changing]
     gr.on(changes, as_command, [desk.lang, *changing], same, **quiet, trigger_mode="always_last")
     status.click(offered, [out, desk.run], [desk.run, desk.pages], **quiet)
     desk.on_open(lists, [], [path, out])
@@ -244,18 +244,18 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
         StudioError: a path leads out of the Studio's folders. RecipeError: a setting does not exist or fit.
     """
     named = [recipe.TaskSettings(name=name) for name in tasks or []]
-    made = recipe.Recipe(tasks=named).replace({"data.path": str(data)})
-    made = recipe.override(made, [line.strip() for line in (more or "").splitlines() if line.strip()])
-    if made.data.path != str(data):
-        raise StudioError.of("problem.other_table", typed=made.data.path)
-    places.settings(made.model_copy(update={"data": recipe.Data()}))
-    if any(TASKS.get(task.name).reads_documents for task in made.tasks):
-        return made
-    table = read_table(made.data)
-    kinds = infer(table, made.data.kinds, [task.name for task in made.tasks]).kinds
+    result = recipe.Recipe(tasks=named).replace({"data.path": str(data)})
+    result = recipe.override(result, [line.strip() for line in (more or "").splitlines() if line.strip()])
+    if result.data.path != str(data):
+        raise StudioError.of("problem.other_table", typed=result.data.path)
+    places.settings(result.model_copy(update={"data": recipe.Data()}))
+    if any(TASKS.get(task.name).reads_documents for task in result.tasks):
+        return result
+    table = read_table(result.data)
+    kinds = infer(table, result.data.kinds, [task.name for task in result.tasks]).kinds
     columns = {name for name, kind in kinds.items() if kind in ("image", "messages")}
-    places.check_images(table, columns | {task.columns.get("image", "") for task in made.tasks})
-    return made
+    places.check_images(table, columns | {task.columns.get("image", "") for task in result.tasks})
+    return result
 
 
 def path_words(places: Places, made: recipe.Recipe) -> list[str]:

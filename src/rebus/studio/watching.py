@@ -26,11 +26,11 @@ def watched(lang: str, folder: Path, job: jobs.Job | None = None, shown: str = "
     """What there is to see of a Run's training, as HTML; ``shown`` is its folder as pages write it."""
     job = job or jobs.look(folder)
     records = metrics(folder)
-    told = translate(f"train.is_{job.state}", lang, folder=folder.name, owner=job.owner or "")
-    parts = [f'<div data-state="{job.state}">{note(told, _SIGNS[job.state])}</div>']
+    message = translate(f"train.is_{job.state}", lang, folder=folder.name, owner=job.owner or "")
+    parts = [f'<div data-state="{job.state}">{note(message, _SIGNS[job.state])}</div>']
     if job.error is not None:
         parts.append(problem(lang, job.error))
-    train = [one for one in records if one.get("kind") == "train" and _number(one.get("loss"))]
+    train = [record for record in records if record.get("kind") == "train" and _number(record.get("loss"))]
     if train:
         last = train[-1]
         share = 1.0 if job.state == "finished" else min(max(float(last.get("progress", 0.0)), 0.0), 1.0)
@@ -87,7 +87,7 @@ def _number(value: Any) -> bool:
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that are whole."""
-    found = []
+    result = []
     try:
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -98,8 +98,8 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:  # the line that is being written
             continue
         if isinstance(one, dict):
-            found.append(one)
-    return found
+            result.append(one)
+    return result
 
 
 def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[dict[str, Any]]) -> str:
@@ -107,13 +107,13 @@ def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[d
     step = translate("train.steps", lang)
     drawn = []
     if train:
-        drawn.append(curve([(one["step"], one["loss"]) for one in train], translate("train.loss", lang), step))
+        drawn.append(curve([(item["step"], item["loss"]) for item in train], translate("train.loss", lang), step))
     series: dict[str, list[tuple[float, float]]] = {}
-    for one in records:
-        if one.get("kind") == "valid":
-            for name, value in one.get("metrics", {}).items():
+    for record in records:
+        if record.get("kind") == "valid":
+            for name, value in record.get("metrics", {}).items():
                 if _number(value):
-                    series.setdefault(name, []).append((one["step"], value))
+                    series.setdefault(name, []).append((record["step"], value))
     for name, points in list(series.items())[:_FIGURES]:
         task, _, metric = name.rpartition("/")
         title = f"{task}: {labels.metric_name(metric, lang)}" if task else labels.metric_name(metric, lang)
@@ -123,10 +123,11 @@ def curves(lang: str, folder: Path, train: list[dict[str, Any]], records: list[d
 
 def samples(lang: str, records: list[dict[str, Any]]) -> str:
     """What the model said in between, the latest first."""
-    told = [one for one in records if one.get("kind") == "sample" and one.get("text")][-_SAMPLES:]
-    if not told:
+    message = [record for record in records if record.get("kind") == "sample" and record.get("text")][-_SAMPLES:]
+    if not message:
         return ""
     rows = "".join(
-        f"<li>{label('train.at', lang, step=one['step'])} {esc(str(one['text'])[:300])}</li>" for one in reversed(told)
+        f"<li>{label('train.at', lang, step=item['step'])} {esc(str(item['text'])[:300])}</li>"
+        for item in reversed(message)
     )
     return f'<h3>{label("train.samples", lang)}</h3><ul class="samples">{rows}</ul>'

@@ -27,7 +27,7 @@ def answer_stations(captured: Captured) -> list[Station]:
     if subject.shown is not None and captured.grid is not None:
         fields = {label: each.cpu().numpy().reshape(captured.grid) for label, each in view.maps.items()}
         images = [Image("shows", over(field, subject.shown), {"label": label}) for label, field in fields.items()]
-    ids = [int(one) for one in subject.part["text_ids"][0]] if view.tokens else []
+    ids = [int(text_id) for text_id in subject.part["text_ids"][0]] if view.tokens else []
     notes = zip(ids, view.tokens, strict=True)
     steps = (
         []
@@ -44,7 +44,7 @@ def answer_stations(captured: Captured) -> list[Station]:
             tuple(shape(name, letters, tensor) for name, (letters, tensor) in view.outputs.items()),
             view.facts,
             tuple(images),
-            tokens=tuple(Token(piece_of(captured, one, "text_ids"), one, *note) for one, note in notes),
+            tokens=tuple(Token(piece_of(captured, item, "text_ids"), item, *note) for item, note in notes),
             bars=(Bars("answers", view.likeliest),) if view.likeliest else (),
             strips=tuple(Strip(caption, _first(vector)) for caption, vector in view.vectors.items()),
             steps=tuple(steps),
@@ -56,7 +56,7 @@ def _written(captured: Captured) -> Station:
     outputs, subject = captured.outputs, captured.subject
     size = subject.session.processor.tokenizer.vocab_size
     chances = outputs.detach().float()[:, :size].softmax(-1)  # (N, V)
-    said = [int(one) for one in subject.part["labels"][0][asked_of(captured) - 1 :]]
+    said = [int(label) for label in subject.part["labels"][0][asked_of(captured) - 1 :]]
     steps = []
     for place, token in enumerate(said[:STEPS]):
         names = {
@@ -73,8 +73,8 @@ def _written(captured: Captured) -> Station:
 def _likeliest(captured: Captured, chances: torch.Tensor) -> list[tuple[str, float]]:
     """The likeliest of (V,) tokens."""
     top = chances.topk(min(TOP, len(chances)))
-    return [(piece_of(captured, int(one)), float(x)) for x, one in zip(top.values, top.indices, strict=True)]
+    return [(piece_of(captured, int(value)), float(x)) for x, value in zip(top.values, top.indices, strict=True)]
 
 
 def _first(vector: torch.Tensor, most: int = 96) -> list[float]:
-    return [float(one) for one in np.asarray(vector.detach().float().cpu())[:most]]
+    return [float(item) for item in np.asarray(vector.detach().float().cpu())[:most]]

@@ -53,20 +53,20 @@ class Captured:
 
     def features(self, name: str) -> Features | None:
         """What a module gave, where that is Features."""
-        found = self.parts.get(name)
-        return found if isinstance(found, Features) else None
+        result = self.parts.get(name)
+        return result if isinstance(result, Features) else None
 
 
 def capture(subject: Subject) -> Captured:
     """Run a subject once, as prediction runs it, and keep what happened."""
-    model, found = subject.model, Captured(subject)
+    model, result = subject.model, Captured(subject)
     names = {id(module): name for name, module in model.named_modules()}
 
     def keep(module: nn.Module, given: Any, out: Any) -> None:
-        found.parts.setdefault(names[id(module)], out)  # of a module that runs again, the first time
+        result.parts.setdefault(names[id(module)], out)  # of a module that runs again, the first time
 
     def blend(module: nn.Module, given: Any, out: Any) -> None:
-        found.shares.setdefault(names[id(module)], blend_shares(module, *given))
+        result.shares.setdefault(names[id(module)], blend_shares(module, *given))
 
     watched = [model.image, model.text, model.decoder, model.fusion, model.inline, *model.heads.values()]
     if model.decoder is not None:
@@ -75,13 +75,13 @@ def capture(subject: Subject) -> Captured:
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
     with quiet(model), hooked(hooks), recording() as seen:
         if not subject.task.explains:
-            found.outputs = model.see(subject.batch())
+            result.outputs = model.see(subject.batch())
         else:
-            found.outputs = subject.run()
-        found.attended = [(names[id(one.module)], one.weights[0].detach().float()) for one in seen]
-    tower = found.features("image")
+            result.outputs = subject.run()
+        result.attended = [(names[id(item.module)], item.weights[0].detach().float()) for item in seen]
+    tower = result.features("image")
     if tower is not None:
         pooled = model.image.reduced(tower)
         there = torch.full_like(pooled.mask, subject.shown is not None)
-        found.seen = Features(pooled.tokens, pooled.mask & there, pooled.pooled)
-    return found
+        result.seen = Features(pooled.tokens, pooled.mask & there, pooled.pooled)
+    return result

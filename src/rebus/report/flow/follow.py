@@ -72,6 +72,6 @@ def _subject(predictor: Predictor, task: Task, image: Any, text: str, columns: d
     if missing_image(image):
         image = columns.get(task.settings.columns.get("image", "image"))
     if text or missing_image(image):
-        found = "a text" if text else "none"
-        raise DataError(f"task '{task.name}'", "an image, and nothing else", found, "give one image, without a text")
+        result = "a text" if text else "none"
+        raise DataError(f"task '{task.name}'", "an image, and nothing else", result, "give one image, without a text")
     return Subject(predictor, task, {"image": [image]}, predictor.open_image(image, Path(), "the image"))

@@ -45,15 +45,15 @@ def _joint(captured: Captured) -> Station:
 
 def _shares(captured: Captured) -> list[Bars]:
     fusion: Any = captured.subject.model.fusion
-    found = captured.shares.get("fusion.blend")
-    if found is None:
+    result = captured.shares.get("fusion.blend")
+    if result is None:
         return []
-    shares = [float(one) for one in found[0]]
+    shares = [float(item) for item in result[0]]
     bars = [Bars("shares", list(zip(fusion.modalities, shares, strict=True)))]
     entered = captured.shares.get("fusion.enter_blend")
     if entered is not None:
         at = max(asked_of(captured) - 1, 0)
-        vector, own = (float(one) for one in entered[min(at, len(entered) - 1)])
+        vector, own = (float(item) for item in entered[min(at, len(entered) - 1)])
         bars.append(Bars("entered", [("vector", vector), ("own", own)]))
     return bars
 
@@ -68,7 +68,7 @@ def _fused(captured: Captured) -> Station:
     if cross:
         looks = captured.under("fusion.layers.", "text.attention")  # (H, T, P)
     else:
-        looks = [one[:, count:, :count] for one in captured.under("fusion.layers.")]
+        looks = [item[:, count:, :count] for item in captured.under("fusion.layers.")]
     shapes = list(features_shapes(fused, "R, L"))
     attended = captured.under("fusion.layers.", "text.attention" if cross else "")
     if attended:
@@ -76,8 +76,8 @@ def _fused(captured: Captured) -> Station:
     ids = stream_of(captured)
     images: list[Image] = []
     if looks and ids is not None and count and looks[0].shape[1] == ids.shape[1]:
-        mean = torch.stack([one.mean(0) for one in looks]).mean(0)  # (T, P)
-        names = [piece_of(captured, int(one), "text_ids") for one in ids[0]]
+        mean = torch.stack([look.mean(0) for look in looks]).mean(0)  # (T, P)
+        names = [piece_of(captured, int(item), "text_ids") for item in ids[0]]
         images = _maps(captured, mean, names, range(len(names)))
     facts = {"layers": len(attended), "heads": attended[0].shape[0] if attended else 0}
     return Station("fusion", "cross" if cross else "unified", tuple(shapes), facts, tuple(images))
@@ -105,13 +105,13 @@ def _written(captured: Captured) -> Station:
         images = _maps(captured, looks[list(places)], said, range(len(said)))
     tokens: tuple[Token, ...] = ()
     if own:
-        mean = torch.stack([one.mean(0) for one in own]).mean(0)  # (prefix + L, prefix + L)
+        mean = torch.stack([item.mean(0) for item in own]).mean(0)  # (prefix + L, prefix + L)
         before = mean.shape[1] - length
-        row = [float(one) for one in mean[before + asked - 1, before : before + asked]]
+        row = [float(item) for item in mean[before + asked - 1, before : before + asked]]
         most = max(row) or 1.0
         tokens = tuple(
-            Token(piece_of(captured, int(one)), strength=weight / most)
-            for one, weight in list(zip(ids[:asked], row, strict=True))[-TOKENS:]
+            Token(piece_of(captured, int(item)), strength=weight / most)
+            for item, weight in list(zip(ids[:asked], row, strict=True))[-TOKENS:]
         )
         name = "(H, P + L, P + L)" if before else "(H, L, L)"
         shapes.append(Shape("attention", name, tuple(own[0].shape)))
@@ -138,12 +138,12 @@ def _looks(
     if model.fusion is not None and model.fusion.blends:
         return "joint", None
     if across:
-        return "cross", torch.stack([one.mean(0) for one in across]).mean(0)[:, :count] if seen else None
+        return "cross", torch.stack([item.mean(0) for item in across]).mean(0)[:, :count] if seen else None
     if model.fusion is None and model.inline is None:
         return "alone", None
     if not own:
         return "unified", None
-    mean = torch.stack([one.mean(0) for one in own]).mean(0)
+    mean = torch.stack([item.mean(0) for item in own]).mean(0)
     if model.inline is not None:
         marks = model.marks(captured.subject.part["input_ids"])[0].nonzero().flatten()
         return "inline", mean[:, marks] if seen and len(marks) else None
@@ -154,7 +154,7 @@ def _looks(
 def _said(captured: Captured) -> list[str]:
     """The written tokens, the one that ends the text among them."""
     labels = captured.subject.part["labels"][0]
-    return [piece_of(captured, int(one)) for one in labels[asked_of(captured) - 1 :]]
+    return [piece_of(captured, int(label)) for label in labels[asked_of(captured) - 1 :]]
 
 
 def _maps(captured: Captured, looks: Tensor, names: list[str], places: range) -> list[Image]:
@@ -166,7 +166,7 @@ def _maps(captured: Captured, looks: Tensor, names: list[str], places: range) ->
         return []
     chosen = list(places)
     if len(chosen) > MAPS:
-        chosen = sorted({int(one) for one in np.linspace(0, len(chosen) - 1, MAPS).round()})
+        chosen = sorted({int(item) for item in np.linspace(0, len(chosen) - 1, MAPS).round()})
     return [
         Image(
             "looked",

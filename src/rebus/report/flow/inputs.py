@@ -70,7 +70,7 @@ def piece_of(captured: Captured, token: int, stream: str = "input_ids") -> str:
 
 def norms(vectors: Tensor) -> list[float]:
     """(L, D) -> the length of each vector."""
-    return [float(one) for one in vectors.detach().float().norm(dim=-1)]
+    return [float(item) for item in vectors.detach().float().norm(dim=-1)]
 
 
 def _image_stations(captured: Captured, original: Any) -> list[Station]:
@@ -98,8 +98,8 @@ def _image_stations(captured: Captured, original: Any) -> list[Station]:
             "fit": recipe.image.fit,
             "low": round(float(normal.min()), 2),
             "high": round(float(normal.max()), 2),
-            "mean": ", ".join(f"{one:g}" for one in recipe.image.mean),
-            "std": ", ".join(f"{one:g}" for one in recipe.image.std),
+            "mean": ", ".join(f"{item:g}" for item in recipe.image.mean),
+            "std": ", ".join(f"{item:g}" for item in recipe.image.std),
         }
         stations.append(
             Station(
@@ -149,17 +149,17 @@ def _text_stations(captured: Captured, ids: Tensor) -> list[Station]:
     subject, model = captured.subject, captured.subject.model
     writes = "input_ids" in subject.part
     stream = "input_ids" if writes else "text_ids"
-    listed = [int(one) for one in ids[0]]
+    listed = [int(item) for item in ids[0]]
     prompt = asked_of(captured)
     vectors, station = _text_tower(captured, writes)
     lengths = norms(vectors[0]) if vectors is not None and vectors.shape[1] == len(listed) else []
     most = max(lengths, default=0.0) or 1.0
     marks = set(torch.nonzero(model.marks(ids)[0]).flatten().tolist()) if writes and model.inline is not None else set()
     tokens = []
-    for place, one in enumerate(listed[:TOKENS]):
+    for place, item in enumerate(listed[:TOKENS]):
         strength = lengths[place] / most if lengths else None
         note = "image" if place in marks else "written" if writes and place >= prompt else ""
-        tokens.append(Token(piece_of(captured, one, stream), one, strength, note))
+        tokens.append(Token(piece_of(captured, item, stream), item, strength, note))
     facts = {
         "count": len(listed),
         "vocabulary": subject.session.processor.tokenizer.vocab_size,
@@ -168,8 +168,8 @@ def _text_stations(captured: Captured, ids: Tensor) -> list[Station]:
         "shown": min(len(listed), TOKENS),
     }
     kind = "inline" if marks else "writes" if writes else "hidden" if "labels" in subject.part else ""
-    made = [Station("tokens", kind, (shape("ids", "(R, L)", ids),), facts, tokens=tuple(tokens))]
-    return [*made, *station]
+    result = [Station("tokens", kind, (shape("ids", "(R, L)", ids),), facts, tokens=tuple(tokens))]
+    return [*result, *station]
 
 
 def asked_of(captured: Captured) -> int:

@@ -54,7 +54,7 @@ def _rendered(template: str, flow: Flow, lang: str) -> str:
         language="zh-Hans" if lang == "zh" else "en",
         flow=flow,
         texts=group_of("flow_page", lang),
-        stations=[_station(one, lang) for one in flow.stations],
+        stations=[_station(station, lang) for station in flow.stations],
     )
 
 
@@ -65,16 +65,20 @@ def _station(station: Station, lang: str) -> dict[str, Any]:
         "title": translate(f"flow_title.{station.name}", lang),
         "sentences": _sentences(station, lang),
         "shapes": [
-            (translate_name("flow_name", one.name, lang), one.letters, " × ".join(f"{size:,}" for size in one.sizes))
-            for one in station.shapes
+            (
+                translate_name("flow_name", shape.name, lang),
+                shape.letters,
+                " × ".join(f"{size:,}" for size in shape.sizes),
+            )
+            for shape in station.shapes
         ],
-        "images": [_image(one, lang) for one in station.images],
-        "tokens": [_token(one) for one in station.tokens],
+        "images": [_image(image, lang) for image in station.images],
+        "tokens": [_token(token) for token in station.tokens],
         "over": translate(f"flow_caption.{station.over[0]}", lang, **station.over[1]) if station.over[0] else "",
         "more": translate("flow_page.more", lang, count=more) if more > 0 else "",
-        "strips": [_strip(one, lang) for one in station.strips],
-        "bars": [_bars(one, lang) for one in station.bars],
-        "steps": [_bars(one, lang) for one in station.steps],
+        "strips": [_strip(strip, lang) for strip in station.strips],
+        "bars": [_bars(bar, lang) for bar in station.bars],
+        "steps": [_bars(step, lang) for step in station.steps],
     }
 
 

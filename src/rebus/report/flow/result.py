@@ -117,4 +117,4 @@ class Flow:
 
     def station(self, name: str) -> Station | None:
         """A station by name; None where the road does not pass it."""
-        return next((one for one in self.stations if one.name == name), None)
+        return next((item for item in self.stations if item.name == name), None)

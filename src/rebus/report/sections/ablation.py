@@ -13,10 +13,10 @@ from rebus.report.sections.subject import Subject
 def ablation(subject: Subject) -> Section:
     """Tables with the verdict below each."""
     texts = translator("ablation_section", subject.lang)
-    found = subject.evaluation.get("ablation", {})
-    if found:
+    result = subject.evaluation.get("ablation", {})
+    if result:
         text = texts("text", split=translate_name("split", subject.split, subject.lang))
-        return Section("ablation", texts("title"), [text], tables=ablation_tables(found, subject.lang), after="tables")
+        return Section("ablation", texts("title"), [text], tables=ablation_tables(result, subject.lang), after="tables")
     tasks = subject.predictor.tasks.values()
     reads = any(set(task.inputs) - {"image"} & set(task.settings.columns) for task in tasks if task.predicts)
     sees = subject.predictor.model.image is not None

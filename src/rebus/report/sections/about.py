@@ -113,32 +113,32 @@ def judged_on(subject: Subject) -> str:
 
 def limits_of(subject: Subject, texts: Translator) -> list[str]:
     """What the model is not good for, from what was measured."""
-    found = translate_list("about.limits", subject.lang)
+    result = translate_list("about.limits", subject.lang)
     if subject.recipe.model.image.kind != "none":
-        found.append(texts("pixels", size=subject.recipe.image.size))
+        result.append(texts("pixels", size=subject.recipe.image.size))
     evaluation = subject.evaluation
-    found += [texts("few", rows=rows, task=task) for task, rows in evaluation.get("rows", {}).items() if rows < FEW]
+    result += [texts("few", rows=rows, task=task) for task, rows in evaluation.get("rows", {}).items() if rows < FEW]
     if subject.split == "valid" and subject.trained.get("best") and subject.recipe.train.final_weights == "best":
-        found.append(texts("chosen"))
+        result.append(texts("chosen"))
     leaks = subject.check.get("leaks", {}).get("count", 0)
     if leaks:
-        found.append(texts("leaks", count=leaks))
+        result.append(texts("leaks", count=leaks))
     for task, score in evaluation.get("tasks", {}).items():
         watch = str(getattr(subject.predictor.tasks.get(task), "watch", ""))
         gain = score["gains"].get(watch)
         if gain is not None and not _better(watch, gain):
-            found.append(
+            result.append(
                 texts("weak", task=task, baseline=translate_name("baseline", score["baseline_name"], subject.lang))
             )
-        found += beside_plain(task, score, watch, subject.lang)
+        result += beside_plain(task, score, watch, subject.lang)
     if subject.recipe.model.fusion.kind != "none" and not evaluation.get("ablation"):
-        found.append(texts("unmeasured"))
-    return found
+        result.append(texts("unmeasured"))
+    return result
 
 
 def beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> list[str]:
     """What is to be said where a plain model is as good as this one, or better."""
-    found = []
+    result = []
     for name, other in score.get("others", {}).items():
         gain = other["gains"].get(metric)
         if gain is None or "seconds" not in other or _better(metric, gain):
@@ -148,8 +148,8 @@ def beside_plain(task: str, score: dict[str, Any], metric: str, lang: str) -> li
         figures = {"metric": labels.metric_name(metric, lang), "rows": other["rows"]}
         figures |= {"base": labels.figure(other["metrics"][metric], metric)}
         figures |= {"own": labels.figure(score["metrics"][metric], metric)}
-        found.append(translator("about", lang)("plain" if worse else "even", **words, **figures))
-    return found
+        result.append(translator("about", lang)("plain" if worse else "even", **words, **figures))
+    return result
 
 
 def _better(metric: str, gain: Sequence[float]) -> bool:
@@ -164,21 +164,21 @@ def table_root(path: str) -> Path:
 
 
 def _images(check: dict[str, Any], texts: Translator) -> list[tuple[str, str]]:
-    found = []
-    for one in check.get("images", []):
-        if one.get("width") and one.get("height"):
-            formats = ", ".join(f"{name} {count:,}" for name, count in one.get("formats", {}).items())
-            told = texts(
+    result = []
+    for image in check.get("images", []):
+        if image.get("width") and image.get("height"):
+            formats = ", ".join(f"{name} {count:,}" for name, count in image.get("formats", {}).items())
+            message = texts(
                 "images_are",
-                different=one["different"],
+                different=image["different"],
                 formats=formats,
-                width=one["width"][1],
-                height=one["height"][1],
+                width=image["width"][1],
+                height=image["height"][1],
             )
-            found.append((texts("images"), told))
-        if one.get("rows_without"):
-            found.append((texts("without"), f"{one['rows_without']:,}"))
-    return found
+            result.append((texts("images"), message))
+        if image.get("rows_without"):
+            result.append((texts("without"), f"{image['rows_without']:,}"))
+    return result
 
 
 def _commands(subject: Subject, texts: Translator) -> list[tuple[str, str]]:

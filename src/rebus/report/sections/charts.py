@@ -51,22 +51,22 @@ def plots_of_run(subject: Subject, results: list[Result]) -> list[Plot]:
 def plots_of_predictions(subject: Subject, looked: Looked) -> list[Plot]:
     """Confusion and calibration of labels and short answers, scatter of numbers, neighbours of images."""
     folder, lang, texts = subject.run.folder / "plots", subject.lang, translator("charts", subject.lang)
-    task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
+    task, values, rows, message = looked.task, looked.source.values, looked.rows, looked.told
 
     def title(key: str) -> str:
         return texts(key, task=task.name, rows=len(rows))
 
     if task.answers == "vector":
-        alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, told, lang)
+        alike = plot_neighbours(folder / "neighbours.png", looked.source, rows, message, lang)
         return [alike] if alike is not None else []
     if task.answers == "number":
         truths = [float(task.truth(values, row)) for row in rows]
-        guesses = [float(prediction.value) for prediction in told]
+        guesses = [float(prediction.value) for prediction in message]
         return [Plot(title("scatter"), plot_scatter(folder / f"{task.name}-scatter.png", truths, guesses, lang))]
     plots = []
     if is_sure(task, looked):
-        sure = [prediction.confidence or 0.0 for prediction in told]
-        right = task.right(values, rows, told) >= 1.0
+        sure = [prediction.confidence or 0.0 for prediction in message]
+        right = task.right(values, rows, message) >= 1.0
         path = folder / f"{task.name}-calibration.png"
         plots.append(Plot(title("calibration"), plot_calibration(path, sure, right, lang)))
     table = confusion(looked, texts("other"))
@@ -86,14 +86,14 @@ def is_sure(task: Task, looked: Looked) -> bool:
 
 def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:
     """Classes and counts (C, C), row = true; None where classes are too many or there are none."""
-    task, values, rows, told = looked.task, looked.source.values, looked.rows, looked.told
+    task, values, rows, message = looked.task, looked.source.values, looked.rows, looked.told
     if task.answers == "label":
         names = task.known_labels()
         if len(names) > MOST:
             return None
         index = {name: place for place, name in enumerate(names)}
         labels = [index.get(as_text(task.truth(values, row)), -1) for row in rows]
-        guesses = [index[prediction.value] for prediction in told]
+        guesses = [index[prediction.value] for prediction in message]
         return list(names), confusion_matrix(guesses, labels, len(names))
     if task.answers != "text":
         return None
@@ -102,7 +102,7 @@ def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:
     if not 2 <= len(counts) <= FEW or len(rows) < 2 * len(counts):
         return None
     names = [name for name, _ in counts.most_common()]
-    said = [shown(prediction.value) for prediction in told]
+    said = [shown(prediction.value) for prediction in message]
     strange = any(word not in counts for word in said)
     names += [other] if strange else []
     place = {name: at for at, name in enumerate(names)}

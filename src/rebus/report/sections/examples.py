@@ -18,7 +18,7 @@ DRAWN = 12  # captions shown
 
 def examples_of(looked: Looked, lang: str) -> list[Example]:
     """Examples of one task, group by group; a group that holds none is left out."""
-    texts, task, told = translator("examples", lang), looked.task, looked.told
+    texts, task, message = translator("examples", lang), looked.task, looked.told
     marks = looked.marks
     near = nearness(looked)
     numbers, captions = task.answers == "number", task.asked_with == "image"
@@ -36,7 +36,7 @@ def examples_of(looked: Looked, lang: str) -> list[Example]:
         mistaken = [i for i in sure if marks[i] < 1.0]
         wrong = mistaken[:SHOWN]
         rest = sorted((i for i in mistaken if i not in wrong), key=lambda i: (marks[i], near[i]))
-        right = varied([i for i in sure if marks[i] >= 1.0], told)
+        right = varied([i for i in sure if marks[i] >= 1.0], message)
         groups = {"right": right, "wrong": wrong, "worst": rest[:SHOWN]}
     examples = []
     for name, places in groups.items():
@@ -68,14 +68,14 @@ def nearness(looked: Looked) -> Any:
     """(N,) how near each answer is to the truth, 1 at most: the probability given to the true label, else the share of
     letters in common (Dice's coefficient of pairs of neighbouring letters).
     """
-    found = []
+    result = []
     for prediction, (said, truth, _) in zip(looked.told, looked.shown, strict=True):
         if prediction.scores and isinstance(truth, str):
-            found.append(prediction.scores.get(truth, 0.0))
+            result.append(prediction.scores.get(truth, 0.0))
             continue
         truths = truth if isinstance(truth, list | tuple) else [truth]
-        found.append(max((_alike(shown(said), shown(one)) for one in truths), default=0.0))
-    return np.asarray(found, dtype=np.float64)
+        result.append(max((_alike(shown(said), shown(item)) for item in truths), default=0.0))
+    return np.asarray(result, dtype=np.float64)
 
 
 def varied(places: list[int], told: list[Prediction]) -> list[int]:

@@ -51,7 +51,7 @@ def explained(subject: Subject) -> Section | None:
     if not examples:
         return None
     command = f"rebus explain {subject.run.folder} --help"
-    negative = any(score < 0 for one in examples for _, score in one.marked)
+    negative = any(score < 0 for item in examples for _, score in item.marked)
     paragraphs = [
         texts("text", signs=texts("signed" if negative else "unsigned")),
         texts("command", command=command),
@@ -62,18 +62,18 @@ def explained(subject: Subject) -> Section | None:
 def _chosen(looked: list[Looked], most: int) -> list[tuple[Looked, int]]:
     """Places, the tasks by turns: of each a mistake that it is sure of, then an answer that is right, and so on."""
     queues = []
-    for one in looked:
-        marks = one.marks
-        right, wrong = ([i for i in one.surest if (marks[i] >= 1.0) == good] for good in (True, False))
+    for item in looked:
+        marks = item.marks
+        right, wrong = ([i for i in item.surest if (marks[i] >= 1.0) == good] for good in (True, False))
         step = max(1, len(right) // most)  # not only the easiest
         mixed = [i for pair in zip(wrong, right[::step], strict=False) for i in pair] or right[::step] or wrong
-        queues.append([(one, i) for i in mixed])
-    found: list[tuple[Looked, int]] = []
-    while any(queues) and len(found) < most:
+        queues.append([(item, i) for i in mixed])
+    result: list[tuple[Looked, int]] = []
+    while any(queues) and len(result) < most:
         for queue in queues:
-            if queue and len(found) < most:
-                found.append(queue.pop(0))
-    return found
+            if queue and len(result) < most:
+                result.append(queue.pop(0))
+    return result
 
 
 def _row(looked: Looked, place: int) -> dict[str, Any]:

@@ -30,35 +30,35 @@ def documents(subject: Subject) -> Section | None:
     """Tables of the best and the worst; None of a Run on a table."""
     if not subject.is_language_run:
         return None
-    texts, found = translator("held_out", subject.lang), judged(subject)
-    if found is None or not found.texts:
+    texts, result = translator("held_out", subject.lang), judged(subject)
+    if result is None or not result.texts:
         return None
-    order = np.argsort(found.figures, kind="stable")
-    order = order[::-1] if found.masked else order
+    order = np.argsort(result.figures, kind="stable")
+    order = order[::-1] if result.masked else order
     half = max(1, min(SHOWN, len(order) // 2))
-    heads = [texts("document"), texts("right" if found.masked else "bits")]
+    heads = [texts("document"), texts("right" if result.masked else "bits")]
     tables = []
     for key, places in (("best", order[:half]), ("worst", order[::-1][:half])):
-        rows: list[list[Cell]] = [[found.texts[i], round(found.figures[i], 3)] for i in places.tolist()]
-        tables.append(Table(texts(key), heads, rows, shares=found.masked))
-    text = texts("text", count=len(found.texts), letters=LETTERS)
+        rows: list[list[Cell]] = [[result.texts[i], round(result.figures[i], 3)] for i in places.tolist()]
+        tables.append(Table(texts(key), heads, rows, shares=result.masked))
+    text = texts("text", count=len(result.texts), letters=LETTERS)
     return Section("documents", texts("title"), [text], tables=tables, after="tables")
 
 
 def explained_texts(subject: Subject, most: int) -> list[str]:
     """Beginnings of held-out documents to be explained, short ones."""
-    found = judged(subject)
-    if found is None:
+    result = judged(subject)
+    if result is None:
         return []
-    return [text[:80] for text in found.texts[:: max(1, len(found.texts) // max(most, 1))][:most]]
+    return [text[:80] for text in result.texts[:: max(1, len(result.texts) // max(most, 1))][:most]]
 
 
 def judged(subject: Subject) -> Judged | None:
     """Held-out documents with their figures; None, with a warning, where the shards are gone."""
     if "documents" not in subject.kept:
         subject.kept["documents"] = _judged(subject)
-    found: Judged | None = subject.kept["documents"]
-    return found
+    result: Judged | None = subject.kept["documents"]
+    return result
 
 
 def _judged(subject: Subject) -> Judged | None:

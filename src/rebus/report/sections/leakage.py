@@ -25,7 +25,7 @@ def leakage(subject: Subject) -> Section:
         for survey in check.get("images", []):
             points.append(texts("sampled", different=survey["different"], decoded=survey["decoded"]))
         if leaks["count"]:
-            rows = [[rendered(one, lang), rendered(other, lang)] for one, other in leaks["first"][:SHOWN]]
+            rows = [[rendered(item, lang), rendered(other, lang)] for item, other in leaks["first"][:SHOWN]]
             tables.append(Table(texts("first"), [texts("held_out"), texts("training")], rows, shares=False))
     for key in ("duplicates", "broken"):
         count = check.get({"duplicates": "duplicate_rows", "broken": "bad_rows"}[key], {}).get("count", 0)

@@ -94,5 +94,5 @@ def energy(subject: Subject) -> Section | None:
 
 def versions_of(subject: Subject) -> dict[str, Any]:
     """Packages and their versions, as they were when it was trained."""
-    found: dict[str, Any] = subject.trained.get("machine", {}).get("versions", {})
-    return found
+    result: dict[str, Any] = subject.trained.get("machine", {}).get("versions", {})
+    return result

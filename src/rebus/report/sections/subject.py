@@ -85,9 +85,9 @@ class Subject:
     def open(cls, run: Run, lang: str, predictor: Predictor | None = None, table: Table | None = None) -> Subject:
         """Read a Run's files, its model and table only where they are not given. Raises RunError: one is damaged."""
         check, inference = (_optional(run, name) for name in ("check.json", "inference.json"))
-        found = run.evaluation
-        _hold(run, "evaluation.json", found, _is_evaluation(found))
-        subject = cls(run, lang, run.recipe, found, check, inference)
+        result = run.evaluation
+        _hold(run, "evaluation.json", result, _is_evaluation(result))
+        subject = cls(run, lang, run.recipe, result, check, inference)
         loaded = {"predictor": predictor, "table": table}
         vars(subject).update({name: value for name, value in loaded.items() if value is not None})
         return subject
@@ -104,8 +104,8 @@ class Subject:
     @property
     def trained(self) -> dict[str, Any]:
         """How the training went; {} where it is not known."""
-        found: dict[str, Any] = self.evaluation.get("training", {})
-        return found
+        result: dict[str, Any] = self.evaluation.get("training", {})
+        return result
 
     @property
     def is_language_run(self) -> bool:
@@ -142,7 +142,7 @@ class Subject:
         except RebusError as error:  # the column that said the split is gone
             self.warn("subject.no_table", error)
             return []
-        found = []
+        result = []
         for task in self.predictor.tasks.values():
             if not task.predicts:
                 continue
@@ -153,8 +153,8 @@ class Subject:
                 continue
             usable = self._readable(source, rows)
             if usable:
-                found.append(Looked(task, source, usable, source.predict(self.predictor, usable), len(rows)))
-        return found
+                result.append(Looked(task, source, usable, source.predict(self.predictor, usable), len(rows)))
+        return result
 
     def _readable(self, source: Rows, rows: list[int]) -> list[int]:
         """Rows spread over all that can be judged and whose image can be read."""
@@ -177,9 +177,9 @@ class Subject:
 def _optional(run: Run, name: str) -> dict[str, Any]:
     if not (run.folder / name).exists():
         return {}
-    found = run.read_json(name)
-    _hold(run, name, found, isinstance(found, dict))
-    return dict(found)
+    result = run.read_json(name)
+    _hold(run, name, result, isinstance(result, dict))
+    return dict(result)
 
 
 def _hold(run: Run, name: str, found: Any, good: bool) -> None:
