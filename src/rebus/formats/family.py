@@ -25,7 +25,7 @@ from rebus.formats.processors import FILE, image_to_hf, load_image
 from rebus.recipe import Fusion, Image, Tower
 from rebus.registry import Registry
 
-FAMILIES: Registry[type[CheckpointFamily]] = Registry("family", "families")
+FAMILIES: Registry[type[CheckpointFamily]] = Registry("family")
 
 
 @dataclass(frozen=True)

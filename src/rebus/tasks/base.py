@@ -351,6 +351,10 @@ class Task(TaskColumns, ABC):
         """What people should know of the training rows: how many texts are cut, for one."""
         return []
 
+    def remarks(self, predictions: Sequence[Prediction]) -> list[str]:
+        """What is wrong with predictions for held-out rows as a whole, with advice."""
+        return []
+
     def quick_score(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, float]:
         """The figures alone, for watching a run."""
         return figures(self.statistics(values, rows, predictions), len(rows))

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rebus.tasks import Prediction
+from rebus.tasks import Prediction, Task
 from rebus.tasks.base import Values
-from rebus.tasks.pretrain_image import PretrainImage
 
 Log = Callable[[str], None]
 FROM_PROGRESS = 0.2  # of a run, before which vectors that are all alike mean nothing yet
@@ -26,7 +25,7 @@ class ImageWatch:
         task: whose predictions are looked at.
     """
 
-    def __init__(self, task: PretrainImage) -> None:
+    def __init__(self, task: Task) -> None:
         self.task, self.seen, self.said = task, list[Prediction](), False
         self.names: list[str] = []
 

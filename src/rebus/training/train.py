@@ -55,7 +55,7 @@ from rebus.resolve.from_table import Prepared, prepare
 from rebus.resolve.from_towers import refuse_raw_text
 from rebus.resolve.known import Log, Start
 from rebus.resolve.steps import resolve
-from rebus.tasks import PretrainImage, Task, TextProcessor
+from rebus.tasks import Task, TextProcessor
 from rebus.tasks.batch_builder import BatchBuilder, group_rows
 from rebus.training.feature_cache import frozen_features
 from rebus.training.hardware import Meter, machine_facts, starvation
@@ -194,7 +194,7 @@ class Assembled:
             rows = spread([row for row in held_out if watched.judgeable(values, row)], prepared.recipe.train.valid_rows)
         looked_at = len(rows)
 
-        images = ImageWatch(watched) if isinstance(watched, PretrainImage) else None
+        images = ImageWatch(watched) if watched is not None and watched.answers == "vector" else None
         losses, gains = self.watch_losses(), self.watch_stages(watched, rows)
         self.answers = None if watched is None or not watches(watched) else self.watch_answers(watched, rows)
 
