@@ -134,11 +134,11 @@ class Pool:
     ) -> tuple[Tensor, Tensor]:
         """One layer's keys and values."""
         pair, count = self._layers.get(index), self.blocks.count + 1
-        if pair is None or len(pair[0]) < count:
+        if pair is None or pair[0].shape[0] < count:
             shape = (count, heads, self.size, head_size)  # zeros: pages of memory that are touched when used
             larger = (torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
             for new, old in zip(larger, pair or (), strict=False):
-                new[: len(old)] = old
+                new[: old.shape[0]] = old
             self._layers[index] = pair = larger
         return pair
 
@@ -180,7 +180,7 @@ class PagedCache:
     ) -> None:
         self.pool, self.tables, self.starts, self.counts = pool, tables, starts, counts
         self.memories = memories
-        self._rows: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
+        self._places: dict[int, tuple[Tensor, Tensor, Tensor | None]] = {}
 
     @property
     def length(self) -> int:
@@ -199,21 +199,22 @@ class PagedCache:
         places = torch.arange(self.length + new, device=device)
         return (places < upto[..., None])[:, None]
 
-    def rows(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Where keys lie in a layer seen as rows (N + 1 times G times S, K).
+    def places(self, heads: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Where keys lie in a layer.
 
         Returns:
-            Rows of the new tokens (n, G), rows of all that is looked at (R, G, Lk), and which of the (R x L) new places
-            are no padding (n,); None: all.
+            (n, G) the new tokens, in the layer as (N + 1 times G times S, K); (R, G, blocks) the heads of all blocks
+            that are looked at, in the layer as (N + 1 times G, S times K); (n,) which of the R x L new places are no
+            padding, None: all.
         """
-        if heads not in self._rows:
+        if heads not in self._places:
             size, new = self.pool.size, max(self.counts)
             upto = self.length + new
             wide = -(-upto // size)
             filled = [[*blocks[:wide], *[0] * (wide - len(blocks))] for blocks in self.tables]
             table = torch.tensor(filled, device=device)
             head = torch.arange(heads, device=device)
-            every = (table[:, None] * heads + head[:, None])[..., None] * size + torch.arange(size, device=device)
+            parts = table[:, None] * heads + head[:, None]  # (R, G, blocks)
             at = torch.tensor(self.starts, device=device)[:, None] + torch.arange(new, device=device)  # (R, L)
             fresh = (table.gather(1, at // size)[..., None] * heads + head) * size + (at % size)[..., None]
             fresh, real = fresh.flatten(0, 1), None
@@ -221,8 +222,8 @@ class PagedCache:
                 there = torch.arange(new, device=device) < torch.tensor(self.counts, device=device)[:, None]
                 real = there.flatten().nonzero()[:, 0]
                 fresh = fresh[real]
-            self._rows[heads] = fresh, every.flatten(2)[:, :, :upto], real
-        return self._rows[heads]
+            self._places[heads] = fresh, parts, real
+        return self._places[heads]
 
 
 class _PagedLayer:
@@ -234,14 +235,16 @@ class _PagedLayer:
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Add (R, G, L, K) new tokens; gives all so far, (R, G, Lk, K), copied out of the pool."""
         heads, size = keys.shape[1], keys.shape[3]
-        fresh, every, real = self._cache.rows(heads, keys.device)
+        fresh, parts, real = self._cache.places(heads, keys.device)
+        upto = self._cache.length + keys.shape[2]
         pair = self._cache.pool.layer(self._index, heads, size, keys.dtype, keys.device)
         whole = []
         for stored, new in zip(pair, (keys, values), strict=True):
             new = new.transpose(1, 2).flatten(0, 1)  # (R L, G, K)
-            flat = stored.view(-1, size)
-            flat.index_copy_(0, fresh.flatten(), (new if real is None else new[real]).reshape(-1, size))
-            whole.append(flat.index_select(0, every.flatten()).view(*every.shape, size))
+            new = (new if real is None else new[real]).reshape(-1, size)
+            stored.view(-1, size).index_copy_(0, fresh.flatten(), new)
+            every = stored.view(-1, stored.shape[2] * size).index_select(0, parts.flatten())
+            whole.append(every.view(len(parts), heads, -1, size)[:, :, :upto])
         return whole[0], whole[1]
 
     @property

@@ -8,6 +8,7 @@ of the pool. Letters: R texts, N rows, P prefix tokens, L tokens, D width, V voc
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -53,6 +54,8 @@ class Chunk:
     @property
     def ids(self) -> list[int]:
         """Its ids."""
+        if self.sequence.conditioning is None:
+            return self.sequence.ids[self.sequence.read : self.sequence.read + self.count]
         return self.sequence.ids[self.first : max(self.sequence.read + self.count - self.sequence.prefix, 0)]
 
     @property
@@ -81,44 +84,40 @@ class Runner:
         self.attending = backend if backend.attends else EagerDecoder(backend.decoder)
         self._joined: tuple[list[Conditioning], Condition | None] = ([], None)
 
-    @torch.inference_mode()
     def read(self, chunks: Sequence[Chunk], vocab_size: int) -> Tensor:
         """(R, V) float32 on the CPU: the logits of each chunk that ends its text, in their order.
 
         Nothing that texts know of themselves changes: what fails may be read again.
         """
-        attends = [_attends(chunk.sequence) for chunk in chunks]
-        logits = torch.empty(sum(chunk.whole for chunk in chunks), vocab_size)
+        parts: list[Tensor] = []
+        order: list[int] = []
         for backend, memory in ((self.backend, False), (self.attending, True)):
-            some = [chunk for chunk, has_memory in zip(chunks, attends, strict=True) if has_memory is memory]
-            hidden = [last for chunk, last in zip(some, self._read(backend, some), strict=True) if chunk.whole]
-            if hidden:
-                part = backend.logits(torch.stack(hidden))[:, :vocab_size].float().cpu()
-                if len(part) == len(logits):
-                    return part
-                whole = [has_memory for chunk, has_memory in zip(chunks, attends, strict=True) if chunk.whole]
-                logits[torch.tensor([has_memory is memory for has_memory in whole])] = part
-        return logits
+            places = [place for place, chunk in enumerate(chunks) if _attends(chunk.sequence) is memory]
+            if places:
+                hidden = self._read(backend, [chunks[place] for place in places])
+                whole = [row for row, place in enumerate(places) if chunks[place].whole]
+                parts.append(backend.logits(hidden if len(whole) == len(places) else hidden[whole]))
+                order += [places[row] for row in whole]
+        return _in_order([part[:, :vocab_size].float().cpu() for part in parts], order)
 
-    def _read(self, backend: DecoderBackend, chunks: Sequence[Chunk]) -> Sequence[Tensor] | Tensor:
-        """Each chunk's last vector (D,)."""
-        if not chunks:
-            return []
+    def _read(self, backend: DecoderBackend, chunks: Sequence[Chunk]) -> Tensor:
+        """(R, D), each chunk's last vector."""
         counts = [len(chunk.ids) for chunk in chunks]
         x = self._embed(backend, chunks, counts)
-        compiled = isinstance(backend, CompiledDecoder)
-        rows = [place for place, chunk in enumerate(chunks) if compiled and _as_rows(chunk)]
-        if isinstance(backend, CompiledDecoder) and len(rows) == len(chunks):
-            return self._compiled(backend, chunks, x)
-        parts = torch.split(x, counts)
-        last: dict[int, Tensor] = {}
-        if isinstance(backend, CompiledDecoder) and rows:
-            hidden = self._compiled(backend, [chunks[at] for at in rows], torch.cat([parts[at] for at in rows]))
-            last.update(zip(rows, hidden, strict=True))
-        for group in _alike(chunks, [place for place in range(len(chunks)) if place not in last]):
-            ends = self._padded(backend, [chunks[at] for at in group], [parts[at] for at in group])
-            last.update(zip(group, ends, strict=True))
-        return [last[place] for place in range(len(chunks))]
+        order: list[int] = []
+        if isinstance(backend, CompiledDecoder):
+            order = [place for place, chunk in enumerate(chunks) if _as_rows(chunk)]
+            if len(order) == len(chunks):
+                return self._compiled(backend, chunks, x)
+        vectors = torch.split(x, counts)
+        parts: list[Tensor] = []
+        if isinstance(backend, CompiledDecoder) and order:
+            rows = torch.cat([vectors[place] for place in order])
+            parts.append(self._compiled(backend, [chunks[place] for place in order], rows))
+        for group in _alike(chunks, sorted({*range(len(chunks))} - {*order})):
+            parts.append(self._padded(backend, [chunks[at] for at in group], [vectors[at] for at in group]))
+            order += group
+        return _in_order(parts, order)
 
     def _embed(self, backend: DecoderBackend, chunks: Sequence[Chunk], counts: Sequence[int]) -> Tensor:
         """The ids of all chunks as they enter the decoder, one after the other: (N, D)."""
@@ -171,8 +170,8 @@ class Runner:
         )
         return hidden[torch.from_numpy(ends - 1)]
 
-    def _padded(self, backend: DecoderBackend, chunks: Sequence[Chunk], parts: Sequence[Tensor]) -> list[Tensor]:
-        """Of chunks with equal prefixes left: these first, then their ids, (L, D) each. (D,) each."""
+    def _padded(self, backend: DecoderBackend, chunks: Sequence[Chunk], parts: Sequence[Tensor]) -> Tensor:
+        """Of chunks with equal prefixes left: these first, then their ids, (L, D) each. (R, D)."""
         sequences, left = [chunk.sequence for chunk in chunks], chunks[0].prefix
         starts, counts = [sequence.read for sequence in sequences], [len(part) for part in parts]
         if left:
@@ -182,10 +181,10 @@ class Runner:
             x = torch.stack(prefixes).to(backend.dtype)
             hidden = self._pass(backend, sequences, x, starts, [left] * len(chunks), mask)
             if not counts[0]:
-                return list(hidden[:, -1])
+                return hidden[:, -1]
             starts = [start + left for start in starts]
         hidden = self._pass(backend, sequences, pad_sequence(list(parts), batch_first=True), starts, counts)
-        return [row[count - 1] for row, count in zip(hidden, counts, strict=True)]
+        return hidden[torch.arange(len(counts)), torch.tensor(counts) - 1]
 
     def _pass(
         self,
@@ -208,6 +207,14 @@ class Runner:
         return backend.forward_embeds(x, positions, mask, _memory(memories), cache)
 
 
+def _in_order(parts: Sequence[Tensor], order: Sequence[int]) -> Tensor:
+    """Rows of several parts, of which ``order`` says where each stands among all, in that order."""
+    rows = parts[0] if len(parts) == 1 else torch.cat(list(parts))
+    if all(before < after for before, after in itertools.pairwise(order)):
+        return rows
+    return rows[torch.tensor(order, device=rows.device).argsort()]
+
+
 def _attends(sequence: TextSequence) -> bool:
     return sequence.conditioning is not None and sequence.conditioning.memory is not None
 
@@ -226,6 +233,8 @@ def _alike(chunks: Sequence[Chunk], places: Sequence[int]) -> Iterator[list[int]
 
     def kind(place: int) -> tuple[bool, int, int, int]:
         chunk = chunks[place]
+        if chunk.sequence.conditioning is None:
+            return True, 0, 0, chunk.count
         return chunk.begun, chunk.prefix, chunk.sequence.prefix * (chunk.prefix > 0), chunk.count - chunk.prefix
 
     group: list[int] = []

@@ -26,6 +26,7 @@ class DecoderBackend(Protocol):
     Attributes:
         decoder: which.
         attends: whether it can read a memory.
+        device, dtype: of ids and masks, and of the vectors.
         max_length: places there are, where it is ``bounded``: it has no positions beyond.
     """
 
@@ -34,16 +35,8 @@ class DecoderBackend(Protocol):
     max_length: int
     vocab_size: int
     bounded: bool
-
-    @property
-    def device(self) -> torch.device:
-        """Where ids and masks are made."""
-        ...
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the vectors."""
-        ...
+    device: torch.device
+    dtype: torch.dtype
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(R, L) long -> (R, L, D)."""

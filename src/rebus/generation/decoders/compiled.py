@@ -107,7 +107,7 @@ class CompiledDecoder(PackedDecoder):
             flat += F.embedding(positions, self.decoder.embed_positions.weight).float()
         else:
             cos, sin = self._rotary(positions)
-        count, most = len(flat), int(at.max())
+        count, most = flat.shape[0], int(at.max())
         threads = torch.get_num_threads()
         each = max(layer.heads // layer.groups for layer in self._compiled)
         work = torch.empty(max(layer.work for layer in self._compiled) * count + threads * each * (most + 1))
@@ -154,7 +154,7 @@ class CompiledDecoder(PackedDecoder):
 
     def _rotary(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Cosines and sines (R, K/2), looked up in tables that grow as texts do."""
-        if (last := int(positions.max())) >= len(self._cos):
+        if (last := int(positions.max())) >= self._cos.shape[0]:
             decoder = self.decoder
             every = torch.arange(max(2 * last, 256))[None]
             cos, sin = rotary_tables(every, decoder.head_dim, decoder.rope_theta, decoder.rope_scaling)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from rebus.models.features import Features
@@ -19,16 +18,8 @@ class EagerDecoder:
         self.decoder = decoder
         self.max_length, self.vocab_size = decoder.max_length, decoder.vocab_size
         self.bounded = decoder.embed_positions is not None
-
-    @property
-    def device(self) -> torch.device:
-        """The weights'."""
-        return self.decoder.embed_tokens.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The weights'."""
-        return self.decoder.embed_tokens.weight.dtype
+        weight = decoder.embed_tokens.weight
+        self.device, self.dtype = weight.device, weight.dtype
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(R, L) long -> (R, L, D)."""

@@ -55,13 +55,14 @@ class Tiled:
     def exact(self, x: Tensor) -> Tensor:
         """(..., in) -> (..., out) float32."""
         flat = x.reshape(-1, x.shape[-1]).float().contiguous()
-        out, work = torch.empty(len(flat), self.outputs), torch.empty(flat.numel() + 2 * len(flat))
+        rows = flat.shape[0]
+        out, work = torch.empty(rows, self.outputs), torch.empty(flat.numel() + 2 * rows)
         start, threads = 0, ctypes.c_int32(torch.get_num_threads())
         for part in self.parts:
             weight, bias = part.addresses
             self._library.rebus_product(
                 part.half,
-                len(flat),
+                rows,
                 flat.data_ptr(),
                 weight,
                 bias,
