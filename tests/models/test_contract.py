@@ -100,16 +100,16 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def settings(reads: tuple[str, ...], fusion: str, how: str, image: str, text: str) -> recipe.Model:
-    shape = {"width": D, "depth": 1, "heads": 2, "patch": 16}
+    shape, patch = {"width": D, "depth": 1, "heads": 2}, {"patch": 16}
     options = {"word_dropout": 0.0} if text == "wordvectors" else {}
     return recipe.Model.model_validate(
         {
-            "image": {"kind": image if "image" in reads else "none", **shape},
+            "image": {"kind": image if "image" in reads else "none", **shape, **patch},
             "text": {"kind": text if "text" in reads else "none", **shape, "options": options},
             "towers": {
                 "beads": {"kind": "beads", "width": 12},
                 "tabular": {"kind": "tabular", "width": 8, "depth": 1},
-                "scan": {"kind": image, **shape, "width": 24},
+                "scan": {"kind": image, **shape, **patch, "width": 24},
             },
             "fusion": {"kind": fusion, "how": how, "depth": 1, "heads": 2},
         }

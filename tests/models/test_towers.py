@@ -21,9 +21,8 @@ V, B, L, D = 40, 3, 6, 24
 
 
 def tower(kind: str, **settings: Any) -> nn.Module:
-    given = {"width": D, "depth": 2, "heads": 4, "patch": 8, **settings}
-    if kind == "wordvectors":
-        given["options"] = {"word_dropout": 0.0}
+    own = {"patch": 8} if kind in IMAGE_TOWERS else {"options": {"word_dropout": 0.0}} if kind == "wordvectors" else {}
+    given = {"width": D, "depth": 2, "heads": 4, **own, **settings}
     torch.manual_seed(0)
     made: nn.Module = TOWERS.get(kind)(Tower(kind=kind, **given), size=32, vocab_size=V, max_length=16)
     return made

@@ -187,3 +187,29 @@ def test_what_was_set_is_known_and_can_be_forgotten() -> None:
     assert forgotten.train.steps is None
     assert not forgotten.sets("train.steps")
     assert forgotten.sets("train.epochs")
+
+
+def test_a_tower_takes_the_settings_of_its_kind_alone(tmp_path: Path) -> None:
+    recipe = override(Recipe(), ["model.text.kind=decoder", "model.text.kv_heads=2", "model.image.kind=vit"])
+    assert "cell" not in recipe.model_dump()["model"]["text"]
+    assert recipe.model.text.cell == "gru"  # reads as its default
+    assert recipe_from(recipe.model_dump(mode="json")) == recipe
+    with pytest.raises(RecipeError, match=r"kind 'decoder'.*'cell', which another kind has"):
+        override(recipe, ["model.text.cell=lstm"])
+    with pytest.raises(RecipeError, match=r"did you mean 'kv_heads'"):
+        override(recipe, ["model.text.kvheads=1"])
+    with pytest.raises(RecipeError, match=r"kind 'vit'; found 'model.image.stage'.*"):
+        recipe_from({"model": {"image": {"kind": "vit", "stage": [1]}}})
+    path = tmp_path / "recipe.yaml"
+    path.write_text(Recipe().save_text().replace("kind: auto", "kind: resnet", 1), encoding="utf-8")
+    assert load_recipe(path).model.image.kind == "resnet"  # what other kinds have is at its default
+
+
+def test_another_kind_keeps_what_both_have_and_an_open_kind_what_was_set() -> None:
+    recipe = override(Recipe(), ["model.text.width=24", "model.text.pool=last"])
+    assert recipe.replace({"model.text.kind": "encoder"}).model.text.pool == "last"
+    with pytest.raises(ValidationError, match="pool"):
+        recipe.replace({"model.text.kind": "decoder"})
+    encoder = recipe.replace({"model.text.kind": "encoder"})
+    recurrent = encoder.replace({"model.text.kind": "recurrent"})
+    assert (recurrent.model.text.width, "pool" in recurrent.model_dump()["model"]["text"]) == (24, False)

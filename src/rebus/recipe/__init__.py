@@ -3,10 +3,11 @@
 It knows no tensors and reads no data.
 """
 
-from rebus.recipe.files import as_yaml, describe, load_recipe, override, path_settings, recipe_from
+from rebus.recipe.files import as_yaml, describe, explained, load_recipe, override, path_settings, recipe_from
 from rebus.recipe.kinds import KINDS, Kind, known_kinds, recognised_kind
-from rebus.recipe.model import Fusion, Lora, Model, OtherTower, Size, Tower
+from rebus.recipe.model import Fusion, Lora, Model, Size
 from rebus.recipe.section import IsPath, PathText, Section
+from rebus.recipe.towers import OtherTower, Tower
 from rebus.recipe.tree import (
     Augment,
     Clean,
@@ -48,6 +49,7 @@ __all__ = [
     "Train",
     "as_yaml",
     "describe",
+    "explained",
     "known_kinds",
     "load_recipe",
     "override",

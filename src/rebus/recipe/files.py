@@ -14,7 +14,9 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rebus.errors import RecipeError, nearest
+from rebus.recipe.model import Model
 from rebus.recipe.section import IsPath
+from rebus.recipe.towers import OWN, TextTower, Tower, settings_of, tower_class
 from rebus.recipe.tree import Recipe
 
 # What other libraries call a setting whose name here is too unlike it to be guessed.
@@ -93,7 +95,7 @@ def recipe_from(content: dict[str, Any], where: str = "recipe") -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise _explained(error, where) from error
+        raise explained(error, where) from error
 
 
 def override(recipe: Recipe, settings: list[str]) -> Recipe:
@@ -105,12 +107,21 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
     Raises:
         RecipeError: a word without '=', an unknown key (the nearest right one is named), a value that does not fit.
     """
-    content = recipe.model_dump(mode="json")
+    given = []
     for word in settings:
         key, equals, value = word.partition("=")
         if not equals or not key.strip():
             raise RecipeError(f"--set {word}", "key=value", f"'{word}'", "write it like --set train.lr=1e-3")
-        _assign(content, key.strip(), _value(value, word), word)
+        given.append((key.strip(), _value(value, word), word))
+    for key, kind, _ in given:  # which settings a tower has depends on its kind
+        if key in ("model.image.kind", "model.text.kind") and isinstance(kind, str):
+            try:
+                recipe = recipe.replace({key: kind})
+            except ValidationError as error:
+                raise explained(error, "--set") from error
+    content = recipe.model_dump(mode="json")
+    for key, value, word in given:
+        _assign(content, key, value, word)
     made = recipe_from(content, where="--set")
     _carry_said(made, recipe)
     for word in settings:
@@ -204,7 +215,7 @@ def _assign(content: Any, key: str, value: Any, word: str) -> None:
             continue
         if not isinstance(content, dict) or (part not in content):
             raise _unknown(word, part, content)
-        content, model = content[part], _child(model, part)
+        content, model = content[part], _child(model, part, content[part])
     if isinstance(content, list):
         if not last.isdigit() or int(last) >= len(content):
             raise RecipeError(
@@ -224,16 +235,19 @@ def _is_section(model: Any) -> bool:
 
 def _unknown(word: str, part: str, content: Any) -> RecipeError:
     known = list(content) if isinstance(content, dict) else []
+    if "kind" in known and part in Tower.all_fields():
+        expected = f"a setting of a tower of kind '{content['kind']}'"
+        raise RecipeError(f"--set {word}", expected, f"'{part}', which another kind has", nearest(part, known))
     everywhere = [name for name, *_ in describe() if name.rsplit(".", 1)[-1] in (part, _USUAL.get(part))]
     beside = [name for name in everywhere if name.rsplit(".", 1)[-1] in known]
     hint = f"did you mean '{(beside or everywhere)[0]}'?" if everywhere else nearest(part, known)
     return RecipeError(f"--set {word}", "a setting that exists", f"'{part}'", f"{hint} `rebus recipe` prints them all")
 
 
-def _child(model: Any, part: str) -> Any:
-    if isinstance(model, type) and issubclass(model, BaseModel):
-        return model.model_fields[part].annotation
-    return None
+def _child(model: Any, part: str, content: Any) -> Any:
+    if model is Model and part in ("image", "text"):
+        return tower_class(content["kind"])
+    return model.model_fields[part].annotation if _is_section(model) else None
 
 
 def _inner(model: Any) -> Any:
@@ -241,10 +255,20 @@ def _inner(model: Any) -> Any:
     return args[0] if args else None
 
 
-def _explained(error: ValidationError, where: str) -> RecipeError:
+def explained(error: ValidationError, where: str) -> RecipeError:
+    """What is wrong with a setting, in four parts, with the nearest right one."""
     first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
+    kinds = {chosen.__name__: chosen for chosen in OWN.values()}
+    location = [str(part) for part in (error.title, *first["loc"]) if part != "Recipe"]
+    chosen = next((kinds[part] for part in location if part in kinds), None)
+    if location[0] in kinds:  # a tower by itself
+        location[:1] = ["model", "text" if issubclass(kinds[location[0]], TextTower) else "image"]
+    location = [part for part in location if part not in kinds]
     dotted = ".".join(location)
+    if first["type"] == "extra_forbidden" and chosen is not None:
+        expected = f"settings of a tower of kind '{chosen().kind}'"
+        hint = f"{nearest(location[-1], chosen.model_fields)} `rebus recipe model` prints them all"
+        return RecipeError(where, expected, f"'{dotted}'", hint)
     if first["type"] == "extra_forbidden":
         above = ["N" if part.isdigit() else part for part in location[:-1]]
         names = [name.split(".") for name, *_ in describe()]
@@ -264,6 +288,11 @@ def _explained(error: ValidationError, where: str) -> RecipeError:
 def _describe(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, str]]:
     for name, field in model.model_fields.items():
         annotation: Any = field.annotation
+        if model is Model and name in ("image", "text"):
+            for own, setting in settings_of(name).items():
+                default = as_yaml(setting.get_default(call_default_factory=True))
+                yield f"{prefix}{name}.{own}", _type_name(setting.annotation), default, setting.description or ""
+            continue
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _describe(annotation, f"{prefix}{name}.")
             continue

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,12 @@ class Section(BaseModel):
     def default(self, path: str) -> Any:
         """A setting's default."""
         section, name = self._find(path)
-        return type(section).model_fields[name].get_default(call_default_factory=True)
+        return section.all_fields()[name].get_default(call_default_factory=True)
+
+    @classmethod
+    def all_fields(cls) -> Mapping[str, FieldInfo]:
+        """Its settings, those that it has only under another kind included."""
+        return cls.model_fields
 
     def _find(self, path: str) -> tuple[Section, str]:
         *names, last = path.split(".")

@@ -307,7 +307,7 @@ def adopt(
         RecipeError: the recipe says something else of one of these settings.
     """
     values = {}
-    for name in names:
+    for name in [name for name in names if name in type(theirs).model_fields]:
         path, wanted = f"{where}.{name}", getattr(theirs, name)
         mine, usual = settings.get(path), settings.default(path)
         if name == "depth" and deeper and mine > wanted and mine != usual:

@@ -21,7 +21,7 @@ from rebus.resolve.from_base import READ, SHAPE, adopt, fill, settle_length
 from rebus.resolve.known import Log, Start
 
 OURS = {"dropout", "options", "frozen", "weights", "tokens"}  # how a tower is trained and used
-LOOKED_AT = tuple(name for name in recipe.Tower.model_fields if name not in OURS)
+LOOKED_AT = tuple(name for name in recipe.Tower.all_fields() if name not in OURS)
 SEEN = tuple(name for name in recipe.Image.model_fields if name != "augment")
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rebus.recipe import Recipe
+from pydantic import ValidationError
+
+from rebus.recipe import Recipe, explained
 from rebus.resolve import (
     augmentation,
     columns,
@@ -63,6 +65,9 @@ def resolve(recipe: Recipe, known: Known, log: Log = lambda _: None) -> Recipe:
         RecipeError: a setting does not fit. DataError: no task can be found from the columns. RunError, WeightsError,
             MissingPackageError: what is to be started from cannot be read.
     """
-    for step in STEPS[type(known)]:
-        recipe = step(recipe, known, log)
+    try:
+        for step in STEPS[type(known)]:
+            recipe = step(recipe, known, log)
+    except ValidationError as error:  # of a tower whose kind was open, a setting that the chosen kind has not
+        raise explained(error, "the recipe") from error
     return recipe
