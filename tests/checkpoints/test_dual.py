@@ -17,7 +17,7 @@ from rebus.checkpoints.hf_load import is_checkpoint
 from rebus.errors import RebusError, RecipeError, WeightsError
 from rebus.formats.family import family
 from rebus.inference.predictor import Predictor
-from rebus.recipe import Recipe, TaskSettings
+from rebus.recipe import Recipe, TaskSettings, Tower
 from rebus.training.train import assemble, learn
 from tiny_duals import clip_folder, siglip_folder
 
@@ -126,10 +126,8 @@ def recipe_of(table: Path, family: str | None = None) -> Recipe:
     )
     if family is not None:
         made = made.replace({"model.like": family, "image.size": 32, "text.vocab_size": 320, "text.max_length": 24})
-        shape = {"width": 24, "depth": 2, "heads": 4, "patch": 8}
-        made = made.replace(
-            {f"model.{side}.{name}": value for side in ("image", "text") for name, value in shape.items()}
-        )
+        shape = {"width": 24, "depth": 2, "heads": 4}
+        made = made.replace({"model.image": Tower(**shape, patch=8), "model.text": Tower(**shape)})
     return made
 
 

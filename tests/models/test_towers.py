@@ -323,7 +323,6 @@ def test_frozen_batch_norms_keep_what_they_have_seen(kind: str) -> None:
         ({"kind": "efficientnet", "patch": 64}, "4, 8, 16 or 32"),
         ({"kind": "efficientnet", "stages": [1, 1]}, "each of 7 stages"),
         ({"kind": "efficientnet", "channels": [1, 1]}, "7 stages"),
-        ({"kind": "vit", "pool": "last"}, "for a vit"),
         ({"kind": "vit", "pool": "cls"}, "a class token"),
         ({"kind": "vit", "pool": "probe", "last_norm": "pooled"}, "with a probe"),
     ],
