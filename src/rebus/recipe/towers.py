@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from pydantic.fields import FieldInfo
 
-from rebus.recipe.section import IsPath, PathText, Section
+from rebus.recipe.section import PathText, Section
 
 
 class Tower(Section):
@@ -23,6 +23,9 @@ class Tower(Section):
     depth: int = Field(4, ge=1, description="layers (convnet: blocks a stage)")
     heads: int = Field(6, ge=1, description="attention heads")
     dropout: float = Field(0.0, ge=0, lt=1, description="chance of dropping a value in training")
+    options: dict[str, str | int | float | bool] = Field(
+        default_factory=dict, description="settings of a tower of another package"
+    )
     frozen: bool = Field(False, description="do not train; features are computed once and kept")
     weights: PathText | None = Field(None, description="a checkpoint folder or Run to start from")
 
@@ -200,16 +203,6 @@ class RecurrentTower(TextTower):
     cell: Literal["gru", "lstm"] = Field("gru", description="recurrent: the kind of cell")
 
 
-class WordVectorsTower(TextTower):
-    """A mean of word vectors."""
-
-    kind: str = "wordvectors"
-    vectors: Annotated[str, IsPath(("skipgram", "cbow"))] | None = Field(
-        None, description="wordvectors: a word2vec or GloVe file, or 'skipgram' or 'cbow' to train them on the data"
-    )
-    word_dropout: float = Field(0.5, ge=0, lt=1, description="wordvectors: chance of leaving out a word in training")
-
-
 class AutoTower(
     ConvNetTower,
     VitTower,
@@ -218,7 +211,6 @@ class AutoTower(
     DecoderTower,
     EncoderTower,
     RecurrentTower,
-    WordVectorsTower,
 ):
     """One whose kind is found from the data: the settings of any kind are taken."""
 
@@ -238,9 +230,7 @@ class NoTower(AutoTower):
 
 
 class PluginTower(AutoTower):
-    """One of another package: beside the settings of our own kinds it may have its own."""
-
-    model_config = ConfigDict(extra="allow")
+    """One of another package: ``options`` are its own settings."""
 
 
 class OtherTower(Section):
@@ -267,7 +257,6 @@ OWN: dict[str, type[Tower]] = {
     "decoder": DecoderTower,
     "encoder": EncoderTower,
     "recurrent": RecurrentTower,
-    "wordvectors": WordVectorsTower,
 }
 
 
@@ -306,7 +295,6 @@ else:
         | Annotated[DecoderTower, Tag("DecoderTower")]
         | Annotated[EncoderTower, Tag("EncoderTower")]
         | Annotated[RecurrentTower, Tag("RecurrentTower")]
-        | Annotated[WordVectorsTower, Tag("WordVectorsTower")]
         | Annotated[PluginTower, Tag("PluginTower")],
         Discriminator(_tag),
     ]
