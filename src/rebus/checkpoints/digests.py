@@ -108,19 +108,19 @@ def check_model(folder: Path) -> None:
     stamps = {name: _stamp(folder / name) for name in listed}
     place = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()
     note = cache.file("verified", place[:2])  # 256 places in all, shared by all Runs: another Run's is read again
-    seen = hashlib.sha256(json.dumps([place, listed, stamps], sort_keys=True).encode()).hexdigest()
-    if note is not None and cache.read_text(note) == seen:
+    known = hashlib.sha256(json.dumps([place, listed, stamps], sort_keys=True).encode()).hexdigest()
+    if note is not None and cache.read_text(note) == known:
         return
-    for one in _differences(folder, listed):
+    for item in _differences(folder, listed):
         raise RunError(
-            folder / one.name,
+            folder / item.name,
             "the file that training left (digests.json)",
-            one.found,
+            item.found,
             "restore the file from a copy, or train again (`rebus verify` reads every file); if the change was meant, "
             "delete digests.json",
         )
     if note is not None:
-        cache.write_text(note, seen)
+        cache.write_text(note, known)
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Verification:
     @property
     def whole(self) -> bool:
         """Whether nothing differs but what people may edit."""
-        return all(one.sort == "editable" for one in self.differences)
+        return all(item.sort == "editable" for item in self.differences)
 
 
 def verify_files(folder: Path) -> Verification:
@@ -198,8 +198,8 @@ def _differences(folder: Path, entries: Entries) -> Iterator[Difference]:
 
 
 def _listed(folder: Path) -> list[str]:
-    found = [*folder.glob("*"), *folder.glob("plots/*"), *folder.glob("adapter/*"), *folder.glob("[0-9]_*/*")]
-    names = (path.relative_to(folder).as_posix() for path in found if path.is_file() and not path.name.startswith("."))
+    result = [*folder.glob("*"), *folder.glob("plots/*"), *folder.glob("adapter/*"), *folder.glob("[0-9]_*/*")]
+    names = (path.relative_to(folder).as_posix() for path in result if path.is_file() and not path.name.startswith("."))
     return sorted(name for name in names if sort_of(name) is not None)
 
 
@@ -212,15 +212,15 @@ def _entry(path: Path) -> dict[str, Any]:
 def _stamp(path: Path) -> list[int] | None:
     """What changes when a file is written: size, times, place on the disk; None where it cannot be looked at."""
     try:
-        found = path.stat()
+        result = path.stat()
     except OSError:
         return None
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    return [result.st_size, result.st_mtime_ns, result.st_ctime_ns, result.st_ino]
 
 
 def _write(folder: Path, entries: Entries) -> None:
-    kept = dict(sorted(entries.items()))
-    atomic.write_json(folder / FILE, {"version": VERSION, "digest": _digest_of(kept), "files": kept})
+    rest = dict(sorted(entries.items()))
+    atomic.write_json(folder / FILE, {"version": VERSION, "digest": _digest_of(rest), "files": rest})
 
 
 def _digest_of(entries: Entries) -> str:

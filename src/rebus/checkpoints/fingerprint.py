@@ -48,7 +48,7 @@ def given_files(recipe: Recipe) -> dict[str, str]:
     They decide how a run begins; once it has a checkpoint they are not read again. Of a large file its size, its first
     and its last bytes count.
     """
-    found = {}
+    result = {}
     for name, value in path_settings(recipe):
         place = Path(value)
         if name in FREE or not place.exists():
@@ -64,8 +64,8 @@ def given_files(recipe: Recipe) -> dict[str, str]:
                 for start in (0, max(_ENDS, size - _ENDS)):
                     file.seek(start)
                     digest.update(file.read(_ENDS))
-        found[name] = digest.hexdigest()[:32]
-    return found
+        result[name] = digest.hexdigest()[:32]
+    return result
 
 
 def write_fingerprint(folder: Path, content: Mapping[str, Any]) -> None:
@@ -109,8 +109,8 @@ def refuse_data(folder: Path, kept: Mapping[str, Any], data: Mapping[str, Any]) 
     kept = {name: value for name, value in kept["data"].items() if name in data}
     for key, old, new in differences(kept, json.loads(json.dumps(data))):
         whole = isinstance(old, int) and isinstance(new, int)
-        told = f": {old:,}, now {new:,}" if whole else " is gone" if new is None else " is new" if old is None else ""
-        changed.append(f"{key.replace('.', ' ', 1)}{told}")
+        change = f": {old:,}, now {new:,}" if whole else " is gone" if new is None else " is new" if old is None else ""
+        changed.append(f"{key.replace('.', ' ', 1)}{change}")
     if changed:
         raise _changed(folder, "the data that the run was begun with", changed)
 

@@ -48,6 +48,6 @@ def check_tower(where: str, tower: Tower, state: Mapping[str, Tensor], under: st
     except RebusError as error:
         raise WeightsError(f"{where}, {error.where}", error.expected, error.found, _DO) from error
     except (ValueError, RuntimeError, ZeroDivisionError, OverflowError) as error:
-        told = " ".join(str(error).split())[:120]
-        raise WeightsError(where, f"sizes that a {tower.kind} can have", f"'{told}'", _DO) from error
-    check_tensors(where, {f"{under}{name}": one for name, one in expected.items()}, state, exact=False)
+        message = " ".join(str(error).split())[:120]
+        raise WeightsError(where, f"sizes that a {tower.kind} can have", f"'{message}'", _DO) from error
+    check_tensors(where, {f"{under}{name}": item for name, item in expected.items()}, state, exact=False)

@@ -351,7 +351,7 @@ def open_checkpoint(
         entry = _task(checkpoint, state, tokenizer)
         tasks = {entry.name: TASKS.get(entry.name)(entry)}
     settings = settings.replace(tasks=[task.settings for task in tasks.values()])
-    used = {name: one for name, one in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
+    used = {name: item for name, item in state.items() if not name.startswith("heads.") or name.split(".")[1] in tasks}
     return filled_model(settings, tasks, processor, lambda: used, dtype), settings, tasks, processor
 
 

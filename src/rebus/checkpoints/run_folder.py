@@ -77,8 +77,8 @@ class Run:
             do = f"name the Run itself: {whole.folder}"
             if not whole.saved:
                 do = f"finish the Run with `rebus train --resume {whole.folder}`, then name the Run itself"
-            found = "a checkpoint: what a resume starts from, without tokenizer and settings"
-            return RunError(self.folder, expected, found, do)
+            received = "a checkpoint: what a resume starts from, without tokenizer and settings"
+            return RunError(self.folder, expected, received, do)
         return RunError.of("problem.run_not_one", where=str(self.folder))
 
     @classmethod
@@ -184,11 +184,11 @@ class Run:
         """Figures on the held-out rows, {} before they are measured."""
         if not (self.folder / "evaluation.json").exists():
             return {}
-        found = self.read_json("evaluation.json")
-        if not isinstance(found, dict):
+        result = self.read_json("evaluation.json")
+        if not isinstance(result, dict):
             do = "restore the file, or evaluate again"
-            raise RunError(self.folder / "evaluation.json", "an object", f"'{found}'"[:60], do)
-        return found
+            raise RunError(self.folder / "evaluation.json", "an object", f"'{result}'"[:60], do)
+        return result
 
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl, [] before training begins; a last line cut short by a kill is left out.
@@ -201,16 +201,16 @@ class Run:
             return []
         with reachable(path):
             lines = list(json_lines(path.read_text(encoding="utf-8", errors="replace")))
-        found: list[dict[str, Any]] = []
+        result: list[dict[str, Any]] = []
         for number, line in lines:
             try:
-                found.append(from_json(dict(json.loads(line))))
+                result.append(from_json(dict(json.loads(line))))
             except (ValueError, TypeError) as error:
                 if number == lines[-1][0]:
                     break
                 do = "restore the file, or remove that line"
                 raise RunError(f"{path}, line {number}", "a JSON object", f"'{line[:60]}'", do) from error
-        return found
+        return result
 
     def load(self, *, precision: str = "fp32") -> Any:
         """The model, ready to answer: what ``rebus.load`` gives. Arguments and errors as there."""

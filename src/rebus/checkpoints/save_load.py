@@ -231,8 +231,8 @@ def saved_processor(run: Run) -> TextProcessor:
     try:
         return processor_of(run.recipe, Tokenizer.load(run.folder), reader, states)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        found = f"{error!r}"[:200]
-        raise RunError(run.folder / MODALITIES_FILE, "what inputs were fitted to", found, "restore it") from error
+        message = f"{error!r}"[:200]
+        raise RunError(run.folder / MODALITIES_FILE, "what inputs were fitted to", message, "restore it") from error
 
 
 def load_model(

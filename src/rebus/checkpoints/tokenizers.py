@@ -84,25 +84,25 @@ def train_tokenizer(
     Raises:
         DataError: there is no text. RecipeError: ``vocab_size`` is too small. RunError: ``out`` cannot be written.
     """
-    made = (settings or recipe.Recipe()).replace({"data.path": str(data)})
-    texts = open_source(made.data, made.corpus).sample(sample_mb)
+    built = (settings or recipe.Recipe()).replace({"data.path": str(data)})
+    texts = open_source(built.data, built.corpus).sample(sample_mb)
     if not any(text.strip() for text in texts):
         raise DataError(data, "text to train a tokenizer on", "none", "check that the files hold text")
-    seen = [text for place, text in enumerate(texts) if place % _HELD_OUT or len(texts) < _HELD_OUT]
+    known = [text for place, text in enumerate(texts) if place % _HELD_OUT or len(texts) < _HELD_OUT]
     unseen = texts[::_HELD_OUT] if len(texts) >= _HELD_OUT else texts
     size = SIZES[-1] if vocab_size == "auto" else vocab_size
-    log(f"learning at most {size:,} pieces from {sum(map(len, seen)):,} characters")
+    log(f"learning at most {size:,} pieces from {sum(map(len, known)):,} characters")
     specials = [MASK] if mask else []
-    nfkc = made.corpus.clean.nfkc and not made.corpus.clean.full_width  # else it would take marks that cleaning keeps
-    trained = Tokenizer.train(seen, size, specials=specials, pattern=pattern, nfkc=nfkc)
+    nfkc = built.corpus.clean.nfkc and not built.corpus.clean.full_width  # else it would take marks that cleaning keeps
+    trained = Tokenizer.train(known, size, specials=specials, pattern=pattern, nfkc=nfkc)
     search = None
     if vocab_size == "auto":
         search = search_size(trained, unseen, gain)
         trained = shortened(trained, search.size)
     trained.save(out)
-    found = _looked_at(str(out), trained, unseen)
-    found.search = search
-    return found
+    result = _looked_at(str(out), trained, unseen)
+    result.search = search
+    return result
 
 
 def inspect_tokenizer(model: str | Path, what: str | None = None, *, sample_mb: float = 4) -> Inspected:
@@ -120,8 +120,8 @@ def inspect_tokenizer(model: str | Path, what: str | None = None, *, sample_mb: 
     if what is None:
         texts = [ENGLISH, CHINESE]
     elif Path(what).exists():
-        made = recipe.Recipe().replace({"data.path": what})
-        texts = open_source(made.data, made.corpus).sample(sample_mb)
+        result = recipe.Recipe().replace({"data.path": what})
+        texts = open_source(result.data, result.corpus).sample(sample_mb)
     else:
         texts = [what]
     return _looked_at(str(model), tokenizer, texts, texts if what is not None and texts == [what] else None)

@@ -58,11 +58,11 @@ class Pool:
         parts: list[tuple[Statistic, list[int]]] = []
         keys: list[bytes] = []
         for split, rows in self.rows.items():
-            kept = [row for row in rows if keep(row) and row in told[split]]
-            if kept:
-                place = range(len(keys), len(keys) + len(kept))
-                parts.append((self._statistic(split, kept, told[split]), list(place)))
-                keys += [self.groups[row] for row in kept]
+            rest = [row for row in rows if keep(row) and row in told[split]]
+            if rest:
+                place = range(len(keys), len(keys) + len(rest))
+                parts.append((self._statistic(split, rest, told[split]), list(place)))
+                keys += [self.groups[row] for row in rest]
         if not keys:
             return None
         return Spread(*drawn(over_splits(parts), len(keys), keys))
@@ -92,8 +92,8 @@ class Pool:
             task = self.tasks[split]
             training = [row for row, dealt in enumerate(self.setup.names(split)) if dealt == "train"]
             known = [row for row in training if task.usable(self.values, row)]
-            said, name = task.naive(self.values, rows, self.values, known)
-            message[split] = dict(zip(rows, said, strict=True))
+            entries, name = task.naive(self.values, rows, self.values, known)
+            message[split] = dict(zip(rows, entries, strict=True))
         return message, name
 
     def difference(self, one: Spread, other: Spread) -> Difference:
@@ -126,18 +126,18 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         split: sorted(set.intersection(*(set(trial.rows) for trial in trials if trial.split == split)))
         for split in sorted({trial.split for trial in trials})
     }
-    pool = Pool(setup, {split: kept for split, kept in rows.items() if kept})
+    pool = Pool(setup, {split: rest for split, rest in rows.items() if rest})
     by_arm = {
         arm.name: {trial.split: trial for trial in trials if trial.arm == arm.name and trial.split in pool.rows}
         for arm in setup.arms
     }
     message = {name: {split: trial.predictions() for split, trial in own.items()} for name, own in by_arm.items()}
-    spreads = {name: spread for name, said in message.items() if (spread := pool.spread(said)) is not None}
+    spreads = {name: spread for name, entries in message.items() if (spread := pool.spread(entries)) is not None}
     naive, baseline_name = pool.naive()
     base = pool.spread(naive)
-    by_split = {name: pool.by_split(said) for name, said in message.items()}
+    by_split = {name: pool.by_split(entries) for name, entries in message.items()}
     trained = [trial.trained_on for trial in trials]
-    ratio = np.mean([len(kept) for kept in pool.rows.values()]) / max(float(np.mean(trained)), 1.0)
+    ratio = np.mean([len(rest) for rest in pool.rows.values()]) / max(float(np.mean(trained)), 1.0)
 
     singles = [arm.name for arm in setup.arms if arm.single]
     fused = [arm.name for arm in setup.arms if not arm.single]
@@ -176,7 +176,7 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
                 float(np.mean([trial.rate for trial in own])),
             )
         )
-    kept = [(split, row) for split, rows_of in pool.rows.items() for row in rows_of]
+    rest = [(split, row) for split, rows_of in pool.rows.items() for row in rows_of]
     return Comparison(
         task=setup.task.name,
         metric=pool.metric,
@@ -187,8 +187,8 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         baseline=None if base is None else base.value,
         baseline_name=baseline_name,
         beats_baseline={name: replace(item, holm=level[name]) for name, item in over.items()},
-        rows=len(kept),
-        images=len({pool.groups[row] for _, row in kept}),
+        rows=len(rest),
+        images=len({pool.groups[row] for _, row in rest}),
         splits=len(pool.rows),
         how=setup.how,
         dropout=setup.whole.recipe.model.fusion.modality_dropout,
@@ -206,18 +206,18 @@ def _turned(found: Difference) -> Difference:
 def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:
     """The figure on rows that have both modalities, on the same with one hidden, and on rows that lack one."""
     task, values = pool.setup.task, pool.values
-    said: dict[str, Told] = {"complete": {split: trial.predictions() for split, trial in trials.items()}}
+    entries: dict[str, Told] = {"complete": {split: trial.predictions() for split, trial in trials.items()}}
     for name in (IMAGE, TEXT):
         if all(name in trial.without or not trial.complete for trial in trials.values()) and any(
             name in trial.without for trial in trials.values()
         ):
-            said[name] = {
+            entries[name] = {
                 split: dict(zip(trial.complete, trial.without.get(name, []), strict=True))
                 for split, trial in trials.items()
             }
-    result = {name: pool.spread(message, lambda row: has_both(task, values, row)) for name, message in said.items()}
+    result = {name: pool.spread(message, lambda row: has_both(task, values, row)) for name, message in entries.items()}
     for name, keep in _lacking(task, values).items():
-        result[name] = pool.spread(said["complete"], keep)
+        result[name] = pool.spread(entries["complete"], keep)
     return {name: spread.interval() for name, spread in result.items() if spread is not None}
 
 

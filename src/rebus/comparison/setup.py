@@ -83,7 +83,7 @@ class Setup:
             images = [column for column, kind in kinds.items() if kind == "image"]
             dealt = assign_splits(self.whole.table, self.splits[split], images, seed=0)
             both = zip(dealt, self.whole.splits, strict=True)
-            self.dealt[split] = ["left out" if kept == "left out" else name for name, kept in both]
+            self.dealt[split] = ["left out" if rest == "left out" else name for name, rest in both]
         return self.dealt[split]
 
     def recipe(self, arm: Arm, split: int) -> recipe.Recipe:
@@ -117,9 +117,9 @@ class Setup:
 
     def groups(self) -> list[bytes]:
         """What keeps rows together, one key a row: rows of one image are no two witnesses."""
-        said = self.whole.recipe.data
-        images = [column for column, kind in said.kinds.items() if kind == "image"]
-        return group_keys(self.whole.table, said.split, images)
+        entries = self.whole.recipe.data
+        images = [column for column, kind in entries.kinds.items() if kind == "image"]
+        return group_keys(self.whole.table, entries.split, images)
 
     def plan(self) -> dict[str, Any]:
         """What decides every run's result, for a comparison that goes on to be held to. JSON values."""
@@ -195,19 +195,19 @@ def _refuse(settings: recipe.Recipe, folds: int | None, repeats: int | None) -> 
 
 
 def _splits(prepared: Prepared, folds: int | None, repeats: int | None) -> tuple[list[recipe.Split], How]:
-    said = prepared.recipe.data.split
+    entries = prepared.recipe.data.split
     if folds is None:
         images = [column for column, kind in prepared.recipe.data.kinds.items() if kind == "image"]
-        deals = [said.model_copy(update={"deal": said.deal + number}) for number in range(2)]
+        deals = [entries.model_copy(update={"deal": entries.deal + number}) for number in range(2)]
         first, second = (
             {row for row, name in enumerate(assign_splits(prepared.table, deal, images, seed=0)) if name == "test"}
             for deal in deals
         )
-        given = said.folds is None and first == second and bool(first)
+        given = entries.folds is None and first == second and bool(first)
         if given:
-            return [said.model_copy() for _ in range(repeats or 1)], "given"
+            return [entries.model_copy() for _ in range(repeats or 1)], "given"
         if repeats is not None:
-            deals = [said.model_copy(update={"deal": said.deal + number}) for number in range(repeats)]
+            deals = [entries.model_copy(update={"deal": entries.deal + number}) for number in range(repeats)]
             return deals, "repeats"
     count = folds or FOLDS
-    return [said.model_copy(update={"folds": count, "fold": number}) for number in range(count)], "folds"
+    return [entries.model_copy(update={"folds": count, "fold": number}) for number in range(count)], "folds"

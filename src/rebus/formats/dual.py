@@ -143,7 +143,9 @@ class Dual(CheckpointFamily):
     def from_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
         """Tensors under the names of a model; one number in a list is that number."""
         named = unpack_qkv(self.names.from_hf(state), "in_proj")
-        return {name: one.reshape(()) if name in _SCALARS and one.numel() == 1 else one for name, one in named.items()}
+        return {
+            name: item.reshape(()) if name in _SCALARS and item.numel() == 1 else item for name, item in named.items()
+        }
 
     def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
         """The other way round."""
@@ -245,4 +247,6 @@ class Siglip(Dual):
 
     def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
         """One number is a list of one there."""
-        return super().to_hf({name: one.reshape(1) if name in _SCALARS else one for name, one in state.items()}, spec)
+        return super().to_hf(
+            {name: item.reshape(1) if name in _SCALARS else item for name, item in state.items()}, spec
+        )

@@ -175,9 +175,9 @@ def family_of(config: Mapping[str, Any], where: str = "config.json") -> Checkpoi
     Raises:
         WeightsError: it is not known. Code that comes with a checkpoint (``auto_map``) is never run.
     """
-    found = known_family(config)
-    if found is not None:
-        return found
+    result = known_family(config)
+    if result is not None:
+        return result
     name = str(config.get("model_type"))
     known = f"a family that Rebus knows ({', '.join(FAMILIES.names())})"
     if "auto_map" in config:

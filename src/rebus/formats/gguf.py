@@ -70,12 +70,12 @@ class GgufModel:
     def shapes(self) -> dict[str, Tensor]:
         """All of ``tensors`` without their numbers, on the device ``meta``. Raises WeightsError for an unknown name."""
         names = MAPS[self.config["model_type"]]
-        found: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         for name, entry in self.file.entries.items():
             if name != ROPE:
                 (target,) = names.to_hf({name: torch.empty(0)})
-                found[target] = tensor_from_gguf(name, torch.empty(entry.shape, device="meta"), self.config)
-        return found
+                result[target] = tensor_from_gguf(name, torch.empty(entry.shape, device="meta"), self.config)
+        return result
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -102,12 +102,12 @@ def read_gguf(path: str | Path) -> GgufModel:
 
     def read(key: str, kind: type, default: Any) -> Any:
         place, again = f"{file.path}, '{arch}.{key}'", "fetch the file again"
-        found = file.get(f"{arch}.{key}", (int, float) if kind is float else kind, None if default is ... else default)
-        if found is None:
+        result = file.get(f"{arch}.{key}", (int, float) if kind is float else kind, None if default is ... else default)
+        if result is None:
             raise WeightsError(place, "a value", "none", again)
-        if kind is not str and not 0 <= found <= MOST:
-            raise WeightsError(place, f"a number from 0 to {MOST}", str(found), again)
-        return found
+        if kind is not str and not 0 <= result <= MOST:
+            raise WeightsError(place, f"a number from 0 to {MOST}", str(result), again)
+        return result
 
     factors = file.tensor(ROPE) if ROPE in file.entries else None
     config = config_from_gguf(arch, read, embeddings.shape[0], set(file.entries), factors)
@@ -147,7 +147,7 @@ def write_gguf(
     names = MAPS[arch].from_hf(state)
     tied = bool(config.get("tie_word_embeddings", arch == "gpt2"))
     tensors = {
-        key: tensor_to_gguf(key, one, config) for key, one in names.items() if not (tied and key == "output.weight")
+        key: tensor_to_gguf(key, item, config) for key, item in names.items() if not (tied and key == "output.weight")
     }
     factors = rope_factors(config)
     if factors is not None:
@@ -164,7 +164,7 @@ def write_gguf(
             writer.add_name(name)
         for key, kind, value in pairs:
             getattr(writer, f"add_{kind.rstrip('s')}" if not kind.endswith("s") else "add_array")(key, value)
-        ready = {key: _encoded(key, one, precision, gguf) for key, one in tensors.items()}
+        ready = {key: _encoded(key, item, precision, gguf) for key, item in tensors.items()}
         for key, (data, quantised) in ready.items():
             writer.add_tensor(key, data, raw_dtype=quantised)
         writer.write_header_to_file()

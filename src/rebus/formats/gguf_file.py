@@ -93,8 +93,8 @@ class GgufFile:
         try:
             data = np.memmap(path, dtype=np.uint8, mode="r")
         except (OSError, ValueError) as error:  # an empty file cannot be mapped
-            found = f"'{getattr(error, 'strerror', None) or error}'"
-            raise WeightsError(path, "a GGUF file", found, "check the path") from error
+            message = f"'{getattr(error, 'strerror', None) or error}'"
+            raise WeightsError(path, "a GGUF file", message, "check the path") from error
         if bytes(data[:4]) != MAGIC:
             raise WeightsError(path, "a GGUF file", f"one that begins with {bytes(data[:4])!r}", "check the path")
         opened = cls(path)
@@ -102,8 +102,10 @@ class GgufFile:
         reader.at = 4
         version = reader.number("<I")
         if version not in VERSIONS:
-            told = "one for machines with the other byte order" if version & 0xFFFF == 0 else f"version {version}"
-            raise WeightsError(path, "GGUF of version 2 or 3, little-endian", told, "convert it with a newer llama.cpp")
+            received = "one for machines with the other byte order" if version & 0xFFFF == 0 else f"version {version}"
+            raise WeightsError(
+                path, "GGUF of version 2 or 3, little-endian", received, "convert it with a newer llama.cpp"
+            )
         tensors, pairs = reader.number("<Q"), reader.number("<Q")
         for _ in range(reader.fits(pairs, 12, "metadata")):
             key = reader.text()
@@ -127,22 +129,22 @@ class GgufFile:
                 raise WeightsError(f"{self.path}, '{name}'", "a known type of tensor", f"type {code}", do) from error
             block, size = gguf.GGML_QUANT_SIZES[kind]
             if shape and shape[-1] % block:
-                told = f"rows of {shape[-1]} numbers, {kind.name} needs a multiple of {block}"
-                raise WeightsError(f"{self.path}, '{name}'", "whole blocks", told, _DO)
+                received = f"rows of {shape[-1]} numbers, {kind.name} needs a multiple of {block}"
+                raise WeightsError(f"{self.path}, '{name}'", "whole blocks", received, _DO)
             if not shape or 0 in shape:
                 raise WeightsError(f"{self.path}, '{name}'", "a tensor with numbers in it", f"shape {shape}", _DO)
             count = int(np.prod(shape, dtype=object))
             entry = Entry(kind.name, shape, base + offset, count // block * size)
             if entry.start + entry.size > whole:
-                told = f"that '{name}' ends at byte {entry.start + entry.size} of {whole}: the file is cut short"
-                raise WeightsError(self.path, "all tensors that its header lists", told, _DO)
+                received = f"that '{name}' ends at byte {entry.start + entry.size} of {whole}: the file is cut short"
+                raise WeightsError(self.path, "all tensors that its header lists", received, _DO)
             self.entries[name] = entry
             taken.append((entry.start, entry.start + entry.size, name))
         taken.sort()
-        for (_, end_of_one, one), (start, _, other) in pairwise(taken):
+        for (_, end_of_one, item), (start, _, other) in pairwise(taken):
             if start < end_of_one:
-                told = f"that '{one}' and '{other}' share bytes"
-                raise WeightsError(self.path, "a place of its own for each tensor", told, _DO)
+                received = f"that '{item}' and '{other}' share bytes"
+                raise WeightsError(self.path, "a place of its own for each tensor", received, _DO)
         if len(self.entries) < len(rows):
             raise WeightsError(self.path, "a name of its own for each tensor", "one that occurs twice", _DO)
 
@@ -184,9 +186,9 @@ class _Header:
     def number(self, form: str) -> Any:
         size = struct.calcsize(form)
         self._need(size)
-        (found,) = struct.unpack_from(form, self._view, self.at)
+        (result,) = struct.unpack_from(form, self._view, self.at)
         self.at += size
-        return found
+        return result
 
     def text(self) -> str:
         length = self.number("<Q")
@@ -209,9 +211,9 @@ class _Header:
             self._wrong("lists of numbers or texts", f"a list of type {inner}")
         dtype = np.dtype(_SCALARS[inner][1])
         self.fits(count, dtype.itemsize, "a list")
-        found = np.frombuffer(self._view, dtype, count, self.at)
+        result = np.frombuffer(self._view, dtype, count, self.at)
         self.at += count * dtype.itemsize
-        return found.tolist()
+        return result.tolist()
 
     def tensor(self) -> tuple[str, tuple[int, ...], int, int]:
         """Name, shape, type and offset."""

@@ -235,10 +235,10 @@ def _scaling(read: Any, factors: Tensor | None, size: int, theta: float) -> dict
     if factors is not None:
         given = factors.float()
         for length in _LENGTHS:  # the longest waves are divided by the whole factor
-            found = {"rope_type": "llama3", "factor": _short(float(given.max())), **_LLAMA3}
-            found |= {"original_max_position_embeddings": length}
-            if torch.allclose(_divisors(size, theta, found), given, rtol=1e-3):
-                return found
+            result = {"rope_type": "llama3", "factor": _short(float(given.max())), **_LLAMA3}
+            result |= {"original_max_position_embeddings": length}
+            if torch.allclose(_divisors(size, theta, result), given, rtol=1e-3):
+                return result
         do = "use the model's safetensors instead"
         raise WeightsError(f"the GGUF file, '{ROPE}'", "the factors of a Llama 3", "others", do)
     factor = read("rope.scaling.factor", float, 0.0) or read("rope.scale_linear", float, 0.0)  # the second: older files
@@ -248,7 +248,7 @@ def _scaling(read: Any, factors: Tensor | None, size: int, theta: float) -> dict
 def _divisors(size: int, theta: float, scaling: Mapping[str, Any]) -> Tensor:
     """(size / 2,) what a scaling divides each frequency by: angles at position 1 without it over angles with it."""
     first = torch.ones(1, 1)
-    plain, scaled = (rotary_tables(first, size, theta, rope_scaling(one))[1].asin() for one in ({}, scaling))
+    plain, scaled = (rotary_tables(first, size, theta, rope_scaling(item))[1].asin() for item in ({}, scaling))
     return (plain / scaled).flatten()
 
 

@@ -40,23 +40,23 @@ def read_tokenizer(file: GgufFile) -> Tokenizer:
         raise WeightsError(file.path, "a tokenizer", "none in its metadata", _DO)
     builders = {"gpt2": _byte_level, "llama": _sentencepiece}
     if kind not in builders:
-        told = ", ".join(builders)
-        raise WeightsError(f"{file.path}, '{_T}.model'", f"a known kind of tokenizer ({told})", f"'{kind}'", _DO)
+        received = ", ".join(builders)
+        raise WeightsError(f"{file.path}, '{_T}.model'", f"a known kind of tokenizer ({received})", f"'{kind}'", _DO)
     types = file.get(f"{_T}.token_type", list, []) or [_NORMAL] * len(pieces)
     if len(types) != len(pieces) or not all(isinstance(piece, str) for piece in pieces):
         raise WeightsError(file.path, f"as many types as tokens ({len(pieces)})", str(len(types)), _DO)
     roles = {role: file.get(f"{_T}.{theirs}_token_id", int) for role, theirs in _ROLES.items()}
-    roles = {role: one for role, one in roles.items() if one is not None and one < len(pieces)}
+    roles = {role: item for role, item in roles.items() if item is not None and item < len(pieces)}
     whole = file.get(WHOLE, str)
     if whole is None:
         backend = builders[kind](file, pieces, types)
         _mark(backend, pieces, types)
         _frame(backend, file, kind, roles, pieces)
         whole = backend.to_str()
-    names = {f"{role}_token": pieces[one] for role, one in roles.items()}
+    names = {f"{role}_token": pieces[item] for role, item in roles.items()}
     ends = [roles.get("eos"), *(file.get(f"{_T}.{end}_token_id", int) for end in ("eot", "eom"))]
     template = file.get("tokenizer.chat_template", str)
-    conventions = Conventions(names, template, tuple(one for one in ends if one is not None))
+    conventions = Conventions(names, template, tuple(item for item in ends if item is not None))
     return Tokenizer.from_json(whole, conventions, where=file.path)
 
 
@@ -145,9 +145,9 @@ def tokenizer_to_gguf(tokenizer: Tokenizer, rows: int) -> Iterator[tuple[str, st
     content = json.loads(tokenizer.to_json())
     model = content["model"]
     if model["type"] != "BPE" or model.get("byte_fallback") or tokenizer.pattern is None:
-        told = f"{model['type']}, cut in a way that llama.cpp has no name for"
+        received = f"{model['type']}, cut in a way that llama.cpp has no name for"
         do = "export with --format hf, or train with a tokenizer made by `rebus tokenizer train`"
-        raise WeightsError("the tokenizer", "a byte-level BPE with a known pattern", told, do)
+        raise WeightsError("the tokenizer", "a byte-level BPE with a known pattern", received, do)
     if tokenizer.vocab_size > rows:
         do = "export with the tokenizer that the model was trained with"
         raise WeightsError("the tokenizer", f"at most {rows} pieces", str(tokenizer.vocab_size), do)
@@ -167,9 +167,9 @@ def tokenizer_to_gguf(tokenizer: Tokenizer, rows: int) -> Iterator[tuple[str, st
     ids = {"bos": tokenizer.bos_id, "eos": tokenizer.eos_id, "padding": tokenizer.pad_id, "mask": tokenizer.mask_id}
     if len(before) == 1:
         ids["bos"] = before[0]  # a language model of ours begins a text with the token that ends one
-    for role, one in ids.items():
-        if one is not None:
-            yield f"{_T}.{role}_token_id", "uint32", one
+    for role, item in ids.items():
+        if item is not None:
+            yield f"{_T}.{role}_token_id", "uint32", item
     if len(tokenizer.eos_ids) > 1:
         yield f"{_T}.eot_token_id", "uint32", tokenizer.eos_ids[1]
     yield f"{_T}.add_bos_token", "bool", before == (ids["bos"],)
@@ -182,5 +182,5 @@ def tokenizer_to_gguf(tokenizer: Tokenizer, rows: int) -> Iterator[tuple[str, st
 
 def llama_pattern(tokenizer: Tokenizer) -> str:
     """The name under which llama.cpp is to cut text: the tokenizer's own, or the nearest to our own pattern."""
-    found = tokenizer.pattern
-    return _NEAREST if found in (None, "rebus") else str(found)
+    result = tokenizer.pattern
+    return _NEAREST if result in (None, "rebus") else str(result)

@@ -105,7 +105,7 @@ class Idefics3(Inline):
         if "model.embed_tokens.weight" in text:
             text.setdefault("lm_head.weight", text["model.embed_tokens.weight"].clone())
         inline = self.names.to_hf(within("inline.", state))
-        return {**{f"model.{name}": one for name, one in vision.items()}, **inline, **moved(text, {"model.": _TEXT})}
+        return {**{f"model.{name}": item for name, item in vision.items()}, **inline, **moved(text, {"model.": _TEXT})}
 
     def image_fields(self, folder: Path, spec: CheckpointSpec, log: Callable[[str], None]) -> dict[str, Any]:
         """How images are seen: as one square of the size that the tower was made for.

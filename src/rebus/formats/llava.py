@@ -131,7 +131,7 @@ class Llava(Inline):
         assert spec.image is not None  # noqa: S101 - of such a checkpoint
         named = moved(state, _READ)
         text = {**within("model.", named), **within("lm_head.", named)}
-        rest = {name: one for name, one in named.items() if name not in text and not name.startswith("vision.")}
+        rest = {name: item for name, item in named.items() if name not in text and not name.startswith("vision.")}
         image = _vision(spec).from_hf(below("vision.", named), spec)
         return {
             **{name: tensor for name, tensor in image.items() if _is_run(name, spec.image.depth)},

@@ -186,7 +186,7 @@ def _put(out: State, name: str, tensor: Tensor, adapter: Adapter) -> None:
     place = _find(out, name)
     if place is None:
         saved = adapter.config.get("modules_to_save") or []
-        heads = [str(one).rpartition(".")[2] for one in saved] if isinstance(saved, list) else []
+        heads = [str(item).rpartition(".")[2] for item in saved] if isinstance(saved, list) else []
         if not set(name.split(".")) & set(heads):
             raise _placeless(adapter, name)
         out[name] = tensor
@@ -212,8 +212,8 @@ def _merge_layer(out: State, layer: str, parts: State, adapter: Adapter, *, tied
     magnitude = parts.pop("lora_magnitude_vector", parts.pop("lora_magnitude_vector.weight", None))
     if parts or (magnitude is not None and (embedding or a.dim() != 2)):
         do = "merge it with PEFT's merge_and_unload, and use the result"
-        found = f"'{layer}.{min(parts, default='lora_magnitude_vector')}'"
-        raise WeightsError(adapter.folder, "factors of linear layers and embeddings", found, do)
+        received = f"'{layer}.{min(parts, default='lora_magnitude_vector')}'"
+        raise WeightsError(adapter.folder, "factors of linear layers and embeddings", received, do)
     rank = _pattern_value(layer, adapter.config.get("rank_pattern"), adapter.config["r"])
     if a.dim() < 2 or b.dim() != a.dim() or len(a) != rank or b.shape[1] != rank or b[0, 0].numel() != 1:
         expected = f"factors of '{layer}' of rank {rank}"
@@ -263,7 +263,7 @@ def _put_rows(out: State, layer: str, rows: Tensor, adapter: Adapter, *, tied: b
     place = _find(out, f"{layer}.weight")
     if place is None:
         raise _placeless(adapter, f"{layer}.weight")
-    wrong = not isinstance(ids, list) or not all(isinstance(one, int) and 0 <= one < len(out[place]) for one in ids)
+    wrong = not isinstance(ids, list) or not all(isinstance(item, int) and 0 <= item < len(out[place]) for item in ids)
     if wrong or rows.shape != (len(ids), *out[place].shape[1:]):
         expected = f"'trainable_token_indices' with {len(rows)} ids of '{layer}'"
         raise WeightsError(adapter.folder / CONFIG, expected, repr(ids)[:80], "save it again with PEFT")
@@ -340,9 +340,9 @@ def _place_there(name: str, rename: Rename | None) -> tuple[str, bool, bool]:
         return name, False, False
     whole, _, last = name.rpartition(".")
     asked = [f"{whole}.{part}" for part in _PACKED] if last in _PACKED else [name]
-    told = rename({f"{one}.weight": torch.zeros(1, 2) for one in asked})  # a matrix whose sides can be told apart
-    together = len(told) < len(asked)
-    place, probe = list(told.items())[0 if together else asked.index(name)]
+    message = rename({f"{item}.weight": torch.zeros(1, 2) for item in asked})  # a matrix whose sides can be told apart
+    together = len(message) < len(asked)
+    place, probe = list(message.items())[0 if together else asked.index(name)]
     return place.removesuffix(".weight"), together, probe.shape[-1] != 2
 
 
@@ -378,5 +378,5 @@ def _misfit(adapter: Adapter, name: str, ours: Tensor, theirs: Tensor) -> Weight
 
 def _pattern_value(layer: str, patterns: Mapping[str, Any] | None, default: Any) -> Any:
     """The value of the first regular expression that the end of a layer's name matches, as PEFT has it."""
-    found = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", layer))
-    return next(found, default)
+    result = (value for key, value in (patterns or {}).items() if re.match(rf"(.*\.)?({key})$", layer))
+    return next(result, default)

@@ -96,8 +96,8 @@ def read_processor(folder: str | Path) -> dict[str, Any] | None:
     """
     for name in (WHOLE, FILE):  # in the order of transformers
         file = Path(folder) / name
-        found = read_object(file) if file.is_file() else {}
-        inside = found.get("image_processor") if name == WHOLE else found
+        result = read_object(file) if file.is_file() else {}
+        inside = result.get("image_processor") if name == WHOLE else result
         if inside is not None and not isinstance(inside, dict):
             raise WeightsError(file, "an object 'image_processor'", repr(inside)[:60], "copy or fetch the file again")
         if inside:
@@ -155,7 +155,7 @@ def _kind(config: Mapping[str, Any]) -> str:
     name = str(config.get("image_processor_type") or config.get("feature_extractor_type") or "")
     kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", name)
     if kind not in DEFAULTS:
-        known = " or ".join(f"{one}ImageProcessor" for one in DEFAULTS)
+        known = " or ".join(f"{item}ImageProcessor" for item in DEFAULTS)
         raise _refused("image_processor_type", known, f"'{name}'" if name else "none")
     return kind
 
@@ -197,10 +197,10 @@ def _colours(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     whole = 255.0 * factor
     twice = std if kind == "EfficientNet" and full.get("include_top") else (1.0, 1.0, 1.0)
     if factor == 1 / 255 and not offset:
-        return {"mean": mean, "std": tuple(one * more for one, more in zip(std, twice, strict=True))}
+        return {"mean": mean, "std": tuple(item * more for item, more in zip(std, twice, strict=True))}
     return {
-        "mean": tuple((one + offset) / whole for one in mean),
-        "std": tuple(one * more / whole for one, more in zip(std, twice, strict=True)),
+        "mean": tuple((item + offset) / whole for item in mean),
+        "std": tuple(item * more / whole for item, more in zip(std, twice, strict=True)),
     }
 
 
@@ -215,7 +215,7 @@ def _three(full: Mapping[str, Any], key: str) -> tuple[float, float, float]:
     value = full[key]
     values = [value] * 3 if isinstance(value, int | float) else list(value) if isinstance(value, list | tuple) else []
     least = _NEAR_ZERO if key == "image_std" else -_FAR
-    if len(values) != len("RGB") or not all(_is_number(one) and least < one < _FAR for one in values):
+    if len(values) != len("RGB") or not all(_is_number(item) and least < item < _FAR for item in values):
         raise _refused(key, "a number for each of three channels", repr(value)[:80])
     return float(values[0]), float(values[1]), float(values[2])
 

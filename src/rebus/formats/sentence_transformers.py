@@ -78,17 +78,19 @@ def read_sentence_model(folder: str | Path) -> SentenceModel | None:
     kinds = [kind for kind, _ in modules]
     wrong = next((kind for kind in kinds if kind not in ("Transformer", "Pooling", "Normalize", "Dropout")), None)
     if wrong is not None or kinds[:2] != ["Transformer", "Pooling"] or kinds.count("Pooling") > 1:
-        found = f"'{wrong}', which changes the vectors" if wrong else ", ".join(kinds) or "none"
+        received = f"'{wrong}', which changes the vectors" if wrong else ", ".join(kinds) or "none"
         expected = "a Transformer, a Pooling and perhaps a Normalize"
-        raise WeightsError(folder / FILE, expected, found, _ALONE)
+        raise WeightsError(folder / FILE, expected, received, _ALONE)
     transformer, pooling = modules[0][1], read_object(modules[1][1] / "config.json")
     mode = _mode(modules[1][1] / "config.json", pooling)
-    said = read_object(transformer / name) if (name := _length_file(transformer)) else {}
-    if said.get("max_seq_length") is None and (transformer / "tokenizer_config.json").is_file():
+    entries = read_object(transformer / name) if (name := _length_file(transformer)) else {}
+    if entries.get("max_seq_length") is None and (transformer / "tokenizer_config.json").is_file():
         length = read_object(transformer / "tokenizer_config.json").get("model_max_length")
         length = int(length) if isinstance(length, int) and 0 < length <= MOST else None  # some say 10^30
     else:
-        length = None if said.get("max_seq_length") is None else Fields(said, "sentences").number("max_seq_length")
+        length = (
+            None if entries.get("max_seq_length") is None else Fields(entries, "sentences").number("max_seq_length")
+        )
     settings = read_object(folder / _SETTINGS) if (folder / _SETTINGS).is_file() else {}
     prompts = _prompts(folder / _SETTINGS, settings, whole=bool(pooling.get("include_prompt", True)))
     notes = [
@@ -102,7 +104,7 @@ def read_sentence_model(folder: str | Path) -> SentenceModel | None:
             f"{folder}: made to be compared by '{settings['similarity_fn_name']}'; vectors are given a length of one "
             "here and compared by their cosine, which orders texts differently"
         )
-    return SentenceModel(transformer, mode, length, bool(said.get("do_lower_case")), tuple(notes))
+    return SentenceModel(transformer, mode, length, bool(entries.get("do_lower_case")), tuple(notes))
 
 
 def _modules(folder: Path) -> list[tuple[str, Path]]:
@@ -114,13 +116,13 @@ def _modules(folder: Path) -> list[tuple[str, Path]]:
         raise WeightsError(file, "a list of modules in JSON", f"'{error}'", again) from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise WeightsError(file, "a list of modules", type(rows).__name__, again)
-    found = []
+    result = []
     for row in rows:
         path = str(row.get("path", ""))
         if Path(path).is_absolute() or ".." in Path(path).parts or "\0" in path:
             raise WeightsError(file, "folders inside this one", f"'{path[:60]}'", "do not use this checkpoint")
-        found.append((str(row.get("type")).rpartition(".")[2], folder / path))
-    return found
+        result.append((str(row.get("type")).rpartition(".")[2], folder / path))
+    return result
 
 
 def _mode(file: Path, config: Mapping[str, Any]) -> str:
@@ -146,8 +148,8 @@ def _prompts(file: Path, settings: Mapping[str, Any], *, whole: bool) -> str:
     prompts = {str(name): str(text) for name, text in given.items() if text}
     default = settings.get("default_prompt_name")
     if default is not None and prompts.get(str(default)):
-        found = f"'{default}', which puts {prompts[str(default)]!r} before each text"
-        raise WeightsError(file, "no 'default_prompt_name'", found, "set it to null, and write the prompt yourself")
+        received = f"'{default}', which puts {prompts[str(default)]!r} before each text"
+        raise WeightsError(file, "no 'default_prompt_name'", received, "set it to null, and write the prompt yourself")
     if prompts and not whole:
         raise WeightsError(file, "prompts that count in the pooling", "'include_prompt': false", _ALONE)
     return ", ".join(f"{name}: {text!r}" for name, text in prompts.items())

@@ -57,7 +57,7 @@ class Batched(VisionTransformer):
     def to_hf(self, state: Mapping[str, Tensor], spec: CheckpointSpec) -> State:
         """The other way round."""
         lead = {"image.class_token": (1, 1), "image.position": (1,)}
-        return self.names.to_hf({name: one.reshape(*lead.get(name, ()), *one.shape) for name, one in state.items()})
+        return self.names.to_hf({name: item.reshape(*lead.get(name, ()), *item.shape) for name, item in state.items()})
 
 
 @FAMILIES.register("vit")

@@ -36,17 +36,17 @@ def load_weights(folder: str | Path) -> dict[str, Tensor]:
         return _read(folder / FILE)
     if not (folder / INDEX).is_file():
         others = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern))
-        found = f"only {', '.join(others[:3])}" if others else "neither"
+        received = f"only {', '.join(others[:3])}" if others else "neither"
         do = "convert the weights to safetensors: other formats may run code" if others else "check the path"
-        raise WeightsError(folder, f"{FILE} or {INDEX}", found, do)
+        raise WeightsError(folder, f"{FILE} or {INDEX}", received, do)
     shards = _shards(folder / INDEX)
     state: dict[str, Tensor] = {}
     for shard, names in shards.items():
         tensors = _read(folder / shard)
         lacking = sorted(names - tensors.keys())
         if lacking:
-            told = _some(lacking, "missing")
-            raise WeightsError(folder / shard, f"the tensors that {INDEX} promises", told, "fetch it again")
+            message = _some(lacking, "missing")
+            raise WeightsError(folder / shard, f"the tensors that {INDEX} promises", message, "fetch it again")
         state.update({name: tensors[name] for name in sorted(names)})
     return state
 
@@ -61,7 +61,7 @@ def load_shapes(folder: str | Path) -> dict[str, Tensor]:
     files = [folder if folder.is_file() else folder / FILE]
     if not files[0].is_file() and (folder / INDEX).is_file():
         files = [folder / shard for shard in _shards(folder / INDEX)]
-    found: dict[str, Tensor] = {}
+    result: dict[str, Tensor] = {}
     for file in files:
         if not file.is_file():
             return load_weights(folder)  # says what is missing
@@ -69,10 +69,10 @@ def load_shapes(folder: str | Path) -> dict[str, Tensor]:
             with safe_open(file, framework="pt") as opened:
                 for name in opened.keys():  # noqa: SIM118 - it is no dictionary
                     part = opened.get_slice(name)
-                    found[name] = torch.empty(part.get_shape(), dtype=_TYPES.get(part.get_dtype()), device="meta")
+                    result[name] = torch.empty(part.get_shape(), dtype=_TYPES.get(part.get_dtype()), device="meta")
         except (SafetensorError, OSError, ValueError, RuntimeError) as error:
             raise _broken(file, error) from error
-    return found
+    return result
 
 
 def save_weights(
@@ -163,12 +163,12 @@ def check_tensors(
             quote=False,
         ),
     ]
-    told = "; ".join(complaint for complaint in complaints if complaint)
-    if told:
+    received = "; ".join(complaint for complaint in complaints if complaint)
+    if received:
         raise WeightsError(
             where=where,
             expected=f"the {len(expected)} tensors of the model, in its shapes",
-            found=told,
+            found=received,
             do="use the recipe or configuration that the weights were made with",
         )
 
@@ -200,8 +200,8 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _broken(path: Path, error: Exception) -> WeightsError:
-    told = " ".join(str(error).split())[:160]
-    return WeightsError(path, "a whole safetensors file", f"'{told}'", "copy or fetch the file again")
+    message = " ".join(str(error).split())[:160]
+    return WeightsError(path, "a whole safetensors file", f"'{message}'", "copy or fetch the file again")
 
 
 def _shards(index: Path) -> dict[str, set[str]]:

@@ -53,14 +53,14 @@ class Conventions:
         config = _object(folder / SPECIALS) | _object(folder / CONFIG)
         eos: list[int] = []
         for name in (GENERATION, "config.json"):
-            found = _object(folder / name).get("eos_token_id")
-            eos += [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, int)]
+            result = _object(folder / name).get("eos_token_id")
+            eos += [item for item in (result if isinstance(result, list) else [result]) if isinstance(item, int)]
         return cls(config, _template(folder, config), tuple(dict.fromkeys(eos)))
 
     def named(self, role: str) -> str | None:
         """The token that the files name for ``bos``, ``eos``, ``pad`` or ``mask``."""
-        found = self.config.get(f"{role}_token")
-        content = found.get("content") if isinstance(found, dict) else found
+        result = self.config.get(f"{role}_token")
+        content = result.get("content") if isinstance(result, dict) else result
         return content if isinstance(content, str) and content else None
 
     def find(self, role: str, vocabulary: Iterable[str] | Any) -> str | None:
@@ -83,23 +83,23 @@ def _template(folder: Path, config: dict[str, Any]) -> str | None:
     file = folder / TEMPLATE
     if file.is_file():
         return _text(file)
-    found = config.get("chat_template") or _object(folder / "chat_template.json").get("chat_template")
-    if isinstance(found, list):  # several by name
-        named = {one.get("name"): one.get("template") for one in found if isinstance(one, dict)}
-        found = named.get("default")
-    return found if isinstance(found, str) else None
+    result = config.get("chat_template") or _object(folder / "chat_template.json").get("chat_template")
+    if isinstance(result, list):  # several by name
+        named = {item.get("name"): item.get("template") for item in result if isinstance(item, dict)}
+        result = named.get("default")
+    return result if isinstance(result, str) else None
 
 
 def _object(file: Path) -> dict[str, Any]:
     if not file.is_file():
         return {}
     try:
-        found = json.loads(_text(file))
+        result = json.loads(_text(file))
     except (ValueError, RecursionError) as error:
         raise RunError(file, "whole JSON", f"'{error}'", "copy or fetch the file again") from error
-    if not isinstance(found, dict):
-        raise RunError(file, "a JSON object", type(found).__name__, "copy or fetch the file again")
-    return found
+    if not isinstance(result, dict):
+        raise RunError(file, "a JSON object", type(result).__name__, "copy or fetch the file again")
+    return result
 
 
 def _text(file: Path) -> str:

@@ -57,13 +57,13 @@ def with_marks(
         Both anew; None where it has all of that.
     """
     missing = [name for name in names if backend.token_to_id(name) is None]
-    found = conventions
-    if found.template is not None and not shows_images(found.template, words):
-        found = replace(found, template=with_images(found.template))
-    if not missing and found is conventions:
+    result = conventions
+    if result.template is not None and not shows_images(result.template, words):
+        result = replace(result, template=with_images(result.template))
+    if not missing and result is conventions:
         return None
-    made = tokenizers.Tokenizer.from_str(backend.to_str())
-    made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
+    built = tokenizers.Tokenizer.from_str(backend.to_str())
+    built.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in missing])
     if IMAGE in names:
-        found = replace(found, config={**found.config, "image_token": IMAGE})
-    return made, found
+        result = replace(result, config={**result.config, "image_token": IMAGE})
+    return built, result

@@ -82,36 +82,36 @@ class Search:
 
 def measure(tokenizer: Tokenizer, texts: Iterable[str]) -> list[Figures]:
     """Figures of texts, one entry a language that is in them, the largest first."""
-    found: dict[str, Figures] = {}
-    names, pieces = tokenizer.pieces(), [tokenizer.piece(one) for one in range(tokenizer.vocab_size)]
-    parts = {one for one, piece in enumerate(pieces) if BROKEN in piece}
-    letters = {one for one, name in enumerate(names) if len(name) == 1 and (one in parts or pieces[one].isascii())}
-    single = letters | {one for one, name in enumerate(names) if _BYTE.fullmatch(name)}
-    unknown = {one for name, one in tokenizer.specials.items() if name in UNKNOWN}
+    result: dict[str, Figures] = {}
+    names, pieces = tokenizer.pieces(), [tokenizer.piece(item) for item in range(tokenizer.vocab_size)]
+    parts = {item for item, piece in enumerate(pieces) if BROKEN in piece}
+    letters = {item for item, name in enumerate(names) if len(name) == 1 and (item in parts or pieces[item].isascii())}
+    single = letters | {item for item, name in enumerate(names) if _BYTE.fullmatch(name)}
+    unknown = {item for name, item in tokenizer.specials.items() if name in UNKNOWN}
     for text in texts:
         for language, part in _by_language(text):
-            figures = found.setdefault(language, Figures(language))
+            figures = result.setdefault(language, Figures(language))
             plain = tokenizer.normalise(part)
             ids = tokenizer.encode(part)
             figures.bytes += len(plain.encode())
             figures.characters += len(plain)
             figures.tokens += len(ids)
-            figures.single_bytes += sum(one in single for one in ids)
-            figures.parts += sum(one in parts for one in ids)
-            figures.unknown += sum(one in unknown for one in ids)
-    return sorted(found.values(), key=lambda figures: -figures.bytes)
+            figures.single_bytes += sum(item in single for item in ids)
+            figures.parts += sum(item in parts for item in ids)
+            figures.unknown += sum(item in unknown for item in ids)
+    return sorted(result.values(), key=lambda figures: -figures.bytes)
 
 
 def longest(tokenizer: Tokenizer, count: int = 10) -> list[str]:
     """The longest pieces, in characters, special tokens left out."""
     special = set(tokenizer.specials.values())
-    pieces = {tokenizer.piece(one) for one in range(tokenizer.vocab_size) if one not in special}
+    pieces = {tokenizer.piece(item) for item in range(tokenizer.vocab_size) if item not in special}
     return sorted(pieces, key=lambda piece: (-len(piece), piece))[:count]
 
 
 def cut(tokenizer: Tokenizer, text: str) -> list[str]:
     """The pieces of a text, as they can be shown."""
-    return [tokenizer.piece(one) for one in tokenizer.encode(text)]
+    return [tokenizer.piece(item) for item in tokenizer.encode(text)]
 
 
 def search_size(tokenizer: Tokenizer, texts: Sequence[str], share: float = SHARE) -> Search:
@@ -148,10 +148,10 @@ def shortened(tokenizer: Tokenizer, size: int) -> Tokenizer:
         return tokenizer
     content = json.loads(tokenizer.to_json())
     model = content["model"]
-    kept = {piece: number for piece, number in model["vocab"].items() if number < size}
+    rest = {piece: number for piece, number in model["vocab"].items() if number < size}
     pairs = [merge.split(" ", 1) if isinstance(merge, str) else merge for merge in model["merges"]]
-    model["merges"] = [pair for pair in pairs if {*pair, "".join(pair)} <= kept.keys()]
-    model["vocab"] = kept
+    model["merges"] = [pair for pair in pairs if {*pair, "".join(pair)} <= rest.keys()]
+    model["vocab"] = rest
     return Tokenizer.from_json(json.dumps(content, ensure_ascii=False))
 
 
@@ -162,13 +162,13 @@ def _by_language(text: str) -> Iterator[tuple[str, str]]:
         letters = len(_LETTER.findall(line))
         han = len(_HAN.findall(line))
         latin = sum(letter.isascii() for letter in line if letter.isalpha())
-        said = (
+        received = (
             "" if not letters else "Chinese" if han * 2 >= letters else "English" if latin * 2 >= letters else "other"
         )
-        if said and language and said != language:
+        if received and language and received != language:
             yield language, held
             held = ""
-        language = said or language
+        language = received or language
         held += line
     if held:
         yield language or "other", held

@@ -24,16 +24,16 @@ def encode_aligned(backend: tokenizers.Tokenizer, text: str) -> tuple[list[int],
     composed into the letter before it belongs to that letter's piece.
     """
     cleaned = clean(text)
-    found = backend.encode(cleaned, add_special_tokens=False)
-    offsets = _with_marks(cleaned, list(found.offsets))
-    return list(found.ids), offsets if cleaned == text else _before_cleaning(text, offsets)
+    result = backend.encode(cleaned, add_special_tokens=False)
+    offsets = _with_marks(cleaned, list(result.offsets))
+    return list(result.ids), offsets if cleaned == text else _before_cleaning(text, offsets)
 
 
 def normalise_aligned(text: str) -> tuple[str, list[Offset]]:
     """``normalise(text)``, and for each of its characters where in ``text`` it came from."""
     cleaned = clean(text)
-    found = _characters().encode(cleaned)
-    offsets = _with_marks(cleaned, list(found.offsets))
+    result = _characters().encode(cleaned)
+    offsets = _with_marks(cleaned, list(result.offsets))
     return normaliser().normalize_str(cleaned), offsets if cleaned == text else _before_cleaning(text, offsets)
 
 
@@ -48,22 +48,22 @@ def lower_aligned(text: str, offsets: Sequence[Offset]) -> tuple[str, list[Offse
 @cache
 def _characters() -> tokenizers.Tokenizer:
     """Cuts a normalised text into its characters."""
-    made = tokenizers.Tokenizer(models.WordLevel({"": 0}, unk_token=""))
-    made.normalizer = normaliser()
-    made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return made
+    result = tokenizers.Tokenizer(models.WordLevel({"": 0}, unk_token=""))
+    result.normalizer = normaliser()
+    result.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return result
 
 
 def _with_marks(text: str, offsets: list[Offset]) -> list[Offset]:
     if text.isascii():
         return offsets
     starts = {start for start, _ in offsets}
-    made = []
+    result = []
     for start, end in offsets:
         while end < len(text) and end not in starts and unicodedata.category(text[end]).startswith("M"):
             end += 1
-        made.append((start, end))
-    return made
+        result.append((start, end))
+    return result
 
 
 def _before_cleaning(text: str, offsets: list[Offset]) -> list[Offset]:

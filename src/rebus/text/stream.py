@@ -39,7 +39,7 @@ class StreamDecoder:
 
     def _shorten(self) -> None:
         """Forget ids at the front, if what stays decodes to the end of the same text."""
-        kept = self._ids[-_KEPT:]
-        whole, tail = self._decode(self._ids), self._decode(kept)
+        rest = self._ids[-_KEPT:]
+        whole, tail = self._decode(self._ids), self._decode(rest)
         if tail and not tail.startswith(_BROKEN) and whole.endswith(tail):
-            self._ids, self._told = kept, len(tail)
+            self._ids, self._told = rest, len(tail)

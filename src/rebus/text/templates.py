@@ -113,10 +113,12 @@ def _takes(template: str, words: tuple[tuple[str, str], ...]) -> tuple[bool, boo
 
     def told(content: Any) -> str | None:
         try:
-            found = render(template, [{"role": "user", "content": content}], False, dict(words))
+            result = render(template, [{"role": "user", "content": content}], False, dict(words))
         except DataError:
             return None
-        return found if _PROBE in found and "'type'" not in found else None  # a list printed as it is: not understood
+        return (
+            result if _PROBE in result and "'type'" not in result else None
+        )  # a list printed as it is: not understood
 
     text = [{"type": "text", "text": _PROBE}]
     parts, shown = told(text), told([{"type": "image"}, *text])
@@ -129,13 +131,13 @@ def _broken(token: str, mark: str) -> str:
 
 def _cut(text: str, known: re.Pattern[str], mark: str) -> Iterator[tuple[bool, str]]:
     end = 0
-    for found in known.finditer(text):
-        if found.end() < len(text) and text[found.end()] == mark:
+    for result in known.finditer(text):
+        if result.end() < len(text) and text[result.end()] == mark:
             continue  # a special token of one character, written by a user
-        if found.start() > end:
-            yield False, text[end : found.start()].replace(mark, "")
-        yield True, found[0]
-        end = found.end()
+        if result.start() > end:
+            yield False, text[end : result.start()].replace(mark, "")
+        yield True, result[0]
+        end = result.end()
     if end < len(text):
         yield False, text[end:].replace(mark, "")
 
@@ -144,8 +146,8 @@ def _plain(message: Any, number: int) -> dict[str, Any]:
     """A message with its content as one text. Raises DataError for anything else."""
     where = f"message {number}"
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-        found = repr(message.get("role")) if isinstance(message, Mapping) else type(message).__name__
-        raise DataError(where, "a role such as user, assistant or system", found, "name one of them")
+        result = repr(message.get("role")) if isinstance(message, Mapping) else type(message).__name__
+        raise DataError(where, "a role such as user, assistant or system", result, "name one of them")
     content = message.get("content")
     if isinstance(content, list | tuple):
         parts = [

@@ -83,16 +83,16 @@ class Tokenizer:
             vocabulary = self._parsing.get_vocab(with_added_tokens=True)
             names = {role: self._conventions.find(role, vocabulary) for role in ("bos", "eos", "pad", "mask")}
             bos, eos, pad, self.mask_id = (find(name) if name else None for name in names.values())
-            said = self._conventions.template or ""
-            turn_ends = [find(name) for name in (*(end for end in TURN_ENDS if end in said), *TEXT_ENDS)]
+            text = self._conventions.template or ""
+            turn_ends = [find(name) for name in (*(end for end in TURN_ENDS if end in text), *TEXT_ENDS)]
             size = len(vocabulary)
-            known = [one for one in self._conventions.eos_ids if one < size]
-            ends = [one for one in (eos, *known, *turn_ends) if one is not None]
+            known = [item for item in self._conventions.eos_ids if item < size]
+            ends = [item for item in (eos, *known, *turn_ends) if item is not None]
             if not ends:
                 do = 'name it in tokenizer_config.json: "eos_token": "..."'
                 raise RunError("the tokenizer", "a token that ends a text", "none that is known", do)
             pad = ends[0] if pad is None else pad
-        self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(int(one) for one in ends))  # type: ignore[arg-type]
+        self.eos_ids: tuple[int, ...] = tuple(dict.fromkeys(int(item) for item in ends))  # type: ignore[arg-type]
         self.eos_id = self.eos_ids[0]
         self.bos_id = bos
         self.pad_id = int(pad)  # type: ignore[arg-type]
@@ -181,7 +181,7 @@ class Tokenizer:
             atomic.write_text(folder / TEMPLATE, template)
         if not self._own_turns:
             ends = {"bos_token_id": self.bos_id, "eos_token_id": list(self.eos_ids), "pad_token_id": self.pad_id}
-            atomic.write_json(folder / GENERATION, {name: one for name, one in ends.items() if one is not None})
+            atomic.write_json(folder / GENERATION, {name: item for name, item in ends.items() if item is not None})
 
     def _config(self) -> dict[str, Any]:
         if self._own_turns:
@@ -198,10 +198,10 @@ class Tokenizer:
                 "padding_side": "right",
             }
         roles = {"bos": self.bos_id, "eos": self.eos_id, "pad": self.pad_id, "mask": self.mask_id}
-        found = {f"{role}_token": self._parsing.id_to_token(one) for role, one in roles.items() if one is not None}
-        kept = {key: value for key, value in self._conventions.config.items() if key != "chat_template"}
+        result = {f"{role}_token": self._parsing.id_to_token(item) for role, item in roles.items() if item is not None}
+        rest = {key: value for key, value in self._conventions.config.items() if key != "chat_template"}
         plain = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        return {**plain, **kept, **found, **self._conventions.words()}
+        return {**plain, **rest, **result, **self._conventions.words()}
 
     @property
     def vocab_size(self) -> int:
@@ -260,15 +260,15 @@ class Tokenizer:
 
     def with_tokens(self, names: Iterable[str]) -> Tokenizer:
         """The same with these special tokens after its own, where it lacks them, and a template that takes images."""
-        made = with_marks(self._parsing, self._conventions, self.words, list(names))
-        return self if made is None else Tokenizer(*made)
+        result = with_marks(self._parsing, self._conventions, self.words, list(names))
+        return self if result is None else Tokenizer(*result)
 
     def _own(self, name: str) -> int:
-        found = self._parsing.token_to_id(name)
-        if found is None:
+        result = self._parsing.token_to_id(name)
+        if result is None:
             do = "train with this tokenizer as text.tokenizer: it is then given one"
             raise RunError("the tokenizer", f"the special token {name}", "a vocabulary without it", do)
-        return int(found)
+        return int(result)
 
     @property
     def own_turns(self) -> bool:
@@ -316,8 +316,8 @@ class Tokenizer:
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """``encode`` for many texts, faster; special tokens are never read."""
-        found = self._plain.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
-        return [list(one.ids) for one in found]
+        result = self._plain.encode_batch_fast([clean(text) for text in texts], add_special_tokens=False)
+        return [list(item.ids) for item in result]
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], list[Offset]]:
         """``encode``, and where in the text each id came from, (start, end) in characters."""
@@ -364,10 +364,10 @@ class Tokenizer:
 
     def pieces(self) -> list[str]:
         """All pieces as they are kept, by id: bytes as letters of their own, a hole as an empty text."""
-        found = [""] * self.vocab_size
+        result = [""] * self.vocab_size
         for name, number in self._parsing.get_vocab(with_added_tokens=True).items():
-            found[number] = name
-        return found
+            result[number] = name
+        return result
 
     def chat(self, messages: Sequence[chat.Message], *, prompt: bool = False) -> list[int]:
         """Ids of a conversation, as the saved chat template lays it out.
@@ -387,15 +387,15 @@ class Tokenizer:
         else:
             do = "give it plain text to go on with, or fine-tune it on conversations"
             raise RunError("the tokenizer", "a chat template", "none", do)
-        return [one for special, text in parts for one in self.encode(text, allow_special=special)]
+        return [item for special, text in parts for item in self.encode(text, allow_special=special)]
 
     @cached_property
     def words(self) -> dict[str, str]:
         """The names of special tokens, as chat templates use them: bos_token, eos_token and so on."""
         words = self._conventions.words()
-        for role, one in (("bos", self.bos_id), ("eos", self.eos_id)):
-            if one is not None:
-                words.setdefault(f"{role}_token", str(self._parsing.id_to_token(one)))
+        for role, item in (("bos", self.bos_id), ("eos", self.eos_id)):
+            if item is not None:
+                words.setdefault(f"{role}_token", str(self._parsing.id_to_token(item)))
         return words
 
     @cached_property
@@ -422,7 +422,7 @@ def _odd_id(text: str) -> str | None:
         ids += [token["id"] for token in content.get("added_tokens") or ()]
     except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         return f"other content ({type(error).__name__}: {' '.join(str(error).split())[:80]})"
-    odd = next((one for one in ids if type(one) is not int or not 0 <= one < _IDS), None)
+    odd = next((item for item in ids if type(item) is not int or not 0 <= item < _IDS), None)
     return None if odd is None else f"the id {odd!r:.40}, which is not between 0 and {_IDS}"
 
 

@@ -66,18 +66,18 @@ def tag_words(words: Sequence[str]) -> list[str]:
     Raises:
         MissingPackageError: textblob or jieba is not installed, and there are such words.
     """
-    found = ["other"] * len(words)
+    result = ["other"] * len(words)
     run: list[int] = []
     for place in range(len(words) + 1):
         if place < len(words) and not _is_han(words[place]):
             run.append(place)
             continue
         for at, tag in zip(run, _english(tuple(words[i] for i in run)) if run else (), strict=True):
-            found[at] = tag
+            result[at] = tag
         run = []
         if place < len(words):
-            found[place] = _named(_chinese().get(words[place], ""), _JIEBA)
-    return found
+            result[place] = _named(_chinese().get(words[place], ""), _JIEBA)
+    return result
 
 
 def _is_han(word: str) -> bool:

@@ -142,17 +142,17 @@ class _Stream:
         left = min(self.block, self.tokens - start)
         at = (self.phase + start) % self.tokens
         place = int(np.searchsorted(self.ends, at, side="right"))
-        found = []
+        result = []
         while left:
             end = int(self.ends[place])
             taken = min(left, end - at)
             document = int(self.order[place])
             begin = int(self.starts[document]) + at - (int(self.ends[place - 1]) if place else 0)
-            found.append((begin, begin + taken))
+            result.append((begin, begin + taken))
             at, left, place = at + taken, left - taken, place + 1
             if place == len(self.ends):
                 at = place = 0
-        return found
+        return result
 
 
 class _Pieces:

@@ -132,16 +132,16 @@ def clean_text(recipe: Recipe, out: str | Path | None = None) -> CleaningReport:
     source, settings = open_source(recipe.data, recipe.corpus), recipe.corpus.clean
     report = CleaningReport(passed_over=[list(item) for item in source.passed_over])
     with TemporaryDirectory() as folder:
-        seen = Seen(Path(folder) / "seen", settings)
-        kept = _kept(source, Cleaner(settings), seen, report, recipe.data.workers)
+        known = Seen(Path(folder) / "seen", settings)
+        rest = _kept(source, Cleaner(settings), known, report, recipe.data.workers)
         try:
             if out is None:
-                for _ in kept:
+                for _ in rest:
                     pass
             else:
-                _write(Path(out), kept)
+                _write(Path(out), rest)
         finally:
-            seen.close()
+            known.close()
     return report
 
 

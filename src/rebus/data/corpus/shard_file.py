@@ -157,25 +157,27 @@ class ShardFile:
 def _open(path: Path) -> tuple[Header, mmap.mmap]:
     try:
         with open(path, "rb") as file:
-            found = file.seek(0, 2)
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if found else None
+            result = file.seek(0, 2)
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if result else None
     except OSError as error:
         do = "check the folder; if the file is lost, " + _REBUILD
         raise DataError(path, "a shard", f"'{error.strerror or error}'", do) from error
-    if mapped is None or found < HEADER:
-        raise DataError(path, f"a shard, at least {HEADER} bytes", f"{found} bytes: it was cut short", _REBUILD)
+    if mapped is None or result < HEADER:
+        raise DataError(path, f"a shard, at least {HEADER} bytes", f"{result} bytes: it was cut short", _REBUILD)
     if mapped[:8] != MAGIC:
         raise DataError(path, f"a shard, which begins with {MAGIC!r}", f"{mapped[:8]!r}", _REBUILD)
     _, version, item, tokens, documents, vocab, largest, eos, flags, size, _ = _FIELDS.unpack(mapped[: _FIELDS.size])
     if version != VERSION:
         raise DataError(path, f"a shard of version {VERSION}", f"version {version}", _REBUILD)
     if item not in (2, 4) or vocab > 1 << (8 * item) or largest >= vocab:
-        told = f"ids of {item} bytes up to {largest:,} for a vocabulary of {vocab:,}"
-        raise DataError(path, "ids of 2 or 4 bytes that hold the vocabulary", told, _REBUILD)
+        received = f"ids of {item} bytes up to {largest:,} for a vocabulary of {vocab:,}"
+        raise DataError(path, "ids of 2 or 4 bytes that hold the vocabulary", received, _REBUILD)
     header = Header(item, tokens, documents, vocab, largest, eos, bool(flags & _WORDS), size, "")
-    if found != header.size:
-        told = f"{found:,} bytes: " + ("it was cut short" if found < header.size else "something was added")
-        raise DataError(path, f"{header.size:,} bytes for {tokens:,} tokens in {documents:,} documents", told, _REBUILD)
+    if result != header.size:
+        received = f"{result:,} bytes: " + ("it was cut short" if result < header.size else "something was added")
+        raise DataError(
+            path, f"{header.size:,} bytes for {tokens:,} tokens in {documents:,} documents", received, _REBUILD
+        )
     return header, mapped
 
 

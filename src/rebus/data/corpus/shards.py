@@ -140,13 +140,13 @@ class Shards:
             for listed in counts.shards:
                 path = folder / str(listed["name"])
                 file = ShardFile(path, tokenizer=tokenizer_hash or manifest.tokenizer, vocab_size=most)
-                found = {"tokens": file.header.tokens, "documents": file.header.documents}
-                wanted = {key: listed[key] for key in found}
-                if found != wanted:
+                result = {"tokens": file.header.tokens, "documents": file.header.documents}
+                wanted = {key: listed[key] for key in result}
+                if result != wanted:
                     raise DataError(
                         path,
                         f"{wanted['tokens']:,} tokens in {wanted['documents']:,} documents, as manifest.json says",
-                        f"{found['tokens']:,} in {found['documents']:,}",
+                        f"{result['tokens']:,} in {result['documents']:,}",
                         "delete the folder of shards and build it again",
                     )
                 files.append(file)

@@ -25,12 +25,12 @@ def word_places(text: str, segment: Segment = "auto") -> npt.NDArray[np.int64]:
         MissingPackageError: jieba is asked for and is not installed.
     """
     places = []
-    for found in _UNITS.finditer(text):
-        at = found.start()
-        if found["han"] is None:
+    for result in _UNITS.finditer(text):
+        at = result.start()
+        if result["han"] is None:
             places.append(at)
             continue
-        run = found[0]
+        run = result[0]
         words = split_words(run, segment)
         if sum(map(len, words)) != len(run):  # a character that is normalised to several
             words = list(run)

@@ -62,14 +62,14 @@ def members(path: Path, name: str, wanted: Callable[[str, int], bool], encoding:
         with open(path, "rb") as file:
             yield from _members(file, name, wanted, encoding or "utf-8")
     except OSError as error:
-        found = f"'{error.strerror or error}'"
-        raise DataError(path, "a file that can be read", found, "check the path and its permissions") from error
+        message = f"'{error.strerror or error}'"
+        raise DataError(path, "a file that can be read", message, "check the path and its permissions") from error
 
 
 def _members(file: BinaryIO, name: str, wanted: Callable[[str, int], bool], encoding: str) -> Iterator[Member]:
     end = os.fstat(file.fileno()).st_size
     at = 0
-    said: dict[str, str] = {}  # what long-name and pax headers say of the member that follows them
+    entries: dict[str, str] = {}  # what long-name and pax headers say of the member that follows them
     while True:
         block = file.read(BLOCK)
         if block == _ZERO:
@@ -80,22 +80,22 @@ def _members(file: BinaryIO, name: str, wanted: Callable[[str, int], bool], enco
         kind = block[156:157]
         if not _sum_is_right(block):
             raise _no_archive(name, at, block)
-        size = int(said["size"]) if said.get("size", "").isdigit() else _number(block[124:136], name, at)
+        size = int(entries["size"]) if entries.get("size", "").isdigit() else _number(block[124:136], name, at)
         start = at + BLOCK
         at = start + (size + BLOCK - 1) // BLOCK * BLOCK
         if start + size > end:
             raise _cut(name, start - BLOCK, end)
         if kind in (b"x", b"g", b"L", b"K"):
-            told = _read_header(file, name, start, size)
+            message = _read_header(file, name, start, size)
             if kind == b"L":
-                said["path"] = _text(told.rstrip(b"\0"), name, start, encoding)
+                entries["path"] = _text(message.rstrip(b"\0"), name, start, encoding)
             elif kind == b"x":
-                said |= _pax(told, name, start)
+                entries |= _pax(message, name, start)
         else:
-            inner = said.get("path") or _text(_stored_name(block), name, start, encoding)
-            if "GNU.sparse.major" in said or "GNU.sparse.map" in said:
+            inner = entries.get("path") or _text(_stored_name(block), name, start, encoding)
+            if "GNU.sparse.major" in entries or "GNU.sparse.map" in entries:
                 kind = b"S"
-            said = {}
+            entries = {}
             if kind in _FILES and not inner.endswith("/"):
                 inner = _safe(inner, name)
                 content = None
@@ -103,8 +103,8 @@ def _members(file: BinaryIO, name: str, wanted: Callable[[str, int], bool], enco
                     content = file.read(size)
                 yield Member(inner, start, size, content)
             elif kind != _FOLDER and not inner.endswith("/"):
-                found = f"{_REFUSED.get(kind, f'an entry of type {kind!r}')} ('{inner[:80]}')"
-                raise DataError(name, "plain files only", found, "pack the files themselves: tar --dereference")
+                received = f"{_REFUSED.get(kind, f'an entry of type {kind!r}')} ('{inner[:80]}')"
+                raise DataError(name, "plain files only", received, "pack the files themselves: tar --dereference")
         file.seek(at)
 
 
@@ -136,10 +136,10 @@ def _number(field: bytes, name: str, at: int) -> int:
 
 def _sum_is_right(block: bytes) -> bool:
     try:
-        said = int(block[148:156].strip(b"\0 ") or b"-1", 8)
+        entries = int(block[148:156].strip(b"\0 ") or b"-1", 8)
     except ValueError:
         return False
-    return said == sum(block) - sum(block[148:156]) + 256  # the field itself counts as eight spaces
+    return entries == sum(block) - sum(block[148:156]) + 256  # the field itself counts as eight spaces
 
 
 def _read_header(file: BinaryIO, name: str, at: int, size: int) -> bytes:
@@ -150,7 +150,7 @@ def _read_header(file: BinaryIO, name: str, at: int, size: int) -> bytes:
 
 def _pax(content: bytes, name: str, at: int) -> dict[str, str]:
     """Records of a length, a space, ``key=value`` and the end of the line; pax text is always UTF-8."""
-    said = {}
+    entries = {}
     while content:
         digits, space, _ = content[:20].partition(b" ")
         length = int(digits) if digits.isdigit() else 0
@@ -158,11 +158,11 @@ def _pax(content: bytes, name: str, at: int) -> dict[str, str]:
         key, equals, value = record.partition(b"=")
         if not space or not equals or length <= len(digits) or not value.endswith(b"\n"):
             raise _damaged(name, at, "a pax header that cannot be read")
-        said[key.decode("utf-8", "replace")] = (
+        entries[key.decode("utf-8", "replace")] = (
             _text(value[:-1], name, at, "utf-8") if key == b"path" else value[:-1].decode("utf-8", "replace")
         )
         content = content[length:]
-    return said
+    return entries
 
 
 def _text(name: bytes, archive: str, at: int, encoding: str) -> str:
@@ -184,8 +184,8 @@ def _expect_nothing_more(file: BinaryIO, name: str, at: int) -> None:
 def _cut(name: str, at: int, end: int) -> DataError:
     if end == 0:
         return DataError(name, "a tar archive", "an empty file (0 bytes)", "write or download it again")
-    found = f"a file that ends at byte {end:,}, in the middle of it"
-    return DataError(f"{name}, byte {at}", "a whole tar archive with its mark of the end", found, _AGAIN)
+    received = f"a file that ends at byte {end:,}, in the middle of it"
+    return DataError(f"{name}, byte {at}", "a whole tar archive with its mark of the end", received, _AGAIN)
 
 
 _AGAIN = "write or download it again, or use what is whole with --set data.on_bad=skip"

@@ -33,10 +33,10 @@ def tar_paths(text: str) -> list[Path] | None:
         return _numbered(str(path), braces)
     if path.exists() or not glob.has_magic(text):
         return [path]
-    found = [Path(name) for name in sorted(glob.glob(str(path)))]
-    if not found:
+    result = [Path(name) for name in sorted(glob.glob(str(path)))]
+    if not result:
         raise DataError(text, "archives of this pattern", "none", "check the folder and the pattern")
-    return found
+    return result
 
 
 def folder_of(text: str) -> Path:
@@ -53,9 +53,9 @@ def tars_in(folder: Path) -> list[Path]:
     Raises:
         DataError: there are packed archives and no plain ones.
     """
-    found = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if not path.name.startswith("."))
-    tars = [path for path in found if path.name.endswith(".tar") and path.is_file()]
-    packed = [path for path in found if path.name.endswith(PACKED) and path.is_file()]
+    result = sorted(path for pattern in ("*", "*/*") for path in folder.glob(pattern) if not path.name.startswith("."))
+    tars = [path for path in result if path.name.endswith(".tar") and path.is_file()]
+    packed = [path for path in result if path.name.endswith(PACKED) and path.is_file()]
     if packed and not tars:
         tar_paths(str(packed[0]))
     return tars
@@ -68,6 +68,6 @@ def _numbered(text: str, braces: re.Match[str]) -> list[Path]:
     paths = [Path(f"{text[: braces.start()]}{n:0{width}d}{text[braces.end() :]}") for n in range(first, last + 1)]
     missing = [path for path in paths if not path.is_file()]
     if missing:
-        found = f"{len(missing)} of {len(paths)} missing, the first '{missing[0].name}'"
-        raise DataError(text, "all archives of the pattern", found, "correct the pattern, or fetch them")
+        received = f"{len(missing)} of {len(paths)} missing, the first '{missing[0].name}'"
+        raise DataError(text, "all archives of the pattern", received, "correct the pattern, or fetch them")
     return paths

@@ -61,11 +61,11 @@ def _first_rows(path: Path, data: Data) -> Table:
 
         with pq.ParquetFile(path) as file:
             batch = next(file.iter_batches(_PEEKED), None)
-            seen = batch.to_pylist() if batch is not None else []
+            known = batch.to_pylist() if batch is not None else []
     else:
         listed = islice(rows.read_rows(path, path.name, data, _LINE, None), _PEEKED)
-        seen = [row for _, row in listed if isinstance(row, dict)]
-    return Table.from_rows(seen, path.parent, path.name)
+        known = [row for _, row in listed if isinstance(row, dict)]
+    return Table.from_rows(known, path.parent, path.name)
 
 
 def make_tars(

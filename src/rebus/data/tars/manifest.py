@@ -90,6 +90,6 @@ class TarManifest:
             ours = content["rebus"] | {"columns": Columns(**content["rebus"]["columns"])}
             return cls(content["name"], shards=[Shard(**shard) for shard in content["shardlist"]], **ours)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            told = " ".join(str(error).split())[:100]
+            message = " ".join(str(error).split())[:100]
             do = "make the shards again with `rebus data shard ... --rebuild`, or delete the file to read what is there"
-            raise RunError(file, "the index of a folder of tar shards", f"damaged content ({told})", do) from error
+            raise RunError(file, "the index of a folder of tar shards", f"damaged content ({message})", do) from error

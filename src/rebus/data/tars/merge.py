@@ -25,14 +25,14 @@ def merged(parts: Sequence[pa.Table], name: str) -> pa.Table:
     for part in parts:
         for field in part.schema:
             kinds.setdefault(field.name, set()).add(field.type)
-    mixed = {column for column, found in kinds.items() if _is_mixed(found)}
+    mixed = {column for column, result in kinds.items() if _is_mixed(result)}
     alike = [_as_words(part, mixed) for part in parts]
     try:
         return pa.concat_tables(alike, promote_options="permissive").combine_chunks()
     except (pa.ArrowException, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         do = "give each column one kind of value in all archives"
-        raise DataError(name, "columns alike in all archives", told, do) from error
+        raise DataError(name, "columns alike in all archives", message, do) from error
 
 
 def _is_mixed(kinds: set[pa.DataType]) -> bool:

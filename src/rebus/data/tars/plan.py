@@ -66,9 +66,9 @@ def layout_of(table: Table, kinds: dict[str, Kind]) -> tuple[Layout, list[str]]:
 
     images = [name for name in table.columns if kinds[name] == "image"]
     if not images:
-        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        received = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
         do = "say which with --kind COLUMN=image; or, for raw text, name the column with --column"
-        raise DataError(table.name, "a column of images", found, do)
+        raise DataError(table.name, "a column of images", received, do)
     types = {name: table.stored.schema.field(name).type for name in table.columns}
     left = [name for name in table.columns if pa.types.is_binary(types[name]) or pa.types.is_large_binary(types[name])]
     left = [name for name in left if name not in images]
@@ -106,9 +106,9 @@ def plan(
     if shuffle is not None:
         samples = [samples[at] for at in permutation(len(samples), key_of("tars", shuffle))]
     series: dict[str, list[list[int]]] = {}
-    said = _splits(table, split)
+    entries = _splits(table, split)
     for rows in samples:
-        series.setdefault(said[rows[0]] if said else "shard", []).append(rows)
+        series.setdefault(entries[rows[0]] if entries else "shard", []).append(rows)
     planned: list[Planned] = []
     for name, members in series.items():
         start = size = number = 0
@@ -128,8 +128,8 @@ def stamp(value: Any, table: Table, where: str) -> str:
     if embedded is not None:
         return hashlib.blake2b(embedded, digest_size=16).hexdigest()
     path, start, size = image_span(str(value), table.root, where)
-    found = os.stat(path)
-    return f"{path}\0{start}\0{size}\0{found.st_size}\0{found.st_mtime_ns}"
+    result = os.stat(path)
+    return f"{path}\0{start}\0{size}\0{result.st_size}\0{result.st_mtime_ns}"
 
 
 def _room(table: Table, row: int, value: Any) -> int:
@@ -151,8 +151,8 @@ def _splits(table: Table, named: str | None) -> list[str] | None:
     wrong = next((row for row, word in enumerate(words) if word is None), None)
     if wrong is not None:
         known = ", ".join(sorted(set(SPLIT_WORDS.values())))
-        found = repr(table.value(wrong, name))[:60]
-        raise DataError(f"{table.where(wrong)}, column '{name}'", known, found, "correct it, or rename the column")
+        received = repr(table.value(wrong, name))[:60]
+        raise DataError(f"{table.where(wrong)}, column '{name}'", known, received, "correct it, or rename the column")
     return [str(word) for word in words]
 
 

@@ -70,14 +70,14 @@ class UnsortedError(Exception):
 @lru_cache(maxsize=1)  # asked twice in a row
 def split_name(name: str) -> tuple[str, str] | None:
     """(key, ending in lower case) of a member; None for what is no part of a sample (``README``, ``.hidden``)."""
-    found = _NAME.fullmatch(name)
-    if found is None or name.startswith("__MACOSX/"):
+    result = _NAME.fullmatch(name)
+    if result is None or name.startswith("__MACOSX/"):
         return None
     if "__" in name:  # WebDataset's own notes
-        last = found[1].rsplit("/", 1)[-1]
+        last = result[1].rsplit("/", 1)[-1]
         if len(last) > 3 and last.startswith("__") and last.endswith("__"):
             return None
-    return found[1], found[2].lower()
+    return result[1], result[2].lower()
 
 
 def is_image(ending: str) -> bool:
@@ -107,7 +107,7 @@ def samples(
         UnsortedError: a key came back and ``gather`` is False.
     """
     held: dict[str, Sample] = {}
-    seen: set[str] = set()
+    known: set[str] = set()
     number = 0
 
     def wanted(inner: str, size: int) -> bool:
@@ -131,13 +131,13 @@ def samples(
                 passed_over[f".{ending}"] += 1
             sample = held.get(key)
             if sample is None:
-                if key in seen:
+                if key in known:
                     raise UnsortedError
                 number += 1
                 if not gather:
                     yield from held.values()
                     held.clear()
-                    seen.add(key)
+                    known.add(key)
                 sample = held[key] = Sample(key, number)
             if ending in sample.files:
                 do = "give each file of a sample its own ending, and each sample its own key"
@@ -161,7 +161,7 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
         DataError: two images for one column, or JSON or text that cannot be read.
     """
     where = f"{archive}, sample '{sample.key}'"
-    said: list[Row] = [{}]
+    entries: list[Row] = [{}]
     plain: Row = {}
     images: Row = {}
     for ending, member in sample.files.items():
@@ -169,8 +169,8 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
         if last in _IMAGES:
             column = columns.images.get(before) or before or columns.image
             if column in images:
-                found = f"two: {', '.join(other for other in sample.files if other.rpartition('.')[0] == before)}"
-                raise DataError(where, f"one image for the column '{column}'", found, "name them key.left.png, ...")
+                received = f"two: {', '.join(other for other in sample.files if other.rpartition('.')[0] == before)}"
+                raise DataError(where, f"one image for the column '{column}'", received, "name them key.left.png, ...")
             images[column] = member_value(archive, member.offset, member.size, member.name)
         elif last == "json":
             found_rows = _json(member, where)
@@ -178,7 +178,7 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
                 plain[before] = typed(found_rows)
             else:
                 listed = found_rows if isinstance(found_rows, list) else [found_rows]
-                said = [{name: typed(value) for name, value in row.items()} for row in listed]
+                entries = [{name: typed(value) for name, value in row.items()} for row in listed]
         elif last in _TEXTS:
             text = _text(member, where, "utf-8" if columns.exact else "utf-8-sig")
             plain[before or columns.text] = text if columns.exact else text.strip() or None
@@ -186,9 +186,9 @@ def rows_of(sample: Sample, archive: str, columns: Columns) -> list[Row]:
             text = _text(member, where).strip()
             name = before or (columns.label if last in _CLASSES else last)
             plain[name] = int(text) if _WHOLE.fullmatch(text) else text or None
-    if not images and not plain and said == [{}]:
+    if not images and not plain and entries == [{}]:
         return []
-    return [{**images, **plain, **row, **images} for row in said]
+    return [{**images, **plain, **row, **images} for row in entries]
 
 
 def _text(member: Member, where: str, encoding: str = "utf-8-sig") -> str:
@@ -200,13 +200,15 @@ def _text(member: Member, where: str, encoding: str = "utf-8-sig") -> str:
 
 def _json(member: Member, where: str) -> Any:
     try:
-        found = DECODER.decode(_text(member, where))
+        result = DECODER.decode(_text(member, where))
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise
-        told = " ".join(str(error).split())[:100]
-        raise DataError(where, "JSON", f"'{member.name}', which is not ({told})", "write it again") from error
-    good = isinstance(found, dict) or (isinstance(found, list) and found and all(isinstance(o, dict) for o in found))
+        message = " ".join(str(error).split())[:100]
+        raise DataError(where, "JSON", f"'{member.name}', which is not ({message})", "write it again") from error
+    good = isinstance(result, dict) or (
+        isinstance(result, list) and result and all(isinstance(o, dict) for o in result)
+    )
     if not good:
         raise DataError(where, "an object, or a list of objects (one a row)", f"'{member.name}'", "write one of them")
-    return found
+    return result

@@ -63,13 +63,13 @@ def read_tars(paths: Sequence[Path], data: Data, root: Path, *, whole: bool = Fa
     if manifest is not None:
         _check_listed(root, manifest, {name: size for name, (size, _) in zip(names, sizes, strict=True)}, whole)
     columns = manifest.columns if manifest is not None else Columns()
-    said = (_VERSION, str(root), list(zip(names, sizes, strict=True)), astuple(columns), data.encoding, data.on_bad)
-    fingerprint = hashlib.sha256(repr(said).encode()).hexdigest()
+    entries = (_VERSION, str(root), list(zip(names, sizes, strict=True)), astuple(columns), data.encoding, data.on_bad)
+    fingerprint = hashlib.sha256(repr(entries).encode()).hexdigest()
     file = cache.cache_file(str(root), *names)
-    found = cache.load(file, fingerprint)
-    if found is None:
-        found = cache.store(file, *_build(root, names, columns, data, fingerprint))
-    arrow, facts = found
+    result = cache.load(file, fingerprint)
+    if result is None:
+        result = cache.store(file, *_build(root, names, columns, data, fingerprint))
+    arrow, facts = result
     kinds: dict[str, Kind] = dict.fromkeys(facts["images"], "image")
     if manifest is not None:
         listed = {name: kind for name, kind in manifest.kinds.items() if name in facts["columns"]}
@@ -90,20 +90,20 @@ def _build(
     passed_over: Counter[str] = Counter()
     images: dict[str, None] = {}
     skipped: list[DataError] = []
-    for number, one in enumerate(in_order(work, names, data.workers)):
-        for part in one.parts:
+    for number, item in enumerate(in_order(work, names, data.workers)):
+        for part in item.parts:
             parts.append(part.append_column(_FILE, pa.array(np.full(len(part), number, dtype=np.int64))))
-        passed_over += one.passed_over
-        images |= dict.fromkeys(sorted(one.images))
-        skipped += one.broken
+        passed_over += item.passed_over
+        images |= dict.fromkeys(sorted(item.images))
+        skipped += item.broken
     if not parts:
-        seen = ", ".join(f"{count} '{ending}'" for ending, count in passed_over.most_common(5)) or "nothing"
+        text = ", ".join(f"{count} '{ending}'" for ending, count in passed_over.most_common(5)) or "nothing"
         do = "name them KEY.jpg, KEY.txt, KEY.cls or KEY.json, as WebDataset does"
-        raise DataError(root / names[0], "samples with images, texts, classes or JSON", seen, do)
+        raise DataError(root / names[0], "samples with images, texts, classes or JSON", text, do)
     if len(images) > _MOST_IMAGES:
-        found = f"{len(images)} kinds of them: {', '.join(list(images)[:4])}, ..."
+        received = f"{len(images)} kinds of them: {', '.join(list(images)[:4])}, ..."
         do = "rename the files: what follows the first point of a name says which image of a sample it is"
-        raise DataError(root, f"at most {_MOST_IMAGES} images a sample", found, do)
+        raise DataError(root, f"at most {_MOST_IMAGES} images a sample", received, do)
     skipped += [
         DataError(root.name, "members that are read", f"{count} of '{ending}'", "convert them if they are needed")
         for ending, count in passed_over.most_common()
@@ -142,15 +142,15 @@ def _gathered(path: Path, name: str, columns: Columns, data: Data, *, gather: bo
     try:
         for sample in samples(path, name, read.passed_over, gather=gather, encoding=data.encoding):
             try:
-                made = rows_of(sample, name, columns)
+                result = rows_of(sample, name, columns)
             except DataError as error:
                 if data.on_bad == "refuse":
                     raise
                 read.broken.append(error)
                 continue
             read.images |= {key for ending in sample.files if is_image(ending) for key in _column(ending, columns)}
-            rows += made
-            numbers += [sample.number] * len(made)
+            rows += result
+            numbers += [sample.number] * len(result)
             if len(rows) >= _BATCH:
                 flush()
     except DataError as error:  # of the archive itself: what was whole before the damage is kept
@@ -181,10 +181,10 @@ def _numpy(arrow: pa.Table, column: str) -> Any:
 
 def _stat(path: Path) -> tuple[int, int]:
     try:
-        found = path.stat()
+        result = path.stat()
     except OSError as error:
         raise DataError(path, "a tar archive", f"'{error.strerror or error}'", "check the path") from error
-    return found.st_size, found.st_mtime_ns
+    return result.st_size, result.st_mtime_ns
 
 
 def _check_listed(root: Path, manifest: TarManifest, sizes: dict[str, int], whole: bool) -> None:
@@ -200,8 +200,8 @@ def _check_listed(root: Path, manifest: TarManifest, sizes: dict[str, int], whol
         return
     missing, strange = sorted(set(listed) - set(sizes)), sorted(set(sizes) - set(listed))
     if missing:
-        found = f"{len(missing)} missing, the first '{missing[0]}'"
-        raise DataError(root, f"the {len(listed)} archives of {FILE}", found, f"copy them, or {again}")
+        received = f"{len(missing)} missing, the first '{missing[0]}'"
+        raise DataError(root, f"the {len(listed)} archives of {FILE}", received, f"copy them, or {again}")
     if strange:
         do = f"move it to another folder, or remove {FILE} to read all archives"
         raise DataError(root / strange[0], f"only archives that {FILE} names", f"{len(strange)} others", do)

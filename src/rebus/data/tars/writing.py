@@ -159,9 +159,9 @@ def _begin(folder: Path, manifest: TarManifest, rebuild: bool, log: Log) -> TarM
     if before is not None and before.made_from != manifest.made_from and not rebuild:
         now = manifest.made_from
         key = next(key for key in {**now, **before.made_from} if now.get(key) != before.made_from.get(key))
-        found = f"{key} was {before.made_from.get(key)!r}, is {now.get(key)!r}"
+        received = f"{key} was {before.made_from.get(key)!r}, is {now.get(key)!r}"
         do = "choose another folder, or throw them away with --rebuild"
-        raise RunError(folder, "archives of the same source and settings", found, do)
+        raise RunError(folder, "archives of the same source and settings", received, do)
     if rebuild:
         shutil.rmtree(folder / PARTS, ignore_errors=True)
         for name in there:
@@ -207,9 +207,9 @@ def _write_all(
         log(f"shards: those in {folder} are used again")
     manifest.finished = True
     manifest.save(folder)
-    kept = {shard.url for shard in manifest.shards}
+    rest = {shard.url for shard in manifest.shards}
     for path in folder.glob("*.tar"):
-        if path.name not in kept and path.name in known:  # the table has become smaller
+        if path.name not in rest and path.name in known:  # the table has become smaller
             path.unlink()
     shutil.rmtree(folder / PARTS, ignore_errors=True)
     return manifest
@@ -299,20 +299,20 @@ class _Writer:
                 self.reasons += [str(error)] if len(self.reasons) < _SHOWN else []
                 return []
             files[f"{word}.{ending}" if word else ending] = content
-        told = [{name: table.value(row, name) for name in layout.others} for row in rows]
-        whole = [self._json(row, at) for at, row in zip(rows, told, strict=True)]
-        text = next((row[layout.text] for row in told if row[layout.text]), None) if layout.text else None
-        label = told[0][layout.label] if layout.label else None
+        message = [{name: table.value(row, name) for name in layout.others} for row in rows]
+        whole = [self._json(row, at) for at, row in zip(rows, message, strict=True)]
+        text = next((row[layout.text] for row in message if row[layout.text]), None) if layout.text else None
+        label = message[0][layout.label] if layout.label else None
         if text is not None:
             files["txt"] = text.encode()
         if label is not None:
             files["cls"] = str(label).encode()
-        said = {
+        entries = {
             name: value for name, value in ((layout.text, text), (layout.label, label)) if name and value is not None
         }
         if len(rows) > 1:
             files["json"] = b"[" + b", ".join(whole) + b"]"
-        elif said != told[0]:
+        elif entries != message[0]:
             files["json"] = whole[0]
         return sorted(files.items())
 
@@ -344,9 +344,9 @@ class _Writer:
         try:
             return json.dumps(_plain(row), ensure_ascii=False, allow_nan=False).encode()
         except (TypeError, ValueError, UnicodeEncodeError) as error:
-            told = " ".join(str(error).split())[:100]
+            message = " ".join(str(error).split())[:100]
             do = "correct the value, or mark its column with --kind COLUMN=ignore"
-            raise DataError(self.table.where(at), "values that JSON holds", told, do) from error
+            raise DataError(self.table.where(at), "values that JSON holds", message, do) from error
 
 
 def _plain(value: Any) -> Any:

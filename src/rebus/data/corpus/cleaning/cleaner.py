@@ -88,8 +88,8 @@ class Cleaner:
             changed["nfkc"] += plain != text
             text = plain
         for scrub in self._scrubbers:
-            text, found = scrub(text)
-            changed.update(found)
+            text, result = scrub(text)
+            changed.update(result)
         return text, {name: count for name, count in changed.items() if count}
 
     def __call__(self, document: Document) -> Cleaned:

@@ -42,11 +42,11 @@ def shingles(text: str) -> set[bytes]:
 
 def signature(text: str) -> Signature:
     """(128,) the MinHash of a text's shingles. Raises MissingPackageError."""
-    made = _empty().copy()
-    found = sorted(shingles(text))
-    for start in range(0, len(found), _CHUNK):
-        made.update_batch(found[start : start + _CHUNK])
-    return np.asarray(made.hashvalues).astype(np.uint32)
+    built = _empty().copy()
+    result = sorted(shingles(text))
+    for start in range(0, len(result), _CHUNK):
+        built.update_batch(result[start : start + _CHUNK])
+    return np.asarray(built.hashvalues).astype(np.uint32)
 
 
 class NearIndex:
@@ -71,8 +71,8 @@ class NearIndex:
 
     def __contains__(self, made: Signature) -> bool:
         """Whether a remembered document is this alike."""
-        found = self._index.query(self._wrapped(made))
-        return any(float((self._kept[other] == made).mean()) >= self.threshold for other in found)
+        result = self._index.query(self._wrapped(made))
+        return any(float((self._kept[other] == made).mean()) >= self.threshold for other in result)
 
     @staticmethod
     def _wrapped(made: Signature) -> Any:
@@ -109,7 +109,7 @@ class KeySet:
     def _place(self, key: int) -> int:
         table, last = self._table, len(self._table) - 1
         at = key & last
-        while (found := int(table[at])) and found != key:
+        while (result := int(table[at])) and result != key:
             at = (at + 1) & last
         return at
 

@@ -153,21 +153,21 @@ class _Build:
         return self._finish()
 
     def _work(self, workers: int) -> None:
-        committed = told = time.monotonic()
+        committed = message = time.monotonic()
         self._commit()
         for done in in_order(self.encoder, batches(self._left()), workers):
             finished = False
-            for one in done:
-                finished |= self._take(one)
+            for item in done:
+                finished |= self._take(item)
             now = time.monotonic()
             if finished or now - committed > COMMIT_SECONDS:
                 self._commit()
                 committed = now
-            if now - told > _TELL_SECONDS:
+            if now - message > _TELL_SECONDS:
                 tokens = sum(writer.state.total["tokens"] for writer in self.writers.values())
                 share = f" ({self.source.read / self.source.size:.0%} of the source read)" if self.source.size else ""
                 self.log(Note("corpus.shards", tokens=tokens, documents=self.report.kept, share=share))
-                told = now
+                message = now
 
     def _left(self) -> Iterator[Any]:
         """Entries of the source that are not done yet."""
@@ -223,13 +223,15 @@ class _Build:
             writer.forget_done()
 
     def _finish(self) -> Manifest:
-        manifest, told = self.manifest, "; ".join(self.report.lines()[:4])
+        manifest, received = self.manifest, "; ".join(self.report.lines()[:4])
         totals = {name: SplitCount(**writer.state.total) for name, writer in self.writers.items()}
         if not totals.get("train", SplitCount()).tokens:
-            raise DataError(self.source.path, "documents to train on", told, "give more text or change corpus.clean")
+            raise DataError(
+                self.source.path, "documents to train on", received, "give more text or change corpus.clean"
+            )
         if self.dealing.valid and not totals.get("valid", SplitCount()).tokens:
             do = "give more text, raise data.split.valid, or set it to 0 to hold nothing out"
-            raise DataError(self.source.path, f"enough text to hold out {self.dealing.valid:.1%}", told, do)
+            raise DataError(self.source.path, f"enough text to hold out {self.dealing.valid:.1%}", received, do)
         manifest.splits = {name: totals[name] for name in _SPLITS if name in totals and totals[name].tokens}
         manifest.cleaning = self.report.as_dict()
         manifest.seconds = self.spent + time.monotonic() - self.started
@@ -260,18 +262,18 @@ def _begun(folder: Path, wanted: Manifest, rebuild: bool, log: Callable[[str], N
     """The manifest to go on with: the one in the folder where it fits, else the wanted one."""
     if not (folder / FILE).exists():
         return wanted
-    found = Manifest.load(folder)
-    old, new = found.made_from, wanted.made_from
+    result = Manifest.load(folder)
+    old, new = result.made_from, wanted.made_from
     other = [key for key in {**old, **new} if old.get(key) != new.get(key)]
     if not other:
-        return found
-    told = "; ".join(f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in other[:4])
+        return result
+    received = "; ".join(f"{key} was {_short(old.get(key))}, is {_short(new.get(key))}" for key in other[:4])
     if not rebuild:
         do = "name another folder (corpus.cache, --out), or delete this one to build the shards anew (--rebuild)"
-        raise RunError(folder, "shards made of this source with these settings", told, do)
-    log(f"shards: those in {folder} are thrown away: {told}")
+        raise RunError(folder, "shards made of this source with these settings", received, do)
+    log(f"shards: those in {folder} are thrown away: {received}")
     (folder / FILE).unlink()
-    for counts in found.splits.values():
+    for counts in result.splits.values():
         for shard in counts.shards:
             (folder / str(shard["name"])).unlink(missing_ok=True)
     shutil.rmtree(folder / PARTS, ignore_errors=True)

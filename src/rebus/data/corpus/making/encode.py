@@ -91,25 +91,25 @@ class Encoder:
         for document in batch:
             cleaned = self.cleaner(document)
             digest = hashlib.blake2b(cleaned.text.encode(), digest_size=16).digest()
-            one = Encoded(_beginning(document), len(document.text), cleaned, digest, [])
+            item = Encoded(_beginning(document), len(document.text), cleaned, digest, [])
             if not cleaned.reason:
                 parts = cut_text(cleaned.text, self.unit) if self.unit else [cleaned.text]
                 texts += parts
-                owners += [one] * len(parts)
+                owners += [item] * len(parts)
             cleaned.text = ""
-            done.append(one)
+            done.append(item)
         kind = id_type(self.vocab_size)
-        for one, text, (ids, words) in zip(owners, texts, self._encoded(texts), strict=True):
+        for item, text, (ids, words) in zip(owners, texts, self._encoded(texts), strict=True):
             largest = int(ids.max()) if len(ids) else 0
             if largest >= self.vocab_size:
                 raise DataError(
-                    f"{one.document.where}, the tokenizer",
+                    f"{item.document.where}, the tokenizer",
                     f"ids below the vocabulary's {self.vocab_size:,}",
                     f"the id {largest:,}",
                     "give the vocabulary its true size",
                 )
             stands_for = text if self.normalise is None else self.normalise(text)
-            one.units.append(Unit(ids.astype(kind), words, len(stands_for), len(stands_for.encode()), largest))
+            item.units.append(Unit(ids.astype(kind), words, len(stands_for), len(stands_for.encode()), largest))
         return done
 
     def _encoded(self, texts: list[str]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_] | None]]:
@@ -118,8 +118,8 @@ class Encoder:
                 yield np.array(ids, dtype=np.int64), None
             return
         for text in texts:
-            found, offsets = self.with_offsets(text)
-            yield np.array(found, dtype=np.int64), starts_of_tokens(word_places(text, self.segment), offsets)
+            result, offsets = self.with_offsets(text)
+            yield np.array(result, dtype=np.int64), starts_of_tokens(word_places(text, self.segment), offsets)
 
 
 def _beginning(document: Document) -> Document:

@@ -88,7 +88,7 @@ class _Failed:
 
 
 def _result(future: Future[Any]) -> Any:
-    found = future.result()
-    if isinstance(found, _Failed):
-        raise DataError(**found.parts)
-    return found
+    result = future.result()
+    if isinstance(result, _Failed):
+        raise DataError(**result.parts)
+    return result

@@ -171,9 +171,9 @@ class SplitWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = open(path, "ab")  # noqa: SIM115 - closed by close()
             if file.tell() < sizes[which]:
-                found = f"{file.tell():,} bytes"
+                received = f"{file.tell():,} bytes"
                 do = "delete the folder of shards and build it again"
-                raise RunError(path, f"{sizes[which]:,} bytes, as manifest.json says", found, do)
+                raise RunError(path, f"{sizes[which]:,} bytes, as manifest.json says", received, do)
             file.truncate(sizes[which])
             self._files[which] = file
 

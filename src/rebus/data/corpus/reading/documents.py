@@ -64,12 +64,12 @@ def cut_documents(pieces: Iterator[str], how: How, limit: int = PIECE) -> Iterat
     for piece in pieces:
         held += piece
         at = 0
-        for found in mark.finditer(held):
-            if found.end() == len(held) and how != "line":
+        for result in mark.finditer(held):
+            if result.end() == len(held) and how != "line":
                 break  # the mark may go on in the next piece
-            yield from _parts(held[at : found.start()], line, limit)
-            line += held.count("\n", at, found.end())
-            at = found.end()
+            yield from _parts(held[at : result.start()], line, limit)
+            line += held.count("\n", at, result.end())
+            at = result.end()
         held = held[at:]
         while len(held) > 2 * limit:  # what is kept back may hold the beginning of a mark
             cut = cut_place(held, limit)

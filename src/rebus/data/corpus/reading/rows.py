@@ -98,9 +98,9 @@ def choose_column(path: Path, name: str, data: Data, limit: int, wanted: str | N
     likely = [key for key in texty if not is_metadata(key)]
     if len(likely) == 1:
         return likely[0]
-    found = ", ".join(f"'{key}'" for key in (likely or columns)) or "none"
+    received = ", ".join(f"'{key}'" for key in (likely or columns)) or "none"
     do = "name it with --set corpus.column=NAME"
-    raise DataError(name, "one column of text", f"{'the columns ' if likely else 'no text in '}{found}", do)
+    raise DataError(name, "one column of text", f"{'the columns ' if likely else 'no text in '}{received}", do)
 
 
 def text_of(value: Any) -> str | None:
@@ -123,13 +123,13 @@ def _json_lines(pieces: Iterator[str], name: str, limit: int) -> Rows:
                 if not isinstance(row, dict | str):
                     raise TypeError("neither an object nor a text")
             except (ValueError, TypeError, RecursionError) as error:
-                found = "bytes that are not text" if BAD in line else _told(error)
+                result = "bytes that are not text" if BAD in line else _told(error)
                 yield (
                     number,
                     DataError(
                         f"{name}, line {number}",
                         'a JSON object a line, e.g. {"text": "..."}',
-                        found,
+                        result,
                         f"correct it, {_LEAVE_OUT}",
                     ),
                 )
@@ -175,11 +175,11 @@ def _json_list(held: str, pieces: Iterator[str], name: str, limit: int) -> Rows:
         try:
             row, at = decoder.raw_decode(held, at)
         except (ValueError, RecursionError) as error:
-            where, found = f"{name}, row {number + 1}", _told(error)
+            where, result = f"{name}, row {number + 1}", _told(error)
             if final or not _may_go_on(error, held):
                 do = "correct it; the rows after it cannot be found"
                 raise DataError(
-                    where, "a list of JSON objects", "the end of the file" if at == len(held) else found, do
+                    where, "a list of JSON objects", "the end of the file" if at == len(held) else result, do
                 ) from error
             if len(held) - at > limit:
                 raise too_long(name, number + 1, "row", limit, "") from error
@@ -199,9 +199,9 @@ def _may_go_on(error: Exception, held: str) -> bool:
 def _delimited(pieces: Iterator[str], name: str, kind: str, data: Data, limit: int) -> Rows:
     head = next(pieces, "")
     preferred = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(kind, ",")
-    said, skipped = separator_line(head)
+    entries, skipped = separator_line(head)
     head = head[skipped:]
-    delimiter = {"\\t": "\t", "tab": "\t"}.get(data.delimiter or "", data.delimiter or said)
+    delimiter = {"\\t": "\t", "tab": "\t"}.get(data.delimiter or "", data.delimiter or entries)
     delimiter = delimiter or sniff_delimiter(head, preferred)
     if len(delimiter) != 1 or delimiter in '"\r\n':
         raise DataError("data.delimiter", "one character", repr(delimiter), "use e.g. --set data.delimiter=';' or tab")
@@ -221,9 +221,9 @@ def _delimited(pieces: Iterator[str], name: str, kind: str, data: Data, limit: i
         try:
             fields = next(reader, None)
         except csv.Error as error:
-            told = "a field that is too long: a quote may be open" if "limit" in str(error) else str(error)
+            message = "a field that is too long: a quote may be open" if "limit" in str(error) else str(error)
             do = f"correct the quotes there; a field may have {limit:,} characters (corpus.line_mb)"
-            raise DataError(f"{name}, line {before + 1}", "fields whose quotes are closed", told, do) from error
+            raise DataError(f"{name}, line {before + 1}", "fields whose quotes are closed", message, do) from error
         finally:
             csv.field_size_limit(sys.maxsize)
         if fields is None:
@@ -255,7 +255,7 @@ def _parquet_rows(path: Path, name: str, column: str | None, told: Told | None) 
     try:
         with pq.ParquetFile(path, memory_map=True) as file:
             columns = [column] if column else _text_columns(file.schema_arrow)
-            missing = [one for one in columns if one not in file.schema_arrow.names]
+            missing = [item for item in columns if item not in file.schema_arrow.names]
             if missing:
                 raise NoColumn(
                     name, "a column with text", f"'{missing[0]}'", nearest(missing[0], file.schema_arrow.names)
@@ -271,9 +271,9 @@ def _parquet_rows(path: Path, name: str, column: str | None, told: Told | None) 
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        found = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise DataError(
-            name, "a Parquet file that is whole", f"damage ({found})", "write or download it again"
+            name, "a Parquet file that is whole", f"damage ({message})", "write or download it again"
         ) from error
 
 
@@ -294,9 +294,9 @@ def _dataset_rows(folder: Path, column: str | None, told: Told | None) -> Rows:
     except DataError:
         raise
     except Exception as error:  # a damaged folder can fail anywhere in the library that reads it
-        found = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         do = "save it again from its source"
-        raise DataError(folder, "a dataset saved by save_to_disk", f"a damaged one ({found})", do) from error
+        raise DataError(folder, "a dataset saved by save_to_disk", f"a damaged one ({message})", do) from error
     if told is not None:
         told(sum(file.stat().st_size for file in folder.glob("*.arrow")))
 

@@ -133,8 +133,8 @@ class CorpusSource:
         for file in self.files:
             inner = sorted(file.path.rglob("*")) if file.path.is_dir() else [file.path]
             for path in inner:
-                found = path.stat()
-                yield f"{file.name}/{path.name}", found.st_size, found.st_mtime_ns
+                result = path.stat()
+                yield f"{file.name}/{path.name}", result.st_size, result.st_mtime_ns
 
     def _told(self, count: int) -> None:
         self.read += count
@@ -229,9 +229,9 @@ def open_source(data: Data, corpus: Corpus) -> CorpusSource:
     else:
         files = _folder(path, passed_over)
     if not files:
-        found = ", ".join(name for name, _ in passed_over[:6])
-        found = f"only {found}" if found else "an empty folder"
-        raise DataError(path, _KINDS, found, "name the folder or the file that holds the text")
+        received = ", ".join(name for name, _ in passed_over[:6])
+        received = f"only {received}" if received else "an empty folder"
+        raise DataError(path, _KINDS, received, "name the folder or the file that holds the text")
     return CorpusSource(path, files, passed_over, data, corpus)
 
 
@@ -246,11 +246,11 @@ def looks_like_corpus(path: str | Path) -> bool:
         return ending(path) in TEXT_ENDINGS
     if not path.is_dir() or any((path / name).is_file() for name in _DATASET):
         return False
-    found = list(_walk(path))
-    texts = [file for file in found if ending(file) in TEXT_ENDINGS]
+    result = list(_walk(path))
+    texts = [file for file in result if ending(file) in TEXT_ENDINGS]
     folders = {file.relative_to(path).parts[:-1] for file in texts if not _NOT_TEXT.match(file.name)}
-    said = [bool(parts) and split_word(parts[0]) is not None for parts in folders]
-    return len(texts) == len(found) and (len(folders) == 1 or (len(folders) > 1 and all(said)))
+    entries = [bool(parts) and split_word(parts[0]) is not None for parts in folders]
+    return len(texts) == len(result) and (len(folders) == 1 or (len(folders) > 1 and all(entries)))
 
 
 def _existing(text: str) -> Path:
@@ -304,14 +304,14 @@ def _split_of(inner: Path) -> str | None:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """All files below, sorted by their path; hidden ones are not seen, links are followed, each folder once."""
-    seen: set[str] = set()
-    found: list[Path] = []
+    known: set[str] = set()
+    result: list[Path] = []
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
-        if real in seen:
+        if real in known:
             folders.clear()
             continue
-        seen.add(real)
+        known.add(real)
         folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
-        found += [Path(at, name) for name in names if not name.startswith(".")]
-    yield from sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        result += [Path(at, name) for name in names if not name.startswith(".")]
+    yield from sorted(result, key=lambda path: path.relative_to(folder).as_posix())

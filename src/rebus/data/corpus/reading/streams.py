@@ -62,11 +62,11 @@ def read_bytes(path: Path, name: str, told: Callable[[int], None] | None = None)
                 yield content
     except (OSError, pa.ArrowException) as error:
         if packed is None or getattr(error, "errno", None):
-            found = f"'{getattr(error, 'strerror', None) or error}'"
-            raise DataError(path, "a file that can be read", found, "check its permissions") from error
-        found = " ".join(str(error).split())[:120]
-        found = "one that is cut short" if "runcated" in found else f"damage ({found})"
-        raise DataError(name, f"a whole {packed} archive", found, "write or download it again") from error
+            message = f"'{getattr(error, 'strerror', None) or error}'"
+            raise DataError(path, "a file that can be read", message, "check its permissions") from error
+        message = " ".join(str(error).split())[:120]
+        message = "one that is cut short" if "runcated" in message else f"damage ({message})"
+        raise DataError(name, f"a whole {packed} archive", message, "write or download it again") from error
 
 
 def read_text(
