@@ -149,7 +149,7 @@ def spec_of(
     if text is None:
         return spec if image is not None else None
     crossed = getattr(model.decoder, "memory_norm", None) is not None
-    if crossed or (model.text is not None and model.decoder is not None) or not hasattr(text, "vocab_size"):
+    if set(model.modalities) - {"image", "text"} or crossed or (model.text is not None and model.decoder is not None):
         return None
     kind = text.settings.kind
     if kind == "auto":

@@ -21,13 +21,13 @@ class GradCam(Method):
     def fits(self, model: VisionLanguageModel, head: Head) -> bool:
         """Where a convolutional tower is read."""
         sees = "image" in head.spec.reads and head.consumes != "inputs"
-        return sees and model.image is not None and model.image.maps is not None
+        return sees and model.image is not None and bool(model.image.maps)
 
     def __call__(self, subject: Subject) -> list[Scores]:
         """One pass for all goals, and one back for each."""
         if subject.shown is None:
             return [Scores() for _ in subject.goals]
-        last = subject.model.image.maps
+        last = subject.model.image.get_submodule(subject.model.image.maps)
         made = trace(subject, extra=[last])
         names = {id(module): name for name, module in subject.model.named_modules()}
         maps = made.parts[names[id(last)]]  # (1, K, G, G)

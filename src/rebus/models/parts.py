@@ -172,9 +172,9 @@ class Parts(nn.Module):
         features: Features = self.reader(part["text_ids"], part["text_mask"], part.get("segment_ids"))
         return features
 
-    def placed(self, modality: str, seen: Features) -> Features:
+    def placed(self, modality: str, features: Features) -> Features:
         """Features on their way into the fusion: each token of a grid says where it is."""
-        return replace(seen, tokens=self.places[modality](seen.tokens)) if modality in self.places else seen
+        return replace(features, tokens=self.places[modality](features.tokens)) if modality in self.places else features
 
     def projected(self, modality: str, tokens: Tensor) -> Tensor:
         """A tower's tokens (..., D_m) at the fusion's width."""
@@ -182,18 +182,18 @@ class Parts(nn.Module):
         projected: Tensor = self.fusion.project[modality](tokens)
         return projected
 
-    def gather(self, seen: Mapping[str, Features], part: dict[str, Tensor]) -> dict[str, Features]:
+    def gather(self, features: Mapping[str, Features], part: dict[str, Tensor]) -> dict[str, Features]:
         """``{modality: Features}`` of a task's R rows, of what the fusion joins."""
         text = self.read(part)
-        if "belongs" in part and text is not None and seen:
-            part = with_negatives(part, self.likeness(seen, text, part))
+        if "belongs" in part and text is not None and features:
+            part = with_negatives(part, self.likeness(features, text, part))
             text = text.select(part["text_rows"])
-        features = {
+        joined = {
             name: self.placed(name, each).select(part["owner"])
-            for name, each in seen.items()
+            for name, each in features.items()
             if self.fusion is None or name in self.fusion.modalities
         }
-        return features if text is None else {**features, TEXT: text}
+        return joined if text is None else {**joined, TEXT: text}
 
     @property
     def pairs(self) -> Any:
@@ -201,26 +201,26 @@ class Parts(nn.Module):
         return next((head for head in self.heads.values() if head.shares_vectors), None)
 
     @torch.no_grad()
-    def likeness(self, seen: Mapping[str, Features], text: Features, part: Mapping[str, Tensor]) -> Tensor | None:
+    def likeness(self, features: Mapping[str, Features], text: Features, part: Mapping[str, Tensor]) -> Tensor | None:
         """(I, R) logits of I items and R texts in the shared space; None where there is none."""
         if self.pairs is None:
             return None
-        pairs = self.pairs.compare(seen[self.pairs.spec.item].pooled[part["images"]], text.pooled)
+        pairs = self.pairs.compare(features[self.pairs.spec.item].pooled[part["images"]], text.pooled)
         logits: Tensor = pairs.scale * pairs.images @ pairs.texts.T
         return logits
 
-    def fused(self, seen: Mapping[str, Features], part: dict[str, Tensor]) -> Features:
+    def fused(self, features: Mapping[str, Features], part: dict[str, Tensor]) -> Features:
         """The fusion's Features for a task's R rows; without a fusion, those of the one tower there is."""
-        features = self.gather(seen, part)
+        joined = self.gather(features, part)
         if self.fusion is None:
-            return next(iter(features.values()))
-        fused: Features = self.fusion(features)
+            return next(iter(joined.values()))
+        fused: Features = self.fusion(joined)
         return fused
 
-    def text_tokens(self, seen: Mapping[str, Features], part: dict[str, Tensor]) -> Tensor:
+    def text_tokens(self, features: Mapping[str, Features], part: dict[str, Tensor]) -> Tensor:
         """(R, L, D): each text token of a task's R rows, after it has met the other modalities."""
-        features = self.gather(seen, part)
-        return features[TEXT].tokens if self.fusion is None else self.fusion.text_tokens(features)
+        joined = self.gather(features, part)
+        return joined[TEXT].tokens if self.fusion is None else self.fusion.text_tokens(joined)
 
     def text_vectors(self, part: dict[str, Tensor]) -> Tensor:
         """(R, D) of length one: R texts as they are compared, in the space they share with items where there is one."""
@@ -236,24 +236,24 @@ class Parts(nn.Module):
         vectors: Tensor = self.pairs.embed(modality, pooled)
         return vectors
 
-    def condition(self, seen: Mapping[str, Features], part: dict[str, Tensor]) -> Condition:
+    def condition(self, features: Mapping[str, Features], part: dict[str, Tensor]) -> Condition:
         """What the decoder writes from, for a task's R texts."""
-        if self.inline is not None and INLINE in seen:
-            others = {name: each for name, each in seen.items() if name != INLINE}
-            inside = self.inline(seen[INLINE]).select(part["owner"])
+        if self.inline is not None and INLINE in features:
+            others = {name: each for name, each in features.items() if name != INLINE}
+            inside = self.inline(features[INLINE]).select(part["owner"])
             return replace(self.condition(others, part), inside=inside)
         read = TEXT in self.modalities and "text_ids" in part
-        if self.fusion is None or not (seen or read):
+        if self.fusion is None or not (features or read):
             return Condition()
         if read:
-            features = self.gather(seen, part)
-            seen = {name: each.select(part["owner"]) for name, each in seen.items()}
+            joined = self.gather(features, part)
+            features = {name: each.select(part["owner"]) for name, each in features.items()}
         else:  # fuse once an example, not once a text
-            features = {name: self.placed(name, each) for name, each in seen.items()}
-        condition: Condition = self.fusion.condition(features)
+            joined = {name: self.placed(name, each) for name, each in features.items()}
+        condition: Condition = self.fusion.condition(joined)
         head: Any
         for head in self.heads.values():
-            condition = head.conditioned(condition, self, seen)
+            condition = head.conditioned(condition, self, features)
         return condition if read else condition.select(part["owner"])
 
     def marks(self, input_ids: Tensor) -> Tensor:

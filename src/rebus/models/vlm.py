@@ -6,7 +6,7 @@ What it reads is a ``models.batch.Batch``. Letters: V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -63,9 +63,7 @@ class VisionLanguageModel(Parts):
 
     def head(self, name: str) -> Head:
         """A task's head."""
-        head = self.heads[name]
-        assert isinstance(head, Head)  # noqa: S101 - as built above
-        return head
+        return cast(Head, self.heads[name])
 
     def count_parameters(self) -> int:
         """How many numbers are learned, shared ones once."""
@@ -75,13 +73,13 @@ class VisionLanguageModel(Parts):
         """The outputs of the named tasks' heads, or of all tasks of the batch, from one pass through the towers."""
         names = list(batch.targets) if names is None else names
         looking = [self.specs[name].reads for name in names if self.head(name).consumes != "inputs"]
-        seen = self.see(batch, {modality for reads in looking for modality in reads})
-        outputs = {name: self.output(name, seen, batch.targets[name], batch) for name in names}
+        features = self.see(batch, {modality for reads in looking for modality in reads})
+        outputs = {name: self.output(name, features, batch.targets[name], batch) for name in names}
         return {name: output for name, output in outputs.items() if output is not None}
 
     def output(
-        self, name: str, seen: Mapping[str, Features], part: dict[str, Tensor], batch: Batch | None = None
+        self, name: str, features: Mapping[str, Features], part: dict[str, Tensor], batch: Batch | None = None
     ) -> Any:
         """One task's outputs for what towers gave of B examples; ``batch`` for heads that consume inputs."""
-        reads = {modality: each for modality, each in seen.items() if modality in self.specs[name].reads}
+        reads = {modality: each for modality, each in features.items() if modality in self.specs[name].reads}
         return self.heads[name](HeadContext(self, batch or Batch(0), part, reads))

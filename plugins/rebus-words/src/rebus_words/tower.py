@@ -131,16 +131,11 @@ class WordVectors(TextTower):
     def __init__(
         self, settings: recipe.Tower, vocab_size: int, *, words: Sequence[str] | None = None, **context: Any
     ) -> None:
-        super().__init__(settings)
+        super().__init__(settings, vocab_size)
         self.word_dropout = read_options(Options, settings.options, "model.text.options").word_dropout
         self.embed = WordEmbedding(words, vocab_size, self.width)
         self.log_weight = nn.Parameter(torch.zeros(vocab_size))
         self.dropout = nn.Dropout(settings.dropout)
-
-    @property
-    def embedding(self) -> WordEmbedding:
-        """Of words."""
-        return self.embed
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is zero where no word is real."""

@@ -48,11 +48,11 @@ class Condition:
 
     def select(self, owner: Tensor) -> Condition:
         """The condition of items ``owner`` (R,): several texts may share one image."""
-        given: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
-        for name, value in given.items():
+        parts: dict[str, Any] = {part.name: getattr(self, part.name) for part in fields(self)}
+        for name, value in parts.items():
             if value is not None:
-                given[name] = value.select(owner) if isinstance(value, Features) else value[owner]
-        return Condition(**given)
+                parts[name] = value.select(owner) if isinstance(value, Features) else value[owner]
+        return Condition(**parts)
 
 
 class Fusion(nn.Module):

@@ -44,16 +44,16 @@ class InlineProjector(nn.Module):
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
 
-    def forward(self, seen: Features) -> Features:
+    def forward(self, image: Features) -> Features:
         """(B, K x P F^2, E) of K images -> (B, K x P, D); ``pooled`` is the mean."""
         if self.proj is None:
-            tokens = self.linear_2(functional.gelu(self.linear_1(seen.tokens)))
+            tokens = self.linear_2(functional.gelu(self.linear_1(image.tokens)))
         else:
-            rows, count, width = seen.tokens.shape
-            images = seen.tokens.reshape(rows * count // self.plan.pooled, self.plan.pooled, width)
+            rows, count, width = image.tokens.shape
+            images = image.tokens.reshape(rows * count // self.plan.pooled, self.plan.pooled, width)
             shuffled = self.proj(pixel_shuffle(images, self.plan.factor))  # (B K, P, D)
             tokens = shuffled.reshape(rows, count // self.plan.factor**2, self.width)
-        mask = seen.mask[:, :: self.plan.factor**2]  # tokens of one image are all real, or none
+        mask = image.mask[:, :: self.plan.factor**2]  # tokens of one image are all real, or none
         return Features(tokens, mask, masked_mean(tokens, mask))
 
 

@@ -50,13 +50,13 @@ class HeadContext:
         parts: the model.
         batch: all that was given.
         part: the task's own tensors.
-        seen: Features of B examples by modality, of those that the task reads.
+        features: Features of B examples by modality, of those that the task reads.
     """
 
     parts: Parts
     batch: Batch
     part: dict[str, Tensor]
-    seen: dict[str, Features]
+    features: dict[str, Features]
 
     @cached_property
     def text(self) -> Features:
@@ -67,15 +67,15 @@ class HeadContext:
 
     def fused(self) -> Features:
         """The fusion's Features of R rows; without a fusion, those of the one tower there is."""
-        return self.parts.fused(self.seen, self.part)
+        return self.parts.fused(self.features, self.part)
 
     def text_tokens(self) -> Tensor:
         """(R, L, D): each text token after it has met the other modalities."""
-        return self.parts.text_tokens(self.seen, self.part)
+        return self.parts.text_tokens(self.features, self.part)
 
     def condition(self) -> Condition:
         """What the decoder writes from, for R texts."""
-        return self.parts.condition(self.seen, self.part)
+        return self.parts.condition(self.features, self.part)
 
 
 class Head(nn.Module):
@@ -123,7 +123,7 @@ class Head(nn.Module):
         """The task's outputs; None where the batch has nothing to give them for."""
         raise NotImplementedError
 
-    def conditioned(self, condition: Condition, parts: Parts, seen: dict[str, Features]) -> Condition:
+    def conditioned(self, condition: Condition, parts: Parts, features: dict[str, Features]) -> Condition:
         """What a decoder of the same model writes from, after what this head adds to it."""
         return condition
 

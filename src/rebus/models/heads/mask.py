@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from rebus.errors import RecipeError
 from rebus.models.heads.base import HEADS, Head, HeadContext, HeadSpec
-from rebus.models.layout import IGNORED, picked
+from rebus.models.layout import IGNORED, pick
 from rebus.models.parts import TEXT, Parts
 from rebus.models.towers.encoder import EPS
 from rebus.nn.feedforward import ACTIVATIONS
@@ -47,7 +47,7 @@ class MaskHead(Head):
 
     def forward(self, context: HeadContext) -> Tensor:
         """Guess at the hidden places."""
-        hidden = picked(context.text.tokens, context.part["labels"] != IGNORED)
+        hidden = pick(context.text.tokens, context.part["labels"] != IGNORED)
         return self.outputs(hidden, context.parts.tower(TEXT).words.weight)
 
     def outputs(self, hidden: Tensor, words: Tensor) -> Tensor:

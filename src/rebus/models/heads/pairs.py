@@ -89,4 +89,4 @@ class PairsHead(Head):
 
     def forward(self, context: HeadContext) -> Pairs:
         """Of the batch's items that have texts, and of R texts."""
-        return self.compare(context.seen[self.spec.item].pooled[context.part["images"]], context.text.pooled)
+        return self.compare(context.features[self.spec.item].pooled[context.part["images"]], context.text.pooled)

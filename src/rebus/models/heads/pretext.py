@@ -134,8 +134,8 @@ class HiddenPatches(Head):
         return centred / (centred.square().mean(-1, keepdim=True) + 1e-6).sqrt()
 
     def _fill(self, tower: ImageTower, pixels: Tensor, keep: Tensor) -> Tensor:
-        seen: Features = tower(pixels, keep)
-        entered = self.enter(seen.tokens)
+        features: Features = tower(pixels, keep)
+        entered = self.enter(features.tokens)
         gaps = self.gap.to(entered.dtype).expand(len(pixels), self.count, -1)
         x = gaps.scatter(1, keep[..., None].expand_as(entered), entered) + self.position
         for layer in self.layers:
@@ -147,8 +147,8 @@ class HiddenPatches(Head):
         covered = torch.zeros(len(pixels), self.count, dtype=torch.bool, device=pixels.device).scatter(1, hidden, True)
         cover = covered.view(-1, 1, self.grid, self.grid)
         cover = cover.repeat_interleave(self.side, 2).repeat_interleave(self.side, 3)
-        seen: Features = tower(torch.where(cover, self.colour.to(pixels.dtype), pixels))
-        guess: Tensor = self.leave(seen.tokens)
+        features: Features = tower(torch.where(cover, self.colour.to(pixels.dtype), pixels))
+        guess: Tensor = self.leave(features.tokens)
         return guess
 
 

@@ -50,22 +50,22 @@ class TokensHead(Head):
 
     def forward(self, context: HeadContext) -> Tensor | None:
         """Of each token."""
-        if self.spec.item not in context.seen:
+        if self.spec.item not in context.features:
             return None
-        tokens, parts = context.seen[self.spec.item].tokens, context.parts
+        tokens, parts = context.features[self.spec.item].tokens, context.parts
         if self.naming is None:
             scores: Tensor = self.linear(self.norm(tokens))
         else:
             scores = self.naming(parts.projected(self.spec.item, tokens), parts.writer.embed_tokens.weight)
         return scores
 
-    def conditioned(self, condition: Condition, parts: Parts, seen: dict[str, Features]) -> Condition:
+    def conditioned(self, condition: Condition, parts: Parts, features: dict[str, Features]) -> Condition:
         """The condition with what words are looked up in."""
-        if self.naming is None or self.spec.item not in seen:
+        if self.naming is None or self.spec.item not in features:
             return condition
-        item, features = self.spec.item, seen[self.spec.item]
-        shown = replace(features, tokens=parts.projected(item, parts.placed(item, features).tokens))
-        return replace(condition, shown=shown, names=parts.projected(item, features.tokens))
+        item, own = self.spec.item, features[self.spec.item]
+        shown = replace(own, tokens=parts.projected(item, parts.placed(item, own).tokens))
+        return replace(condition, shown=shown, names=parts.projected(item, own.tokens))
 
     def entered(self, condition: Condition, embedded: Tensor) -> Tensor:
         """Embedded text (R, L, D) with what the item holds of each word."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from rebus.models.heads.base import HEADS, Head, HeadContext
-from rebus.models.layout import IGNORED, after_prefix, block_mask, one_text_a_row, picked
+from rebus.models.layout import IGNORED, after_prefix, block_mask, one_text_a_row, pick
 
 
 @HEADS.register("write")
@@ -26,4 +26,4 @@ class WriteHead(Head):
             skip = prefix.tokens.shape[1]
             x, positions, mask = after_prefix(prefix, x, positions, mask, blocks >= 0)
         hidden = decoder.forward_embeds(x, positions, mask, memory=condition.memory)[:, skip:]
-        return decoder.logits(picked(hidden, part["labels"] != IGNORED))  # logits only where a loss reads them
+        return decoder.logits(pick(hidden, part["labels"] != IGNORED))  # logits only where a loss reads them

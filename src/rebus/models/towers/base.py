@@ -69,6 +69,11 @@ class Tower(nn.Module):
 class TextTower(Tower):
     """The base of text towers: ``forward`` takes ids (N, L) long, their mask (N, L) bool and segments or None.
 
+    Args:
+        settings: the recipe's.
+        vocab_size: V, rows of the embeddings.
+        context: ignored.
+
     Attributes:
         writes: whether it is the decoder that writes text too.
         fills_gaps: whether it reads both ways and has word embeddings ``words``, to guess hidden words with.
@@ -85,10 +90,14 @@ class TextTower(Tower):
     reader: ClassVar[str | None] = None
     takes_reader: ClassVar[bool] = False
 
+    def __init__(self, settings: recipe.Tower, vocab_size: int, **context: Any) -> None:
+        super().__init__(settings)
+        self.vocab_size = vocab_size
+
     @property
     def embedding(self) -> nn.Module:
-        """The module that turns ids into vectors."""
-        raise NotImplementedError
+        """What turns ids into vectors: the first of the tower's modules."""
+        return next(self.children())
 
     def shares(self, input_ids: Tensor, mask: Tensor) -> Tensor | None:
         """(N, L): how much each token counts in ``pooled``, where the tower learns that; None: it does not."""
@@ -108,6 +117,7 @@ class ImageTower(Tower):
     Attributes:
         drops_patches: whether ``forward`` also takes the places of the patches to keep.
         before: tokens inside the tower that stand before those of the grid.
+        maps: name of the module that gives the last feature maps (N, K, G, G); none: there are none.
 
     Raises:
         RecipeError: the size is not a multiple of the patch.
@@ -116,6 +126,7 @@ class ImageTower(Tower):
     modality = "image"
     drops_patches = False
     before = 0
+    maps = ""
     settings: recipe.Tower
     mean: Tensor
     std: Tensor
@@ -138,11 +149,6 @@ class ImageTower(Tower):
         self.num_tokens = self.grid**2
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-
-    @property
-    def maps(self) -> nn.Module | None:
-        """What gives the last feature maps (N, K, G, G) of a convolutional tower."""
-        return None
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """(N, 3, S, S) of 0 to 255 -> float, by mean and spread, channels last in memory."""

@@ -35,6 +35,7 @@ class ConvNet(ImageTower):
     """
 
     follows = True
+    maps = "body"
 
     def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         patch, width = settings.patch, settings.width
@@ -60,11 +61,6 @@ class ConvNet(ImageTower):
         nn.init.zeros_(self.project.bias)
         nn.init.zeros_(self.context.o_proj.weight)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def maps(self) -> nn.Module:
-        """What gives the last feature maps."""
-        return self.body
 
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""

@@ -74,11 +74,11 @@ class DecoderLayer(nn.Module):
         cache: LayerCache | None = None,
     ) -> Tensor:
         """(B, L, D) -> (B, L, D)."""
-        seen = self.self_attn(self.input_layernorm(x), mask=mask, causal=causal, rotary=rotary, cache=cache)
-        x = x + self.dropout(seen)
+        attended = self.self_attn(self.input_layernorm(x), mask=mask, causal=causal, rotary=rotary, cache=cache)
+        x = x + self.dropout(attended)
         if self.cross_attn is not None and memory is not None:
-            seen = self.cross_attn(self.cross_layernorm(x), memory=memory, mask=memory_mask, cache=cache)
-            x = x + self.dropout(self.cross_gate.tanh() * seen)
+            attended = self.cross_attn(self.cross_layernorm(x), memory=memory, mask=memory_mask, cache=cache)
+            x = x + self.dropout(self.cross_gate.tanh() * attended)
         out: Tensor = x + self.dropout(self.mlp(self.post_attention_layernorm(x)))
         return out
 
@@ -119,8 +119,7 @@ class Decoder(TextTower):
         zero_init: bool = True,
         **context: Any,
     ) -> None:
-        super().__init__(settings)
-        self.vocab_size = vocab_size
+        super().__init__(settings, vocab_size)
         self.max_length = settings.context or max_length
         self.rope_theta, self.rope_scaling = settings.rope_theta, rope_scaling(settings.rope_scaling)
         self.embed_tokens = nn.Embedding(vocab_size, self.width)
@@ -133,11 +132,6 @@ class Decoder(TextTower):
         self.lm_head = None if settings.tied else nn.Linear(self.width, vocab_size, bias=False)
         self.head_dim = settings.head_dim or self.width // settings.heads
         self._start(zero_init)
-
-    @property
-    def embedding(self) -> nn.Module:
-        """Of tokens."""
-        return self.embed_tokens
 
     def embed(self, input_ids: Tensor) -> Tensor:
         """(B, L) long -> (B, L, D)."""

@@ -36,6 +36,8 @@ class EfficientNet(ImageTower):
         RecipeError: the patch or the size does not fit, or the stages and channels do not go together.
     """
 
+    maps = "top"
+
     def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         blocks, channels = efficientnet_shape(settings)
         super().__init__(settings, **context)
@@ -60,11 +62,6 @@ class EfficientNet(ImageTower):
         self.blocks = nn.ModuleList(layers)
         self.top = NormedConvolution(channels[-1], settings.width, 1, cut="relu6", eps=eps, momentum=MOMENTUM)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def maps(self) -> nn.Module:
-        """What gives the last feature maps."""
-        return self.top
 
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""

@@ -43,9 +43,8 @@ class Encoder(TextTower):
     fills_gaps = True  # reads both ways, so that it can guess hidden words
 
     def __init__(self, settings: recipe.Tower, vocab_size: int, *, max_length: int = 512, **context: Any) -> None:
-        super().__init__(settings)
+        super().__init__(settings, vocab_size)
         width, eps = settings.width, settings.eps or EPS
-        self.vocab_size = vocab_size
         self.max_length = settings.context or max_length
         first, last = settings.pool in ("cls", "first"), "last" if settings.filler is None else "end"
         self.pooling = "first" if first else last if settings.pool == "last" else "mean"  # weighted, max: nearly
@@ -70,11 +69,6 @@ class Encoder(TextTower):
         self.pooler = nn.Linear(width, width) if settings.pool == "cls" else None
         start_weights(self)
 
-    @property
-    def embedding(self) -> nn.Module:
-        """Of words."""
-        return self.words
-
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids, (B, L) bool and (B, L) long segments (None: all 0), the last for any beyond -> Features.
 
@@ -89,12 +83,12 @@ class Encoder(TextTower):
         if length > most:
             do = "raise text.max_length or cut the text"
             raise DataError("a text", f"at most {most} tokens", str(length), do)
-        seen: Tensor | None
-        ids, seen = input_ids, mask[:, None, None, :]
+        visible: Tensor | None
+        ids, visible = input_ids, mask[:, None, None, :]
         if self.settings.filler is not None:
             ids = ids.new_full((len(ids), most), self.settings.filler)
             ids[:, :length] = torch.where(mask, input_ids, self.settings.filler)
-            seen = None
+            visible = None
             segment_ids = None if segment_ids is None else F.pad(segment_ids, (0, most - length))
         steps = torch.arange(ids.shape[1], device=ids.device)
         x = self.words(ids) + self.positions(steps)
@@ -103,7 +97,7 @@ class Encoder(TextTower):
             x = x + self.segments(torch.zeros_like(ids) if segment_ids is None else segment_ids.clamp(max=last))
         x = self.dropout(x if self.norm is None else self.norm(x))
         for layer in self.layers:
-            x = layer(x, seen, causal=self.settings.causal)
+            x = layer(x, visible, causal=self.settings.causal)
         if self.last_norm is not None:
             x = self.last_norm(x)
         return Features(x[:, :length], mask, self._pooled(x, mask))

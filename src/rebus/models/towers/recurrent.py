@@ -37,7 +37,7 @@ class Recurrent(TextTower):
     takes_reader = True
 
     def __init__(self, settings: recipe.Tower, vocab_size: int, **context: Any) -> None:
-        super().__init__(settings)
+        super().__init__(settings, vocab_size)
         if settings.width % 2:
             do = f"use {settings.width + 1}"
             raise RecipeError("the width of a recurrent tower", "an even number", str(settings.width), do)
@@ -52,11 +52,6 @@ class Recurrent(TextTower):
             bidirectional=True,
             dropout=settings.dropout if settings.depth > 1 else 0.0,
         )
-
-    @property
-    def embedding(self) -> nn.Embedding:
-        """Of words."""
-        return self.embed
 
     def forward(self, input_ids: Tensor, mask: Tensor, segment_ids: Tensor | None = None) -> Features:
         """(B, L) long ids and (B, L) bool -> Features; pooled is the last layer's final state of both directions.

@@ -39,7 +39,7 @@ class ResNet(ImageTower):
     def __init__(self, settings: recipe.Tower, **context: Any) -> None:
         blocks, channels = resnet_shape(settings)
         super().__init__(settings, **context)
-        eps = settings.eps or EPS
+        eps, self.maps = settings.eps or EPS, f"stages.{len(blocks) - 1}"
         self.stem = NormedConvolution(3, channels[0], 7, stride=2, eps=eps)
         self.stages = nn.ModuleList()
         for number, count in enumerate(blocks):
@@ -59,11 +59,6 @@ class ResNet(ImageTower):
                 )
             )
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @property
-    def maps(self) -> nn.Module:
-        """What gives the last feature maps."""
-        return self.stages[-1]
 
     def forward(self, pixels: Tensor) -> Features:
         """(B, 3, S, S) normalised -> Features of G x G tokens, row by row; pooled is their mean."""
