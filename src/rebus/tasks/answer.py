@@ -14,7 +14,7 @@ from rebus.data.declared import IMAGE, SHORT, TYPE, WRITTEN, Columns, Role
 from rebus.data.messages import without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
-from rebus.tasks.cells import as_text, as_texts
+from rebus.tasks.cells import as_text
 from rebus.tasks.metrics.answers import answer_scores, answer_statistics
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.writing import WritingTask
@@ -56,17 +56,13 @@ class Answer(WritingTask):
         question = "" if "question" in self.settings.unseen else as_text(values["question"][row])
         return without_marks(question) if "image" in values else question
 
-    def targets(self, values: Values, row: int) -> list[str]:
-        """The first of the right answers is the one learned; all are accepted."""
-        return as_texts(values["answer"][row])[:1] if "answer" in values else []
-
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Exact match and VQA soft accuracy, overall and as the mean over types."""
-        return answer_statistics(*self._said_and_known(values, rows, predictions), self.types(values, rows))
+        return answer_statistics(*self.texts_and_truths(values, rows, predictions), self.types(values, rows))
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """Exact match."""
-        return answer_scores(*self._said_and_known(values, rows, predictions))
+        return answer_scores(*self.texts_and_truths(values, rows, predictions))
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
@@ -81,8 +77,3 @@ class Answer(WritingTask):
             train_types=self.types(known, train_rows),
         )
         return [Prediction(text) for text in told], "most frequent answer per question"
-
-    def _said_and_known(
-        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
-    ) -> tuple[list[str], list[list[str]]]:
-        return [str(prediction.value) for prediction in predictions], [as_texts(values["answer"][row]) for row in rows]

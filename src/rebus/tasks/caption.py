@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
@@ -15,7 +12,7 @@ from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_caption
 from rebus.tasks.cells import as_texts
 from rebus.tasks.metrics.intervals import Statistic
-from rebus.tasks.metrics.text_generation import caption_matches, caption_statistics
+from rebus.tasks.metrics.text_generation import caption_statistics
 from rebus.tasks.writing import WritingTask
 
 NAMED = ("caption", "captions", "description", "描述", "标题", "说明", "图说")  # that hold nothing else
@@ -58,11 +55,7 @@ class Caption(WritingTask):
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """BLEU, ROUGE-L, CIDEr-D and exact match."""
-        return caption_statistics(*self._said_and_known(values, rows, predictions))
-
-    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Exact match with any of the image's captions."""
-        return caption_matches(*self._said_and_known(values, rows, predictions))
+        return caption_statistics(*self.texts_and_truths(values, rows, predictions))
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
@@ -71,7 +64,7 @@ class Caption(WritingTask):
         seen = [text for row in train_rows for text in self.targets(known, row)]
         return [Prediction(text) for text in most_frequent_caption(seen, len(rows))], "most frequent caption"
 
-    def _said_and_known(
+    def texts_and_truths(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]
     ) -> tuple[list[str], list[list[str]]]:
         """Rows that share an image share their references."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, Checker, Columns, Role, RowCells
@@ -22,7 +19,6 @@ from rebus.tasks.generate import SYSTEM, Generate
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import perplexity
 from rebus.tasks.metrics.overlap import writing_statistics
-from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.writing import WritingTask
 
@@ -168,7 +164,7 @@ class Converse(WritingTask):
         """What was said before the last answer, a line a turn."""
         return "\n".join(turn["content"] for turn in self.messages(values, row))
 
-    def targets(self, values: Values, row: int) -> list[str]:
+    def right_texts(self, values: Values, row: int) -> list[str]:
         """The last answer that is to be learned."""
         turns = self.turns(values, row)
         last = answered(turns)
@@ -233,17 +229,11 @@ class Converse(WritingTask):
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Perplexity of the true last answers; exact match, BLEU, chrF, ROUGE-L and F1 of words of what was said."""
-        said = [str(prediction.value) for prediction in predictions]
-        found = writing_statistics(said, [self.targets(values, row) for row in rows])
+        found = writing_statistics(*self.texts_and_truths(values, rows, predictions))
         if not all("logprob" in prediction.extra for prediction in predictions):
             return found
         logprobs, tokens = ([p.extra[name] for p in predictions] for name in ("logprob", "tokens"))
         return {"perplexity": perplexity(logprobs, tokens), **found}
-
-    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Exact match of the last answer."""
-        said = [str(prediction.value) for prediction in predictions]
-        return caption_matches(said, [self.targets(values, row) for row in rows])
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

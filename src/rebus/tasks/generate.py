@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import IMAGE, SHORT, TYPE, Columns, Role
 from rebus.data.messages import Message, without_marks
 from rebus.tasks.base import TASKS, Prediction, Values
 from rebus.tasks.baselines import most_frequent_answer
-from rebus.tasks.cells import as_text, as_texts, missing
+from rebus.tasks.cells import as_text, missing
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.overlap import writing_statistics
-from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.writing import WritingTask
 
 SYSTEM = Role(("text", "category", "ignore"), required=False, names=names.SYSTEM)
@@ -85,21 +81,9 @@ class Generate(WritingTask):
         before: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
         return [*before, {"role": "user", "content": self.prompt(values, row)}]
 
-    def targets(self, values: Values, row: int) -> list[str]:
-        """The first of the right texts is the one learned; all are accepted."""
-        return as_texts(values["output"][row])[:1] if "output" in values else []
-
-    def right_texts(self, values: Values, row: int) -> list[str]:
-        """All texts that would be right."""
-        return as_texts(values["output"][row])
-
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Exact match, BLEU, chrF, ROUGE-L and F1 of words."""
-        return writing_statistics(*self.said_and_known(values, rows, predictions))
-
-    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Exact match: the words of one of the right texts, in their order."""
-        return caption_matches(*self.said_and_known(values, rows, predictions))
+        return writing_statistics(*self.texts_and_truths(values, rows, predictions))
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
@@ -114,12 +98,6 @@ class Generate(WritingTask):
             train_types=self.types(known, train_rows),
         )
         return [Prediction(text) for text in told], "most frequent text"
-
-    def said_and_known(
-        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
-    ) -> tuple[list[str], list[list[str]]]:
-        """What was said, and for each row what would be right."""
-        return [str(prediction.value) for prediction in predictions], [self.right_texts(values, row) for row in rows]
 
     def judgeable(self, values: Values, row: int) -> bool:
         """A prompt and a text to compare with."""

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.data.names import tidy
 from rebus.tasks.base import TASKS, Prediction, Values
-from rebus.tasks.cells import as_text, as_texts
+from rebus.tasks.cells import as_text
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.overlap import translation_statistics
-from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.metrics.words import cjk_share
 from rebus.tasks.writing import WritingTask
 
@@ -74,10 +70,6 @@ class Translate(WritingTask):
         said = f"{direction}: {as_text(values['source'][row])}" if direction else as_text(values["source"][row])
         return f"{self.settings.instruction}\n{said}" if self.settings.instruction else said
 
-    def targets(self, values: Values, row: int) -> list[str]:
-        """The first of the translations is the one learned; all are accepted."""
-        return as_texts(values["target"][row])[:1] if "target" in values else []
-
     def request(self, values: Values, rows: Sequence[int]) -> str:
         """A request to translate, in the language of what is to be translated."""
         asked = " ".join(as_text(values["source"][row]) for row in rows)
@@ -95,19 +87,10 @@ class Translate(WritingTask):
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """BLEU (Chinese cut into characters where the targets are Chinese), chrF and exact match."""
-        return translation_statistics(*self._said_and_known(values, rows, predictions))
-
-    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
-        """Exact match."""
-        return caption_matches(*self._said_and_known(values, rows, predictions))
+        return translation_statistics(*self.texts_and_truths(values, rows, predictions))
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
     ) -> tuple[list[Prediction], str]:
         """The source as it is, which is right where names and numbers stay."""
         return [Prediction(as_text(values["source"][row])) for row in rows], "the source, copied"
-
-    def _said_and_known(
-        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
-    ) -> tuple[list[str], list[list[str]]]:
-        return [str(prediction.value) for prediction in predictions], [as_texts(values["target"][row]) for row in rows]

@@ -23,9 +23,10 @@ from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
 from rebus.tasks import layout
 from rebus.tasks.base import ExampleKey, Item, Prediction, Task, Values
-from rebus.tasks.cells import missing, pad_texts, pad_to
+from rebus.tasks.cells import as_texts, missing, pad_texts, pad_to
 from rebus.tasks.explanation import Example, Target
 from rebus.tasks.linear import Features, classes_of, nearest
+from rebus.tasks.metrics.text_generation import caption_matches
 from rebus.tasks.session import Portion, Session
 from rebus.tasks.text_processor import TextProcessor
 from rebus.tasks.word_goals import MOST_TOKENS, likeliest_answer, place_prompt, set_word_goals
@@ -51,9 +52,23 @@ class WritingTask(Task):
     def prompt(self, values: Values, row: int) -> str:
         """The question, or nothing."""
 
-    @abstractmethod
+    def right_texts(self, values: Values, row: int) -> list[str]:
+        """All texts that would be right."""
+        return as_texts(values[self.target_role][row]) if self.target_role in values else []
+
     def targets(self, values: Values, row: int) -> list[str]:
-        """The texts that would be right."""
+        """The texts that are learned: the first of the right ones."""
+        return self.right_texts(values, row)[:1]
+
+    def texts_and_truths(
+        self, values: Values, rows: Sequence[int], predictions: list[Prediction]
+    ) -> tuple[list[str], list[list[str]]]:
+        """What was predicted for each row, and what would be right."""
+        return [str(prediction.value) for prediction in predictions], [self.right_texts(values, row) for row in rows]
+
+    def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
+        """Exact match: the words of one of the right texts, in their order."""
+        return caption_matches(*self.texts_and_truths(values, rows, predictions))
 
     def request(self, values: Values, rows: Sequence[int]) -> str:
         """What to say before each prompt to a model that was never trained for the task."""
