@@ -29,7 +29,7 @@ FAR = 5.0  # standard deviations beyond which numbers are all alike
 HIDDEN = 0.02  # chance, in training, of hiding a value, so that what stands for missing and unseen ones is learned
 MISSING, UNSEEN = 0, 1  # codes
 STAND_INS = 8  # values that stand for all that training rows hold in a column
-CACHED = 2**26  # bytes of encoded rows that are kept
+CACHED, CELLS = 2**26, 1024  # bytes of encoded rows that are kept, and encoded cells of a column
 EPOCH = datetime(1970, 1, 1)
 
 
@@ -76,7 +76,10 @@ class ColumnStatistics:
         return stats
 
     def encode(self, cell: Any) -> tuple[NDArray[np.float32], bool]:
-        """A number's or date's (F,) and whether there is one."""
+        """A number's or date's (F,), not to be written to, and whether there is one."""
+        return self._encoded(cell) if isinstance(cell, Hashable) else self._encode(cell)
+
+    def _encode(self, cell: Any) -> tuple[NDArray[np.float32], bool]:
         value = self.reading.read(cell)
         encoded = np.zeros(FEATURES, dtype=np.float32)
         number = math.nan if value is None else _number(value)
@@ -103,6 +106,7 @@ class ColumnStatistics:
         return self._codes.get(str(value), UNSEEN)
 
     def __post_init__(self) -> None:
+        self._encoded = lru_cache(maxsize=CELLS)(self._encode)
         self._codes = {value: code for code, value in enumerate(self.values, UNSEEN + 1)}
 
     def as_dict(self) -> dict[str, Any]:
