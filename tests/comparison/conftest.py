@@ -45,6 +45,7 @@ def small_recipe(table: Path, task: str = "classify", columns: dict[str, str] | 
     """Models of a few thousand parameters."""
     return Recipe().replace(
         {
+            "data.inputs": {"tabular": []},
             "data.path": str(table),
             "image.size": 16,
             "text.vocab_size": 300,

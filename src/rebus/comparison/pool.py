@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from rebus.comparison.figures import Difference, chance_of_zero, corrected_t, drawn, holm, interval_of, over_splits
 from rebus.comparison.result import ArmResult, Comparison
 from rebus.comparison.setup import Setup
-from rebus.comparison.strategies import IMAGE, TEXT
+from rebus.comparison.strategies import IMAGE, TABULAR, TEXT
 from rebus.comparison.trial import Trial, has_both
 from rebus.errors import DataError
 from rebus.tasks import TASKS, Prediction, Task
@@ -155,6 +155,15 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
 
     gains = {other: against(fused, other) for other in singles}
     behind = against([name for name in fused if name != best], best) if best else {}
+    columns, columns_over, tabular = None, "", setup.whole.recipe.data.inputs.get(TABULAR, [])
+    bare = next((arm.name for arm in setup.arms if not arm.single and not arm.columns), IMAGE)
+    if tabular:
+        kind, how = setup.whole.recipe.model.fusion.kind, setup.whole.recipe.model.fusion.how
+        whole = f"{kind}-{how}" if kind == "joint" else kind
+        columns_over = bare
+        if whole in spreads and columns_over in spreads:
+            plain = pool.difference(spreads[whole], spreads[columns_over])
+            columns = pool.tested(plain, by_split[whole], by_split[columns_over], float(ratio))
     over = {} if base is None else {name: pool.difference(spread, base) for name, spread in spreads.items()}
     level = holm({name: item.p for name, item in over.items()})
     results = []
@@ -184,6 +193,9 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
         arms=results,
         best_single=best_single,
         best=best,
+        columns=columns,
+        columns_over=columns_over,
+        columns_read=list(tabular),
         baseline=None if base is None else base.value,
         baseline_name=baseline_name,
         beats_baseline={name: replace(item, holm=level[name]) for name, item in over.items()},

@@ -59,6 +59,10 @@ class Comparison:
         arms: the strategies.
         best_single: the best single modality's name; empty where none was trained.
         best: the best strategy that joins; empty where none was trained.
+        columns: how much better a strategy is with columns of numbers, categories and dates than ``columns_over``,
+            which has none; None where there are no columns.
+        columns_over: the strategy without columns.
+        columns_read: the columns.
         baseline: the naive predictor's figure.
         baseline_name: what that is.
         beats_baseline: name: how much better each is than the naive predictor.
@@ -82,6 +86,9 @@ class Comparison:
     arms: list[ArmResult]
     best_single: str = ""
     best: str = ""
+    columns: Difference | None = None
+    columns_over: str = ""
+    columns_read: list[str] = field(default_factory=list)
     baseline: float | None = None
     baseline_name: str = ""
     beats_baseline: dict[str, Difference] = field(default_factory=dict)

@@ -16,14 +16,39 @@ FEW = 5  # splits below which a t-test has little power
 
 def verdict(found: Comparison, language: str) -> str:
     """The comparison in one or two sentences."""
+    parts = [*_joining(found, language), *_columns(found, language)]
+    return _whole(parts, translator("verdict", language))
+
+
+def _columns(found: Comparison, language: str) -> list[str]:
+    """What columns add to a strategy that has none."""
+    texts, gain, metric = translator("verdict", language), found.columns, found.metric
+    if gain is None:
+        return []
+    (name, *more) = found.columns_read
+    alone = texts("alone.image") if found.columns_over == "image" else found.columns_over
+    words = {
+        "columns": texts("several_columns") if more else name,
+        "adds": texts("columns_add") if more else texts("column_adds", column=name),
+        "amount": measured(abs(gain.value), metric, language),
+        "span": span(gain.low, gain.high, metric, language),
+        "alone": alone,
+    }
+    if not gain.sure:
+        return [texts("columns_nothing", **words)]
+    return [texts("columns_help" if gain.value > 0 else "columns_harm", **words)]
+
+
+def _joining(found: Comparison, language: str) -> list[str]:
+    """What joining adds."""
     texts = translator("verdict", language)
     if found.beats_baseline and not any(_better(item) for item in found.beats_baseline.values()):
         base = labels.figure(found.baseline, found.metric)
-        return _whole([texts("unlearned", baseline=found.baseline_name, figure=base)], texts)
+        return [texts("unlearned", baseline=found.baseline_name, figure=base)]
     if not found.fused:
-        return _whole([texts("no_fused")], texts)
+        return [texts("no_fused")]
     if not found.best_single:
-        return _whole([texts("no_single", rank=_rank(found, found.arm(found.best), texts, language))], texts)
+        return [texts("no_single", rank=_rank(found, found.arm(found.best), texts, language))]
     best = _winner(found)
     gain = found.gain(best)
     assert gain is not None  # noqa: S101 - a strategy that joins is compared with each single modality
@@ -32,9 +57,9 @@ def verdict(found: Comparison, language: str) -> str:
         worse = Difference(-gain.value, -gain.high, -gain.low, gain.p, gain.holm)
         message = span(worse.low, worse.high, found.metric, language)
         amount = measured(worse.value, found.metric, language)
-        return _whole([texts("harms", **words, amount=amount, span=message)], texts)
+        return [texts("harms", **words, amount=amount, span=message)]
     if not gain.sure:
-        return _whole([_nothing(found, best, gain, language)], texts)
+        return [_nothing(found, best, gain, language)]
     parts = [_adds(found, gain, found.best_single, language)]
     for other in (arm.name for arm in found.singles if arm.name != found.best_single):
         if (over := best.gains.get(other)) is not None and _better(over):
@@ -43,7 +68,7 @@ def verdict(found: Comparison, language: str) -> str:
     if gain.t is not None and gain.t >= 0.05 and found.splits > 2:
         power = texts("power") if found.splits < FEW else ""
         parts.append(texts("doubt", splits=found.splits, p=f"{gain.t:.2f}", power=power))
-    return _whole(parts, texts)
+    return parts
 
 
 def _winner(found: Comparison) -> ArmResult:
