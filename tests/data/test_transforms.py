@@ -1,19 +1,20 @@
 from __future__ import annotations
 
-import copy
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from rebus.data.store import ImageStore, fitted_image
 from rebus.data.table import Table
-from rebus.data.transforms import augment, augment_batch, draws, fit_image
-from rebus.errors import DataError, ImageError
-from rebus.recipe import Augment
+from rebus.data.transforms import augment, augment_batch, draws, fit_image, fitted_image
+from rebus.errors import ImageError
+from rebus.models.modalities import MODALITIES
+from rebus.models.modalities.rows import ItemCache, RowInputs
+from rebus.recipe import Augment, Recipe
 
 EVERYTHING = Augment(shift=0.1, scale=0.2, flip=0.5, colour=0.3, hue=0.1, erase=0.5)
 
@@ -135,47 +136,51 @@ def table_of_images(tmp_path: Path) -> Table:
     return Table.from_rows([{"image": f"{name}.png"} for name in "aabcx"], tmp_path, "t")
 
 
-def test_store_keeps_what_rows_share(tmp_path: Path) -> None:
-    store = ImageStore(table_of_images(tmp_path), "image", 16, background="black")
-    assert len(store) == 5
-    assert store.get(0) is store.get(1)
-    assert tuple(store[0][8, 8]) == (255, 0, 0)
-    assert tuple(store[0][0, 0]) == (0, 0, 0)
-    assert store.batch([2, 3]).shape == (2, 16, 16, 3)
-    np.testing.assert_array_equal(store.get(0), fitted_image("a.png", tmp_path, size=16, background="black"))
+def images_of(table: Table, cache_mb: int = 64, **settings: Any) -> RowInputs:
+    recipe = Recipe().replace({"image.size": 16, **settings})
+    modality = MODALITIES.get("image")(recipe, ["image"])
+    return RowInputs(
+        {"image": modality}, {"image": table.values("image")}, table.root, table.where, ItemCache(cache_mb)
+    )
+
+
+def square(images: RowInputs, row: int) -> Any:
+    return images.items("image", row)[0]["pixels"]
+
+
+def test_rows_of_one_image_share_it(tmp_path: Path) -> None:
+    images = images_of(table_of_images(tmp_path), **{"data.background": "black"})
+    assert square(images, 0) is square(images, 1)
+    assert tuple(square(images, 0)[8, 8]) == (255, 0, 0)
+    assert tuple(square(images, 0)[0, 0]) == (0, 0, 0)
+    assert images.inputs([2, 3])["image"].tensors["pixels"].shape == (2, 3, 16, 16)
+    np.testing.assert_array_equal(square(images, 0), fitted_image("a.png", tmp_path, size=16, background="black"))
     with pytest.raises(ValueError, match="read-only"):
-        store[0][0, 0] = 1
+        square(images, 0)[0, 0] = 1
     (tmp_path / "a.png").unlink()
-    assert store.get(1) is store.get(0)  # kept in memory
+    assert square(images, 1) is square(images, 0)  # kept in memory
 
 
-def test_store_forgets_within_its_budget(tmp_path: Path) -> None:
-    store = ImageStore(table_of_images(tmp_path), "image", 16, cache_mb=0)
-    assert store.get(0) is not store.get(1)
-    np.testing.assert_array_equal(store.get(0), store.get(1))
+def test_images_are_forgotten_within_the_budget(tmp_path: Path) -> None:
+    images = images_of(table_of_images(tmp_path), cache_mb=0)
+    assert square(images, 0) is not square(images, 1)
+    np.testing.assert_array_equal(square(images, 0), square(images, 1))
 
 
-def test_store_names_the_row_of_a_missing_image(tmp_path: Path) -> None:
-    store = ImageStore(table_of_images(tmp_path), "image", 16)
+def test_the_row_of_a_missing_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"t, row 5, column 'image'.*x\.png"):
-        store.get(4)
-    with pytest.raises(DataError, match="did you mean 'image'"):
-        ImageStore(store.table, "imag", 16)
+        square(images_of(table_of_images(tmp_path)), 4)
 
 
-def test_store_is_read_by_threads_and_sent_to_processes(tmp_path: Path) -> None:
-    store = ImageStore(table_of_images(tmp_path), "image", 16)
+def test_images_are_read_by_threads(tmp_path: Path) -> None:
+    images = images_of(table_of_images(tmp_path))
     with ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(store.get, [0, 1, 2, 3] * 20))
-    assert all(array.shape == (16, 16, 3) for array in found)
-    sent = copy.copy(store)  # what a worker process is sent goes through the same two methods
-    assert sent.get(2) is not store.get(2)
-    np.testing.assert_array_equal(sent.get(2), store.get(2))
+        arrays = list(pool.map(lambda row: square(images, row), [0, 1, 2, 3] * 20))
+    assert all(array.shape == (16, 16, 3) for array in arrays)
 
 
 def test_bytes_share_by_content(tmp_path: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (9, 9), "red").save(buffer, "PNG")
-    table = Table.from_rows([{"image": buffer.getvalue()}, {"image": buffer.getvalue()}])
-    store = ImageStore(table, "image", 8)
-    assert store.get(0) is store.get(1)
+    images = images_of(Table.from_rows([{"image": buffer.getvalue()}, {"image": buffer.getvalue()}]))
+    assert square(images, 0) is square(images, 1)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as PILImage
 
-from rebus.data.store import fitted_image
-from rebus.data.transforms import fit_image
+from rebus.data.transforms import fit_image, fitted_image
 from rebus.errors import WeightsError
 from rebus.formats.family import CheckpointSpec
 from rebus.formats.family import family as known

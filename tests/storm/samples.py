@@ -197,7 +197,7 @@ def _image_tower(place: Path) -> None:
 
 
 def _images(place: Path) -> None:
-    from rebus.data.store import fitted_image
+    from rebus.data.transforms import fitted_image
     from rebus.errors import ImageError
 
     refused: ImageError | None = None

@@ -58,6 +58,7 @@ class Spectrum(Modality):
     name = "spectrum"
     kinds = ("spectrum",)
     towers = ("bands",)
+    files = False
     mean, spread, points = 0.0, 1.0, 0
 
     @classmethod
@@ -163,8 +164,10 @@ def test_alone_it_is_found_learned_saved_and_read_back(folder: Path, tmp_path: P
     assert told[0].confidence > told[1].confidence
     again = api.evaluate(tmp_path / "run", folder / "alone.jsonl", split="test")
     assert again.tasks["classify"].metrics["accuracy"] == 1.0
-    out = tmp_path / "told.csv"
-    api.predict_file(tmp_path / "run", folder / "alone.jsonl", out=out) if hasattr(api, "predict_file") else None
+    api.predict(tmp_path / "run", folder / "alone.jsonl", tmp_path / "told.jsonl", split="test", quiet=True)
+    written = [json.loads(line) for line in (tmp_path / "told.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(written) == 8
+    assert all(row["classify"] == row["label"] for row in written)
     with pytest.raises(DataError, match="16 numbers"):
         model.predict([{"spectrum": "1 2 3 4 5 6"}])
 

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from batches import in_parts, pixels_of
-from rebus.data.store import ImageStore
 from rebus.data.table import MOST_LISTED, Column, Table
 from rebus.models.modalities.rows import ItemCache
 from rebus.recipe import Recipe, TaskSettings, Tower
@@ -92,12 +91,6 @@ def test_parts_of_a_batch_and_orders(shards: Path) -> None:
 
 
 def test_the_cache_keeps_to_its_budget(shards: Path) -> None:
-    table = Table.from_rows([{"image": image(n, size=(64, 64))} for n in range(200)])
-    store = ImageStore(table, "image", 64, cache_mb=1)
-    for row in range(200):
-        store.get(row)
-    held = sum(array.nbytes for array in store._kept.values())
-    assert 0.8 * 2**20 < held <= 2**20
     recipe = recipe_for(shards, workers=3)
     cache = assemble(recipe, lambda _: None).builder.rows.cache
     assert cache is not None
@@ -108,11 +101,10 @@ def test_items_are_kept_within_the_budget_and_the_oldest_go_first(shards: Path) 
     cache = ItemCache(1)
     for number in range(200):
         cache.put(number, [{"pixels": torch.zeros(64, 64, 3, dtype=torch.uint8).numpy()}])
-        assert cache.get(0) is not None or number > 60
         assert cache.get(number) is not None
     kept = [number for number in range(200) if cache.get(number) is not None]
     assert 0.8 * 2**20 < len(kept) * 64 * 64 * 3 <= 2**20
-    assert kept == list(range(200 - len(kept), 200)) or kept[0] == 0
+    assert kept == list(range(200 - len(kept), 200))
 
 
 def test_large_tables_are_not_turned_into_lists(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rebus.data.images import background_colour
+from rebus.data.depth import Levels
+from rebus.data.images import PIXEL_BUDGET, background_colour, decode_image
+from rebus.data.jpeg import Choice
 from rebus.data.resizing import scale_and_cut
 from rebus.recipe import Augment
 
@@ -252,3 +255,29 @@ def _resize(image: Image.Image, wide: int, high: int, box: tuple[float, float, f
     small = box[2] - box[0] < wide and box[3] - box[1] < high
     how = Image.Resampling.BICUBIC if small else Image.Resampling.LANCZOS
     return np.array(image.resize((wide, high), how, box=box), dtype=np.uint8)
+
+
+def fitted_image(
+    value: str | bytes,
+    root: str | Path = ".",
+    *,
+    size: int,
+    fit: Literal["pad", "crop", "squash"] | str = "pad",
+    background: str = "white",
+    pixel_budget: int = PIXEL_BUDGET,
+    where: str = "",
+    resample: str = "auto",
+    edge: int | None = None,
+    jpeg: Choice = "auto",
+    levels: Levels | None = None,
+) -> Array:
+    """One image as the model sees it: (size, size, 3) uint8. Training and answering both come this way.
+
+    Raises:
+        ImageError: as ``decode_image``.
+    """
+    near = size if resample == "auto" else None  # a filter is meant for all pixels
+    array = decode_image(
+        value, root, background=background, pixel_budget=pixel_budget, where=where, near=near, jpeg=jpeg, levels=levels
+    )
+    return fit_image(array, size, fit, background, resample, edge)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from rebus.data.cells import is_blank
+from rebus.data.image_sources import image_bytes, is_data_address
 from rebus.data.role_cells import reader_of
-from rebus.errors import nearest
+from rebus.errors import ImageError, nearest
 from rebus.inference.predictor import Predictor
 from rebus.serve import images
 from rebus.serve.answers import answer, encoded
@@ -59,10 +61,12 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
     count = sum(not _blank(task, "image", row.get(column)) for row in body.rows) if column else 0
     if count > limits.images:
         raise invalid(f"at most {limits.images} images may be sent in a request; there are {count}", "rows")
-    rows = []
+    rows, more = [], {one for several in predictor.recipe.data.inputs.values() for one in several}
     for number, row in enumerate(body.rows):
-        checked = dict(_checked(task, row, number, limits.text_length))
-        rows.append({**_whole(task, row, number), **checked})
+        embedded = dict(_embedded(predictor, row, number))
+        plain = {name: value for name, value in row.items() if name not in embedded}
+        checked = dict(_checked(task, plain, number, limits.text_length))
+        rows.append({**_whole(task, row, number, more), **checked, **embedded})
         if column and not _blank(task, "image", row.get(column)):
             image = images.opened(predictor, str(row[column]), f"rows[{number}].{column[:64]}", limits)
             rows[-1][column] = image.pixels
@@ -89,8 +93,23 @@ def _checked(task: Task, row: Json, number: int, longest: int) -> Iterator[tuple
         yield name, value
 
 
-def _whole(task: Task, row: Json, number: int) -> Json:
-    """The columns that a row lacks and may lack, blank as a table's cells would be.
+def _embedded(predictor: Predictor, row: Json, number: int) -> Iterator[tuple[str, Any]]:
+    """Cells of other modalities that may name files: their bytes. Raises ApiError for what is no data URL."""
+    for name, modality in predictor.processor.modalities.items():
+        for column in modality.columns if modality.files and name != "image" else ():
+            where, value = f"rows[{number}].{column[:64]}", row.get(column)
+            if is_blank(value):
+                continue
+            if not isinstance(value, str) or not is_data_address(value):
+                raise invalid(f"{where}: expected {name} as a data URL", where)
+            try:
+                yield column, image_bytes(value, where)
+            except ImageError as error:
+                raise invalid(f"{where}: expected {error.expected}; found {error.found}", where) from None
+
+
+def _whole(task: Task, row: Json, number: int, more: Collection[str]) -> Json:
+    """The columns that a row lacks and may lack, blank as a table's cells would be; ``more``: columns no task names.
 
     Raises:
         ApiError: it lacks one that is needed, or has a column that nobody knows in the place of one.
@@ -99,9 +118,10 @@ def _whole(task: Task, row: Json, number: int) -> Json:
     lacking = {role: columns[role] for role in task.inputs if role in columns and columns[role] not in row}
     if not lacking:
         return {}
-    unknown = next((name for name in row if name not in columns.values()), None)
+    unknown = next((name for name in row if name not in (*columns.values(), *more)), None)
     needed = next((name for role, name in lacking.items() if task.roles[role].required), None)
     blank = all(_blank(task, role, row.get(columns[role])) for role in task.inputs if role in columns)
+    blank = blank and all(is_blank(row.get(name)) for name in more)
     if needed is None and unknown is None and not blank:
         return dict.fromkeys(lacking.values())
     name = needed or next(iter(lacking.values()))

@@ -43,6 +43,7 @@ class Modality(ABC):
         many: whether all of its columns together are one input, as those of a table are. If not, it reads one column,
             of which a cell may hold a list: several items of an example.
         towers: kinds of tower that read it; the first is the default.
+        files: whether a cell may name a file. A server, which reads none, takes a data URL then and hands on its bytes.
         per_example: whether the builder of batches makes its inputs, one set for an example. Text is not built there:
             each task has tokens of its own.
     """
@@ -51,6 +52,7 @@ class Modality(ABC):
     kinds: ClassVar[tuple[str, ...]] = ()
     many: ClassVar[bool] = False
     towers: ClassVar[tuple[str, ...]] = ()
+    files: ClassVar[bool] = True
     per_example: ClassVar[bool] = True
 
     def __init_subclass__(cls) -> None:

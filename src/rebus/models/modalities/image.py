@@ -16,8 +16,7 @@ from torch import Tensor
 
 from rebus.data.frame import Frame, frame_of
 from rebus.data.mixing import mix_of, mixed, mixes
-from rebus.data.store import fitted_image
-from rebus.data.transforms import augment, fit_image
+from rebus.data.transforms import augment, fit_image, fitted_image
 from rebus.errors import DataError
 from rebus.models.modalities.base import MODALITIES, Item, Key, Modality
 from rebus.recipe import Recipe

@@ -46,7 +46,7 @@ class ItemCache:
     """
 
     def __init__(self, megabytes: int) -> None:
-        self._free = megabytes * 2**20
+        self._budget = self._free = megabytes * 2**20
         self._items: OrderedDict[Hashable, list[Item]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -62,7 +62,7 @@ class ItemCache:
         for array in (array for item in items for array in item.values()):
             array.setflags(write=False)
         with self._lock:
-            if key in self._items or _size(items) > self._free + sum(map(_size, self._items.values())):
+            if key in self._items or _size(items) > self._budget:
                 return
             self._items[key] = items
             self._free -= _size(items)

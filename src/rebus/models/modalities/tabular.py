@@ -148,6 +148,7 @@ class TabularModality(Modality):
     name = "tabular"
     kinds = ("number", "category", "date")
     many = True
+    files = False
     towers = ("tabular",)
 
     def __init__(self, settings: recipe.Recipe, columns: Sequence[str]) -> None:
