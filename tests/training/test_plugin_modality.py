@@ -100,9 +100,11 @@ class Bands(Tower):
         super().__init__(settings)
         self.num_tokens = int(settings.bands)
         self.enter = nn.Linear(points // self.num_tokens, self.width)
+        self.place = nn.Parameter(torch.randn(self.num_tokens, self.width) * 0.3)
 
     def forward(self, levels: Tensor) -> Features:
-        return all_real(self.enter(levels.view(len(levels), self.num_tokens, -1)))
+        tokens = self.enter(levels.view(len(levels), self.num_tokens, -1)) + self.place
+        return all_real(torch.nn.functional.gelu(tokens))
 
 
 def _numbers(cell: Any) -> list[float]:
@@ -148,7 +150,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_alone_it_is_found_learned_saved_and_read_back(folder: Path, tmp_path: Path) -> None:
-    run = rebus.train(folder / "alone.jsonl", out=tmp_path / "run", settings=SMALL, quiet=True)
+    settings = {**SMALL, "train.steps": 150}
+    run = rebus.train(folder / "alone.jsonl", out=tmp_path / "run", settings=settings, quiet=True)
     assert run.recipe.data.inputs == {"spectrum": ["spectrum"]}
     assert run.recipe.data.kinds["spectrum"] == "spectrum"
     assert run.recipe.tasks[0].name == "classify"
