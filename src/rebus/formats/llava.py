@@ -71,7 +71,7 @@ class Llava(Inline):
         text = self.text_settings(fields, where, tied=tied)
         vision = {"model_type": _VISIONS[0].name, **(fields.mapping("vision_config") or _LEFT_OUT)}
         name = Fields(vision, self.name).demand("model_type", tuple(family.name for family in _VISIONS))
-        spec = next(family for family in _VISIONS if family.name == name).settings(vision)
+        spec = next(family for family in _VISIONS if family.matches(vision)).settings(vision)
         tower = spec.image
         assert tower is not None  # noqa: S101 - of an image tower
         select = fields.demand("vision_feature_select_strategy", ("default", "full"), "default")

@@ -15,9 +15,9 @@ import numpy as np
 
 from rebus import recipe
 from rebus.catalogue import Note
-from rebus.data.corpus import CorpusSource, Manifest, PackedRows, Shards, build_shards, open_source
+from rebus.data.corpus import CorpusSource, Manifest, PackedRows, Shards, open_source
 from rebus.data.corpus.manifest import FILE as MANIFEST
-from rebus.data.corpus.prepare import get_tokenizer
+from rebus.data.corpus.prepare import get_tokenizer, write_shards
 from rebus.errors import RecipeError
 from rebus.loop import parallel
 from rebus.models.batch import Batch
@@ -91,22 +91,7 @@ def make_shards(
     else:
         tokenizer = processor.tokenizer
         tokenizer.save(folder)
-    build_shards(
-        source,
-        tokenizer.encode_many,
-        vocab_size=tokenizer.vocab_size,
-        eos_id=tokenizer.eos_id,
-        tokenizer_hash=tokenizer.fingerprint,
-        folder=folder,
-        settings=settings.corpus,
-        valid=settings.data.split.valid,
-        workers=settings.data.workers,
-        log=log,
-        seed=settings.seed,
-        encode_with_offsets=tokenizer.encode_with_offsets if words else None,
-        segment=settings.text.segment,
-        normalise=tokenizer.normalise,
-    )
+    write_shards(source, settings, folder, tokenizer, words=words, log=log)
     return opened(folder, tokenizer)
 
 

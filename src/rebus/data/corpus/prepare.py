@@ -55,21 +55,35 @@ def make_shards(
     folder, log = Path(folder), log or (lambda line: None)
     source = open_source(recipe.data, recipe.corpus)
     used = get_tokenizer(source, recipe, folder, tokenizer, words=words, rebuild=rebuild, log=log)
+    return write_shards(source, recipe, folder, used, words=words, rebuild=rebuild, log=log)
+
+
+def write_shards(
+    source: CorpusSource,
+    recipe: Recipe,
+    folder: Path,
+    tokenizer: Tokenizer,
+    *,
+    words: bool,
+    rebuild: bool = False,
+    log: Log,
+) -> Manifest:
+    """``build_shards`` with a tokenizer and the recipe's settings; ``words``: with where words start."""
     return build_shards(
         source,
-        used.encode_many,
-        vocab_size=used.vocab_size,
-        eos_id=used.eos_id,
-        tokenizer_hash=used.fingerprint,
+        tokenizer.encode_many,
+        vocab_size=tokenizer.vocab_size,
+        eos_id=tokenizer.eos_id,
+        tokenizer_hash=tokenizer.fingerprint,
         folder=folder,
         settings=recipe.corpus,
         valid=recipe.data.split.valid,
         workers=recipe.data.workers,
         log=log,
         seed=recipe.seed,
-        encode_with_offsets=used.encode_with_offsets if words else None,
+        encode_with_offsets=tokenizer.encode_with_offsets if words else None,
         segment=recipe.text.segment,
-        normalise=used.normalise,
+        normalise=tokenizer.normalise,
         rebuild=rebuild,
     )
 
