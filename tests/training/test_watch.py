@@ -130,6 +130,7 @@ def test_answers_that_ignore_the_image_are_named(table: Path, tmp_path: Path) ->
         train__steps=60,
         train__rates={"image": 0.0},
         data__kinds={"hint": "text", "answer": "category"},
+        data__ignore=["caption", "question", "told"],
         image__mean=[500.0, 500.0, 500.0],
         image__std=[1e6, 1e6, 1e6],
     )
