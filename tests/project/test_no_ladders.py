@@ -28,8 +28,6 @@ ROOMS: dict[str, Registry[type]] = {  # the room in which parts of a sort may kn
 ASKED = {"task", "name", "tasks", "family"}  # of these a name of a task or of a family is asked
 ALLOWED = {
     "demo.py": "takes one task out of its own recipe",
-    "resolve/corpus.py": "raw text has two batches, one of each of its two tasks",
-    "training/pretrain.py": "raw text has two batches, one of each of its two tasks",
 }
 
 

@@ -159,7 +159,7 @@ class CorpusBatchBuilder:
 
     def assemble(self, keys: list[tuple[int, int]]) -> Batch:
         """The batch of some rows, each named by (epoch, index)."""
-        if isinstance(self.task, Lm):
+        if not self.task.hides_words:
             part = as_part([self.rows.row(*key) for key in keys], inner_mask=self.settings.corpus.inner_mask)
         else:
             part = masked_part([self._hidden(*key) for key in keys])

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from rebus.errors import DataError
 from rebus.generation.score import score
+from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks.base import Prediction, Task
 from rebus.tasks.layout import opened
 from rebus.tasks.metrics.intervals import Statistic
 from rebus.tasks.metrics.likelihood import Cost
 from rebus.tasks.session import Session
+from rebus.tasks.text_processor import TextProcessor
 from rebus.text.tokenizer import Tokenizer
 
 
@@ -33,6 +35,10 @@ class LikelihoodTask(Task):
         self, texts: Sequence[str], counts: NDArray[np.int64], tokenizer: Tokenizer
     ) -> tuple[list[Prediction], str]:
         """What texts cost whoever knows how often (V,) each token stands in the training texts, and its name."""
+
+    @abstractmethod
+    def sample(self, model: VisionLanguageModel, processor: TextProcessor, text: str) -> str:
+        """What a model in training says, for people: of a text, or of nothing."""
 
     @abstractmethod
     def figures(self, costs: Sequence[Cost]) -> dict[str, Statistic]:

@@ -18,8 +18,11 @@ from rebus.catalogue import Note
 from rebus.data import names
 from rebus.data.declared import SHORT, Columns, Role
 from rebus.generation.sampling import Sampling
+from rebus.generation.write import write
+from rebus.models.fusion import Condition
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
+from rebus.models.vlm import VisionLanguageModel
 from rebus.nn import fused_cpu
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing
@@ -126,6 +129,13 @@ class Lm(LikelihoodTask, WritingTask):
         text = (self.targets(example.values, 0) or [""])[0]
         processor = example.session.processor
         return [text], opened(processor.tokenizer.encode(text), processor)
+
+    def sample(self, model: VisionLanguageModel, processor: TextProcessor, text: str) -> str:
+        """What the model writes from nothing."""
+        tokenizer = processor.tokenizer
+        sampling = Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95)
+        written = write(model, Condition(), [[tokenizer.eos_id]], sampling, eos_id=tokenizer.eos_id)
+        return tokenizer.decode(written[0].ids).strip()
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Bits per byte and perplexity."""

@@ -26,6 +26,7 @@ from rebus.models.batch import Batch
 from rebus.models.features import Features as Image
 from rebus.models.heads import HeadSpec
 from rebus.models.layout import IGNORED
+from rebus.models.vlm import VisionLanguageModel
 from rebus.tasks.answer_view import AnswerView
 from rebus.tasks.base import TASKS, ExampleKey, Item, Prediction, Values
 from rebus.tasks.cells import as_text, missing, pad_to
@@ -196,6 +197,20 @@ class Mlm(LikelihoodTask):
         example.goals = [Goal(Note("target.hidden", number=number + 1, text=words[number]), chance, at)]
         sums = torch.ones(len(wanted), 1, device=device)
         example.measure = written_measure(wanted, sums, tokenizer.vocab_size)
+
+    def sample(self, model: VisionLanguageModel, processor: TextProcessor, text: str) -> str:
+        """The text with guesses beside its hidden tokens."""
+        tokenizer = processor.tokenizer
+        read, labels = self.hidden(text, processor, (0, 0, 0, 0))[0]
+        logits = model(Batch.of_target(self.name, masked_part([(read, labels)])), [self.name])[self.name]
+        guesses = iter(logits.argmax(-1).tolist())
+        pieces = [
+            tokenizer.piece(int(token))
+            if label == IGNORED
+            else f"[{tokenizer.piece(next(guesses))}|{tokenizer.piece(int(label))}]"
+            for token, label in zip(read, labels, strict=True)
+        ]
+        return "".join(pieces)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """The share of hidden tokens guessed, and perplexity."""

@@ -23,14 +23,10 @@ from rebus.checkpoints.save_load import build_model, processor_of
 from rebus.data.corpus import Documents, Shards, looks_like_corpus
 from rebus.evaluation.evaluate import Evaluation
 from rebus.evaluation.held_out import held_out, judge_held_out, spread
-from rebus.generation.sampling import Sampling
-from rebus.generation.write import write
 from rebus.inference.predictor import Predictor
 from rebus.loop import parallel
 from rebus.loop.loop import Plan
 from rebus.loop.probe import measure_peak, native_precision
-from rebus.models.batch import Batch
-from rebus.models.fusion import Condition
 from rebus.models.layout import IGNORED
 from rebus.models.vlm import VisionLanguageModel
 from rebus.resolve.corpus import TASKS, CorpusBatchBuilder, make_shards, open_text, opened
@@ -46,7 +42,6 @@ from rebus.tasks.mlm import foreseen, hide, masked_part
 
 SHARE = 0.4  # of what a large product reaches, in a training step: for the plan of a run with a time limit
 NOMINAL = 2e14 if torch.cuda.is_available() else 1e11  # FLOP/s of one of several processes
-SAMPLE = Sampling(max_new_tokens=48, temperature=0.8, top_p=0.95)
 
 
 def goes_by_corpus(settings: recipe.Recipe) -> bool:
@@ -226,23 +221,9 @@ def measured_speed() -> Speed:
 
 def sample_of(run: Pretraining) -> str:
     """What the model writes from nothing; of a masked model, a held-out text with its guesses beside the truth."""
-    tokenizer = run.processor.tokenizer
-    if isinstance(run.task, Lm):
-        said = write(run.model, Condition(), [[tokenizer.eos_id]], SAMPLE, eos_id=tokenizer.eos_id)
-        return tokenizer.decode(said[0].ids).strip()
     documents = held_out(run.shards) or run.shards.documents("train")
-    text = tokenizer.decode(documents[0][:-1].tolist())[:200]
-    read, labels = run.task.hidden(text, run.processor, (0, 0, 0, 0))[0]
-    part = masked_part([(read, labels)])
-    logits = run.model(Batch.of_target(run.task.name, part), [run.task.name])[run.task.name]
-    told = iter(logits.argmax(-1).tolist())
-    pieces = [
-        tokenizer.piece(int(one))
-        if label == IGNORED
-        else f"[{tokenizer.piece(next(told))}|{tokenizer.piece(int(label))}]"
-        for one, label in zip(read, labels, strict=True)
-    ]
-    return "".join(pieces)
+    text = run.processor.tokenizer.decode(documents[0][:-1].tolist())[:200]
+    return run.task.sample(run.model, run.processor, text)
 
 
 def _validation_rows(run: Pretraining) -> list[tuple[Any, Any]]:
@@ -258,7 +239,7 @@ def _validation_rows(run: Pretraining) -> list[tuple[Any, Any]]:
 def _validation_parts(run: Pretraining, rows: list[tuple[Any, Any]]) -> list[dict[str, Tensor]]:
     """These rows as parts of batches."""
     tokenizer, starts = run.processor.tokenizer, range(0, len(rows), 16)
-    if isinstance(run.task, Mlm):
+    if run.task.hides_words:
         mask = run.recipe.corpus.mask
         hidden = [
             hide(ids[1:], words, tokenizer, mask, np.random.default_rng((0, number)))
@@ -287,7 +268,7 @@ def _figures(run: Pretraining, model: nn.Module, parts: list[dict[str, Tensor]])
     told = [foreseen(model, run.task.name, part) for part in parts]
     nats, right = sum(float(cost.sum()) for cost, _ in told), sum(int(first.sum()) for _, first in told)
     tokens = sum(len(cost) for cost, _ in told)
-    if isinstance(run.task, Mlm):
+    if run.task.hides_words:
         costs = [Cost(nats, tokens, 0, right)]
     else:
         labels = torch.cat([part["labels"][part["labels"] != IGNORED] for part in parts])
