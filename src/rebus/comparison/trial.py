@@ -146,7 +146,7 @@ def judged(ready: Assembled, prepared: Shared, setup: Setup, arm: Arm, split: in
 def has_both(task: Task, values: Values, row: int) -> bool:
     """Whether a row has an image and a text of its own to read."""
     others = [role for role in task.inputs if role != IMAGE and role in values]
-    return not missing(values[IMAGE][row]) and (not others or any(not missing(values[role][row]) for role in others))
+    return not missing(values[IMAGE][row]) and any(not missing(values[role][row]) for role in others)
 
 
 def spared(task: Task, values: Values) -> list[str]:
