@@ -110,7 +110,8 @@ def methods_for(predictor: Predictor, task: str | None = None) -> list[str]:
         DataError: there is no such task, or nothing about it can be explained.
     """
     chosen = explained_task(predictor, task)
-    if not {"image", "text"} & set(predictor.model.specs[chosen.name].reads):
+    reads = set(predictor.model.specs[chosen.name].reads)
+    if reads and not reads & {"image", "text"}:
         return ["occlusion"]  # columns alone: all that is said of them is
     names = [*ORDER, *(name for name in METHODS.names() if name not in ORDER)]
     return [name for name in names if METHODS.get(name).fits(predictor.model, predictor.model.head(chosen.name))]
