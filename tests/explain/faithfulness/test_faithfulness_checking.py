@@ -255,12 +255,13 @@ def test_the_demo_measures_its_maps_and_says_so_in_both_languages(
     from rebus.demo import measure_maps, print_maps
 
     predictor = Predictor.open(run)
-    source = rows_of(predictor, read_table(predictor.recipe.data), predictor.task("answer"))
-    found = measure_maps(predictor, source, range(18, 36))
+    own = read_table(predictor.recipe.data)
+    source = rows_of(predictor, own, predictor.task("answer"))
+    found = measure_maps(predictor, source, own, range(18, 36))
     assert found is not None
     assert found.rows["pointing"] == 6  # of the three questions about each image, one asks where
     assert read_faithfulness(run)["answer"]["method"] == found.method
-    assert measure_maps(predictor, source, [19, 20]) is None  # nobody asks where
+    assert measure_maps(predictor, source, own, [19, 20]) is None  # nobody asks where
     (run / "explain.json").unlink()
     chance = found.random["pointing"].value
     for lang, words in (("en", "a random point"), ("zh", "随机一点")):

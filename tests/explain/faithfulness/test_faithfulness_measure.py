@@ -63,7 +63,7 @@ class Example(Subject):
         predictor: Any = SimpleNamespace(model=model, processor=processor, recipe=recipe)
         made = cls(predictor, SimpleNamespace(name="answer"), {}, shown, text=TEXT)  # type: ignore[arg-type]
         made.part, made.places = {"input_ids": torch.tensor([[9, 5, 6, 7]])}, {"input_ids": [None, *SPANS]}
-        made.place = place
+        made.place, made.goals = place, [SimpleNamespace(unit=None)]  # type: ignore[list-item]
         return made
 
     def scores(self, pixels: Tensor | None = None, ids: Any = None) -> Tensor:
