@@ -99,7 +99,7 @@ def train(
 
     def begin() -> Trained:
         path = _kept(data, folder)
-        made = make_recipe(
+        result = make_recipe(
             path,
             task,
             recipe,
@@ -111,7 +111,7 @@ def train(
             text=text,
             ignore=ignore,
         )
-        return learn(made, folder, log=log, quiet=quiet)
+        return learn(result, folder, log=log, quiet=quiet)
 
     _train(run, begin, log)
     return run
@@ -198,10 +198,10 @@ def dry_run(
 ) -> DryRun:
     """The resolved recipe with estimates, from a few steps that are thrown away. Arguments and errors as ``train``."""
     with table_path(data) as path, TemporaryDirectory() as folder:
-        made = make_recipe(
+        result = make_recipe(
             path, task, recipe, settings, time_limit=time_limit, seed=seed, base=base, vision=vision, text=text
         )
-        ready = make_ready(made, _teller(False), Path(folder) / "shards")
+        ready = make_ready(result, _teller(False), Path(folder) / "shards")
         train = ready.recipe.train
         step = _step_seconds(ready)
         parameters = ready.model.count_parameters()
@@ -284,8 +284,8 @@ def evaluate(
         RebusError: the model or the table cannot be read, or the options do not go together.
     """
     if ablate and (probe is not None or zero_shot):
-        found = "--zero-shot" if zero_shot else "--probe"
-        raise RecipeError("--ablate", "the task that the model was trained for", found, "leave one of the two out")
+        received = "--zero-shot" if zero_shot else "--probe"
+        raise RecipeError("--ablate", "the task that the model was trained for", received, "leave one of the two out")
     if (labels is not None or (lang is not None and not ablate)) and not zero_shot:
         flag = "--labels" if labels is not None else "--lang"
         raise RecipeError(flag, "--zero-shot beside it", "none", "add --zero-shot, or leave it out")
@@ -362,10 +362,10 @@ def flow(
 
     Arguments and errors as for ``rebus.report.flow.flow``.
     """
-    found = follow(_loaded(run).predictor, image=usable_image(image), text=text, columns=columns, task=task, lang=lang)
+    result = follow(_loaded(run).predictor, image=usable_image(image), text=text, columns=columns, task=task, lang=lang)
     if out is not None:
-        write_flow(out, found)
-    return found
+        write_flow(out, result)
+    return result
 
 
 def index(
@@ -434,9 +434,9 @@ def compare(
     """
     folder = Path(out) if out is not None else Path("runs") / f"{_stem(data)}-compare"
     path = _kept(data, folder)
-    made = make_recipe(path, task, recipe, settings, time_limit=time_limit, seed=seed)
+    result = make_recipe(path, task, recipe, settings, time_limit=time_limit, seed=seed)
     return compare_strategies(
-        made,
+        result,
         folder,
         folds=folds,
         repeats=repeats,
@@ -501,12 +501,12 @@ def shard(
     """
     log = _teller(quiet)
     with table_path(data) as path:
-        made = make_recipe(path, None, recipe, settings)
-        of_text = words or tokenizer is not None or made.corpus.column is not None
-        if shard_mb is not None or recode is not None or (not of_text and holds_images(made)):
+        result = make_recipe(path, None, recipe, settings)
+        of_text = words or tokenizer is not None or result.corpus.column is not None
+        if shard_mb is not None or recode is not None or (not of_text and holds_images(result)):
             how, size = Recode(recode, side, quality), shard_mb or 256.0
-            return make_tars(made, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, log=log)
-        return make_shards(made, out, tokenizer=tokenizer, words=words, rebuild=rebuild, log=log)
+            return make_tars(result, out, shard_mb=size, recode=how, shuffle=shuffle, rebuild=rebuild, log=log)
+        return make_shards(result, out, tokenizer=tokenizer, words=words, rebuild=rebuild, log=log)
 
 
 def clean(
@@ -569,30 +569,30 @@ def make_recipe(
     ignore: Sequence[str] = (),
 ) -> Recipe:
     """One recipe from all that was said. Raises RecipeError."""
-    made = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
+    result = recipe if isinstance(recipe, Recipe) else load_recipe(recipe) if recipe else Recipe()
     places = {"data.path": data, "base": base}
-    made = name_towers(
-        made.replace({path: str(place) for path, place in places.items() if place is not None}), vision, text
+    result = name_towers(
+        result.replace({path: str(place) for path, place in places.items() if place is not None}), vision, text
     )
     names = [task] if isinstance(task, str) else list(task or [])
     if names:
-        known = {entry.name: entry for entry in made.tasks}
-        made = made.replace(tasks=[known.get(name, TaskSettings(name=name)) for name in names])
-    if recipe is not None and made.model.size is not None and _turns_dial(settings, made.model.size):
-        made = made.reset(DIALLED)
+        known = {entry.name: entry for entry in result.tasks}
+        result = result.replace(tasks=[known.get(name, TaskSettings(name=name)) for name in names])
+    if recipe is not None and result.model.size is not None and _turns_dial(settings, result.model.size):
+        result = result.reset(DIALLED)
     words = [f"{key}={as_yaml(value)}" for key, value in settings.items()] if isinstance(settings, dict) else settings
     words = [*([f"data.ignore={as_yaml(list(ignore))}"] if ignore else []), *(words or [])]
     words += [] if time_limit is None else [f"train.time_limit={time_limit}"]
     words += [] if seed is None else [f"seed={seed}"]
-    return override(made, words)
+    return override(result, words)
 
 
 def _turns_dial(settings: Settings, size: str) -> bool:
     """Whether the settings turn the dial of a recipe that it has been turned in already."""
-    said = (
+    text = (
         settings if isinstance(settings, dict) else dict(word.split("=", 1) for word in settings or [] if "=" in word)
     )
-    return str(said.get("model.size", size)).strip("\"'") != size
+    return str(text.get("model.size", size)).strip("\"'") != size
 
 
 def _new_folder(data: TableLike) -> Path:

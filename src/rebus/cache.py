@@ -31,8 +31,8 @@ def folder() -> Path | None:
 
 def file(*names: str) -> Path | None:
     """Where a file is kept; None where nothing can be."""
-    found = folder()
-    return None if found is None else found.joinpath(*names)
+    result = folder()
+    return None if result is None else result.joinpath(*names)
 
 
 def store(path: Path, write: Callable[[Path], None]) -> bool:
@@ -75,14 +75,18 @@ def trusted(path: Path) -> bool:
     if top is None or top not in (path, *path.parents):
         return False
     owners = {os.geteuid(), 0}
-    for one in (path, *path.parents):
+    for item in (path, *path.parents):
         try:
-            found = one.lstat()
+            result = item.lstat()
         except OSError:
             return False
-        if found.st_uid not in owners or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or stat.S_ISLNK(found.st_mode):
+        if (
+            result.st_uid not in owners
+            or result.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+            or stat.S_ISLNK(result.st_mode)
+        ):
             return False
-        if one == top:
+        if item == top:
             return True
     return False
 

@@ -104,11 +104,11 @@ def _run_demo(out: Path, minutes: float | None, lang: str, train: int) -> Run:
     console.print(texts("judge"))
     model, blind_model, table = _model(run), _model(blind_run), run.table
     assert table is not None  # noqa: S101 - it was trained from a table
-    figures, source, rows, told = judge_both(model, blind_model, run, table)
+    figures, source, rows, message = judge_both(model, blind_model, run, table)
     print_figures(console, figures, lang)
     faithfulness = measure_maps(model, source, table, rows)
     print_maps(console, faithfulness, lang)
-    examples = six(source, rows, told, texts("group"))
+    examples = six(source, rows, message, texts("group"))
     print_examples(console, examples, lang)
     minutes_spent = (time.time() - started) / 60
     with run.writing():
@@ -144,11 +144,11 @@ def judge_both(
     known, training = source.values, chosen_rows(table, predictor.recipe, "train")
     language = table.column("language")
     seen = [as_text(value).lower() == "true" for value in table.column("seen")]
-    found = Evaluation()
-    new, told = judge(found, predictor, source, [row for row in rows if not seen[row]], known, training, table)
+    evaluation = Evaluation()
+    new, message = judge(evaluation, predictor, source, [row for row in rows if not seen[row]], known, training, table)
     old = [row for row in rows if seen[row]]
     with run.writing():
-        run.write_json("evaluation.json", {**run.evaluation, **found.as_dict()})
+        run.write_json("evaluation.json", {**run.evaluation, **evaluation.as_dict()})
     naive, _ = task.naive(source.values, new, known, training)
     blind_told = rows_of(blind, table, task).predict(blind, new)
 
@@ -158,14 +158,14 @@ def judge_both(
         )
 
     figures = DemoFigures(
-        unseen=shares(new, told),
+        unseen=shares(new, message),
         seen=shares(old, source.predict(predictor, old)),
         baseline=shares(new, naive),
         blind=shares(new, blind_told),
-        languages=shares(new, told, [language[row] for row in new]),
+        languages=shares(new, message, [language[row] for row in new]),
         counts={"unseen": len(new), "seen": len(old)},
     )
-    return figures, source, new, told
+    return figures, source, new, message
 
 
 def measure_maps(predictor: Predictor, source: Rows, table: TableOfRun, rows: Sequence[int]) -> Faithfulness | None:
@@ -174,11 +174,11 @@ def measure_maps(predictor: Predictor, source: Rows, table: TableOfRun, rows: Se
     if not asked or not source.sees or predictor.folder is None:
         return None
     task = predictor.task("answer")
-    found = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
-    found.table, found.split = table.name, "test"
-    found.settings["only"] = {"type": "where", "seen": "false"}
-    keep_faithfulness(predictor.folder, task.name, found.as_dict())
-    return found
+    result = measure_rows(predictor, table, task, asked, METHODS, effort=MAPPED)
+    result.table, result.split = table.name, "test"
+    result.settings["only"] = {"type": "where", "seen": "false"}
+    keep_faithfulness(predictor.folder, task.name, result.as_dict())
+    return result
 
 
 def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
@@ -186,7 +186,7 @@ def by_type(types: NDArray[Any], right: NDArray[Any]) -> dict[str, float]:
     return {str(kind): float(right[types == kind].mean()) for kind in dict.fromkeys(types.tolist())}
 
 
-def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: str) -> list[Example]:
+def six(source: Rows, rows: Sequence[int], predictions: Sequence[Prediction], group: str) -> list[Example]:
     """Six questions about six images, alternately in English and Chinese; not chosen by success."""
     order = ("caption", "caption", "existence", "left", "where", "above", "count", "background")
     languages = ("en", "zh")
@@ -201,16 +201,16 @@ def six(source: Rows, rows: Sequence[int], told: Sequence[Prediction], group: st
             if values["type"][row] == kind and spoken == language and image not in used:
                 used.add(image)
                 truth = str(values["answer"][row])
-                right = source.task.right(values, [row], [told[place]])[0] >= 1.0
+                right = source.task.right(values, [row], [predictions[place]])[0] >= 1.0
                 examples.append(
                     Example(
-                        answer=str(told[place].value),
+                        answer=str(predictions[place].value),
                         truth=truth,
                         question=str(values["question"][row]),
                         image=str(image),
                         right=bool(right),
                         group=group,
-                        confidence=told[place].confidence,
+                        confidence=predictions[place].confidence,
                         note=str(image),
                     )
                 )
@@ -238,7 +238,7 @@ def part_of_report(figures: DemoFigures, examples: list[Example], lang: str) -> 
         judged_on=texts("judged", **figures.counts),
         tables=[Table(texts("table"), headings, rows, note)],
         types={texts("table"): columns},
-        examples=[replace(one, group=texts("group")) for one in examples],
+        examples=[replace(example, group=texts("group")) for example in examples],
     )
 
 
@@ -256,11 +256,11 @@ def print_figures(console: Console, figures: DemoFigures, lang: str) -> None:
     console.print(texts("languages", **figures.languages))
 
 
-def print_maps(console: Console, found: Faithfulness | None, lang: str) -> None:
+def print_maps(console: Console, faithfulness: Faithfulness | None, lang: str) -> None:
     """How often the maps point at what was asked about, beside a random point."""
-    if found is not None and "pointing" in found.random:
-        rate, low, high = found.methods[found.method].figures["pointing"]
-        chance = found.random["pointing"].value
+    if faithfulness is not None and "pointing" in faithfulness.random:
+        rate, low, high = faithfulness.methods[faithfulness.method].figures["pointing"]
+        chance = faithfulness.random["pointing"].value
         console.print(translate("demo.maps", lang, rate=rate, low=low, high=high, chance=chance))
 
 

@@ -116,8 +116,8 @@ def _cpu_bf16() -> str:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "not known"
-    found = [name for name in ("avx512_bf16", "amx_bf16", "svebf16") if name in flags.split()]
-    return ", ".join(found) or "emulated"
+    items = [name for name in ("avx512_bf16", "amx_bf16", "svebf16") if name in flags.split()]
+    return ", ".join(items) or "emulated"
 
 
 def _fast_path() -> str:

@@ -192,8 +192,8 @@ def enough_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = str(error).lower()
-        if not isinstance(error, MemoryError) and not any(sign in told for sign in _NO_MEMORY):
+        text = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in text for sign in _NO_MEMORY):
             raise
         raise RunError.of("problem.memory", where=what) from error
 

@@ -111,8 +111,8 @@ class Model:
         Raises:
             DataError: the model reads no text by itself.
         """
-        found = self.predictor.embed([texts] if isinstance(texts, str) else texts)
-        return found[0] if isinstance(texts, str) else found
+        result = self.predictor.embed([texts] if isinstance(texts, str) else texts)
+        return result[0] if isinstance(texts, str) else result
 
     def zero_shot(
         self,
@@ -160,19 +160,19 @@ class Model:
         given = bool(options)
         options.setdefault("max_new_tokens", self._longest())
         sampling = Sampling(**options)
-        task = next((one for one in self.predictor.tasks.values() if one.converses), None)
+        task = next((item for item in self.predictor.tasks.values() if item.converses), None)
         image = usable_image(last_image(messages))
         if task is None:
-            said = self.predictor.ask(image, asked[-1], sampling=sampling if given else None).value
+            text = self.predictor.ask(image, asked[-1], sampling=sampling if given else None).value
         elif image is not None and task.uses_image:
-            said = self.predictor.answer(messages, sampling=sampling).value
+            text = self.predictor.answer(messages, sampling=sampling).value
         else:
             writing = self.predictor.writing
             if turns[0]["role"] != "system" and self._has_persona:
                 turns = [*SILENCE, *turns]
             pieces = writing.stream(writing.turns(turns), sampling)
             return pieces if stream else "".join(pieces).strip()
-        answer = answer_text(said)
+        answer = answer_text(text)
         return iter([answer]) if stream else answer
 
     def generate(
@@ -210,12 +210,12 @@ class Model:
         sampling = Sampling(**options)
         constraint = writing.constraint(json_schema, regex)
         stops = [stop] if isinstance(stop, str) else list(stop)
-        prompts = [writing.prompt(one) for one in ([prompt] if isinstance(prompt, str) else prompt)]
+        prompts = [writing.prompt(item) for item in ([prompt] if isinstance(prompt, str) else prompt)]
         if stream:
             if not isinstance(prompt, str):
                 raise DataError("a stream", "one prompt", f"{len(prompts)}", "ask for whole texts")
             return writing.stream(prompts[0], sampling, stop=stops, constraint=constraint)
-        texts = [one.text for one in writing.write(prompts, sampling, stop=stops, constraint=constraint)]
+        texts = [item.text for item in writing.write(prompts, sampling, stop=stops, constraint=constraint)]
         each = sampling.n
         grouped: list[Any] = [texts[at : at + each] for at in range(0, len(texts), each)] if each > 1 else texts
         return grouped[0] if isinstance(prompt, str) else grouped
@@ -281,5 +281,5 @@ def load(run: str | Path | Run, *, precision: str = "fp32") -> Model:
     from rebus.checkpoints.hf_load import is_checkpoint
 
     place = run.folder if isinstance(run, Run) else run
-    found: Run | str | Path = place if is_checkpoint(place) else Run(Path(place))
-    return Model(Predictor.open(place, precision=precision), found)
+    result: Run | str | Path = place if is_checkpoint(place) else Run(Path(place))
+    return Model(Predictor.open(place, precision=precision), result)

@@ -96,10 +96,10 @@ def _turn(model: Any, conversation: Conversation, line: str, options: dict[str, 
         say(HELP, style="dim", err=True)
     elif line:
         conversation.user(line)
-        said: list[str] = []
+        names: list[str] = []
         try:
             for piece in model.chat(conversation.messages, stream=True, **options):
-                said.append(piece)
+                names.append(piece)
                 print(piece, end="", flush=True)
         except RebusError:
             conversation.take_back()
@@ -107,7 +107,7 @@ def _turn(model: Any, conversation: Conversation, line: str, options: dict[str, 
         except KeyboardInterrupt:  # enough of this answer; the conversation goes on
             pass
         print(flush=True)
-        conversation.assistant("".join(said).strip())
+        conversation.assistant("".join(names).strip())
     return conversation
 
 

@@ -84,7 +84,7 @@ def compare(
         *kind_settings(kind),
         *(sets or []),
     ]
-    found = api.compare(
+    comparison = api.compare(
         data,
         task=task,
         recipe=recipe,
@@ -98,9 +98,9 @@ def compare(
         command=shlex.join(["rebus", *sys.argv[1:]]),
     )
     if not quiet:
-        table = tables(found)[0]
+        table = tables(comparison)[0]
         shown = [["" if cell is None else str(cell) for cell in row[:7]] for row in table.rows]
         show_table([str(head) for head in table.columns[:7]], shown)
-    say(found.verdict)
+    say(comparison.verdict)
     if not quiet:
-        say(str(found.folder / "compare.html"))
+        say(str(comparison.folder / "compare.html"))

@@ -49,7 +49,7 @@ def complete_text(incomplete: str) -> list[str]:
 def complete_kinds(incomplete: str) -> list[str]:
     """``COLUMN=`` with each kind."""
     column, equals, kind = incomplete.rpartition("=")
-    return [f"{column}={one}" for one in KINDS if equals and one.startswith(kind)]
+    return [f"{column}={item}" for item in KINDS if equals and item.startswith(kind)]
 
 
 def complete_settings(incomplete: str) -> list[str]:
@@ -61,5 +61,5 @@ def complete_settings(incomplete: str) -> list[str]:
 
 def complete_runs(incomplete: str) -> list[str]:
     """Run folders here and in runs/."""
-    found = [path.parent for folder in (Path(), Path("runs"), Path("demo")) for path in folder.glob("*/recipe.yaml")]
-    return [str(path) for path in sorted(set(found)) if str(path).startswith(incomplete)]
+    items = [path.parent for folder in (Path(), Path("runs"), Path("demo")) for path in folder.glob("*/recipe.yaml")]
+    return [str(path) for path in sorted(set(items)) if str(path).startswith(incomplete)]

@@ -103,11 +103,11 @@ def _show_tars(manifest: TarManifest, out: Path) -> None:
     left_out = manifest.left_out
     if left_out["count"]:
         say(f"left out {left_out['count']:,} rows of broken images; the first: {left_out['first'][0]}")
-    samples, total = sum(one.nsamples for one in manifest.shards), sum(one.filesize for one in manifest.shards)
+    samples, total = sum(item.nsamples for item in manifest.shards), sum(item.filesize for item in manifest.shards)
     say(f"{samples:,} samples, {total:,} bytes in {len(manifest.shards)} shards: {out}")
 
 
-def _show_tokens(manifest: Manifest, out: Path, made: Recipe) -> None:
+def _show_tokens(manifest: Manifest, out: Path, recipe: Recipe) -> None:
     from rebus.data.corpus import PackedRows, Shards
 
     rows = [
@@ -122,12 +122,12 @@ def _show_tokens(manifest: Manifest, out: Path, made: Recipe) -> None:
         for name, split in manifest.splits.items()
     ]
     show_table(["split", "documents", "tokens", "bytes", "bytes a token", "shards"], rows)
-    opened, block = Shards.open(out), made.corpus.block
+    opened, block = Shards.open(out), recipe.corpus.block
     for packing in ("bestfit", "stream"):
-        packed = PackedRows(opened, "train", block, packing, made.seed)
+        packed = PackedRows(opened, "train", block, packing, recipe.seed)
         say(
             f"{packing} rows of {block}: {len(packed):,}, {packed.waste:.2%} padding, {packed.cut:,} documents cut"
-            + (" (corpus.packing)" if packing == made.corpus.packing else "")
+            + (" (corpus.packing)" if packing == recipe.corpus.packing else "")
         )
     say(f"{manifest.seconds:.1f} s; vocabulary {manifest.vocab_size:,}, tokenizer {manifest.tokenizer[:12]}: {out}")
 

@@ -64,7 +64,7 @@ def evaluate(
     if write_json_output(json_output or (str(out) if out is not None else None), evaluation.as_dict()):
         return
     evaluation.render(console())
-    for table in ablation_tables({name: one.as_dict() for name, one in evaluation.ablation.items()}, lang or "en"):
+    for table in ablation_tables({name: value.as_dict() for name, value in evaluation.ablation.items()}, lang or "en"):
         say(table.title)
         show_table(list(table.columns), [["" if cell is None else str(cell) for cell in row] for row in table.rows])
         say(table.note)

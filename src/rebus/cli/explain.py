@@ -79,15 +79,17 @@ def explain(
     from rebus.explain.fonts import lacking
 
     model = api.load(run)
-    found = model.explain(image, text, columns=columns_of(column), task=task, target=target, method=method)
-    as_json = write_json_output(json_output, found.to_json())
+    explanation = model.explain(image, text, columns=columns_of(column), task=task, target=target, method=method)
+    as_json = write_json_output(json_output, explanation.to_json())
     if not as_json:
-        _show(found, lang)
+        _show(explanation, lang)
     if out is None and json_output is not None:
         return
-    for file in write_explanation(out or _new_folder(), found, lang):
+    for file in write_explanation(out or _new_folder(), explanation, lang):
         say(f"Written: {file}", err=as_json)
-    if found.image is not None and (note := lacking(f"{found.answer} {found.text if lang == 'en' else '汉'}")):
+    if explanation.image is not None and (
+        note := lacking(f"{explanation.answer} {explanation.text if lang == 'en' else '汉'}")
+    ):
         say(note, style="yellow", err=True)
 
 
@@ -111,23 +113,28 @@ def columns_of(words: list[str] | None) -> dict[str, Any]:
     return row
 
 
-def _show(found: Explanation, lang: Any) -> None:
+def _show(explanation: Explanation, lang: Any) -> None:
     texts = translator("explain_page", lang)
-    method = translate_name("method", found.method, lang)
-    say(f"{texts('answer')}: {found.answer or texts('silent')}")
-    say(f"{texts('explained')}: {rendered(found.target, lang)} ({found.score:.4g}); {method}")
-    for one in found.words or (found,):
-        peak = one.peak()
+    method = translate_name("method", explanation.method, lang)
+    say(f"{texts('answer')}: {explanation.answer or texts('silent')}")
+    say(f"{texts('explained')}: {rendered(explanation.target, lang)} ({explanation.score:.4g}); {method}")
+    for column in explanation.words or (explanation,):
+        peak = column.peak()
         if peak is not None:
-            say(f"{texts('image')}: {rendered(one.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
-    if found.tokens:
-        show_table([texts("text"), texts("score")], [[one.text, f"{one.score:.4g}"] for one in found.tokens])
-    if found.columns:
-        rows = [[one.column, one.text, f"{one.share:.0%}", f"{one.score:+.4g}"] for one in found.columns]
+            say(f"{texts('image')}: {rendered(column.target, lang)}: x {peak[0]:.0%}, y {peak[1]:.0%}")
+    if explanation.tokens:
+        show_table(
+            [texts("text"), texts("score")], [[column.text, f"{column.score:.4g}"] for column in explanation.tokens]
+        )
+    if explanation.columns:
+        rows = [
+            [column.column, column.text, f"{column.share:.0%}", f"{column.score:+.4g}"]
+            for column in explanation.columns
+        ]
         show_table([texts("column"), texts("value"), texts("share"), texts("score")], rows)
-    if found.weights:
-        say(f"{texts('weights')}: " + ", ".join(f"{name} {share:.0%}" for name, share in found.weights.items()))
-    for remark in found.remarks:
+    if explanation.weights:
+        say(f"{texts('weights')}: " + ", ".join(f"{name} {share:.0%}" for name, share in explanation.weights.items()))
+    for remark in explanation.remarks:
         say(rendered(remark, lang), style="dim")
 
 

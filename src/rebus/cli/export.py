@@ -27,8 +27,8 @@ def export(
     """Write a text model for other programs: tensors, settings, tokenizer and chat template."""
     from rebus.checkpoints.export import export as write
 
-    found = write(model, out, format=form, precision=kind)
-    for note in found.notes:
+    result = write(model, out, format=form, precision=kind)
+    for note in result.notes:
         say(f"Note: {note}", style="yellow", err=True)
-    size = found.path.stat().st_size if found.path.is_file() else sum(p.stat().st_size for p in found.path.iterdir())
-    say(f"{found.parameters:,} parameters as {found.format} {found.precision}, {size / 1e6:,.1f} MB: {found.path}")
+    size = result.path.stat().st_size if result.path.is_file() else sum(p.stat().st_size for p in result.path.iterdir())
+    say(f"{result.parameters:,} parameters as {result.format} {result.precision}, {size / 1e6:,.1f} MB: {result.path}")

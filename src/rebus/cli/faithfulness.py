@@ -25,7 +25,7 @@ def check_maps(
     from rebus.explain.faithfulness.store import FILE
     from rebus.report.faithfulness import faithfulness_points, faithfulness_tables
 
-    found = api.check_maps(
+    result = api.check_maps(
         run,
         data,
         task=task,
@@ -37,13 +37,13 @@ def check_maps(
         lang=None if lang == "en" else lang,  # a report in Chinese stays so
         log=lambda text: say(text, style="dim", err=True),
     )
-    entry = found.as_dict()
-    for table in faithfulness_tables(found.task, entry, lang):
+    entry = result.as_dict()
+    for table in faithfulness_tables(result.task, entry, lang):
         say(table.title)
         show_table(list(table.columns), [["" if cell is None else str(cell) for cell in row] for row in table.rows])
         if table.note:
             say(table.note)
-    for point in faithfulness_points(found.task, entry, lang):
+    for point in faithfulness_points(result.task, entry, lang):
         say(point)
     if (Path(run) / FILE).exists():
         say(f"Written: {Path(run) / FILE}")
@@ -57,10 +57,10 @@ def values_of(words: list[str] | None) -> dict[str, str]:
     """
     from rebus.errors import RecipeError
 
-    found = {}
+    entries = {}
     for word in words or []:
         column, equals, value = word.partition("=")
         if not column or not equals:
             raise RecipeError(f"--only {word}", "COLUMN=VALUE", f"'{word}'", "write it like --only type=where")
-        found[column] = value
-    return found
+        entries[column] = value
+    return entries

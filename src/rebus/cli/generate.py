@@ -50,7 +50,7 @@ def generate(
 
     from rebus import api
 
-    told = api.load(run, precision=precision).generate(
+    message = api.load(run, precision=precision).generate(
         text,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
@@ -67,11 +67,11 @@ def generate(
         stream=stream,
     )
     if stream:
-        for piece in told:
+        for piece in message:
             print(piece, end="", flush=True)
         print(flush=True)
     else:
-        say("\n---\n".join([told] if isinstance(told, str) else told))
+        say("\n---\n".join([message] if isinstance(message, str) else message))
 
 
 def _read(file: Path) -> str:

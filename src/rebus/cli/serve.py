@@ -72,7 +72,7 @@ def serve(
         cache_mb=cache_mb,
         drain=drain,
         cors=tuple(cors or ()),
-        hosts=tuple(one.lower() for one in allow_host or ()),
+        hosts=tuple(item.lower() for item in allow_host or ()),
         log_prompts=log_prompts,
         limits=Limits().changed(limit or ()),
     )

@@ -158,9 +158,11 @@ def existing_image(path: Path | None) -> Path | None:
     path = Path(os.path.expanduser(path))
     if not os.path.isfile(path):
         folder = path.absolute().parent
-        found = "no such file" if os.path.isdir(folder) else "no such folder"
-        found = "a folder" if os.path.isdir(path) else "what is no ordinary file" if os.path.exists(path) else found
-        raise ImageError(path, f"an image file in {folder}", found, "check the path")
+        received = "no such file" if os.path.isdir(folder) else "no such folder"
+        received = (
+            "a folder" if os.path.isdir(path) else "what is no ordinary file" if os.path.exists(path) else received
+        )
+        raise ImageError(path, f"an image file in {folder}", received, "check the path")
     return path
 
 

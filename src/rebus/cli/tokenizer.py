@@ -52,8 +52,8 @@ def train(
         raise RecipeError(
             "--vocab-size", "a whole number or auto", f"'{vocab_size}'", "write it like --vocab-size 8192"
         )
-    made = override(load_recipe(recipe) if recipe else Recipe(), [*given(corpus__column=column), *(sets or [])])
-    found = train_tokenizer(
+    built = override(load_recipe(recipe) if recipe else Recipe(), [*given(corpus__column=column), *(sets or [])])
+    result = train_tokenizer(
         data,
         out,
         vocab_size="auto" if vocab_size == "auto" else int(vocab_size),
@@ -61,10 +61,10 @@ def train(
         sample_mb=sample_mb,
         pattern=pattern,
         mask=mask,
-        settings=made,
+        settings=built,
         log=lambda line: say(line, err=True),
     )
-    _show(found, json_output)
+    _show(result, json_output)
 
 
 def inspect(
@@ -84,34 +84,37 @@ def inspect(
     _show(inspect_tokenizer(model, what, sample_mb=sample_mb), json_output)
 
 
-def _show(found: Inspected, json_output: str | None) -> None:
+def _show(inspected: Inspected, json_output: str | None) -> None:
     import dataclasses
 
-    if write_json_output(json_output, dataclasses.asdict(found)):
+    if write_json_output(json_output, dataclasses.asdict(inspected)):
         return
-    if found.search is not None:
+    if inspected.search is not None:
         rows = [
             [f"{step.size:,}", f"{step.bytes_per_token:.3f}", "" if step.gain is None else f"{step.gain:+.1%}"]
-            for step in found.search.steps
+            for step in inspected.search.steps
         ]
         show_table(["pieces", "bytes a token", "doubling gains"], rows)
-        say(f"chosen: {found.search.size:,}, after which doubling gains less than {found.search.share:.0%}")
+        say(f"chosen: {inspected.search.size:,}, after which doubling gains less than {inspected.search.share:.0%}")
     rows = [
         [
-            one.language,
-            f"{one.bytes:,}",
-            f"{one.tokens:,}",
-            f"{one.bytes_per_token:.3f}",
-            f"{one.characters_per_token:.3f}",
-            f"{one.single_bytes / max(one.tokens, 1):.2%}",
-            f"{one.parts / max(one.tokens, 1):.2%}",
-            f"{one.unknown:,}",
+            figure.language,
+            f"{figure.bytes:,}",
+            f"{figure.tokens:,}",
+            f"{figure.bytes_per_token:.3f}",
+            f"{figure.characters_per_token:.3f}",
+            f"{figure.single_bytes / max(figure.tokens, 1):.2%}",
+            f"{figure.parts / max(figure.tokens, 1):.2%}",
+            f"{figure.unknown:,}",
         ]
-        for one in found.figures
+        for figure in inspected.figures
     ]
     headings = ["language", "bytes", "tokens", "bytes a token", "characters a token", "single bytes"]
     show_table([*headings, "parts of characters", "unknown"], rows)
-    for pieces in found.cuts:
+    for pieces in inspected.cuts:
         say("|".join(piece.replace("\n", "⏎") for piece in pieces))
-    say("longest: " + "  ".join(repr(piece) for piece in found.longest))
-    say(f"{found.vocab_size:,} pieces, cut as '{found.pattern or 'its own'}', {found.fingerprint[:12]}: {found.name}")
+    say("longest: " + "  ".join(repr(piece) for piece in inspected.longest))
+    say(
+        f"{inspected.vocab_size:,} pieces, cut as '{inspected.pattern or 'its own'}', "
+        f"{inspected.fingerprint[:12]}: {inspected.name}"
+    )

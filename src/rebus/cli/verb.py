@@ -41,8 +41,8 @@ class _Plain:
 
     def get_params(self, ctx: Any) -> list[Any]:
         """As the base class, with a word for each option."""
-        found: list[Any] = super().get_params(ctx)  # type: ignore[misc]
-        for param in found:
+        result: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in result:
             if not isinstance(param, TyperOption):
                 param.display_type_rich = lambda ctx: None
             elif param.is_flag:
@@ -50,7 +50,7 @@ class _Plain:
             elif param.metavar is None and not param.type_descriptor.is_choice:
                 held = str(param.type_descriptor.annotation)
                 param.metavar = next((word for name, word in _WORDS.items() if name in held), None)
-        return found
+        return result
 
 
 class Group(_Plain, TyperGroup):

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from rebus.catalogue import Translator
 
 
-def plot_strategies(path: Path, found: Comparison) -> Path:
+def plot_strategies(path: Path, comparison: Comparison) -> Path:
     """Draw; where no font draws Chinese, in English. Raises RunError where the file cannot be written."""
-    language = spoken(found.language)
-    scale = 100.0 if labels.is_share(found.metric) else 1.0
-    shown = found.arms[::-1]
+    language = spoken(comparison.language)
+    scale = 100.0 if labels.is_share(comparison.metric) else 1.0
+    shown = comparison.arms[::-1]
 
     def draw(figure: Figure, texts: Translator) -> None:
         axes = figure.subplots()
@@ -31,15 +31,17 @@ def plot_strategies(path: Path, found: Comparison) -> Path:
             low = [max(0.0, value - scale * shown[place].figure.low) for value, place in zip(values, at, strict=True)]
             high = [max(0.0, scale * shown[place].figure.high - value) for value, place in zip(values, at, strict=True)]
             axes.errorbar(values, at, xerr=[low, high], fmt="o", color=colour, capsize=3, label=texts(name))
-        if found.baseline is not None:
-            axes.axvline(scale * found.baseline, color=COLOURS[2], linestyle="--", label=texts("baseline"))
-        if found.best_single:
-            axes.axvline(scale * found.arm(found.best_single).figure.value, color=COLOURS[1], linewidth=0.8, alpha=0.6)
+        if comparison.baseline is not None:
+            axes.axvline(scale * comparison.baseline, color=COLOURS[2], linestyle="--", label=texts("baseline"))
+        if comparison.best_single:
+            axes.axvline(
+                scale * comparison.arm(comparison.best_single).figure.value, color=COLOURS[1], linewidth=0.8, alpha=0.6
+            )
         axes.set_yticks(range(len(shown)), [arm.name for arm in shown])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.grid(visible=False, axis="y")
-        unit = f", {texts('percent')}" if labels.is_share(found.metric) else ""
-        axes.set_xlabel(f"{labels.metric_name(found.metric, language)}{unit} ({texts('interval')})")
+        unit = f", {texts('percent')}" if labels.is_share(comparison.metric) else ""
+        axes.set_xlabel(f"{labels.metric_name(comparison.metric, language)}{unit} ({texts('interval')})")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
 
-    return save(path, draw, found.language, (7.0, 1.8 + 0.36 * max(1, len(shown))))
+    return save(path, draw, comparison.language, (7.0, 1.8 + 0.36 * max(1, len(shown))))

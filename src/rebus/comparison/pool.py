@@ -53,33 +53,33 @@ class Pool:
         if not any(self.rows.values()):
             raise DataError(setup.whole.table.name, "test rows that can be judged", "none", "give more rows")
 
-    def spread(self, told: Told, keep: Callable[[int], bool] = lambda row: True) -> Spread | None:
+    def spread(self, message: Told, keep: Callable[[int], bool] = lambda row: True) -> Spread | None:
         """The compared figure of predictions, on the rows that ``keep`` says; None where there is none."""
         parts: list[tuple[Statistic, list[int]]] = []
         keys: list[bytes] = []
         for split, rows in self.rows.items():
-            rest = [row for row in rows if keep(row) and row in told[split]]
+            rest = [row for row in rows if keep(row) and row in message[split]]
             if rest:
                 place = range(len(keys), len(keys) + len(rest))
-                parts.append((self._statistic(split, rest, told[split]), list(place)))
+                parts.append((self._statistic(split, rest, message[split]), list(place)))
                 keys += [self.groups[row] for row in rest]
         if not keys:
             return None
         return Spread(*drawn(over_splits(parts), len(keys), keys))
 
-    def by_split(self, told: Told) -> list[float]:
+    def by_split(self, message: Told) -> list[float]:
         """The compared figure in each split."""
         result = []
         for split, rows in self.rows.items():
             with np.errstate(invalid="ignore", divide="ignore"):
-                result.append(float(self._statistic(split, rows, told[split])(np.ones((1, len(rows))))[0]))
+                result.append(float(self._statistic(split, rows, message[split])(np.ones((1, len(rows))))[0]))
         return result
 
-    def figures(self, told: Told) -> dict[str, float]:
+    def figures(self, message: Told) -> dict[str, float]:
         """Every figure of the task, the mean over splits."""
         each = []
         for split, rows in self.rows.items():
-            own = self.tasks[split].statistics(self.values, rows, [told[split][row] for row in rows])
+            own = self.tasks[split].statistics(self.values, rows, [message[split][row] for row in rows])
             each.append((figures(own, len(rows)), len(rows)))
         names = [name for name in each[0][0] if all(name in result for result, _ in each)]
         size = sum(count for _, count in each)
@@ -96,24 +96,24 @@ class Pool:
             message[split] = dict(zip(rows, entries, strict=True))
         return message, name
 
-    def difference(self, one: Spread, other: Spread) -> Difference:
-        """How much better ``one`` is, paired over the same resamples; p not corrected yet."""
-        value = self.sign * (one.value - other.value)
-        spread = self.sign * (one.drawn - other.drawn)
+    def difference(self, item: Spread, other: Spread) -> Difference:
+        """How much better ``item`` is, paired over the same resamples; p not corrected yet."""
+        value = self.sign * (item.value - other.value)
+        spread = self.sign * (item.drawn - other.drawn)
         low, high = interval_of(value, spread)[1:]
         p = chance_of_zero(spread)
         return Difference(value, low, high, p, p)
 
-    def tested(self, found: Difference, one: Sequence[float], other: Sequence[float], ratio: float) -> Difference:
+    def tested(self, difference: Difference, item: Sequence[float], other: Sequence[float], ratio: float) -> Difference:
         """The same with the corrected resampled t-test over splits; not where all splits test the same rows."""
         if self.setup.how == "given":
-            return found
-        message = corrected_t([self.sign * (a - b) for a, b in zip(one, other, strict=True)], ratio)
-        return found if message is None else replace(found, t=message[0], t_low=message[1], t_high=message[2])
+            return difference
+        message = corrected_t([self.sign * (a - b) for a, b in zip(item, other, strict=True)], ratio)
+        return difference if message is None else replace(difference, t=message[0], t_low=message[1], t_high=message[2])
 
-    def _statistic(self, split: int, rows: Sequence[int], told: Mapping[int, Prediction]) -> Statistic:
+    def _statistic(self, split: int, rows: Sequence[int], predictions: Mapping[int, Prediction]) -> Statistic:
         task = self.tasks[split]
-        return task.statistics(self.values, rows, [told[row] for row in rows])[self.metric]
+        return task.statistics(self.values, rows, [predictions[row] for row in rows])[self.metric]
 
 
 def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
@@ -209,10 +209,16 @@ def pooled(setup: Setup, trials: Sequence[Trial]) -> Comparison:
     )
 
 
-def _turned(found: Difference) -> Difference:
+def _turned(difference: Difference) -> Difference:
     """The best's lead over another, from the other's over the best."""
-    t = (None, None) if found.t_low is None or found.t_high is None else (-found.t_high, -found.t_low)
-    return replace(found, value=-found.value, low=-found.high, high=-found.low, t_low=t[0], t_high=t[1])
+    t = (
+        (None, None)
+        if difference.t_low is None or difference.t_high is None
+        else (-difference.t_high, -difference.t_low)
+    )
+    return replace(
+        difference, value=-difference.value, low=-difference.high, high=-difference.low, t_low=t[0], t_high=t[1]
+    )
 
 
 def _without(pool: Pool, trials: Mapping[int, Trial]) -> dict[str, Interval]:

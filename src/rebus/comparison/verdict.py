@@ -14,19 +14,19 @@ from rebus.report.differences import listed, measured, signed, span
 FEW = 5  # splits below which a t-test has little power
 
 
-def verdict(found: Comparison, language: str) -> str:
+def verdict(comparison: Comparison, language: str) -> str:
     """The comparison in one or two sentences."""
-    parts = [*_joining(found, language), *_columns(found, language)]
+    parts = [*_joining(comparison, language), *_columns(comparison, language)]
     return _whole(parts, translator("verdict", language))
 
 
-def _columns(found: Comparison, language: str) -> list[str]:
+def _columns(comparison: Comparison, language: str) -> list[str]:
     """What columns add to a strategy that has none."""
-    texts, gain, metric = translator("verdict", language), found.columns, found.metric
+    texts, gain, metric = translator("verdict", language), comparison.columns, comparison.metric
     if gain is None:
         return []
-    (name, *more) = found.columns_read
-    alone = texts("alone.image") if found.columns_over == "image" else found.columns_over
+    (name, *more) = comparison.columns_read
+    alone = texts("alone.image") if comparison.columns_over == "image" else comparison.columns_over
     words = {
         "columns": texts("several_columns") if more else name,
         "adds": texts("columns_add") if more else texts("column_adds", column=name),
@@ -39,74 +39,74 @@ def _columns(found: Comparison, language: str) -> list[str]:
     return [texts("columns_help" if gain.value > 0 else "columns_harm", **words)]
 
 
-def _joining(found: Comparison, language: str) -> list[str]:
+def _joining(comparison: Comparison, language: str) -> list[str]:
     """What joining adds."""
     texts = translator("verdict", language)
-    if found.beats_baseline and not any(_better(item) for item in found.beats_baseline.values()):
-        base = labels.figure(found.baseline, found.metric)
-        return [texts("unlearned", baseline=found.baseline_name, figure=base)]
-    if not found.fused:
+    if comparison.beats_baseline and not any(_better(item) for item in comparison.beats_baseline.values()):
+        base = labels.figure(comparison.baseline, comparison.metric)
+        return [texts("unlearned", baseline=comparison.baseline_name, figure=base)]
+    if not comparison.fused:
         return [texts("no_fused")]
-    if not found.best_single:
-        return [texts("no_single", rank=_rank(found, found.arm(found.best), texts, language))]
-    best = _winner(found)
-    gain = found.gain(best)
+    if not comparison.best_single:
+        return [texts("no_single", rank=_rank(comparison, comparison.arm(comparison.best), texts, language))]
+    best = _winner(comparison)
+    gain = comparison.gain(best)
     assert gain is not None  # noqa: S101 - a strategy that joins is compared with each single modality
-    words = {"alone": texts(f"alone.{found.best_single}"), "best": best.name}
+    words = {"alone": texts(f"alone.{comparison.best_single}"), "best": best.name}
     if gain.sure and gain.value < 0:
         worse = Difference(-gain.value, -gain.high, -gain.low, gain.p, gain.holm)
-        message = span(worse.low, worse.high, found.metric, language)
-        amount = measured(worse.value, found.metric, language)
+        message = span(worse.low, worse.high, comparison.metric, language)
+        amount = measured(worse.value, comparison.metric, language)
         return [texts("harms", **words, amount=amount, span=message)]
     if not gain.sure:
-        return [_nothing(found, best, gain, language)]
-    parts = [_adds(found, gain, found.best_single, language)]
-    for other in (arm.name for arm in found.singles if arm.name != found.best_single):
+        return [_nothing(comparison, best, gain, language)]
+    parts = [_adds(comparison, gain, comparison.best_single, language)]
+    for other in (arm.name for arm in comparison.singles if arm.name != comparison.best_single):
         if (over := best.gains.get(other)) is not None and _better(over):
-            parts.append(_adds(found, over, other, language))
-    parts.append(_rank(found, best, texts, language))
-    if gain.t is not None and gain.t >= 0.05 and found.splits > 2:
-        power = texts("power") if found.splits < FEW else ""
-        parts.append(texts("doubt", splits=found.splits, p=f"{gain.t:.2f}", power=power))
+            parts.append(_adds(comparison, over, other, language))
+    parts.append(_rank(comparison, best, texts, language))
+    if gain.t is not None and gain.t >= 0.05 and comparison.splits > 2:
+        power = texts("power") if comparison.splits < FEW else ""
+        parts.append(texts("doubt", splits=comparison.splits, p=f"{gain.t:.2f}", power=power))
     return parts
 
 
-def _winner(found: Comparison) -> ArmResult:
+def _winner(comparison: Comparison) -> ArmResult:
     """The best strategy; where only others are surely better than the best single modality, the best of those."""
-    best = found.arm(found.best)
-    sure = [arm for arm in found.fused if (gain := found.gain(arm)) is not None and _better(gain)]
-    return best if best in sure or not sure else max(sure, key=lambda arm: found.gain(arm).value)  # type: ignore[union-attr]
+    best = comparison.arm(comparison.best)
+    sure = [arm for arm in comparison.fused if (gain := comparison.gain(arm)) is not None and _better(gain)]
+    return best if best in sure or not sure else max(sure, key=lambda arm: comparison.gain(arm).value)  # type: ignore[union-attr]
 
 
-def _better(one: Difference) -> bool:
-    return one.sure and one.value > 0
+def _better(difference: Difference) -> bool:
+    return difference.sure and difference.value > 0
 
 
-def _adds(found: Comparison, gain: Difference, single: str, language: str) -> str:
-    texts, metric = translator("verdict", language), found.metric
+def _adds(comparison: Comparison, gain: Difference, single: str, language: str) -> str:
+    texts, metric = translator("verdict", language), comparison.metric
     words = {
         "alone": texts(f"alone.{single}"),
         "amount": measured(gain.value, metric, language),
         "span": span(gain.low, gain.high, metric, language),
     }
-    if labels.is_share(metric) and not found.lower_is_better:
+    if labels.is_share(metric) and not comparison.lower_is_better:
         return texts("adds", adder=texts(f"adder.{single}"), **words)
-    kind = "lowerer" if found.lower_is_better else "raiser"
+    kind = "lowerer" if comparison.lower_is_better else "raiser"
     name = labels.metric_name(metric, language)
     name = name if language == "zh" or name.isupper() or "-" in name else name.lower()
     return texts("changes", change=texts(f"{kind}.{single}", metric=name), **words)
 
 
-def _nothing(found: Comparison, best: ArmResult, gain: Difference, language: str) -> str:
-    texts, metric = translator("verdict", language), found.metric
+def _nothing(comparison: Comparison, best: ArmResult, gain: Difference, language: str) -> str:
+    texts, metric = translator("verdict", language), comparison.metric
     # Where less is better, a gain is a fall: what is told is how the figure itself differs.
-    sign = -1.0 if found.lower_is_better else 1.0
+    sign = -1.0 if comparison.lower_is_better else 1.0
     low, high = sorted((sign * gain.low, sign * gain.high))
     return str(
         texts(
             "nothing",
-            Other=texts(f"adder.{found.best_single}"),
-            alone=texts(f"alone.{found.best_single}"),
+            Other=texts(f"adder.{comparison.best_single}"),
+            alone=texts(f"alone.{comparison.best_single}"),
             best=best.name,
             signed=signed(sign * gain.value, metric),
             unit=texts("points") if labels.is_share(metric) else "",
@@ -115,8 +115,8 @@ def _nothing(found: Comparison, best: ArmResult, gain: Difference, language: str
     )
 
 
-def _rank(found: Comparison, best: ArmResult, texts: Translator, language: str) -> str:
-    others = [arm for arm in found.fused if arm is not best]
+def _rank(comparison: Comparison, best: ArmResult, texts: Translator, language: str) -> str:
+    others = [arm for arm in comparison.fused if arm is not best]
     if not others:
         return texts("only_one", best=best.name)
     tied = [arm.name for arm in others if arm.behind is None or not _better(arm.behind)]

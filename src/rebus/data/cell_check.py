@@ -73,24 +73,24 @@ def _blanks(report: CellReport, task: TaskSettings, role: str, column: str, valu
 def _words(value: Any) -> Iterable[str]:
     if isinstance(value, str) and len(value) < 40:
         return (cells.trimmed(value),)
-    return (cells.trimmed(one) for one in value if isinstance(one, str)) if isinstance(value, list) else ()
+    return (cells.trimmed(item) for item in value if isinstance(item, str)) if isinstance(value, list) else ()
 
 
 def _counted(words: dict[str, int]) -> str:
     total = sum(words.values())
-    named = ", ".join(f"'{word}' {count}" for word, count in sorted(words.items(), key=lambda one: -one[1]))
+    named = ", ".join(f"'{word}' {count}" for word, count in sorted(words.items(), key=lambda item: -item[1]))
     return f"{total} cells ({named}) are" if total > 1 else f"1 cell ({named.rsplit(' ', 1)[0]}) is"
 
 
 def _numbers(report: CellReport, task: TaskSettings, column: str, values: Sequence[Any]) -> None:
     known = [value for value in values if isinstance(value, str)]
-    found = cells.numbers(known, words=cells.blank_words(True, task.blanks))
-    style = task.numbers or found.style
+    result = cells.numbers(known, words=cells.blank_words(True, task.blanks))
+    style = task.numbers or result.style
     other: cells.NumberStyle = "point" if style == "comma" else "comma"
-    if found.unsure and style == found.style and not all(map(_is_usual, found.unsure)):
+    if result.unsure and style == result.style and not all(map(_is_usual, result.unsure)):
         both = "; ".join(
             f"'{cell}' is {cells.number(cell, style):.15g}, or {cells.number(cell, other):.15g}"
-            for cell in found.unsure
+            for cell in result.unsure
         )
         report.warnings.append(
             f"column '{column}': numbers are read with a decimal {style}: {both} with a decimal {other}; for that: "
@@ -155,7 +155,7 @@ def _labels(report: CellReport, task: TaskSettings, several: bool, column: str, 
     near = cells.near_equal(counts)
     if near:
         groups = "; ".join(
-            ", ".join(f"'{name}' ({counts[name]})" for name in sorted(group, key=lambda one: -counts[one]))
+            ", ".join(f"'{name}' ({counts[name]})" for name in sorted(group, key=lambda item: -counts[item]))
             for group in near[:_SHOWN]
         )
         more = f" and {len(near) - _SHOWN} more" if len(near) > _SHOWN else ""
@@ -166,7 +166,7 @@ def _labels(report: CellReport, task: TaskSettings, several: bool, column: str, 
     texts = [value for value in values if isinstance(value, str) and not cells.is_blank(value, words)]
     renamed = {cells.trimmed(text): cells.label(text) for text in texts if cells.trimmed(text) != cells.label(text)}
     if renamed and not several:
-        shown = ", ".join(f"'{one}' is '{name}'" for one, name in list(renamed.items())[:_SHOWN])
+        shown = ", ".join(f"'{item}' is '{name}'" for item, name in list(renamed.items())[:_SHOWN])
         report.notes.append(f"column '{column}': labels in one form: {shown}")
     if task.separator is None and not any(mark in text for text in texts for mark in cells.SEPARATORS):
         _divided(report, several, column, texts)
@@ -184,8 +184,8 @@ def _divided(report: CellReport, several: bool, column: str, texts: Sequence[str
     if not mark.cells:
         return
     both = "; ".join(f"{cell!r} is one label, or {_listed(cell, mark.mark)}" for cell in mark.cells)
-    told = f"--set 'data.separators.{column}={mark.mark}'"
-    do = told if several else f"--task tag {told}"
+    text = f"--set 'data.separators.{column}={mark.mark}'"
+    do = text if several else f"--task tag {text}"
     report.warnings.append(f"column '{column}': cells may hold several labels, divided by {mark.mark!r}: {both}: {do}")
 
 

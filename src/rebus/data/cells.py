@@ -151,9 +151,9 @@ def labels(value: Any, separator: str | None = None, words: Collection[str] = ()
     parts = value if isinstance(value, (list, tuple)) else listed(value)
     if parts is None:
         parts = divided(text(value), separator)
-    found = dict.fromkeys(label(part) for part in parts if not is_blank(part, words))
-    found.pop("", None)
-    return list(found)
+    result = dict.fromkeys(label(part) for part in parts if not is_blank(part, words))
+    result.pop("", None)
+    return list(result)
 
 
 def listed(value: Any) -> list[Any] | None:
@@ -218,7 +218,7 @@ def separator(known: Sequence[str], several_labels: bool = False) -> Separator:
 def found_separator(column: Iterable[Any]) -> str | None:
     """What surely divides the labels of a column beside ``|`` and ``;``; None: nothing does."""
     texts = [value for value in column if isinstance(value, str) and not is_blank(value, BLANKS)]
-    if any(mark in one for one in texts for mark in SEPARATORS):
+    if any(mark in item for item in texts for mark in SEPARATORS):
         return None
     mark = separator(texts)
     return mark.mark if mark.sure else None
@@ -230,7 +230,7 @@ def _free(whole: Sequence[Sequence[str]]) -> bool:
     for parts in whole:
         for place, part in enumerate(parts):
             places.setdefault(part, set()).add(place if len(parts) > 1 else -1)
-    return any(len(found) > 1 for found in places.values())
+    return any(len(result) > 1 for result in places.values())
 
 
 def _parts(cell: str, mark: str) -> list[str]:
@@ -270,14 +270,14 @@ def paths(written: str) -> list[str]:
     inner = trimmed(written)
     if len(inner) > 1 and inner[0] == inner[-1] and inner[0] in "\"'":
         inner = trimmed(inner[1:-1])
-    found = [written, inner]
+    items = [written, inner]
     if "\\" in inner:
-        found.append(inner.replace("\\", "/"))
+        items.append(inner.replace("\\", "/"))
     if not inner.isascii():
-        found += [unicodedata.normalize(form, one) for form in ("NFC", "NFD") for one in found[1:]]
+        items += [unicodedata.normalize(form, item) for form in ("NFC", "NFD") for item in items[1:]]
     if "%" in inner:
-        found += [unquote(one) for one in found[1:]]
-    return list(dict.fromkeys(one for one in found if one))
+        items += [unquote(item) for item in items[1:]]
+    return list(dict.fromkeys(item for item in items if item))
 
 
 _CURRENCY = r"(?:US\$|[$€£¥₹₩₽元円원]|USD|EUR|GBP|RMB|CNY|JPY|CHF)"
@@ -320,12 +320,12 @@ def number(value: Any, style: NumberStyle = "point") -> float | None:
         return float(inner)
     inner = unicodedata.normalize("NFKC", inner).translate(_SIGNS)
     in_brackets = inner.startswith("(") and inner.endswith(")")
-    found = _SIGNED.fullmatch(inner[1:-1] if in_brackets else inner)
-    if found is None or (found["sign"] and found["second"]) or not _GRAMMARS[style].fullmatch(found["body"]):
+    match = _SIGNED.fullmatch(inner[1:-1] if in_brackets else inner)
+    if match is None or (match["sign"] and match["second"]) or not _GRAMMARS[style].fullmatch(match["body"]):
         return None
     decimal, thousands = (".", ",") if style == "point" else (",", ".")
-    read = float(re.sub("[ '’]", "", found["body"].replace(thousands, "")).replace(decimal, "."))
-    return -read if in_brackets != ("-" in (found["sign"], found["second"])) else read
+    read = float(re.sub("[ '’]", "", match["body"].replace(thousands, "")).replace(decimal, "."))
+    return -read if in_brackets != ("-" in (match["sign"], match["second"])) else read
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,7 @@ def numbers(cells: Iterable[Any], style: NumberStyle | None = None, words: Colle
         words: cells that say nothing.
     """
     known = [cell for cell in cells if not is_blank(cell, words)]
-    point, comma = ([number(cell, one) for cell in known] for one in ("point", "comma"))
+    point, comma = ([number(cell, item) for cell in known] for item in ("point", "comma"))
     best: NumberStyle = "comma" if sum(x is not None for x in comma) > sum(x is not None for x in point) else "point"
     chosen = style or best
     read, other = (point, comma) if chosen == "point" else (comma, point)

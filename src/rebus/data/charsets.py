@@ -158,13 +158,13 @@ def readings(sample: bytes, ascii_words: Counter[str]) -> list[Reading]:
         ascii_words: words in ASCII beside them, in small letters, with counts; they hint at the language.
     """
     hints = _hints(ascii_words)
-    texts = {encoding: _decoded(sample, encoding) for one in LANGUAGES for encoding in one.encodings}
+    texts = {encoding: _decoded(sample, encoding) for item in LANGUAGES for encoding in item.encodings}
     counted = {
         encoding: (_beyond(text), _words(text), 6.0 * len(set(_ODD.findall(text))))
         for encoding, text in texts.items()
         if text
     }
-    found: dict[str, Reading] = {}
+    result: dict[str, Reading] = {}
     for language in LANGUAGES:
         for encoding, prior in language.encodings.items():
             if encoding not in counted:
@@ -173,20 +173,20 @@ def readings(sample: bytes, ascii_words: Counter[str]) -> list[Reading]:
             costs = _costs(language.name)
             cost = prior + hints[language.name] + odd
             cost += sum(times * costs.of(letter) for letter, times in letters.items())
-            if encoding not in found or cost < found[encoding].cost:  # no placement is a gain
+            if encoding not in result or cost < result[encoding].cost:  # no placement is a gain
                 cost += _misplaced(words, language)
-            if encoding not in found or cost < found[encoding].cost:
-                found[encoding] = Reading(encoding, texts[encoding], cost, language.name)
-    return sorted(found.values(), key=lambda reading: reading.cost)
+            if encoding not in result or cost < result[encoding].cost:
+                result[encoding] = Reading(encoding, texts[encoding], cost, language.name)
+    return sorted(result.values(), key=lambda reading: reading.cost)
 
 
 def _hints(words: Counter[str]) -> dict[str, float]:
     """What it costs to assume each language beside these ASCII words."""
-    hits = {one.name: sum(words[word] for word in one.words.split()) for one in LANGUAGES}
+    hits = {language.name: sum(words[word] for word in language.words.split()) for language in LANGUAGES}
     most = max(hits.values())
     if most < 5:
         return dict.fromkeys(hits, 0.0)
-    return {one.name: 3.0 * (1 - hits[one.name] / most) if one.words else 1.5 for one in LANGUAGES}
+    return {language.name: 3.0 * (1 - hits[language.name] / most) if language.words else 1.5 for language in LANGUAGES}
 
 
 def _decoded(sample: bytes, encoding: str) -> str:

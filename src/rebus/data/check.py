@@ -74,9 +74,9 @@ def check_table(
         for task in tasks:
             for role, column in task.columns.items():
                 if kinds.get(column) != "image":
-                    told = check_cells(task, role, column, values.get(column) or table.column(column))
-                    report.notes += told.notes
-                    report.warnings += told.warnings
+                    message = check_cells(task, role, column, values.get(column) or table.column(column))
+                    report.notes += message.notes
+                    report.warnings += message.warnings
             _targets(report, table, task, values, splits)
     report.duplicates, report.fingerprint = duplicate_rows(table), fingerprint(table)
     if splits and not report.images:
@@ -314,7 +314,10 @@ def _tell(report: CheckReport) -> None:
         report.warnings.append(Note(key, count=len(report.leaks), do=do))
     for survey in report.images:
         if survey.levels is not None:
-            low, high = min(one.low for one in survey.extremes), max(one.high for one in survey.extremes)
+            low, high = (
+                min(extreme.low for extreme in survey.extremes),
+                max(extreme.high for extreme in survey.extremes),
+            )
             black, white = survey.levels
             levels = {"low": low, "high": high, "black": black, "white": white}
             report.notes.append(Note("check.deep", column=survey.column, count=len(survey.extremes), **levels))

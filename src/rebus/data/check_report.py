@@ -119,9 +119,9 @@ class CheckReport:
         surveys = {survey.column: survey.as_dict() for survey in self.images}
         for name, kind in self.kinds.items():
             figures = self.columns.get(name, {})
-            told = _image_figures(surveys[name]) if name in surveys else _figures(kind, figures)
+            message = _image_figures(surveys[name]) if name in surveys else _figures(kind, figures)
             empty = surveys[name]["rows_without"] if name in surveys else figures.get("empty", "")
-            grid.add_row(escape(name), kind, str(empty), escape(told))
+            grid.add_row(escape(name), kind, str(empty), escape(message))
         console.print(grid)
         for task, columns in self.tasks.items():
             console.print(
@@ -175,8 +175,8 @@ def _figures(kind: str, figures: dict[str, Any]) -> str:
 
 
 def _image_figures(survey: dict[str, Any]) -> str:
-    told = f"{survey['different']:,} different, {survey['unreadable']} unreadable"
+    text = f"{survey['different']:,} different, {survey['unreadable']} unreadable"
     if "width" in survey:
         (_, wide, _), (_, high, _) = survey["width"], survey["height"]
-        told += f"; {', '.join(survey['formats'])}, median {wide} x {high}"
-    return told
+        text += f"; {', '.join(survey['formats'])}, median {wide} x {high}"
+    return text

@@ -122,8 +122,8 @@ def _sample(column: pa.ChunkedArray) -> list[Any]:
 def _several_images(table: Table, name: str, sample: list[Any]) -> Guess | None:
     """Where cells are lists of images: that they are."""
     inside = [entry for cell in sample for entry in entries(cell)]
-    embedded = bool(inside) and all(isinstance(one, bytes) and one.startswith(SIGNATURES) for one in inside)
-    written = bool(inside) and all(isinstance(one, str) for one in inside) and _are_images(table, name, inside)
+    embedded = bool(inside) and all(isinstance(item, bytes) and item.startswith(SIGNATURES) for item in inside)
+    written = bool(inside) and all(isinstance(item, str) for item in inside) and _are_images(table, name, inside)
     return Guess("image", Note("reason.lists_of_images")) if embedded or written else None
 
 
@@ -241,7 +241,7 @@ def _string(table: Table, name: str, column: pa.ChunkedArray, sample: list[str])
             "image",
             Note("reason.names_of_image_files") if len(sample[0]) < 300 else Note("reason.images_written_as_base"),
         )
-    if all(one in ("true", "false") for one in map(cells.label, sample)):
+    if all(item in ("true", "false") for item in map(cells.label, sample)):
         return Guess("category", Note("reason.true_or_false"))
     if all(map(_is_turns, sample)):
         return Guess("messages", Note("reason.lists_of_turns_written"))

@@ -39,15 +39,15 @@ def arrow_table(columns: dict[str, list[Any]], place: Callable[[int], str], name
 
 def arrow_column(values: list[Any], name: str, place: Callable[[int], str]) -> pa.Array:
     """One Arrow array. Raises DataError as ``arrow_table`` does, naming the first row that does not fit."""
-    made = _try(values)
-    if made is None:
+    result = _try(values)
+    if result is None:
         unified = _unify(values, name, place)
-        made = _try(unified)
-        if made is None:
-            made = _try([_as_words(value) for value in unified])
-        if made is None:
+        result = _try(unified)
+        if result is None:
+            result = _try([_as_words(value) for value in unified])
+        if result is None:
             raise _explained(values, name, place)
-    return made
+    return result
 
 
 def is_image_struct(kind: pa.DataType) -> bool:

@@ -41,17 +41,17 @@ def extremes_of(image: Image.Image) -> Extremes:
     return Extremes(float(known.min()), float(known.max()), bool((known == np.rint(known)).all()))
 
 
-def levels_of(found: Iterable[Extremes]) -> Levels:
+def levels_of(extremes: Iterable[Extremes]) -> Levels:
     """Black and white of images that belong together.
 
     Fractions from 0 to 1 are as they are; whole numbers from 0 have the fewest of 8, 10, 12, 14 and 16 bits that hold
     them; of others the smallest is black and the largest white.
     """
-    all_ = list(found)
-    low, high = min(one.low for one in all_), max(one.high for one in all_)
-    if low >= 0 and high <= 1 and not all(one.whole for one in all_):
+    all_ = list(extremes)
+    low, high = min(item.low for item in all_), max(item.high for item in all_)
+    if low >= 0 and high <= 1 and not all(item.whole for item in all_):
         return 0.0, 1.0
-    if low >= 0 and (high <= 255 or all(one.whole for one in all_)):
+    if low >= 0 and (high <= 255 or all(item.whole for item in all_)):
         return 0.0, next((2.0**bits - 1 for bits in _BITS if high < 2**bits), high)
     return low, high if high > low else low + 1
 

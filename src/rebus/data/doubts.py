@@ -39,7 +39,7 @@ def doubts_of(
         columns: task: role: column, where the user says which column a task reads, of which there is no doubt.
     """
     read = {column for task in tasks for column in task.columns.values()}
-    told = [
+    lines = [
         f"column '{name}' is taken as {guess.kind} ({guess.why}), and is nearly {guess.alternative}: "
         f"{_shown(table, name)}; otherwise: --kind {quoted(name)}={guess.alternative}"
         for name, guess in guesses.items()
@@ -62,12 +62,12 @@ def doubts_of(
             if others:
                 why = "both names may say so" if named else "no name says which"
                 flag = f"--task {task.name} " if guessed else ""
-                told.append(
+                lines.append(
                     f"task {task.name} {verb} column '{chosen}' ({_shown(table, chosen)}), and '{others[0]}' "
                     f"({_shown(table, others[0])}) could be meant as well: {why}; otherwise: "
                     f"{flag}--set tasks.{number}.columns.{role}={quoted(others[0])}"
                 )
-    return told + _unread(table, guesses, tasks)
+    return lines + _unread(table, guesses, tasks)
 
 
 def _choices(task: TaskSettings) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -84,22 +84,22 @@ def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSett
     """Warnings of columns whose names or cells say that a task should read them, and that none reads so."""
     read = {column: role for task in tasks for role, column in task.columns.items()}
     image = next((column for column, role in read.items() if role == "image"), None)
-    told = []
+    lines = []
     for name, guess in guesses.items() if tasks else ():
         if guess.why in ("it is empty", "it is blank"):
             continue
         if name not in read and guess.kind == "image" and image is not None:
-            told.append(
+            lines.append(
                 f"column '{name}' holds images ({_shown(table, name)}) that no task sees: a model takes one a row, "
                 f"here that of '{image}'; for the other: --set tasks.0.columns.image={name}"
             )
         elif names.named(name, names.IMAGES) and guess.kind != "image":
-            told.append(
+            lines.append(
                 f"column '{name}' ({_shown(table, name)}) is named as images and not read so: no task sees them; "
                 f"write a path a cell, or --kind {quoted(name)}=image where it is one"
             )
         elif name not in read and names.named(name, (*names.HISTORY, *names.SYSTEM, *names.MEDIA)):
-            told.append(
+            lines.append(
                 f"column '{name}' ({_shown(table, name)}) is not read, though its name says that the answers depend on "
                 "it: a model cannot learn them without it"
             )
@@ -108,11 +108,11 @@ def _unread(table: Table, guesses: Mapping[str, Guess], tasks: Sequence[TaskSett
         wanted = declared(task.name)
         answers = task.columns.get(wanted.target_role or "") if "choices" not in wanted.roles else None
         if choices is not None and answers is not None and _are_places(table, answers):
-            told.append(
+            lines.append(
                 f"'{answers}' ({_shown(table, answers)}) names places in '{choices}' ({_shown(table, choices)}), "
                 "which this task does not read: it learns to write the places; write the right choice itself there"
             )
-    return told
+    return lines
 
 
 def _are_places(table: Table, name: str) -> bool:

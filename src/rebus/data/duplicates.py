@@ -54,13 +54,13 @@ def fingerprint(table: Table) -> str:
 
 def column_digests(table: Table, columns: Sequence[str]) -> dict[str, str]:
     """Each column's cells in the order of the rows, as 32 hexadecimal digits; see ``fingerprint``."""
-    found = {}
+    entries = {}
     for name in columns:
         digest = hashlib.sha256()
         for value in table.column(name):
             digest.update(repr(_hashable(value)).encode("utf-8", "surrogatepass") + b"\0")
-        found[name] = digest.hexdigest()[:32]
-    return found
+        entries[name] = digest.hexdigest()[:32]
+    return entries
 
 
 def shared_texts(texts: Sequence[str], splits: Sequence[str]) -> list[tuple[int, int]]:
@@ -134,14 +134,14 @@ def similar_images(
         nearest = distance.argmin(1)
         for row in np.flatnonzero(distance[np.arange(len(part)), nearest] <= _RMS**2 * size):
             other = int(training[nearest[row]])
-            one, near = flat[part[row]], flat[other]
-            if np.abs(one - near).max() <= _MOST and _correlation(one, near) >= _LIKE:
+            item, near = flat[part[row]], flat[other]
+            if np.abs(item - near).max() <= _MOST and _correlation(item, near) >= _LIKE:
                 pairs.append((int(part[row]), other))
     return pairs
 
 
-def _correlation(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
-    a, b = one - one.mean(), other - other.mean()
+def _correlation(float32: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> float:
+    a, b = float32 - float32.mean(), other - other.mean()
     return float((a * b).sum() / max(1e-6, float(np.sqrt((a * a).sum() * (b * b).sum()))))
 
 

@@ -81,8 +81,8 @@ def decode_text(content: bytes, where: str, encoding: str | None = None) -> tupl
         DataError: the bytes are not text in that encoding (the byte and the line are named), two encodings are about
             as likely (a line is shown in both), or they are no text at all.
     """
-    found = find_encoding(content, where, encoding)
-    text = _decode(content, found.name, where).removeprefix("\ufeff")
+    result = find_encoding(content, where, encoding)
+    text = _decode(content, result.name, where).removeprefix("\ufeff")
     if encoding is None and "\0" in text:
         at = content.index(b"\0")
         raise DataError(
@@ -91,7 +91,7 @@ def decode_text(content: bytes, where: str, encoding: str | None = None) -> tupl
             "a zero byte, as binary files have",
             "check that this is the table; if it is text, name its encoding with --set data.encoding=NAME",
         )
-    return text, found
+    return text, result
 
 
 def find_encoding(head: bytes, where: str, encoding: str | None = None, whole: bool = True) -> Encoding:
@@ -173,16 +173,16 @@ def _mostly_utf8(content: bytes) -> bool:
 
 def _likeliest(content: bytes, where: str, whole: bool) -> Encoding:
     """The old encoding of a text that is not UTF-8, if its letters tell."""
-    words = [found[0] for found in islice(_WORD.finditer(content), _MOST_WORDS + 1)]
+    words = [text[0] for text in islice(_WORD.finditer(content), _MOST_WORDS + 1)]
     if not whole:
         words = words[:-1] or words  # the last may be cut
     sample = b"\n".join(dict.fromkeys(words[:_MOST_WORDS]))  # a word that returns tells nothing new
     plain = Counter(word.decode("ascii").lower() for word in _ASCII_WORD.findall(content[:_LARGE]))
-    usable = [one for one in readings(sample, plain) if not whole or _decodes(content, one.encoding)]
+    usable = [reading for reading in readings(sample, plain) if not whole or _decodes(content, reading.encoding)]
     if not usable or usable[0].cost > _PLAUSIBLE * _beyond(sample) + _SLACK:
         return Encoding("utf-8")  # no language: whoever decodes the file names the byte
     best = usable[0]
-    other = next((one for one in usable[1:] if one.text != best.text), None)
+    other = next((reading for reading in usable[1:] if reading.text != best.text), None)
     if other is None or other.cost - best.cost >= _margin(sample, best.text):
         return Encoding(best.encoding, True)
     first = next(
@@ -190,9 +190,9 @@ def _likeliest(content: bytes, where: str, whole: bool) -> Encoding:
         words[0],
     )
     line = _line(content, content.index(first))
-    found = content.split(b"\n")[line - 1].strip()
-    at = max(0, found.find(first) - 20)
-    shown = [_shown(found[at : at + 60].decode(one.encoding, "replace")) for one in (best, other)]
+    text = content.split(b"\n")[line - 1].strip()
+    at = max(0, text.find(first) - 20)
+    shown = [_shown(text[at : at + 60].decode(reading.encoding, "replace")) for reading in (best, other)]
     raise EncodingError(
         f"{where}, line {line}",
         "text whose encoding is certain",
@@ -290,7 +290,7 @@ def garbled(texts: Iterable[str]) -> tuple[int, str, str]:
 
     UTF-8 that was read as Windows-1252 (``cafÃ©``), letters that were lost (U+FFFD), and UTF-7 in most texts.
     """
-    found: list[tuple[str, str]] = []
+    result: list[tuple[str, str]] = []
     seven: list[tuple[str, str]] = []
     count = 0
     for text in texts:
@@ -299,12 +299,12 @@ def garbled(texts: Iterable[str]) -> tuple[int, str, str]:
             if "+" in text and _UTF7.search(text) and (read := _read_as(text, "ascii", "utf-7")):
                 seven.append((text, read))
         elif "\ufffd" in text:
-            found.append((text, ""))
+            result.append((text, ""))
         else:
             read = next((read for encoding in _GARBLING if (read := _read_as(text, encoding, "utf-8"))), "")
-            found += [(text, read)] if read else []
-    found += seven if 2 * len(seven) > count > 3 else []
-    return (len(found), *found[0]) if found else (0, "", "")
+            result += [(text, read)] if read else []
+    result += seven if 2 * len(seven) > count > 3 else []
+    return (len(result), *result[0]) if result else (0, "", "")
 
 
 def _read_as(text: str, written: str, read: str) -> str:

@@ -87,8 +87,8 @@ def open_image(value: str | bytes, root: str | Path, where: str = "") -> Iterato
         there = max(0, min(size, os.fstat(file.fileno()).st_size - offset))
         content = os.pread(file.fileno(), there, offset)
     if len(content) < size:
-        found = f"{named}, of which {len(content):,} are there"
-        raise ImageError(where or str(path), f"{size:,} bytes", found, "write or download the archive again")
+        received = f"{named}, of which {len(content):,} are there"
+        raise ImageError(where or str(path), f"{size:,} bytes", received, "write or download the archive again")
     yield Opened(io.BytesIO(content), where or str(path), named, os.path.splitext(str(value))[1].lower())
 
 
@@ -97,9 +97,9 @@ def image_bytes(value: str | bytes | None, where: str = "") -> bytes | None:
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     if value is None or not isinstance(value, str) or not value.strip():
-        found = "nothing" if value is None or value == "" or isinstance(value, str) else f"a {type(value).__name__}"
+        received = "nothing" if value is None or value == "" or isinstance(value, str) else f"a {type(value).__name__}"
         raise ImageError(
-            where or "an image", "a path, base64 text or bytes", found, "name an image, or leave the row out"
+            where or "an image", "a path, base64 text or bytes", received, "name an image, or leave the row out"
         )
     if value.startswith("[") and (several := parse_list(value)) is not None and len(several) > 1:
         named = shown(value)
@@ -147,7 +147,7 @@ def image_path(value: str, root: str | Path, where: str = "") -> Path:
         path = _respelt(value, Path(root), where) or path
     inside = os.environ.get(INSIDE, "")
     followed = (path.parent, path) if os.path.islink(path) else (path.parent,)  # one folder holds many images
-    if inside and not all(_within(str(one), str(root), inside) for one in followed):
+    if inside and not all(_within(str(item), str(root), inside) for item in followed):
         do = "move the image there, or let somebody who may read it train"
         raise ImageError(where, "an image in a folder that this process may read", named, do)
     try:
@@ -170,7 +170,7 @@ def member_value(archive: str, offset: int, size: int, name: str) -> str:
 def _within(path: str, root: str, inside: str) -> bool:
     """Whether a path, its links followed, lies in the table's folder or in one of those that ``inside`` lists."""
     real = Path(os.path.realpath(path))
-    folders = [Path(one).resolve() for one in (*inside.split(os.pathsep), root)]
+    folders = [Path(item).resolve() for item in (*inside.split(os.pathsep), root)]
     return any(real == folder or folder in real.parents for folder in folders)
 
 
@@ -190,8 +190,8 @@ def image_span(value: str, root: str | Path, where: str = "") -> tuple[Path, int
 
 
 def _archive(name: str, root: str, where: str) -> Path:
-    found = _known_archive(name, root)
-    return found if found is not None else image_path(name, root, where)
+    result = _known_archive(name, root)
+    return result if result is not None else image_path(name, root, where)
 
 
 @lru_cache(maxsize=4096)
@@ -236,7 +236,7 @@ def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
 
     It is decoded in portions, as one call over a large image would hold up every other thread.
     """
-    found: list[bytes] = []
+    result: list[bytes] = []
     rest, ended, start = b"", False, begin
     try:
         for start in range(begin, len(text), _PORTION):
@@ -246,14 +246,14 @@ def _decode_base64(text: str, where: str, begin: int = 0) -> bytes:
             if ended and letters:
                 raise binascii.Error("Text after the padding")
             ended = ended or portion.endswith(b"=")
-            found.append(binascii.a2b_base64(portion, strict_mode=True))
+            result.append(binascii.a2b_base64(portion, strict_mode=True))
         if rest:
-            found.append(binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True))
+            result.append(binascii.a2b_base64(rest + b"=" * (-len(rest) % 4), strict_mode=True))
     except (ValueError, binascii.Error) as error:
         wrong = _WRONG.search(text, start, start + _PORTION)
-        told = f"holds {wrong[0]!r} at character {wrong.start() - begin + 1:,}" if wrong else f"is not ({error})"
-        raise ImageError.of("problem.image_base64", where=where or "an image", why=told) from error
-    return b"".join(found)
+        message = f"holds {wrong[0]!r} at character {wrong.start() - begin + 1:,}" if wrong else f"is not ({error})"
+        raise ImageError.of("problem.image_base64", where=where or "an image", why=message) from error
+    return b"".join(result)
 
 
 def _unreadable(where: str, named: str, error: Exception, path: Path | None = None) -> ImageError:
@@ -261,5 +261,5 @@ def _unreadable(where: str, named: str, error: Exception, path: Path | None = No
         there = path is None or path.parent.is_dir()
         folder = "" if there else Note("hint.no_folder_either", folder=shown(str(path.parent)))  # type: ignore[union-attr]
         return ImageError.of("problem.image_no_file", where=where, named=named, folder=folder)
-    told = (error.strerror if isinstance(error, OSError) else None) or str(error)
-    return ImageError.of("problem.image_unreadable", where=where, named=named, why=told)
+    message = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    return ImageError.of("problem.image_unreadable", where=where, named=named, why=message)

@@ -136,7 +136,7 @@ def survey_images(table: Table, column: str, data: Data, splits: Sequence[str]) 
         thumbs = []
         chosen = _chosen(survey.headers, cut)
         deep = [at for at in chosen if getattr(survey.headers[at], "deep", False)]
-        survey.extremes = [found for found in pool.map(extremes, deep) if found is not None]
+        survey.extremes = [result for result in pool.map(extremes, deep) if result is not None]
         if survey.extremes:
             survey.levels = data.levels or levels_of(survey.extremes)
         for at, thumb in zip(chosen, pool.map(decode, chosen), strict=True):
@@ -267,8 +267,8 @@ def _leaks(
     training = np.array(["train" in used[at] for at in survey.decoded], dtype=bool)
     held_out = np.array([used[at] != {"train"} and "train" not in used[at] for at in survey.decoded], dtype=bool)
     near = similar_images(survey.thumbs, positions[held_out], positions[training])
-    found = {first for first, _ in pairs}
-    pairs |= {(survey.decoded[a], survey.decoded[b]) for a, b in near if survey.decoded[a] not in found}
+    result = {first for first, _ in pairs}
+    pairs |= {(survey.decoded[a], survey.decoded[b]) for a, b in near if survey.decoded[a] not in result}
     return sorted((_row(survey, a, splits, False), _row(survey, b, splits, True)) for a, b in pairs)
 
 

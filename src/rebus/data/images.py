@@ -211,9 +211,9 @@ def _refuse_large_inside(opened: Opened, budget: int) -> None:
 def _fast(opened: Opened, near: int | None, budget: int) -> Array | None:
     """A plain JPEG's pixels by the faster decoder; None: Pillow's turn, from the start of the file."""
     head = opened.file.read(3)
-    found = jpeg_files.decode(head + opened.file.read(), near, budget) if head == b"\xff\xd8\xff" else None
+    result = jpeg_files.decode(head + opened.file.read(), near, budget) if head == b"\xff\xd8\xff" else None
     opened.file.seek(0)
-    return found
+    return result
 
 
 def _orientation(image: Image.Image) -> int:
@@ -235,10 +235,10 @@ def _on_background(image: Image.Image, colour: tuple[int, int, int], levels: Lev
 
 
 def _broken(opened: Opened, error: Exception) -> ImageError:
-    told = _words(error)
-    if "truncated" in told or isinstance(error, EOFError):
-        return ImageError.of("problem.image_cut", where=opened.where, what=opened.what, why=told)
-    return ImageError.of("problem.image_damaged", where=opened.where, what=opened.what, why=told)
+    message = _words(error)
+    if "truncated" in message or isinstance(error, EOFError):
+        return ImageError.of("problem.image_cut", where=opened.where, what=opened.what, why=message)
+    return ImageError.of("problem.image_damaged", where=opened.where, what=opened.what, why=message)
 
 
 def _words(error: Exception) -> str:

@@ -166,7 +166,7 @@ def _png(image: pillow.Image) -> bytes:
         image.save(held, "PNG", compress_level=1)
     except (OSError, ValueError) as error:  # a mode that PNG has no place for, such as CMYK or F
         if image.mode not in ("CMYK", "YCbCr", "LAB", "HSV", "RGBX", "RGBa", "La"):
-            found, do = f"a PIL image of mode {image.mode} ({error})", "convert it to RGB, RGBA, L or I;16"
-            raise DataError("an image", "one that can be stored as PNG", found, do) from error
+            received, do = f"a PIL image of mode {image.mode} ({error})", "convert it to RGB, RGBA, L or I;16"
+            raise DataError("an image", "one that can be stored as PNG", received, do) from error
         image.convert("RGBA" if image.mode.endswith("a") else "RGB").save(held, "PNG", compress_level=1)
     return held.getvalue()

@@ -60,9 +60,9 @@ def infer(
     guesses = _guesses(table, overrides or {})
     kinds = {name: guess.kind for name, guess in guesses.items()}
     given = columns or {}
-    found = [
-        (one.model_copy(update={"columns": {**one.columns, **given.get(one.name, {})}}), why)
-        for one, why in guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
+    items = [
+        (item.model_copy(update={"columns": {**item.columns, **given.get(item.name, {})}}), why)
+        for item, why in guess_tasks(table.columns, kinds, tasks, partial(answers_inside, table))
     ]
     notes: list[str] = [
         Note("inference.column", column=name, kind=named("kind", guess.kind), why=guess.why, quoted=quoted(name))
@@ -76,13 +76,13 @@ def infer(
     ]
     if ignored:
         notes.append(Note("inference.ignored", columns=ignored))
-    for number, (one, why) in enumerate(found):
+    for number, (item, why) in enumerate(items):
         roles = [
-            Note("inference.role", role=named("role", role), column=column) for role, column in one.columns.items()
+            Note("inference.role", role=named("role", role), column=column) for role, column in item.columns.items()
         ]
         roles = roles or [Note("inference.no_column")]
-        notes.append(Note("inference.task", task=one.name, why=why, roles=roles, number=number))
-    settings = [one for one, _ in found]
+        notes.append(Note("inference.task", task=item.name, why=why, roles=roles, number=number))
+    settings = [item for item, _ in items]
     refusal = None if tasks else refusal_of(table, kinds, settings)
     warnings = doubts_of(table, guesses, settings, guessed=not tasks, columns=given)
     return Inference(kinds, [] if refusal is not None else settings, notes, warnings, refusal)
@@ -110,8 +110,8 @@ def answers_inside(table: Table, answers: str, passages: str, rows: int = 200) -
     """Whether most answers stand word for word in their row's passage, in a sample of rows."""
     chosen = [row * len(table) // min(rows, len(table)) for row in range(min(rows, len(table)))]
     seen = [(table.value(row, answers), table.value(row, passages)) for row in chosen]
-    known = [(said if isinstance(said, list) else [said], passage) for said, passage in seen if said and passage]
-    return 2 * sum(any(str(one) in str(passage) for one in said) for said, passage in known) > len(known)
+    known = [(text if isinstance(text, list) else [text], passage) for text, passage in seen if text and passage]
+    return 2 * sum(any(str(item) in str(passage) for item in text) for text, passage in known) > len(known)
 
 
 def _guesses(table: Table, overrides: Mapping[str, Kind]) -> dict[str, Guess]:

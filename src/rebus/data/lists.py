@@ -88,10 +88,10 @@ def parse_column(cells: Sequence[str | None]) -> tuple[list[Any] | None, str]:
     count = sum(value is not None for value in values)
     if count == len(written) and (kinds == {list} or all(map(_has_names, values))):
         return values, ""
-    count = sum(one is not None for one in lists)
+    count = sum(item is not None for item in lists)
     if 2 * max(alike, min(count, _LOOKED_AT)) < min(len(written), _LOOKED_AT):
         return None, ""
-    odd = next(cell for cell, one in zip(cells, lists, strict=True) if one is None and cell and not cell.isspace())
+    odd = next(cell for cell, item in zip(cells, lists, strict=True) if item is None and cell and not cell.isspace())
     shown = odd if len(odd) <= 60 else odd[:57] + "..."
     return None, f"{len(written) - count} of {len(written)} cells cannot be read as lists, e.g. {shown}; all are text"
 
@@ -118,17 +118,17 @@ def _with_commas(text: str) -> str | None:
     at, ended = 0, False  # whether a value ended just before
     stripped = text.strip()
     while at < len(stripped):
-        found = _TOKEN.match(stripped, at)
-        if found is None:
+        match = _TOKEN.match(stripped, at)
+        if match is None:
             return None
-        kind, token = str(found.lastgroup), found[0].strip()
+        kind, token = str(match.lastgroup), match[0].strip()
         if ended and (kind in ("value", "call") or token in ("[", "{", "(")):
             parts.append(",")
         if kind == "keyword":  # dtype=object: nothing is made of it
             token = "None" if parts and parts[-1] != "," else ""
         parts.append(token)
         ended = kind in ("value", "keyword") or token in ("]", ")", "}")
-        at = found.end()
+        at = match.end()
     return "".join(parts)
 
 

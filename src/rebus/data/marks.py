@@ -63,12 +63,12 @@ class Marks:
         cuts: list[Cut | None] = []
         for text, cell in known:
             try:
-                found = as_tags(cell, names)
+                result = as_tags(cell, names)
             except ValueError:
                 continue  # told of the row it is in
-            rows.append(found)
+            rows.append(result)
             if as_list(text) is None:
-                cuts.append(cut_for(text, len(found)))
+                cuts.append(cut_for(text, len(result)))
         cut: Cut = "script"
         if cuts:
             cut = "words" if 2 * cuts.count("words") >= len(cuts) - cuts.count(None) else "characters"
@@ -87,8 +87,8 @@ class Marks:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values."""
-        said = {"spans": self.spans, "style": self.style, "cut": self.cut, "names": list(self.names)}
-        return {**said, "writing": asdict(self.writing)}
+        entries = {"spans": self.spans, "style": self.style, "cut": self.cut, "names": list(self.names)}
+        return {**entries, "writing": asdict(self.writing)}
 
     def writes_like(self, other: Marks) -> bool:
         """Whether tags of one are read alike by the other."""
@@ -135,8 +135,8 @@ class Marks:
         """
         if self.spans:
             units = units_of(text)
-            found = sorted(_as_span(one) for one in as_list(cell) or [])
-            return units, in_units(units, found), found
+            result = sorted(_as_span(item) for item in as_list(cell) or [])
+            return units, in_units(units, result), result
         tags = self._plain(cell)
         units = self._units(text, len(tags))
         spans = spans_of(tags, self.style)
@@ -165,23 +165,23 @@ class Marks:
         do = "write spans as {start, end, label}: characters counted from 0, the end one past the last"
         if as_list(text) is not None:
             return "a text, as the marks are spans of characters", "a list of words", "join the words, or give tags"
-        found: list[Span] = []
-        for one in as_list(cell) or []:
+        result: list[Span] = []
+        for item in as_list(cell) or []:
             try:
-                found.append(_as_span(one))
+                result.append(_as_span(item))
             except (KeyError, TypeError, ValueError):
-                return "spans", repr(one)[:80], do
-        for start, end, label in found:
+                return "spans", repr(item)[:80], do
+        for start, end, label in result:
             if not 0 <= start < end <= len(text):
                 return f"spans inside the text of {len(text)} characters", f"{start} to {end} ({label})", do
             if not label.strip():
                 return "a label for each span", f"none for {start} to {end}", do
             if not text[start:end].strip():
                 return "spans that hold a word", f"blanks from {start} to {end}", do
-        for first, second in itertools.pairwise(sorted(found)):
+        for first, second in itertools.pairwise(sorted(result)):
             if second[0] < first[1]:
-                told = f"'{text[first[0] : first[1]]}' and '{text[second[0] : second[1]]}'"
-                return "spans that do not overlap", told[:80], "keep one of them"
+                message = f"'{text[first[0] : first[1]]}' and '{text[second[0] : second[1]]}'"
+                return "spans that do not overlap", message[:80], "keep one of them"
         return None
 
 
@@ -215,22 +215,26 @@ def in_characters(units: Units, spans: Sequence[Span]) -> list[Span]:
 def in_units(units: Units, spans: Sequence[Span]) -> list[Span]:
     """Spans of characters as spans of units; one that begins or ends inside a unit counts it in."""
     starts, ends = [start for start, _ in units.offsets], [end for _, end in units.offsets]
-    found: list[Span] = []
+    result: list[Span] = []
     before = 0
     for start, end, label in spans:
         first, last = max(bisect_right(ends, start), before), bisect_left(starts, end)
         if first < last:  # two spans in one word: the first has it
-            found.append((first, last, label))
+            result.append((first, last, label))
             before = last
-    return found
+    return result
 
 
-def _as_span(one: Any) -> Span:
-    if isinstance(one, (list, tuple)):
-        start, end, label = one
+def _as_span(value: Any) -> Span:
+    if isinstance(value, (list, tuple)):
+        start, end, label = value
     else:
-        start, end = one["start"], one["end"]
-        label = next(one[key] for key in _LABEL_KEYS if one.get(key) is not None) if set(_LABEL_KEYS) & set(one) else ""
+        start, end = value["start"], value["end"]
+        label = (
+            next(value[key] for key in _LABEL_KEYS if value.get(key) is not None)
+            if set(_LABEL_KEYS) & set(value)
+            else ""
+        )
     if isinstance(start, bool) or int(start) != float(start) or int(end) != float(end):
         raise ValueError(start)
     return int(start), int(end), str(label)
@@ -238,7 +242,7 @@ def _as_span(one: Any) -> Span:
 
 def _triples(cell: Any) -> bool:
     listed = as_list(cell)
-    return bool(listed) and all(isinstance(one, (list, tuple)) and len(one) == 3 for one in listed or [])
+    return bool(listed) and all(isinstance(item, (list, tuple)) and len(item) == 3 for item in listed or [])
 
 
 def answers_of(cell: Any, start: Any = None) -> list[tuple[str, int | None]]:
@@ -253,13 +257,13 @@ def answers_of(cell: Any, start: Any = None) -> list[tuple[str, int | None]]:
     texts = cell if isinstance(cell, (list, tuple)) else [cell]
     starts = list(start) if isinstance(start, (list, tuple)) else [start] * (1 if len(texts) == 1 else 0)
     starts += [None] * (len(texts) - len(starts))
-    found = []
+    items = []
     for text, at in zip(texts, starts, strict=False):
         if text is None or not str(text).strip():
             continue
         blank = at is None or (isinstance(at, float) and at != at) or (isinstance(at, str) and not at.strip())
-        found.append((str(text), None if blank else int(float(at))))
-    return found
+        items.append((str(text), None if blank else int(float(at))))
+    return items
 
 
 def find_answer(context: str, answer: str, start: int | None = None) -> tuple[int, int] | None:

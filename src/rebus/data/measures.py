@@ -43,9 +43,9 @@ def turn_figures(values: Sequence[Any]) -> dict[str, Any]:
     if not whole:
         return {"measured": 0}
     turns = np.array([len(value) for value in whole])
-    said = [turn.get("content") or turn.get("value") for value in whole for turn in value if isinstance(turn, dict)]
-    found = text_figures([text for text in said if isinstance(text, str)])
-    return {"turns": {f"{q:.0%}": int(np.quantile(turns, q)) for q in _QUANTILES} | {"max": int(turns.max())}, **found}
+    items = [turn.get("content") or turn.get("value") for value in whole for turn in value if isinstance(turn, dict)]
+    result = text_figures([text for text in items if isinstance(text, str)])
+    return {"turns": {f"{q:.0%}": int(np.quantile(turns, q)) for q in _QUANTILES} | {"max": int(turns.max())}, **result}
 
 
 def script(text: str) -> str:
@@ -72,12 +72,12 @@ def label_figures(labels: Sequence[str]) -> dict[str, Any]:
 
 def number_figures(numbers: Sequence[float | None]) -> dict[str, Any]:
     """Minimum, median, maximum, mean, and how many are not finite numbers."""
-    finite = np.array([one for one in numbers if one is not None and math.isfinite(one)])
-    told: dict[str, Any] = {"not_finite": len(numbers) - len(finite)}
+    finite = np.array([number for number in numbers if number is not None and math.isfinite(number)])
+    result: dict[str, Any] = {"not_finite": len(numbers) - len(finite)}
     if len(finite):
-        told |= {"min": float(finite.min()), "median": float(np.median(finite)), "max": float(finite.max())}
-        told |= {"mean": float(finite.mean()), "different": len(np.unique(finite))}
-    return told
+        result |= {"min": float(finite.min()), "median": float(np.median(finite)), "max": float(finite.max())}
+        result |= {"mean": float(finite.mean()), "different": len(np.unique(finite))}
+    return result
 
 
 _YES = frozenset({"1", "yes", "y", "true", "match", "是", "对", "真", "匹配", "相符"})
@@ -86,8 +86,8 @@ _NO = frozenset({"0", "no", "n", "false", "mismatch", "否", "不", "不是", "�
 
 def as_yes(value: Any) -> bool | None:
     """A cell that says yes or no, in English, Chinese or as 1 and 0; None where it says neither."""
-    said = cells.label(value).casefold()
-    return True if said in _YES else False if said in _NO else None
+    text = cells.label(value).casefold()
+    return True if text in _YES else False if text in _NO else None
 
 
 def leak_share(texts: Sequence[Any], labels: Sequence[str]) -> tuple[float, float]:

@@ -75,9 +75,9 @@ def is_turn(item: Any) -> bool:
 
 def unread_fields(turns: Any) -> list[str]:
     """The fields of turns that nothing reads (``reasoning_content``, ``mask``), one for each time it says something."""
-    said = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list | tuple) else []
+    text = [turn for turn in turns if isinstance(turn, dict)] if isinstance(turns, list | tuple) else []
     empty: tuple[Any, ...] = (None, "", [], {})
-    return [name for turn in said for name, value in turn.items() if name not in _READ_FIELDS and value not in empty]
+    return [name for turn in text for name, value in turn.items() if name not in _READ_FIELDS and value not in empty]
 
 
 def is_learned(turn: Message) -> bool:
@@ -149,8 +149,8 @@ def _joined(content: Any, number: int, where: str, images: list[Any] | None) -> 
             if isinstance(image, dict):
                 image = next((image[key] for key in _IMAGE_FIELDS if image.get(key)), None)
             if image is None and (odd := sorted(set(held) - _PART_REMARKS)):
-                found = f"an image part with {', '.join(odd)[:60]} and none of them (turn {number})"
-                raise DataError(where, "a path, an address or bytes in each image part", found, DO)
+                received = f"an image part with {', '.join(odd)[:60]} and none of them (turn {number})"
+                raise DataError(where, "a path, an address or bytes in each image part", received, DO)
             if image is not None and images is not None:
                 images.append(image.removeprefix("file://") if isinstance(image, str) else image)
         else:
@@ -158,5 +158,5 @@ def _joined(content: Any, number: int, where: str, images: list[Any] | None) -> 
     return "\n".join(texts), shows
 
 
-def _wrong(where: str, found: str) -> DataError:
-    return DataError(where, _EXPECTED, found, DO)
+def _wrong(where: str, text: str) -> DataError:
+    return DataError(where, _EXPECTED, text, DO)

@@ -106,7 +106,7 @@ def _all_lists(values: Sequence[Any]) -> bool:
     """Whether every cell of a column that holds something is a list written as text."""
     step = max(1, len(values) // _SAMPLE)
     known = [value for value in values[::step] if not cells.is_blank(value)]
-    return bool(known) and all(isinstance(one, str) and parse_list(one) is not None for one in known)
+    return bool(known) and all(isinstance(item, str) and parse_list(item) is not None for item in known)
 
 
 def _as_it_is(value: Any) -> Any:

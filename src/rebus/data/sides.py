@@ -31,20 +31,20 @@ def sides_in(texts: Iterable[str], labels: Iterable[str]) -> str | None:
         texts: captions, questions, answers.
         labels: names of classes; single signs (``6``, ``b``, ``国``) are shapes that a mirror changes.
     """
-    count = found = 0
+    count = result = 0
     first = ""
     for text in texts:
         count += 1
         if speaks_of_sides(text):
-            found += 1
+            result += 1
             first = first or " ".join(text.split())
-    if found:
+    if result:
         shown = first if len(first) <= _SHOWN else first[: _SHOWN - 3] + "..."
-        return f"{found:,} of {count:,} texts speak of left and right or of writing, such as '{shown}'"
+        return f"{result:,} of {count:,} texts speak of left and right or of writing, such as '{shown}'"
     names = list(labels)
-    told = next((name for name in names if speaks_of_sides(name.replace("_", " ").replace("-", " "))), None)
-    if told is not None:
-        return f"the label '{told}' speaks of left and right or of writing"
+    message = next((name for name in names if speaks_of_sides(name.replace("_", " ").replace("-", " "))), None)
+    if message is not None:
+        return f"the label '{message}' speaks of left and right or of writing"
     signs = [name for name in names if len(name.strip()) == 1]
     if names and 2 * len(signs) > len(names):
         return f"labels such as '{signs[0]}' are single signs, which a mirror changes"

@@ -49,16 +49,16 @@ def assign_splits(table: Table, split: Split, image_columns: Iterable[str], seed
         raise DataError(
             "data.split", "shares of valid and test below 1 together", f"{split.valid + split.test:g}", "lower one"
         )
-    said = _said(table, split)
-    if said is not None and {"valid", "test"} <= set(said):
-        return said
+    text = _said(table, split)
+    if text is not None and {"valid", "test"} <= set(text):
+        return text
     keys = group_keys(table, split, image_columns)
-    if said is None or set(said) == {"train"}:
+    if text is None or set(text) == {"train"}:
         return [_deal(key, split.valid, split.test, seed) for key in keys]
-    if "valid" in said or "train" not in said:
-        return said
+    if "valid" in text or "train" not in text:
+        return text
     return [
-        _deal(key, split.valid, 0.0, seed) if word == "train" else word for key, word in zip(keys, said, strict=True)
+        _deal(key, split.valid, 0.0, seed) if word == "train" else word for key, word in zip(keys, text, strict=True)
     ]
 
 

@@ -241,16 +241,16 @@ def entries(value: Any) -> list[Any]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         value = parse_list(value) or value
     several = value if isinstance(value, (list, tuple)) else [value]
-    return [plain(one) for one in several if isinstance(one, (np.ndarray, dict)) or not is_blank(one)]
+    return [plain(item) for item in several if isinstance(item, (np.ndarray, dict)) or not is_blank(item)]
 
 
 def stacked_source(parts: Sequence[Table]) -> dict[str, pa.ChunkedArray]:
     """``Table.source`` of whole tables end to end; a column that they hold in several types is left out."""
-    found: dict[str, pa.ChunkedArray] = {}
+    result: dict[str, pa.ChunkedArray] = {}
     for name in dict.fromkeys(name for part in parts for name in part.source):
         kinds = {part.source[name].type for part in parts if name in part.source}
         if len(kinds) == 1:
             kind = kinds.pop()
             columns = [part.source.get(name, pa.chunked_array([pa.nulls(len(part), kind)])) for part in parts]
-            found[name] = pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind)
-    return found
+            result[name] = pa.chunked_array([chunk for column in columns for chunk in column.chunks], kind)
+    return result

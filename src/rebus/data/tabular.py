@@ -60,7 +60,7 @@ def tabular_columns(
     kinds: Mapping[str, Kind],
     tasks: Sequence[TaskSettings],
     data: Data,
-    said: Mapping[str, Kind] | None = None,
+    wording: Mapping[str, Kind] | None = None,
 ) -> TabularColumns:
     """Choose the columns, by their names and cells.
 
@@ -69,12 +69,12 @@ def tabular_columns(
         kinds: column: kind, as guessed or as the user says.
         tasks: with the columns they read.
         data: ``inputs`` may name the columns, ``ignore`` leaves some out.
-        said: column: kind, where the user says it.
+        wording: column: kind, where the user says it.
 
     Raises:
         DataError: a column that ``data.inputs.tabular`` or ``data.ignore`` names does not exist, or is a task's.
     """
-    chosen, asked, said = TabularColumns(), data.inputs.get("tabular"), said or {}
+    chosen, asked, wording = TabularColumns(), data.inputs.get("tabular"), wording or {}
     read = {column: task for task in tasks for column in task.columns.values()}
     others = [column for name, columns in data.inputs.items() if name != "tabular" for column in columns]
     dealing = {data.split.group, split_column(table, data.split)}
@@ -84,7 +84,7 @@ def tabular_columns(
                 do = nearest(name, table.columns)
                 raise DataError(f"{table.name}, data.{key}", "a column that exists", f"'{name}'", do)
     for name in table.columns if asked is None else asked:
-        if name in data.ignore or (asked is None and said.get(name, "number") not in KINDS):
+        if name in data.ignore or (asked is None and wording.get(name, "number") not in KINDS):
             chosen.left_out[name] = Note("reason.as_you_said")
             continue
         if name in read:
@@ -98,7 +98,7 @@ def tabular_columns(
         if name in dealing:
             chosen.left_out[name] = Note("columns.deals")
             continue
-        kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in said)
+        kind, why = kind_of(table, name, kinds.get(name), asked=asked is not None or name in wording)
         if kind is None:
             chosen.left_out[name] = why
         elif len(chosen.readings) == MOST:
@@ -184,7 +184,7 @@ def _shortened(items: list[Note]) -> list[Note]:
 
 def given_away(table: Table, chosen: TabularColumns, tasks: Sequence[TaskSettings]) -> list[str]:
     """Warnings of columns that alone give a task's target, as a copy or a recoding of it does."""
-    told: list[str] = []
+    lines: list[str] = []
     step = max(1, len(table) // _SAMPLE)
     rows = range(0, len(table), step)
     for task in tasks:
@@ -201,8 +201,8 @@ def given_away(table: Table, chosen: TabularColumns, tasks: Sequence[TaskSetting
             share = _copied(known, numeric) if len(known) >= _LEAST else 0.0
             if share >= _ALIKE:
                 key = "columns.gives_exactly" if share == 1 else "columns.gives_nearly"
-                told.append(Note(key, column=name, target=target, share=share, quoted=quoted(name)))
-    return told
+                lines.append(Note(key, column=name, target=target, share=share, quoted=quoted(name)))
+    return lines
 
 
 def _copied(pairs: Sequence[tuple[Any, Any]], numeric: bool) -> float:
@@ -214,7 +214,7 @@ def _copied(pairs: Sequence[tuple[Any, Any]], numeric: bool) -> float:
     if numeric:
         goals = np.asarray([goal if isinstance(goal, float) else np.nan for _, goal in pairs])
         if len(numbers) and np.isfinite(goals).all() and len(set(goals)) > 2:
-            ranks = [np.unique(one, return_inverse=True)[1] for one in (numbers, goals)]
+            ranks = [np.unique(item, return_inverse=True)[1] for item in (numbers, goals)]
             steady = [np.array_equal(ranks[0], other) for other in (ranks[1], ranks[1].max() - ranks[1])]
             line = abs(np.corrcoef(numbers, goals)[0, 1]) if np.ptp(numbers) and np.ptp(goals) else 0.0
             return 1.0 if any(steady) or line > 1 - 1e-9 else 0.0
@@ -229,6 +229,6 @@ def _copied(pairs: Sequence[tuple[Any, Any]], numeric: bool) -> float:
 def _by_thresholds(numbers: np.ndarray[Any, Any], goals: Sequence[str]) -> float:
     """1 where each class is one stretch of the numbers, each of at least five rows; else 0."""
     ordered = [goals[at] for at in np.argsort(numbers, kind="stable")]
-    changes = sum(one != other for one, other in itertools.pairwise(ordered))
+    changes = sum(item != other for item, other in itertools.pairwise(ordered))
     counts = [ordered.count(goal) for goal in set(ordered)]
     return float(len(counts) > 1 and min(counts) >= 5 and changes == len(counts) - 1)

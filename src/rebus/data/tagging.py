@@ -76,8 +76,8 @@ class Writing:
             return OUTSIDE
         if self.shape == "bare":
             return tag.upper()
-        found = _SHAPES[self.shape].fullmatch(tag) if self.shape in _SHAPES else None
-        return tag if found is None else f"{found['letter'].upper()}-{found['label']}"
+        result = _SHAPES[self.shape].fullmatch(tag) if self.shape in _SHAPES else None
+        return tag if result is None else f"{result['letter'].upper()}-{result['label']}"
 
 
 def writing_of(counts: Counter[str]) -> Writing:
@@ -91,11 +91,11 @@ def writing_of(counts: Counter[str]) -> Writing:
     outside = next((mark for mark in _OUTSIDE if mark in known and not (numbers and mark == "0")), "")
     others = known - {outside}
     for shape in ("prefix", "suffix", "joined"):
-        pairs = [(found["letter"], found["label"]) for tag in others if (found := _SHAPES[shape].fullmatch(tag))]
+        pairs = [(match["letter"], match["label"]) for tag in others if (match := _SHAPES[shape].fullmatch(tag))]
         if len(pairs) == len(others) > 0 and _is_scheme(shape, pairs, outside):
             return Writing(shape, outside or OUTSIDE, _scheme_name({letter.upper() for letter, _ in pairs}))
     if any(_PREFIX.fullmatch(tag) for tag in others):  # tags of another form among them are wrong, each in its row
-        letters = {found[1] for tag in others if (found := _PREFIX.fullmatch(tag))}
+        letters = {match[1] for tag in others if (match := _PREFIX.fullmatch(tag))}
         return Writing("prefix", OUTSIDE if OUTSIDE in known else outside or OUTSIDE, _scheme_name(letters))
     if {tag.upper() for tag in known} <= _BARE and {tag.upper() for tag in known} & {"B", "S"} and len(known) > 1:
         return Writing("bare", outside, _scheme_name({tag.upper() for tag in others}))
@@ -193,10 +193,10 @@ def parts_of(tag: str, style: Style = "prefix") -> tuple[str, str]:
         return OUTSIDE, ""
     if style == "bare":
         return _SAME.get(tag, tag), ONLY
-    found = _PREFIX.fullmatch(tag) if style == "prefix" else None
-    if found is None:
+    result = _PREFIX.fullmatch(tag) if style == "prefix" else None
+    if result is None:
         return ("S" if style == "single" else "I"), tag
-    return _SAME.get(found[1], found[1]), found[2]
+    return _SAME.get(result[1], result[1]), result[2]
 
 
 def spans_of(tags: Sequence[str], style: Style = "prefix") -> list[Span]:
@@ -280,7 +280,7 @@ def units_of(value: Any, cut: Cut = "script") -> Units:
         return _joined([str(word) for word in listed])
     text = "" if value is None else str(value)
     if cut == "words":
-        return Units(text, [found.span() for found in re.finditer(r"\S+", text)])
+        return Units(text, [result.span() for result in re.finditer(r"\S+", text)])
     if cut == "characters":
         return Units(text, [(i, i + 1) for i, letter in enumerate(text) if not letter.isspace()])
     return Units(text, list(_by_script(text)))
@@ -314,22 +314,22 @@ def as_tags(value: Any, names: Sequence[str] = ()) -> list[str]:
         raise ValueError(f"{odd!r}, a word and its tag together"[:80])
     if not names:
         return ["" if tag is None else str(tag) for tag in tags]
-    found = []
+    items = []
     for tag in tags:
         number = str(tag)
         if number in names:
-            found.append(number)
+            items.append(number)
         elif number.isdecimal() and int(number) < len(names):
-            found.append(names[int(number)])
+            items.append(names[int(number)])
         else:
             raise ValueError(f"'{number}', which the {len(names)} label_names do not have")
-    return found
+    return items
 
 
 def are_spans(value: Any) -> bool:
     """Whether a cell holds ``{"start": ..., "end": ..., "label": ...}`` rather than tags."""
     listed = as_list(value)
-    return bool(listed) and all(isinstance(one, dict) for one in listed or [])
+    return bool(listed) and all(isinstance(item, dict) for item in listed or [])
 
 
 def _joined(words: list[str]) -> Units:

@@ -54,7 +54,7 @@ def ablate(
     task: Task,
     values: Values,
     rows: Sequence[int],
-    told: list[Prediction],
+    predictions: list[Prediction],
     inputs: RowInputs,
     *,
     seed: int = 0,
@@ -66,22 +66,22 @@ def ablate(
         task: what it is judged on.
         values: the task's columns.
         rows: that are judged, at least one.
-        told: what the model says of them as they are.
+        predictions: what the model says of them as they are.
         inputs: what the model reads of them beside text.
         seed: of the shuffles.
 
     Raises:
         DataError: the model neither sees an image nor reads a text of these rows.
     """
-    found = _losses(predictor, task, values, rows, told, _changes(predictor, task, values, rows, inputs, seed))
-    if not found.losses:
+    result = _losses(predictor, task, values, rows, predictions, _changes(predictor, task, values, rows, inputs, seed))
+    if not result.losses:
         raise DataError(
             f"rebus evaluate --ablate, task '{task.name}'",
             "a model that sees images or reads a text, and at least two different ones among the rows",
             "neither",
             "leave --ablate out, or judge more rows with --split all",
         )
-    return found
+    return result
 
 
 def shuffle_columns(
@@ -89,7 +89,7 @@ def shuffle_columns(
     task: Task,
     values: Values,
     rows: Sequence[int],
-    told: list[Prediction],
+    predictions: list[Prediction],
     inputs: RowInputs,
     *,
     seed: int = 0,
@@ -108,12 +108,12 @@ def shuffle_columns(
     if not names or len(names) > most // LEAST or len(rows) < LEAST:
         return None
     count = max(most // len(names), LEAST)
-    some, said = list(rows[:count]), told[:count]
+    some, text = list(rows[:count]), predictions[:count]
     rng = np.random.default_rng(seed)
     changes = ((name, values, _shuffled(inputs, some, name, rng)) for name in names)
-    found = _losses(predictor, task, values, some, said, changes)
-    found.losses = dict(sorted(found.losses.items(), key=lambda item: -item[1]["lost"]))
-    return found
+    result = _losses(predictor, task, values, some, text, changes)
+    result.losses = dict(sorted(result.losses.items(), key=lambda item: -item[1]["lost"]))
+    return result
 
 
 def _shuffled(inputs: RowInputs, rows: Sequence[int], column: str, rng: np.random.Generator) -> RowInputs:
@@ -127,24 +127,24 @@ def _losses(
     task: Task,
     values: Values,
     rows: Sequence[int],
-    told: list[Prediction],
+    predictions: list[Prediction],
     changes: Iterable[tuple[str, Values, RowInputs]],
 ) -> Ablation:
     """What each change costs, with intervals over the same resamples."""
     metric = task.watch
-    figure = task.statistics(values, rows, told)[metric]
-    found = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
+    figure = task.statistics(values, rows, predictions)[metric]
+    ablation = Ablation(metric, float(figure(np.ones((1, len(rows))))[0]), len(rows))
     sign = -1.0 if metric in LOWER_IS_BETTER else 1.0
     groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
     for name, changed, shown in changes:
         other = predictor.run_task(task, changed, rows, shown)
         changed_figure = task.statistics(values, rows, other)[metric]
-        one = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
-        lost = one.difference or Interval(np.nan, np.nan, np.nan)
+        item = compare({metric: figure}, {metric: changed_figure}, len(rows), groups=groups)[metric]
+        lost = item.difference or Interval(np.nan, np.nan, np.nan)
         low, high = sorted((sign * lost.low, sign * lost.high))
-        then = one.baseline.value if one.baseline else np.nan
-        found.losses[name] = {"value": then, "lost": sign * lost.value, "low": low, "high": high}
-    return found
+        then = item.baseline.value if item.baseline else np.nan
+        ablation.losses[name] = {"value": then, "lost": sign * lost.value, "low": low, "high": high}
+    return ablation
 
 
 def _changes(

@@ -102,8 +102,8 @@ def class_vectors(
         means.append(flat[start : start + len(some)].mean(0))
         start += len(some)
     stacked = np.stack(means)
-    found: Vectors = stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
-    return found
+    result: Vectors = stacked / np.maximum(np.linalg.norm(stacked, axis=1, keepdims=True), 1e-12)
+    return result
 
 
 def chances(predictor: Predictor, vectors: Vectors, classes: Vectors) -> NDArray[np.float64]:
@@ -112,8 +112,8 @@ def chances(predictor: Predictor, vectors: Vectors, classes: Vectors) -> NDArray
     assert head is not None  # noqa: S101 - check_space asked
     logits = float(head.scale().detach()) * (vectors.astype(np.float64) @ classes.astype(np.float64).T)
     odds = np.exp(logits - logits.max(1, keepdims=True))
-    found: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
-    return found
+    result: NDArray[np.float64] = odds / odds.sum(1, keepdims=True)
+    return result
 
 
 def classify_by_names(
@@ -206,18 +206,18 @@ def zero_shot_run(
     names = [spelt.get(name.strip().casefold(), name.strip()) for name in labels] if labels else seen
     source = NamedRows(task, values, predictor.inputs_of(task, table), class_vectors(predictor, names, lang))
     task.restore({"labels": names})
-    found = Evaluation(column=by or "")
+    evaluation = Evaluation(column=by or "")
     unknown = sorted(set(seen) - set(names))
     if unknown:
         shown = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
-        found.notes.append(f"labels of the table that were not named, so that their rows count as wrong: {shown}")
-    found.notes.append(f"{len(names)} classes by name, each in {len(sentences(names[0], lang))} sentences")
+        evaluation.notes.append(f"labels of the table that were not named, so that their rows count as wrong: {shown}")
+    evaluation.notes.append(f"{len(names)} classes by name, each in {len(sentences(names[0], lang))} sentences")
     split = split or ("test" if data is None else "all")
     rows = chosen_rows(table, predictor.recipe, split)
-    usable, _ = judge(found, predictor, source, rows, values, rows, table, by)
+    usable, _ = judge(evaluation, predictor, source, rows, values, rows, table, by)
     if not usable:
-        raise nothing_to_judge(found, table, task.name, split)
-    return found
+        raise nothing_to_judge(evaluation, table, task.name, split)
+    return evaluation
 
 
 def judge_frozen(

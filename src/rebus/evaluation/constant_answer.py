@@ -18,18 +18,18 @@ MIN_ROWS = 8  # rows below which nothing can be said
 SAME_ANSWERS = 0.95  # share of the spread of the true numbers that may be lost
 
 
-def constant_answer(task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction]) -> str | None:
+def constant_answer(task: Task, values: Values, rows: Sequence[int], predictions: Sequence[Prediction]) -> str | None:
     """A sentence where a model says the same to nearly all rows though their truths differ; None where it does not."""
     if len(rows) < MIN_ROWS or task.answers not in ("text", "label", "labels", "number"):
         return None
     if task.answers == "number":
-        said = np.asarray([float(one.value) for one in told])
+        text = np.asarray([float(item.value) for item in predictions])
         true = np.asarray([float(task.truth(values, row)) for row in rows])
-        if true.std() == 0.0 or said.std() >= (1 - SAME_ANSWERS) * true.std():
+        if true.std() == 0.0 or text.std() >= (1 - SAME_ANSWERS) * true.std():
             return None
-        figures = {"mean": float(said.mean()), "low": float(true.min()), "high": float(true.max())}
+        figures = {"mean": float(text.mean()), "low": float(true.min()), "high": float(true.max())}
         return Note("watch.constant_number", task=task.name, rows=len(rows), **figures)
-    answers = Counter(_plain(one.value) for one in told)
+    answers = Counter(_plain(item.value) for item in predictions)
     truths = Counter(_plain(task.truth(values, row)) for row in rows)
     common, times = answers.most_common(1)[0]
     if times < CONSTANT * len(rows) or truths.most_common(1)[0][1] >= CONSTANT * len(rows):

@@ -71,14 +71,14 @@ class Evaluation:
         tasks = {name: asdict(score) for name, score in self.tasks.items()}
         for score in tasks.values():
             score.pop("correct")
-        said: dict[str, Any] = {"skipped": self.skipped, **({"notes": self.notes} if self.notes else {})}
+        result: dict[str, Any] = {"skipped": self.skipped, **({"notes": self.notes} if self.notes else {})}
         if self.ablation:
-            said["ablation"] = {name: one.as_dict() for name, one in self.ablation.items()}
+            result["ablation"] = {name: value.as_dict() for name, value in self.ablation.items()}
         if self.columns:
-            said["columns"] = {name: one.as_dict() for name, one in self.columns.items()}
+            result["columns"] = {name: value.as_dict() for name, value in self.columns.items()}
         if self.groups:
-            said["groups"] = self.groups
-        return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **said}
+            result["groups"] = self.groups
+        return {"rows": self.rows, "tasks": tasks, "column": self.column, "by": self.by, **result}
 
     def _repr_html_(self) -> str:
         return rendered(self.render)
@@ -104,10 +104,10 @@ class Evaluation:
                 f"{self.column} {k}": v for k, v in self.by.get(name, {}).items()
             }
             for group, figures in groups.items():
-                told = "  ".join(
+                text = "  ".join(
                     f"{key} {value:g}" if key == "count" else f"{key} {value:.3f}" for key, value in figures.items()
                 )
-                console.print(f"  {group}: {told}")
+                console.print(f"  {group}: {text}")
         for name, added in self.columns.items():
             for column, loss in added.losses.items():
                 shown = f"{loss['lost']:+.3f} ({loss['low']:+.3f} to {loss['high']:+.3f})"
@@ -163,10 +163,12 @@ def evaluate_run(
     rows = chosen_rows(table, predictor.recipe, split)
     if by is not None and by not in table.columns:
         raise DataError(f"--by {by}", "a column of the table", f"'{by}'", nearest(by, table.columns))
-    found = Evaluation(column=by or "")
-    trained = {} if general else {n: one for n, one in predictor.tasks.items() if not wanted or n in wanted}
+    evaluation = Evaluation(column=by or "")
+    trained = {} if general else {n: value for n, value in predictor.tasks.items() if not wanted or n in wanted}
     if wanted:  # in a table whose columns have other names, the task is looked for anew
-        trained = {n: one for n, one in trained.items() if set(one.settings.columns.values()) <= set(table.columns)}
+        trained = {
+            n: value for n, value in trained.items() if set(value.settings.columns.values()) <= set(table.columns)
+        }
     for name, known_task in trained.items():
         if not known_task.predicts and not set(known_task.settings.columns.values()) <= set(table.columns):
             continue  # a table to answer questions about need not have boxes
@@ -178,21 +180,21 @@ def evaluate_run(
             training = [row for row in chosen_rows(own, predictor.recipe, "train") if known_task.usable(known, row)]
             memory = Rows(known_task, known, predictor.inputs_of(known_task, own))
         source = rows_of(predictor, table, known_task)
-        asked, told = judge(found, predictor, source, rows, known, training, table, by, memory=memory)
-        if name not in found.tasks and known_task.predicts:
-            raise nothing_to_judge(found, table, name, split)
+        asked, message = judge(evaluation, predictor, source, rows, known, training, table, by, memory=memory)
+        if name not in evaluation.tasks and known_task.predicts:
+            raise nothing_to_judge(evaluation, table, name, split)
         if own is not None and (data is not None or split == "all") and split != "train":
             inputs = [column for columns in predictor.recipe.data.inputs.values() for column in columns]
-            found.notes += note_of_training_rows(known_task, table, asked, own, training, inputs)
+            evaluation.notes += note_of_training_rows(known_task, table, asked, own, training, inputs)
         if ablations and known_task.predicts:
-            found.ablation[name] = ablate(predictor, known_task, source.values, asked, told, source.inputs)
-    if ablations and not found.ablation:
+            evaluation.ablation[name] = ablate(predictor, known_task, source.values, asked, message, source.inputs)
+    if ablations and not evaluation.ablation:
         can = "a task that the model was trained for, with images or text"
         raise DataError("rebus evaluate --ablate", can, ", ".join(wanted) or "none", "leave --ablate or --task out")
     untrained: list[str | None] = [name for name in wanted if name not in trained]
     for other in untrained or ([None] if general and not wanted else []):
-        judge_untrained(found, predictor, table, rows, other, split, by, kinds)
-    return found
+        judge_untrained(evaluation, predictor, table, rows, other, split, by, kinds)
+    return evaluation
 
 
 def judge_raw(predictor: Predictor, folder: Path, data: str | Path | None) -> Evaluation | None:
@@ -201,24 +203,24 @@ def judge_raw(predictor: Predictor, folder: Path, data: str | Path | None) -> Ev
     Returns:
         None where ``data`` is a table, or the Run was not made from raw text.
     """
-    found, settings = Evaluation(), predictor.recipe
+    result, settings = Evaluation(), predictor.recipe
     (name, task), *_ = predictor.tasks.items()
     if data is not None and looks_like_corpus(data) and task.continues:
         source = open_source(settings.data.model_copy(update={"path": str(data)}), settings.corpus)
         texts = [document.text for document in source.documents()]
-        found.rows[name], found.tasks[name] = len(texts), judge_texts(predictor, texts)
-        return found
+        result.rows[name], result.tasks[name] = len(texts), judge_texts(predictor, texts)
+        return result
     shards = saved_shards(folder, settings, predictor.processor.tokenizer) if data is None else None
     if shards is None or not isinstance(task, LikelihoodTask):
         return None
     score, facts = judge_held_out(predictor, task, shards)
     if score is not None:
-        found.rows[name], found.tasks[name] = facts["judged"]["documents"], score
-    return found
+        result.rows[name], result.tasks[name] = facts["judged"]["documents"], score
+    return result
 
 
 def judge_untrained(
-    found: Evaluation,
+    evaluation: Evaluation,
     predictor: Predictor,
     table: Table,
     rows: Sequence[int],
@@ -241,14 +243,14 @@ def judge_untrained(
         if error is None:
             good.append(row)
         else:
-            found.skipped.append(str(error))
+            evaluation.skipped.append(str(error))
     training = list(good) if task.blind_baseline else []
     if not training and split in ("valid", "test"):
         training = [row for row in chosen_rows(table, predictor.recipe, "train") if task.usable(source.values, row)]
-    usable, _ = judge(found, predictor, source, good, source.values, training, table, by)
+    usable, _ = judge(evaluation, predictor, source, good, source.values, training, table, by)
     if not usable:
-        raise nothing_to_judge(found, table, task.name, split)
-    score = found.tasks[task.name]
+        raise nothing_to_judge(evaluation, table, task.name, split)
+    score = evaluation.tasks[task.name]
     if task.continues and not score.baseline:
         score.baseline = {"bits_per_byte": packed_size([task.targets(source.values, row)[0] for row in usable])}
         score.baseline_name = "xz -9"
@@ -260,12 +262,12 @@ def packed_size(texts: Sequence[str]) -> float:
     return 8 * len(lzma.compress(whole, preset=9)) / max(len(whole), 1)
 
 
-def nothing_to_judge(found: Evaluation, table: Table, name: str, split: str) -> DataError:
+def nothing_to_judge(evaluation: Evaluation, table: Table, name: str, split: str) -> DataError:
     """That no row of a split can be judged."""
     return DataError(
         table.name,
         f"rows of the split '{split}' that the task '{name}' can be judged on",
-        "none" if not found.skipped else f"none that can be read ({found.skipped[0]})",
+        "none" if not evaluation.skipped else f"none that can be read ({evaluation.skipped[0]})",
         "choose another --split: train, valid, test or all",
     )
 
@@ -300,7 +302,7 @@ def notes_of_rows(task: Task, values: Values, judged: Sequence[int]) -> list[str
     return notes
 
 
-def _count_passed_over(found: Evaluation, task: Task, table: Table, rows: Sequence[int], total: int) -> None:
+def _count_passed_over(evaluation: Evaluation, task: Task, table: Table, rows: Sequence[int], total: int) -> None:
     """Say of rows that cannot be judged what is wrong with them, or that they hold nothing to compare with."""
     if not rows:
         return
@@ -308,13 +310,15 @@ def _count_passed_over(found: Evaluation, task: Task, table: Table, rows: Sequen
     settings = task.settings.model_copy(update={"columns": columns})
     check = RowCheck(table, settings, {name: table.column(name) for name in columns.values()})
     wrong = [str(error) for row in rows if (error := check.invalid(row)) is not None]
-    found.skipped += wrong
+    evaluation.skipped += wrong
     if len(wrong) < len(rows):
-        found.notes.append(f"task {task.name}: {len(rows) - len(wrong)} of {total} rows hold nothing to compare with")
+        evaluation.notes.append(
+            f"task {task.name}: {len(rows) - len(wrong)} of {total} rows hold nothing to compare with"
+        )
 
 
 def judge(
-    found: Evaluation,
+    evaluation: Evaluation,
     predictor: Predictor,
     source: Rows,
     rows: Sequence[int],
@@ -325,10 +329,10 @@ def judge(
     *,
     memory: Rows | None = None,
 ) -> tuple[list[int], list[Prediction]]:
-    """Add one task's figures to ``found``; rows whose image cannot be read are counted, never hidden.
+    """Add one task's figures to ``evaluation``; rows whose image cannot be read are counted, never hidden.
 
     Args:
-        found: changed in place.
+        evaluation: changed in place.
         predictor: the model.
         source: the table that holds ``rows``, as the task sees it.
         rows: to judge.
@@ -350,38 +354,38 @@ def judge(
                 continue
             source.image(row)
         except RebusError as error:
-            found.skipped.append(str(error))
+            evaluation.skipped.append(str(error))
             continue
         usable.append(row)
-    _count_passed_over(found, task, table, passed_over, len(rows))
+    _count_passed_over(evaluation, task, table, passed_over, len(rows))
     if not usable:
         return [], []
-    found.notes += notes_of_rows(task, values, usable)
-    told = source.predict(predictor, usable)
-    found.rows[task.name] = len(usable)
-    found.tasks[task.name] = score = task.score(values, usable, told, training, known=known)
-    if (constant := constant_answer(task, values, usable, told)) is not None:
-        found.notes.append(constant)
+    evaluation.notes += notes_of_rows(task, values, usable)
+    predictions = source.predict(predictor, usable)
+    evaluation.rows[task.name] = len(usable)
+    evaluation.tasks[task.name] = score = task.score(values, usable, predictions, training, known=known)
+    if (constant := constant_answer(task, values, usable, predictions)) is not None:
+        evaluation.notes.append(constant)
     if task.predicts and not task.writes:
-        added = shuffle_columns(predictor, task, values, usable, told, source.inputs)
-        found.columns |= {} if added is None else {task.name: added}
-    if task.predicts and (apart := group_figures(predictor.recipe, task, values, usable, told, table)):
-        found.groups[task.name] = apart
+        added = shuffle_columns(predictor, task, values, usable, predictions, source.inputs)
+        evaluation.columns |= {} if added is None else {task.name: added}
+    if task.predicts and (apart := group_figures(predictor.recipe, task, values, usable, predictions, table)):
+        evaluation.groups[task.name] = apart
     if memory is not None and training and applies(task, predictor):
         naive = nearest_captions(predictor, source, usable, memory, training)
         if naive:
-            beside = task.compared(values, usable, told, naive, NEAREST)
+            beside = task.compared(values, usable, predictions, naive, NEAREST)
             score.others[NEAREST] = {"metrics": beside.baseline, "gains": beside.gains}
     minutes = predictor.recipe.train.time_limit
     if memory is not None and (plain := plain_model(source, usable, memory, training, minutes)) is not None:
-        beside = task.compared(values, usable, told, plain.told, plain.name)
+        beside = task.compared(values, usable, predictions, plain.told, plain.name)
         score.others[plain.name] = {
             "metrics": beside.baseline,
             "gains": beside.gains,
             **{"rows": plain.rows, "of": plain.of, "seconds": round(plain.seconds, 1)},
         }
     if by is None:
-        return usable, told
+        return usable, predictions
     groups: dict[str, list[int]] = {}
     for place, row in enumerate(usable):
         groups.setdefault(cells.label(table.value(row, by)), []).append(place)
@@ -389,11 +393,11 @@ def judge(
         raise DataError(
             f"--by {by}", f"at most {MANY} different values", f"{len(groups)}", "name a column of few values"
         )
-    found.by[task.name] = {
+    evaluation.by[task.name] = {
         group: {
             "count": float(len(groups[group])),
-            **task.quick_score(values, [usable[i] for i in groups[group]], [told[i] for i in groups[group]]),
+            **task.quick_score(values, [usable[i] for i in groups[group]], [predictions[i] for i in groups[group]]),
         }
         for group in cells.in_order(groups)
     }
-    return usable, told
+    return usable, predictions

@@ -45,7 +45,7 @@ def judge_held_out(
     tokenizer = predictor.processor.tokenizer
     texts = [tokenizer.decode(documents[place][:-1].tolist()) for place in chosen]
     values: Values = {"text": texts}
-    told = task.foresee(predictor, texts, range(len(texts)))
+    message = task.foresee(predictor, texts, range(len(texts)))
     naive, name = task.from_counts(texts, token_counts(shards, tokenizer.vocab_size), tokenizer)
     size = sum(len(text.encode()) for text in texts)
     facts = {
@@ -53,7 +53,7 @@ def judge_held_out(
         "judged": {"documents": len(texts), "of": len(documents), "bytes": size},
         "packers": packed_sizes(texts),
     }
-    return task.compared(values, range(len(texts)), told, naive, name), facts
+    return task.compared(values, range(len(texts)), message, naive, name), facts
 
 
 def judge_texts(predictor: Predictor, texts: Sequence[str]) -> TaskScore:
@@ -67,8 +67,8 @@ def judge_texts(predictor: Predictor, texts: Sequence[str]) -> TaskScore:
     packed = packed_sizes(texts)
     best = min(packed, key=lambda name: packed[name])
     values: Values = {"text": texts}
-    told = foreseen_texts(predictor, texts)
-    score = Lm(TaskSettings(name="lm")).compared(values, range(len(texts)), told, [], "")
+    message = foreseen_texts(predictor, texts)
+    score = Lm(TaskSettings(name="lm")).compared(values, range(len(texts)), message, [], "")
     score.baseline, score.baseline_name = {"bits_per_byte": packed[best]}, best
     return score
 

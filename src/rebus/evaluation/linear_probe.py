@@ -63,8 +63,8 @@ class LinearProbe:
     def probabilities(self, vectors: Vectors) -> NDArray[np.float64]:
         """(N, D) -> (N, C)."""
         x = (torch.from_numpy(vectors).to(self.mean.dtype) - self.mean) / self.spread
-        found: NDArray[np.float64] = (x @ self.weight.T + self.bias).softmax(-1).double().numpy()
-        return found
+        result: NDArray[np.float64] = (x @ self.weight.T + self.bias).softmax(-1).double().numpy()
+        return result
 
 
 @dataclass(frozen=True)
@@ -153,12 +153,12 @@ def fit_linear(
 
 def _costs(x: Tensor, y: Tensor, vx: Tensor, vy: Tensor, classes: int) -> NDArray[np.float64]:
     """Cross-entropy of the valid rows for each decay."""
-    found, fitted = [], None
+    result, fitted = [], None
     for decay in DECAYS:
         fitted = fit_linear(x, y, classes, decay, fitted, _STEPS_TO_CHOOSE)
         logits = (vx - fitted.mean) / fitted.spread @ fitted.weight.T + fitted.bias
-        found.append(float(functional.cross_entropy(logits, vy)))
-    return np.asarray(found)
+        result.append(float(functional.cross_entropy(logits, vy)))
+    return np.asarray(result)
 
 
 def _by_turns(x: Tensor, y: Tensor, classes: int) -> float:
@@ -173,8 +173,8 @@ def _by_turns(x: Tensor, y: Tensor, classes: int) -> float:
 
 def unit(vectors: Vectors) -> Vectors:
     """(N, D) -> the same at length one."""
-    found: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    return found
+    result: Vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return result
 
 
 @torch.inference_mode()
@@ -185,15 +185,15 @@ def tower_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> Ve
     """
     if not source.sees:
         return predictor.embed([as_text(source.values["text"][row]) for row in rows])
-    model, found = predictor.model, []
+    model, result = predictor.model, []
     was_training = model.training
     model.eval()
     for start in range(0, len(rows), predictor.batch_size):
         shown = [source.inputs.items("image", row)[:1] for row in rows[start : start + predictor.batch_size]]
         image = source.inputs.modalities["image"].inputs(shown).tensors["pixels"].to(model.device)
-        found.append(model.image.encode(image).pooled.float().cpu().numpy())
+        result.append(model.image.encode(image).pooled.float().cpu().numpy())
     model.train(was_training)
-    table: Vectors = np.concatenate(found) if found else np.zeros((0, 0), dtype=np.float32)
+    table: Vectors = np.concatenate(result) if result else np.zeros((0, 0), dtype=np.float32)
     return table
 
 
@@ -226,12 +226,12 @@ class ProbedRows(Rows):
 
 def told_labels(labels: Sequence[str], chances: NDArray[np.float64]) -> list[Prediction]:
     """(N, C) probabilities as predictions, likeliest label first."""
-    told = []
+    lines = []
     for row in chances:
         order = np.argsort(-row, kind="stable")
         scores = {labels[i]: float(row[i]) for i in order}
-        told.append(Prediction(labels[order[0]], float(row[order[0]]), scores))
-    return told
+        lines.append(Prediction(labels[order[0]], float(row[order[0]]), scores))
+    return lines
 
 
 def probe_run(
@@ -261,13 +261,13 @@ def probe_run(
     task: Classify = (LinearProbed if kind == "linear" else NeighbourProbed)(settings)
     columns = {name: table.column(name) for name in settings.columns.values()}
     source = ProbedRows(task, task.values(columns), predictor.inputs_of(task, table))
-    found = Evaluation(column=by or "")
+    evaluation = Evaluation(column=by or "")
     dealt = _dealt(predictor, table, source.values, task)
     judged = split or ("test" if dealt["test"] else "valid")
     if judged not in ("test", "valid"):
         do = "choose test or valid: the others are learned from"
         raise DataError(f"--split {judged}", "rows that a probe does not learn from", f"'{judged}'", do)
-    train, valid = (_readable(found, source, dealt[name]) for name in ("train", "valid"))
+    train, valid = (_readable(evaluation, source, dealt[name]) for name in ("train", "valid"))
     if judged == "valid":
         valid = []
     task.fit(source.values, train)
@@ -283,13 +283,13 @@ def probe_run(
     count = len(train) + int(known.sum())
     if isinstance(probe, LinearProbe):
         chosen = f"{int(known.sum())} of them" if chooses else "five parts of them in turn"
-        found.notes.append(f"{task.name}: learned from {count} rows; decay {probe.decay:g}, chosen on {chosen}")
+        evaluation.notes.append(f"{task.name}: learned from {count} rows; decay {probe.decay:g}, chosen on {chosen}")
     else:
-        found.notes.append(f"{task.name}: {probe.k} neighbours among {count} rows")
-    usable, _ = judge(found, predictor, source, dealt[judged], source.values, train, table, by)
+        evaluation.notes.append(f"{task.name}: {probe.k} neighbours among {count} rows")
+    usable, _ = judge(evaluation, predictor, source, dealt[judged], source.values, train, table, by)
     if not usable:
-        raise nothing_to_judge(found, table, task.name, judged)
-    return found
+        raise nothing_to_judge(evaluation, table, task.name, judged)
+    return evaluation
 
 
 def labelled_table(
@@ -304,8 +304,8 @@ def labelled_table(
     if data is None and not settings.path:
         raise DataError(flag, "a table with labels", "none", "name one: rebus evaluate MODEL DATA " + flag)
     table = read_table(settings if data is None else settings.model_copy(update={"path": str(data)}))
-    said = {column: kind for column, kind in (kinds or {}).items() if column in table.columns}
-    columns = infer(table, said, ["classify"]).tasks[0].columns
+    entries = {column: kind for column, kind in (kinds or {}).items() if column in table.columns}
+    columns = infer(table, entries, ["classify"]).tasks[0].columns
     model = predictor.model
     sees, reads = model.image is not None, model.text is not None or model.decoder is not None
     if "label" not in columns:
@@ -314,9 +314,9 @@ def labelled_table(
     role = "image" if sees and "image" in columns else "text" if reads and "text" in columns else None
     if role is None:
         wanted = " or ".join(name for name, able in (("images", sees), ("texts", reads)) if able)
-        told = ", ".join(f"{name} '{column}'" for name, column in columns.items())
+        received = ", ".join(f"{name} '{column}'" for name, column in columns.items())
         do = "name a column: --kind COLUMN=image or COLUMN=text"
-        raise DataError(f"{table.name}, {flag}", f"a column of {wanted}, which the model reads", told, do)
+        raise DataError(f"{table.name}, {flag}", f"a column of {wanted}, which the model reads", received, do)
     kept = {"label": columns["label"], role: columns[role]}
     return table, recipe.TaskSettings(name="classify", columns=kept)
 
@@ -332,14 +332,14 @@ def _dealt(predictor: Predictor, table: Table, values: Values, task: Classify) -
     return {name: [row for row in good if splits[row] == name] for name in ("train", "valid", "test")}
 
 
-def _readable(found: Evaluation, source: Rows, rows: Sequence[int]) -> list[int]:
+def _readable(evaluation: Evaluation, source: Rows, rows: Sequence[int]) -> list[int]:
     """Rows whose image can be read; the others are counted."""
     good = []
     for row in rows:
         try:
             source.image(row)
         except RebusError as error:
-            found.skipped.append(str(error))
+            evaluation.skipped.append(str(error))
             continue
         good.append(row)
     return good

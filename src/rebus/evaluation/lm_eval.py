@@ -99,32 +99,34 @@ def adapter() -> Any:
             return self.driver.encode(string, begin=add_special_tokens is not False)
 
         def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-            before, said = super()._encode_pair(context, continuation)
-            return before, said or self.tok_encode(continuation, add_special_tokens=False)  # it merged with the context
+            before, wording = super()._encode_pair(context, continuation)
+            return before, wording or self.tok_encode(
+                continuation, add_special_tokens=False
+            )  # it merged with the context
 
         def _loglikelihood_tokens(
             self, requests: list[tuple[tuple[str, str], list[int], list[int]]], **more: Any
         ) -> list[tuple[float, bool]]:
-            told = self.driver.likelihoods([(context, said) for _, context, said in requests])
-            for (texts, _, _), one in zip(requests, told, strict=True):
-                self.cache_hook.add_partial("loglikelihood", texts, one)
-            return told
+            lines = self.driver.likelihoods([(context, wording) for _, context, wording in requests])
+            for (texts, _, _), item in zip(requests, lines, strict=True):
+                self.cache_hook.add_partial("loglikelihood", texts, item)
+            return lines
 
         def loglikelihood_rolling(self, requests: list[Any], disable_tqdm: bool = False) -> list[float]:
             """The log-likelihood of whole texts."""
             texts = [request.args[0] for request in requests]
-            told = [one.logprob for one in score_texts(self.driver.predictor, texts, most=self.driver.most)]
-            for text, one in zip(texts, told, strict=True):
-                self.cache_hook.add_partial("loglikelihood_rolling", (text,), one)
-            return told
+            lines = [item.logprob for item in score_texts(self.driver.predictor, texts, most=self.driver.most)]
+            for text, item in zip(texts, lines, strict=True):
+                self.cache_hook.add_partial("loglikelihood_rolling", (text,), item)
+            return lines
 
         def generate_until(self, requests: list[Any], disable_tqdm: bool = False) -> list[str]:
             """Go on from each context until a stop string."""
             asked = [(request.args[0], dict(request.args[1])) for request in requests]
-            told = self.driver.go_on(asked)
-            for (context, how), one in zip(asked, told, strict=True):
-                self.cache_hook.add_partial("generate_until", (context, how), one)
-            return told
+            lines = self.driver.go_on(asked)
+            for (context, how), item in zip(asked, lines, strict=True):
+                self.cache_hook.add_partial("generate_until", (context, how), item)
+            return lines
 
     return RebusLM
 
@@ -168,7 +170,7 @@ class Driver:
 
         Contexts that follow one another and are the same are read once.
         """
-        grouped = [(key, [said for _, said in some]) for key, some in groupby(pairs, key=lambda pair: pair[0])]
+        grouped = [(key, [text for _, text in some]) for key, some in groupby(pairs, key=lambda pair: pair[0])]
         prompts: list[list[int]] = []
         continuations: list[list[list[int]]] = []
         for context, several in grouped:
@@ -176,26 +178,26 @@ class Driver:
                 prompts.append(context)
                 continuations.append(several)
                 continue
-            for said in several:  # longer than the model reads: its end, as the harness cuts it
-                whole = (context + said)[-(self.most + 1) :]
-                before = max(1, len(whole) - len(said))
+            for text in several:  # longer than the model reads: its end, as the harness cuts it
+                whole = (context + text)[-(self.most + 1) :]
+                before = max(1, len(whole) - len(text))
                 prompts.append(whole[:before])
                 continuations.append([whole[before:]])
-        found = score(
+        result = score(
             self.predictor.model,
             prompts,
             continuations,
             most=self.most,
             vocab_size=self.tokenizer.vocab_size,
         )
-        return [(one.logprob, one.greedy) for several in found for one in several]
+        return [(item.logprob, item.greedy) for several in result for item in several]
 
     def go_on(self, asked: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         """What the model writes after each context, up to the first of its stop strings."""
-        found: list[str] = []
-        for how, some in groupby(asked, key=lambda one: one[1]):
-            found += self._written([context for context, _ in some], how)
-        return found
+        names: list[str] = []
+        for how, some in groupby(asked, key=lambda item: item[1]):
+            names += self._written([context for context, _ in some], how)
+        return names
 
     def _written(self, contexts: list[str], how: dict[str, Any]) -> list[str]:
         until = how.get("until") or []
@@ -210,10 +212,10 @@ class Driver:
             top_k=int(how.get("top_k") or 0),
         )
         prompts = [self.encode(context)[-(self.most - longest) :] for context in contexts]
-        told = self.predictor.writing.write(
+        message = self.predictor.writing.write(
             [prompt or [self.tokenizer.eos_id] for prompt in prompts], sampling, stop=stops
         )
-        return [one.text for one in told]
+        return [item.text for item in message]
 
 
 if "lm_eval" in sys.modules:

@@ -36,19 +36,19 @@ def image_vectors(predictor: Predictor, source: Rows, rows: Sequence[int]) -> ND
     model, side = predictor.model, predictor.recipe.image.size
     was_training = model.training
     model.eval()
-    found = []
+    items = []
     try:
         for start in range(0, len(rows), predictor.batch_size):
             pixels = [source.image(row) for row in rows[start : start + predictor.batch_size]]
             blank = np.zeros((side, side, 3), dtype=np.uint8)
-            array = np.stack([blank if one is None else one for one in pixels])
+            array = np.stack([blank if pixel is None else pixel for pixel in pixels])
             batch = torch.from_numpy(array).permute(0, 3, 1, 2).to(model.device)
             pooled = model.image.encode(batch).pooled.float()
             pooled = torch.nn.functional.normalize(pooled, dim=-1).cpu().numpy()
-            found.append(pooled * np.array([[one is not None] for one in pixels], dtype=np.float32))
+            items.append(pooled * np.array([[pixel is not None] for pixel in pixels], dtype=np.float32))
     finally:
         model.train(was_training)
-    return np.concatenate(found) if found else np.zeros((0, 1), dtype=np.float32)
+    return np.concatenate(items) if items else np.zeros((0, 1), dtype=np.float32)
 
 
 def nearest_captions(
@@ -82,8 +82,8 @@ def nearest_captions(
     vectors = image_vectors(predictor, source, unique)
     best = (vectors @ memory.T).argmax(axis=1)
     captions = [caption_of(task, known.values, readable[at]) for at in best]
-    said = {key(source.values, row): caption for row, caption in zip(unique, captions, strict=True)}
-    return [Prediction(said[key(source.values, row)]) for row in rows]
+    entries = {key(source.values, row): caption for row, caption in zip(unique, captions, strict=True)}
+    return [Prediction(entries[key(source.values, row)]) for row in rows]
 
 
 def key(values: Values, row: int) -> Any:

@@ -77,14 +77,14 @@ def plain_model(
     if not count:
         return None
     before = time.monotonic()
-    found = fit(count)
+    result = fit(count)
     left = start + budget - time.monotonic()
     fitting = min(len(drawn), int(count * left / max(time.monotonic() - before, 1e-3)))
-    if found is not None and fitting > 1.5 * count:
-        count, found = fitting, fit(fitting)
-    if found is None:
+    if result is not None and fitting > 1.5 * count:
+        count, result = fitting, fit(fitting)
+    if result is None:
         return None
-    return Plain(*found, count, len(training), time.monotonic() - start)
+    return Plain(*result, count, len(training), time.monotonic() - start)
 
 
 def _texts(source: Rows, rows: Sequence[int]) -> list[str] | None:

@@ -32,7 +32,7 @@ def group_figures(
     task: Task,
     values: Values,
     rows: Sequence[int],
-    told: Sequence[Prediction],
+    predictions: Sequence[Prediction],
     table: Table,
 ) -> Groups:
     """The task's main figure with its 95% interval for each value of each grouping column.
@@ -43,7 +43,7 @@ def group_figures(
         task: that was judged.
         values: its columns.
         rows: that were judged.
-        told: the prediction for each.
+        predictions: the prediction for each.
         table: that holds them.
 
     Returns:
@@ -53,20 +53,22 @@ def group_figures(
     Raises:
         DataError: ``report.groups`` names a column that is not there.
     """
-    found: Groups = {}
+    result: Groups = {}
     kept: list[dict[str, list[int]]] = []
     for column in group_columns(settings, table, rows):
         parts = _parts([cells.label(table.value(row, column)) for row in rows])
         if settings.report.groups is None and len([part for part in parts.values() if len(part) >= LEAST]) < 2:
             continue
         kept.append(parts)
-        found[column] = {name: _figure(task, values, rows, told, parts[name]) for name in cells.in_order(parts)}
+        result[column] = {name: _figure(task, values, rows, predictions, parts[name]) for name in cells.in_order(parts)}
     spoken = _parts([_language(values, row) for row in rows])
     spoken.pop("", None)
-    said = any(sorted(parts.values()) == sorted(spoken.values()) for parts in kept)  # a column of languages
-    if len(spoken) > 1 and not said:
-        found[LANGUAGE] = {name: _figure(task, values, rows, told, places) for name, places in sorted(spoken.items())}
-    return found
+    text = any(sorted(parts.values()) == sorted(spoken.values()) for parts in kept)  # a column of languages
+    if len(spoken) > 1 and not text:
+        result[LANGUAGE] = {
+            name: _figure(task, values, rows, predictions, places) for name, places in sorted(spoken.items())
+        }
+    return result
 
 
 def group_columns(settings: recipe.Recipe, table: Table, rows: Sequence[int]) -> list[str]:
@@ -116,15 +118,15 @@ def _language(values: Values, row: int) -> str:
 def _spoken(value: Any) -> str:
     """What a person says in a cell: of a conversation only the turns' contents."""
     if isinstance(value, list | tuple):
-        return " ".join(_spoken(one.get("content", "") if isinstance(one, dict) else one) for one in value)
+        return " ".join(_spoken(item.get("content", "") if isinstance(item, dict) else item) for item in value)
     return as_text(value)
 
 
 def _figure(
-    task: Task, values: Values, rows: Sequence[int], told: Sequence[Prediction], places: Sequence[int]
+    task: Task, values: Values, rows: Sequence[int], predictions: Sequence[Prediction], places: Sequence[int]
 ) -> dict[str, float]:
-    chosen, said = [rows[place] for place in places], [told[place] for place in places]
+    chosen, text = [rows[place] for place in places], [predictions[place] for place in places]
     images = [as_text(values["image"][row])[:512] for row in chosen] if "image" in values else None
-    figure = {task.watch: task.statistics(values, chosen, said)[task.watch]}
-    one = compare(figure, None, len(chosen), n=RESAMPLES, groups=images)[task.watch].value
-    return {"count": float(len(chosen)), "value": one.value, "low": one.low, "high": one.high}
+    figure = {task.watch: task.statistics(values, chosen, text)[task.watch]}
+    item = compare(figure, None, len(chosen), n=RESAMPLES, groups=images)[task.watch].value
+    return {"count": float(len(chosen)), "value": item.value, "low": item.low, "high": item.high}

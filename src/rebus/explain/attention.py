@@ -40,9 +40,9 @@ class Attention(Method):
         """One pass for all goals."""
         if subject.head.per == "item":
             return [_named(subject, goal) for goal in subject.goals]
-        made = trace(subject)
-        one = _written if subject.head.writes else _fused
-        return [one(made, goal) for goal in subject.goals]
+        result = trace(subject)
+        item = _written if subject.head.writes else _fused
+        return [item(result, goal) for goal in subject.goals]
 
 
 def _named(subject: Subject, goal: Goal) -> Scores:
@@ -51,13 +51,15 @@ def _named(subject: Subject, goal: Goal) -> Scores:
     return Scores(_grid(chances[:, goal.label]))
 
 
-def _written(made: Trace, goal: Goal) -> Scores:
-    subject, model = made.subject, made.subject.model
+def _written(result: Trace, goal: Goal) -> Scores:
+    subject, model = result.subject, result.subject.model
     ids = subject.part["input_ids"]
     length, at = ids.shape[1], torch.tensor(goal.at)
-    selves = [seen.weights.float().mean(0) for seen in made.under("decoder.layers.") if seen.name.endswith("self_attn")]
+    selves = [
+        seen.weights.float().mean(0) for seen in result.under("decoder.layers.") if seen.name.endswith("self_attn")
+    ]
     across = [
-        seen.weights.float().mean(0) for seen in made.under("decoder.layers.") if seen.name.endswith("cross_attn")
+        seen.weights.float().mean(0) for seen in result.under("decoder.layers.") if seen.name.endswith("cross_attn")
     ]
     own = torch.stack(selves).mean(0)  # (prefix + L, prefix + L)
     before = len(own) - length
@@ -73,21 +75,21 @@ def _written(made: Trace, goal: Goal) -> Scores:
     return Scores(_grid(cells) if subject.shown is not None and len(cells) else None, streams)
 
 
-def _fused(made: Trace, goal: Goal) -> Scores:
-    subject = made.subject
+def _fused(result: Trace, goal: Goal) -> Scores:
+    subject = result.subject
     fusion: Any = subject.model.fusion
-    real = made.parts["fusion"].mask[0].float()
+    real = result.parts["fusion"].mask[0].float()
     read = subject.part["text_ids"].shape[1] if "text_ids" in subject.part else 0
     count = len(real) - read
     if not fusion.by_modality:
-        weights = torch.stack([seen.weights.float().mean(0) for seen in made.under("fusion.layers.")]).mean(0)
+        weights = torch.stack([seen.weights.float().mean(0) for seen in result.under("fusion.layers.")]).mean(0)
         asked = weights[[count + place for place in goal.at]].mean(0) if goal.at else real / real.sum() @ weights
         cells, words = asked[:count], asked[count:]
     else:
         each = {
             name: [
                 seen.weights.float().mean(0)
-                for seen in made.attended
+                for seen in result.attended
                 if f".{name}.attention" in seen.name and seen.name.startswith("fusion.layers.")
             ]
             for name in ("image", "text")
@@ -109,8 +111,8 @@ def _mean_row(weights: list[Tensor], rows: list[int] | None, count: int, device:
 
 def _grid(cells: Tensor) -> Floats:
     side = isqrt(len(cells))
-    made: Floats = cells.detach().float().cpu().numpy().reshape(side, side)
-    return made
+    result: Floats = cells.detach().float().cpu().numpy().reshape(side, side)
+    return result
 
 
 METHODS.register("attention")(Attention())

@@ -53,9 +53,9 @@ def column_scores(subject: Subject, names: Sequence[str], losses: NDArray[np.flo
     """What each column lost, with the row's own value in words, the largest first; ``losses`` (C,)."""
     cells = subject.cells
     whole = float(np.abs(losses).sum()) or 1.0
-    told = []
+    lines = []
     for name, loss in zip(names, losses, strict=True):
         cell = cells.get(name)
         text = "" if is_blank(cell) else scalar(cell)
-        told.append(ColumnScore(name, text, float(loss), abs(float(loss)) / whole))
-    return tuple(sorted(told, key=lambda column: -column.share))
+        lines.append(ColumnScore(name, text, float(loss), abs(float(loss)) / whole))
+    return tuple(sorted(lines, key=lambda column: -column.share))

@@ -63,8 +63,8 @@ def word_sheet(explanation: Explanation, lang: str = "en", columns: int = 4) -> 
     """
     from PIL import Image, ImageDraw
 
-    shown = [one for one in (explanation, *explanation.words) if one.image is not None]
-    tiles = [(_plain(explanation), "")] + [(_coloured(one), rendered(one.target, lang)) for one in shown]
+    shown = [item for item in (explanation, *explanation.words) if item.image is not None]
+    tiles = [(_plain(explanation), "")] + [(_coloured(item), rendered(item.target, lang)) for item in shown]
     wide, high = tiles[0][0].width, tiles[0][0].height + LINE
     rows = -(-len(tiles) // columns)
     across = min(columns, len(tiles))
@@ -104,9 +104,9 @@ def _plain(explanation: Explanation) -> Image.Image:
     if explanation.image is None or explanation.shown is None:
         do = "use another method, or draw the text alone (the page does)"
         raise DataError("the drawing", "an explanation of an image", "one that says nothing of any", do)
-    made = Image.fromarray(explanation.shown)
+    result = Image.fromarray(explanation.shown)
     zoom = _zoom(explanation)
-    return made.resize((made.width * zoom, made.height * zoom), Image.Resampling.BICUBIC)
+    return result.resize((result.width * zoom, result.height * zoom), Image.Resampling.BICUBIC)
 
 
 def _coloured(explanation: Explanation) -> Image.Image:

@@ -86,21 +86,21 @@ def subject_of(
 def explain_with(subject: Subject, name: str) -> Explanation:
     """The explanation of a subject whose goals are known, by a method that fits."""
     how = METHODS.get(name)
-    found = how(subject)
+    result = how(subject)
     names, losses = column_losses(subject)
     weights = joint_weights(subject)
     remarks = tuple(dict.fromkeys([*([note_or_text(how.remark)] if how.remark else []), *subject.remarks]))
-    made = [
-        _made(subject, name, goal, one, weights[number], remarks, column_scores(subject, names, losses[:, number]))
-        for number, (goal, one) in enumerate(zip(subject.goals, found, strict=True))
+    items = [
+        _made(subject, name, goal, item, weights[number], remarks, column_scores(subject, names, losses[:, number]))
+        for number, (goal, item) in enumerate(zip(subject.goals, result, strict=True))
     ]
     if subject.whole is None:
-        return made[0]
+        return items[0]
     mean = _mean_weights(weights)
     summed = losses.sum(1) if how.adds_up else losses.mean(1)
     columns = column_scores(subject, names, summed)
-    whole = _made(subject, name, subject.whole, together(found, how), mean, remarks, columns)
-    return replace(whole, words=tuple(made))
+    whole = _made(subject, name, subject.whole, together(result, how), mean, remarks, columns)
+    return replace(whole, words=tuple(items))
 
 
 def methods_for(predictor: Predictor, task: str | None = None) -> list[str]:
@@ -159,21 +159,21 @@ def joint_weights(subject: Subject) -> list[dict[str, float] | None]:
     first = dict(zip(model.fusion.modalities, shares, strict=True))
     if "fusion.enter_blend" not in blends:
         return [first] * len(subject.goals)
-    told: list[dict[str, float] | None] = []
+    result: list[dict[str, float] | None] = []
     for goal in subject.goals:
         vector, own = (float(x) for x in blends["fusion.enter_blend"][list(goal.at)].mean(0))
-        one = {name: share * vector for name, share in first.items()}
-        told.append({**one, "text": one.get("text", 0.0) + own})
-    return told
+        entries = {name: share * vector for name, share in first.items()}
+        result.append({**entries, "text": entries.get("text", 0.0) + own})
+    return result
 
 
-def together(found: Sequence[Scores], how: Method) -> Scores:
+def together(scores: Sequence[Scores], how: Method) -> Scores:
     """What is said of several words at once: the sum where a method's parts add up, else the mean."""
-    share = 1.0 if how.adds_up else 1.0 / len(found)
-    maps = [one.image for one in found if one.image is not None]
+    share = 1.0 if how.adds_up else 1.0 / len(scores)
+    maps = [item.image for item in scores if item.image is not None]
     image: Floats | None = np.asarray(np.sum(maps, axis=0) * share, dtype=np.float32) if maps else None
-    names = found[0].streams
-    streams = {n: np.asarray(np.sum([one.streams[n] for one in found], axis=0) * share, np.float32) for n in names}
+    names = scores[0].streams
+    streams = {n: np.asarray(np.sum([item.streams[n] for item in scores], axis=0) * share, np.float32) for n in names}
     return Scores(image, streams)
 
 
@@ -213,8 +213,8 @@ def _made(
 
 
 def _mean_weights(weights: Sequence[dict[str, float] | None]) -> dict[str, float] | None:
-    known = [one for one in weights if one is not None]
-    return {name: float(np.mean([one[name] for one in known])) for name in known[0]} if known else None
+    known = [weight for weight in weights if weight is not None]
+    return {name: float(np.mean([weight[name] for weight in known])) for name in known[0]} if known else None
 
 
 def _questions(predictor: Predictor) -> set[str]:

@@ -32,9 +32,9 @@ def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """A font with Chinese glyphs where there is one, else Pillow's own; ``size`` is in pixels."""
     from PIL import ImageFont
 
-    found = chinese_font()
-    if found is not None:
-        return ImageFont.truetype(str(found), size)
+    result = chinese_font()
+    if result is not None:
+        return ImageFont.truetype(str(result), size)
     return ImageFont.load_default(size)
 
 
@@ -51,15 +51,15 @@ def lacking(text: str) -> str:
 @cache
 def chinese_font() -> Path | None:
     """The file of a font with Chinese glyphs; None: there is none."""
-    found: dict[int, Path] = {}
+    result: dict[int, Path] = {}
     for folder in _folders():
         for parent, _, files in os.walk(folder):
             for file in sorted(files):
                 name = file.lower()
-                rank = next((number for number, one in enumerate(_NAMES) if name.startswith(one)), None)
+                rank = next((number for number, item in enumerate(_NAMES) if name.startswith(item)), None)
                 if rank is not None and name.endswith(_ENDS):
-                    found.setdefault(rank, Path(parent) / file)
-    return next((found[rank] for rank in sorted(found) if _draws(found[rank])), None)
+                    result.setdefault(rank, Path(parent) / file)
+    return next((result[rank] for rank in sorted(result) if _draws(result[rank])), None)
 
 
 def _folders() -> list[Path]:
@@ -77,7 +77,7 @@ def _draws(file: Path) -> bool:
     from PIL import ImageFont
 
     try:
-        made = ImageFont.truetype(str(file), 24)
-        return bytes(made.getmask(SAMPLE)) != bytes(made.getmask("\U0010fffd"))
+        result = ImageFont.truetype(str(file), 24)
+        return bytes(result.getmask(SAMPLE)) != bytes(result.getmask("\U0010fffd"))
     except OSError:
         return False

@@ -28,17 +28,17 @@ class GradCam(Method):
         if subject.shown is None:
             return [Scores() for _ in subject.goals]
         last = subject.model.image.get_submodule(subject.model.image.maps)
-        made = trace(subject, extra=[last])
+        built = trace(subject, extra=[last])
         names = {id(module): name for name, module in subject.model.named_modules()}
-        maps = made.parts[names[id(last)]]  # (1, K, G, G)
-        index = made.index(maps)
-        told = []
+        maps = built.parts[names[id(last)]]  # (1, K, G, G)
+        index = built.index(maps)
+        lines = []
         for goal in range(len(subject.goals)):
-            gradient = made.gradients(goal)[index]
+            gradient = built.gradients(goal)[index]
             weights = gradient.float().mean((2, 3), keepdim=True)
-            found = (weights * maps.detach().float()).sum(1).clamp(min=0)[0]
-            told.append(Scores(found.cpu().numpy()))
-        return told
+            result = (weights * maps.detach().float()).sum(1).clamp(min=0)[0]
+            lines.append(Scores(result.cpu().numpy()))
+        return lines
 
 
 METHODS.register("gradcam")(GradCam())

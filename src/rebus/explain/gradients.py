@@ -45,17 +45,17 @@ class IntegratedGradients(Method):
         except ImportError as error:
             raise MissingPackageError("captum", "explain", "integrated gradients") from error
         way = _Way(subject)
-        told, missed = [], 0.0
+        message, missed = [], 0.0
         with quiet(subject.model, grad=True):
             for goal in range(len(subject.goals)):
                 parts, miss = way.parts(goal, STEPS)
                 if miss > CLOSE:
                     parts, miss = way.parts(goal, MORE)
                 missed = max(missed, miss)
-                told.append(way.scores(parts))
+                message.append(way.scores(parts))
         if missed > CLOSE:
             subject.remarks.append(Note("remark.sum_misses", share=missed))
-        return told
+        return message
 
 
 class _Way:
@@ -73,7 +73,7 @@ class _Way:
             for name, module in self.modules.items():
                 plain = self._vectors(module)
                 blank = plain.clone()
-                places = [place for place, one in enumerate(subject.places[name]) if one is not None]
+                places = [place for place, item in enumerate(subject.places[name]) if item is not None]
                 filler = torch.tensor([[fillers(subject.session)[name]]], device=plain.device)
                 blank[:, places] = module(filler)
                 inputs.append(plain)
@@ -111,7 +111,7 @@ class _Way:
             return (), 0.0
         size = self.inputs[0].shape[-1] if self.sees else 1
         portion = max(1, BUDGET // size**2) if self.sees else 32
-        found, error = Captum(self.value(goal), multiply_by_inputs=True).attribute(
+        result, error = Captum(self.value(goal), multiply_by_inputs=True).attribute(
             self.inputs,
             baselines=self.nothing,
             n_steps=steps,
@@ -119,8 +119,8 @@ class _Way:
             internal_batch_size=min(portion, steps),
             return_convergence_delta=True,
         )
-        total = sum(float(part.abs().sum()) for part in found)
-        return found, abs(float(error.sum())) / max(total, 1e-9)
+        total = sum(float(part.abs().sum()) for part in result)
+        return result, abs(float(error.sum())) / max(total, 1e-9)
 
     def scores(self, parts: tuple[Tensor, ...]) -> Scores:
         """The parts of the image by cells, those of the words by ids."""
@@ -139,8 +139,8 @@ def in_cells(pixels: Tensor, grid: int) -> NDArray[np.float32]:
     size = pixels.shape[-1]
     cell = torch.arange(size, device=pixels.device) * grid // size
     member = functional.one_hot(cell, grid).to(pixels.dtype)  # (S, G)
-    found: NDArray[np.float32] = (member.T @ pixels @ member).cpu().numpy()
-    return found
+    result: NDArray[np.float32] = (member.T @ pixels @ member).cpu().numpy()
+    return result
 
 
 METHODS.register("gradients")(IntegratedGradients())

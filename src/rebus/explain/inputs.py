@@ -37,9 +37,12 @@ def explained_task(predictor: Predictor, name: str | None, *, asked: bool = Fals
             (key for key, task in able.items() if task.predicts), next(iter(able), None)
         )
     if name is None or name not in able:
-        found = ", ".join(able) or "none that gives an output for an image or a text"
+        received = ", ".join(able) or "none that gives an output for an image or a text"
         raise DataError(
-            "the model", f"a task '{name}' to explain" if name else "a task to explain", found, nearest(str(name), able)
+            "the model",
+            f"a task '{name}' to explain" if name else "a task to explain",
+            received,
+            nearest(str(name), able),
         )
     return able[name]
 
@@ -57,7 +60,7 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
     """
     given, named = dict(columns or {}), task.settings.columns
     values: Values = {}
-    for role in (*task.inputs, *(one for one in ("text", "positive") if one in task.roles)):
+    for role in (*task.inputs, *(input for input in ("text", "positive") if input in task.roles)):
         column = named.get(role)
         if column is not None and column in given:
             values[role] = [given[column]]
@@ -66,7 +69,7 @@ def row_of(task: Task, text: str, columns: Mapping[str, Any] | None) -> Values:
     if text:
         question = task.question_values(text)
         if not question:
-            reads = ", ".join(named.get(one, one) for one in task.inputs) or "nothing"
+            reads = ", ".join(named.get(input, input) for input in task.inputs) or "nothing"
             raise DataError.of("problem.reads_no_text", task=task.name, reads=reads)
         values |= question
     wanted = [role for role in task.inputs if task.roles[role].required and role != "image"]

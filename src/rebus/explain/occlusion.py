@@ -40,11 +40,11 @@ class Occlusion(Method):
             plain = subject.scores()[0]  # (W,)
             cells = self._image(subject, plain) if subject.shown is not None else None
             words = self._words(subject, plain)
-        told = []
+        lines = []
         for goal in range(len(subject.goals)):
             streams = {name: rows[:, goal] for name, rows in words.items()}
-            told.append(Scores(None if cells is None else cells[..., goal], streams))
-        return told
+            lines.append(Scores(None if cells is None else cells[..., goal], streams))
+        return lines
 
     def _image(self, subject: Subject, plain: Tensor) -> NDArray[np.float32]:
         """(G, G, W): each cell has the mean of what the windows over it cost."""
@@ -65,9 +65,9 @@ class Occlusion(Method):
     def _words(self, subject: Subject, plain: Tensor) -> dict[str, NDArray[np.float32]]:
         """Stream: (L, W); what a word costs stands at the first of its ids, which share it."""
         units = units_of_text(subject.text, subject.places)
-        found = {name: np.zeros((len(places), len(plain)), np.float32) for name, places in subject.places.items()}
+        entries = {name: np.zeros((len(places), len(plain)), np.float32) for name, places in subject.places.items()}
         if not units:
-            return found
+            return entries
         filler = fillers(subject.session)
         rows = {name: subject.part[name].repeat(len(units), 1) for name in subject.places}
         for row, unit in enumerate(units):
@@ -76,8 +76,8 @@ class Occlusion(Method):
         cost = (plain - self._scores(subject, rows)).float().cpu().numpy()  # (U, W)
         for row, unit in enumerate(units):
             name, members = next(iter(unit.members.items()))
-            found[name][members[0]] = cost[row]
-        return found
+            entries[name][members[0]] = cost[row]
+        return entries
 
     def _scores(self, subject: Subject, rows: dict[str, Tensor]) -> Tensor:
         count = len(next(iter(rows.values())))
@@ -111,9 +111,9 @@ def spread(
     total = np.zeros((grid, grid, cost.shape[1]))
     count = np.zeros((grid, grid, 1))
     centres = (np.arange(grid) + 0.5) * size / grid
-    for (top, bottom, left, right), one in zip(windows, cost, strict=True):
+    for (top, bottom, left, right), item in zip(windows, cost, strict=True):
         inside = np.outer((centres >= top) & (centres < bottom), (centres >= left) & (centres < right))
-        total[inside] += one
+        total[inside] += item
         count[inside] += 1
     return (total / np.maximum(count, 1)).astype(np.float32)
 

@@ -33,7 +33,7 @@ def page_html(explanation: Explanation, lang: str = "en") -> str:
         raise RecipeError("--lang", "en or zh", f"'{lang}'", "choose one")
     texts = translator("explain_page", lang)
     views = [_view(explanation, texts("whole"), lang)]
-    views += [_view(one, _word(one) or texts("silent"), lang) for one in explanation.words]
+    views += [_view(word, _word(word) or texts("silent"), lang) for word in explanation.words]
     there = explanation.image is not None and explanation.shown is not None
     shown = None if explanation.shown is None else png_address(Image.fromarray(explanation.shown))
     return render_template(
@@ -68,21 +68,25 @@ def write_page(path: str | Path, explanation: Explanation, lang: str = "en") -> 
     return path
 
 
-def _view(one: Explanation, name: str, lang: str) -> dict[str, Any]:
+def _view(explanation: Explanation, name: str, lang: str) -> dict[str, Any]:
     """What the page shows of one output."""
-    grid = None if one.image is None else [[round(float(x), 4) for x in row] for row in strengths(one.image)]
-    share = not (isinstance(one.target, Note) and one.target.key == "target.number")
-    score = f"{one.score:.1%}" if share and 0 <= one.score <= 1 else f"{one.score:.5g}"
+    grid = (
+        None
+        if explanation.image is None
+        else [[round(float(x), 4) for x in row] for row in strengths(explanation.image)]
+    )
+    share = not (isinstance(explanation.target, Note) and explanation.target.key == "target.number")
+    score = f"{explanation.score:.1%}" if share and 0 <= explanation.score <= 1 else f"{explanation.score:.5g}"
     shares = [
         {"name": translate_name("modality", key, lang), "percent": round(100 * value, 1)}
-        for key, value in (one.weights or {}).items()
+        for key, value in (explanation.weights or {}).items()
     ]
     return {
         "name": name,
-        "target": rendered(one.target, lang),
+        "target": rendered(explanation.target, lang),
         "score": score,
         "grid": grid,
-        "pieces": pieces(one),
+        "pieces": pieces(explanation),
         "weights": shares,
         "columns": [
             {
@@ -91,30 +95,32 @@ def _view(one: Explanation, name: str, lang: str) -> dict[str, Any]:
                 "percent": round(100 * column.share, 1),
                 "against": column.score < 0,
             }
-            for column in one.columns
+            for column in explanation.columns
         ],
     }
 
 
-def has_signs(one: Explanation) -> bool:
+def has_signs(explanation: Explanation) -> bool:
     """Whether an explanation tells what speaks for the output from what speaks against it."""
     with suppress(RecipeError):  # the method of another version
-        if METHODS.get(one.method).signed:
+        if METHODS.get(explanation.method).signed:
             return True
-    return any(token.score < 0 for token in one.tokens) or (one.image is not None and bool((one.image < 0).any()))
+    return any(token.score < 0 for token in explanation.tokens) or (
+        explanation.image is not None and bool((explanation.image < 0).any())
+    )
 
 
-def pieces(one: Explanation) -> list[dict[str, Any]]:
+def pieces(explanation: Explanation) -> list[dict[str, Any]]:
     """The text in pieces, those that have a score with a colour: red speaks for the output, blue against it."""
-    most = max((abs(token.score) for token in one.tokens), default=0.0) or 1.0
-    found: list[dict[str, Any]] = []
+    most = max((abs(token.score) for token in explanation.tokens), default=0.0) or 1.0
+    result: list[dict[str, Any]] = []
     last = 0
-    for token in one.tokens:
+    for token in explanation.tokens:
         if token.start > last:
-            found.append({"text": one.text[last : token.start], "score": None})
+            result.append({"text": explanation.text[last : token.start], "score": None})
         share = token.score / most
         colour = "208, 32, 24" if share >= 0 else "24, 72, 200"
-        found.append(
+        result.append(
             {
                 "text": token.text,
                 "score": token.score,
@@ -123,10 +129,10 @@ def pieces(one: Explanation) -> list[dict[str, Any]]:
             }
         )
         last = token.end
-    if found and last < len(one.text):
-        found.append({"text": one.text[last:], "score": None})
-    return found
+    if result and last < len(explanation.text):
+        result.append({"text": explanation.text[last:], "score": None})
+    return result
 
 
-def _word(one: Explanation) -> str:
-    return one.answer[slice(*one.span)] if one.span is not None else one.target
+def _word(explanation: Explanation) -> str:
+    return explanation.answer[slice(*explanation.span)] if explanation.span is not None else explanation.target

@@ -84,16 +84,16 @@ def found_in(trace: Trace, rules: Rules, goal: Goal) -> dict[str, Tensor]:
         return {"image": towers["image"].tokens[list(goal.at)].sum(0)}
     fusion = model.fusion if head.fuses and subject.outputs is None else None
     if fusion is not None and fusion.mixes_tokens:
-        found = _fused(trace, rules, towers, goal)
+        entries = _fused(trace, rules, towers, goal)
     else:
-        found = {name: tower.pooled for name, tower in towers.items() if tower.pooled is not None}
+        entries = {name: tower.pooled for name, tower in towers.items() if tower.pooled is not None}
         if head.per == "text":
             rows = towers["text"].tokens
-            found["text"] = torch.stack([rules.read(rows, place, place) for place in goal.at]).mean(0)
+            entries["text"] = torch.stack([rules.read(rows, place, place) for place in goal.at]).mean(0)
         if rules.blends and "fusion.blend" in trace.blends:
-            found = _shared(trace, found)
+            entries = _shared(trace, entries)
     names = {"image": "image", "text": "text_ids"}
-    return {names[name]: row for name, row in found.items()}
+    return {names[name]: row for name, row in entries.items()}
 
 
 def _image(trace: Trace, rules: Rules) -> Tower:
@@ -102,10 +102,10 @@ def _image(trace: Trace, rules: Rules) -> Tower:
     first, count = tower.before, tower.num_tokens
     rows = torch.eye(first + count, device=features.tokens.device)
     seen = trace.under("image.")
-    for one in seen:
-        if one.weights.shape[1] == len(rows):  # a probe's are not
-            layer = model.get_submodule(one.name.rpartition(".")[0])
-            rows = rules.among(rows, rules.heads(one), _scale(getattr(layer, "scale1", None)))
+    for item in seen:
+        if item.weights.shape[1] == len(rows):  # a probe's are not
+            layer = model.get_submodule(item.name.rpartition(".")[0])
+            rows = rules.among(rows, rules.heads(item), _scale(getattr(layer, "scale1", None)))
     tokens = rows[first:, first:]
     if tower.pooling == "first":
         pooled = rows[0, first:]
@@ -132,8 +132,8 @@ def _text(trace: Trace, rules: Rules) -> Tower:
         return Tower(torch.eye(length, device=mask.device), None)
     seen = trace.under("text." if model.text is not None else "decoder.")
     rows = torch.eye(seen[0].weights.shape[-1] if seen else length, device=mask.device)
-    for one in seen:
-        rows = rules.among(rows, rules.heads(one), 1.0)
+    for item in seen:
+        rows = rules.among(rows, rules.heads(item), 1.0)
     last = int((torch.arange(length, device=mask.device) * mask).max())
     if tower.pooling == "mean":
         pooled = _mean(trace, rules, features, real) @ rows[:length]
@@ -203,11 +203,11 @@ def _crossed(trace: Trace, rules: Rules, rows: Tensor, spans: dict[str, slice]) 
     return rows
 
 
-def _shared(trace: Trace, found: dict[str, Tensor]) -> dict[str, Tensor]:
+def _shared(trace: Trace, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Rows of a joint fusion, each weighed with its modality's share."""
     fusion: Any = trace.subject.model.fusion
     shares = trace.blends["fusion.blend"][0]
-    return {name: row * shares[fusion.modalities.index(name)] for name, row in found.items()}
+    return {name: row * shares[fusion.modalities.index(name)] for name, row in tensors.items()}
 
 
 def _written(trace: Trace, rules: Rules, towers: dict[str, Tower], goal: Goal) -> dict[str, Tensor]:
@@ -324,11 +324,11 @@ def followed(subject: Subject, rules_for: Callable[[Trace, int], Rules]) -> list
         subject: what is explained.
         rules_for: the trace and a goal's number -> the rules.
     """
-    made, told = trace(subject), []
+    built, message = trace(subject), []
     for number, goal in enumerate(subject.goals):
-        found = found_in(made, rules_for(made, number), goal)
-        streams = {name: row.detach().float().cpu().numpy() for name, row in found.items()}
+        result = found_in(built, rules_for(built, number), goal)
+        streams = {name: row.detach().float().cpu().numpy() for name, row in result.items()}
         cells = streams.pop("image", None)
         side = isqrt(len(cells)) if cells is not None else 0
-        told.append(Scores(None if cells is None or subject.shown is None else cells.reshape(side, side), streams))
-    return told
+        message.append(Scores(None if cells is None or subject.shown is None else cells.reshape(side, side), streams))
+    return message

@@ -92,9 +92,10 @@ class Explanation:
             "text": self.text,
             "image": None if self.image is None else [[float(x) for x in row] for row in self.image],
             "tokens": [
-                {"text": one.text, "score": one.score, "start": one.start, "end": one.end} for one in self.tokens
+                {"text": token.text, "score": token.score, "start": token.start, "end": token.end}
+                for token in self.tokens
             ],
-            **({"columns": [asdict(one) for one in self.columns]} if self.columns else {}),
+            **({"columns": [asdict(token) for token in self.columns]} if self.columns else {}),
             "weights": self.weights,
             "span": None if self.span is None else list(self.span),
             "words": [word.to_json() for word in self.words],

@@ -60,10 +60,10 @@ class Saliency(Method):
             return [self._scores(subject, value, names, tensors) for value in values]
 
     def _scores(self, subject: Subject, value: Tensor, names: list[str], tensors: list[Tensor]) -> Scores:
-        found = torch.autograd.grad(value, tensors, retain_graph=True, allow_unused=True) if tensors else ()
+        result = torch.autograd.grad(value, tensors, retain_graph=True, allow_unused=True) if tensors else ()
         sizes = {
-            name: (torch.zeros_like(one) if grad is None else grad)[0].float().norm(dim=-1).cpu().numpy()
-            for name, one, grad in zip(names, tensors, found, strict=True)
+            name: (torch.zeros_like(tensor) if grad is None else grad)[0].float().norm(dim=-1).cpu().numpy()
+            for name, tensor, grad in zip(names, tensors, result, strict=True)
         }
         cells = sizes.pop(IMAGE, None)
         side = int(subject.model.image.grid) if cells is not None else 0

@@ -85,8 +85,8 @@ class Subject:
         """(1, 3, S, S) float, 0 to 255, channels as the model has them; zeros where there is no image."""
         side = self.session.recipe.image.size
         shown = np.zeros((side, side, 3), dtype=np.uint8) if self.shown is None else self.shown
-        made = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
-        return made.to(self.model.device, torch.float32)
+        result = torch.from_numpy(np.array(shown)).permute(2, 0, 1)[None]
+        return result.to(self.model.device, torch.float32)
 
     def batch(self, pixels: Tensor | None = None, cells: Sequence[tuple[str, Any]] = ()) -> Batch:
         """A batch of N variants of the example.
@@ -108,10 +108,12 @@ class Subject:
 
     def rows(self, count: int, images: int) -> dict[str, Tensor]:
         """The part for N rows that share one image, or have one each."""
-        made = {name: one.expand(count, *one.shape[1:]) for name, one in self.part.items() if name not in OWNERS}
+        entries = {
+            name: value.expand(count, *value.shape[1:]) for name, value in self.part.items() if name not in OWNERS
+        }
         device = self.model.device
         own = torch.arange(count, device=device) if images == count else torch.zeros(count, device=device).long()
-        return {**made, **{name: own for name in OWNERS if name in self.part}}
+        return {**entries, **{name: own for name in OWNERS if name in self.part}}
 
     def scores(
         self,
@@ -138,7 +140,7 @@ class Subject:
         """The model's outputs for N variants; see ``scores``."""
         pixels = self.pixels() if pixels is None else pixels
         batch = self.batch(pixels, cells)
-        count = max([batch.size, *(len(one) for one in (ids or {}).values())])
+        count = max([batch.size, *(len(item) for item in (ids or {}).values())])
         part = {**self.rows(count, batch.size), **(ids or {})}
         batch = batch.with_target(self.task.name, part)
         if self.outputs is not None:

@@ -62,7 +62,7 @@ class Trace:
 
     def under(self, prefix: str) -> list[Seen]:
         """The attentions of a part of the model."""
-        return [one for one in self.attended if one.name.startswith(prefix)]
+        return [item for item in self.attended if item.name.startswith(prefix)]
 
     def gradients(self, goal: int) -> list[Tensor]:
         """Of one explained number with respect to each of ``tensors``; zeros where it does not depend on one."""
@@ -71,14 +71,17 @@ class Trace:
         with torch.inference_mode(False), torch.enable_grad():
             value = self.values[goal]
             if not value.requires_grad:
-                return [torch.zeros_like(one) for one in self.tensors]
-            found = torch.autograd.grad(value, self.tensors, retain_graph=True, allow_unused=True)
-        return [torch.zeros_like(one) if grad is None else grad for one, grad in zip(self.tensors, found, strict=True)]
+                return [torch.zeros_like(tensor) for tensor in self.tensors]
+            result = torch.autograd.grad(value, self.tensors, retain_graph=True, allow_unused=True)
+        return [
+            torch.zeros_like(tensor) if grad is None else grad
+            for tensor, grad in zip(self.tensors, result, strict=True)
+        ]
 
     def index(self, tensor: Tensor) -> int:
         """The place of a tensor among those with gradients; it is added where it is not there."""
-        for place, one in enumerate(self.tensors):
-            if one is tensor:
+        for place, item in enumerate(self.tensors):
+            if item is tensor:
                 return place
         self.tensors.append(tensor)
         return len(self.tensors) - 1
@@ -103,13 +106,13 @@ def hooked(hooks: Sequence[tuple[nn.Module, Hook]]) -> Iterator[None]:
 def embeddings_of(subject: Subject) -> dict[str, nn.Module]:
     """For each stream of ids, the module that turns it into vectors."""
     model, part = subject.model, subject.part
-    found: dict[str, nn.Module] = {}
+    result: dict[str, nn.Module] = {}
     if "text_ids" in part:
-        found["text_ids"] = embedding_of_text(model)
+        result["text_ids"] = embedding_of_text(model)
     if "input_ids" in part:
         assert model.decoder is not None  # noqa: S101 - the task writes
-        found["input_ids"] = model.decoder.embed_tokens
-    return found
+        result["input_ids"] = model.decoder.embed_tokens
+    return result
 
 
 def embedding_of_text(model: VisionLanguageModel) -> nn.Module:
@@ -125,17 +128,17 @@ def trace(subject: Subject, *, extra: Sequence[nn.Module] = ()) -> Trace:
         subject: what is run.
         extra: more modules whose outputs are kept.
     """
-    model, made = subject.model, Trace(subject)
+    model, result = subject.model, Trace(subject)
     names = {id(module): name for name, module in model.named_modules()}
 
     def keep(module: nn.Module, given: Any, out: Any) -> None:
-        made.parts[names[id(module)]] = out
+        result.parts[names[id(module)]] = out
 
     def grow(module: nn.Module, given: Any, out: Tensor) -> Tensor | None:
         return None if out.requires_grad else out.detach().requires_grad_()  # frozen weights: gradients begin here
 
     def blend(module: nn.Module, given: Any, out: Any) -> None:
-        made.blends[names[id(module)]] = blend_shares(module, *given)
+        result.blends[names[id(module)]] = blend_shares(module, *given)
 
     watched = [module for module in (*model.towers.values(), model.decoder, model.fusion, *extra) if module]
     if model.fusion is not None:
@@ -147,15 +150,15 @@ def trace(subject: Subject, *, extra: Sequence[nn.Module] = ()) -> Trace:
     hooks += [(module, blend) for module in model.modules() if isinstance(module, Blend)]
     with quiet(model, grad=True), hooked(hooks), recording() as seen:
         pixels = subject.pixels().requires_grad_()
-        made.values = subject.scores(pixels)[0]
-    for one in seen:
-        index = made.index(one.weights)
-        made.attended.append(Seen(names[id(one.module)], one.weights[0].detach(), index))
-    for part in made.parts.values():
+        result.values = subject.scores(pixels)[0]
+    for item in seen:
+        index = result.index(item.weights)
+        result.attended.append(Seen(names[id(item.module)], item.weights[0].detach(), index))
+    for part in result.parts.values():
         for tensor in (part.tokens, part.pooled) if isinstance(part, Features) else (part,):
             if isinstance(tensor, Tensor) and tensor.requires_grad:
-                made.index(tensor)
-    return made
+                result.index(tensor)
+    return result
 
 
 def blend_shares(module: nn.Module, parts: Tensor, present: Tensor) -> Tensor:

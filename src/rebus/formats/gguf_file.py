@@ -233,5 +233,5 @@ class _Header:
         if size > len(self._view) - self.at:
             self._wrong("a whole header", f"that the file ends within it, at byte {len(self._view)}")
 
-    def _wrong(self, expected: str, found: str) -> NoReturn:
-        raise WeightsError(self.path, expected, found, _DO)
+    def _wrong(self, expected: str, text: str) -> NoReturn:
+        raise WeightsError(self.path, expected, text, _DO)

@@ -180,10 +180,10 @@ def _square(kind: str, full: Mapping[str, Any]) -> dict[str, Any]:
     return _fields(side if cut is None else cut, "squash", None if cut is None else side, size)
 
 
-def _fields(size: Any, fit: str, edge: Any, said: Any) -> dict[str, Any]:
+def _fields(size: Any, fit: str, edge: Any, value: Any) -> dict[str, Any]:
     whole = isinstance(size, int) and _SMALLEST <= size <= _LARGEST
     if not whole or (edge is not None and (not isinstance(edge, int) or not size <= edge <= 2 * _LARGEST)):
-        raise _refused("size and crop_size", "a square, cut out of nothing smaller", f"{said}, cut to {size}")
+        raise _refused("size and crop_size", "a square, cut out of nothing smaller", f"{value}, cut to {size}")
     return {"size": size, "fit": fit, "edge": None if edge == size else edge}
 
 
@@ -224,6 +224,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _refused(key: str, expected: str, found: str) -> WeightsError:
+def _refused(key: str, expected: str, text: str) -> WeightsError:
     do = "use a checkpoint whose images are prepared so, or set the recipe's image by hand"
-    return WeightsError(f"{FILE}, '{key}'", expected, found, do)
+    return WeightsError(f"{FILE}, '{key}'", expected, text, do)

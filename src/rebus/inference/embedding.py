@@ -45,7 +45,7 @@ def embed_texts(session: Session, texts: Sequence[str]) -> Vectors:
     model, processor = session.model, session.processor
     if model.text is None and model.decoder is None:
         raise DataError("the model", "a text tower", "none", "train one on text: rebus train pairs.csv")
-    found: list[Tensor] = []
+    result: list[Tensor] = []
     order = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # texts of like length together
     for start in range(0, len(texts), session.batch_size):
         read = [
@@ -54,10 +54,10 @@ def embed_texts(session: Session, texts: Sequence[str]) -> Vectors:
         ]
         ids, mask = pad_texts(read)
         part = {"text_ids": ids.to(model.device), "text_mask": mask.to(model.device)}
-        found.append(model.text_vectors(part).cpu())
-    if not found:
+        result.append(model.text_vectors(part).cpu())
+    if not result:
         return np.zeros((0, 0), dtype=np.float32)
-    vectors = torch.cat(found)
+    vectors = torch.cat(result)
     back = torch.empty_like(vectors)
     back[torch.tensor(order)] = vectors
     table: Vectors = back.numpy()
@@ -85,10 +85,10 @@ def embed_images(session: Session, images: Iterable[Any], root: str | Path = "."
         raise DataError("the model", "an image tower", "none", do)
     if isinstance(images, (str, bytes, Path)):
         raise DataError("the images", "several images", "one", "put it in a list")
-    found = [pool_images(model, some) for some in _portions(session, images, Path(root))]
-    if not found:
+    items = [pool_images(model, some) for some in _portions(session, images, Path(root))]
+    if not items:
         return np.zeros((0, 0), dtype=np.float32)
-    table: Vectors = torch.cat(found).numpy()
+    table: Vectors = torch.cat(items).numpy()
     return table
 
 

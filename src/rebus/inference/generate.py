@@ -76,7 +76,7 @@ class Writing:
             DataError: a message cannot be read, or the model does not converse.
             TextLengthError: the last message alone is longer than that.
         """
-        task = next((one for one in self.tasks.values() if one.converses), None)
+        task = next((item for item in self.tasks.values() if item.converses), None)
         if task is None:
             do = "ask it single questions, or train it on conversations"
             raise DataError("chat", "a model that converses", ", ".join(self.tasks), do)

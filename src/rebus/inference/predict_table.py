@@ -71,7 +71,9 @@ def predict_table(run: Run, data: str | Path, out: str | Path, *, split: str | N
         raise DataError(
             out, "a file ending in .csv, .jsonl or .parquet", f"'{out.suffix}'", "choose one of these for --out"
         )
-    if os.path.exists(out) and any(os.path.exists(one) and os.path.samefile(one, out) for one in _sources(data)):
+    if os.path.exists(out) and any(
+        os.path.exists(source) and os.path.samefile(source, out) for source in _sources(data)
+    ):
         raise DataError(out, "a file that is not read", "the table itself", "choose another file for --out")
     predictor = Predictor.open(run.folder)
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data), "kinds": {}}))
@@ -129,9 +131,12 @@ def predict_portion(predictor: Predictor, tasks: list[Task], part: Table) -> tup
         answers = dict(zip(good, predictor.run_task(task, values, good, inputs), strict=True))
         predictions: list[Prediction | None] = [answers.get(row) for row in rows]
         name = task.name if task.name not in part.columns else f"{task.name}_predicted"
-        added[name] = [None if one is None else one.value for one in predictions]
+        added[name] = [None if prediction is None else prediction.value for prediction in predictions]
         if task.says_confidence:
-            sure = [None if one is None or one.confidence is None else round(one.confidence, 6) for one in predictions]
+            sure = [
+                None if prediction is None or prediction.confidence is None else round(prediction.confidence, 6)
+                for prediction in predictions
+            ]
             added[f"{task.name}_confidence"] = sure
     added["error"] = errors
     return added, sum(bool(error) for error in errors)

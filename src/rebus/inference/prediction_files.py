@@ -107,10 +107,10 @@ def _cells(part: Table, name: str) -> list[Any]:
     source = part.source_cells(name)
     if source is None:
         return values
-    found = source.to_pylist()
+    items = source.to_pylist()
     if source.type == _JSON:
-        found = [None if one is None else _Json(one) for one in found]
-    return [value if one is None else one for value, one in zip(values, found, strict=True)]
+        items = [None if item is None else _Json(item) for item in items]
+    return [value if item is None else item for value, item in zip(values, items, strict=True)]
 
 
 def _as_text(value: Any) -> str:

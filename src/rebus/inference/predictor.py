@@ -54,9 +54,9 @@ class Predictor(Session):
         if is_checkpoint(path):
             opened = open_checkpoint(path, log or (lambda _: None), dtype)
             return cls(*opened, settled=True)
-        made = cls(*load_model(Run.open(path), dtype), settled=True)
-        made.folder = Path(path)
-        return made
+        result = cls(*load_model(Run.open(path), dtype), settled=True)
+        result.folder = Path(path)
+        return result
 
     def task(self, name: str | None = None) -> Task:
         """A task by name; without one, the first that predicts something of a whole row.

@@ -94,23 +94,23 @@ class Session:
         Raises:
             DataError: a column that the prediction is made from is missing.
         """
-        found: Values = {}
+        result: Values = {}
         for role, column in task.settings.columns.items():
             if column in columns:
-                found[role] = role_values(task.settings, role, columns[column])
+                result[role] = role_values(task.settings, role, columns[column])
             elif role in task.inputs and role not in task.either:
                 received = ", ".join(columns) or Note("hint.no_column")
                 facts = {"task": task.name, "column": column, "role": named("role", role), "columns": received}
                 raise DataError.of("problem.column_of_role", **facts)
-        if task.either and not set(task.either) & set(found):
+        if task.either and not set(task.either) & set(result):
             either = " or ".join(f"'{task.settings.columns[role]}'" for role in task.either)
             do = "rename the column"
             raise DataError(f"task '{task.name}'", f"a column {either}", ", ".join(columns) or "no column", do)
         names = [name for several in columns_of(self.recipe).values() for name in several]
-        if names and not set(task.inputs) & set(found) and not set(names) & set(columns):
+        if names and not set(task.inputs) & set(result) and not set(names) & set(columns):
             expected = f"columns that the model was trained on: {', '.join(names)}"
             raise DataError(f"task '{task.name}'", expected, ", ".join(columns) or "no column", "rename the columns")
-        return found
+        return result
 
     def open_image(self, value: Any, root: Path, where: str) -> NDArray[np.uint8]:
         """A path, bytes or (H, W, 3) uint8 array as the square that the model sees."""
@@ -132,17 +132,17 @@ class Session:
 
     def _modalities(self, task: Task) -> dict[str, Modality]:
         """Those that the model has a tower for, reading the task's columns where it names some."""
-        spec, found = self.model.specs.get(task.name), {}
+        spec, result = self.model.specs.get(task.name), {}
         for name in self.model.modalities:
             kind, fitted = MODALITIES.get(name), self.processor.modalities.get(name)
             column = task.settings.columns.get(name)
             if not kind.per_example:
                 continue
             if column is not None:
-                found[name] = kind(self.recipe, [column]) if fitted is None else fitted.reading([column])
+                result[name] = kind(self.recipe, [column]) if fitted is None else fitted.reading([column])
             elif fitted is not None and name in self.recipe.data.inputs and (spec is None or name in spec.reads):
-                found[name] = fitted
-        return found
+                result[name] = fitted
+        return result
 
     @torch.inference_mode()
     def run_task(
@@ -158,8 +158,8 @@ class Session:
         predictions: dict[int, Prediction] = {}
         with track(task.name, len(rows)) as advance, evaluating(self.model):
             for portion in self.portions(rows, inputs):
-                told = task.predict(self, values, portion, sampling)
-                predictions.update(zip(portion.rows, told, strict=True))
+                message = task.predict(self, values, portion, sampling)
+                predictions.update(zip(portion.rows, message, strict=True))
                 advance(len(portion.rows))
         return [predictions[row] for row in rows]
 
@@ -172,7 +172,7 @@ class Session:
         """Groups of rows of equal inputs, an example each."""
         owner = torch.tensor([place for place, group in enumerate(groups) for _ in group], device=self.model.device)
         given = inputs.inputs([group[0] for group in groups])
-        batch = Batch(len(groups), {name: one.to(self.model.device) for name, one in given.items()})
+        batch = Batch(len(groups), {name: value.to(self.model.device) for name, value in given.items()})
         return Portion([row for group in groups for row in group], batch, owner)
 
     def pixels(self, images: Iterable[NDArray[np.uint8] | None]) -> Tensor:

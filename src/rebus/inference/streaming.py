@@ -57,10 +57,10 @@ def stream_answer(
         raise DataError.of("problem.no_question")
     question = str(shown_turns(asked[-1:])[0]["content"])
     if chosen.continues:
-        said = ""
+        text = ""
         for piece in predictor.writing.stream(predictor.writing.prompt(question), sampling or Sampling(LONG)):
-            said += piece
-            yield said.strip()
+            text += piece
+            yield text.strip()
             if enough():
                 return
         return

@@ -35,12 +35,12 @@ def settings_for(table: Table, name: str | None = None, kinds: Mapping[str, Kind
         DataError: the task needs training, or the table lacks its columns.
     """
     known = {column: kind for column, kind in (kinds or {}).items() if column in table.columns}
-    found = infer(table, known, [name] if name else [])
-    if not found.tasks:
-        told = ", ".join(f"{column} ({kind})" for column, kind in found.kinds.items()) or "none"
+    inference = infer(table, known, [name] if name else [])
+    if not inference.tasks:
+        received = ", ".join(f"{column} ({kind})" for column, kind in inference.kinds.items()) or "none"
         do = f"name it: --task NAME, one of {', '.join(_untrained())}"
-        raise DataError(table.name, "columns that a task can be found from", told, do)
-    entry = found.tasks[0]
+        raise DataError(table.name, "columns that a task can be found from", received, do)
+    entry = inference.tasks[0]
     if not TASKS.get(entry.name).untrained:
         able = ", ".join(_untrained())
         do = f"name one with --task, or train: rebus train {table.name} --task {entry.name}"
@@ -79,7 +79,7 @@ def untrained_task(predictor: Predictor, table: Table, settings: TaskSettings) -
 def speaks(predictor: Predictor) -> bool:
     """Whether the model was trained on turns of a conversation."""
     writing = [task for task in predictor.tasks.values() if task.writes and not task.continues]
-    return predictor.processor.tokenizer.has_chat and any(one.settings.layout == "chat" for one in writing)
+    return predictor.processor.tokenizer.has_chat and any(item.settings.layout == "chat" for item in writing)
 
 
 def _untrained() -> list[str]:

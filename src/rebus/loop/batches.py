@@ -39,11 +39,11 @@ class Prefetcher:
         while self._asked <= step + AHEAD and (self._last is None or self._asked < self._last):
             self._wanted.put(self._asked)
             self._asked += 1
-        made, batch, error = self._made.get()
+        result, batch, error = self._made.get()
         if error is not None:
             raise error
-        if made != step:
-            raise RuntimeError(f"batch {step} was asked for after batch {made}: steps follow each other")
+        if result != step:
+            raise RuntimeError(f"batch {step} was asked for after batch {result}: steps follow each other")
         return batch
 
     def close(self) -> None:

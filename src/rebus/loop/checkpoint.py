@@ -144,8 +144,8 @@ def load_newest(run: Path, note: Callable[[str], None]) -> Checkpoint | None:
 
 def newest_whole(run: Path, note: Callable[[str], None]) -> int | None:
     """The step of the newest checkpoint that is whole; see ``load_newest``."""
-    found = load_newest(run, note)
-    return None if found is None else found.step
+    newest = load_newest(run, note)
+    return None if newest is None else newest.step
 
 
 def load(run: Path, step: int) -> Checkpoint:
@@ -191,12 +191,12 @@ def restore(model: nn.Module, optimizers: list[torch.optim.Optimizer], checkpoin
         order = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         for index, parameter in enumerate(order):
             prefix = f"{at}/{names[parameter]}/"
-            found = {
+            entries = {
                 key[len(prefix) :]: value for key, value in checkpoint.optimizers.items() if key.startswith(prefix)
             }
-            if found:
-                state[index] = {key: _laid_out(value, parameter) for key, value in found.items()}
-                left -= {prefix + key for key in found}
+            if entries:
+                state[index] = {key: _laid_out(value, parameter) for key, value in entries.items()}
+                left -= {prefix + key for key in entries}
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     if left:
         raise WeightsError(
@@ -239,13 +239,13 @@ def _laid_out(value: Tensor, parameter: Tensor) -> Tensor:
 
 def _unshared(tensors: dict[str, Any]) -> dict[str, Tensor]:
     """One name for each storage: tied weights once, under their first name."""
-    found: dict[tuple[object, ...], str] = {}
+    result: dict[tuple[object, ...], str] = {}
     unique: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor):
             continue
         key = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else (name,)
-        if found.setdefault(key, name) == name:
+        if result.setdefault(key, name) == name:
             unique[name] = tensor
     return unique
 
@@ -287,5 +287,5 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _damaged(where: Path, found: str) -> RunError:
-    return RunError(where, "a whole checkpoint", found, "resume without it: earlier checkpoints are tried in turn")
+def _damaged(where: Path, text: str) -> RunError:
+    return RunError(where, "a whole checkpoint", text, "resume without it: earlier checkpoints are tried in turn")

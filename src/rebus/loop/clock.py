@@ -165,7 +165,7 @@ class TimeClock:
         """Whether the step before ``step`` crossed into another part of the run, so that it is validated and saved."""
         if step == 0:
             return False
-        before, after = (min(self._at(one, 0.0), _DONE) for one in (step - 1, step))
+        before, after = (min(self._at(item, 0.0), _DONE) for item in (step - 1, step))
         return int(after * self.events) > int(before * self.events)
 
     def affords(self, step: int) -> bool:
@@ -206,7 +206,7 @@ class TimeClock:
     def adopt(self, line: Line) -> None:
         """From now on this line counts."""
         if line.end:
-            self.lines = [one for one in self.lines if one.step < line.step]
+            self.lines = [item for item in self.lines if item.step < line.step]
         self.lines.append(line)
 
     def note_step(self, seconds: float) -> None:
@@ -297,7 +297,7 @@ class TimeClock:
         return steps[:-1] if len(steps) > 2 and steps[-1] > 5 * steps[-2] else steps
 
     def _line(self, step: int) -> Line:
-        return self.lines[max(bisect_right(self.lines, step, key=lambda one: one.step) - 1, 0)]
+        return self.lines[max(bisect_right(self.lines, step, key=lambda item: item.step) - 1, 0)]
 
     def _at(self, step: int, offset: float) -> float:
         line = self._line(step)
@@ -347,7 +347,7 @@ def _read(path: Path, repair: bool) -> list[Line]:
     lines: list[Line] = []
     for line in _whole_lines(path):
         if line.end:
-            lines = [one for one in lines if one.step < line.step]
+            lines = [item for item in lines if item.step < line.step]
         lines.append(line)
     if repair:
         atomic.write_text(path, "".join(json.dumps(asdict(line)) + "\n" for line in lines))
@@ -357,10 +357,10 @@ def _read(path: Path, repair: bool) -> list[Line]:
 
 
 def _whole_lines(path: Path) -> list[Line]:
-    found = []
+    items = []
     for _, text in json_lines(path.read_text(encoding="utf-8")):
         try:
-            found.append(Line(**json.loads(text)))
+            items.append(Line(**json.loads(text)))
         except (ValueError, TypeError):
             break
-    return found
+    return items

@@ -87,28 +87,28 @@ class Events:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics.jsonl; a last line cut short by a kill is left out."""
     path = folder / "metrics.jsonl"
-    found = []
+    items = []
     for _, text in json_lines(path.read_text(encoding="utf-8", errors="replace")) if path.exists() else ():
         try:
-            found.append(dict(json.loads(text)))
+            items.append(dict(json.loads(text)))
         except (ValueError, TypeError):
             continue
-    return found
+    return items
 
 
 def _finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, float]]:
-    found: list[tuple[str, float]] = []
+    result: list[tuple[str, float]] = []
     for name, value in values.items():
         if isinstance(value, dict):
-            found += _flat(value, prefix if name in ("metrics", "parts") else f"{prefix}{name}/")
+            result += _flat(value, prefix if name in ("metrics", "parts") else f"{prefix}{name}/")
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
-            found.append((prefix + name, float(value)))
-    return found
+            result.append((prefix + name, float(value)))
+    return result

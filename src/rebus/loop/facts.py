@@ -80,9 +80,9 @@ def _read(path: Path, device: torch.device, note: Callable[[str], None]) -> Fact
         content = json.loads(path.read_text(encoding="utf-8"))
         facts = Facts(content["precision"], content["muon"], float(content.get("peak_flops", 0.0)))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        told = "a file that cannot be read"
+        received = "a file that cannot be read"
         raise RunError(
-            path, "what was measured when the run began", told, "restore the file or start a new run"
+            path, "what was measured when the run began", received, "restore the file or start a new run"
         ) from error
     for name, value in _machine(device).items():
         if content.get(name) != value:

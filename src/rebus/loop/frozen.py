@@ -50,9 +50,9 @@ class FeatureCache:
             return self._chunks[number]
         first = number * self.chunk
         with torch.no_grad():
-            made = tuple(part.detach() for part in self.compute(range(first, min(first + self.chunk, self.rows))))
-        size = sum(part.numel() * part.element_size() for part in made)
+            result = tuple(part.detach() for part in self.compute(range(first, min(first + self.chunk, self.rows))))
+        size = sum(part.numel() * part.element_size() for part in result)
         if self.bytes + size <= self.limit:
-            self._chunks[number] = made
+            self._chunks[number] = result
             self.bytes += size
-        return made
+        return result

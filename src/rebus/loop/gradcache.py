@@ -83,16 +83,16 @@ def cached_backward(
         with scope(number == len(parts) - 1):
             with _thrown_again(rng[number], parts_device(model)), autocast():
                 compared, others = cached.outputs(wrapped, part, progress)
-                rest, said = cached.rest(others, part, progress)
+                rest, text = cached.rest(others, part, progress)
             _, fresh = _tensors(compared)
             pairs = [(x, leaf.grad) for x, leaf in zip(fresh, held[number][1], strict=True) if leaf.grad is not None]
             handed = torch.stack([(x * grad).sum() for x, grad in pairs]).sum() if pairs else None
-            whole = [one for one in (handed, None if rest is None else rest / len(parts)) if one is not None]
+            whole = [item for item in (handed, None if rest is None else rest / len(parts)) if item is not None]
             if whole:
                 torch.stack(whole).sum().backward()  # type: ignore[no-untyped-call]
         if rest is not None:
             total = total + rest.detach() / len(parts)
-        for name, value in said.items():
+        for name, value in text.items():
             named[name] = named.get(name, 0.0) + value / len(parts)
     return total, named
 
@@ -103,13 +103,13 @@ def parts_device(model: nn.Module) -> torch.device:
 
 
 def _tensors(nest: Any) -> tuple[Any, list[Tensor]]:
-    found: list[Tensor] = []
+    result: list[Tensor] = []
 
     def keep(tensor: Tensor) -> Tensor:
-        found.append(tensor)
+        result.append(tensor)
         return tensor
 
-    return map_tensors(nest, keep), found
+    return map_tensors(nest, keep), result
 
 
 def _leaves(nest: Any) -> tuple[Any, list[Tensor]]:

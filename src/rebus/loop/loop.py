@@ -124,11 +124,11 @@ class _Session:
             (folder / "metrics.jsonl").unlink(missing_ok=True)
         facts = settle(folder, settings, device, resume=resume, note=self.display.note, peak=plan.work is not None)
         self.precision, self.peak, self.muon_dtype = facts.precision, facts.peak, facts.muon_dtype
-        found = self._newest() if resume else None
-        self.state = State(**found.state) if found is not None else State()
+        result = self._newest() if resume else None
+        self.state = State(**result.state) if result is not None else State()
         self._begin_stage(self.state.stage)
-        if found is not None:
-            self._restore(found)
+        if result is not None:
+            self._restore(result)
         self.before = self.state.seconds  # of earlier sessions
         self.started = now() - self.before
         self.saved = self.state.step if resume else -1
@@ -276,11 +276,11 @@ class _Session:
         factor = self._factor(step)
         set_rates(self.optimizers, factor)
         parts = prefetch.get(step)
-        said = [
+        items = [
             float(line is not None),
             *((line.step, line.progress, line.rate, float(line.end)) if line else (0.0,) * 4),
         ]
-        outcome = self.updater.update(parts, step, progress, [float(self.stop.is_set()), *said])
+        outcome = self.updater.update(parts, step, progress, [float(self.stop.is_set()), *items])
         stopping, planned, *agreed = outcome.messages
         if planned:
             self.clock.adopt(Line(int(agreed[0]), agreed[1], agreed[2], bool(agreed[3])))
@@ -293,10 +293,10 @@ class _Session:
         self.clock.note_step(self.now() - start)
 
     def _factor(self, step: int) -> float:
-        one, stages, middle = self.settings, self.plan.stages, self.clock.middle(step)
+        item, stages, middle = self.settings, self.plan.stages, self.clock.middle(step)
         if stages is not None:
             middle = stages.within(middle, self.state.stage)
-        return rate_factor(middle, one.schedule, warmup=one.warmup, decay=one.decay, final=one.final)
+        return rate_factor(middle, item.schedule, warmup=item.warmup, decay=item.decay, final=item.final)
 
     def _judge(self, step: int, outcome: Outcome) -> None:
         """Count a skipped step; three in a row end the run."""
@@ -439,16 +439,16 @@ class _Session:
     def _newest(self) -> checkpoint.Checkpoint | None:
         if self.first:
             checkpoint.sweep(self.folder)
-        found = checkpoint.load_newest(self.folder, self.display.note)
-        if found is None:
+        newest = checkpoint.load_newest(self.folder, self.display.note)
+        if newest is None:
             self.display.note("no checkpoint yet: starting from the first step")
-        return found
+        return newest
 
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
-        checkpoint.restore(self.model, self.optimizers, found)
+    def _restore(self, result: checkpoint.Checkpoint) -> None:
+        checkpoint.restore(self.model, self.optimizers, result)
         if self.average is not None:
-            self.average.load(found.ema, self.state.ema_updates)
-        self.display.note(f"resumed from step {found.step}")
+            self.average.load(result.ema, self.state.ema_updates)
+        self.display.note(f"resumed from step {result.step}")
 
     def _final_weights(self) -> int:
         """Give the model the weights of the best validation, averaged where averages are kept; the step they are of."""
@@ -458,13 +458,13 @@ class _Session:
         kept = self.state.step
         if chosen and chosen != kept:
             try:
-                found = checkpoint.load(self.folder, chosen)
+                content = checkpoint.load(self.folder, chosen)
             except RunError as error:
                 self.display.note(f"the best checkpoint is damaged, keeping the last weights: {error.where}")
             else:
-                checkpoint.restore_model(self.model, found.model, chosen)
+                checkpoint.restore_model(self.model, content.model, chosen)
                 if self.average is not None:
-                    self.average.load(found.ema, self.average.updates)
+                    self.average.load(content.ema, self.average.updates)
                 kept = chosen
         if self.average is not None:
             self.average.copy_to_model()

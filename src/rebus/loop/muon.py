@@ -90,10 +90,10 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(buffers, gradients, 1 - momentum)
         ahead = torch._foreach_lerp(gradients, buffers, momentum)
         rows = parameters[0].size(0)
-        updates = orthogonalise(torch.stack([one.reshape(rows, -1) for one in ahead]), self.ns_steps, self.dtype)
+        updates = orthogonalise(torch.stack([update.reshape(rows, -1) for update in ahead]), self.ns_steps, self.dtype)
         scale = math.sqrt(max(1.0, updates.size(-2) / updates.size(-1)))
         shaped = [
-            one.to(parameter.dtype).view_as(parameter) for one, parameter in zip(updates, parameters, strict=True)
+            update.to(parameter.dtype).view_as(parameter) for update, parameter in zip(updates, parameters, strict=True)
         ]
         torch._foreach_mul_(parameters, 1 - lr * weight_decay)
         torch._foreach_add_(parameters, shaped, alpha=-lr * scale)

@@ -82,8 +82,8 @@ def layer_factors(names: Iterable[str], decay: float) -> dict[str, float]:
     for name in names if decay < 1 else ():
         tower = name.partition(".")[0]
         if tower not in _ABOVE:
-            found = _LAYER.search(name)
-            towers[tower].append((name, int(found[1] or found[2] or 0) if found else None))
+            match = _LAYER.search(name)
+            towers[tower].append((name, int(match[1] or match[2] or 0) if match else None))
     factors: dict[str, float] = {}
     for members in towers.values():
         depth = max((number for _, number in members if number is not None), default=-1) + 1
@@ -159,15 +159,15 @@ def _packed(
 
 def _sorted_out(model: nn.Module) -> list[tuple[str, nn.Parameter, bool]]:
     """Every parameter that learns, once, with whether it is a hidden matrix in every place that uses it."""
-    found: dict[nn.Parameter, tuple[str, bool]] = {}
+    result: dict[nn.Parameter, tuple[str, bool]] = {}
     for module_name, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             full = f"{module_name}.{name}" if module_name else name
-            first, hidden = found.get(parameter, (full, True))
-            found[parameter] = (first, hidden and name == "weight" and _is_hidden(module_name, module))
-    return [(name, parameter, hidden) for parameter, (name, hidden) in found.items()]
+            first, hidden = result.get(parameter, (full, True))
+            result[parameter] = (first, hidden and name == "weight" and _is_hidden(module_name, module))
+    return [(name, parameter, hidden) for parameter, (name, hidden) in result.items()]
 
 
 def _is_hidden(name: str, module: nn.Module) -> bool:

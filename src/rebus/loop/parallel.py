@@ -123,9 +123,9 @@ def gathered(tensor: Tensor) -> list[Tensor]:
     padded[: len(tensor)] = tensor.detach()
     pieces = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(pieces, padded)
-    found = [piece[:count].to(tensor.device) for piece, count in zip(pieces, counts, strict=True)]
-    found[rank()] = _Shared.apply(tensor)  # type: ignore[no-untyped-call]
-    return found
+    items = [piece[:count].to(tensor.device) for piece, count in zip(pieces, counts, strict=True)]
+    items[rank()] = _Shared.apply(tensor)  # type: ignore[no-untyped-call]
+    return items
 
 
 class _Shared(torch.autograd.Function):

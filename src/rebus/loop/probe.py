@@ -36,14 +36,14 @@ def measure_peak(device: torch.device, precision: Precision, rounds: int = 5) ->
 
 def _best(run: Callable[[], object], device: torch.device, rounds: int) -> float:
     run()
-    found = []
+    items = []
     for _ in range(rounds):
         _wait(device)
         start = time.perf_counter()
         run()
         _wait(device)
-        found.append(time.perf_counter() - start)
-    return min(found)
+        items.append(time.perf_counter() - start)
+    return min(items)
 
 
 def _wait(device: torch.device) -> None:

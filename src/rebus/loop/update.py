@@ -74,7 +74,7 @@ class Updater:
         self.loss_of, self.clip, self.precision, self.device, self.seed = loss_of, clip, precision, device, seed
         self._learning = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
         saved = model.state_dict().keys()
-        self._buffers = [one for name, one in model.named_buffers() if name in saved and one.is_floating_point()]
+        self._buffers = [item for name, item in model.named_buffers() if name in saved and item.is_floating_point()]
 
     def autocast(self) -> torch.autocast:
         """The precision of the run, for validation too."""
@@ -144,8 +144,8 @@ class Updater:
         """Refuse to go on where an update has left weights without numbers. Raises TrainingError."""
         for name, weight in self._learning:
             if not bool(torch.isfinite(weight).all()):
-                found = f"numbers in '{name}' that are not"
-                raise TrainingError(f"training, step {step}", "finite weights", found, _CALMER)
+                received = f"numbers in '{name}' that are not"
+                raise TrainingError(f"training, step {step}", "finite weights", received, _CALMER)
 
     def _what_is_bad(self, loss: float, norm: Tensor) -> str | None:
         if bool(torch.isfinite(norm)) and torch.isfinite(torch.tensor(loss)):

@@ -37,8 +37,8 @@ class Window:
 
     def line(self, outcome: Outcome, **values: Any) -> dict[str, Any]:
         """What the log says of these steps, which are forgotten then."""
-        told = {**values, "loss": self.loss, "grad_norm": outcome.norm, f"{self.unit}_per_second": self.rate}
+        entries = {**values, "loss": self.loss, "grad_norm": outcome.norm, f"{self.unit}_per_second": self.rate}
         if self.work and self.peak:
-            told["share_of_peak"] = self.work * self.rate / self.peak
+            entries["share_of_peak"] = self.work * self.rate / self.peak
         self._steps.clear()
-        return {**told, "parts": outcome.parts}
+        return {**entries, "parts": outcome.parts}

@@ -53,12 +53,14 @@ class Inputs:
 
     def to(self, device: torch.device) -> Inputs:
         """The same on a device."""
-        return Inputs({name: one.to(device) for name, one in self.tensors.items()}, self.owner.to(device), self.most)
+        return Inputs(
+            {name: tensor.to(device) for name, tensor in self.tensors.items()}, self.owner.to(device), self.most
+        )
 
     def where(self, keep: Tensor) -> Inputs:
         """The items of the examples that ``keep`` (B,) bool names."""
         kept = keep[self.owner]
-        return Inputs({name: one[kept] for name, one in self.tensors.items()}, self.owner[kept])
+        return Inputs({name: tensor[kept] for name, tensor in self.tensors.items()}, self.owner[kept])
 
 
 @dataclass(frozen=True)

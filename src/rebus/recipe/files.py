@@ -83,8 +83,8 @@ def load_recipe(path: str | Path) -> Recipe:
     except FileNotFoundError as error:
         raise RecipeError(path, "a recipe file", "no such file", "check the path") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        told = " ".join(str(error).split())
-        raise RecipeError(path, "a recipe in YAML", told, "compare it with what `rebus recipe` prints") from error
+        received = " ".join(str(error).split())
+        raise RecipeError(path, "a recipe in YAML", received, "compare it with what `rebus recipe` prints") from error
     if not isinstance(content, dict):
         raise RecipeError(path, "a mapping of settings", type(content).__name__, "start it with a key such as 'train:'")
     return recipe_from(content, where=str(path))
@@ -122,16 +122,16 @@ def override(recipe: Recipe, settings: list[str]) -> Recipe:
     content = recipe.model_dump(mode="json")
     for key, value, word in given:
         _assign(content, key, value, word)
-    made = recipe_from(content, where="--set")
-    _carry_said(made, recipe)
+    result = recipe_from(content, where="--set")
+    _carry_said(result, recipe)
     for word in settings:
         *path, last = word.partition("=")[0].strip().split(".")
-        section: Any = made
+        section: Any = result
         for part in path:
             section = section[int(part)] if isinstance(section, list) else getattr(section, part, None)
         if isinstance(section, BaseModel):
             section.__pydantic_fields_set__.add(last)
-    return made
+    return result
 
 
 def as_yaml(value: Any) -> str:
@@ -152,9 +152,9 @@ def path_settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, s
         if marks:
             yield from _said_paths(value, dotted, {word for mark in marks for word in mark.words})
         inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else []
-        for place, one in [*inner, ("", value)]:
-            if isinstance(one, BaseModel):
-                yield from path_settings(one, f"{dotted}.{place}." if place != "" else f"{dotted}.")
+        for place, item in [*inner, ("", value)]:
+            if isinstance(item, BaseModel):
+                yield from path_settings(item, f"{dotted}.{place}." if place != "" else f"{dotted}.")
 
 
 def _marks(annotation: Any) -> Iterator[Any]:
@@ -165,8 +165,8 @@ def _marks(annotation: Any) -> Iterator[Any]:
 
 def _said_paths(value: Any, dotted: str, words: set[str]) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict | list):
-        for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-            yield from _said_paths(one, f"{dotted}.{key}", words)
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _said_paths(item, f"{dotted}.{key}", words)
     elif value and str(value) not in words:
         yield dotted, str(value)
 

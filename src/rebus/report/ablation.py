@@ -11,15 +11,15 @@ from rebus.report.contents import Cell, Table
 from rebus.report.differences import measured, signed, span
 
 
-def ablation_verdicts(found: Mapping[str, Any], language: str) -> list[str]:
+def ablation_verdicts(entry: Mapping[str, Any], language: str) -> list[str]:
     """One sentence about its images and one about its text, as far as each was tried."""
     texts, message = translator("ablation", language), []
     for name, yes, no in (("images_shuffled", "looks", "blind"), ("text_shuffled", "reads", "deaf")):
-        lost = found["losses"].get(name)
+        lost = entry["losses"].get(name)
         if lost is None:
             continue
-        amount = measured(lost["lost"], found["metric"], language)
-        bounds = span(lost["low"], lost["high"], found["metric"], language)
+        amount = measured(lost["lost"], entry["metric"], language)
+        bounds = span(lost["low"], lost["high"], entry["metric"], language)
         message.append(texts(yes if lost["low"] > 0 else no, amount=amount, span=bounds))
     return message
 

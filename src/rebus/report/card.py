@@ -161,8 +161,8 @@ def _sections(data: ReportData, *after: str) -> list[str]:
 def _told(example: Example) -> str:
     text = "".join(f"**{_plain(piece)}**" if strong else _spaced(piece) for piece, strong in _strongest(example.marked))
     sign = {True: "✓ ", False: "✗ ", None: ""}[example.right]
-    said = [text or _plain(example.question), f"{sign}{_plain(example.answer)}", _plain(example.note)]
-    return " · ".join(part for part in said if part)
+    items = [text or _plain(example.question), f"{sign}{_plain(example.answer)}", _plain(example.note)]
+    return " · ".join(part for part in items if part)
 
 
 def _strongest(marked: Sequence[tuple[str, float]]) -> list[tuple[str, bool]]:

@@ -60,15 +60,15 @@ def write_outputs(
     return run.report_path
 
 
-def keep_ablation(run: Run, found: Evaluation, lang: str | None, *, own: bool) -> None:
+def keep_ablation(run: Run, evaluation: Evaluation, lang: str | None, *, own: bool) -> None:
     """Put what a model loses into words; of its own held-out rows also into the Run, its report and its card."""
     language = lang or language_of(run)
     check_language(language)
-    for item in found.ablation.values():
+    for item in evaluation.ablation.values():
         item.verdict = ablation_verdicts(item.as_dict(), language)
     if own and run.weights_path.exists() and run.evaluation:
         with run.writing():
-            run.write_json("evaluation.json", run.evaluation | {"ablation": found.as_dict()["ablation"]})
+            run.write_json("evaluation.json", run.evaluation | {"ablation": evaluation.as_dict()["ablation"]})
             write_outputs(run, lang=language)
 
 

@@ -34,11 +34,11 @@ def faithfulness_tables(task: str, entry: Mapping[str, Any], lang: str) -> list[
     heads = [texts("method"), *(texts(f"columns.{kind}") for kind in kinds), *([texts("sanity")] if shaken else [])]
     rows: list[list[Cell]] = []
     for name in names:
-        one = methods[name]
+        element = methods[name]
         cells: list[Cell] = [f"{name} ✓" if name == entry["method"] else name]
-        cells += [measured(kind, one["figures"].get(kind)) for kind in kinds]
-        cells += [f"{list(one['sanity'].values())[-1]:.2f}" if one["sanity"] else None] if shaken else []
-        rows.append([*cells, f"{one['seconds'] * 1000:.0f}"])
+        cells += [measured(kind, element["figures"].get(kind)) for kind in kinds]
+        cells += [f"{list(element['sanity'].values())[-1]:.2f}" if element["sanity"] else None] if shaken else []
+        rows.append([*cells, f"{element['seconds'] * 1000:.0f}"])
     rows.append(
         [texts("random"), *(measured(kind, random.get(kind)) for kind in kinds), *([None] if shaken else []), None]
     )

@@ -18,12 +18,12 @@ ASKED = 6  # images, each with its nearest ones beside it
 
 
 def plot_neighbours(
-    path: Path, source: Rows, rows: Sequence[int], told: Sequence[Prediction], lang: str
+    path: Path, source: Rows, rows: Sequence[int], predictions: Sequence[Prediction], lang: str
 ) -> Plot | None:
     """Some images, each with the four nearest to it; None where there are too few. Raises RunError."""
     if len(rows) < COLUMNS:
         return None
-    vectors = np.stack([prediction.extra["vector"] for prediction in told])
+    vectors = np.stack([prediction.extra["vector"] for prediction in predictions])
     cells = []
     for place in np.linspace(0, len(rows) - 1, ASKED).astype(int).tolist():
         cosines = vectors @ vectors[place]

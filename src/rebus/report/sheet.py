@@ -103,7 +103,7 @@ def _draw(
     left: int,
     upper: int,
     root: str | Path,
-    told: list[str],
+    texts: list[str],
 ) -> None:
     from PIL import Image as PILImage
 
@@ -116,7 +116,7 @@ def _draw(
             small = image.resize(size, PILImage.Resampling.LANCZOS if scale < 1 else PILImage.Resampling.BICUBIC)
             sheet.paste(small, (left + (SIDE - small.width) // 2, upper + (SIDE - small.height) // 2))
         except ImageError as error:
-            told.append(f"not shown: {error.where}: {error.found}")
+            texts.append(f"not shown: {error.where}: {error.found}")
             pen.text((left + 8, upper + 8), "?", fill=_PALE, font=font())
     else:
         for number, line in enumerate(wrapped(pen, cell.text, SIDE - 16, SIDE // LINE - 1)):

@@ -61,7 +61,7 @@ def shared_image_column(tasks: Sequence[settings.TaskSettings]) -> str | None:
     Raises:
         RecipeError: two tasks name different ones.
     """
-    found = {task.columns["image"] for task in tasks if "image" in task.columns}
-    if len(found) > 1:
-        raise RecipeError("tasks", "one image column for all tasks", ", ".join(sorted(found)), "train them apart")
-    return next(iter(found), None)
+    names = {task.columns["image"] for task in tasks if "image" in task.columns}
+    if len(names) > 1:
+        raise RecipeError("tasks", "one image column for all tasks", ", ".join(sorted(names)), "train them apart")
+    return next(iter(names), None)

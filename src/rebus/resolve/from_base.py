@@ -170,9 +170,9 @@ def start_from(
         if module is None:
             if tower.weights is not None:
                 needed = "an image column" if name == "image" else "a task that reads or writes text"
-                found, do = f"none, though {tower.weights} is given for it", f"leave out model.{name}.weights, or "
+                received, do = f"none, though {tower.weights} is given for it", f"leave out model.{name}.weights, or "
                 do += "name the column with --kind COLUMN=image" if name == "image" else "choose another --task"
-                raise RecipeError(f"model.{name}.weights", needed, found, do)
+                raise RecipeError(f"model.{name}.weights", needed, received, do)
             continue
         if tower.weights is not None and fresh:
             rows = getattr(module, "vocab_size", None)
@@ -181,9 +181,9 @@ def start_from(
             wrong = [key for key, tensor in state.items() if key in expected and expected[key].shape != tensor.shape]
             if wrong:
                 shapes = f"{tuple(expected[wrong[0]].shape)} for '{wrong[0]}'"
-                found = str(tuple(state[wrong[0]].shape))
+                received = str(tuple(state[wrong[0]].shape))
                 do = f"set model.{name}'s width, depth and heads to the checkpoint's"
-                raise WeightsError(tower.weights, shapes, found, do)
+                raise WeightsError(tower.weights, shapes, received, do)
             taken, left = take_fitting(module, state)
             if not taken:
                 raise WeightsError(
@@ -245,8 +245,8 @@ def _take_base(model: VisionLanguageModel, settings: recipe.Recipe, base: Base, 
         state |= {f"image.{name}": tensor for name, tensor in model.image.fitted(own).items()}
     taken, left = take_fitting(model, state)
     if not taken:
-        expected, found = "weights that fit this model", "none of the same name and shape"
-        raise WeightsError(base.name, expected, found, "use the base's recipe")
+        expected, received = "weights that fit this model", "none of the same name and shape"
+        raise WeightsError(base.name, expected, received, "use the base's recipe")
     log(f"started from {base.name}: {taken} tensors taken over, {left} begin anew")
 
 
@@ -269,9 +269,9 @@ def _settle_images(settings: recipe.Recipe, base: Checkpoint, name: str) -> reci
     return settings
 
 
-def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str, Tensor]) -> None:
+def _check_tower(model: VisionLanguageModel, checkpoint: Checkpoint, state: dict[str, Tensor]) -> None:
     """A checkpoint must hold all of its tower; layers that only Rebus adds, for images and poolers, begin anew."""
-    prefix = f"{found.part}."
+    prefix = f"{checkpoint.part}."
     expected = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
     own = {name for name in expected if "cross_" not in name and "memory_norm" not in name and ".pooler." not in name}
     lacking = sorted(own - state.keys())
@@ -279,9 +279,9 @@ def _check_tower(model: VisionLanguageModel, found: Checkpoint, state: dict[str,
     if not lacking and not wrong:
         return
     name = (lacking or wrong)[0]
-    told = f"{len(lacking)} missing: '{name}'" if lacking else f"{tuple(state[name].shape)} for '{name}'"
+    received = f"{len(lacking)} missing: '{name}'" if lacking else f"{tuple(state[name].shape)} for '{name}'"
     shapes = "all tensors of its tower" if lacking else f"{tuple(expected[name].shape)}"
-    raise WeightsError(found.place, shapes, told, "use the config.json that came with the weights")
+    raise WeightsError(checkpoint.place, shapes, received, "use the config.json that came with the weights")
 
 
 def adopt(

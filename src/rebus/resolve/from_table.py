@@ -87,10 +87,10 @@ class Prepared:
     def texts(self) -> list[str]:
         """All text of the training rows, to train a tokenizer on."""
         rows = self.rows("train")
-        found: list[str] = []
+        names: list[str] = []
         for name, task in self.tasks.items():
-            found.extend(task.texts(self.values[name], [row for row in rows if task.usable(self.values[name], row)]))
-        return found
+            names.extend(task.texts(self.values[name], [row for row in rows if task.usable(self.values[name], row)]))
+        return names
 
     def words(self) -> list[str]:
         """Words that the tokenizer should keep whole: the names of things in images."""
@@ -128,13 +128,13 @@ def check_data(recipe: settings.Recipe) -> Checked:
         TASKS.get(entry.name)  # a misspelt name is refused first; a plug-in declares its columns
     table = read_table(recipe.data)
     given = {task.name: task.columns for task in recipe.tasks}
-    said = kinds_told(recipe.data)
-    inference = infer(table, said, list(given), given)
+    text = kinds_told(recipe.data)
+    inference = infer(table, text, list(given), given)
     recipe = recipe.replace({"data.path": str(Path(recipe.data.path).resolve()), "data.kinds": dict(inference.kinds)})
     refusal, notes = None, []
     try:
         recipe = resolve(recipe, Columns(table, inference))
-        inputs = other_inputs(recipe, table, inference, said)
+        inputs = other_inputs(recipe, table, inference, text)
         inference, notes = inputs.inference, inputs.notes
         recipe = recipe.replace({"data.inputs": inputs.columns, "data.kinds": dict(inference.kinds)})
     except DataError as error:
@@ -220,6 +220,11 @@ def open_inputs(
     table: Table, recipe: settings.Recipe, modalities: Mapping[str, Modality], cache: ItemCache | None = None
 ) -> RowInputs:
     """The inputs of a table's rows, decoded items kept as the recipe says, or in a cache that is shared."""
-    columns = {name: table.values(name) for one in modalities.values() for name in one.columns if name in table.columns}
+    columns = {
+        name: table.values(name)
+        for modality in modalities.values()
+        for name in modality.columns
+        if name in table.columns
+    }
     cache = cache or ItemCache(recipe.data.cache_mb // (recipe.data.workers + 1))  # each process keeps its own
     return RowInputs(modalities, columns, table.root, table.where, cache)

@@ -69,8 +69,8 @@ def refuse_raw_text(settings: recipe.Recipe) -> None:
     for name, tower in (("image", settings.model.image), ("text", settings.model.text)):
         if tower.weights is not None:
             do = "leave it out" if name == "image" else f"write --from {tower.weights}"
-            found = f"'{tower.weights}', with raw text to learn from"
-            raise RecipeError(f"model.{name}.weights", "nothing", found, do)
+            received = f"'{tower.weights}', with raw text to learn from"
+            raise RecipeError(f"model.{name}.weights", "nothing", received, do)
 
 
 def _settle_image(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe:
@@ -97,8 +97,8 @@ def _settle_image(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recip
 def _settle_text(settings: recipe.Recipe, place: str, log: Log) -> recipe.Recipe:
     where, kind = "model.text", settings.model.text.kind
     if settings.base is not None:
-        found = f"{place}, beside the base {settings.base}"
-        raise RecipeError("--text", "one text model to start from", found, "leave out --text or --from")
+        received = f"{place}, beside the base {settings.base}"
+        raise RecipeError("--text", "one text model to start from", received, "leave out --text or --from")
     if settings.text.tokenizer is not None:
         do = "leave text.tokenizer out"
         raise RecipeError("text.tokenizer", f"nothing, as --text {place} brings its own", "a tokenizer", do)

@@ -37,7 +37,7 @@ class OtherInputs:
 
 
 def other_inputs(
-    recipe: settings.Recipe, table: Table, inference: Inference, said: Mapping[str, settings.Kind]
+    recipe: settings.Recipe, table: Table, inference: Inference, kinds: Mapping[str, settings.Kind]
 ) -> OtherInputs:
     """Choose the columns that are inputs by themselves.
 
@@ -45,7 +45,7 @@ def other_inputs(
         recipe: with the tasks' columns filled in.
         table: the rows.
         inference: what was found out of them so far.
-        said: column: kind, where the user says it.
+        kinds: column: kind, where the user says it.
 
     Raises:
         DataError: a column that ``data.inputs.tabular`` or ``data.ignore`` names does not exist, or is a task's.
@@ -54,7 +54,7 @@ def other_inputs(
     asked = NAME in columns
     if not asked and not any(TASKS.get(task.name).reads_columns for task in recipe.tasks):
         return OtherInputs(columns, inference)
-    chosen = tabular_columns(table, inference.kinds, recipe.tasks, recipe.data, said)
+    chosen = tabular_columns(table, inference.kinds, recipe.tasks, recipe.data, kinds)
     if chosen.readings or asked:
         columns[NAME] = list(chosen.readings)
     warnings = [*inference.warnings, *chosen.warnings, *given_away(table, chosen, recipe.tasks)]
@@ -74,17 +74,17 @@ def plugin_columns(recipe: settings.Recipe, inference: Inference) -> dict[str, l
         RecipeError: there are several for a modality that reads one, and the recipe does not say which.
     """
     taken = {column for task in recipe.tasks for column in task.columns.values()}
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for name in MODALITIES.names():
         modality = MODALITIES.get(name)
         own = set(modality.kinds) - set(settings.KINDS)
         columns = [column for column, kind in inference.kinds.items() if kind in own and column not in taken]
         if columns and name not in recipe.data.inputs:
-            found[name] = columns
+            result[name] = columns
             if len(columns) > 1 and not modality.many:
                 do = f"name one of them: --set 'data.inputs={{{name}: [{columns[0]}]}}'"
                 raise RecipeError(f"the modality '{name}'", "one column", ", ".join(columns), do)
-    return found
+    return result
 
 
 def others(recipe: settings.Recipe) -> list[str]:

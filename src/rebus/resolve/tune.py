@@ -182,13 +182,13 @@ def what_learns(
     """A sentence about what learns in a model that is partly frozen; ``parts`` are named, where given."""
     learned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     rank = settings.model.lora.rank
-    told = f"adapters of rank {rank} on {adapted} layers, and heads" if adapted else "heads only"
+    text = f"adapters of rank {rank} on {adapted} layers, and heads" if adapted else "heads only"
     if parts is not None:
         named = [*parts[:3], *([f"{len(parts) - 3} more"] if len(parts) > 3 else [])]
         named += [HEADS] if has_heads(model) else []
         named += [f"adapters of rank {rank} on {adapted} layers"] if adapted else []
-        told = ", ".join(named)
-    return f"{told}: {learned:,} of {model.count_parameters():,} numbers learn"
+        text = ", ".join(named)
+    return f"{text}: {learned:,} of {model.count_parameters():,} numbers learn"
 
 
 def has_heads(model: nn.Module) -> bool:
@@ -216,9 +216,9 @@ def add_adapters(model: VisionLanguageModel, settings: recipe.Recipe) -> list[st
     unused = [target for target in lora.targets if not any(f".{name}".endswith(f".{target}") for name in named)]
     if unused or not named:
         there = sorted({name.rpartition(".")[2] for name in linear if any(_under(name, tower) for tower in towers)})
-        found = f"'{unused[0]}'" if unused else "none in the towers that learn"
+        received = f"'{unused[0]}'" if unused else "none in the towers that learn"
         do = nearest(unused[0], there) if unused else "set train.tune to full or head"
-        raise RecipeError("model.lora.targets", "the end of the name of a linear layer in a tower", found, do)
+        raise RecipeError("model.lora.targets", "the end of the name of a linear layer in a tower", received, do)
     return named
 
 

@@ -96,42 +96,42 @@ def _index(
     predictor = Predictor.open(run)
     settings = predictor.recipe.data.model_copy(update={"path": str(data), "kinds": dict(kinds or {})})
     table = read_table(settings)
-    found = Collection(fingerprint(predictor), str(Path(data).resolve()), str(table.root.resolve()))
+    collection = Collection(fingerprint(predictor), str(Path(data).resolve()), str(table.root.resolve()))
     wanted = collect(predictor, table, kinds or {})
-    known = _known(folder, found, log)
+    known = _known(folder, collection, log)
     added = kept = 0
     for kind in ("image", "text"):
         fresh: list[Vectors] = []
-        for entry, vectors in _embedded(predictor, wanted[kind], table, found, known):
-            found.entries[kind] += entry
+        for entry, vectors in _embedded(predictor, wanted[kind], table, collection, known):
+            collection.entries[kind] += entry
             fresh.append(vectors)
-            added += sum(one.digest not in known for one in entry)
-            kept += sum(one.digest in known for one in entry)
+            added += sum(item.digest not in known for item in entry)
+            kept += sum(item.digest in known for item in entry)
             if kind == "image" and added // SAVED_EVERY > (added - len(entry)) // SAVED_EVERY:
-                found.vectors[kind] = np.concatenate(fresh)
-                save_index(folder, replace(found, whole=False))
+                collection.vectors[kind] = np.concatenate(fresh)
+                save_index(folder, replace(collection, whole=False))
                 log(f"{added:,} images embedded; interrupted now, indexing would go on from here")
-        found.vectors[kind] = np.concatenate(fresh) if fresh else np.zeros((0, 0), dtype=np.float32)
-    if not (found.count("image") or found.count("text")):
-        first = found.broken[0] if found.broken else None
-        told = f"none; the first: {first['found']}" if first else "none"
-        raise DataError(data, "images or texts that can be read", told, "name another folder or table")
-    for kind, vectors in found.vectors.items():
+        collection.vectors[kind] = np.concatenate(fresh) if fresh else np.zeros((0, 0), dtype=np.float32)
+    if not (collection.count("image") or collection.count("text")):
+        first = collection.broken[0] if collection.broken else None
+        received = f"none; the first: {first['found']}" if first else "none"
+        raise DataError(data, "images or texts that can be read", received, "name another folder or table")
+    for kind, vectors in collection.vectors.items():
         if (lists := make_lists(vectors, log)) is not None:
-            found.lists[kind] = lists
-    save_index(folder, found)
-    removed = len(set(known) - {entry.digest for entries in found.entries.values() for entry in entries})
-    how = next(Finder(v, found.lists.get(kind)).how for kind, v in found.vectors.items() if len(v))
-    for told_wrong in found.broken[:_TOLD]:
+            collection.lists[kind] = lists
+    save_index(folder, collection)
+    removed = len(set(known) - {entry.digest for entries in collection.entries.values() for entry in entries})
+    how = next(Finder(v, collection.lists.get(kind)).how for kind, v in collection.vectors.items() if len(v))
+    for told_wrong in collection.broken[:_TOLD]:
         log(f"not indexed: {told_wrong['where']}: {told_wrong['found']}")
     return IndexSummary(
         folder,
-        found.count("image"),
-        found.count("text"),
+        collection.count("image"),
+        collection.count("text"),
         added,
         kept,
         removed,
-        len(found.broken),
+        len(collection.broken),
         how,
         time.time() - started,
     )
@@ -171,19 +171,19 @@ def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]
         DataError: there is no such column.
     """
     model = predictor.model
-    found = Columns(table.columns, infer_kinds(table, {c: k for c, k in kinds.items() if c in table.columns}))
+    columns = Columns(table.columns, infer_kinds(table, {c: k for c, k in kinds.items() if c in table.columns}))
     paired = [task for task in predictor.tasks.values() if task.answers == "likeness" and "image" in task.roles]
     own = paired[0].settings.columns if paired else {}
     named = {role: column for role, column in own.items() if column in table.columns and column not in kinds}
-    image = named.get("image", found.image) if model.image is not None else None
+    image = named.get("image", columns.image) if model.image is not None else None
     reads = model.text is not None or model.decoder is not None
-    text = named.get("text", found.caption) if reads and (shared_space(model) or model.image is None) else None
+    text = named.get("text", columns.caption) if reads and (shared_space(model) or model.image is None) else None
     if image is None and text is None:
         wanted = " or ".join(["images"] * (model.image is not None) + ["texts"] * reads)
-        told = ", ".join(f"{column} ({kind})" for column, kind in found.kinds.items())
+        received = ", ".join(f"{column} ({kind})" for column, kind in columns.kinds.items())
         do = "name it: --kind COLUMN=image or --kind COLUMN=text"
-        raise DataError(table.name, f"a column of {wanted}, which the model reads", told, do)
-    said = table.column(text) if text is not None else [None] * len(table)
+        raise DataError(table.name, f"a column of {wanted}, which the model reads", received, do)
+    wording = table.column(text) if text is not None else [None] * len(table)
     wanted_of: dict[str, list[Wanted]] = {"image": [], "text": []}
     if image is not None:
         seen: dict[Any, None] = {}
@@ -191,19 +191,19 @@ def collect(predictor: Predictor, table: Table, kinds: Mapping[str, recipe.Kind]
             if missing(value) or value in seen:
                 continue
             seen[value] = None
-            shown = " / ".join(as_texts(said[row]))[:200]
+            shown = " / ".join(as_texts(wording[row]))[:200]
             is_path = isinstance(value, str) and len(value) < 1024
             name = value if is_path else f"{table.where(row)}, column '{image}'"
             wanted_of["image"].append(Wanted(Entry("image", name, table.where(row), shown), value))
     texts: dict[str, int] = {}
-    for row, value in enumerate(said):
-        for one in as_texts(value):
-            texts.setdefault(one, row)
-    wanted_of["text"] = [Wanted(Entry("text", one, table.where(row)), one) for one, row in texts.items()]
+    for row, value in enumerate(wording):
+        for item in as_texts(value):
+            texts.setdefault(item, row)
+    wanted_of["text"] = [Wanted(Entry("text", item, table.where(row)), item) for item, row in texts.items()]
     return wanted_of
 
 
-def _known(folder: Path, found: Collection, log: Log) -> dict[str, tuple[Entry, Vectors]]:
+def _known(folder: Path, collection: Collection, log: Log) -> dict[str, tuple[Entry, Vectors]]:
     """Digest: entry and vector of an earlier index of the same model; empty where there is none."""
     try:
         before = load_index(folder, "")
@@ -211,10 +211,10 @@ def _known(folder: Path, found: Collection, log: Log) -> dict[str, tuple[Entry, 
         if "none" not in error.found:
             log(f"the index that was here is made anew, as it is {error.found}")
         return {}
-    if before.model != found.model:
+    if before.model != collection.model:
         log("the index that was here is made anew, as another model made it")
         return {}
-    if before.data != found.data:
+    if before.data != collection.data:
         log(f"the index that was here was of {before.data}")
     return {
         entry.digest: (entry, before.vectors[kind][place])
@@ -227,7 +227,7 @@ def _embedded(
     predictor: Predictor,
     wanted: Sequence[Wanted],
     table: Table,
-    found: Collection,
+    collection: Collection,
     known: Mapping[str, tuple[Entry, Vectors]],
 ) -> Iterator[tuple[list[Entry], Vectors]]:
     """Entries with their vectors, a portion at a time; broken images go to ``found.broken``."""
@@ -236,13 +236,13 @@ def _embedded(
         entries: list[Entry] = []
         vectors: list[Vectors | None] = []
         fresh: list[Any] = []
-        for one in wanted[start : start + predictor.batch_size]:
+        for item in wanted[start : start + predictor.batch_size]:
             try:
-                entry, content = _identified(one, table.root, unchanged)
+                entry, content = _identified(item, table.root, unchanged)
                 new = entry.digest not in known
                 shown = _opened(predictor, content, entry) if new else None
             except ImageError as error:
-                found.broken.append(error.as_dict())
+                collection.broken.append(error.as_dict())
                 continue
             entries.append(entry)
             vectors.append(None if new else known[entry.digest][1])
@@ -250,18 +250,18 @@ def _embedded(
                 fresh.append(shown)
         if not entries:
             continue
-        made = iter(_vectors(predictor, entries[0].kind, fresh))
-        yield entries, np.stack([next(made) if vector is None else vector for vector in vectors])
+        result = iter(_vectors(predictor, entries[0].kind, fresh))
+        yield entries, np.stack([next(result) if vector is None else vector for vector in vectors])
 
 
-def _identified(one: Wanted, root: Path, unchanged: Mapping[Any, Entry]) -> tuple[Entry, Any]:
+def _identified(wanted: Wanted, root: Path, unchanged: Mapping[Any, Entry]) -> tuple[Entry, Any]:
     """The entry with size, time and digest, and its content; a file that has not changed is not read."""
-    entry = one.entry
+    entry = wanted.entry
     if entry.kind == "text":
-        return replace(entry, digest=_digest(one.value.encode("utf-8", "surrogatepass"), "text")), one.value
-    content = image_bytes(one.value, entry.place)
+        return replace(entry, digest=_digest(wanted.value.encode("utf-8", "surrogatepass"), "text")), wanted.value
+    content = image_bytes(wanted.value, entry.place)
     if content is None:
-        path = image_path(one.value, root, entry.place)
+        path = image_path(wanted.value, root, entry.place)
         stat = path.stat()
         entry = replace(entry, size=stat.st_size, time=stat.st_mtime_ns)
         before = unchanged.get((entry.name, entry.size, entry.time))
@@ -270,8 +270,8 @@ def _identified(one: Wanted, root: Path, unchanged: Mapping[Any, Entry]) -> tupl
         try:
             content = path.read_bytes()
         except OSError as error:
-            told = f"'{error.strerror or error}'"
-            raise ImageError(entry.place, "an image that can be read", told, "check its permissions") from error
+            received = f"'{error.strerror or error}'"
+            raise ImageError(entry.place, "an image that can be read", received, "check its permissions") from error
     return replace(entry, digest=_digest(content, "image")), content
 
 

@@ -114,20 +114,23 @@ class Collection:
         return len(self.entries[kind])
 
 
-def save_index(folder: Path, found: Collection) -> None:
+def save_index(folder: Path, collection: Collection) -> None:
     """Write an index, whole or not at all: an earlier one stands until index.json is replaced.
 
     Raises:
         RunError: the folder cannot be written.
     """
     tensors: dict[str, Any] = {}
-    for kind, vectors in found.vectors.items():
+    for kind, vectors in collection.vectors.items():
         if not len(vectors):
             continue
         tensors[f"{kind}s"] = np.ascontiguousarray(vectors, dtype=np.float32)
-        if kind in found.lists:
-            tensors[f"{kind}s.centres"], tensors[f"{kind}s.owner"] = found.lists[kind].centres, found.lists[kind].owner
-    everything = [asdict(entry) for kind in ("image", "text") for entry in found.entries[kind]]
+        if kind in collection.lists:
+            tensors[f"{kind}s.centres"], tensors[f"{kind}s.owner"] = (
+                collection.lists[kind].centres,
+                collection.lists[kind].owner,
+            )
+    everything = [asdict(entry) for kind in ("image", "text") for entry in collection.entries[kind]]
     digest = hashlib.blake2b(repr(everything).encode("utf-8", "surrogatepass"), digest_size=8)
     for name in sorted(tensors):
         digest.update(np.ascontiguousarray(tensors[name]).data)
@@ -136,17 +139,19 @@ def save_index(folder: Path, found: Collection) -> None:
     }
     schema = pa.schema([*((name, pa.string()) for name in _WORDS), *((name, pa.int64()) for name in _NUMBERS)])
     rows = pa.Table.from_pylist([_storable(row) for row in everything], schema=schema)
-    write_tensors(folder / names["vectors"], {name: torch.from_numpy(one) for name, one in tensors.items()})
+    write_tensors(folder / names["vectors"], {name: torch.from_numpy(tensor) for name, tensor in tensors.items()})
     atomic.write_with(folder / names["entries"], lambda beside: pq.write_table(rows, beside))
     meta = {
         "version": VERSION,
-        "model": found.model,
-        "data": found.data,
-        "root": found.root,
-        "whole": found.whole,
-        "count": {kind: len(entries) for kind, entries in found.entries.items()},
-        "lists": {kind: {"probes": one.probes, "recall": one.recall} for kind, one in found.lists.items()},
-        "broken": found.broken,
+        "model": collection.model,
+        "data": collection.data,
+        "root": collection.root,
+        "whole": collection.whole,
+        "count": {kind: len(entries) for kind, entries in collection.entries.items()},
+        "lists": {
+            kind: {"probes": tensor.probes, "recall": tensor.recall} for kind, tensor in collection.lists.items()
+        },
+        "broken": collection.broken,
         **names,
     }
     atomic.write_json(folder / META, meta)
@@ -182,31 +187,31 @@ def load_index(folder: Path, do: str) -> Collection:
         names = [Path(str(meta[key])).name for key in ("entries", "vectors")]  # never out of the folder
         rows = pq.read_table(folder / names[0]).to_pylist()
         tensors = load_file(folder / names[1])
-        found = Collection(meta["model"], meta["data"], meta["root"], broken=meta["broken"], whole=meta["whole"])
+        collection = Collection(meta["model"], meta["data"], meta["root"], broken=meta["broken"], whole=meta["whole"])
         for row in rows:
             words = {key: json.loads(row[key]) for key in _WORDS}
-            found.entries[words["kind"]].append(Entry(**words, **{key: row[key] for key in _NUMBERS}))
-        for kind, entries in found.entries.items():
+            collection.entries[words["kind"]].append(Entry(**words, **{key: row[key] for key in _NUMBERS}))
+        for kind, entries in collection.entries.items():
             vectors = tensors.get(f"{kind}s", np.zeros((0, 0), dtype=np.float32))
             if len(vectors) != len(entries) or vectors.ndim != 2 or vectors.dtype != np.float32:
                 raise ValueError(f"{len(entries)} {kind}s with vectors {vectors.dtype} {vectors.shape}")
-            found.vectors[kind] = vectors
+            collection.vectors[kind] = vectors
             if kind in meta["lists"]:
-                said = meta["lists"][kind]
+                texts = meta["lists"][kind]
                 lists = Lists(
-                    tensors[f"{kind}s.centres"], tensors[f"{kind}s.owner"], int(said["probes"]), float(said["recall"])
+                    tensors[f"{kind}s.centres"], tensors[f"{kind}s.owner"], int(texts["probes"]), float(texts["recall"])
                 )
                 if lists.owner.shape != (len(vectors),) or not 0 <= lists.owner.min() <= lists.owner.max() < len(
                     lists.centres
                 ):
                     raise ValueError(f"lists of {kind}s that do not fit their vectors")
-                found.lists[kind] = lists
+                collection.lists[kind] = lists
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pa.ArrowException, SafetensorError) as error:
         if isinstance(error, RunError):
             raise
-        told = " ".join(str(error).split())[:160] or type(error).__name__
-        raise RunError(folder, "a whole index", f"a damaged one ({told})", do) from error
-    return found
+        message = " ".join(str(error).split())[:160] or type(error).__name__
+        raise RunError(folder, "a whole index", f"a damaged one ({message})", do) from error
+    return collection
 
 
 def make_lists(vectors: Vectors, log: Callable[[str], None], exact: int = EXACT) -> Lists | None:
@@ -232,8 +237,8 @@ def make_lists(vectors: Vectors, log: Callable[[str], None], exact: int = EXACT)
     finder = Finder(vectors, lists)
     while lists.recall < GOOD_ENOUGH and lists.probes < count:
         lists.probes *= 2
-        told = finder.nearest(asked, 10)[1]
-        lists.recall = float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(truth, told, strict=True)]))
+        message = finder.nearest(asked, 10)[1]
+        lists.recall = float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(truth, message, strict=True)]))
     log(
         f"{len(vectors):,} vectors in {count} lists, of which {lists.probes} are looked at: "
         f"that finds {100 * lists.recall:.1f}% of the exact ten nearest"

@@ -34,7 +34,7 @@ def rerank(
     Raises:
         DataError: the model has no task ``match``. ImageError: an image cannot be read.
     """
-    task = next((one for one in session.tasks.values() if isinstance(one, PairScoring)), None)
+    task = next((item for item in session.tasks.values() if isinstance(item, PairScoring)), None)
     if task is None:
         do = "train one with both: rebus train TABLE --task retrieve --task match"
         raise DataError("re-ranking", "a model with the task 'match'", ", ".join(session.tasks), do)
@@ -48,7 +48,7 @@ def rerank(
     with evaluating(session.model):
         for start in range(0, len(images), size):
             some = images[start : start + size]
-            squares = [session.open_image(one, Path(root), "an image") for one in some]
+            squares = [session.open_image(item, Path(root), "an image") for item in some]
             pixels = session.pixels(squares).to(session.model.device)
             seen = session.model.see(Batch(len(some), {"image": Inputs.one_each(pixels=pixels)}))
             owner = list(range(len(some))) if reads else [0] * len(texts)

@@ -75,16 +75,18 @@ def find_run(
     if k < 1:
         raise DataError("--k", "at least 1", str(k), "ask for more")
     folder = index_folder(run, index)
-    found = load_index(folder, f"make one: rebus index {run} FOLDER")
+    result = load_index(folder, f"make one: rebus index {run} FOLDER")
     predictor = Predictor.open(run)
-    if fingerprint(predictor) != found.model:
-        told = "one that another model made, or this one before it was trained further"
-        raise RunError(folder, "an index that this model made", told, f"make it anew: rebus index {run} {found.data}")
-    if not found.whole:
+    if fingerprint(predictor) != result.model:
+        received = "one that another model made, or this one before it was trained further"
+        raise RunError(
+            folder, "an index that this model made", received, f"make it anew: rebus index {run} {result.data}"
+        )
+    if not result.whole:
         log("this index is not whole, as making it was interrupted; go on with the same `rebus index`")
-    what = what or ("image" if found.count("image") else "text")
-    if not found.count(what):
-        held = ", ".join(f"{len(entries)} {kind}s" for kind, entries in found.entries.items() if entries)
+    what = what or ("image" if result.count("image") else "text")
+    if not result.count(what):
+        held = ", ".join(f"{len(entries)} {kind}s" for kind, entries in result.entries.items() if entries)
         raise DataError(folder, f"an index of {what}s", f"one of {held}", f"index a table that holds {what}s")
     is_image = image_query(query)
     if is_image:
@@ -97,12 +99,12 @@ def find_run(
         if what == "image":
             check_space(predictor.model)
         asked = predictor.embed([query])
-    if what == "image" and not Path(found.root).exists():
-        raise DataError.of("problem.index_moved", where=str(found.root), run=str(run))
-    finder = Finder(found.vectors[what], found.lists.get(what))
+    if what == "image" and not Path(result.root).exists():
+        raise DataError.of("problem.index_moved", where=str(result.root), run=str(run))
+    finder = Finder(result.vectors[what], result.lists.get(what))
     scores, places = finder.nearest(asked, RERANKED * k if rerank else k)
     hits = [
-        hit_of(found, found.entries[what][int(place)], float(score))
+        hit_of(result, result.entries[what][int(place)], float(score))
         for score, place in zip(scores[0], places[0], strict=True)
         if place >= 0
     ]
@@ -112,11 +114,11 @@ def find_run(
     return reranked(predictor, query, hits, is_image=is_image)[:k] if rerank else hits
 
 
-def hit_of(found: Collection, entry: Entry, score: float) -> Hit:
+def hit_of(collection: Collection, entry: Entry, score: float) -> Hit:
     """An entry as a result."""
     path = None
     if entry.kind == "image" and entry.size >= 0:
-        path = Path(found.root) / entry.name
+        path = Path(collection.root) / entry.name
     there = path is None or path.is_file()
     return Hit(score, entry.kind, entry.name, entry.place, entry.text, path, there)
 

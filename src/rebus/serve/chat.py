@@ -171,9 +171,9 @@ def _task_of(served: Served, turns: list[Json]) -> WritingTask:
     converser = next((task for task in tasks.values() if task.converses), None)
     name = asked_task(tasks, bool(question))
     if converser is None and name is None:
-        told = ", ".join(tasks)
+        text = ", ".join(tasks)
         do = "/v1/completions goes on from a prompt" if served.predictor.model.decoder else "use /v1/predict"
-        raise invalid(f"the model holds no conversations, it has the tasks {told}; {do}", "model", "no_chat")
+        raise invalid(f"the model holds no conversations, it has the tasks {text}; {do}", "model", "no_chat")
     if converser is not None:
         return writing_task(converser)
     if question is None:

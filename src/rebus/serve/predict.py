@@ -61,7 +61,7 @@ def read(body: PredictRequest, context: Context, predictor: Predictor) -> Portio
     count = sum(not _blank(task, "image", row.get(column)) for row in body.rows) if column else 0
     if count > limits.images:
         raise invalid(f"at most {limits.images} images may be sent in a request; there are {count}", "rows")
-    rows, more = [], {one for several in predictor.recipe.data.inputs.values() for one in several}
+    rows, more = [], {item for several in predictor.recipe.data.inputs.values() for item in several}
     for number, row in enumerate(body.rows):
         embedded = dict(_embedded(predictor, row, number))
         plain = {name: value for name, value in row.items() if name not in embedded}

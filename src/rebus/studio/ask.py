@@ -108,24 +108,24 @@ def build(desk: Desk) -> None:
             found = []
         return found, drawn_examples(lang, found)
 
-    def take(found: list[Example], event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
+    def take(result: list[Example], event: gr.EventData, request: gr.Request) -> tuple[Any, Any]:
         place = act_of(event)
-        if not place.isdigit() or int(place) >= len(found):
+        if not place.isdigit() or int(place) >= len(result):
             return gr.skip(), gr.skip()
-        one = found[int(place)]
+        entry = result[int(place)]
         browser = str(request.cookies.get(COOKIE, ""))
-        file = desk.uploads.write(browser, f"row-{one.row + 1}.png", one.image) if one.image else None
-        return (str(file) if file else None), one.question
+        file = desk.uploads.write(browser, f"row-{entry.row + 1}.png", entry.image) if entry.image else None
+        return (str(file) if file else None), entry.question
 
     def ask(
-        said: str, file: Any, task: str | None, run: str | None, lang: str, turns: list[Turn]
+        wording: str, file: Any, task: str | None, run: str | None, lang: str, turns: list[Turn]
     ) -> Iterator[tuple[Any, ...]]:
         kept = turns[-_MOST:]
         yield gr.skip(), draw(lang, kept) + working(lang), gr.skip(), ""
         try:
             seat = desk.seats.seat(desk.chosen(run))
             name = task if task in seat.predictor.tasks else seat.predictor.task(None).name
-            turn = Turn(seat.folder, name, (said or "").strip(), str(desk.uploads.file(file)) if file else None)
+            turn = Turn(seat.folder, name, (wording or "").strip(), str(desk.uploads.file(file)) if file else None)
             turn.small = small(desk, file) if file else ""
             if not (turn.question or file):
                 raise StudioError.of("problem.nothing_asked")
@@ -260,12 +260,12 @@ def examples(desk: Desk, seat: Seat) -> list[Example]:
     return result
 
 
-def drawn_examples(lang: str, found: list[Example]) -> str:
+def drawn_examples(lang: str, result: list[Example]) -> str:
     """The examples as buttons."""
-    if not found:
+    if not result:
         return ""
     rows = []
-    for place, item in enumerate(found):
+    for place, item in enumerate(result):
         image = f'<img src="{item.small}" alt="">' if item.small else ""
         title = translate("ask.example", lang, row=item.row + 1, text=item.question or "–")
         rows.append(f"<li>{button(str(place), f'{image}<span>{esc(item.question)}</span>', title=title)}</li>")
@@ -369,8 +369,8 @@ def explained(desk: Desk, turn: Turn, how: str, lang: str) -> tuple[str, list[st
                 )
             )
         whole = turn.explained[key]
-        one = whole if turn.scores or not whole.words else of_word(whole, turn)
-        return seen(lang, one, turn.chosen if turn.scores else _word(turn)), methods
+        item = whole if turn.scores or not whole.words else of_word(whole, turn)
+        return seen(lang, item, turn.chosen if turn.scores else _word(turn)), methods
     except FAULTS as error:
         return problem(lang, error), []
 

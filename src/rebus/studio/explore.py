@@ -216,8 +216,8 @@ def card(desk: Desk, lang: str, view: View, row: int) -> str:
     mark = view.marks.get(row)
     if mark is not None:
         kind = "wrong" if mark.wrong else "right"
-        said = translate(f"explore.{kind}", lang, told=mark.told, truth=mark.truth)
-        inside += f'<span class="line {kind}">{esc(said)}</span>'
+        text = translate(f"explore.{kind}", lang, told=mark.told, truth=mark.truth)
+        inside += f'<span class="line {kind}">{esc(text)}</span>'
     place = translate("explore.row", lang, row=row + 1, split=translate(f"split.{book.splits[row]}", lang))
     inside += f'<span class="tag">{esc(place)}</span>'
     return button(f"row:{row}", inside, pressed=view.opened == row)

@@ -107,13 +107,13 @@ class Places:
                     if not within(os.path.join(home, named)):
                         raise StudioError.of("problem.image_outside", where=table.where(row), named=shown(named))
 
-    def settings(self, made: Recipe) -> list[str]:
+    def settings(self, recipe: Recipe) -> list[str]:
         """The settings of a recipe that name files, as ``KEY=PATH`` with whole paths.
 
         Raises:
             StudioError: one of them leads out of the folders.
         """
-        return [f"{name}={as_yaml(str(self.inside(path, name)))}" for name, path in path_settings(made)]
+        return [f"{name}={as_yaml(str(self.inside(path, name)))}" for name, path in path_settings(recipe)]
 
     def tables(self) -> list[str]:
         """Files that look like tables, as short as they can be typed, the newest first; none inside a Run."""

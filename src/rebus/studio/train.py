@@ -75,8 +75,8 @@ def build(desk: Desk) -> None:
         yield None, working(lang)
         try:
             data = table(typed, dropped)[0]
-            found = look_at(confined(desk.places, data, tasks, ""))
-            yield found, checked(lang, found)
+            matches = look_at(confined(desk.places, data, tasks, ""))
+            yield matches, checked(lang, matches)
         except FAULTS as error:
             yield None, problem(lang, error)
 
@@ -207,7 +207,9 @@ def build(desk: Desk) -> None:
     desk.on_open(lists, [], [path, out])
     desk.on_open(running, [desk.lang], [out, status, clock])
     speaker.redraw(
-        lambda lang, found: checked(lang, found) if found else note(translate("train.empty", lang)), [looked], seen
+        lambda lang, matches: checked(lang, matches) if matches else note(translate("train.empty", lang)),
+        [looked],
+        seen,
     )
     speaker.redraw(as_command, [*options, out], same)
     speaker.redraw(again, [out], status)
@@ -258,9 +260,9 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
     return result
 
 
-def path_words(places: Places, made: recipe.Recipe) -> list[str]:
+def path_words(places: Places, result: recipe.Recipe) -> list[str]:
     """The settings that name files as words of the command line, spelled out whole. Raises as ``Places.settings``."""
-    bare = made.model_copy(update={"data": recipe.Data()})
+    bare = result.model_copy(update={"data": recipe.Data()})
     return [word for setting in places.settings(bare) for word in ("--set", setting)]
 
 
@@ -282,16 +284,16 @@ def estimated(lang: str, data: Path, words: list[str], inside: Sequence[Path] = 
     return grid([translate("train.estimate", lang), ""], rows)
 
 
-def checked(lang: str, found: Checked) -> str:
+def checked(lang: str, result: Checked) -> str:
     """The inferred columns and what the check says."""
-    report = found.report
+    report = result.report
     head = translate("train.table", lang, name=report.name, rows=f"{report.rows:,}", columns=len(report.kinds))
     reads = {column: f"{task}: {role}" for task, roles in report.tasks.items() for role, column in roles.items()}
     rows = []
     for name, kind in report.kinds.items():
         figures = report.columns.get(name, {})
         first = next(
-            (str(value) for value in found.table.select(range(min(3, len(found.table)))).column(name) if value), ""
+            (str(value) for value in result.table.select(range(min(3, len(result.table)))).column(name) if value), ""
         )
         rows.append(
             [name, translate_name("kind", kind, lang), reads.get(name, "–"), figures.get("empty", ""), first[:80]]

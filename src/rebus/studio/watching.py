@@ -94,11 +94,11 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
         return []
     for _, line in json_lines(text):
         try:
-            one = json.loads(line)
+            content = json.loads(line)
         except json.JSONDecodeError:  # the line that is being written
             continue
-        if isinstance(one, dict):
-            result.append(one)
+        if isinstance(content, dict):
+            result.append(content)
     return result
 
 

@@ -69,11 +69,11 @@ class Answer(WritingTask):
     ) -> tuple[list[Prediction], str]:
         """The most frequent training answer to the same question."""
         train_rows = [row for row in train_rows if self.targets(known, row)]
-        told = most_frequent_answer(
+        message = most_frequent_answer(
             [as_text(known["question"][row]) for row in train_rows],
             [self.targets(known, row)[0] for row in train_rows],
             [as_text(values["question"][row]) for row in rows],
             types=self.types(values, rows),
             train_types=self.types(known, train_rows),
         )
-        return [Prediction(text) for text in told], "most frequent answer per question"
+        return [Prediction(text) for text in message], "most frequent answer per question"

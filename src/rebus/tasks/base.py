@@ -158,11 +158,11 @@ class Task(TaskColumns, ABC):
         Raises:
             DataError: a required column is not there.
         """
-        found: Values = {}
+        result: Values = {}
         for role, wanted in self.roles.items():
             column = self.settings.columns.get(role)
             if column is not None and column in columns:
-                found[role] = role_values(self.settings, role, columns[column])
+                result[role] = role_values(self.settings, role, columns[column])
             elif wanted.required:
                 raise DataError(
                     where=f"task '{self.name}'",
@@ -170,7 +170,7 @@ class Task(TaskColumns, ABC):
                     found="none" if column is None else f"no column '{column}'; there are: {', '.join(columns)}",
                     do=f"name it with --set tasks.0.columns.{role}=COLUMN",
                 )
-        return found
+        return result
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn from the training rows what the task must know before it begins: labels, mean and spread."""
@@ -398,7 +398,7 @@ class Task(TaskColumns, ABC):
         """Figures of predictions beside those of a baseline of this name; ``naive`` [] where there is none."""
         baselines = self.statistics(values, rows, naive) if naive else None
         groups = [as_text(values["image"][row])[:512] for row in rows] if "image" in values else None
-        found = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
+        comparison = compare(self.statistics(values, rows, predictions), baselines, len(rows), n=n, groups=groups)
         correct = self.right(values, rows, predictions)
         by_type: dict[str, dict[str, float]] = {}
         types = self.types(values, rows)
@@ -410,13 +410,13 @@ class Task(TaskColumns, ABC):
                     self.right(values, [rows[i] for i in at], [naive[i] for i in at]).mean()
                 )
         return TaskScore(
-            metrics={key: one.value.value for key, one in found.items()},
-            intervals={key: (one.value.low, one.value.high) for key, one in found.items()},
-            baseline={key: one.baseline.value for key, one in found.items() if one.baseline is not None},
+            metrics={key: value.value.value for key, value in comparison.items()},
+            intervals={key: (value.value.low, value.value.high) for key, value in comparison.items()},
+            baseline={key: value.baseline.value for key, value in comparison.items() if value.baseline is not None},
             gains={
-                key: (one.difference.value, one.difference.low, one.difference.high)
-                for key, one in found.items()
-                if one.difference is not None
+                key: (value.difference.value, value.difference.low, value.difference.high)
+                for key, value in comparison.items()
+                if value.difference is not None
             },
             baseline_name=name,
             by_type=by_type,
@@ -430,8 +430,8 @@ class Task(TaskColumns, ABC):
         """
         marks = self.right(values, rows, predictions)
         return [
-            (one.value, self.truth(values, row), float(mark))
-            for row, one, mark in zip(rows, predictions, marks, strict=True)
+            (prediction.value, self.truth(values, row), float(mark))
+            for row, prediction, mark in zip(rows, predictions, marks, strict=True)
         ]
 
     def truth(self, values: Values, row: int) -> Any:
@@ -451,8 +451,8 @@ def cut_notes(task: Task, values: Values, rows: Sequence[int], processor: TextPr
         count += bool(cuts.texts)
     if not count:
         return []
-    told = f"task {task.name}: {count} of {len(rows)} rows hold a text of more than {processor.max_length} tokens"
-    return [f"{told}, of which the start is read; otherwise: --set text.max_length=TOKENS"]
+    message = f"task {task.name}: {count} of {len(rows)} rows hold a text of more than {processor.max_length} tokens"
+    return [f"{message}, of which the start is read; otherwise: --set text.max_length=TOKENS"]
 
 
 class VectorTask(Task):
@@ -467,7 +467,7 @@ class VectorTask(Task):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if cls.target_role is None and hasattr(cls, "roles"):
-            cls.target_role = next((role for role, one in reversed(cls.roles.items()) if one.required), None)
+            cls.target_role = next((role for role, item in reversed(cls.roles.items()) if item.required), None)
 
     @classmethod
     def find_columns(cls, columns: Columns) -> Mapping[str, str | None]:
@@ -481,7 +481,7 @@ class VectorTask(Task):
     def find_target(cls, columns: Columns) -> str | None:
         """The column of what is to be predicted; none that is named as another role's."""
         role = cls.target_role or ""
-        others = {name for other, one in cls.roles.items() if other != role for name in (other, *one.names)}
+        others = {name for other, value in cls.roles.items() if other != role for name in (other, *value.names)}
         target = cls.roles[role]
         column = columns.named((role,), *target.kinds) or columns.target(target)
         return None if column is not None and names.named(column, tuple(others)) else column

@@ -122,11 +122,11 @@ def most_frequent_answer(
                 counts[key][plain] += 1
                 spelt[key, plain][answer] += 1
     best = {key: _first(spelt[key, _first(counter)]) for key, counter in counts.items()}
-    found = []
+    items = []
     for row, question in enumerate(questions):
         kind = types[row] if use_types and types is not None else None
-        found.append(next(best[key] for key in _keys(question, kind) if key in best))
-    return found
+        items.append(next(best[key] for key in _keys(question, kind) if key in best))
+    return items
 
 
 def _keys(question: str, kind: str | None) -> list[Hashable]:

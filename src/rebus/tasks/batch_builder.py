@@ -63,7 +63,7 @@ class BatchBuilder:
         self.tasks, self.values, self.groups, self.processor = tasks, values, groups, processor
         self.rows, self.settings = rows, settings
         self.features, self.still, self.share = features or {}, still, share
-        self.mixing = next((name for name, one in rows.modalities.items() if one.mixes), None)
+        self.mixing = next((name for name, modality in rows.modalities.items() if modality.mixes), None)
         self.lengths = None if rows.modalities else self._lengths()
         self._order = lru_cache(maxsize=2)(self._ordered)
         self._item_key = lru_cache(maxsize=65_536)(self._keyed)
@@ -157,23 +157,23 @@ class BatchBuilder:
         items = task.items(self.values[name], self.groups[index], self.processor, (self.settings.seed, epoch, index))
         if not items:
             return []
-        for modality, one in self.rows.modalities.items():
+        for modality, value in self.rows.modalities.items():
             if f"{modality}_key" in items[0] and self._has(modality, index):
                 items = [{**item, f"{modality}_key": self._item_key(modality, index)} for item in items]
-            frame = one.frame((self.settings.seed, *key)) if task.has_places else None
+            frame = value.frame((self.settings.seed, *key)) if task.has_places else None
             if frame is not None:
                 items = task.moved(items, self.values[name], self.groups[index], frame)
         return items
 
     def _inputs(self, name: str, keys: Sequence[Key | None], *, partners: Sequence[Key] = (), view: int = 0) -> Inputs:
         """A modality's items of examples; None: it is hidden."""
-        modality, seed, made = self.rows.modalities[name], self.settings.seed, dict[Key, list[Input]]()
+        modality, seed, result = self.rows.modalities[name], self.settings.seed, dict[Key, list[Input]]()
 
         def items(key: Key) -> list[Input]:
-            if key not in made:
+            if key not in result:
                 plain = enumerate(self.rows.items(name, self.groups[key[1]][0]))
-                made[key] = [modality.augment(item, (seed, *key), view + 2 * number) for number, item in plain]
-            return made[key]
+                result[key] = [modality.augment(item, (seed, *key), view + 2 * number) for number, item in plain]
+            return result[key]
 
         examples = [[] if key is None else items(key) for key in keys]
         for place, (key, partner) in enumerate(zip(keys, partners, strict=False)):

@@ -38,6 +38,7 @@ def answer_text(value: Any) -> str:
     if not isinstance(value, list):
         return str(value)
     parts = [
-        f"{one['text']} ({one['label']})" if isinstance(one, dict) and "text" in one else str(one) for one in value
+        f"{item['text']} ({item['label']})" if isinstance(item, dict) and "text" in item else str(item)
+        for item in value
     ]
     return ", ".join(parts)

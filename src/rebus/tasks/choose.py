@@ -130,12 +130,12 @@ class Choose(WritingTask):
         Raises:
             DataError: fewer than two.
         """
-        found = row_choices(values, row)
-        if len(found) < 2:
-            shown = f"'{found[0]}' alone" if found else "none"
+        result = row_choices(values, row)
+        if len(result) < 2:
+            shown = f"'{result[0]}' alone" if result else "none"
             do = "fill them in, or leave the row out"
             raise DataError(f"task '{self.name}', row {row + 1}", "at least two choices", shown, do)
-        return found
+        return result
 
     def answer(self, values: Values, row: int) -> int | None:
         """The place of the right choice; None where the row names none of them."""
@@ -155,17 +155,19 @@ class Choose(WritingTask):
             condition=self.condition(session, values, portion),
             vocab_size=processor.tokenizer.vocab_size,
         )
-        return [self.chosen(values, row, [one.logprob for one in ones]) for row, ones in zip(rows, scored, strict=True)]
+        return [
+            self.chosen(values, row, [item.logprob for item in ones]) for row, ones in zip(rows, scored, strict=True)
+        ]
 
     def explained_answer(self, example: Example, prompt: list[int], target: Target) -> tuple[list[int], Target]:
         """The ids of the choice that is explained, without an end."""
         processor = example.session.processor
-        said = self.choices(example.values, 0)
+        text = self.choices(example.values, 0)
         example.answer = str(example.predicted().value)
         wanted = example.answer if target is None else str(target)
-        if wanted not in said:
-            raise DataError("the target", "one of the choices", f"'{target}'", nearest(wanted, said))
-        ids = list(self.continuations(example.values, 0, processor)[said.index(wanted)])
+        if wanted not in text:
+            raise DataError("the target", "one of the choices", f"'{target}'", nearest(wanted, text))
+        ids = list(self.continuations(example.values, 0, processor)[text.index(wanted)])
         while len(ids) > 1 and ids[-1] in processor.tokenizer.eos_ids:
             ids.pop()
         if example.answer != wanted:
@@ -184,30 +186,30 @@ class Choose(WritingTask):
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """Questions and all choices."""
-        found = [text for row in rows for text in (self.prompt(values, row), *row_choices(values, row))]
-        return [text for text in found if text]
+        items = [text for row in rows for text in (self.prompt(values, row), *row_choices(values, row))]
+        return [text for text in items if text]
 
     def continuations(self, values: Values, row: int, processor: TextProcessor) -> list[list[int]]:
         """Each choice's ids after ``ask``; with turns, its end is part of it."""
-        said = self.choices(values, row)
+        text = self.choices(values, row)
         if self.settings.layout == "plain":
             context = layout.plain_text(self.messages(values, row))
-            return [layout.continuation_ids(context, choice, processor) for choice in said]
-        return [self.reply(values, row, choice, processor) for choice in said]
+            return [layout.continuation_ids(context, choice, processor) for choice in text]
+        return [self.reply(values, row, choice, processor) for choice in text]
 
     def chosen(self, values: Values, row: int, logprobs: Sequence[float]) -> Prediction:
         """The likeliest choice by byte, of the choices' summed log-probabilities."""
-        said = self.choices(values, row)
+        text = self.choices(values, row)
         summed = np.asarray(logprobs, dtype=np.float64)
-        by_byte = summed / np.array([max(len(choice.encode()), 1) for choice in said])
+        by_byte = summed / np.array([max(len(choice.encode()), 1) for choice in text])
         best = int(by_byte.argmax())
         chance = np.exp(summed - summed.max())
         chance /= chance.sum()
         scores: dict[str, float] = {}
-        for choice, share in zip(said, chance, strict=True):
+        for choice, share in zip(text, chance, strict=True):
             scores[choice] = scores.get(choice, 0.0) + float(share)
         places = {"likeliest": int(summed.argmax()), "by_byte": best}
-        return Prediction(said[best], float(chance[best]), scores, extra=places)
+        return Prediction(text[best], float(chance[best]), scores, extra=places)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """``accuracy`` of the likeliest, ``accuracy_norm`` of the likeliest by byte, ``chance`` of a blind choice."""
@@ -228,15 +230,15 @@ class Choose(WritingTask):
         """The place that is right most often in training; the last one where a row has fewer choices."""
         places = Counter(place for row in train_rows if (place := self.answer(known, row)) is not None)
         usual = min(places, key=lambda place: (-places[place], place)) if places else 0
-        told = []
+        lines = []
         for row in rows:
-            said = self.choices(values, row)
-            place = min(usual, len(said) - 1)
-            told.append(Prediction(said[place], extra={"likeliest": place, "by_byte": place}))
-        return told, "most frequent place"
+            text = self.choices(values, row)
+            place = min(usual, len(text) - 1)
+            lines.append(Prediction(text[place], extra={"likeliest": place, "by_byte": place}))
+        return lines, "most frequent place"
 
     def _hits(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction], which: str
     ) -> NDArray[np.float64]:
-        told = zip(rows, predictions, strict=True)
-        return np.array([float(said.extra[which] == self.answer(values, row)) for row, said in told])
+        message = zip(rows, predictions, strict=True)
+        return np.array([float(text.extra[which] == self.answer(values, row)) for row, text in message])

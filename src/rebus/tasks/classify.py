@@ -65,15 +65,15 @@ class Classify(Labels, VectorTask):
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""
-        found = sorted({as_text(values["label"][row]) for row in rows if not missing(values["label"][row])})
-        if len(found) < 2:
+        result = sorted({as_text(values["label"][row]) for row in rows if not missing(values["label"][row])})
+        if len(result) < 2:
             raise DataError(
                 where=f"column '{self.settings.columns['label']}'",
                 expected="at least two different labels among the training rows",
-                found=f"only '{found[0]}'" if found else "no label at all",
+                found=f"only '{result[0]}'" if result else "no label at all",
                 do="add rows of another class, or name another column with --set tasks.0.columns.label=COLUMN",
             )
-        self.restore({"labels": found})
+        self.restore({"labels": result})
 
     def usable(self, values: Values, row: int) -> bool:
         """A label that training knows."""
@@ -103,12 +103,12 @@ class Classify(Labels, VectorTask):
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """The likeliest label, with the ten likeliest and their probabilities."""
-        told = []
+        lines = []
         for row in outputs.float().softmax(-1).cpu().numpy():
             order = np.argsort(-row, kind="stable")
             scores = {self.labels[i]: float(row[i]) for i in order}
-            told.append(Prediction(self.labels[order[0]], float(row[order[0]]), scores))
-        return told
+            lines.append(Prediction(self.labels[order[0]], float(row[order[0]]), scores))
+        return lines
 
     def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
         """The likeliest labels."""
@@ -143,12 +143,12 @@ class Classify(Labels, VectorTask):
     ) -> tuple[list[Prediction], str] | None:
         """Logistic regression."""
         chances = classes_of(features, [self.labels_of(known, row)[0] for row in train_rows], self.labels)
-        told = []
+        lines = []
         for row in chances:
             best = int(row.argmax())
             scores = dict(zip(self.labels, map(float, row), strict=True))
-            told.append(Prediction(self.labels[best], float(row[best]), scores))
-        return told, f"linear model on {features.name}"
+            lines.append(Prediction(self.labels[best], float(row[best]), scores))
+        return lines, f"linear model on {features.name}"
 
     def _chance_and_truth(
         self, values: Values, rows: Sequence[int], predictions: list[Prediction]

@@ -108,8 +108,8 @@ def belonging(pair: Tensor, images: Tensor, texts: Tensor) -> Tensor:
         texts: (R,) keys.
     """
     known, image = torch.unique(images, return_inverse=True)
-    said, text = torch.unique(texts, return_inverse=True)
-    table = torch.zeros(len(known), len(said), dtype=torch.bool, device=pair.device)
+    wording, text = torch.unique(texts, return_inverse=True)
+    table = torch.zeros(len(known), len(wording), dtype=torch.bool, device=pair.device)
     table[image[pair], text] = True
     return table[image][:, text]
 

@@ -105,15 +105,15 @@ class Converse(WritingTask):
         Raises:
             DataError: neither conversations nor prompts with what follows them.
         """
-        found = super().values(columns)
-        if "messages" not in found and not {"prompt", "output"} <= set(found):
+        result = super().values(columns)
+        if "messages" not in result and not {"prompt", "output"} <= set(result):
             raise DataError(
                 where=f"task '{self.name}'",
                 expected="a column of conversations for 'messages', or columns for 'prompt' and 'output'",
                 found=", ".join(columns) or "no column",
                 do="name them with --set tasks.0.columns.messages=COLUMN",
             )
-        return found
+        return result
 
     def question_values(self, text: str, system: str | None = None) -> Values:
         """A conversation of one turn."""
@@ -132,28 +132,28 @@ class Converse(WritingTask):
         """
         where = f"task '{self.name}', row {row + 1}"
         system = as_text(values["system"][row]) if "system" in values else ""
-        found: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
+        result: list[Message] = [{"role": "system", "content": system}] if system.strip() else []
         if "messages" in values:
             cell = values["messages"][row]
             turns = [] if missing(cell) else turns_of(cell, where)
-            return turns if not turns or turns[0]["role"] == "system" else [*found, *turns]
+            return turns if not turns or turns[0]["role"] == "system" else [*result, *turns]
         if "prompt" not in values:
             do = "give the messages so far, or a prompt"
             raise DataError(where, f"a column {list(self.settings.columns.values())}", "none of them", do)
         if "history" in values and not missing(values["history"][row]):
-            found += history_of(values["history"][row], where)
+            result += history_of(values["history"][row], where)
         prompt, output = values["prompt"][row], values["output"][row] if "output" in values else None
         if isinstance(prompt, list):
-            found += turns_of(prompt, where)
+            result += turns_of(prompt, where)
         elif not missing(prompt):
             given = as_text(values["input"][row]) if "input" in values else ""
             asked = "\n".join(part for part in (as_text(prompt), given) if part.strip())
-            found.append({"role": "user", "content": asked})
+            result.append({"role": "user", "content": asked})
         if isinstance(output, list):
-            found += turns_of(output, where)
+            result += turns_of(output, where)
         elif not missing(output):
-            found.append({"role": "assistant", "content": as_text(output)})
-        return found
+            result.append({"role": "assistant", "content": as_text(output)})
+        return result
 
     def messages(self, values: Values, row: int) -> list[Message]:
         """The turns before the last answer; all of them where the last turn is not an answer."""
@@ -214,38 +214,38 @@ class Converse(WritingTask):
                 gone = len(turns) - len(layout.newest(turns, processor, layout.longest(processor)))
                 shorter, dropped = shorter + bool(gone), dropped + gone
                 cut += any(len(processor.tokenizer.encode(turn["content"])) > processor.max_length for turn in turns)
-        told = self.unwritable(values, rows, processor)
+        message = self.unwritable(values, rows, processor)
         if shorter:
             most = layout.longest(processor)
-            told.append(
+            message.append(
                 f"task {self.name}: {shorter} of {len(rows)} conversations are longer than {most} tokens and lose "
                 f"their oldest turns, {dropped} in all; otherwise: --set text.max_length=TOKENS"
             )
         if cut:
-            told.append(
+            message.append(
                 f"task {self.name}: {cut} rows hold a turn of more than {processor.max_length} tokens, which is cut"
             )
-        return told
+        return message
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Perplexity of the true last answers; exact match, BLEU, chrF, ROUGE-L and F1 of words of what was said."""
-        found = writing_statistics(*self.texts_and_truths(values, rows, predictions))
+        result = writing_statistics(*self.texts_and_truths(values, rows, predictions))
         if not all("logprob" in prediction.extra for prediction in predictions):
-            return found
+            return result
         logprobs, tokens = ([p.extra[name] for p in predictions] for name in ("logprob", "tokens"))
-        return {"perplexity": perplexity(logprobs, tokens), **found}
+        return {"perplexity": perplexity(logprobs, tokens), **result}
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
     ) -> tuple[list[Prediction], str]:
         """The most frequent last answer of training to the same words."""
         train_rows = [row for row in train_rows if self.judgeable(known, row)]
-        told = most_frequent_answer(
+        message = most_frequent_answer(
             [self._asked(known, row) for row in train_rows],
             [self.targets(known, row)[0] for row in train_rows],
             [self._asked(values, row) for row in rows],
         )
-        return [Prediction(text) for text in told], "most frequent answer"
+        return [Prediction(text) for text in message], "most frequent answer"
 
     def _asked(self, values: Values, row: int) -> str:
         """The last words before the answer."""

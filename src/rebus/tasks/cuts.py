@@ -84,23 +84,23 @@ class CutWarning(UserWarning):
 @contextmanager
 def counting() -> Iterator[Cuts]:
     """Texts that are cut in this block are counted."""
-    found = Cuts()
+    cuts = Cuts()
 
     def count(text: str, tokens: int, most: int) -> None:
-        found.texts.add(hash(text))
-        found.longest, found.most = max(found.longest, tokens), most
+        cuts.texts.add(hash(text))
+        cuts.longest, cuts.most = max(cuts.longest, tokens), most
 
     with _watched(count):
-        yield found
+        yield cuts
 
 
 @contextmanager
 def warning() -> Iterator[None]:
     """Texts that are cut in this block are told by a CutWarning at its end."""
-    with counting() as found:
+    with counting() as result:
         yield
-    if found.texts:
-        warnings.warn(str(found), CutWarning, stacklevel=4)
+    if result.texts:
+        warnings.warn(str(result), CutWarning, stacklevel=4)
 
 
 @contextmanager

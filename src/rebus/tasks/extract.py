@@ -209,10 +209,10 @@ class Extract(WordsTask):
             chances -= np.logaddexp.reduce(chances, axis=0)
             none = float(chances[0].sum())
             nothing = min(nothing, float(np.exp(none)))
-            found = best_span(chances[1:, 0], chances[1:, 1], self.longest)
-            if found is not None and found[2] - none > best:
-                best, sure = found[2] - none, float(np.exp(found[2]))
-                span = (int(window["units"][found[0]]), int(window["units"][found[1]]) + 1)
+            result = best_span(chances[1:, 0], chances[1:, 1], self.longest)
+            if result is not None and result[2] - none > best:
+                best, sure = result[2] - none, float(np.exp(result[2]))
+                span = (int(window["units"][result[0]]), int(window["units"][result[1]]) + 1)
         if not np.isfinite(best) or (self.unanswerable and best < 0):
             return Prediction("", nothing, extra={"start": None, "end": None})
         start, end = units.offsets[span[0]][0], units.offsets[span[1] - 1][1]
@@ -229,9 +229,9 @@ class Extract(WordsTask):
         processor = example.session.processor
         question, passage = (as_text(example.values[role][0]) for role in ("question", "passage"))
         units = units_of(passage)
-        told = example.predicted()
-        example.answer = str(told.value)
-        span = (told.extra["start"], told.extra["end"]) if told.value else None
+        message = example.predicted()
+        example.answer = str(message.value)
+        span = (message.extra["start"], message.extra["end"]) if message.value else None
         if target is not None:
             start = passage.find(str(target))
             if start < 0 or not str(target).strip():
@@ -259,8 +259,8 @@ class Extract(WordsTask):
             return outputs.float().masked_fill(~allowed[:, None], -1e9).mT  # (N, 2, L)
 
         chance = places(example.run())[0].softmax(-1).gather(-1, at[:, None])
-        said = passage[slice(*span)] if span is not None and held else ""
-        named = Note("target.answer", text=said) if said else Note("target.no_answer")
+        text = passage[slice(*span)] if span is not None and held else ""
+        named = Note("target.answer", text=text) if text else Note("target.no_answer")
         example.goals = [Goal(named, float(chance.prod()), tuple(dict.fromkeys(ends)))]
         example.measure = lambda outputs: log_odds(places(outputs), at.expand(len(outputs), -1)).sum(1, keepdim=True)
 
@@ -276,8 +276,8 @@ class Extract(WordsTask):
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
     ) -> tuple[list[Prediction], str]:
         """The sentence that shares most words with the question."""
-        told = [closest_sentence(as_text(values["question"][row]), as_text(values["passage"][row])) for row in rows]
-        return [Prediction(sentence) for sentence in told], "sentence most like the question"
+        lines = [closest_sentence(as_text(values["question"][row]), as_text(values["passage"][row])) for row in rows]
+        return [Prediction(sentence) for sentence in lines], "sentence most like the question"
 
     def references(self, values: Values, row: int) -> list[str]:
         """The right answers; none where the question has no answer."""
@@ -295,8 +295,8 @@ class Extract(WordsTask):
         if wrong is not None:
             raise DataError(f"row {row + 1}, column '{self.settings.columns['answer']}'", *wrong)
         for answer, at in answers_of(cell, start):
-            found = find_answer(units.text, answer, at)
-            inside = in_units(units, [(*found, "")]) if found is not None else []
+            result = find_answer(units.text, answer, at)
+            inside = in_units(units, [(*result, "")]) if result is not None else []
             if inside:
                 return inside[0][:2]
         return None
@@ -319,5 +319,5 @@ def best_span(starts: NDArray[np.float64], ends: NDArray[np.float64], longest: i
 def closest_sentence(question: str, passage: str) -> str:
     """The sentence of a passage that holds most of the question's words; of equals the shorter one."""
     asked = set(words(question))
-    sentences = [found.group().strip() for found in _SENTENCE.finditer(passage) if found.group().strip()]
+    sentences = [result.group().strip() for result in _SENTENCE.finditer(passage) if result.group().strip()]
     return max(sentences, key=lambda text: (len(asked & set(words(text))), -len(text)), default="")

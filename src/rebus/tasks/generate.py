@@ -90,14 +90,14 @@ class Generate(WritingTask):
     ) -> tuple[list[Prediction], str]:
         """The most frequent training text for the same prompt."""
         train_rows = [row for row in train_rows if self.targets(known, row)]
-        told = most_frequent_answer(
+        message = most_frequent_answer(
             [self.prompt(known, row) for row in train_rows],
             [self.targets(known, row)[0] for row in train_rows],
             [self.prompt(values, row) for row in rows],
             types=self.types(values, rows),
             train_types=self.types(known, train_rows),
         )
-        return [Prediction(text) for text in told], "most frequent text"
+        return [Prediction(text) for text in message], "most frequent text"
 
     def judgeable(self, values: Values, row: int) -> bool:
         """A prompt and a text to compare with."""

@@ -51,12 +51,12 @@ def shown(messages: Sequence[Message], processor: TextProcessor, image: bool = T
         processor: says how an image is written.
         image: whether there is one.
     """
-    said = [place for place, turn in enumerate(messages) if turn.get("shown")]
+    items = [place for place, turn in enumerate(messages) if turn.get("shown")]
     turns: list[Message] = [{key: value for key, value in turn.items() if key != "shown"} for turn in messages]
     if not image or not processor.image or not turns:
         return turns
     users = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
-    place = said[-1] if said else users[0] if users else 0
+    place = items[-1] if items else users[0] if users else 0
     turns[place] = {**turns[place], "shown": True}
     return turns
 
@@ -83,7 +83,7 @@ def prompt_ids(messages: Sequence[Message], processor: TextProcessor, layout: st
     if own_turns(processor):
         return [
             *_begin(processor),
-            *(one for turn in messages for one in _turn_ids(turn, processor)),
+            *(turn_id for turn in messages for turn_id in _turn_ids(turn, processor)),
             tokenizer.assistant_id,
         ]
     return _chat([_cut(turn, processor) for turn in messages], processor, prompt=True)
@@ -176,14 +176,14 @@ def newest(turns: Sequence[Message], processor: TextProcessor, most: int) -> lis
 def _oldest(turns: list[Message]) -> list[int]:
     """Places of the oldest exchange; none where only one is left."""
     users = [place for place, turn in enumerate(turns) if turn["role"] == "user"]
-    said = [place for place, turn in enumerate(turns) if turn["role"] != "system"]
-    later = [place for place in users if said and place > said[0]]
+    items = [place for place, turn in enumerate(turns) if turn["role"] != "system"]
+    later = [place for place in users if items and place > items[0]]
     if not later:
         return []
     left = turns[later[0] :]
     if any(map(is_learned, turns)) and not any(map(is_learned, left)):
         return []  # what is learned would go
-    return [place for place in said if place < later[0]]
+    return [place for place in items if place < later[0]]
 
 
 def _begin(processor: TextProcessor) -> list[int]:
@@ -209,9 +209,9 @@ def _own(turns: Sequence[Message], processor: TextProcessor) -> Laid:
     ids = _begin(processor)
     learned = [False] * len(ids)
     for turn in turns:
-        said = _turn_ids(turn, processor)
-        ids += said
-        learned += [False, *[is_learned(turn)] * (len(said) - 1)]
+        text = _turn_ids(turn, processor)
+        ids += text
+        learned += [False, *[is_learned(turn)] * (len(text) - 1)]
     return Laid(ids, learned)
 
 
@@ -230,8 +230,8 @@ def _foreign(turns: Sequence[Message], processor: TextProcessor) -> Laid:
         last = answered(list(turns))
         if last is not None:
             prompt = _chat(cuts[:last], processor, prompt=True)
-            said = answer_ids(list(turns[:last]), str(turns[last]["content"]), processor)
-            return Laid(prompt + said, [False] * len(prompt) + [True] * len(said))
+            text = answer_ids(list(turns[:last]), str(turns[last]["content"]), processor)
+            return Laid(prompt + text, [False] * len(prompt) + [True] * len(text))
     return Laid(whole, learned)
 
 
@@ -250,7 +250,7 @@ def _chat(turns: Sequence[Message], processor: TextProcessor, *, prompt: bool = 
     ids = processor.tokenizer.chat(turns, prompt=prompt)
     if not processor.image:
         return ids
-    return [one for token in ids for one in (processor.image if token == processor.image_id else (token,))]
+    return [item for token in ids for item in (processor.image if token == processor.image_id else (token,))]
 
 
 def _after(ids: Sequence[int], image: Sequence[int]) -> int:

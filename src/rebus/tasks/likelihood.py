@@ -85,16 +85,16 @@ def score_texts(session: Session, texts: Sequence[str], *, most: int | None = No
         for start in range(0, len(ids), most):
             end = min(start + most, len(ids))
             pieces.append((place, begun[max(0, end - most) : start + 1], ids[start:end]))
-    found = score(
+    result = score(
         model,
         [given for _, given, _ in pieces],
-        [[said] for _, _, said in pieces],
+        [[wording] for _, _, wording in pieces],
         vocab_size=processor.tokenizer.vocab_size,
     )
     sums, counts = [0.0] * len(texts), [0] * len(texts)
-    for (place, _, _), (one,) in zip(pieces, found, strict=True):
-        sums[place] += one.logprob
-        counts[place] += one.tokens
+    for (place, _, _), (item,) in zip(pieces, result, strict=True):
+        sums[place] += item.logprob
+        counts[place] += item.tokens
     return [TextScore(sums[place], counts[place], len(text.encode())) for place, text in enumerate(texts)]
 
 

@@ -56,7 +56,7 @@ def features_of(
 
     parts, names = [], []
     if train_texts is not None and texts is not None and any(text.strip() for text in train_texts):
-        parts.append(_text_parts([one[:LETTERS] for one in train_texts], [one[:LETTERS] for one in texts]))
+        parts.append(_text_parts([item[:LETTERS] for item in train_texts], [item[:LETTERS] for item in texts]))
         names.append(TEXT)
     if train_images is not None and images is not None:
         parts.append(_image_parts(train_images, images))
@@ -79,7 +79,7 @@ def classes_of(features: Features, labels: Sequence[str], classes: Sequence[str]
     index = {name: at for at, name in enumerate(classes)}
     chances = np.zeros((features.asked.shape[0], len(classes)))
     if len(known) < 2:
-        chances[:, [index[one] for one in known]] = 1.0
+        chances[:, [index[item] for item in known]] = 1.0
         return chances
     model = LogisticRegression(C=10.0, max_iter=100, tol=1e-3)
     with _unconverged():
@@ -94,8 +94,8 @@ def numbers_of(features: Features, targets: Floats) -> Floats:
 
     mean = targets.mean(axis=0)
     model = Ridge(alpha=1.0, solver="lsqr", tol=1e-3).fit(features.train, targets - mean)
-    found = np.asarray(model.predict(features.asked), dtype=np.float64)
-    return np.asarray(found.reshape(len(found), -1) + mean)
+    result = np.asarray(model.predict(features.asked), dtype=np.float64)
+    return np.asarray(result.reshape(len(result), -1) + mean)
 
 
 def nearest(features: Features) -> NDArray[np.intp]:
@@ -103,11 +103,11 @@ def nearest(features: Features) -> NDArray[np.intp]:
     from sklearn.preprocessing import normalize
 
     train = normalize(features.train).T
-    found = [
+    items = [
         np.asarray((features.asked[at : at + 256] @ train).todense()).argmax(axis=1)
         for at in range(0, features.asked.shape[0], 256)
     ]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.intp)
+    return np.concatenate(items) if items else np.zeros(0, dtype=np.intp)
 
 
 def image_features(image: Image | None) -> NDArray[np.float32]:
@@ -135,7 +135,7 @@ def _text_parts(train: list[str], texts: list[str]) -> tuple[Any, Any]:
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    found = []
+    items = []
     for analyzer, lengths in (("word", (1, 2)), ("char_wb", (2, 4))):
         terms = TfidfVectorizer(
             analyzer=analyzer,
@@ -146,12 +146,12 @@ def _text_parts(train: list[str], texts: list[str]) -> tuple[Any, Any]:
             dtype=np.float32,
         )
         try:
-            found.append((terms.fit_transform(train), terms.transform(texts)))
+            items.append((terms.fit_transform(train), terms.transform(texts)))
         except ValueError:  # no words at all, only signs
             continue
-    if not found:
+    if not items:
         return sparse.csr_matrix((len(train), 1)), sparse.csr_matrix((len(texts), 1))
-    return tuple(sparse.hstack([part[at] for part in found], format="csr") for at in (0, 1))
+    return tuple(sparse.hstack([part[at] for part in items], format="csr") for at in (0, 1))
 
 
 def _image_parts(train: NDArray[np.float32], images: NDArray[np.float32]) -> tuple[Any, Any]:
@@ -159,7 +159,7 @@ def _image_parts(train: NDArray[np.float32], images: NDArray[np.float32]) -> tup
 
     mean, spread = train.mean(axis=0), train.std(axis=0)
     scale = 1.0 / (np.maximum(spread, 1e-3) * np.sqrt(train.shape[1]))  # rows of about length one
-    return tuple(sparse.csr_matrix((one - mean) * scale) for one in (train, images))
+    return tuple(sparse.csr_matrix((item - mean) * scale) for item in (train, images))
 
 
 def _means(array: NDArray[Any], side: int) -> NDArray[Any]:
@@ -178,12 +178,12 @@ def word_space(train: Sequence[str], texts: Sequence[str], size: int = 64) -> tu
     """(M, D) and (N, D) texts in the space of the most telling mixtures of words and letters, each of length one."""
     from sklearn.decomposition import TruncatedSVD
 
-    known, asked = _text_parts([one[:LETTERS] for one in train], [one[:LETTERS] for one in texts])
+    known, asked = _text_parts([text[:LETTERS] for text in train], [text[:LETTERS] for text in texts])
     size = max(1, min(size, min(known.shape) - 1))
     space = TruncatedSVD(size, random_state=0).fit(known)
     first, second = map(space.transform, (known, asked))
-    for one in (first, second):
-        one /= np.maximum(np.linalg.norm(one, axis=1, keepdims=True), 1e-9)
+    for text in (first, second):
+        text /= np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-9)
     return first, second
 
 

@@ -96,7 +96,7 @@ class Lm(LikelihoodTask, WritingTask):
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
     ) -> list[Item]:
         """An item a window."""
-        found: list[Item] = []
+        result: list[Item] = []
         for row in rows:
             for text in self.targets(values, row):
                 for before, piece in self.windows(text, processor):
@@ -104,8 +104,8 @@ class Lm(LikelihoodTask, WritingTask):
                     item: Item = {"input_ids": whole[:-1], "labels": whole[1:]}
                     item["blocks"] = np.zeros(len(piece), dtype=np.int64)
                     item["positions"] = np.arange(len(piece), dtype=np.int64)
-                    found.append(item)
-        return found
+                    result.append(item)
+        return result
 
     def loss(self, outputs: Tensor, part: dict[str, Tensor]) -> Tensor:
         """Mean cross-entropy of the tokens: logits (N, V) at the N labelled positions."""
@@ -158,10 +158,10 @@ class Lm(LikelihoodTask, WritingTask):
         self, texts: Sequence[str], counts: NDArray[np.int64], tokenizer: Tokenizer
     ) -> tuple[list[Prediction], str]:
         """What texts cost whoever knows how often (V,) each token stands in the training texts."""
-        price, told = token_prices(counts), []
+        price, message = token_prices(counts), []
         for text, ids in zip(texts, tokenizer.encode_many(texts), strict=True):
-            told.append(priced(Cost(float(price[ids].sum()), len(ids), len(text.encode()))))
-        return told, "token frequencies"
+            message.append(priced(Cost(float(price[ids].sum()), len(ids), len(text.encode()))))
+        return message, "token frequencies"
 
     def figures(self, costs: Sequence[Cost]) -> dict[str, Statistic]:
         """Bits per byte and perplexity of texts that cost this much."""
@@ -170,7 +170,7 @@ class Lm(LikelihoodTask, WritingTask):
 
 def foreseen_texts(session: Session, texts: Sequence[str]) -> list[Prediction]:
     """What each text costs a model that writes, whatever it was trained for."""
-    return [priced(Cost(-one.logprob, one.tokens, one.bytes)) for one in score_texts(session, texts)]
+    return [priced(Cost(-text.logprob, text.tokens, text.bytes)) for text in score_texts(session, texts)]
 
 
 def priced(cost: Cost) -> Prediction:

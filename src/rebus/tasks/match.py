@@ -79,12 +79,12 @@ class Match(PairScoring, PairTask):
         if not self.labelled:
             super().fit(values, rows)
             return
-        said = {as_yes(values["label"][row]) for row in rows if self.usable(values, row)}
-        if len(said) < 2:
+        text = {as_yes(values["label"][row]) for row in rows if self.usable(values, row)}
+        if len(text) < 2:
             raise DataError(
                 f"column '{self.settings.columns['label']}'",
                 "pairs that belong together (yes) and pairs that do not (no) among the training rows",
-                "only " + " and ".join(YES if one else NO for one in said) if said else "none",
+                "only " + " and ".join(YES if item else NO for item in text) if text else "none",
                 "add rows of the other kind; or leave the column out, and wrong pairs are drawn from the table",
             )
 
@@ -167,12 +167,12 @@ class Match(PairScoring, PairTask):
         places = dict(zip(rows, portion.owner.tolist(), strict=True))
         asked = [(row, text) for row in rows if there[places[row]] for text in (*own[row], *wrong[row])]
         scores = iter(self.chances(session, seen, [places[row] for row, _ in asked], [text for _, text in asked]))
-        told = []
+        lines = []
         for row in rows:
             count = (len(own[row]), len(wrong[row])) if there[places[row]] else (0, 0)
             mine, others = (np.array([next(scores) for _ in range(many)]) for many in count)
-            told.append(self.predicted(mine, others))
-        return told
+            lines.append(self.predicted(mine, others))
+        return lines
 
     def chances(
         self, session: Session, seen: Mapping[str, Features], owner: Sequence[int], texts: Sequence[str]
@@ -180,15 +180,15 @@ class Match(PairScoring, PairTask):
         """(N,) the chance that each text belongs to its image; see ``PairScoring``."""
         model, processor = session.model, session.processor
         read = [np.asarray(processor.read(text), dtype=np.int64) for text in texts]
-        found = np.zeros(len(texts))
+        array = np.zeros(len(texts))
         for start in range(0, len(texts), session.batch_size):
             end = min(start + session.batch_size, len(texts))
             ids, mask = pad_texts(read[start:end])
             part = {"owner": torch.tensor(owner[start:end]), "text_ids": ids, "text_mask": mask}
             part = {name: tensor.to(model.device) for name, tensor in part.items()}
             logits = model.output(self.name, seen, part)  # (N, 1)
-            found[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
-        return found
+            array[start:end] = logits.float().sigmoid().squeeze(1).cpu().numpy()
+        return array
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """That the two belong together, or that they do not."""
@@ -232,15 +232,15 @@ class Match(PairScoring, PairTask):
         own: dict[int, set[int]] = {}
         for image, key in pairs:
             own.setdefault(image, set()).add(key)
-        found: dict[int, list[str]] = {}
+        result: dict[int, list[str]] = {}
         for row in rows:
             image, many = int(image_key(values["image"][row])), len(as_texts(values["text"][row]))
             drawn = gumbel(np.array([image + _JUDGED], dtype=np.int64), keys)[0]
             order = np.argpartition(drawn, min(len(keys) - 1, many + len(own[image]) - 1))
             order = order[: many + len(own[image])]
             free = [int(keys[at]) for at in order[np.argsort(drawn[order])] if int(keys[at]) not in own[image]]
-            found[row] = [text_of[key] for key in free[:many]]
-        return found
+            result[row] = [text_of[key] for key in free[:many]]
+        return result
 
     def predicted(self, own: Floats, wrong: Floats) -> Prediction:
         """A row's answer: whether its texts belong to its image.
@@ -277,14 +277,14 @@ class Match(PairScoring, PairTask):
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
     ) -> tuple[list[Prediction], str]:
         """The same for all: what most training pairs are, or yes."""
-        said = [as_yes(known["label"][row]) for row in train_rows] if self.labelled else []
-        share = sum(map(bool, said)) / len(said) if said else 0.5
+        text = [as_yes(known["label"][row]) for row in train_rows] if self.labelled else []
+        share = sum(map(bool, text)) / len(text) if text else 0.5
         others = self.wrong_texts(values, rows) if not self.labelled else {row: [] for row in rows}
-        told = []
+        lines = []
         for row in rows:
             own = np.full(len(as_texts(values["text"][row])), share)
-            told.append(self.predicted(own, np.full(len(others[row]), share)))
-        return told, "the same for all"
+            lines.append(self.predicted(own, np.full(len(others[row]), share)))
+        return lines, "the same for all"
 
     def truth(self, values: Values, row: int) -> Any:
         """Whether the two belong together."""
@@ -301,8 +301,8 @@ class Match(PairScoring, PairTask):
         chance: list[float] = []
         truth: list[bool] = []
         row_of: list[int] = []
-        for place, (row, one) in enumerate(zip(rows, predictions, strict=True)):
-            for scores, right in ((one.extra["own"], bool(self.truth(values, row))), (one.extra["wrong"], False)):
+        for place, (row, item) in enumerate(zip(rows, predictions, strict=True)):
+            for scores, right in ((item.extra["own"], bool(self.truth(values, row))), (item.extra["wrong"], False)):
                 chance += [float(score) for score in scores]
                 truth += [right] * len(scores)
                 row_of += [place] * len(scores)

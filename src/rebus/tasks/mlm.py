@@ -93,15 +93,15 @@ class Mlm(LikelihoodTask):
         ids, offsets = tokenizer.encode_with_offsets(text)
         starts = starts_of_tokens(word_places(text), offsets)
         room = max(processor.max_length - len(before) - len(after), 1)
-        found: list[Hidden] = []
+        result: list[Hidden] = []
         for number, at in enumerate(range(0, len(ids), room)):
             piece = np.asarray(ids[at : at + room], dtype=np.int64)
             rng = np.random.default_rng((*key, number))
             read, labels = hide(piece, starts[at : at + room], tokenizer, self.share, rng)
             ends = [np.asarray(part, dtype=np.int64) for part in (before, after)]
             ignored = [np.full(len(part), IGNORED, dtype=np.int64) for part in ends]
-            found.append((np.concatenate([ends[0], read, ends[1]]), np.concatenate([ignored[0], labels, ignored[1]])))
-        return found
+            result.append((np.concatenate([ends[0], read, ends[1]]), np.concatenate([ignored[0], labels, ignored[1]])))
+        return result
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
@@ -152,8 +152,8 @@ class Mlm(LikelihoodTask):
             np.add.at(right, owners, first.numpy())
             np.add.at(tokens, owners, 1)
         sizes = [len(text.encode()) for text in texts]
-        told = zip(nats, tokens, sizes, right, strict=True)
-        return [guessed(Cost(float(cost), int(many), size, int(hit))) for cost, many, size, hit in told]
+        message = zip(nats, tokens, sizes, right, strict=True)
+        return [guessed(Cost(float(cost), int(many), size, int(hit))) for cost, many, size, hit in message]
 
     def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
         """What is likely at each hidden place."""
@@ -170,20 +170,20 @@ class Mlm(LikelihoodTask):
         ids, offsets = tokenizer.encode_with_offsets(text)
         room = max(processor.max_length - len(before) - len(after), 1)
         ids, offsets = cut(ids, room, text, "start"), offsets[:room]
-        units = [one for one in units_of_text(text, {"text_ids": list(offsets)}) if text[one.start].isalnum()]
+        units = [unit for unit in units_of_text(text, {"text_ids": list(offsets)}) if text[unit.start].isalnum()]
         if not units:
             raise DataError(f"task '{self.name}'", "a text of at least one word", "none", "give a text")
-        words = [text[one.start : one.end] for one in units]
+        words = [text[unit.start : unit.end] for unit in units]
         number = len(words) - 1 if target is None else word_number(words, target)
         hidden = units[number].members["text_ids"]
         assert tokenizer.mask_id is not None  # noqa: S101 - the head asked
         wanted = torch.tensor([ids[place] for place in hidden], device=device)
-        read = [tokenizer.mask_id if place in hidden else one for place, one in enumerate(ids)]
+        read = [tokenizer.mask_id if place in hidden else unit for place, unit in enumerate(ids)]
         labels = torch.full((1, len(before) + len(ids) + len(after)), IGNORED, device=device)
         at = tuple(len(before) + place for place in hidden)
         labels[0, list(at)] = wanted
         example.text = text
-        places: Places = [None if place in hidden else one for place, one in enumerate(offsets)]
+        places: Places = [None if place in hidden else unit for place, unit in enumerate(offsets)]
         example.places["text_ids"] = [None] * len(before) + places + [None] * len(after)
         example.part |= {
             "text_ids": torch.tensor([[*before, *read, *after]], device=device),
@@ -240,13 +240,13 @@ class Mlm(LikelihoodTask):
         counts = counts.copy()
         counts[tokenizer.eos_id] = 0
         price, common = token_prices(counts), int(counts.argmax())
-        processor, told = TextProcessor(tokenizer, max_length=1 << 30), []
+        processor, message = TextProcessor(tokenizer, max_length=1 << 30), []
         for number, text in enumerate(texts):
             hidden = self.hidden(text, processor, (0, 0, 0, number))
             wanted = [int(label) for _, labels in hidden for label in labels[labels != IGNORED]]
             size, right = len(text.encode()), sum(label == common for label in wanted)
-            told.append(guessed(Cost(float(price[wanted].sum()), len(wanted), size, right)))
-        return told, "commonest token"
+            message.append(guessed(Cost(float(price[wanted].sum()), len(wanted), size, right)))
+        return message, "commonest token"
 
 
 def guessed(cost: Cost) -> Prediction:

@@ -100,15 +100,15 @@ class Ner(WordsTask):
         """Learn how the columns are written, and the labels in sorted order."""
         texts, cells = ([values[role][row] for row in rows] for role in ("tokens", "tags"))
         self.marks = Marks.of(texts, cells, self.settings.label_names)
-        found = sorted({label for row in rows if self.usable(values, row) for *_, label in self._read(values, row)[2]})
-        if not found:
+        result = sorted({label for row in rows if self.usable(values, row) for *_, label in self._read(values, row)[2]})
+        if not result:
             raise DataError(
                 f"column '{self.settings.columns['tags']}'",
                 "spans with labels in the training rows",
                 "none",
                 "write a tag such as B-PER for each word, or spans as {start, end, label}",
             )
-        self.restore({"labels": found, "marks": self.marks.as_dict()})
+        self.restore({"labels": result, "marks": self.marks.as_dict()})
 
     def transformers_head(self) -> TransformersHead:
         """A number a tag."""
@@ -150,11 +150,11 @@ class Ner(WordsTask):
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """Also how many rows break the rules of their scheme."""
         loose = sum(not self.marks.keeps_rules(values["tags"][row]) for row in rows)
-        told = (
+        text = (
             f"task {self.name}: {loose} rows break the rules of their tags' scheme, such as an I- that follows no B-; "
         )
         read = "they are read as the CoNLL evaluation reads them, a span from there on"
-        return [*super().notes(values, rows, processor), *([told + read] if loose else [])]
+        return [*super().notes(values, rows, processor), *([text + read] if loose else [])]
 
     def unseen(self, values: Values, rows: Sequence[int]) -> Counter[str]:
         """Labels of spans that training never saw, and how many rows hold each; the spans count as missed."""
@@ -213,13 +213,13 @@ class Ner(WordsTask):
         chances = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True) if len(scores) else scores
         path = best_path(chances, self.legal)
         sure = np.exp(chances[np.arange(len(path)), path])
-        found = []
+        items = []
         for start, end, label in spans_of([self.tags[number] for number in path]):
             first, last = units.offsets[start][0], units.offsets[end - 1][1]
             score = float(np.exp(np.log(np.maximum(sure[start:end], 1e-12)).mean()))
-            told = {"text": units.text[first:last], "label": label, "start": first, "end": last}
-            found.append(told | ({"words": [start, end]} if units.given else {}) | {"score": round(score, 6)})
-        return Prediction(found, float(np.exp(np.log(np.maximum(sure, 1e-12)).mean())) if len(sure) else 1.0)
+            entries = {"text": units.text[first:last], "label": label, "start": first, "end": last}
+            items.append(entries | ({"words": [start, end]} if units.given else {}) | {"score": round(score, 6)})
+        return Prediction(items, float(np.exp(np.log(np.maximum(sure, 1e-12)).mean())) if len(sure) else 1.0)
 
     def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
         """Each token with its likeliest tag."""
@@ -251,37 +251,39 @@ class Ner(WordsTask):
         tags = logits.masked_fill(~allowed, float("-inf")).argmax(-1)
         chance = logits.softmax(-1).gather(-1, tags[:, None])
         names = ", ".join(dict.fromkeys(self.tags[int(tag)] for tag in tags))
-        said = units.text[units.offsets[held[0]][0] : units.offsets[held[-1]][1]]
+        texts = units.text[units.offsets[held[0]][0] : units.offsets[held[-1]][1]]
         goal = Goal(
-            Note("target.span", text=said, tags=names), float(chance.log().mean().exp()), tuple(int(one) for one in at)
+            Note("target.span", text=texts, tags=names),
+            float(chance.log().mean().exp()),
+            tuple(int(item) for item in at),
         )
         example.goals = [goal]
         example.measure = lambda outputs: log_odds(outputs[:, at], tags.expand(len(outputs), -1)).mean(1, keepdim=True)
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """Precision, recall and F1 of spans, micro, macro and by label; the share of words with the right tag."""
-        truth, told = [], []
+        truth, message = [], []
         right, count = [], []
         for row, prediction in zip(rows, predictions, strict=True):
             units, spans, characters = self._read(values, row)
-            said = [(span["start"], span["end"], span["label"]) for span in prediction.value]
+            items = [(span["start"], span["end"], span["label"]) for span in prediction.value]
             truth.append(characters)
-            told.append(said)
-            mine, other = (tags_of(each, len(units.offsets)) for each in (spans, in_units(units, said)))
+            message.append(items)
+            mine, other = (tags_of(each, len(units.offsets)) for each in (spans, in_units(units, items)))
             right.append(sum(a == b for a, b in zip(mine, other, strict=True)))
             count.append(len(mine))
-        return {**span_statistics(truth, told), "word_accuracy": share_of(right, count)}
+        return {**span_statistics(truth, message), "word_accuracy": share_of(right, count)}
 
     def quick_score(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, float]:
         """Without the figures of each label."""
-        found = super().quick_score(values, rows, predictions)
-        return {name: value for name, value in found.items() if not name.startswith(("f1 ", "macro_p", "macro_r"))}
+        result = super().quick_score(values, rows, predictions)
+        return {name: value for name, value in result.items() if not name.startswith(("f1 ", "macro_p", "macro_r"))}
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """1 where the row's spans are exactly the true ones."""
         truth = [set(self._read(values, row)[2]) for row in rows]
-        told = [{(span["start"], span["end"], span["label"]) for span in p.value} for p in predictions]
-        return np.asarray([float(said == spans) for said, spans in zip(told, truth, strict=True)])
+        lines = [{(span["start"], span["end"], span["label"]) for span in p.value} for p in predictions]
+        return np.asarray([float(text == spans) for text, spans in zip(lines, truth, strict=True)])
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]
@@ -303,12 +305,12 @@ class Ner(WordsTask):
             if sum(labels.values()) >= outside[words]
         }
         longest = max((len(words) for words in best), default=0)
-        told = []
+        lines = []
         for row in rows:
             units = self._units(values, row)
-            found = in_characters(units, look_up(words_of(units), best, longest))
-            told.append(Prediction([{"start": start, "end": end, "label": label} for start, end, label in found]))
-        return told, "dictionary of training spans"
+            result = in_characters(units, look_up(words_of(units), best, longest))
+            lines.append(Prediction([{"start": start, "end": end, "label": label} for start, end, label in result]))
+        return lines, "dictionary of training spans"
 
     def truth(self, values: Values, row: int) -> Any:
         """The true spans with their text."""
@@ -338,14 +340,14 @@ class Ner(WordsTask):
         if not self.labels or self.marks.spans:
             return self.marks
         if self._other is None or self._other[0] is not tags:
-            found = Marks.of(values["tokens"], tags, self.settings.label_names)
-            alike = found.spans or found.style == "single" or found.writes_like(self.marks)
-            self._other = (tags, self.marks if alike else replace(found, cut=self.marks.cut))
+            result = Marks.of(values["tokens"], tags, self.settings.label_names)
+            alike = result.spans or result.style == "single" or result.writes_like(self.marks)
+            self._other = (tags, self.marks if alike else replace(result, cut=self.marks.cut))
         return self._other[1]
 
     def _known(self, label: str) -> str:
         """The label that training had, in other capitals."""
-        alike = [one for one in self.labels if one.casefold() == label.casefold()]
+        alike = [item for item in self.labels if item.casefold() == label.casefold()]
         return alike[0] if len(alike) == 1 and label not in self.labels else label
 
     def _inside(self, spans: Sequence[Span], count: int) -> list[str]:
@@ -362,15 +364,15 @@ def words_of(units: Units) -> list[str]:
 
 def look_up(words: Sequence[str], known: dict[tuple[str, ...], str], longest: int) -> list[Span]:
     """From left to right, the longest run of words that is known."""
-    found: list[Span] = []
+    result: list[Span] = []
     place = 0
     while place < len(words):
         sizes = range(min(longest, len(words) - place), 0, -1)
         size = next((size for size in sizes if tuple(words[place : place + size]) in known), 0)
         if size:
-            found.append((place, place + size, known[tuple(words[place : place + size])]))
+            result.append((place, place + size, known[tuple(words[place : place + size])]))
         place += max(size, 1)
-    return found
+    return result
 
 
 def legal_steps(tags: Sequence[str]) -> Matrix:
@@ -388,7 +390,7 @@ def legal_steps(tags: Sequence[str]) -> Matrix:
 
     edge = (OUTSIDE, "")
     parts = [*(parts_of(tag) for tag in tags), edge]
-    return np.asarray([[0.0 if may_follow(one, other) else -np.inf for other in parts] for one in parts])
+    return np.asarray([[0.0 if may_follow(part, other) else -np.inf for other in parts] for part in parts])
 
 
 def best_path(chances: Matrix, steps: Matrix) -> NDArray[np.int64]:

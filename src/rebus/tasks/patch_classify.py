@@ -67,20 +67,20 @@ class PatchClassify(Labels, Task):
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels; number 0 is the background."""
-        found = sorted({name for row in rows for name in self.labels_of(values, row)})
-        if not found:
+        result = sorted({name for row in rows for name in self.labels_of(values, row)})
+        if not result:
             raise DataError(
                 f"column '{self.settings.columns['boxes']}'",
                 "boxes in the training rows",
                 "none",
                 'write them as [{"label": "cat", "box": [x0, y0, x1, y1]}] in fractions of the image',
             )
-        self.restore({"labels": found})
+        self.restore({"labels": result})
 
     def head(self, processor: TextProcessor) -> HeadSpec:
         """A number a label and one for the background, for each image token; labels are compared as words."""
         names = tuple(
-            tuple(tuple(processor.tokenizer.encode_inside(name)) for name in as_labels(one)) for one in self.labels
+            tuple(tuple(processor.tokenizer.encode_inside(name)) for name in as_labels(item)) for item in self.labels
         )
         return HeadSpec("tokens", len(self.labels) + 1, options={"names": names})
 
@@ -90,7 +90,7 @@ class PatchClassify(Labels, Task):
 
     def words(self) -> list[str]:
         """The labels' names."""
-        return [name for one in self.labels for name in as_labels(one)]
+        return [name for item in self.labels for name in as_labels(item)]
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
@@ -141,7 +141,7 @@ class PatchClassify(Labels, Task):
         maps = [{"map": self.draw(values["boxes"][row])} for row in portion.rows]
         part = self.collate(maps, portion.owner.tolist())
         outputs = session.outputs(self.name, part, portion.batch)
-        return self.shares(outputs, {name: one.to(outputs.device) for name, one in part.items()})
+        return self.shares(outputs, {name: value.to(outputs.device) for name, value in part.items()})
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """What the patch shows that shows it most plainly."""

@@ -54,8 +54,8 @@ def written_places(tokenizer: Tokenizer, ids: Sequence[int]) -> tuple[str, list[
     stream, text = tokenizer.stream(), ""
     places: list[Offset] = []
     waiting = 0  # ids since the last whole character
-    for number, one in enumerate(ids):
-        piece = stream.push(one)
+    for number, id in enumerate(ids):
+        piece = stream.push(id)
         if number == len(ids) - 1:
             piece += stream.finish()
         waiting += 1
@@ -70,7 +70,7 @@ def units_of_text(text: str, streams: dict[str, Places]) -> list[Unit]:
 
     Pieces that share a character are one, as are neighbours inside a word of letters; spaces around them are left off.
     """
-    found: list[tuple[int, int, str, int]] = []
+    result: list[tuple[int, int, str, int]] = []
     for name, places in streams.items():
         for place, offset in enumerate(places):
             if offset is None:
@@ -81,10 +81,10 @@ def units_of_text(text: str, streams: dict[str, Places]) -> list[Unit]:
             while end > start and text[end - 1].isspace():
                 end -= 1
             if end > start:
-                found.append((start, end, name, place))
-    found.sort(key=lambda one: one[:2])
+                result.append((start, end, name, place))
+    result.sort(key=lambda item: item[:2])
     units: list[Unit] = []
-    for start, end, name, place in found:
+    for start, end, name, place in result:
         last = units[-1] if units else None
         if last is not None and (start < last.end or (start == last.end and _one_word(text, start))):
             members = {**last.members, name: (*last.members.get(name, ()), place)}

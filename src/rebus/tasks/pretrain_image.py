@@ -144,38 +144,38 @@ class PretrainImage(Comparing, Task):
             outputs: (2, R, E) or (R, 2), the head's.
             vectors: (R, D) of length one, the tower's.
         """
-        found, told = outputs.float().cpu().numpy(), vectors.float().cpu().numpy()
+        result, message = outputs.float().cpu().numpy(), vectors.float().cpu().numpy()
         extras: list[dict[str, Any]] = (
-            [{"views": found[:, place]} for place in range(len(told))]
+            [{"views": result[:, place]} for place in range(len(message))]
             if self.contrasts
-            else [{"error": float(error), "power": float(power)} for error, power in found]
+            else [{"error": float(error), "power": float(power)} for error, power in result]
         )
         return [
             Prediction([round(float(x), 5) for x in vector], extra={"vector": vector, **extra})
-            for vector, extra in zip(told, extras, strict=True)
+            for vector, extra in zip(message, extras, strict=True)
         ]
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """With labels the accuracy of nearest neighbours; how well the method's own game is played; uniformity."""
-        found: dict[str, Statistic] = {}
+        result: dict[str, Statistic] = {}
         labels = self._labels(values, rows)
         if labels is not None:
             there = np.asarray([bool(label) for label in labels])
             right = self._neighbours_right(labels, predictions)
-            found["knn_accuracy"] = lambda weights: weights[:, there] @ right[there] / weights[:, there].sum(1)
+            result["knn_accuracy"] = lambda weights: weights[:, there] @ right[there] / weights[:, there].sum(1)
         if self.contrasts:
-            found["view_recall"] = mean_of(self._found(predictions))
+            result["view_recall"] = mean_of(self._found(predictions))
             if predictions and "views" in predictions[0].extra:
                 views = np.stack([p.extra["views"] for p in predictions])  # (N, 2, E)
-                found["alignment"] = mean_of(np.square(views[:, 0] - views[:, 1]).sum(-1))
-                found["uniformity"] = uniformity(views[:, 0])
+                result["alignment"] = mean_of(np.square(views[:, 0] - views[:, 1]).sum(-1))
+                result["uniformity"] = uniformity(views[:, 0])
         else:
             error = np.asarray([p.extra.get("error", 1.0) for p in predictions])
             power = np.asarray([p.extra.get("power", 1.0) for p in predictions])
-            found["hidden_explained"] = lambda weights: 1 - (weights @ error) / (weights @ power)
+            result["hidden_explained"] = lambda weights: 1 - (weights @ error) / (weights @ power)
             if predictions and "vector" in predictions[0].extra:
-                found["uniformity"] = uniformity(np.stack([p.extra["vector"] for p in predictions]))
-        return found
+                result["uniformity"] = uniformity(np.stack([p.extra["vector"] for p in predictions]))
+        return result
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """1 where the neighbours' label is right; without labels, the other view found, or the share explained."""

@@ -61,17 +61,17 @@ def pieces_of(processor: TextProcessor, units: Units, *, most: int = MOST_PIECES
             shared[first:last] = [True] * (last - first)
     entries: list[tuple[int, int, int, Offset, int]] = []  # start, order, id, offset, unit (-1: between units)
     counts = [0] * len(units.offsets)
-    for (first, last), one, offset in zip(reached, ids, offsets, strict=True):
+    for (first, last), id, offset in zip(reached, ids, offsets, strict=True):
         unit = first if last > first else -1
         if unit >= 0 and (shared[unit] or counts[unit] == most):
             continue
         if unit >= 0:
             counts[unit] += 1
-        entries.append((offset[0], len(entries), one, offset, unit))
+        entries.append((offset[0], len(entries), id, offset, unit))
     for unit, offset in enumerate(units.offsets):
         if not counts[unit]:
             alone = _alone(reader, units.text[offset[0] : offset[1]]) or (_unknown(processor),)
-            entries += [(offset[0], len(entries) + i, one, offset, unit) for i, one in enumerate(alone[:most])]
+            entries += [(offset[0], len(entries) + i, id, offset, unit) for i, id in enumerate(alone[:most])]
     entries.sort(key=lambda entry: entry[:2])
     firsts = [-1] * len(units.offsets)
     for place in range(len(entries) - 1, -1, -1):
@@ -132,24 +132,24 @@ class WordsTask(Task):
             some = flat[start : start + session.batch_size]
             part = self.collate([window for _, window in some], [int(portion.owner[place]) for place, _ in some])
             numbers = session.outputs(self.name, part, portion.batch).float().cpu().numpy()  # (R, L, C)
-            for (place, _), one in zip(some, numbers, strict=True):
-                outputs[place].append(one)
+            for (place, _), number in zip(some, numbers, strict=True):
+                outputs[place].append(number)
         return [self.predict_row(values, row, windows[i], outputs[i]) for i, row in enumerate(portion.rows)]
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
     ) -> list[Item]:
         """The windows of the rows; in training, of a very long text a few that change from epoch to epoch."""
-        found: list[Item] = []
+        result: list[Item] = []
         for row in rows:
             if key is not None and not self.usable(values, row):
                 continue
-            made = self.windows(values, row, processor, learn=key is not None)
-            if key is not None and len(made) > MOST_WINDOWS:
-                chosen = np.random.default_rng((*key, row)).permutation(len(made))[:MOST_WINDOWS]
-                made = [made[place] for place in sorted(chosen)]
-            found += made
-        return found
+            built = self.windows(values, row, processor, learn=key is not None)
+            if key is not None and len(built) > MOST_WINDOWS:
+                chosen = np.random.default_rng((*key, row)).permutation(len(built))[:MOST_WINDOWS]
+                built = [built[place] for place in sorted(chosen)]
+            result += built
+        return result
 
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are longer than the model reads at once."""

@@ -123,13 +123,13 @@ class Regress(VectorTask):
 
     def statistics(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> dict[str, Statistic]:
         """MAE, RMSE and R2, in the column's own unit."""
-        told = np.asarray([float(p.value) for p in predictions])
-        return regress_statistics(told, np.asarray([float(values["target"][row]) for row in rows]))
+        message = np.asarray([float(p.value) for p in predictions])
+        return regress_statistics(message, np.asarray([float(values["target"][row]) for row in rows]))
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """The absolute error."""
-        told = np.asarray([float(p.value) for p in predictions])
-        error: NDArray[np.float64] = np.abs(told - np.asarray([float(values["target"][row]) for row in rows]))
+        message = np.asarray([float(p.value) for p in predictions])
+        error: NDArray[np.float64] = np.abs(message - np.asarray([float(values["target"][row]) for row in rows]))
         return error
 
     def plain(
@@ -137,8 +137,8 @@ class Regress(VectorTask):
     ) -> tuple[list[Prediction], str] | None:
         """Ridge regression."""
         targets = np.stack([self.target(known, row) for row in train_rows]).astype(np.float64)
-        told = numbers_of(features, targets)[:, 0] * self.spread + self.mean
-        return [Prediction(float(number)) for number in told], f"linear model on {features.name}"
+        message = numbers_of(features, targets)[:, 0] * self.spread + self.mean
+        return [Prediction(float(number)) for number in message], f"linear model on {features.name}"
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

@@ -82,13 +82,13 @@ class PairTask(Task):
 
     def pairs(self, values: Values, rows: Sequence[int]) -> list[tuple[int, str]]:
         """(row, text) of the rows of one image, each text once."""
-        found = {
+        entries = {
             int(caption_key(text)): (row, text)
             for row in reversed(rows)
             if self.usable(values, row)
             for text in reversed(as_texts(values["text"][row]))
         }
-        return list(found.values())[::-1]
+        return list(entries.values())[::-1]
 
     def items(
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
@@ -132,25 +132,25 @@ class PairTask(Task):
     def notes(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
         """How many texts are another image's as well: told apart from it, they would teach what is not so."""
         images_of: dict[int, set[str]] = defaultdict(set)
-        said = [
+        items = [
             (as_text(values["image"][row])[:512], int(caption_key(text)))
             for row in rows
             for text in as_texts(values["text"][row])
         ]
-        for image, key in said:
+        for image, key in items:
             images_of[key].add(image)
-        twice = sum(len(images_of[key]) > 1 for _, key in said)
+        twice = sum(len(images_of[key]) > 1 for _, key in items)
         long = cut_notes(self, values, rows, processor)
         if not twice:
             return long
-        told = (
-            f"task {self.name}: {twice} of {len(said)} training texts are also a text of another image; "
+        message = (
+            f"task {self.name}: {twice} of {len(items)} training texts are also a text of another image; "
             "such pairs are never taken for wrong ones"
         )
-        if twice > MANY * len(said):
-            told += ", but they teach little: write texts that tell images apart, or take them as labels"
-            told += " (--task classify)"
-        return [told, *long]
+        if twice > MANY * len(items):
+            message += ", but they teach little: write texts that tell images apart, or take them as labels"
+            message += " (--task classify)"
+        return [message, *long]
 
 
 @TASKS.register("retrieve")
@@ -176,8 +176,8 @@ class Retrieve(Comparing, PairTask):
         starts = [sum(counts[:place]) for place in range(len(parts))]
         whole = {name: torch.cat([part[name] for part in parts]) for name in ("image_keys", "text_keys")}
         whole["pair"] = torch.cat([part["pair"] + start for part, start in zip(parts, starts, strict=True)])
-        images, texts = (torch.cat(some) for some in zip(*(one[:2] for one in outputs), strict=True))
-        scale, bias = (torch.stack(some).mean() for some in zip(*(one[2:] for one in outputs), strict=True))
+        images, texts = (torch.cat(some) for some in zip(*(output[:2] for output in outputs), strict=True))
+        scale, bias = (torch.stack(some).mean() for some in zip(*(output[2:] for output in outputs), strict=True))
         return Pairs(images, texts, scale, bias), whole
 
     def loss(self, outputs: Pairs, part: dict[str, Tensor]) -> Tensor:  # type: ignore[override]
@@ -202,15 +202,19 @@ class Retrieve(Comparing, PairTask):
             given = portion.batch.inputs["image"]
             for place, pixels in zip(given.owner.tolist(), given.tensors["pixels"].cpu().numpy(), strict=True):
                 keys[place] = int(image_key(pixels))
-        said = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
-        texts = list(dict.fromkeys(text for several in said.values() for text in several))
+        entries = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
+        texts = list(dict.fromkeys(text for several in entries.values() for text in several))
         vector = dict(zip(texts, session.embed_texts(texts), strict=True))
-        told = []
+        lines = []
         for row, place in zip(rows, portion.owner.tolist(), strict=True):
-            read = np.stack([vector[text] for text in said[row]]) if said[row] else np.zeros((0, head.size), np.float32)
+            read = (
+                np.stack([vector[text] for text in entries[row]])
+                if entries[row]
+                else np.zeros((0, head.size), np.float32)
+            )
             image = images[place] if images is not None and there[place] else None
-            told.append(self.predicted(image, keys[place], read))
-        return told
+            lines.append(self.predicted(image, keys[place], read))
+        return lines
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """The cosine of image and text."""
@@ -241,7 +245,7 @@ class Retrieve(Comparing, PairTask):
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """The share of a row's texts that find one of their images at the first place."""
         if predictions and "first" in predictions[0].extra:
-            return np.asarray([one.extra["first"] for one in predictions])
+            return np.asarray([prediction.extra["first"] for prediction in predictions])
         return self._found(values, rows, predictions)[1].first(len(rows))
 
     def naive(
@@ -258,15 +262,15 @@ class Retrieve(Comparing, PairTask):
         """Ridge regression from an image's features to where its text is among mixtures of words."""
         first = [as_texts(known["text"][row])[0] for row in train_rows]
         asked = [as_texts(values["text"][row]) for row in rows]
-        places, texts = word_space(first, [text for one in asked for text in one])
+        places, texts = word_space(first, [text for item in asked for text in item])
         seen = numbers_of(features, places)
         seen /= np.maximum(np.linalg.norm(seen, axis=1, keepdims=True), 1e-9)
-        starts = np.cumsum([0, *(len(one) for one in asked)])
-        told = [
+        starts = np.cumsum([0, *(len(item) for item in asked)])
+        lines = [
             self.predicted(image.astype(np.float32), 0, texts[start:stop].astype(np.float32))
             for image, start, stop in zip(seen, starts, starts[1:], strict=False)
         ]
-        return told, f"linear map from {features.name} to {TEXT}"
+        return lines, f"linear map from {features.name} to {TEXT}"
 
     def compared(
         self,
@@ -281,32 +285,33 @@ class Retrieve(Comparing, PairTask):
         """As every task's; the random order is of the same different images as the model's."""
         if naive and "texts" in naive[0].extra:
             naive = [
-                Prediction(one.value, extra=one.extra | {"image_key": other.extra["image_key"]})
-                for one, other in zip(naive, predictions, strict=True)
+                Prediction(prediction.value, extra=prediction.extra | {"image_key": other.extra["image_key"]})
+                for prediction, other in zip(naive, predictions, strict=True)
             ]
         elif naive:
-            alike = [Prediction(0.0, extra={"image_key": one.extra["image_key"]}) for one in predictions]
+            alike = [Prediction(0.0, extra={"image_key": prediction.extra["image_key"]}) for prediction in predictions]
             first = self._found(values, rows, alike)[1].first(len(rows))
             naive = [
-                Prediction(0.0, extra=one.extra | {"first": share}) for one, share in zip(alike, first, strict=True)
+                Prediction(0.0, extra=prediction.extra | {"first": share})
+                for prediction, share in zip(alike, first, strict=True)
             ]
         return super().compared(values, rows, predictions, naive, name, n=n)
 
     def shown(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> list[tuple[Any, Any, float]]:
         """The text of these rows that is nearest to each row's image, the image's own, and whether they are one."""
-        said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
-        keys = [one.extra["image_key"] for one in predictions]
+        wording = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
+        keys = [prediction.extra["image_key"] for prediction in predictions]
         own = defaultdict(set)
-        for place, text in said:
+        for place, text in wording:
             own[keys[place]].add(int(caption_key(text)))
-        vectors = np.concatenate([one.extra["texts"] for one in predictions])
-        found = []
-        for row, one, key in zip(rows, predictions, keys, strict=True):
+        vectors = np.concatenate([prediction.extra["texts"] for prediction in predictions])
+        items = []
+        for row, prediction, key in zip(rows, predictions, keys, strict=True):
             first = as_texts(values["text"][row])[0]
-            image = one.extra["image"]
-            text = first if image is None else said[int((vectors @ image).argmax())][1]
-            found.append((text, first, float(int(caption_key(text)) in own[key])))
-        return found
+            image = prediction.extra["image"]
+            text = first if image is None else wording[int((vectors @ image).argmax())][1]
+            items.append((text, first, float(int(caption_key(text)) in own[key])))
+        return items
 
     def truth(self, values: Values, row: int) -> Any:
         """That the two belong together."""
@@ -328,20 +333,20 @@ class Retrieve(Comparing, PairTask):
 
     def _found(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> tuple[Asked, Asked]:
         """Where each image's best text and each text's best image stand; predictions without vectors: by chance."""
-        images, of_images = numbered([one.extra["image_key"] for one in predictions])
-        said = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
-        texts, of_texts = numbered([int(caption_key(text)) for _, text in said])
-        row_of = np.array([place for place, _ in said], dtype=np.intp)
+        images, of_images = numbered([prediction.extra["image_key"] for prediction in predictions])
+        items = [(place, text) for place, row in enumerate(rows) for text in as_texts(values["text"][row])]
+        texts, of_texts = numbered([int(caption_key(text)) for _, text in items])
+        row_of = np.array([place for place, _ in items], dtype=np.intp)
         pairs = np.unique(np.stack([images[row_of], texts], axis=1), axis=0)
         if "texts" not in predictions[0].extra:
-            found = chance_places(np.bincount(pairs[:, 0]), len(of_texts))
+            result = chance_places(np.bincount(pairs[:, 0]), len(of_texts))
             back = chance_places(np.bincount(pairs[:, 1]), len(of_images))
         else:
             seen = np.stack([predictions[place].extra["image"] for place in of_images])
-            read = np.concatenate([one.extra["texts"] for one in predictions])[of_texts]
-            found, back = best_places(seen, read, pairs), best_places(read, seen, pairs[:, ::-1])
+            read = np.concatenate([prediction.extra["texts"] for prediction in predictions])[of_texts]
+            result, back = best_places(seen, read, pairs), best_places(read, seen, pairs[:, ::-1])
         shares = 1.0 / np.bincount(images)[images]  # an image of several rows is one question
-        return Asked(found, images, np.arange(len(rows)), shares), Asked(back, texts, row_of, np.ones(len(texts)))
+        return Asked(result, images, np.arange(len(rows)), shares), Asked(back, texts, row_of, np.ones(len(texts)))
 
 
 def softmax_loss(logits: Tensor, belongs: Tensor, pair: Tensor) -> Tensor:

@@ -117,7 +117,7 @@ class Similar(Comparing, Task):
         self, values: Values, rows: Sequence[int], processor: TextProcessor, key: ExampleKey | None
     ) -> list[Item]:
         """Two or three texts a row; each has a number by which equal texts are known."""
-        found: list[Item] = []
+        result: list[Item] = []
         for row in rows:
             if not self.usable(values, row):
                 continue
@@ -127,8 +127,8 @@ class Similar(Comparing, Task):
                     item |= {role: _ids(processor, values[role][row]), f"{role}_key": text_key(values[role][row])}
             if self.scored:
                 item["score"] = np.asarray(number(values["score"][row]), dtype=np.float32)
-            found.append(item)
-        return found
+            result.append(item)
+        return result
 
     def collate(self, items: list[Item], owner: list[int]) -> dict[str, Tensor]:
         """All anchors, then all positives, then all negatives as the rows of one part.
@@ -182,15 +182,15 @@ class Similar(Comparing, Task):
         there = {role: values[role] for role in TEXTS if role in values}
         texts = list(dict.fromkeys(as_text(column[row]) for row in rows for column in there.values()))
         vectors = dict(zip(texts, session.embed_texts(texts), strict=True))
-        told = []
+        lines = []
         for row in rows:
-            found = {role: vectors[as_text(c[row])] for role, c in there.items() if not missing(c[row])}
-            if "positive" in found and "anchor" in found:
-                told.append(Prediction(round(float(found["anchor"] @ found["positive"]), 6), extra=found))
+            entries = {role: vectors[as_text(c[row])] for role, c in there.items() if not missing(c[row])}
+            if "positive" in entries and "anchor" in entries:
+                lines.append(Prediction(round(float(entries["anchor"] @ entries["positive"]), 6), extra=entries))
             else:
-                one = found.get("anchor")
-                told.append(Prediction(None if one is None else [round(float(x), 6) for x in one], extra=found))
-        return told
+                value = entries.get("anchor")
+                lines.append(Prediction(None if value is None else [round(float(x), 6) for x in value], extra=entries))
+        return lines
 
     def explanation_targets(self, example: Example, target: Target) -> None:
         """The cosine with another text, the target or else the row's own."""
@@ -219,18 +219,18 @@ class Similar(Comparing, Task):
         """Where the positive stands among all rows' positives; with scores, the rank correlation with them."""
         if self.scored:
             return {"spearman": spearman([p.value for p in predictions], self._scores(values, rows))}
-        found = rank_statistics(self._ranks(values, rows, predictions))
+        result = rank_statistics(self._ranks(values, rows, predictions))
         three = [p.extra for p in predictions]
-        if all("negative" in one and "anchor" in one for one in three):
-            nearer = [float(one["anchor"] @ one["positive"] > one["anchor"] @ one["negative"]) for one in three]
-            found["nearer_than_negative"] = mean_of(nearer)
-        return found
+        if all("negative" in item and "anchor" in item for item in three):
+            nearer = [float(item["anchor"] @ item["positive"] > item["anchor"] @ item["negative"]) for item in three]
+            result["nearer_than_negative"] = mean_of(nearer)
+        return result
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """1 where the positive comes first; with scores, how far the row's place in the order is off, 0 to 1."""
         if self.scored:
-            told, truth = (percentile_ranks(x) for x in ([p.value for p in predictions], self._scores(values, rows)))
-            return np.abs(told - truth)
+            message, truth = (percentile_ranks(x) for x in ([p.value for p in predictions], self._scores(values, rows)))
+            return np.abs(message - truth)
         return (self._ranks(values, rows, predictions) <= 1).astype(np.float64)
 
     def naive(
@@ -239,12 +239,12 @@ class Similar(Comparing, Task):
         """How many words two texts share, rare words counting more."""
         bags = WordBags(self.texts({role: known[role] for role in TEXTS[:2]}, train_rows))
         pairs = [(as_text(values["anchor"][row]), as_text(values["positive"][row])) for row in rows]
-        told = [bags.cosine(*pair) for pair in pairs]
+        lines = [bags.cosine(*pair) for pair in pairs]
         places = np.zeros(len(rows))
         if not self.scored:
             queries, own = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
             places = ranks(queries, own, lambda candidates: bags.likeness(queries, candidates))
-        predictions = [Prediction(one, extra={"rank": place}) for one, place in zip(told, places, strict=True)]
+        predictions = [Prediction(item, extra={"rank": place}) for item, place in zip(lines, places, strict=True)]
         return predictions, "words in common (TF-IDF)"
 
     def truth(self, values: Values, row: int) -> Any:

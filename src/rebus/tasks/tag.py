@@ -62,15 +62,15 @@ class Tag(Labels, VectorTask):
 
     def fit(self, values: Values, rows: Sequence[int]) -> None:
         """Learn the labels, in sorted order."""
-        found = sorted({label for row in rows for label in as_labels(values["labels"][row])})
-        if not found:
+        result = sorted({label for row in rows for label in as_labels(values["labels"][row])})
+        if not result:
             raise DataError(
                 f"column '{self.settings.columns['labels']}'",
                 "labels in the training rows",
                 "none",
                 "write several labels as a list or separated by '|' or ';'",
             )
-        self.restore({"labels": found})
+        self.restore({"labels": result})
 
     def usable(self, values: Values, row: int) -> bool:
         """An empty list of labels is a fact too; a cell that holds nothing is not."""
@@ -103,14 +103,14 @@ class Tag(Labels, VectorTask):
 
     def decode(self, outputs: Tensor) -> list[Prediction]:
         """Labels of probability one half or more."""
-        told = []
+        lines = []
         for row in outputs.float().sigmoid().cpu().numpy():
             order = np.argsort(-row, kind="stable")
             scores = {self.labels[i]: float(row[i]) for i in order}
             chosen = [label for label, chance in scores.items() if chance >= 0.5]
             sure = float(np.maximum(row, 1 - row).mean())
-            told.append(Prediction(chosen, sure, scores))
-        return told
+            lines.append(Prediction(chosen, sure, scores))
+        return lines
 
     def answer_view(self, example: Example, outputs: Any, seen: Image | None) -> AnswerView:
         """The likeliest labels."""
@@ -134,8 +134,8 @@ class Tag(Labels, VectorTask):
         chance = np.asarray([[p.scores.get(label, 0.0) for label in names] for p in predictions])
         held = [set(as_labels(values["labels"][row])) for row in rows]
         truth = np.asarray([[label in labels for label in names] for labels in held])
-        found = tag_statistics(chance, truth, known=len(self.labels))
-        return {**found, "exact_match": mean_of(self.right(values, rows, predictions))}
+        result = tag_statistics(chance, truth, known=len(self.labels))
+        return {**result, "exact_match": mean_of(self.right(values, rows, predictions))}
 
     def right(self, values: Values, rows: Sequence[int], predictions: list[Prediction]) -> NDArray[np.float64]:
         """1 where the labels are exactly the true ones."""
@@ -147,12 +147,12 @@ class Tag(Labels, VectorTask):
     ) -> tuple[list[Prediction], str] | None:
         """Ridge regression of each label's presence."""
         chances = numbers_of(features, np.stack([self.target(known, row) for row in train_rows]).astype(np.float64))
-        told = []
+        lines = []
         for row in chances.clip(0.0, 1.0):
             scores = dict(zip(self.labels, map(float, row), strict=True))
             chosen = [label for label, chance in scores.items() if chance >= 0.5]
-            told.append(Prediction(chosen, float(np.maximum(row, 1 - row).mean()), scores))
-        return told, f"linear model on {features.name}"
+            lines.append(Prediction(chosen, float(np.maximum(row, 1 - row).mean()), scores))
+        return lines, f"linear model on {features.name}"
 
     def naive(
         self, values: Values, rows: Sequence[int], known: Values, train_rows: Sequence[int]

@@ -67,8 +67,8 @@ class Translate(WritingTask):
     def prompt(self, values: Values, row: int) -> str:
         """The settings' instruction, the direction where there is one, and the source."""
         direction = as_text(values["direction"][row]).strip() if "direction" in values else ""
-        said = f"{direction}: {as_text(values['source'][row])}" if direction else as_text(values["source"][row])
-        return f"{self.settings.instruction}\n{said}" if self.settings.instruction else said
+        text = f"{direction}: {as_text(values['source'][row])}" if direction else as_text(values["source"][row])
+        return f"{self.settings.instruction}\n{text}" if self.settings.instruction else text
 
     def request(self, values: Values, rows: Sequence[int]) -> str:
         """A request to translate, in the language of what is to be translated."""

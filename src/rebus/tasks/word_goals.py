@@ -33,9 +33,9 @@ def place_prompt(example: Example, texts: Sequence[str], ids: Sequence[int]) -> 
     shift = first = 0
     for text in texts:
         wanted, offsets = tokenizer.encode_with_offsets(text)
-        found = located(ids[first:], wanted, offsets, shift)
-        places[first:] = found
-        last = max((place for place, one in enumerate(found) if one is not None), default=-1)
+        result = located(ids[first:], wanted, offsets, shift)
+        places[first:] = result
+        last = max((place for place, item in enumerate(result) if item is not None), default=-1)
         first, shift = first + last + 1, shift + len(text) + 1
     return places
 
@@ -46,15 +46,15 @@ def likeliest_answer(
     """What the model writes, the likeliest token each time; perhaps its first line alone."""
     tokenizer = example.session.processor.tokenizer
     size = tokenizer.vocab_size
-    told = write(example.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
-    if not told.finished:
+    message = write(example.model, condition, [prompt], Sampling(most), eos_id=tokenizer.eos_ids, vocab_size=size)[0]
+    if not message.finished:
         example.remarks.append(Note("remark.first_tokens", most=most))
-    ids = list(told.ids)
+    ids = list(message.ids)
     if first_line:
-        said, offsets = written_places(tokenizer, ids)
-        end = len(said) - len(said.lstrip())
-        cut = said.find("\n", end)
-        ids = ids if cut < 0 else [one for one, (start, _) in zip(ids, offsets, strict=True) if start < cut]
+        text, offsets = written_places(tokenizer, ids)
+        end = len(text) - len(text.lstrip())
+        cut = text.find("\n", end)
+        ids = ids if cut < 0 else [id for id, (start, _) in zip(ids, offsets, strict=True) if start < cut]
     return ids
 
 
@@ -83,11 +83,11 @@ def set_word_goals(
         DataError: the target is no word of the answer.
     """
     tokenizer, device = example.session.processor.tokenizer, example.model.device
-    said, offsets = written_places(tokenizer, answer)
-    example.answer = example.answer or said.strip()
-    units = units_of_text(said, {"answer": list(offsets)})
-    words = [(said[one.start : one.end], one.members["answer"]) for one in units]
-    spans = [(one.start - len(said) + len(said.lstrip()), one.end - len(said) + len(said.lstrip())) for one in units]
+    text, offsets = written_places(tokenizer, answer)
+    example.answer = example.answer or text.strip()
+    units = units_of_text(text, {"answer": list(offsets)})
+    words = [(text[unit.start : unit.end], unit.members["answer"]) for unit in units]
+    spans = [(unit.start - len(text) + len(text.lstrip()), unit.end - len(text) + len(text.lstrip())) for unit in units]
     if not words:  # the answer is no answer: why it ended at once
         answer = answer or [tokenizer.eos_id]
         words, spans = [("", tuple(range(len(answer))))], [(0, 0)]
@@ -116,7 +116,7 @@ def set_word_goals(
     example.whole = None
     if target is None:
         chance = float(np.prod([goal.score for goal in example.goals]) ** (1 / len(answer)))
-        what = Note(key, text=said.strip()) if said.strip() else Note("target.no_answer")
+        what = Note(key, text=text.strip()) if text.strip() else Note("target.no_answer")
         example.whole = Goal(what, chance)
 
 
@@ -155,7 +155,7 @@ def _set_goals(
         word, members = words[number]
         score = float(chances[list(members)].sum().exp())
         what = Note("target.word", number=number + 1, text=word) if word else Note("target.end")
-        at = tuple(before - 1 + one for one in members)
+        at = tuple(before - 1 + member for member in members)
         example.goals.append(Goal(what, score, at, word=(number + 1, word), span=spans[number]))
 
 

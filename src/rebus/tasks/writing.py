@@ -84,10 +84,10 @@ class WritingTask(Task):
 
     def texts(self, values: Values, rows: Sequence[int]) -> list[str]:
         """Prompts and targets."""
-        found: list[str] = []
+        names: list[str] = []
         for row in rows:
-            found.extend([self.prompt(values, row), *self.targets(values, row)])
-        return [text for text in found if text]
+            names.extend([self.prompt(values, row), *self.targets(values, row)])
+        return [text for text in names if text]
 
     def prompt_ids(self, text: str, processor: TextProcessor) -> list[int]:
         """A prompt as one turn of a conversation: ``<|bos|><|user|>text<|assistant|>``."""
@@ -192,7 +192,7 @@ class WritingTask(Task):
         model, processor, part = session.model, session.processor, {"owner": portion.owner}
         if processor.text_tower:
             ids = [np.asarray(processor.read(self.prompt(values, row)), dtype=np.int64) for row in portion.rows]
-            part["text_ids"], part["text_mask"] = (one.to(portion.owner.device) for one in pad_texts(ids, multiple=1))
+            part["text_ids"], part["text_mask"] = (text.to(portion.owner.device) for text in pad_texts(ids, multiple=1))
         return model.condition(model.see(portion.batch, self.head(processor).reads), part)
 
     def predict(
@@ -269,8 +269,10 @@ class WritingTask(Task):
             cut += any(len(processor.tokenizer.encode(text)) > most for text in long)
         notes = self.unwritable(values, rows, processor)
         if cut:
-            told = f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"
-            notes.insert(0, told)
+            message = (
+                f"task {self.name}: {cut} of {len(rows)} rows hold a text of more than {most} tokens, which is cut"
+            )
+            notes.insert(0, message)
         return notes
 
     def unwritable(self, values: Values, rows: Sequence[int], processor: TextProcessor) -> list[str]:
@@ -297,10 +299,10 @@ class WritingTask(Task):
         different = sorted(set(texts))
         if len(different) <= min(FEW, len(texts) // 2):
             chances = classes_of(features, texts, different)
-            told = [Prediction(different[int(row.argmax())], float(row.max())) for row in chances]
-            return told, f"linear model on {features.name}"
-        told = [Prediction(texts[at]) for at in nearest(features)]
-        return told, f"text of the nearest training row by {features.name}"
+            lines = [Prediction(different[int(row.argmax())], float(row.max())) for row in chances]
+            return lines, f"linear model on {features.name}"
+        lines = [Prediction(texts[at]) for at in nearest(features)]
+        return lines, f"text of the nearest training row by {features.name}"
 
     def truth(self, values: Values, row: int) -> Any:
         """The first right text."""

@@ -80,6 +80,6 @@ def _parts(content: Any, number: int) -> Sequence[Any]:
     return content
 
 
-def _unknown(number: int, found: str) -> DataError:
+def _unknown(number: int, text: str) -> DataError:
     do = 'write parts as {"type": "image"} or {"type": "text", "text": "..."}'
-    return DataError(f"message {number}", "a text or a list of text and image parts", found, do)
+    return DataError(f"message {number}", "a text or a list of text and image parts", text, do)

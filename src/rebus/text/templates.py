@@ -84,7 +84,7 @@ def segments(
     if not any(known.search(text) for text in _texts(given)):
         return [(True, render(template, given, prompt, words))]
     mark = next(chr(code) for code in _PRIVATE if chr(code) not in written)
-    broken = [_map(message, lambda text: known.sub(lambda found: _broken(found[0], mark), text)) for message in given]
+    broken = [_map(message, lambda text: known.sub(lambda result: _broken(result[0], mark), text)) for message in given]
     return list(_cut(render(template, broken, prompt, words), known, mark))
 
 

@@ -91,7 +91,7 @@ def machine_facts() -> dict[str, Any]:
         "versions": {
             "rebus": __version__,
             "python": platform.python_version(),
-            **{name: found for name in PACKAGES if (found := _version(name)) is not None},
+            **{name: result for name in PACKAGES if (result := _version(name)) is not None},
         },
     }
     memory = _memory()
@@ -110,12 +110,12 @@ def _processor_seconds() -> float:
 
 def _domains(counters: Path) -> list[Path]:
     """Whole packages whose counter can be read."""
-    found = []
+    items = []
     for folder in sorted(counters.glob("intel-rapl:*")):
         named = folder.name.count(":") == 1  # deeper ones are parts of a package
         if named and _number(folder / "energy_uj") is not None:
-            found.append(folder)
-    return found
+            items.append(folder)
+    return items
 
 
 def _number(path: Path) -> int | None:

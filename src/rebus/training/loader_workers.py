@@ -84,10 +84,10 @@ class BatchBuilderPool:
                 self._ask(later, kind, progress)
         worker = self._workers[step % len(self._workers)]
         while (step, kind) not in self._made:
-            found = self._received(worker)
-            self._made[worker.asked.popleft()] = found
+            result = self._received(worker)
+            self._made[worker.asked.popleft()] = result
         batch = self._made.pop((step, kind))
-        self._made = {key: made for key, made in self._made.items() if key[0] > step}
+        self._made = {key: value for key, value in self._made.items() if key[0] > step}
         if isinstance(batch, _Failed):
             raise batch.error()
         return batch
@@ -142,15 +142,15 @@ def _work(builder: Batches, pipe: Connection, foreign: Sequence[Connection], par
             step, progress = pipe.recv()
         except (EOFError, OSError):
             return
-        made: Any
+        result: Any
         try:
-            made = builder.parts_at(step, progress)
+            result = builder.parts_at(step, progress)
         except RebusError as error:
-            made = _Failed(type(error).__name__, error.as_dict())
+            result = _Failed(type(error).__name__, error.as_dict())
         except Exception:
-            made = _Failed("", {"text": f"a process that prepares batches failed:\n{traceback.format_exc()}"})
+            result = _Failed("", {"text": f"a process that prepares batches failed:\n{traceback.format_exc()}"})
         try:
-            pipe.send(made)
+            pipe.send(result)
         except OSError:  # nobody wants it any more
             return
 

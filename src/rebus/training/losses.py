@@ -95,20 +95,20 @@ def cached_plan(tasks: dict[str, Task], train: recipe.Train) -> Cached | None:
 
     def outputs(model: nn.Module, batch: Batch, progress: float) -> tuple[Any, Any]:
         mine = names(batch, comparing=True)
-        found = model(batch, [*mine, *names(batch, comparing=False)])
-        return {name: found[name] for name in mine}, {k: one for k, one in found.items() if k not in mine}
+        result = model(batch, [*mine, *names(batch, comparing=False)])
+        return {name: result[name] for name in mine}, {k: value for k, value in result.items() if k not in mine}
 
     def compare(held: Sequence[Any], batches: Sequence[Any], progress: float) -> tuple[Tensor, Named]:
         there = {name: None for portion in held for name in portion}
-        common, said, losses = _common(tasks, there), Named(), []
+        common, text, losses = _common(tasks, there), Named(), []
         for name in there:
             with_it = [place for place, portion in enumerate(held) if name in portion]
             shares = [held[place][name] for place in with_it]
             parts = [batches[place].targets[name] for place in with_it]
             loss = compared_loss(tasks[name], shares, parts, alone=name not in common)
-            said[f"loss/{name}"] = loss.detach()
+            text[f"loss/{name}"] = loss.detach()
             losses.append(loss * tasks[name].settings.weight)
-        return sum(losses[1:], losses[0]) if losses else torch.zeros(()), said
+        return sum(losses[1:], losses[0]) if losses else torch.zeros(()), text
 
     def rest(others: Any, batch: Batch, progress: float) -> tuple[Tensor | None, Named]:
         return _summed(tasks, others, batch, set()) if others else (None, {})
@@ -130,15 +130,15 @@ def _common(tasks: dict[str, Task], there: dict[str, Any]) -> set[str]:
 def _of_all(nest: Any) -> list[Any]:
     """A nest of tensors of each process; numbers that stand alone are the same in all."""
     world = parallel.world()
-    found: list[list[Tensor]] = []
+    result: list[list[Tensor]] = []
 
     def ask(tensor: Tensor) -> Tensor:
-        found.append(parallel.gathered(tensor) if tensor.ndim else [tensor] * world)
+        result.append(parallel.gathered(tensor) if tensor.ndim else [tensor] * world)
         return tensor
 
     map_tensors(nest, ask)
-    made = []
+    items = []
     for process in range(world):
-        taken = iter(found)
-        made.append(map_tensors(nest, lambda _, taken=taken, process=process: next(taken)[process]))  # type: ignore[misc]
-    return made
+        taken = iter(result)
+        items.append(map_tensors(nest, lambda _, taken=taken, process=process: next(taken)[process]))  # type: ignore[misc]
+    return items

@@ -53,11 +53,11 @@ class Watchers:
 
     def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
         """What any of them says."""
-        return [remark for one in self.observers for remark in one.stepped(step, progress, parts)]
+        return [remark for observer in self.observers for remark in observer.stepped(step, progress, parts)]
 
     def validated(self, progress: float) -> list[Remark]:
         """What any of them says."""
-        return [remark for one in self.observers for remark in one.validated(progress)]
+        return [remark for observer in self.observers for remark in observer.validated(progress)]
 
 
 @dataclass
@@ -104,24 +104,24 @@ class LossWatch:
                 continue
             texts = labelled(part)
             if not any(texts):
-                found = f"none in the {len(texts)} texts of the first batch"
+                received = f"none in the {len(texts)} texts of the first batch"
                 do = "look at the tokenizer's chat template, or set tasks.0.layout=plain; and raise text.max_length"
-                raise DataError(f"task '{name}'", "answers with tokens to learn", found, do)
+                raise DataError(f"task '{name}'", "answers with tokens to learn", received, do)
             truths = {text for row in self.rows for text in task.targets(self.values[name], row)}
             if len(texts) >= ENOUGH and len(set(texts)) == 1 and len(truths) > 1:
                 self.waiting.append(("template", Note("watch.template", task=name, count=len(texts))))
 
     def stepped(self, step: int, progress: float, parts: Mapping[str, float]) -> list[Remark]:
         """Compare."""
-        found, self.waiting = self.waiting, []
+        result, self.waiting = self.waiting, []
         self._remember(parts)
         for key in parts:
             name = key.removeprefix("loss/")
             for remark in (self._zero(step, key, name), self._flat(progress, key, name)):
                 if remark is not None and (remark[0], name) not in self.said:
                     self.said.add((remark[0], name))
-                    found.append(remark)
-        return found
+                    result.append(remark)
+        return result
 
     def validated(self, progress: float) -> list[Remark]:
         """Nothing."""
@@ -200,47 +200,47 @@ class AnswerWatch:
         chosen = self.rows[:: max(1, math.ceil(len(self.rows) / self.most))]
         if len(chosen) < ENOUGH:
             return []
-        told = self.predict(chosen, self.inputs)
+        predictions = self.predict(chosen, self.inputs)
         truths = [as_text(self.task.truth(self.values, row)) for row in chosen]
-        remark = self._collapse(told, truths) if self.task.answers != "number" else None
+        remark = self._collapse(predictions, truths) if self.task.answers != "number" else None
         if remark is None and "image" in self.inputs.modalities and self.task.uses_image:
-            remark = self._blind(chosen, told, truths)
+            remark = self._blind(chosen, predictions, truths)
         return [remark] if remark is not None else []
 
-    def _collapse(self, told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
-        said = Counter(as_text(one.value) for one in told)
+    def _collapse(self, predictions: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
+        counter = Counter(as_text(item.value) for item in predictions)
         there = variety(Counter(truths))
-        if there < VARIED or variety(said) > FEWER * there:
+        if there < VARIED or variety(counter) > FEWER * there:
             return None
-        common, times = said.most_common(1)[0]
-        outputs = Note("watch.outputs", count=len(said)) if len(said) > 1 else Note("watch.same_output")
+        common, times = counter.most_common(1)[0]
+        outputs = Note("watch.outputs", count=len(counter)) if len(counter) > 1 else Note("watch.same_output")
         do = Note("watch.collapse_do_rows" if times > 1 else "watch.collapse_do")
-        facts = {"task": self.task.name, "rows": len(told), "common": common[:60], "times": times}
+        facts = {"task": self.task.name, "rows": len(predictions), "common": common[:60], "times": times}
         return "collapse", Note("watch.collapse", outputs=outputs, do=do, **facts)
 
-    def _blind(self, rows: Sequence[int], told: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
-        right = self.task.right(self.values, rows, list(told))
+    def _blind(self, rows: Sequence[int], predictions: Sequence[Prediction], truths: Sequence[str]) -> Remark | None:
+        right = self.task.right(self.values, rows, list(predictions))
         known = self.task.answers != "number" and float(np.mean(right)) >= SAME
         shuffled = shuffled_images(self.values["image"], rows, self.inputs)
         if known or shuffled is None or variety(Counter(truths)) < 1.5:
             return None  # nothing to gain, or nothing to tell apart
         other = self.predict(rows, shuffled)
-        same = float(np.mean([self._alike(one, two, truths) for one, two in zip(told, other, strict=True)]))
+        same = float(np.mean([self._alike(item, two, truths) for item, two in zip(predictions, other, strict=True)]))
         if same >= SAME:
             return "blind", Note("watch.blind_shuffled", task=self.task.name, share=same)
         naive, what = self.task.naive(self.values, rows, self.values, self.training) if self.training else ([], "")
         if self.task.answers == "number" or not naive:
             return None
-        prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(told, naive, strict=True)]))
+        prior = float(np.mean([as_text(a.value) == as_text(b.value) for a, b in zip(predictions, naive, strict=True)]))
         if prior >= SAME:
             return "blind", Note("watch.blind_naive", task=self.task.name, share=prior, naive=named("baseline", what))
         return None
 
-    def _alike(self, one: Prediction, two: Prediction, truths: Sequence[str]) -> bool:
+    def _alike(self, prediction: Prediction, two: Prediction, truths: Sequence[str]) -> bool:
         if self.task.answers == "number":
             spread = float(np.std([float(truth) for truth in truths])) or 1.0
-            return abs(float(one.value) - float(two.value)) < 0.02 * spread
-        return bool(one.value == two.value)
+            return abs(float(prediction.value) - float(two.value)) < 0.02 * spread
+        return bool(prediction.value == two.value)
 
 
 def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
@@ -249,8 +249,10 @@ def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
     Args:
         records: the lines of metrics.jsonl.
     """
-    losses = [(one["step"], one["loss"]) for one in records if one.get("kind") == "train" and one.get("loss")]
-    valid = [(one["step"], one["metrics"]) for one in records if one.get("kind") == "valid"]
+    losses = [
+        (record["step"], record["loss"]) for record in records if record.get("kind") == "train" and record.get("loss")
+    ]
+    valid = [(record["step"], record["metrics"]) for record in records if record.get("kind") == "valid"]
     if len(valid) < 3 or not losses:
         return None
     for name in valid[-1][1]:
@@ -258,7 +260,7 @@ def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
         seen = [(step, metrics[name]) for step, metrics in valid if metrics.get(name) is not None]
         if metric not in LOWER_IS_BETTER or metric.endswith("rank") or len(seen) < 3:
             continue
-        (low_step, low), (last_step, last) = min(seen, key=lambda one: one[1]), seen[-1]
+        (low_step, low), (last_step, last) = min(seen, key=lambda record: record[1]), seen[-1]
         worse = last - low > 0.1 and last > 2 * low if metric == "ece" else last > 1.1 * low
         before, after = _loss_at(losses, low_step), _loss_at(losses, last_step)
         if worse and after < 0.9 * before:
@@ -269,7 +271,7 @@ def overfitting(records: Sequence[Mapping[str, Any]]) -> Remark | None:
 
 def _loss_at(losses: Sequence[tuple[int, float]], step: int) -> float:
     """The mean of the few logged losses nearest to a step."""
-    near = sorted(losses, key=lambda one: abs(one[0] - step))[:5]
+    near = sorted(losses, key=lambda item: abs(item[0] - step))[:5]
     return sum(loss for _, loss in near) / len(near)
 
 
@@ -305,14 +307,14 @@ def shuffled_images(images: Sequence[Any], rows: Sequence[int], inputs: RowInput
 
 def labelled(part: Mapping[str, Tensor]) -> list[tuple[int, ...]]:
     """The tokens that are learned of each text in a batch of (R, L) labels and blocks."""
-    found = []
+    items = []
     for labels, blocks in zip(part["labels"].tolist(), part["blocks"].tolist(), strict=True):
         texts: dict[int, list[int]] = {block: [] for block in blocks if block >= 0}
         for token, block in zip(labels, blocks, strict=True):
             if block >= 0 and token != IGNORED:
                 texts[block].append(token)
-        found += [tuple(text) for text in texts.values()]
-    return found
+        items += [tuple(text) for text in texts.values()]
+    return items
 
 
 def remarks_of(
@@ -329,11 +331,16 @@ def remarks_of(
     Returns:
         ``{"name", "step", "text", "passed"}`` each: passed where it is no longer so at the end.
     """
-    found = [
-        {"name": one["name"], "step": one["step"], "text": one["text"], "passed": looked and one["name"] in LASTING}
-        for one in records
-        if one.get("kind") == "remark"
+    items = [
+        {
+            "name": record["name"],
+            "step": record["step"],
+            "text": record["text"],
+            "passed": looked and record["name"] in LASTING,
+        }
+        for record in records
+        if record.get("kind") == "remark"
     ]
     now = {name for name, _ in ended}
-    found = [one for one in found if one["name"] not in now]
-    return found + [{"name": name, "step": step, "text": text, "passed": False} for name, text in ended]
+    items = [record for record in items if record["name"] not in now]
+    return items + [{"name": name, "step": step, "text": text, "passed": False} for name, text in ended]

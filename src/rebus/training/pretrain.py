@@ -145,11 +145,11 @@ class Pretraining:
 
     def judge(self, log: Log) -> tuple[Evaluation, dict[str, Any]]:
         """Figures on held-out text beside the baseline's; and what else the report says of the run."""
-        found = Evaluation()
+        evaluation = Evaluation()
         score, facts = judge_held_out(self.predictor, self.task, self.shards)
         if score is not None:
-            found.rows[self.task.name], found.tasks[self.task.name] = facts["judged"]["documents"], score
-        return found, {"text": self.check()["splits"], **facts}
+            evaluation.rows[self.task.name], evaluation.tasks[self.task.name] = facts["judged"]["documents"], score
+        return evaluation, {"text": self.check()["splits"], **facts}
 
 
 def assemble_corpus(
@@ -247,10 +247,10 @@ def _validation_parts(run: Pretraining, rows: list[tuple[Any, Any]]) -> list[dic
         ]
         return [masked_part(hidden[at : at + 16]) for at in starts]
     parts = [[(ids, np.zeros(len(ids) - 1, dtype=np.int64)) for ids, _ in rows[at : at + 16]] for at in starts]
-    made = [as_part(part, inner_mask=False) for part in parts]
-    for part in made:
+    items = [as_part(part, inner_mask=False) for part in parts]
+    for part in items:
         part["labels"][part["labels"] == tokenizer.eos_id] = IGNORED  # the ends of texts are not counted
-    return made
+    return items
 
 
 def _rows_of(documents: Documents, block: int, chosen: Sequence[int]) -> Iterator[tuple[Any, Any]]:
@@ -265,13 +265,13 @@ def _rows_of(documents: Documents, block: int, chosen: Sequence[int]) -> Iterato
 
 
 def _figures(run: Pretraining, model: nn.Module, parts: list[dict[str, Tensor]]) -> dict[str, float]:
-    told = [foreseen(model, run.task.name, part) for part in parts]
-    nats, right = sum(float(cost.sum()) for cost, _ in told), sum(int(first.sum()) for _, first in told)
-    tokens = sum(len(cost) for cost, _ in told)
+    lines = [foreseen(model, run.task.name, part) for part in parts]
+    nats, right = sum(float(cost.sum()) for cost, _ in lines), sum(int(first.sum()) for _, first in lines)
+    tokens = sum(len(cost) for cost, _ in lines)
     if run.task.hides_words:
         costs = [Cost(nats, tokens, 0, right)]
     else:
         labels = torch.cat([part["labels"][part["labels"] != IGNORED] for part in parts])
         costs = [Cost(nats, tokens, len(run.processor.tokenizer.decode(labels.tolist()).encode()))]
-    one = np.ones((1, 1))
-    return {name: float(figure(one)[0]) for name, figure in run.task.figures(costs).items()}
+    item = np.ones((1, 1))
+    return {name: float(figure(item)[0]) for name, figure in run.task.figures(costs).items()}

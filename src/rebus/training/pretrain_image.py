@@ -51,9 +51,9 @@ class ImageWatch:
         """The warning, if there is reason for one."""
         if self.said or progress < FROM_PROGRESS:
             return ()
-        found = [("collapse", text) for text in self.task.remarks(self.seen)]
-        self.said = bool(found)
-        return found
+        items = [("collapse", text) for text in self.task.remarks(self.seen)]
+        self.said = bool(items)
+        return items
 
 
 def shown_name(value: Any, row: int) -> str:

@@ -58,13 +58,13 @@ class Staging:
             take_out_lora(self.model)
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(name not in self.frozen)
-        told = "everything that is not frozen learns"
+        text = "everything that is not frozen learns"
         if stage.tune != "full":
             named = restrict(self.model, self.settings, stage.tune, stage.learns or [])
-            told = what_learns(self.model, self.settings, len(named), stage.learns or [])
+            text = what_learns(self.model, self.settings, len(named), stage.learns or [])
         if self.gains is not None:
-            self.gains.learned[number] = sum(one.numel() for one in self.model.parameters() if one.requires_grad)
-        self.log(f"stage {number + 1} of {len(train.stages)} ({stage.share:.0%} of the run): {told}")
+            self.gains.learned[number] = sum(item.numel() for item in self.model.parameters() if item.requires_grad)
+        self.log(f"stage {number + 1} of {len(train.stages)} ({stage.share:.0%} of the run): {text}")
         own = {"optimizer": stage.optimizer, "lr": stage.lr, "muon_lr": stage.muon_lr, "rates": stage.rates or {}}
         return train.model_copy(update={**own, "tune": stage.tune, "learns": stage.learns})
 
@@ -154,12 +154,12 @@ class StageGains:
         if not self.told:
             return
         kept = {key: value for key, value in self._read().items() if int(key) < number}
-        plain = all(not one.extra and isinstance(one.value, (str, int, float, list)) for one in self.told)
+        plain = all(not item.extra and isinstance(item.value, (str, int, float, list)) for item in self.told)
         kept[str(number)] = {
             "metrics": self.task.quick_score(self.values, self.rows[: len(self.told)], self.told),
             "rows": len(self.told),
             "learned": self.learned.get(number, 0),
-            "told": [[one.value, one.confidence, one.scores] for one in self.told] if plain else None,
+            "told": [[item.value, item.confidence, item.scores] for item in self.told] if plain else None,
         }
         atomic.write_json(self.folder / FILE, kept)
         if number >= 0 and str(number - 1) in kept:
@@ -169,7 +169,7 @@ class StageGains:
 
     def found(self) -> list[dict[str, Any]]:
         """For each stage: what learned, the figures before and after, and what was gained, with intervals."""
-        kept, told = self._read(), []
+        kept, message = self._read(), []
         for number, stage in enumerate(self.stages):
             before, after = kept.get(str(number - 1)), kept.get(str(number))
             if before is None or after is None:
@@ -187,21 +187,21 @@ class StageGains:
                 "gains": {},
             }
             if before["told"] is not None and after["told"] is not None:
-                first, last = ([Prediction(v, c, dict(s)) for v, c, s in one["told"]] for one in (before, after))
+                first, last = ([Prediction(v, c, dict(s)) for v, c, s in item["told"]] for item in (before, after))
                 both = min(len(first), len(last))  # with a time limit the last validation may look at fewer rows
                 rows, first, last = self.rows[:both], first[:both], last[:both]
                 score: TaskScore = self.task.compared(self.values, rows, last, first, "before the stage", n=500)
                 entry["gains"] = {name: list(gain) for name, gain in score.gains.items()}
-            told.append(entry)
-        return told
+            message.append(entry)
+        return message
 
     def _read(self) -> dict[str, Any]:
         path = self.folder / FILE
         if not path.exists():
             return {}
         try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             do = "remove the file: what earlier stages gained is then not told"
             raise RunError(path, "what stages have gained, as JSON", f"'{error}'", do) from error
-        return found
+        return result

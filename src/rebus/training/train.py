@@ -147,7 +147,7 @@ class Assembled:
 
         With a time limit the rows are so many as can be predicted in a quarter of it, or in ``LEAST`` seconds.
         """
-        prepared, found = self.prepared, Evaluation()
+        prepared, result = self.prepared, Evaluation()
         split = "test" if prepared.rows("test") else "valid"
         limit, left_out = self.recipe.train.time_limit, {}
         predicting = [task for task in prepared.tasks.values() if task.predicts]
@@ -160,12 +160,12 @@ class Assembled:
                 chosen = self.rows_in(rows, of, seconds, log)
                 if len(chosen) < len(of):
                     left_out[task.name] = len(of)
-            judge(found, self.predictor, rows, chosen, known, training, prepared.table, memory=rows)
+            judge(result, self.predictor, rows, chosen, known, training, prepared.table, memory=rows)
         counts = {name: prepared.splits.count(name) for name in dict.fromkeys(prepared.splits)}
         facts: dict[str, Any] = {"jpeg": decoder(self.recipe.data.jpeg)} if prepared.image_column is not None else {}
         if left_out:
             facts["judged_of"] = left_out
-        return found, {"rows": counts, "judged_on": split, **facts}
+        return result, {"rows": counts, "judged_on": split, **facts}
 
     def rows_in(self, source: Rows, rows: list[int], seconds: float, log: Log) -> list[int]:
         """Those of ``rows`` that can be predicted in so many seconds: all of them, or a sample."""
@@ -205,13 +205,13 @@ class Assembled:
         def validate(model: nn.Module) -> dict[str, float]:
             assert watched is not None  # noqa: S101 - given to the loop only then
             some = rows[:looked_at]
-            told = self.rows_of(watched).predict(self.predictor, some)
+            predictions = self.rows_of(watched).predict(self.predictor, some)
             if images is not None:
-                images.note(prepared.values[watched.name], some, told)
+                images.note(prepared.values[watched.name], some, predictions)
             if gains is not None:
-                gains.told = told
-            found = watched.quick_score(prepared.values[watched.name], some, told)
-            return {f"{watched.name}/{name}": value for name, value in found.items()}
+                gains.told = predictions
+            result = watched.quick_score(prepared.values[watched.name], some, predictions)
+            return {f"{watched.name}/{name}": value for name, value in result.items()}
 
         def shorten(count: int) -> None:
             nonlocal looked_at
@@ -224,9 +224,9 @@ class Assembled:
             if images is not None:
                 return images.sample()
             values, row = prepared.values[watched.name], rows[0]
-            told = self.rows_of(watched).predict(self.predictor, [row])[0]
+            predictions = self.rows_of(watched).predict(self.predictor, [row])[0]
             asked = watched.prompt(values, row)
-            return f"{asked} {told.value} (true: {watched.truth(values, row)})".strip()
+            return f"{asked} {predictions.value} (true: {watched.truth(values, row)})".strip()
 
         return Plan(
             parts_at=parts_at,
@@ -242,7 +242,7 @@ class Assembled:
             sample=sample if rows else None,
             cached=cached_plan(tasks, prepared.recipe.train),
             stages=self.staging.plan() if self.staging is not None else None,
-            observer=Watchers(one for one in (losses, self.answers, images) if one is not None),
+            observer=Watchers(item for item in (losses, self.answers, images) if item is not None),
         )
 
     def watch_losses(self) -> LossWatch:
@@ -270,9 +270,9 @@ class Assembled:
 
     def ended(self, step: int, log: Log) -> dict[str, Any]:
         """What a finished run has to tell of its course, for evaluation.json; what is wrong at its end is printed."""
-        told: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         if self.staging is not None and self.staging.gains is not None:
-            told["stages"] = self.staging.gains.found()
+            result["stages"] = self.staging.gains.found()
         records = read_metrics(self.folder) if self.folder is not None else []
         now = self.answers.look() if self.answers is not None else []
         if self.staging is not None:
@@ -282,7 +282,7 @@ class Assembled:
         for _, text in now:
             log(text)
         remarks = remarks_of(records, now, self.answers is not None, step)
-        return told | ({"remarks": remarks} if remarks else {})
+        return result | ({"remarks": remarks} if remarks else {})
 
 
 def spread(rows: list[int], most: int) -> list[int]:
@@ -313,11 +313,11 @@ def make_ready(
         refuse_raw_text(settings)
         return assemble_corpus(settings, log, shards, processor=processor)
     prepared = _prepared(settings, log, processor)
-    found = prepared.recipe
-    if settings.tasks or not goes_by_corpus(found):
+    result = prepared.recipe
+    if settings.tasks or not goes_by_corpus(result):
         return _built(prepared, log, processor)
     refuse_raw_text(settings)
-    task = found.tasks[0]  # a table of nothing but text
+    task = result.tasks[0]  # a table of nothing but text
     changes = {"tasks": [recipe.TaskSettings(name=task.name)], "corpus.column": task.columns["text"]}
     if settings.corpus.column:
         changes["corpus.column"] = settings.corpus.column
@@ -559,7 +559,9 @@ def _saved_result(run: Run, ready: Ready, log: Log) -> FitResult | None:
         best=None,
         history=[],
         stopped_because="finished",
-        skipped_steps=[{"step": one["step"] - 1, "reason": one["reason"]} for one in records if one["kind"] == "skip"],
+        skipped_steps=[
+            {"step": item["step"] - 1, "reason": item["reason"]} for item in records if item["kind"] == "skip"
+        ],
         precision="bf16" if ready.recipe.train.precision == "bf16" else "fp32",
     )
 
@@ -586,7 +588,7 @@ def finish(
     """
     started, reading = times
     start = time.time()
-    found, facts = ready.judge(log) if evaluate else (Evaluation(), {})
+    matches, facts = ready.judge(log) if evaluate else (Evaluation(), {})
     limit = ready.recipe.train.time_limit
     trained = {
         "steps": result.steps,
@@ -610,10 +612,10 @@ def finish(
         **(used or {}),
         **facts,
     }
-    told = ready.ended(result.steps, log) if evaluate and isinstance(ready, Assembled) else {}
+    message = ready.ended(result.steps, log) if evaluate and isinstance(ready, Assembled) else {}
     if (starved := starvation(trained)) is not None:
         log(starved)
-    run.write_json("evaluation.json", found.as_dict() | {"training": trained} | told)
+    run.write_json("evaluation.json", matches.as_dict() | {"training": trained} | message)
 
 
 def _silent(_: str) -> None:

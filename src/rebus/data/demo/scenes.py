@@ -164,22 +164,22 @@ def _places(shapes: Sequence[tuple[int, ...]], size: int, rng: np.random.Generat
     if max(max(shape[:2]) for shape in shapes) > size - 2 * margin:
         return None
     for _ in range(4):
-        found: dict[int, tuple[int, int]] = {}
+        result: dict[int, tuple[int, int]] = {}
         for i in largest_first:
             height, width = shapes[i][:2]
             x = rng.integers(margin, size - margin - width + 1, 64)
             y = rng.integers(margin, size - margin - height + 1, 64)
             free = np.ones(64, bool)
-            for j, (ox, oy) in found.items():
+            for j, (ox, oy) in result.items():
                 free &= np.abs(x + width / 2 - ox - shapes[j][1] / 2) >= apart
                 beside = (x + width + margin <= ox) | (ox + shapes[j][1] + margin <= x)
                 free &= beside | (y + height + margin <= oy) | (oy + shapes[j][0] + margin <= y)
             if not free.any():
                 break
             first = int(free.argmax())
-            found[i] = int(x[first]), int(y[first])
+            result[i] = int(x[first]), int(y[first])
         else:
-            return [found[i] for i in range(len(shapes))]
+            return [result[i] for i in range(len(shapes))]
     return None
 
 

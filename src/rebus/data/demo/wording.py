@@ -153,13 +153,13 @@ def questions(
         at = int(rng.integers(1, len(things)))
         ask("left", {language: noun(things[at - 1].kind, language) for language in LANGUAGES}, things[at].kind)
     clear = [
-        (one, other)
-        for one in things
+        (item, other)
+        for item in things
         for other in things
-        if one is not other and abs(one.centre[1] - other.centre[1]) >= CLEAR
+        if item is not other and abs(item.centre[1] - other.centre[1]) >= CLEAR
     ]
     if clear:  # every pair is there both ways round, so yes and no are equally likely
-        one, other = clear[int(rng.integers(len(clear)))]
-        ask("above", yes_no("above", one.centre[1] < other.centre[1]), one.kind, other.kind)
+        item, other = clear[int(rng.integers(len(clear)))]
+        ask("above", yes_no("above", item.centre[1] < other.centre[1]), item.kind, other.kind)
     ask("background", {"en": background, "zh": COLOURS_ZH[background]})
     return asked

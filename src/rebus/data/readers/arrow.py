@@ -36,15 +36,15 @@ def read_parquet(source: Source) -> Table:
     if size == 0:
         raise DataError(path, "a table", "an empty file (0 bytes)", "check that it was written completely")
     if head != _MAGIC or tail != _MAGIC:
-        found = "a file cut off before its end" if head == _MAGIC else "something else"
-        raise DataError(path, "a Parquet file", found, "write or download it again")
+        received = "a file cut off before its end" if head == _MAGIC else "something else"
+        raise DataError(path, "a Parquet file", received, "write or download it again")
     try:
         arrow = pq.read_table(path, memory_map=True)
         arrow.validate(full=True)  # texts in UTF-8, lists within their values
     except (pa.ArrowException, OSError, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise DataError(
-            path, "a Parquet file that is whole", f"damage ({told})", "write or download it again"
+            path, "a Parquet file that is whole", f"damage ({message})", "write or download it again"
         ) from error
     _refuse_twice(arrow, source.name)
     names = _class_names((arrow.schema.metadata or {}).get(b"huggingface"))
@@ -78,9 +78,9 @@ def read_saved_dataset(folder: Path) -> Table:
     except DataError:
         raise
     except Exception as error:  # a damaged folder can fail anywhere in the library that reads it
-        told = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         raise DataError(
-            folder, "a dataset saved by save_to_disk", f"a damaged one ({told})", "save it again from its source"
+            folder, "a dataset saved by save_to_disk", f"a damaged one ({message})", "save it again from its source"
         ) from error
     files = tuple(f"{folder.name}/{key}" if key else folder.name for key in tables)
     places = Places(files, "row", file_of, numbers)

@@ -164,8 +164,8 @@ def _tag_column(source: Source, columns: dict[int, set[str]], width: int, univer
     named = source.data.tag_column
     if named is not None:
         if named - 1 not in columns:
-            found = f"column {named} of {width}"
-            raise DataError("data.tag_column", f"a column from {min(columns) + 1} to {width}", found, "correct it")
+            received = f"column {named} of {width}"
+            raise DataError("data.tag_column", f"a column from {min(columns) + 1} to {width}", received, "correct it")
         return named - 1
     alike = [at for at, tags in columns.items() if writing_of(Counter(tags)).shape != "label" and len(tags) > 1]
     if universal and not alike:

@@ -43,15 +43,15 @@ def read_conversations(
     Raises:
         DataError: what ``turns_of`` finds wrong with a record (unless broken rows are skipped).
     """
-    made: list[Row] = []
+    result: list[Row] = []
     origin: list[int] = []
     for row, number in zip(rows, numbers, strict=True):
         try:
-            made.append(_read(row, f"{source.name}, {word} {number}"))
+            result.append(_read(row, f"{source.name}, {word} {number}"))
             origin.append(number)
             for field in [field for key in (*_KEYS, *_HALVES) for field in unread_fields(row.get(key))]:
                 source.unused.add(f"turns with '{field}', which is not read", f"{source.name}, {word} {number}")
-            turns = made[-1].get("messages") or []
+            turns = result[-1].get("messages") or []
             last = answered(turns)
             if last is not None:
                 kind = "turns after the last answer that is to be learned"
@@ -60,16 +60,16 @@ def read_conversations(
             if not source.skip_bad:
                 raise
             skipped.append(error)
-    if not any(row["image"] is not None for row in made):
-        marked = sum(any(MARK.search(turn["content"]) for turn in row.get("messages") or []) for row in made)
-        if 2 * marked > len(made):
+    if not any(row["image"] is not None for row in result):
+        marked = sum(any(MARK.search(turn["content"]) for turn in row.get("messages") or []) for row in result)
+        if 2 * marked > len(result):
             do = "name the images in a column 'image' or 'images', or remove the marks"
             raise DataError(source.name, "an image for each mark (<image>)", f"none in {marked} records", do)
-        for row in made:
+        for row in result:
             del row["image"]
-    elif all(_is_one_question(row.get("messages")) and not _has_system(row) for row in made):
-        made = [_as_question(row) for row in made]
-    return made, origin
+    elif all(_is_one_question(row.get("messages")) and not _has_system(row) for row in result):
+        result = [_as_question(row) for row in result]
+    return result, origin
 
 
 def with_image(turns: list[Message], images: list[Any], where: str) -> tuple[list[Message], Any]:
@@ -87,8 +87,8 @@ def with_image(turns: list[Message], images: list[Any], where: str) -> tuple[lis
         return turns, None
     marks = sum(len(MARK.findall(turn["content"])) for turn in turns)
     if marks > len(images):
-        found = f"{marks} marks (<image>) and {len(images)} image{'s' if len(images) > 1 else ''}"
-        raise DataError(where, "an image for each mark in the text", found, "correct that record")
+        received = f"{marks} marks (<image>) and {len(images)} image{'s' if len(images) > 1 else ''}"
+        raise DataError(where, "an image for each mark in the text", received, "correct that record")
     cleaned = []
     for turn in turns:
         content = turn["content"]
@@ -117,7 +117,7 @@ def images_of(value: Any) -> list[Any]:
 
 def _read(row: Row, where: str) -> Row:
     key = next((key for key in _KEYS if key in row), None)
-    images = next((found for name in IMAGES if (found := images_of(row.get(name)))), [])
+    images = next((result for name in IMAGES if (result := images_of(row.get(name)))), [])
     kept = {name: value for name, value in row.items() if name not in (*_KEYS, *IMAGES)}
     inside: list[Any] = []
     if key is not None:
@@ -138,10 +138,10 @@ def _read(row: Row, where: str) -> Row:
 
 def _in_turns(turns: list[Message], where: str) -> None:
     """Refuse a conversation about an image in which a question has no answer, or two follow each other."""
-    said = [turn["role"] for turn in turns if turn["role"] != "system"]
-    if said and said[-1] == "user":
+    items = [turn["role"] for turn in turns if turn["role"] != "system"]
+    if items and items[-1] == "user":
         raise DataError(where, "questions and answers in turn", "a question without an answer", DO)
-    twice = next((role for role, other in itertools.pairwise(["assistant", *said]) if role == other), None)
+    twice = next((role for role, other in itertools.pairwise(["assistant", *items]) if role == other), None)
     if twice is not None:
         raise DataError(where, "questions and answers in turn", f"a turn of '{twice}' out of order", DO)
 
@@ -152,8 +152,8 @@ def _are_turns(value: Any) -> bool:
 
 def _is_one_question(turns: Any) -> bool:
     """Whether a conversation is a question and an answer to learn; a system turn without text counts for nothing."""
-    said = [turn for turn in turns or [] if turn["role"] != "system" or turn["content"].strip()]
-    return [turn["role"] for turn in said] == ["user", "assistant"] and said[1].get("weight") != 0
+    items = [turn for turn in turns or [] if turn["role"] != "system" or turn["content"].strip()]
+    return [turn["role"] for turn in items] == ["user", "assistant"] and items[1].get("weight") != 0
 
 
 def _has_system(row: Row) -> bool:

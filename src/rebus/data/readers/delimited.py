@@ -32,11 +32,11 @@ def read_delimited(source: Source) -> Table:
         DataError: no header, no rows, a row with too many or too few fields, an unclosed quote; the line is named.
     """
     text = _without_marks(source, source.read_text())
-    said, skipped = separator_line(text)
-    if said is not None:
-        source.notes.append(f"{source.name}: its first line, sep={said!r}, says what divides the fields")
+    wording, skipped = separator_line(text)
+    if wording is not None:
+        source.notes.append(f"{source.name}: its first line, sep={wording!r}, says what divides the fields")
     lines = len(_LINE_END.findall(text[:skipped]))
-    delimiter = _chosen(source, text[skipped:], said)
+    delimiter = _chosen(source, text[skipped:], wording)
     rows = [(line + lines, fields) for line, fields in _parse(source, text[skipped:], delimiter, lines)]
     if not rows:
         raise DataError(source.path, "a header line and rows below it", "only blank lines", "check the export")
@@ -47,10 +47,10 @@ def read_delimited(source: Source) -> Table:
 
 def separator_line(text: str) -> tuple[str | None, int]:
     """The delimiter that a first line such as ``sep=;`` names, and where the text goes on behind it."""
-    found = _SEP.match(text)
-    if found is None:
+    match = _SEP.match(text)
+    if match is None:
         return None, 0
-    return {"\\t": "\t"}.get(found[1], found[1]), found.end()
+    return {"\\t": "\t"}.get(match[1], match[1]), match.end()
 
 
 def _without_marks(source: Source, text: str) -> str:
@@ -83,15 +83,15 @@ def _scores(text: str, preferred: str) -> list[tuple[tuple[float, int], str]]:
         widths = Counter(map(len, records))
         width = len(records[0]) if records else 0
         if width < 2 and widths:  # a title or a comment may stand above
-            width = max(widths, key=lambda one: (widths[one], one))
+            width = max(widths, key=lambda item: (widths[item], item))
         score = (widths[width] / len(records), width) if width > 1 else (0.0, 0)
         scores.append((score, candidate))
     return sorted(scores, key=lambda pair: pair[0], reverse=True)
 
 
-def _chosen(source: Source, text: str, said: str | None) -> str:
+def _chosen(source: Source, text: str, wording: str | None) -> str:
     ending = {".tsv": "\t", ".tab": "\t", ".psv": "|"}.get(source.path.suffix.lower())
-    named = source.data.delimiter or said
+    named = source.data.delimiter or wording
     best, second = _scores(text, ending or ",")[:2]
     if named is None:
         if ending is None and second[0][0] == best[0][0] == 1.0 and second[0][1] > 1:
@@ -113,7 +113,7 @@ def _chosen(source: Source, text: str, said: str | None) -> str:
             f"{source.name}, line 1",
             f"columns divided by {named!r}",
             f"one column, while {sniffed!r} divides it into {first[0].count(sniffed) + 1}",
-            f"set data.delimiter to {sniffed!r}" if said else f"leave out data.delimiter or set it to {sniffed!r}",
+            f"set data.delimiter to {sniffed!r}" if wording else f"leave out data.delimiter or set it to {sniffed!r}",
         )
     return named
 

@@ -89,7 +89,7 @@ def read_folder(folder: Path, data: Data, read_file: _ReadFile, endings: tuple[s
 
 def _walk(folder: Path) -> list[Path]:
     """All files below, relative, sorted; links are followed, once each."""
-    found: list[Path] = []
+    result: list[Path] = []
     seen: set[str] = set()
     for at, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(at)
@@ -98,8 +98,8 @@ def _walk(folder: Path) -> list[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
-        found += [Path(at, name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
-    return sorted(found)
+        result += [Path(at, name).relative_to(folder) for name in sorted(names) if not name.startswith(".")]
+    return sorted(result)
 
 
 def _tables(folder: Path, paths: list[Path], data: Data, read_file: _ReadFile) -> Table:
@@ -152,10 +152,10 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     try:
         merged = merge_splits(tables)
     except (pa.ArrowException, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
+        message = " ".join(str(error).split())[:200]
         names = ", ".join(part.name for part, _ in parts)
         raise DataError(
-            folder, "tables with the same columns", f"{names}: {told}", "make their columns alike"
+            folder, "tables with the same columns", f"{names}: {message}", "make their columns alike"
         ) from error
     arrow, file_of, _ = merged
     words = [split for part, split in parts for _ in range(len(part))]
@@ -166,7 +166,9 @@ def _stack(folder: Path, parts: list[tuple[Table, str]]) -> Table:
     files = tuple(part.places.files[0] for part, _ in parts)
     skipped = [error for part, _ in parts for error in part.skipped]
     places = Places(files, parts[0][0].places.word, file_of, np.concatenate(numbers))
-    notes, warnings = [[told for part, _ in parts for told in getattr(part, key)] for key in ("notes", "warnings")]
+    notes, warnings = [
+        [message for part, _ in parts for message in getattr(part, key)] for key in ("notes", "warnings")
+    ]
     source = stacked_source([part for part, _ in parts])
     table = Table(
         arrow, folder, places, name=folder.name, skipped=skipped, notes=notes, warnings=warnings, source=source
@@ -213,16 +215,16 @@ def _images(folder: Path, images: list[Path], files: list[Path], data: Data) -> 
     images = layout.files
     columns: dict[str, list[Any]] = {"image": [path.as_posix() for path in images], **layout.columns()}
     captions = [texts.get(path.with_suffix("")) for path in images]
-    said: Counter[str] = Counter()
+    result: Counter[str] = Counter()
     if any(captions):
         if len(set(columns.get("label", []))) == 1:
             del columns["label"]  # one folder that only holds the images
-        texts_beside = [None if path is None else _content(folder, path, data, said) for path in captions]
+        texts_beside = [None if path is None else _content(folder, path, data, result) for path in captions]
         columns[_text_column(folder, texts_beside)] = texts_beside
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in images), "", np.arange(len(images)))
     _count_others(folder, files, {*images, *(path for path in captions if path)}, layout.unused)
     unused, warnings = layout.unused, layout.warnings
-    notes = [f"{folder.name}: {count} files {words}" for words, count in said.items()]
+    notes = [f"{folder.name}: {count} files {words}" for words, count in result.items()]
     return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
 
 
@@ -273,22 +275,22 @@ def _texts(folder: Path, texts: list[Path], files: list[Path], data: Data) -> Ta
     layout = layout_of(folder, texts, "texts")
     _count_others(folder, files, set(texts), layout.unused)
     texts = layout.files
-    said: Counter[str] = Counter()
-    columns = {"text": [_content(folder, path, data, said) for path in texts], **layout.columns()}
+    result: Counter[str] = Counter()
+    columns = {"text": [_content(folder, path, data, result) for path in texts], **layout.columns()}
     places = Places(tuple(f"{folder.name}/{path.as_posix()}" for path in texts), "", np.arange(len(texts)))
     unused, warnings = layout.unused, layout.warnings
-    notes = [f"{folder.name}: {count} files {words}" for words, count in said.items()]
+    notes = [f"{folder.name}: {count} files {words}" for words, count in result.items()]
     return Table(_strings(columns), folder, places, name=folder.name, unused=unused, notes=notes, warnings=warnings)
 
 
-def _content(folder: Path, path: Path, data: Data, said: Counter[str]) -> str | None:
-    """A text file's text; what its reader says is counted in ``said``."""
+def _content(folder: Path, path: Path, data: Data, counterstr: Counter[str]) -> str | None:
+    """A text file's text; what its reader says is counted in ``counterstr``."""
     full = folder / path
     if full.stat().st_size == 0:
         return None  # the check reports it as an empty cell of this row
     source = Source(full, data)
     text = source.read_text().strip()
-    said.update(note.removeprefix(f"{source.name}: ") for note in source.notes)
+    counterstr.update(note.removeprefix(f"{source.name}: ") for note in source.notes)
     return text
 
 

@@ -37,16 +37,16 @@ def read_json_lines(source: Source) -> Table:
             if not isinstance(row, dict):
                 raise TypeError(f"{_word(row)} instead of an object")
         except (ValueError, TypeError, RecursionError) as error:
-            found = _told(error)
-            told = DataError(
+            received = _told(error)
+            data_error = DataError(
                 f"{source.name}, line {number}",
                 'one JSON object a line, e.g. {"image": "a.png", "caption": "a cat"}',
-                found,
+                received,
                 "correct that line, or leave it out with --set data.on_bad=skip",
             )
             if not source.skip_bad:
-                raise told from error
-            skipped.append(told)
+                raise data_error from error
+            skipped.append(data_error)
             continue
         rows.append(row)
         numbers.append(number)
@@ -85,10 +85,10 @@ def read_json(source: Source) -> Table:
             rows.append(row)
             numbers.append(number)
             continue
-        told = _broken(source, f"{source.name}, row {number}", f"{_word(row)} instead of an object")
+        message = _broken(source, f"{source.name}, row {number}", f"{_word(row)} instead of an object")
         if not source.skip_bad:
-            raise told
-        skipped.append(told)
+            raise message
+        skipped.append(message)
     return _table(source, rows, numbers, skipped, "row")
 
 
@@ -126,11 +126,11 @@ def _table(
     return Table(arrow, source.path.parent, places, name=source.name, skipped=skipped, source=as_written, kinds=kinds)
 
 
-def _broken(source: Source, where: str, found: str) -> DataError:
+def _broken(source: Source, where: str, text: str) -> DataError:
     return DataError(
         where,
         'a list of objects, e.g. [{"image": "a.png", "caption": "a cat"}], or {"data": [...]}',
-        found,
+        text,
         "correct it; with an object on each line, let the name end in .jsonl",
     )
 

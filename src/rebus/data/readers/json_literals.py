@@ -46,20 +46,20 @@ def written(value: Any) -> str:
         return f"[{', '.join(map(written, value))}]"
     if isinstance(value, dict):
         return (
-            f"{{{', '.join(f'{json.dumps(key, ensure_ascii=False)}: {written(one)}' for key, one in value.items())}}}"
+            f"{{{', '.join(f'{json.dumps(key, ensure_ascii=False)}: {written(item)}' for key, item in value.items())}}}"
         )
     return json.dumps(value, ensure_ascii=False)
 
 
 def source_columns(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, pa.ChunkedArray]:
     """The JSON of the cells that a table's columns do not hold as JSON has them; null for the others."""
-    found: dict[str, pa.ChunkedArray] = {}
+    result: dict[str, pa.ChunkedArray] = {}
     for name in names:
         texts = [written(value) if _differs(value := row.get(name)) else None for row in rows]
         if any(text is not None for text in texts):
             storage = pa.array(texts, pa.string())
-            found[name] = pa.chunked_array([pa.ExtensionArray.from_storage(pa.json_(), storage)])
-    return found
+            result[name] = pa.chunked_array([pa.ExtensionArray.from_storage(pa.json_(), storage)])
+    return result
 
 
 def _differs(value: Any) -> bool:

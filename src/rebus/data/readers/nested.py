@@ -60,10 +60,10 @@ def _objects(column: pa.ChunkedArray) -> pa.ChunkedArray:
         return column
     parsed = parse_column(column.to_pylist())[0]
     try:
-        found = pa.array(parsed) if parsed is not None else column
+        result = pa.array(parsed) if parsed is not None else column
     except pa.ArrowException:
         return column  # of several kinds
-    return pa.chunked_array([found]) if isinstance(found, pa.StructArray) else column
+    return pa.chunked_array([result]) if isinstance(result, pa.StructArray) else column
 
 
 def _struct(table: Table, name: str, column: pa.ChunkedArray) -> Table:
@@ -114,12 +114,12 @@ def _texts(table: Table, name: str) -> Table:
     if others:
         place = table.places.where(0)
         table.unused.add(f"cells of '{name}' with {', '.join(others)} beside '{text}'", place, len(cells))
-    made: list[Any] = []
+    result: list[Any] = []
     for cell in cells:
-        said = [str(item[text]) for item in cell or [] if item.get(text) is not None]
-        counts = Counter(said)
-        made.append(None if cell is None else sorted(said, key=lambda one: -counts[one]))
-    return _with(table, name, made)
+        items = [str(item[text]) for item in cell or [] if item.get(text) is not None]
+        counts = Counter(items)
+        result.append(None if cell is None else sorted(items, key=lambda entry: -counts[entry]))
+    return _with(table, name, result)
 
 
 def _single_images(table: Table, name: str) -> Table:
@@ -131,15 +131,15 @@ def _single_images(table: Table, name: str) -> Table:
 def _image_objects(table: Table, name: str) -> Table:
     """A column of objects such as ``{"url": "0.png"}``, as images where each holds one."""
     cells = table.stored.column(name).to_pylist()
-    said = [cell for cell in cells[:_SAMPLE] if images_of(cell)]
-    return _as_image(table, name, [image_cell(images_of(cell)) for cell in cells]) if _are_images(said) else table
+    items = [cell for cell in cells[:_SAMPLE] if images_of(cell)]
+    return _as_image(table, name, [image_cell(images_of(cell)) for cell in cells]) if _are_images(items) else table
 
 
 def _conversations(table: Table) -> Table:
     """Columns of turns with images inside them or beside them, as turns of text and an image."""
     arrow = table.stored
     turns = [name for name in table.columns if names.named(name, (*names.MESSAGES, "prompt", "completion"))]
-    cells = {name: found for name in turns if (found := _lists(arrow.column(name), _are_turns)) is not None}
+    cells = {name: result for name in turns if (result := _lists(arrow.column(name), _are_turns)) is not None}
     first = next(iter(cells), None)
     beside = [
         name for name in table.columns if names.named(name, IMAGES) and arrow.column(name).null_count < len(arrow)
@@ -152,8 +152,8 @@ def _conversations(table: Table) -> Table:
     for row, cell in enumerate(cells[first]):
         inside: list[Any] = []
         try:
-            said = [] if cell is None else turns_of(cell, table.places.where(row), inside)
-            cells[first][row], image = with_image(said, images_of(images[row]) or inside, table.places.where(row))
+            text = [] if cell is None else turns_of(cell, table.places.where(row), inside)
+            cells[first][row], image = with_image(text, images_of(images[row]) or inside, table.places.where(row))
         except DataError:
             image = images[row]  # the check says what is wrong with the turns
         shown.append(image)

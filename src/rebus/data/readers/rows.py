@@ -93,7 +93,7 @@ def _header(source: Source, rows: list[Row], word: str) -> int:
         line, fields = rows[place]
         below = rows[place + 1]
         if len(fields) != usual or len(below[1]) == usual == 2:
-            both = [" | ".join(one)[:60] for one in (fields, below[1])]
+            both = [" | ".join(item)[:60] for item in (fields, below[1])]
             raise DataError(
                 f"{source.name}, {word} {line}",
                 f"names of {usual} columns",

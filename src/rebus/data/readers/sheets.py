@@ -60,7 +60,9 @@ def read_sheet(source: Source) -> Table:
     content = source.read_bytes()
     sheets = _excel(source, content) if source.path.suffix.lower() in EXCEL else _others(source, content)
     sheet = _chosen(source, sheets)
-    others = [f"{one.name} ({'hidden, ' if one.hidden else ''}{one.filled} rows)" for one in sheets if one is not sheet]
+    others = [
+        f"{item.name} ({'hidden, ' if item.hidden else ''}{item.filled} rows)" for item in sheets if item is not sheet
+    ]
     if others:
         source.notes.append(
             f"{source.name}: sheet '{sheet.name}' is read; not {', '.join(others[:8])} (another: --set data.sheet=NAME)"
@@ -73,17 +75,17 @@ def read_sheet(source: Source) -> Table:
 def _chosen(source: Source, sheets: list[_Sheet]) -> _Sheet:
     named = source.data.sheet
     if named is not None:
-        found = next((sheet for sheet in sheets if sheet.name == named), None)
+        result = next((sheet for sheet in sheets if sheet.name == named), None)
         alone = [sheet for sheet in sheets if sheet.filled]
-        if found is None and len(alone) == 1:
+        if result is None and len(alone) == 1:
             source.warnings.append(
                 f"{source.name}: there is no sheet '{named}'; '{alone[0].name}', the only one, is read"
             )
             return alone[0]
-        if found is None:
+        if result is None:
             names = [sheet.name for sheet in sheets]
             raise DataError(f"{source.name}, data.sheet", "a sheet of the file", f"'{named}'", nearest(named, names))
-        return found
+        return result
     filled = [sheet for sheet in sheets if sheet.filled]
     if not filled:
         raise DataError(source.path, "a sheet with rows", "only empty ones", "check that this is the right file")
@@ -106,16 +108,16 @@ def _excel(source: Source, content: bytes) -> list[_Sheet]:
     except (InvalidFileException, LookupError, ValueError, TypeError, AttributeError, SyntaxError, *_BROKEN) as error:
         raise _damaged(source, error) from error
     sheets = []
-    for made in book.worksheets:
-        rows = [[_unescaped(cell) for cell in row] for row in made.iter_rows(values_only=True)]
-        sheet = _Sheet(made.title, rows, made.sheet_state != "visible")
-        hidden_rows = sum(dimension.hidden for dimension in made.row_dimensions.values())
-        hidden_columns = [letter for letter, dimension in made.column_dimensions.items() if dimension.hidden]
+    for worksheet in book.worksheets:
+        rows = [[_unescaped(cell) for cell in row] for row in worksheet.iter_rows(values_only=True)]
+        sheet = _Sheet(worksheet.title, rows, worksheet.sheet_state != "visible")
+        hidden_rows = sum(dimension.hidden for dimension in worksheet.row_dimensions.values())
+        hidden_columns = [letter for letter, dimension in worksheet.column_dimensions.items() if dimension.hidden]
         if hidden_rows:
             sheet.remarks.append(f"{hidden_rows} hidden rows are read like the others")
         if hidden_columns:
             sheet.remarks.append(f"hidden columns are read like the others ({', '.join(hidden_columns[:5])})")
-        _tell_merged(sheet, len(made.merged_cells.ranges))
+        _tell_merged(sheet, len(worksheet.merged_cells.ranges))
         if unsaved:
             sheet.remarks.append(
                 f"{unsaved} formulas of the file hold no computed value and are empty; open and save it in a "
@@ -149,10 +151,10 @@ def _others(source: Source, content: bytes) -> list[_Sheet]:
         for number, about in enumerate(book.sheets_metadata):
             if about.typ is not calamine.SheetTypeEnum.WorkSheet:
                 continue
-            made = book.get_sheet_by_index(number)
-            rows = made.to_python(skip_empty_area=False)
+            sheet_by_index = book.get_sheet_by_index(number)
+            rows = sheet_by_index.to_python(skip_empty_area=False)
             sheet = _Sheet(about.name, rows, about.visible is not calamine.SheetVisibleEnum.Visible)
-            _tell_merged(sheet, len(made.merged_cell_ranges or []))
+            _tell_merged(sheet, len(sheet_by_index.merged_cell_ranges or []))
             sheets.append(sheet)
     except (calamine.CalamineError, OSError, ValueError) as error:
         raise _damaged(source, error) from error
@@ -165,11 +167,11 @@ def _tell_merged(sheet: _Sheet, count: int) -> None:
 
 
 def _damaged(source: Source, error: Exception) -> DataError:
-    told = " ".join(str(error).split())[:120] or type(error).__name__
+    message = " ".join(str(error).split())[:120] or type(error).__name__
     return DataError(
         source.path,
         f"a whole {source.path.suffix} file without a password",
-        f"one that cannot be opened ({told})",
+        f"one that cannot be opened ({message})",
         "open it in a spreadsheet program and save it anew, or as CSV in UTF-8",
     )
 
@@ -177,7 +179,7 @@ def _damaged(source: Source, error: Exception) -> DataError:
 def _unescaped(cell: Any) -> Any:
     """Text as Excel shows it: it writes control characters as ``_x000D_``."""
     if isinstance(cell, str) and "_x" in cell:
-        return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda found: chr(int(found[1], 16)), cell)
+        return re.sub(r"_x([0-9A-Fa-f]{4})_", lambda result: chr(int(result[1], 16)), cell)
     return cell
 
 

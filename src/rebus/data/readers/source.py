@@ -53,8 +53,8 @@ class Source:
     def read_text(self) -> str:
         """The whole file as text. Raises DataError when it is empty or not text."""
         text, encoding = decode_text(self.read_bytes(), self.name, self.data.encoding)
-        if said := encoding.said():
-            self.notes.append(f"{self.name}: {said} (another encoding: --set data.encoding=NAME)")
+        if wording := encoding.said():
+            self.notes.append(f"{self.name}: {wording} (another encoding: --set data.encoding=NAME)")
         if not text.strip():
             raise DataError.of("problem.table_blank", where=str(self.path))
         return text

@@ -48,8 +48,8 @@ class Layout:
 
     def columns(self) -> dict[str, list[str] | list[str | None]]:
         """The columns ``label``, ``folder`` and ``split``, those that there are."""
-        found = {"label": self.labels, "folder": self.folders, "split": self.splits}
-        return {name: list(values) for name, values in found.items() if values is not None}
+        entries = {"label": self.labels, "folder": self.folders, "split": self.splits}
+        return {name: list(values) for name, values in entries.items() if values is not None}
 
 
 def layout_of(folder: Path, files: list[Path], what: str) -> Layout:
@@ -63,39 +63,39 @@ def layout_of(folder: Path, files: list[Path], what: str) -> Layout:
     Raises:
         DataError: folders can be read both as splits and as classes.
     """
-    found = Layout(files)
+    layout = Layout(files)
     parts = [path.parts[:-1] for path in files]
     depth = _split_depth(folder, parts, what)
     if depth is not None:
-        said = [_split_of(names[depth]) if len(names) > depth else None for names in parts]
-        outside = [path for path, split in zip(files, said, strict=True) if split is None]
+        items = [_split_of(names[depth]) if len(names) > depth else None for names in parts]
+        outside = [path for path, split in zip(files, items, strict=True) if split is None]
         if outside:
             names = sorted({path.parent.as_posix() for path in outside})
             shown = ", ".join(f"'{name}'" if name != "." else "the top folder" for name in names[:3])
             more = ", ..." if len(names) > 3 else ""
             place = f"{folder.name}/{outside[0].as_posix()}"
-            found.unused.add(f"{what} outside the split folders (in {shown}{more})", place, len(outside))
-        kept = [(path, split) for path, split in zip(files, said, strict=True) if split is not None]
-        found.files, found.splits = [path for path, _ in kept], [split for _, split in kept]
+            layout.unused.add(f"{what} outside the split folders (in {shown}{more})", place, len(outside))
+        kept = [(path, split) for path, split in zip(files, items, strict=True) if split is not None]
+        layout.files, layout.splits = [path for path, _ in kept], [split for _, split in kept]
         parts = [_without_split(path.parts[:-1], split) for path, split in kept]
     parts = _without_common(parts)
     labels = [names[0] if names else None for names in parts]
     if any(labels):
-        keep = _kept(labels, found.splits)
-        _leave_out(folder, found, keep, what)
+        keep = _kept(labels, layout.splits)
+        _leave_out(folder, layout, keep, what)
         parts = [names for names, wanted in zip(parts, keep, strict=True) if wanted]
-        found.labels = [names[0] if names else None for names in parts]
-        odd = sorted({label for label in found.labels if label and split_word(label)})
+        layout.labels = [names[0] if names else None for names in parts]
+        odd = sorted({label for label in layout.labels if label and split_word(label)})
         if odd:
-            found.warnings.append(
+            layout.warnings.append(
                 f"the folders {', '.join(odd)} are taken for classes, not for splits, as train and test (or valid) do "
                 f"not stand side by side; if they are splits, name them train, valid and test"
             )
-        _refuse_masks(folder, set(found.labels), what)
-        _warn_of_levels(folder, found, parts, what)
+        _refuse_masks(folder, set(layout.labels), what)
+        _warn_of_levels(folder, layout, parts, what)
     if any(len(names) > 1 for names in parts):
-        found.folders = ["/".join(names) for names in parts]
-    return found
+        layout.folders = ["/".join(names) for names in parts]
+    return layout
 
 
 def _refuse_masks(folder: Path, labels: set[str | None], what: str) -> None:
@@ -111,7 +111,7 @@ def _refuse_masks(folder: Path, labels: set[str | None], what: str) -> None:
         )
 
 
-def _warn_of_levels(folder: Path, found: Layout, parts: list[tuple[str, ...]], what: str) -> None:
+def _warn_of_levels(folder: Path, layout: Layout, parts: list[tuple[str, ...]], what: str) -> None:
     """Folders in folders: a class is the upper one, unless the lower ones come back under each, as classes do."""
     below = {upper: names for upper, names in _below([names for names in parts if names], 0).items() if names}
     lower = set().union(*below.values()) if below else set()
@@ -126,21 +126,21 @@ def _warn_of_levels(folder: Path, found: Layout, parts: list[tuple[str, ...]], w
             f"the same folders ({shown}) in each of {upper}: either may be the classes",
             "put the classes on top, or write a table with the columns image and label",
         )
-    found.warnings.append(
+    layout.warnings.append(
         f"classes are the upper folders ({upper}); for the folders in them ({shown}) as well: "
         "--kind folder=category --task classify --set tasks.0.columns.label=folder"
     )
 
 
-def _leave_out(folder: Path, found: Layout, keep: list[bool], what: str) -> None:
+def _leave_out(folder: Path, layout: Layout, keep: list[bool], what: str) -> None:
     """Leave out the files beside the class folders, and count them."""
-    outside = [path for path, wanted in zip(found.files, keep, strict=True) if not wanted]
+    outside = [path for path, wanted in zip(layout.files, keep, strict=True) if not wanted]
     if not outside:
         return
-    found.unused.add(f"{what} beside the class folders", f"{folder.name}/{outside[0].as_posix()}", len(outside))
-    found.files = [path for path, wanted in zip(found.files, keep, strict=True) if wanted]
-    if found.splits is not None:
-        found.splits = [split for split, wanted in zip(found.splits, keep, strict=True) if wanted]
+    layout.unused.add(f"{what} beside the class folders", f"{folder.name}/{outside[0].as_posix()}", len(outside))
+    layout.files = [path for path, wanted in zip(layout.files, keep, strict=True) if wanted]
+    if layout.splits is not None:
+        layout.splits = [split for split, wanted in zip(layout.splits, keep, strict=True) if wanted]
 
 
 def _kept(labels: list[str | None], splits: list[str] | None) -> list[bool]:
@@ -166,10 +166,10 @@ def _split_depth(folder: Path, parts: list[tuple[str, ...]], what: str) -> int |
         inside = sum(counts[name] for name in splits)
         below = _below(parts, depth)
         shared = any(
-            below[one] & below[other]
-            for one in splits
+            below[item] & below[other]
+            for item in splits
             for other in splits
-            if splits[one] == "train" and splits[other] != "train"
+            if splits[item] == "train" and splits[other] != "train"
         )
         alike = _agree(splits)
         if shared or (alike and 2 * inside > len(parts)):
@@ -196,11 +196,11 @@ def _holds_all_classes(parts: list[tuple[str, ...]], depth: int, splits: dict[st
 
 def _below(parts: list[tuple[str, ...]], depth: int) -> dict[str, set[str]]:
     """For each folder at a depth, the names of the folders in it."""
-    found: dict[str, set[str]] = {}
+    result: dict[str, set[str]] = {}
     for names in parts:
         if len(names) > depth:
-            found.setdefault(names[depth], set()).update(names[depth + 1 : depth + 2])
-    return found
+            result.setdefault(names[depth], set()).update(names[depth + 1 : depth + 2])
+    return result
 
 
 def _split_of(name: str) -> str | None:
@@ -216,8 +216,8 @@ def _agree(splits: dict[str, str]) -> bool:
 
 
 def _has_held_out(splits: Iterable[str]) -> bool:
-    found = set(splits)
-    return "train" in found and len(found) > 1
+    result = set(splits)
+    return "train" in result and len(result) > 1
 
 
 def _without_split(names: tuple[str, ...], split: str) -> tuple[str, ...]:

@@ -30,25 +30,25 @@ def as_questions(
     Raises:
         DataError: a record is laid out otherwise (unless broken rows are skipped).
     """
-    made: list[Row] = []
+    built: list[Row] = []
     origin: list[int] = []
     for row, number in zip(rows, numbers, strict=True):
         try:
-            found = list(_questions(row))
+            result = list(_questions(row))
         except (KeyError, TypeError, AttributeError) as error:
-            told = DataError(
+            data_error = DataError(
                 f"{source.name}, {word} {number}",
                 'paragraphs of {"context", "qas": [{"question", "answers": [{"text", "answer_start"}]}]}',
                 f"another layout ({error!r})"[:120],
                 "correct that record, or leave it out with --set data.on_bad=skip",
             )
             if not source.skip_bad:
-                raise told from error
-            skipped.append(told)
+                raise data_error from error
+            skipped.append(data_error)
             continue
-        made += found
-        origin += [number] * len(found)
-    return made, origin
+        built += result
+        origin += [number] * len(result)
+    return built, origin
 
 
 def _questions(row: Row) -> Iterator[Row]:

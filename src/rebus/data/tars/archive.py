@@ -201,5 +201,5 @@ def _no_archive(name: str, at: int, block: bytes) -> DataError:
     return DataError(name, "a tar archive", "something else", "check the file; it may have been saved incompletely")
 
 
-def _damaged(name: str, at: int, found: str) -> DataError:
-    return DataError(f"{name}, byte {at}", "a whole tar archive", found, _AGAIN)
+def _damaged(name: str, at: int, text: str) -> DataError:
+    return DataError(f"{name}, byte {at}", "a whole tar archive", text, _AGAIN)

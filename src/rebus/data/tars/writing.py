@@ -189,8 +189,8 @@ def _write_all(
     known = {shard.url: shard for shard in before.shards} if before is not None else {}
     known |= {shard.url: shard for path in (folder / PARTS).glob("*.json") for shard in _part(path)}
 
-    def work(one: Planned) -> dict[str, Any]:
-        return _Writer(table, layout, data, recode, one).write(folder, known.get(one.name))
+    def work(planned: Planned) -> dict[str, Any]:
+        return _Writer(table, layout, data, recode, planned).write(folder, known.get(planned.name))
 
     written = 0
     for number, done in enumerate(in_order(work, planned, data.workers), 1):

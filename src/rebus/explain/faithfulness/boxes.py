@@ -35,19 +35,19 @@ def boxes_of(table: Table, column: str, images: Sequence[Any]) -> dict[Any, list
     Raises:
         DataError: a cell holds something else.
     """
-    found: dict[Any, list[dict[str, Any]]] = {}
+    result: dict[Any, list[dict[str, Any]]] = {}
     for row, value in enumerate(table.column(column)):
-        if missing(value) or missing(images[row]) or images[row] in found:
+        if missing(value) or missing(images[row]) or images[row] in result:
             continue
-        if not isinstance(value, (list, tuple)) or not all(_is_box(one) for one in value):
+        if not isinstance(value, (list, tuple)) or not all(_is_box(item) for item in value):
             raise DataError(
                 f"{table.where(row)}, column '{column}'",
                 'a list of {"label": "...", "box": [x0, y0, x1, y1]}, in fractions of the image',
                 repr(value)[:60],
                 "correct the cell or leave it empty",
             )
-        found[images[row]] = list(value)
-    return found
+        result[images[row]] = list(value)
+    return result
 
 
 def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], settings: Recipe) -> dict[int, Named]:
@@ -60,7 +60,7 @@ def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], 
     if column is None or "image" not in values:
         return {}
     known = boxes_of(table, column, values["image"])
-    found: dict[int, Named] = {}
+    result: dict[int, Named] = {}
     for row in rows:
         image = values["image"][row]
         boxes = [] if missing(image) else known.get(image, [])
@@ -68,27 +68,27 @@ def things_asked(task: Task, values: Values, table: Table, rows: Sequence[int], 
             continue
         asked = " ".join(as_text(values[role][row]) for role in ASKING if role in values)
         answer = as_text(task.truth(values, row)) if task.judgeable(values, row) else ""
-        about = [one for one in (named_in(asked, boxes), named_in(answer, boxes)) if one is not None]
-        several = sum(bool(named_in(text, [one])) for one in boxes for text in (asked, answer))
-        if about and len({one.box for one in about}) == 1 and several == len(about):
-            found[row] = about[0]
-    return found
+        about = [box for box in (named_in(asked, boxes), named_in(answer, boxes)) if box is not None]
+        several = sum(bool(named_in(text, [box])) for box in boxes for text in (asked, answer))
+        if about and len({box.box for box in about}) == 1 and several == len(about):
+            result[row] = about[0]
+    return result
 
 
 def placed(things: Mapping[int, Named], values: Values, settings: Recipe, root: str | Path) -> dict[int, Named]:
     """The same things with their boxes in fractions of the square that the model sees; those cut off are left out."""
-    found = {row: _fitted(one, values["image"][row], settings, root) for row, one in things.items()}
-    return {row: one for row, one in found.items() if one is not None}
+    entries = {row: _fitted(thing, values["image"][row], settings, root) for row, thing in things.items()}
+    return {row: thing for row, thing in entries.items() if thing is not None}
 
 
-def _fitted(one: Named, image: Any, settings: Recipe, root: str | Path) -> Named | None:
+def _fitted(named: Named, image: Any, settings: Recipe, root: str | Path) -> Named | None:
     """The box in the square that the image was fitted to; None where too little of it is left to point at."""
     data = settings.data
     if settings.image.fit not in ("pad", "crop"):
-        return one
+        return named
     shape = decode_image(image, root, pixel_budget=data.pixel_budget, near=settings.image.size).shape
-    box = fitted_box(one.box, shape[1], shape[0], settings.image.fit)
-    return None if box is None else Named(one.name, box)
+    box = fitted_box(named.box, shape[1], shape[0], settings.image.fit)
+    return None if box is None else Named(named.name, box)
 
 
 def fitted_box(box: Sequence[float], wide: int, high: int, fit: str) -> tuple[float, float, float, float] | None:
@@ -118,8 +118,8 @@ def fitted_box(box: Sequence[float], wide: int, high: int, fit: str) -> tuple[fl
     return (seen[0], seen[1], seen[2], seen[3]) if after * 2 >= before > 0 else None
 
 
-def _is_box(one: Any) -> bool:
-    if not isinstance(one, Mapping) or "label" not in one or not isinstance(one.get("box"), (list, tuple)):
+def _is_box(value: Any) -> bool:
+    if not isinstance(value, Mapping) or "label" not in value or not isinstance(value.get("box"), (list, tuple)):
         return False
-    box = one["box"]
+    box = value["box"]
     return len(box) == 4 and all(isinstance(side, (int, float)) and side == side for side in box)

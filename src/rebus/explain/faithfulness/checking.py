@@ -79,7 +79,7 @@ def check_faithfulness(
     table = read_table(predictor.recipe.data.model_copy(update={"path": str(data)}))
     split = split or ("test" if predictor.recipe.data.split.column in table.columns else "all")
     wanted = matching(table, chosen_rows(table, predictor.recipe, split), only or {})
-    found = measure_rows(
+    result = measure_rows(
         predictor,
         table,
         chosen,
@@ -89,11 +89,11 @@ def check_faithfulness(
         seed=seed,
         log=log,
     )
-    found.table, found.split = table.name, split
-    found.settings["only"] = dict(only or {})
+    result.table, result.split = table.name, split
+    result.settings["only"] = dict(only or {})
     if predictor.folder is not None:
-        keep_faithfulness(predictor.folder, chosen.name, found.as_dict())
-    return found
+        keep_faithfulness(predictor.folder, chosen.name, result.as_dict())
+    return result
 
 
 def measure_rows(
@@ -130,7 +130,7 @@ def measure_rows(
         types=lambda some: task.types(source.values, some),
         groups=lambda row: as_text(source.values["image"][row])[:512] if "image" in source.values else str(row),
     )
-    maps, copies = (Maps(_begin(one, source), explain_with, what.groups) for one in (predictor, other))
+    maps, copies = (Maps(_begin(item, source), explain_with, what.groups) for item in (predictor, other))
     return measure(task.name, what, maps, (model, copies), methods, effort=effort, seed=seed, log=log)
 
 
@@ -163,14 +163,14 @@ def _begin(predictor: Predictor, source: Rows) -> Callable[[int], Subject]:
 def _copied(predictor: Predictor) -> tuple[VisionLanguageModel, Predictor]:
     """A copy of the model to be randomised, and a predictor with it."""
     model = copy.deepcopy(predictor.model)
-    made = Predictor(model, predictor.recipe, predictor.tasks, predictor.processor, batch_size=predictor.batch_size)
-    return model, made
+    result = Predictor(model, predictor.recipe, predictor.tasks, predictor.processor, batch_size=predictor.batch_size)
+    return model, result
 
 
 def _right(predictor: Predictor, source: Rows, rows: Sequence[int]) -> np.ndarray:
     """Whether each row is answered rightly; never, for a task whose answers are more or less far off."""
-    told = source.predict(predictor, rows)
-    marks = source.task.right(source.values, rows, told)
+    predictions = source.predict(predictor, rows)
+    marks = source.task.right(source.values, rows, predictions)
     return marks >= 1.0 if source.task.higher_is_better else np.zeros(len(rows), dtype=bool)
 
 

@@ -31,12 +31,12 @@ def random_orders(parts: int, draws: int, seed: int) -> NDArray[np.intp]:
     spread of their mean.
     """
     rng = np.random.default_rng(seed)
-    made: list[NDArray[np.intp]] = []
-    while len(made) < draws:
-        made.append(rng.permutation(parts))
-        if len(made) < draws:
-            made.append(made[-1][::-1])
-    return np.array(made, dtype=np.intp).reshape(draws, parts)
+    result: list[NDArray[np.intp]] = []
+    while len(result) < draws:
+        result.append(rng.permutation(parts))
+        if len(result) < draws:
+            result.append(result[-1][::-1])
+    return np.array(result, dtype=np.intp).reshape(draws, parts)
 
 
 def counts_of(parts: int, steps: int) -> NDArray[np.intp]:
@@ -72,8 +72,8 @@ def curves(score: Score, orders: NDArray[np.intp], *, inserting: bool, steps: in
 
 def area(shares: ArrayLike, scores: ArrayLike) -> Floats:
     """The area under curves (M, K + 1) by the trapezoid rule: the mean score along the way."""
-    found: Floats = np.trapezoid(np.asarray(scores, dtype=np.float64), np.asarray(shares, dtype=np.float64), axis=-1)
-    return found
+    result: Floats = np.trapezoid(np.asarray(scores, dtype=np.float64), np.asarray(shares, dtype=np.float64), axis=-1)
+    return result
 
 
 def onto_grid(relevance: ArrayLike, side: int) -> Floats:

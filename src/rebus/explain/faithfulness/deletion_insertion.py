@@ -43,7 +43,7 @@ def follow(
         says nothing of a row's image or text has fewer areas than there are such rows.
     """
     seen = [shown for row in rows if (shown := maps.subject(row).shown) is not None]
-    mean = np.mean([one.reshape(-1, 3).mean(0) for one in seen], axis=0).round().astype(np.uint8) if seen else None
+    mean = np.mean([value.reshape(-1, 3).mean(0) for value in seen], axis=0).round().astype(np.uint8) if seen else None
     areas: Areas = {name: {} for name in (*methods, RANDOM)}
     groups: dict[str, list[str]] = {}
     for row in rows:
@@ -51,13 +51,13 @@ def follow(
         tried: dict[str, tuple[Score, dict[str, NDArray[np.float64]], int]] = {}
         shown = asked.image
         if shown is not None and mean is not None:
-            grids = {name: onto_grid(one.image, side) for name, one in drawn.items() if one.image is not None}
+            grids = {name: onto_grid(value.image, side) for name, value in drawn.items() if value.image is not None}
             for kind, bare in (("deletion", np.broadcast_to(mean, shown.shape)), ("insertion", blurred(shown))):
                 tried[kind] = (image_score(asked, bare, side), grids, side * side)
         if len(asked.spans) > 1:
-            told = {name: on_pieces(one, asked.spans) for name, one in drawn.items() if one.tokens}
+            entries = {name: on_pieces(value, asked.spans) for name, value in drawn.items() if value.tokens}
             for kind in ("text_deletion", "text_insertion"):
-                tried[kind] = (text_score(asked), told, len(asked.spans))
+                tried[kind] = (text_score(asked), entries, len(asked.spans))
         for kind, (score, relevance, parts) in tried.items():
             if relevance:
                 groups.setdefault(kind, []).append(maps.group(row))
@@ -75,12 +75,12 @@ def _add(
     seed: int,
 ) -> None:
     """Add the area of each method's order, and the mean of the random ones, for one row."""
-    own = np.array([order_of(one) for one in relevance.values()], dtype=np.intp)
+    own = np.array([order_of(item) for item in relevance.values()], dtype=np.intp)
     orders = np.concatenate([own, random_orders(parts, DRAWS, seed)])
-    found = area(*curves(score, orders, inserting=kind.endswith("insertion"), steps=steps))
-    for name, value in zip(relevance, found, strict=False):
+    result = area(*curves(score, orders, inserting=kind.endswith("insertion"), steps=steps))
+    for name, value in zip(relevance, result, strict=False):
         areas[name].setdefault(kind, []).append(float(value))
-    areas[RANDOM].setdefault(kind, []).append(float(found[len(own) :].mean()))
+    areas[RANDOM].setdefault(kind, []).append(float(result[len(own) :].mean()))
 
 
 def image_score(asked: Asked, bare: NDArray[np.uint8], side: int) -> Score:

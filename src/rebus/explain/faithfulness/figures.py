@@ -87,16 +87,16 @@ class Faithfulness:
             "rows": self.rows,
             "settings": self.settings,
             "seconds": round(self.seconds, 1),
-            "random": {name: list(one) for name, one in self.random.items()},
+            "random": {name: list(value) for name, value in self.random.items()},
             "methods": {
                 name: {
-                    "figures": {key: list(one) for key, one in found.figures.items()},
-                    "by_type": found.by_type,
-                    "sanity": found.sanity,
-                    "warned": found.insane,
-                    "seconds": round(found.seconds, 4),
+                    "figures": {key: list(value) for key, value in method.figures.items()},
+                    "by_type": method.by_type,
+                    "sanity": method.sanity,
+                    "warned": method.insane,
+                    "seconds": round(method.seconds, 4),
                 }
-                for name, found in self.methods.items()
+                for name, method in self.methods.items()
             },
         }
 
@@ -112,12 +112,12 @@ def chosen(methods: Mapping[str, MethodFigures], questions: int) -> tuple[str, s
         methods: in their order of preference, at least one.
         questions: how many the pointing rate is of.
     """
-    able = {name: one for name, one in methods.items() if not one.insane} or dict(methods)
-    gaps = {name: -np.inf if one.gap is None else one.gap for name, one in able.items()}
-    points = {name: one.figures["pointing"].value for name, one in able.items() if "pointing" in one.figures}
+    able = {name: value for name, value in methods.items() if not value.insane} or dict(methods)
+    gaps = {name: -np.inf if value.gap is None else value.gap for name, value in able.items()}
+    points = {name: value.figures["pointing"].value for name, value in able.items() if "pointing" in value.figures}
     if points and questions >= ENOUGH:
         best = max(points.values())
-        able = {name: one for name, one in able.items() if points.get(name) == best}
+        able = {name: value for name, value in able.items() if points.get(name) == best}
         return max(able, key=lambda name: gaps[name]), "pointing"
     if any(np.isfinite(gap) for gap in gaps.values()):
         return max(able, key=lambda name: gaps[name]), "curves"

@@ -58,20 +58,20 @@ class Maps:
         return float(np.median(self.seconds[method])) if self.seconds.get(method) else 0.0
 
 
-def likeness(one: Explanation, other: Explanation) -> float | None:
+def likeness(explanation: Explanation, other: Explanation) -> float | None:
     """The rank correlation of two maps of an image, or of a text's scores where there is no map; None without both."""
-    if one.image is not None and other.image is not None:
-        return rank_correlation(one.image, other.image)
-    if one.tokens and len(one.tokens) == len(other.tokens) > 1:
-        return rank_correlation([token.score for token in one.tokens], [token.score for token in other.tokens])
+    if explanation.image is not None and other.image is not None:
+        return rank_correlation(explanation.image, other.image)
+    if explanation.tokens and len(explanation.tokens) == len(other.tokens) > 1:
+        return rank_correlation([token.score for token in explanation.tokens], [token.score for token in other.tokens])
     return None
 
 
 def on_pieces(explanation: Explanation, spans: list[tuple[int, int]]) -> NDArray[np.float64]:
     """(T,) the relevance of each piece of the text: of the token that it shares most characters with."""
-    found = np.zeros(len(spans))
+    array = np.zeros(len(spans))
     for place, (start, end) in enumerate(spans):
-        shared = [min(end, one.end) - max(start, one.start) for one in explanation.tokens]
+        shared = [min(end, token.end) - max(start, token.start) for token in explanation.tokens]
         best = int(np.argmax(shared))
-        found[place] = explanation.tokens[best].score if shared[best] > 0 else 0.0
-    return found
+        array[place] = explanation.tokens[best].score if shared[best] > 0 else 0.0
+    return array

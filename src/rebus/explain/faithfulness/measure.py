@@ -91,32 +91,32 @@ def measure(
         log: prints a line for people.
     """
     started, effort = time.monotonic(), effort or Effort()
-    found = {name: MethodFigures() for name in methods}
+    entries = {name: MethodFigures() for name in methods}
     random: dict[str, Interval] = {}
     pointing = spread([row for row in what.rows if row in what.things], effort.points)
     counts = {"pointing": len(pointing)}
     if pointing:
         log(f"the pointing game: {len(pointing)} questions, {len(methods)} methods")
-        counts["pointing_right"] = _point(what, maps, pointing, found, random, effort.tolerance, seed)
+        counts["pointing_right"] = _point(what, maps, pointing, entries, random, effort.tolerance, seed)
     curved = spread(pointing or what.rows, effort.curves)
     counts["curves"] = len(curved)
     log(f"deletion and insertion: {len(curved)} rows")
     side = side_for(maps.subject(curved[0]).model)
     areas, groups = follow(maps, methods, curved, side, steps=effort.steps, seed=seed)
     for name, kinds in areas.items():
-        figures = random if name == RANDOM else found[name].figures
+        figures = random if name == RANDOM else entries[name].figures
         for kind, values in kinds.items():
             if len(values) == len(groups[kind]):  # one that says nothing of some rows cannot be compared
                 figures[kind] = interval(values, groups[kind], seed)
     shaken = spread(curved, effort.sanity)
     counts["sanity"] = len(shaken)
     log(f"maps with random weights: {len(shaken)} rows")
-    _shake(maps, copied, shaken, found, every=effort.cascade, seed=seed)
-    for name, one in found.items():
-        one.seconds = maps.median_seconds(name)
-    method, why = chosen(found, len(pointing))
+    _shake(maps, copied, shaken, entries, every=effort.cascade, seed=seed)
+    for name, value in entries.items():
+        value.seconds = maps.median_seconds(name)
+    method, why = chosen(entries, len(pointing))
     settings = {"tolerance": effort.tolerance, "side": side, "steps": effort.steps, "seed": seed}
-    return Faithfulness(task, method, why, found, random, counts, settings, seconds=time.monotonic() - started)
+    return Faithfulness(task, method, why, entries, random, counts, settings, seconds=time.monotonic() - started)
 
 
 def spread(rows: Sequence[int], most: int) -> list[int]:
@@ -130,7 +130,7 @@ def _point(
     what: Measured,
     maps: Maps,
     rows: Sequence[int],
-    found: dict[str, MethodFigures],
+    method_figures: dict[str, MethodFigures],
     random: dict[str, Interval],
     tolerance: float,
     seed: int,
@@ -147,16 +147,16 @@ def _point(
             figures["pointing_right"] = interval(hits[right], groups[right], seed)
 
     rates(chances, random)
-    for name, one in found.items():
+    for name, item in method_figures.items():
         drawn = [maps.get(name, row).image for row in rows]
         if any(image is None for image in drawn):
             continue
         hits = np.array([hit(p, box, tolerance) for p, box in zip(drawn, boxes, strict=True) if p is not None])
-        rates(hits, one.figures)
+        rates(hits, item.figures)
         for kind in dict.fromkeys(types or []):
             at = np.array([other == kind for other in types or []])
             shares = {"pointing": hits[at].mean(), "random": chances[at].mean(), "count": at.sum()}
-            one.by_type[kind] = {key: float(value) for key, value in shares.items()}
+            item.by_type[kind] = {key: float(value) for key, value in shares.items()}
     return int(right.sum())
 
 
@@ -164,7 +164,7 @@ def _shake(
     maps: Maps,
     copied: tuple[VisionLanguageModel, Maps],
     rows: Sequence[int],
-    found: dict[str, MethodFigures],
+    method_figures: dict[str, MethodFigures],
     *,
     every: bool,
     seed: int,
@@ -176,8 +176,8 @@ def _shake(
     for stage in cascade(model, seed):
         if not every and stage != last:
             continue
-        for name, one in found.items():
+        for name, value in method_figures.items():
             pairs = [(maps.get(name, row), other.draw(at, name)) for row, at in zip(rows, subjects, strict=True)]
             known = [alike for before, after in pairs if (alike := likeness(before, after)) is not None]
             if known:
-                one.sanity[stage] = float(np.mean(known))
+                value.sanity[stage] = float(np.mean(known))

@@ -55,10 +55,10 @@ def hit(relevance: ArrayLike, box: Box, tolerance: float = 0.0) -> float:
 def inside(x: NDArray[Any], y: NDArray[Any], box: Box, tolerance: float = 0.0) -> NDArray[np.bool_]:
     """Which of the points lie in the box, edges among it, or within the tolerance of it."""
     x0, y0, x1, y1 = (float(side) for side in box)
-    found: NDArray[np.bool_] = (
+    result: NDArray[np.bool_] = (
         (x >= x0 - tolerance) & (x <= x1 + tolerance) & (y >= y0 - tolerance) & (y <= y1 + tolerance)
     )
-    return found
+    return result
 
 
 def chance(box: Box, tolerance: float = 0.0) -> float:
@@ -78,17 +78,17 @@ def named_in(text: str, boxes: Iterable[Mapping[str, Any]]) -> Named | None:
 
     A longer name hides a shorter one inside it: "hot dog" does not name a dog.
     """
-    found: list[tuple[int, int, Named]] = []
-    for one in boxes:
-        x0, y0, x1, y1 = (float(side) for side in one["box"])
-        for name in as_labels(one["label"]):
-            found += [(start, start + len(name), Named(name, (x0, y0, x1, y1))) for start in _places(name, text)]
+    result: list[tuple[int, int, Named]] = []
+    for box in boxes:
+        x0, y0, x1, y1 = (float(side) for side in box["box"])
+        for name in as_labels(box["label"]):
+            result += [(start, start + len(name), Named(name, (x0, y0, x1, y1))) for start in _places(name, text)]
     whole = [
-        one
-        for start, end, one in found
-        if not any(a <= start and end <= b and (b - a) > (end - start) for a, b, _ in found)
+        box
+        for start, end, box in result
+        if not any(a <= start and end <= b and (b - a) > (end - start) for a, b, _ in result)
     ]
-    return whole[0] if len({one.box for one in whole}) == 1 else None
+    return whole[0] if len({box.box for box in whole}) == 1 else None
 
 
 def _places(name: str, text: str) -> list[int]:

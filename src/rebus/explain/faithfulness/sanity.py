@@ -51,18 +51,18 @@ def stages(model: nn.Module) -> list[str]:
 
 
 def _by_stage(model: nn.Module) -> dict[int, list[nn.Parameter]]:
-    found: dict[int, list[nn.Parameter]] = {}
+    result: dict[int, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        found.setdefault(_PARTS.get(name.split(".")[0], 0), []).append(parameter)
-    return dict(sorted(found.items()))
+        result.setdefault(_PARTS.get(name.split(".")[0], 0), []).append(parameter)
+    return dict(sorted(result.items()))
 
 
-def rank_correlation(one: ArrayLike, other: ArrayLike) -> float:
+def rank_correlation(array_like: ArrayLike, other: ArrayLike) -> float:
     """Spearman's rank correlation of two maps of one shape; equal values share the mean of their ranks.
 
     A map that is all alike has no order: two such maps are the same (1), one beside another map says nothing of it (0).
     """
-    first, second = np.asarray(one, dtype=np.float64).ravel(), np.asarray(other, dtype=np.float64).ravel()
+    first, second = np.asarray(array_like, dtype=np.float64).ravel(), np.asarray(other, dtype=np.float64).ravel()
     assert first.shape == second.shape, (first.shape, second.shape)  # noqa: S101 - maps of one method and one image
     a, b = _ranks(first), _ranks(second)
     a, b = a - a.mean(), b - b.mean()

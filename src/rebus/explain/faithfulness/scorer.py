@@ -38,8 +38,8 @@ class Asked:
     def __init__(self, subject: Subject) -> None:
         self.subject = subject
         units = units_of_text(subject.text, subject.places)
-        self.spans = [(one.start, one.end) for one in units]
-        self.members = [one.members for one in units]
+        self.spans = [(unit.start, unit.end) for unit in units]
+        self.members = [unit.members for unit in units]
         self.first: NDArray[np.float64] | None = None  # a number as it is with nothing taken away
 
     @property
@@ -59,22 +59,22 @@ class Asked:
             (N,) from 0 to 1.
         """
         many = len(pixels) if pixels is not None else len(kept) if kept is not None else 1
-        found = np.zeros(many)
+        array = np.zeros(many)
         with quiet(self.subject.model):
             for start in range(0, many, PORTION):
                 part = slice(start, min(start + PORTION, many))
                 shown = None if pixels is None else self._pixels(pixels[part])
                 ids = None if kept is None else self._ids(kept[part])
-                found[part] = self._of(self.subject.scores(shown, ids))
-        return found
+                array[part] = self._of(self.subject.scores(shown, ids))
+        return array
 
     def _pixels(self, pixels: Pixels) -> Tensor:
-        made = torch.tensor(pixels).permute(0, 3, 1, 2)
-        return made.to(self.subject.model.device, torch.float32)
+        result = torch.tensor(pixels).permute(0, 3, 1, 2)
+        return result.to(self.subject.model.device, torch.float32)
 
     def _ids(self, kept: Kept) -> dict[str, Tensor]:
         """Each stream of ids for N variants: (N, L)."""
-        made: dict[str, Tensor] = {}
+        result: dict[str, Tensor] = {}
         processor = self.subject.session.processor
         for name in self.subject.places:
             reads = name == "text_ids" and processor.reader is not None
@@ -84,8 +84,8 @@ class Asked:
                 gone = torch.from_numpy(~kept[:, piece]).to(ids.device)
                 for at in members.get(name, ()):
                     ids[gone, at] = filler
-            made[name] = ids
-        return made
+            result[name] = ids
+        return result
 
     def _of(self, scores: Tensor) -> NDArray[np.float64]:
         """(N, W) log-odds or numbers -> (N,)."""

@@ -27,15 +27,15 @@ def read_faithfulness(folder: str | Path) -> dict[str, dict[str, Any]]:
     run = Run(folder)
     if not (run.folder / FILE).exists():
         return {}
-    found = _read(run)
-    if not isinstance(found, dict) or not all(_whole(entry) for entry in found.values()):
+    result = _read(run)
+    if not isinstance(result, dict) or not all(_whole(entry) for entry in result.values()):
         raise RunError(
             run.folder / FILE,
             'for each task an entry with a "method" and the figures of "methods"',
             "other JSON",
             AGAIN,
         )
-    return found
+    return result
 
 
 def _read(run: Run) -> Any:

@@ -22,7 +22,7 @@ def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
     Raises:
         RecipeError: tasks name different columns for a modality that reads one.
     """
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for name in MODALITIES.names():
         named = [task.columns[name] for task in settings.tasks if name in task.columns]
         columns = list(dict.fromkeys([*named, *settings.data.inputs.get(name, [])]))
@@ -31,8 +31,8 @@ def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
             continue
         if len(columns) > 1 and not kind.many:
             raise RecipeError("tasks", f"one {name} column for all tasks", ", ".join(columns), "train them apart")
-        found[name] = columns
-    return found
+        result[name] = columns
+    return result
 
 
 def tower_kind(settings: recipe.Model, name: str) -> str:
@@ -45,18 +45,18 @@ def modalities_of(
     settings: recipe.Recipe, states: Mapping[str, dict[str, object]] | None = None
 ) -> dict[str, Modality]:
     """The modalities that a recipe's model reads, text left out; with ``states``, as they were fitted."""
-    made = {name: MODALITIES.get(name)(settings, columns) for name, columns in columns_of(settings).items()}
+    entries = {name: MODALITIES.get(name)(settings, columns) for name, columns in columns_of(settings).items()}
     for name, state in (states or {}).items():
-        if name in made:
-            made[name].restore(dict(state))
-    return made
+        if name in entries:
+            entries[name].restore(dict(state))
+    return entries
 
 
 def fitted_modalities(
     settings: recipe.Recipe, values: Mapping[str, Sequence[object]], rows: Sequence[int]
 ) -> dict[str, Modality]:
     """The same, fitted on training rows. ``values``: column: its cells."""
-    made = modalities_of(settings)
-    for modality in made.values():
+    modalities = modalities_of(settings)
+    for modality in modalities.values():
         modality.fit({column: values[column] for column in modality.columns}, rows)
-    return made
+    return modalities

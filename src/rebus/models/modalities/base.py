@@ -114,8 +114,8 @@ class Modality(ABC):
         if self.many:
             return [item for item in (self.item(cells, root, where),) if item is not None]
         column = self.columns[0]
-        made = [self.item({column: value}, root, where) for value in entries(cells.get(column))]
-        return [item for item in made if item is not None]
+        result = [self.item({column: value}, root, where) for value in entries(cells.get(column))]
+        return [item for item in result if item is not None]
 
     def key(self, cells: Mapping[str, Any]) -> Hashable | None:
         """What rows with the same input have in common; None: the row stands alone, or has none."""
@@ -160,9 +160,9 @@ class Modality(ABC):
 
     def inputs(self, items: Sequence[Sequence[Item]]) -> Inputs:
         """The items of each of B examples as one modality's share of a batch."""
-        flat = [item for one in items for item in one]
-        owner = [place for place, one in enumerate(items) for _ in one]
-        most = max((len(one) for one in items), default=0)
+        flat = [item for entry in items for item in entry]
+        owner = [place for place, entry in enumerate(items) for _ in entry]
+        most = max((len(entry) for entry in items), default=0)
         return Inputs(self.collate(flat) if flat else {}, torch.tensor(owner, dtype=torch.long), most)
 
 

@@ -97,7 +97,7 @@ class RowInputs:
 
     def only(self, names: Collection[str]) -> RowInputs:
         """The same rows, of which no other modalities are read."""
-        return self._like({name: one for name, one in self.modalities.items() if name in names}, self._given)
+        return self._like({name: modality for name, modality in self.modalities.items() if name in names}, self._given)
 
     def replaced(self, name: str, items: Callable[[int], list[Item]]) -> RowInputs:
         """The same rows with other items of a modality: row -> its items."""
@@ -164,7 +164,7 @@ def _size(items: Sequence[Item]) -> int:
 def _digest(value: Any) -> Hashable | None:
     """What equal cells have in common."""
     if isinstance(value, (list, tuple)):
-        keys = tuple(_digest(one) for one in value)
+        keys = tuple(_digest(item) for item in value)
         return None if None in keys else keys
     if isinstance(value, bytes) or (isinstance(value, str) and len(value) > _LONG):
         content = value if isinstance(value, bytes) else value.encode("utf-8", "surrogatepass")

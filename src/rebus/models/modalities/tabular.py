@@ -211,7 +211,7 @@ class TabularModality(Modality):
         measured = [self.statistics[name].encode(cell) for name, cell in zip(self.measured, values, strict=False)]
         codes = [self.statistics[n].code(c) for n, c in zip(self.categories, values[len(measured) :], strict=True)]
         item = {
-            "values": np.stack([one for one, _ in measured]) if measured else np.zeros((0, FEATURES), np.float32),
+            "values": np.stack([entry for entry, _ in measured]) if measured else np.zeros((0, FEATURES), np.float32),
             "known": np.asarray([known for _, known in measured], dtype=bool),
             "codes": np.asarray(codes, dtype=np.int64),
         }

@@ -56,16 +56,16 @@ def _written(captured: Captured) -> Station:
     outputs, subject = captured.outputs, captured.subject
     size = subject.session.processor.tokenizer.vocab_size
     chances = outputs.detach().float()[:, :size].softmax(-1)  # (N, V)
-    said = [int(label) for label in subject.part["labels"][0][asked_of(captured) - 1 :]]
+    items = [int(label) for label in subject.part["labels"][0][asked_of(captured) - 1 :]]
     steps = []
-    for place, token in enumerate(said[:STEPS]):
+    for place, token in enumerate(items[:STEPS]):
         names = {
             "number": str(place + 1),
             "token": piece_of(captured, token),
             "share": f"{float(chances[place, token]):.1%}",
         }
         steps.append(Bars("step", _likeliest(captured, chances[place]), names))
-    facts = {"answer": subject.answer, "count": len(said), "shown": len(steps), "vocabulary": size}
+    facts = {"answer": subject.answer, "count": len(items), "shown": len(steps), "vocabulary": size}
     kind = "writes" if subject.task.streams else "choose"
     return Station("answer", kind, (shape("logits", "(N, V)", outputs),), facts, steps=tuple(steps))
 

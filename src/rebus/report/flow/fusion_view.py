@@ -98,11 +98,11 @@ def _written(captured: Captured) -> Station:
     across = captured.under("decoder.layers.", "cross_attn")
     count = captured.seen.tokens.shape[1] if captured.seen is not None else 0
     places = range(asked - 1, length)  # the position that says the next token looks for it
-    said = _said(captured)
+    text = _said(captured)
     kind, looks = _looks(captured, own, across, length, count)
     images: list[Image] = []
     if looks is not None:
-        images = _maps(captured, looks[list(places)], said, range(len(said)))
+        images = _maps(captured, looks[list(places)], text, range(len(text)))
     tokens: tuple[Token, ...] = ()
     if own:
         mean = torch.stack([item.mean(0) for item in own]).mean(0)  # (prefix + L, prefix + L)
@@ -126,7 +126,7 @@ def _written(captured: Captured) -> Station:
         tuple(images),
         tokens=tokens,
         bars=tuple(_shares(captured)),
-        over=("read_text", {"token": said[0].strip() if said else ""}),
+        over=("read_text", {"token": text[0].strip() if text else ""}),
     )
 
 

@@ -206,8 +206,8 @@ def _commands(subject: Subject, texts: Translator) -> list[tuple[str, str]]:
 def settled(subject: Subject) -> str:
     """What a command that repeats the run has to add: the precision, where it was measured and not said."""
     precision = subject.trained.get("precision")
-    said = subject.recipe.train.precision
-    return f" --set train.precision={precision}" if said == "auto" and precision in ("fp32", "bf16") else ""
+    text = subject.recipe.train.precision
+    return f" --set train.precision={precision}" if text == "auto" and precision in ("fp32", "bf16") else ""
 
 
 def _languages(check: dict[str, Any]) -> list[str]:

@@ -102,11 +102,11 @@ def confusion(looked: Looked, other: str) -> tuple[list[str], Any] | None:
     if not 2 <= len(counts) <= FEW or len(rows) < 2 * len(counts):
         return None
     names = [name for name, _ in counts.most_common()]
-    said = [shown(prediction.value) for prediction in message]
-    strange = any(word not in counts for word in said)
+    items = [shown(prediction.value) for prediction in message]
+    strange = any(word not in counts for word in items)
     names += [other] if strange else []
     place = {name: at for at, name in enumerate(names)}
     matrix = np.zeros((len(names), len(names)), dtype=np.int64)
-    for truth, word in zip(truths, said, strict=True):
+    for truth, word in zip(truths, items, strict=True):
         matrix[place[truth], place.get(word, len(names) - 1)] += 1
     return names, matrix

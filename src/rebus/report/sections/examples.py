@@ -69,21 +69,21 @@ def nearness(looked: Looked) -> Any:
     letters in common (Dice's coefficient of pairs of neighbouring letters).
     """
     result = []
-    for prediction, (said, truth, _) in zip(looked.told, looked.shown, strict=True):
+    for prediction, (text, truth, _) in zip(looked.told, looked.shown, strict=True):
         if prediction.scores and isinstance(truth, str):
             result.append(prediction.scores.get(truth, 0.0))
             continue
         truths = truth if isinstance(truth, list | tuple) else [truth]
-        result.append(max((_alike(shown(said), shown(item)) for item in truths), default=0.0))
+        result.append(max((_alike(shown(text), shown(item)) for item in truths), default=0.0))
     return np.asarray(result, dtype=np.float64)
 
 
-def varied(places: list[int], told: list[Prediction]) -> list[int]:
+def varied(places: list[int], predictions: list[Prediction]) -> list[int]:
     """At most ``SHOWN`` places, no answer shown twice before every answer was shown once."""
     seen: Counter[str] = Counter()
     ranked = []
     for place in places:
-        answer = shown(told[place].value)
+        answer = shown(predictions[place].value)
         ranked.append((seen[answer], place))
         seen[answer] += 1
     return [place for _, place in sorted(ranked, key=lambda pair: pair[0])[:SHOWN]]
@@ -98,6 +98,6 @@ def shown(value: Any) -> str:
     return ", ".join(shown(part) for part in value) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _alike(one: str, other: str) -> float:
-    pairs, others = (Counter(text[i : i + 2] for i in range(max(len(text) - 1, 1))) for text in (one, other))
+def _alike(item: str, other: str) -> float:
+    pairs, others = (Counter(text[i : i + 2] for i in range(max(len(text) - 1, 1))) for text in (item, other))
     return 2 * sum((pairs & others).values()) / max(sum(pairs.values()) + sum(others.values()), 1)

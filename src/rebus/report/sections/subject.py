@@ -182,16 +182,16 @@ def _optional(run: Run, name: str) -> dict[str, Any]:
     return dict(result)
 
 
-def _hold(run: Run, name: str, found: Any, good: bool) -> None:
+def _hold(run: Run, name: str, value: Any, good: bool) -> None:
     if not good:
         do = "restore the file from a copy; `rebus train` writes it once, when training ends"
-        raise RunError(run.folder / name, "what training wrote", f"something else ({str(found)[:60]} ...)", do)
+        raise RunError(run.folder / name, "what training wrote", f"something else ({str(value)[:60]} ...)", do)
 
 
-def _is_evaluation(found: Any) -> bool:
-    if not isinstance(found, Mapping) or not isinstance(found.get("training", {}), Mapping):
+def _is_evaluation(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not isinstance(value.get("training", {}), Mapping):
         return False
-    scores = found.get("tasks", {})
+    scores = value.get("tasks", {})
     return isinstance(scores, Mapping) and all(_is_score(score) for score in scores.values())
 
 

@@ -44,13 +44,13 @@ def answer_metrics(
     Raises:
         DataError: there are no items, or an item has no reference.
     """
-    found = AnswerFigures(figures(answer_statistics(predictions, references, types), len(predictions)))
+    answer_figures = AnswerFigures(figures(answer_statistics(predictions, references, types), len(predictions)))
     if types is not None:
         exact, soft = answer_scores(predictions, references), vqa_scores(predictions, references)
         for name, at in rows_by_type(types).items():
             means = {"exact_match": float(exact[at].mean()), "vqa_accuracy": float(soft[at].mean())}
-            found.by_type[name] = {**means, "count": len(at)}
-    return found
+            answer_figures.by_type[name] = {**means, "count": len(at)}
+    return answer_figures
 
 
 def answer_statistics(
@@ -62,15 +62,15 @@ def answer_statistics(
     each = {"exact_match": answer_scores(predictions, references)}
     if any(len(known) > 1 for known in references):  # of one person's answers it is exact match again
         each["vqa_accuracy"] = vqa_scores(predictions, references)
-    found = {name: mean_of(values) for name, values in each.items()}
+    entries = {name: mean_of(values) for name, values in each.items()}
     if types is not None:
-        found |= {f"{name}_over_types": mean_over_types(values, types) for name, values in each.items()}
-    return found
+        entries |= {f"{name}_over_types": mean_over_types(values, types) for name, values in each.items()}
+    return entries
 
 
 def answer_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
     """(N,) exact match: 1 where the answer equals one of its references after normalisation, else 0."""
-    return np.array([float(said in known) for said, known in _normalised(predictions, references)])
+    return np.array([float(text in known) for text, known in _normalised(predictions, references)])
 
 
 def vqa_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
@@ -81,7 +81,7 @@ def vqa_scores(predictions: Sequence[str], references: Sequence[Sequence[str]]) 
 
     Source: Antol et al. 2015, "VQA: Visual Question Answering", and its evaluation program.
     """
-    return np.array([_soft(known.count(said), len(known)) for said, known in _normalised(predictions, references)])
+    return np.array([_soft(known.count(text), len(known)) for text, known in _normalised(predictions, references)])
 
 
 def mean_over_types(values: Floats, types: Sequence[str]) -> Statistic:
@@ -115,7 +115,7 @@ def _soft(matches: int, people: int) -> float:
 
 def _normalised(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[tuple[str, list[str]]]:
     pairs = zip(predictions, check_references(references), strict=True)
-    return [(normalise_answer(said), [normalise_answer(text) for text in known]) for said, known in pairs]
+    return [(normalise_answer(wording), [normalise_answer(text) for text in known]) for wording, known in pairs]
 
 
 def check_references(references: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:

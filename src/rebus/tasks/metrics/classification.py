@@ -42,11 +42,11 @@ def classify_metrics(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, A
     Source of the calibration error: Guo et al. 2017, "On Calibration of Modern Neural Networks".
     """
     chance, truth = _checked(probabilities, labels)
-    found: dict[str, Any] = dict(figures(classify_statistics(chance, truth), len(truth)))
+    result: dict[str, Any] = dict(figures(classify_statistics(chance, truth), len(truth)))
     occurs = _one_hot(truth, chance.shape[1]).sum(0)
-    found["auroc_classes"] = int(((occurs > 0) & (occurs < len(truth))).sum())
-    found["unknown_labels"] = int((truth < 0).sum())
-    return found
+    result["auroc_classes"] = int(((occurs > 0) & (occurs < len(truth))).sum())
+    result["unknown_labels"] = int((truth < 0).sum())
+    return result
 
 
 def classify_statistics(probabilities: ArrayLike, labels: ArrayLike) -> dict[str, Statistic]:
@@ -55,14 +55,14 @@ def classify_statistics(probabilities: ArrayLike, labels: ArrayLike) -> dict[str
     classes = chance.shape[1]
     guess = chance.argmax(1) if classes else np.zeros(len(truth), dtype=np.intp)
     is_truth = _one_hot(truth, classes)
-    found: dict[str, Statistic] = {"accuracy": mean_of(guess == truth)}
+    result: dict[str, Statistic] = {"accuracy": mean_of(guess == truth)}
     if classes > 5:
         best = np.argsort(-chance, axis=1, kind="stable")[:, :5]
-        found["top5"] = mean_of((best == truth[:, None]).any(1))
-    found["macro_f1"] = _macro_f1(_one_hot(guess, classes), is_truth)
-    found["auroc"] = _over_columns(auroc, chance, is_truth)
-    found["ece"] = calibration_error(chance.max(1, initial=0.0), guess == truth)
-    return found
+        result["top5"] = mean_of((best == truth[:, None]).any(1))
+    result["macro_f1"] = _macro_f1(_one_hot(guess, classes), is_truth)
+    result["auroc"] = _over_columns(auroc, chance, is_truth)
+    result["ece"] = calibration_error(chance.max(1, initial=0.0), guess == truth)
+    return result
 
 
 def tag_metrics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Any]:
@@ -81,9 +81,9 @@ def tag_metrics(probabilities: ArrayLike, targets: ArrayLike) -> dict[str, Any]:
         DataError: there are no items.
     """
     truth = np.asarray(targets).astype(bool)
-    found: dict[str, Any] = dict(figures(tag_statistics(probabilities, truth), len(truth)))
-    found["map_classes"] = int(truth.any(0).sum())
-    return found
+    result: dict[str, Any] = dict(figures(tag_statistics(probabilities, truth), len(truth)))
+    result["map_classes"] = int(truth.any(0).sum())
+    return result
 
 
 def tag_statistics(probabilities: ArrayLike, targets: ArrayLike, known: int | None = None) -> dict[str, Statistic]:

@@ -40,7 +40,8 @@ def extract_scores(predictions: Sequence[str], references: Sequence[Sequence[str
     A row without a right answer is one whose question has none: "" is then right.
     """
     pairs = [
-        [score(said, right) for right in (known or [""])] for said, known in zip(predictions, references, strict=True)
+        [score(prediction, right) for right in (known or [""])]
+        for prediction, known in zip(predictions, references, strict=True)
     ]
     return (
         np.array([max(exact for exact, _ in row) for row in pairs]),
@@ -48,11 +49,11 @@ def extract_scores(predictions: Sequence[str], references: Sequence[Sequence[str
     )
 
 
-def score(said: str, right: str) -> tuple[float, float]:
+def score(text: str, right: str) -> tuple[float, float]:
     """Exact match and F1 of one answer against one right answer."""
-    if has_cjk(right) or (not right.strip() and has_cjk(said)):
-        return _scored(cmrc_words(said), cmrc_words(right), _longest_run)
-    return _scored(squad_words(said), squad_words(right), _in_common)
+    if has_cjk(right) or (not right.strip() and has_cjk(text)):
+        return _scored(cmrc_words(text), cmrc_words(right), _longest_run)
+    return _scored(squad_words(text), squad_words(right), _in_common)
 
 
 def squad_words(text: str) -> list[str]:
@@ -64,25 +65,25 @@ def squad_words(text: str) -> list[str]:
 def cmrc_words(text: str) -> list[str]:
     """Each Chinese character, and words of other scripts in lower case; CMRC's punctuation left out."""
     kept = "".join(letter for letter in text.lower() if letter not in _CMRC_MARKS)
-    return _HAN.sub(lambda found: f" {found.group()} ", kept).split()
+    return _HAN.sub(lambda result: f" {result.group()} ", kept).split()
 
 
-def _scored(said: list[str], right: list[str], agree: Callable[[list[str], list[str]], int]) -> tuple[float, float]:
-    exact = float(said == right)
-    if not said or not right:
+def _scored(texts: list[str], right: list[str], agree: Callable[[list[str], list[str]], int]) -> tuple[float, float]:
+    exact = float(texts == right)
+    if not texts or not right:
         return exact, exact
-    common = agree(said, right)
-    return exact, 2 * common / (len(said) + len(right))
+    common = agree(texts, right)
+    return exact, 2 * common / (len(texts) + len(right))
 
 
-def _in_common(said: list[str], right: list[str]) -> int:
-    return sum((Counter(said) & Counter(right)).values())
+def _in_common(texts: list[str], right: list[str]) -> int:
+    return sum((Counter(texts) & Counter(right)).values())
 
 
-def _longest_run(said: list[str], right: list[str]) -> int:
+def _longest_run(texts: list[str], right: list[str]) -> int:
     """Length of the longest run of words that both hold."""
     best, before = 0, [0] * (len(right) + 1)
-    for word in said:
+    for word in texts:
         now = [0] * (len(right) + 1)
         for place, other in enumerate(right):
             if word == other:

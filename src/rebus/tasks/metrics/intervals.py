@@ -80,8 +80,8 @@ def bootstrap_interval(
     Davison and Hinkley 1997, "Bootstrap Methods and their Application", section 3.8.
     """
     statistic, size = _statistic(values, size)
-    found = compare({"figure": statistic}, None, size, n=n, seed=seed, level=level, groups=groups)
-    return found["figure"].value[1:] if found else (np.nan, np.nan)
+    comparison = compare({"figure": statistic}, None, size, n=n, seed=seed, level=level, groups=groups)
+    return comparison["figure"].value[1:] if comparison else (np.nan, np.nan)
 
 
 def paired_difference(

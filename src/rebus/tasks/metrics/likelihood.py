@@ -63,15 +63,19 @@ def perplexity(logprobs: ArrayLike, tokens: ArrayLike) -> Statistic:
 
 def lm_statistics(costs: Sequence[Cost]) -> dict[str, Statistic]:
     """Bits per byte and perplexity of texts that cost this much."""
-    logprobs, tokens, sizes = [-one.nats for one in costs], [one.tokens for one in costs], [one.bytes for one in costs]
+    logprobs, tokens, sizes = (
+        [-cost.nats for cost in costs],
+        [cost.tokens for cost in costs],
+        [cost.bytes for cost in costs],
+    )
     return {"bits_per_byte": bits_per_byte(logprobs, sizes), "perplexity": perplexity(logprobs, tokens)}
 
 
 def mlm_statistics(costs: Sequence[Cost]) -> dict[str, Statistic]:
     """``masked_accuracy``, the share of hidden tokens that are guessed, and the perplexity of a hidden token."""
-    tokens = np.array([one.tokens for one in costs], dtype=np.float64)
-    right = np.array([one.right for one in costs], dtype=np.float64)
-    logprobs = [-one.nats for one in costs]
+    tokens = np.array([cost.tokens for cost in costs], dtype=np.float64)
+    right = np.array([cost.right for cost in costs], dtype=np.float64)
+    logprobs = [-cost.nats for cost in costs]
     return {
         "masked_accuracy": lambda weights: weights @ right / (weights @ tokens),
         "perplexity": perplexity(logprobs, tokens),

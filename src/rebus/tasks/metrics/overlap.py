@@ -32,8 +32,8 @@ def writing_statistics(predictions: Sequence[str], references: Sequence[Sequence
 
 def translation_statistics(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, Statistic]:
     """BLEU, chrF and exact match."""
-    found = writing_statistics(predictions, references)
-    return {name: found[name] for name in ("bleu", "chrf", "exact_match")}
+    result = writing_statistics(predictions, references)
+    return {name: result[name] for name in ("bleu", "chrf", "exact_match")}
 
 
 def written_in_chinese(references: Sequence[Sequence[str]]) -> bool:
@@ -48,7 +48,7 @@ def chrf(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Sta
     best of several references by its own score.
     """
     counts = np.array(
-        [_best(said, known) for said, known in zip(predictions, check_references(references), strict=True)]
+        [_best(prediction, known) for prediction, known in zip(predictions, check_references(references), strict=True)]
     ).reshape(len(predictions), 3 * _CHARACTERS)
 
     def of(weights: Floats) -> Floats:
@@ -63,19 +63,19 @@ def word_f1(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Source: Rajpurkar et al. 2016, "SQuAD: 100,000+ Questions for Machine Comprehension of Text", section 6.1.
     """
     pairs = zip(predictions, check_references(references), strict=True)
-    return np.array([max(_word_f1(words(said), words(text)) for text in known) for said, known in pairs])
+    return np.array([max(_word_f1(words(wording), words(text)) for text in known) for wording, known in pairs])
 
 
-def _word_f1(said: list[str], known: list[str]) -> float:
-    if not said or not known:
-        return float(said == known)
-    common = sum((Counter(said) & Counter(known)).values())
-    return 2 * common / (len(said) + len(known))
+def _word_f1(texts: list[str], known: list[str]) -> float:
+    if not texts or not known:
+        return float(texts == known)
+    common = sum((Counter(texts) & Counter(known)).values())
+    return 2 * common / (len(texts) + len(known))
 
 
-def _best(said: str, known: Sequence[str]) -> Floats:
+def _best(wording: str, known: Sequence[str]) -> Floats:
     """Counts (of the text, of the reference, of both) for each length, for the reference that fits best."""
-    mine = _sequences(said)
+    mine = _sequences(wording)
     rows = [_counts(mine, _sequences(text)) for text in known]
     scores = _f_score(np.array(rows, dtype=np.float64))
     return np.array(rows[int(scores.argmax())], dtype=np.float64).reshape(-1)
@@ -88,9 +88,9 @@ def _sequences(text: str) -> list[Counter[str]]:
     ]
 
 
-def _counts(said: list[Counter[str]], known: list[Counter[str]]) -> list[list[int]]:
+def _counts(texts: list[Counter[str]], known: list[Counter[str]]) -> list[list[int]]:
     rows = []
-    for mine, theirs in zip(said, known, strict=True):
+    for mine, theirs in zip(texts, known, strict=True):
         both = sum(min(count, theirs[piece]) for piece, count in mine.items() if piece in theirs)
         rows.append([sum(mine.values()) if theirs else 0, sum(theirs.values()), both])
     return rows
@@ -104,5 +104,5 @@ def _f_score(counts: Floats) -> Floats:
     precision = np.where(there, both / np.where(mine > 0, mine, 1.0), 0.0).sum(-1) / orders
     recall = np.where(there, both / np.where(theirs > 0, theirs, 1.0), 0.0).sum(-1) / orders
     below = _BETA**2 * precision + recall
-    found: Floats = np.where(below > 0, 100 * (1 + _BETA**2) * precision * recall / np.where(below > 0, below, 1.0), 0)
-    return found
+    result: Floats = np.where(below > 0, 100 * (1 + _BETA**2) * precision * recall / np.where(below > 0, below, 1.0), 0)
+    return result

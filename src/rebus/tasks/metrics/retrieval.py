@@ -43,7 +43,7 @@ def ranks(
     for query, text in zip(queries, own, strict=True):
         right[query].add(place[text])
     compare = likeness_of(candidates)
-    found = np.zeros(len(queries))
+    array = np.zeros(len(queries))
     for start in range(0, len(queries), _PORTION):
         end = min(start + _PORTION, len(queries))
         likeness = compare(start, end)
@@ -52,8 +52,8 @@ def ranks(
             counted = np.ones(len(candidates), dtype=bool)
             counted[list(right[queries[row]])] = False
             others = line[counted]
-            found[row] = 1 + float((others > line[mine]).sum()) + float((others == line[mine]).sum()) / 2
-    return found
+            array[row] = 1 + float((others > line[mine]).sum()) + float((others == line[mine]).sum()) / 2
+    return array
 
 
 def rank_statistics(places: ArrayLike) -> dict[str, Statistic]:
@@ -125,9 +125,9 @@ class Asked:
 def numbered(keys: Sequence[Hashable]) -> tuple[NDArray[np.intp], list[int]]:
     """(N,) a number for each different key, and for each number the place where it stands first."""
     numbers: dict[Hashable, int] = {}
-    found = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
-    firsts = dict(zip(found[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
-    return found, [firsts[number] for number in range(len(numbers))]
+    array = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.intp)
+    firsts = dict(zip(array[::-1].tolist(), range(len(keys) - 1, -1, -1), strict=True))
+    return array, [firsts[number] for number in range(len(numbers))]
 
 
 def best_places(queries: NDArray[np.float32], candidates: NDArray[np.float32], pairs: NDArray[np.intp]) -> Places:
@@ -173,12 +173,12 @@ def chance_places(right: NDArray[np.intp], candidates: int) -> Places:
 
 def retrieval_statistics(images: Asked, texts: Asked, size: int) -> dict[str, Statistic]:
     """Recall at 1, 5 and 10 both ways, their mean, and the median places, as functions of the rows' weights."""
-    found: dict[str, Statistic] = {}
+    result: dict[str, Statistic] = {}
     for name, asked in (("image_to_text", images), ("text_to_image", texts)):
-        found |= {f"{name}_recall_at_{k}": asked.recall(k, size) for k in RECALLS}
-    recalls = list(found.values())
-    found["mean_recall"] = lambda weights: np.asarray(np.mean([recall(weights) for recall in recalls], axis=0))
-    return found | {
+        result |= {f"{name}_recall_at_{k}": asked.recall(k, size) for k in RECALLS}
+    recalls = list(result.values())
+    result["mean_recall"] = lambda weights: np.asarray(np.mean([recall(weights) for recall in recalls], axis=0))
+    return result | {
         "image_to_text_median_rank": images.median(),
         "text_to_image_median_rank": texts.median(),
     }
@@ -189,9 +189,9 @@ def spearman(values: ArrayLike, others: ArrayLike) -> Statistic:
 
     Source: Spearman 1904, "The Proof and Measurement of Association between Two Things"; equals share their mean rank.
     """
-    one, two = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
-    assert one.shape == two.shape, (one.shape, two.shape)
-    ranked = [_weighted_ranks(one), _weighted_ranks(two)]
+    item, two = np.asarray(values, dtype=np.float64), np.asarray(others, dtype=np.float64)
+    assert item.shape == two.shape, (item.shape, two.shape)
+    ranked = [_weighted_ranks(item), _weighted_ranks(two)]
 
     def of(weights: Floats) -> Floats:
         count = weights.sum(1, keepdims=True)
@@ -208,8 +208,8 @@ def spearman(values: ArrayLike, others: ArrayLike) -> Statistic:
 def percentile_ranks(values: ArrayLike) -> NDArray[np.float64]:
     """(N,) the share of numbers below each, equals counted half."""
     array = np.asarray(values, dtype=np.float64)
-    found: Floats = _weighted_ranks(array)(np.ones((1, len(array))))[0]
-    return (found - 0.5) / len(array)
+    result: Floats = _weighted_ranks(array)(np.ones((1, len(array))))[0]
+    return (result - 0.5) / len(array)
 
 
 def _weighted_ranks(values: NDArray[np.float64]) -> Statistic:
@@ -242,13 +242,13 @@ class WordBags:
 
     def bag(self, text: str) -> dict[str, float]:
         """Word: weight, of length one."""
-        found = {word: count * self._rare.get(word, self._unseen) for word, count in Counter(words(text)).items()}
-        length = math.sqrt(sum(weight**2 for weight in found.values()))
-        return {word: weight / length for word, weight in found.items()}
+        entries = {word: count * self._rare.get(word, self._unseen) for word, count in Counter(words(text)).items()}
+        length = math.sqrt(sum(weight**2 for weight in entries.values()))
+        return {word: weight / length for word, weight in entries.items()}
 
-    def cosine(self, one: str, other: str) -> float:
+    def cosine(self, text: str, other: str) -> float:
         """How alike two texts are, 0 to 1."""
-        first, second = self.bag(one), self.bag(other)
+        first, second = self.bag(text), self.bag(other)
         return sum(weight * second.get(word, 0.0) for word, weight in first.items())
 
     def likeness(self, queries: Sequence[str], candidates: Sequence[str]) -> Likeness:
@@ -267,7 +267,7 @@ class WordBags:
                 for word, weight in self.bag(query).items():
                     if word in number:
                         dense[number[word], column] = weight
-            found: NDArray[np.float64] = torch.sparse.mm(table, dense).T.numpy()
-            return found
+            result: NDArray[np.float64] = torch.sparse.mm(table, dense).T.numpy()
+            return result
 
         return compare

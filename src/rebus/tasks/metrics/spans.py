@@ -22,7 +22,7 @@ from rebus.tasks.metrics.intervals import Floats, Statistic, figures
 MOST_LABELS = 20  # whose own F1 is told, the commonest ones
 
 
-def span_metrics(truth: Sequence[Iterable[Span]], told: Sequence[Iterable[Span]]) -> dict[str, float]:
+def span_metrics(truth: Sequence[Iterable[Span]], spans: Sequence[Iterable[Span]]) -> dict[str, float]:
     """Figures over the spans of N rows.
 
     Returns:
@@ -32,20 +32,20 @@ def span_metrics(truth: Sequence[Iterable[Span]], told: Sequence[Iterable[Span]]
     Raises:
         DataError: there are no rows.
     """
-    return figures(span_statistics(truth, told), len(truth))
+    return figures(span_statistics(truth, spans), len(truth))
 
 
-def span_statistics(truth: Sequence[Iterable[Span]], told: Sequence[Iterable[Span]]) -> dict[str, Statistic]:
+def span_statistics(truth: Sequence[Iterable[Span]], message: Sequence[Iterable[Span]]) -> dict[str, Statistic]:
     """The same figures as functions of the rows' weights, for ``intervals.compare``."""
-    assert len(truth) == len(told), (len(truth), len(told))
-    rows = [(Counter(set(right)), Counter(set(said))) for right, said in zip(truth, told, strict=True)]
-    every = Counter(label for right, said in rows for *_, label in (*right, *said))
+    assert len(truth) == len(message), (len(truth), len(message))
+    rows = [(Counter(set(right)), Counter(set(text))) for right, text in zip(truth, message, strict=True)]
+    every = Counter(label for right, text in rows for *_, label in (*right, *text))
     true_count = Counter(label for right, _ in rows for *_, label in right)
     labels = sorted(every)
     index = {label: place for place, label in enumerate(labels)}
     counts = np.zeros((3, len(rows), max(len(labels), 1)))  # hits, told, true
-    for row, (right, said) in enumerate(rows):
-        for sort, spans in enumerate((right & said, said, right)):
+    for row, (right, text) in enumerate(rows):
+        for sort, spans in enumerate((right & text, text, right)):
             for *_, label in spans:
                 counts[sort, row, index[label]] += 1
     hits, said_of, right_of = counts
@@ -59,8 +59,8 @@ def span_statistics(truth: Sequence[Iterable[Span]], told: Sequence[Iterable[Spa
         return of
 
     def by_label(weights: Floats) -> tuple[list[Floats], NDArray[np.bool_]]:
-        hit, said, right = weights @ hits, weights @ said_of, weights @ right_of  # (R, C)
-        return _shares(hit, said, right), said + right > 0
+        hit, text, right = weights @ hits, weights @ said_of, weights @ right_of  # (R, C)
+        return _shares(hit, text, right), text + right > 0
 
     def macro(which: int) -> Statistic:
         def of(weights: Floats) -> Floats:
@@ -77,12 +77,12 @@ def span_statistics(truth: Sequence[Iterable[Span]], told: Sequence[Iterable[Spa
         return of
 
     names = ("precision", "recall", "f1")
-    found = {name: micro(which) for which, name in enumerate(names)}
-    found |= {f"macro_{name}": macro(which) for which, name in enumerate(names)}
+    entries = {name: micro(which) for which, name in enumerate(names)}
+    entries |= {f"macro_{name}": macro(which) for which, name in enumerate(names)}
     if len(labels) > 1:
         shown = sorted(true_count, key=lambda label: (-true_count[label], label))[:MOST_LABELS]
-        found |= {f"f1 {label}": single(index[label]) for label in shown}
-    return found
+        entries |= {f"f1 {label}": single(index[label]) for label in shown}
+    return entries
 
 
 def share_of(part: Sequence[float], whole: Sequence[float]) -> Statistic:
@@ -91,9 +91,9 @@ def share_of(part: Sequence[float], whole: Sequence[float]) -> Statistic:
     return lambda weights: weights @ over / (weights @ under)
 
 
-def _shares(hit: Floats, said: Floats, right: Floats) -> list[Floats]:
+def _shares(hit: Floats, floats: Floats, right: Floats) -> list[Floats]:
     """Precision, recall and F1; 0 where nothing was said, or nothing is right."""
-    precision = np.divide(hit, said, out=np.zeros_like(hit), where=said > 0)
+    precision = np.divide(hit, floats, out=np.zeros_like(hit), where=floats > 0)
     recall = np.divide(hit, right, out=np.zeros_like(hit), where=right > 0)
-    both = said + right
+    both = floats + right
     return [precision, recall, np.divide(2 * hit, both, out=np.zeros_like(hit), where=both > 0)]

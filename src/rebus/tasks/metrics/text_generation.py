@@ -50,7 +50,7 @@ def caption_statistics(predictions: Sequence[str], references: Sequence[Sequence
 
 def caption_matches(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
     """(N,) exact match: 1 where the prediction has the words of one of its references, in their order, else 0."""
-    return np.array([float(said in known) for said, known in _pairs(predictions, references)])
+    return np.array([float(text in known) for text, known in _pairs(predictions, references)])
 
 
 def bleu(
@@ -78,8 +78,8 @@ def bleu(
         chinese = any(has_cjk(text) for known in references for text in known)
     scorer = BLEU(lowercase=lowercase, tokenize="zh" if chinese else "13a", effective_order=True)
     counts = np.zeros((len(predictions), 2 + 2 * _ORDERS))
-    for row, (said, known) in enumerate(zip(predictions, references, strict=True)):
-        score = scorer.sentence_score(said, list(known))
+    for row, (wording, known) in enumerate(zip(predictions, references, strict=True)):
+        score = scorer.sentence_score(wording, list(known))
         counts[row] = [score.sys_len, score.ref_len, *score.counts, *score.totals]
 
     def of(weights: Floats) -> Floats:
@@ -99,7 +99,7 @@ def rouge_l(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     Source: Lin 2004, "ROUGE: A Package for Automatic Evaluation of Summaries"; with several references, precision and
     recall are each the best over them and recall weighs 1.2 times, as in Chen et al. 2015, "Microsoft COCO Captions".
     """
-    return np.array([_rouge_l(said, known) for said, known in _pairs(predictions, references)])
+    return np.array([_rouge_l(text, known) for text, known in _pairs(predictions, references)])
 
 
 def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> Floats:
@@ -112,7 +112,7 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
     frequencies are plain counts, as in the authors' program.
     """
     cut = _pairs(predictions, references)
-    pairs = [(_sequences(said), [_sequences(text) for text in known]) for said, known in cut]
+    pairs = [(_sequences(wording), [_sequences(text) for text in known]) for wording, known in cut]
     occurs_in: Counter[tuple[str, ...]] = Counter()
     for _, known in pairs:
         occurs_in.update({sequence for text in known for sequence in text})
@@ -121,16 +121,16 @@ def cider_d(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> 
         return np.full(len(pairs), np.nan)
     unseen = math.log(len(pairs))
     scores = []
-    for said, known in pairs:
-        mine = _weighted(said, rarity, unseen)
-        each = [_agreement(mine, _weighted(text, rarity, unseen), _length(said) - _length(text)) for text in known]
+    for wording, known in pairs:
+        mine = _weighted(wording, rarity, unseen)
+        each = [_agreement(mine, _weighted(text, rarity, unseen), _length(wording) - _length(text)) for text in known]
         scores.append(10.0 * sum(each) / len(each))
     return np.array(scores)
 
 
 def _pairs(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> list[tuple[list[str], list[list[str]]]]:
     pairs = zip(predictions, check_references(references), strict=True)
-    return [(words(said), [words(text) for text in known]) for said, known in pairs]
+    return [(words(wording), [words(text) for text in known]) for wording, known in pairs]
 
 
 def _mean_unless_undefined(values: Floats) -> Statistic:
@@ -139,15 +139,15 @@ def _mean_unless_undefined(values: Floats) -> Statistic:
     return lambda weights: np.full(len(weights), np.nan)
 
 
-def _rouge_l(said: list[str], known: list[list[str]]) -> float:
+def _rouge_l(texts: list[str], known: list[list[str]]) -> float:
     precision = recall = 0.0
     for text in known:
-        if not said or not text:
-            if said == text:  # nothing was to be said and nothing was
+        if not texts or not text:
+            if texts == text:  # nothing was to be said and nothing was
                 return 1.0
             continue
-        common = _common_subsequence(said, text)
-        precision, recall = max(precision, common / len(said)), max(recall, common / len(text))
+        common = _common_subsequence(texts, text)
+        precision, recall = max(precision, common / len(texts)), max(recall, common / len(text))
     if not precision or not recall:
         return 0.0
     return (1 + _ROUGE_BETA**2) * precision * recall / (recall + _ROUGE_BETA**2 * precision)
@@ -185,10 +185,10 @@ def _weighted(
 
 
 def _agreement(
-    said: list[dict[tuple[str, ...], float]], meant: list[dict[tuple[str, ...], float]], difference: int
+    texts: list[dict[tuple[str, ...], float]], meant: list[dict[tuple[str, ...], float]], difference: int
 ) -> float:
     total = 0.0
-    for mine, theirs in zip(said, meant, strict=True):
+    for mine, theirs in zip(texts, meant, strict=True):
         norms = math.hypot(*mine.values()) * math.hypot(*theirs.values())
         if norms:
             shared = sum(min(weight, theirs[at]) * theirs[at] for at, weight in mine.items() if at in theirs)

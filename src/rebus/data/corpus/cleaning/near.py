@@ -64,10 +64,10 @@ class NearIndex:
         self._index: Any = _datasketch().MinHashLSH(threshold=threshold, num_perm=PERMUTATIONS)
         self._kept: list[Signature] = []
 
-    def add(self, made: Signature) -> None:
+    def add(self, result: Signature) -> None:
         """Remember a document."""
-        self._index.insert(len(self._kept), self._wrapped(made), check_duplication=False)
-        self._kept.append(made)
+        self._index.insert(len(self._kept), self._wrapped(result), check_duplication=False)
+        self._kept.append(result)
 
     def __contains__(self, made: Signature) -> bool:
         """Whether a remembered document is this alike."""
@@ -75,9 +75,9 @@ class NearIndex:
         return any(float((self._kept[other] == made).mean()) >= self.threshold for other in result)
 
     @staticmethod
-    def _wrapped(made: Signature) -> Any:
+    def _wrapped(result: Signature) -> Any:
         wrapped = _empty().copy()
-        wrapped.hashvalues = made.astype(wrapped.hashvalues.dtype)
+        wrapped.hashvalues = result.astype(wrapped.hashvalues.dtype)
         return wrapped
 
 

@@ -50,9 +50,9 @@ def scrub_pii(text: str) -> tuple[str, dict[str, int]]:
     def replace(pattern: re.Pattern[str], word: str, fits: Callable[[str], bool] | None = None) -> None:
         nonlocal text
 
-        def put(found: re.Match[str]) -> str:
-            if fits is not None and not fits(found[0]):
-                return found[0]
+        def put(matchstr: re.Match[str]) -> str:
+            if fits is not None and not fits(matchstr[0]):
+                return matchstr[0]
             counts[word] += 1
             return f"<{word}>"
 
@@ -89,13 +89,13 @@ def passes_luhn(number: str) -> bool:
     return (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
-def _digits(found: str) -> int:
-    return sum(sign.isdigit() for sign in found)
+def _digits(text: str) -> int:
+    return sum(sign.isdigit() for sign in text)
 
 
-def _is_address(found: str) -> bool:
+def _is_address(text: str) -> bool:
     try:
-        address = ipaddress.ip_address(found)
+        address = ipaddress.ip_address(text)
     except ValueError:
         return False
-    return address.version == 4 or ("::" in found and len(found) > 4) or found.count(":") == 7
+    return address.version == 4 or ("::" in text and len(text) > 4) or text.count(":") == 7

@@ -175,22 +175,22 @@ class _Build:
         entries = enumerate(self.source.entries(file))
         return (entry for _, entry in dropwhile(lambda item: item[0] < place, entries))
 
-    def _take(self, one: Encoded) -> bool:
+    def _take(self, encoded: Encoded) -> bool:
         """Put a document where it belongs. Returns whether a shard was finished."""
-        document, cleaned, finished = one.document, one.cleaned, False
+        document, cleaned, finished = encoded.document, encoded.cleaned, False
         self.place = self.place + 1 if document.file == self.file else 1
         self.file = document.file
-        self.report.see(document, one.characters)
+        self.report.see(document, encoded.characters)
         if document.begins:
             self.joins = ""
-            self.dealing.begin(document, one.digest)
+            self.dealing.begin(document, encoded.digest)
         reason = cleaned.reason or self.seen.reason(cleaned)
         if reason:
             self.report.leave_out(document, reason)
             self.joins = ""
             return False
         self.report.keep(document, cleaned.changed)
-        for unit in one.units:
+        for unit in encoded.units:
             split = self.dealing.deal(unit.characters)
             writer = self.writers.get(split) or self._writer(split, WriterState(split))
             finished |= writer.add(unit, joined=split == self.joins)

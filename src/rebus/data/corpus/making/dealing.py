@@ -73,17 +73,17 @@ class Dealing:
         return dict(vars(self))
 
 
-def survey(documents: Iterable[Document], valid: float, seed: int, said: Iterable[str]) -> Dealing:
+def survey(documents: Iterable[Document], valid: float, seed: int, texts: Iterable[str]) -> Dealing:
     """Choose how to deal, from the beginning of the source: 64 million characters or the documents that are enough.
 
     Args:
         documents: the source.
         valid: share to hold out, below 1.
         seed: of the dealing.
-        said: splits that the source itself names.
+        texts: splits that the source itself names.
     """
-    if not valid or "valid" in said:
-        return Dealing(valid, seed, said="valid" in said)
+    if not valid or "valid" in texts:
+        return Dealing(valid, seed, said="valid" in texts)
     enough = math.ceil(_ENOUGH / valid)
     count = characters = 0
     for document in documents:

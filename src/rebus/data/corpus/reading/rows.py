@@ -39,7 +39,7 @@ class NoColumn(DataError):
     """The column that was asked for is not in a file."""
 
 
-def read_rows(path: Path, name: str, data: Data, limit: int, column: str | None, told: Told | None = None) -> Rows:
+def read_rows(path: Path, name: str, data: Data, limit: int, column: str | None, message: Told | None = None) -> Rows:
     """Rows of a table file or of a saved dataset's folder.
 
     Args:
@@ -48,17 +48,17 @@ def read_rows(path: Path, name: str, data: Data, limit: int, column: str | None,
         data: encoding, delimiter and what to do with a broken row.
         limit: most characters of a line, a record or a JSON object.
         column: the only one needed; None: all that may hold text.
-        told: is given the bytes that were read.
+        message: is given the bytes that were read.
 
     Raises:
         DataError: the file is damaged beyond its rows, or is no table.
     """
     if path.is_dir():
-        return _dataset_rows(path, column, told)
+        return _dataset_rows(path, column, message)
     kind = ending(path)
     if kind in PARQUET:
-        return _parquet_rows(path, name, column, told)
-    pieces = read_text(path, name, data.encoding, data.on_bad == "skip", told)
+        return _parquet_rows(path, name, column, message)
+    pieces = read_text(path, name, data.encoding, data.on_bad == "skip", message)
     if kind in JSON_LINES:
         return _json_lines(pieces, name, limit)
     if kind in JSON:
@@ -248,7 +248,7 @@ def _unquoted(head: str) -> bool:
     return False
 
 
-def _parquet_rows(path: Path, name: str, column: str | None, told: Told | None) -> Rows:
+def _parquet_rows(path: Path, name: str, column: str | None, report: Told | None) -> Rows:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -266,8 +266,8 @@ def _parquet_rows(path: Path, name: str, column: str | None, told: Told | None) 
                     for row in batch.to_pylist():
                         number += 1
                         yield number, row
-                if told is not None:
-                    told(path.stat().st_size // file.num_row_groups)
+                if report is not None:
+                    report(path.stat().st_size // file.num_row_groups)
     except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, DataError):
             raise
@@ -277,7 +277,7 @@ def _parquet_rows(path: Path, name: str, column: str | None, told: Told | None) 
         ) from error
 
 
-def _dataset_rows(folder: Path, column: str | None, told: Told | None) -> Rows:
+def _dataset_rows(folder: Path, column: str | None, report: Told | None) -> Rows:
     import datasets
 
     try:
@@ -297,8 +297,8 @@ def _dataset_rows(folder: Path, column: str | None, told: Told | None) -> Rows:
         message = " ".join(str(error).split())[:200]
         do = "save it again from its source"
         raise DataError(folder, "a dataset saved by save_to_disk", f"a damaged one ({message})", do) from error
-    if told is not None:
-        told(sum(file.stat().st_size for file in folder.glob("*.arrow")))
+    if report is not None:
+        report(sum(file.stat().st_size for file in folder.glob("*.arrow")))
 
 
 def _text_columns(schema: Any) -> list[str]:

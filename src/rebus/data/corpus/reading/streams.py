@@ -37,13 +37,13 @@ def is_packed(path: Path) -> bool:
     return path.suffix.lower() in PACKED
 
 
-def read_bytes(path: Path, name: str, told: Callable[[int], None] | None = None) -> Iterator[bytes]:
+def read_bytes(path: Path, name: str, callableint_none: Callable[[int], None] | None = None) -> Iterator[bytes]:
     """The content, unpacked, in pieces of at most ``CHUNK`` bytes.
 
     Args:
         path: the file.
         name: what messages call it.
-        told: is given the bytes that were read from the disk, packed ones as they are.
+        callableint_none: is given the bytes that were read from the disk, packed ones as they are.
 
     Raises:
         DataError: it cannot be read, or the archive is damaged or cut short.
@@ -56,8 +56,8 @@ def read_bytes(path: Path, name: str, told: Callable[[int], None] | None = None)
             stream: Any = file if packed is None else pa.CompressedInputStream(pa.PythonFile(file, "r"), packed)
             at = 0
             while content := stream.read(CHUNK):
-                if told is not None:
-                    told(file.tell() - at)
+                if callableint_none is not None:
+                    callableint_none(file.tell() - at)
                     at = file.tell()
                 yield content
     except (OSError, pa.ArrowException) as error:
@@ -74,7 +74,7 @@ def read_text(
     name: str,
     encoding: str | None = None,
     skip_bad: bool = False,
-    told: Callable[[int], None] | None = None,
+    callableint_none: Callable[[int], None] | None = None,
 ) -> Iterator[str]:
     """The text in pieces; lines end as in Unix. Nothing is yielded for an empty file.
 
@@ -83,14 +83,14 @@ def read_text(
         name: what messages call it.
         encoding: None: found from its first 64 KiB, as ``data.encodings`` does.
         skip_bad: put ``BAD`` where bytes cannot be read instead of raising.
-        told: as for ``read_bytes``.
+        callableint_none: as for ``read_bytes``.
 
     Raises:
         BinaryError: it is no text.
         EncodingError: it is text in two encodings, about as likely.
         DataError: the encoding is not known, or it holds bytes that do not fit its encoding (byte and line are named).
     """
-    pieces = read_bytes(path, name, told)
+    pieces = read_bytes(path, name, callableint_none)
     head = b""
     for piece in pieces:
         head += piece

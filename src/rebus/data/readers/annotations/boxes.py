@@ -54,20 +54,20 @@ class Images:
             near: words that its folders may hold, e.g. a split.
         """
         parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
-        found = self._by_name.get(parts[-1], []) if parts else []
+        result = self._by_name.get(parts[-1], []) if parts else []
         return self._best(
-            name, found, lambda place: (place == "/".join(parts), _agreement(place, parts), _near(place, near))
+            name, result, lambda place: (place == "/".join(parts), _agreement(place, parts), _near(place, near))
         )
 
     def numbered(self, number: int, near: Sequence[str] = ()) -> str | None:
         """The file whose name ends in this number, as in ``COCO_val2014_000000000042.jpg``."""
         return self._best(str(number), self._by_number.get(number, []), lambda place: _near(place, near))
 
-    def _best(self, name: str, found: list[str], score: Callable[[str], Any]) -> str | None:
-        best = sorted(found, key=score)[-2:]
+    def _best(self, name: str, texts: list[str], score: Callable[[str], Any]) -> str | None:
+        best = sorted(texts, key=score)[-2:]
         if len(best) == 2 and score(best[0]) == score(best[1]):
-            told = f"'{best[0]}' and '{best[1]}', which may both be meant"
-            raise DataError(self.root, f"one image that '{name}' names", told, "keep one of them in the folder")
+            received = f"'{best[0]}' and '{best[1]}', which may both be meant"
+            raise DataError(self.root, f"one image that '{name}' names", received, "keep one of them in the folder")
         return best[-1] if best else None
 
 

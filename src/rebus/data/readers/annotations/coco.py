@@ -50,13 +50,13 @@ def read_coco(content: dict[str, Any], source: Source, root: Path | None = None)
             raise DataError(source.name, _EXPECTED, repr(mark)[:80], "correct it, or export it again")
         marks[mark["image_id"]].append(mark)
     known = {image["id"] for image in content["images"]}
-    strays = sum(len(found) for key, found in marks.items() if key not in known)
+    strays = sum(len(received) for key, received in marks.items() if key not in known)
     source.unused.add("annotations of images that the file does not list", source.name, strays)
-    captions = any("caption" in mark for found in marks.values() for mark in found)
-    if not captions and not any(mark.get("bbox") for found in marks.values() for mark in found):
-        found = "annotations with neither" if marks else "no annotation (a list of images alone)"
+    captions = any("caption" in mark for received in marks.values() for mark in received)
+    if not captions and not any(mark.get("bbox") for received in marks.values() for mark in received):
+        received = "annotations with neither" if marks else "no annotation (a list of images alone)"
         expected = "COCO annotations with 'caption' or 'bbox'"
-        raise DataError(source.name, expected, found, "name the file that holds them")
+        raise DataError(source.name, expected, received, "name the file that holds them")
     images = images_of(source.path, [str(image["file_name"]) for image in content["images"]], "COCO", root)
     names = {entry["id"]: str(entry["name"]) for entry in content.get("categories") or []}
     rows: list[Row] = []
@@ -75,7 +75,7 @@ def read_coco(content: dict[str, Any], source: Source, root: Path | None = None)
         rows.append(row)
         numbers.append(number)
     for name in _OTHERS[:3]:
-        held = sum(bool(mark.get(name)) for found in marks.values() for mark in found)
+        held = sum(bool(mark.get(name)) for received in marks.values() for mark in received)
         source.unused.add(f"annotations with '{name}', of which only the box is used", source.name, held)
     return table_of(source, images.root, rows, numbers, "image")
 
@@ -89,7 +89,7 @@ def _boxes(
     source: Source,
     where: str,
 ) -> list[Row]:
-    made: list[Row] = []
+    result: list[Row] = []
     for mark in marks:
         box = mark.get("bbox")
         if mark.get("iscrowd"):
@@ -98,13 +98,15 @@ def _boxes(
             source.unused.add("annotations without a box", where)
         else:
             if mark.get("category_id") not in names:
-                found = f"category_id {mark.get('category_id')!r}, which 'categories' does not name"
-                raise DataError(where, "a category that the file names", found, "export the file with its categories")
+                received = f"category_id {mark.get('category_id')!r}, which 'categories' does not name"
+                raise DataError(
+                    where, "a category that the file names", received, "export the file with its categories"
+                )
             width, height = size_of(images, place, image.get("width"), image.get("height"), where)
             x, y, wide, high = (float(side) for side in box)
             sides = fraction_box((x, y, x + wide, y + high), width, height)
             if sides is None:
                 source.unused.add("boxes without an area inside the image", where)
             else:
-                made.append({"label": names[mark["category_id"]], "box": sides})
-    return made
+                result.append({"label": names[mark["category_id"]], "box": sides})
+    return result

@@ -61,7 +61,7 @@ def folder_table(folder: Path, files: list[Path], data: Data) -> list[tuple[Tabl
     if not images:
         return []
     documents = [path for path in files if path.suffix.lower() == ".json" and len(path.parts) <= 3]
-    found = []
+    items = []
     for path in documents:
         source = Source(folder / path, data)
         content = _content(source.path)
@@ -70,14 +70,14 @@ def folder_table(folder: Path, files: list[Path], data: Data) -> list[tuple[Tabl
         table = document_table(content, source, folder) if content is not None else None
         if table is not None:
             table.unused.update(source.unused)
-            found.append((table, split_word(path.parent.name) or split_in_name(path.stem) or ""))
-    if found:
-        twice = next((split for _, split in found if [word for _, word in found].count(split) > 1), None)
+            items.append((table, split_word(path.parent.name) or split_in_name(path.stem) or ""))
+    if items:
+        twice = next((split for _, split in items if [word for _, word in items].count(split) > 1), None)
         if twice is not None:
-            names = ", ".join(table.name for table, split in found if split == twice)
-            do = f"name the one to read, e.g. {folder / found[0][0].name}"
+            names = ", ".join(table.name for table, split in items if split == twice)
+            do = f"name the one to read, e.g. {folder / items[0][0].name}"
             raise DataError(folder, "one annotation file, or one a split", names, do)
-        return found
+        return items
     if any(path.suffix.lower() == ".xml" for path in files):
         table = _xml(folder, files)
         if table is not None:
@@ -116,50 +116,50 @@ def _xml(folder: Path, files: list[Path]) -> Table | None:
     paths = [path for path in files if path.suffix.lower() == ".xml"]
     first = parse_xml(folder / paths[0])
     opened = Images(folder)
-    made = Table(pa.table({}), folder, Places(()), name=folder.name)
+    table = Table(pa.table({}), folder, Places(()), name=folder.name)
     rows: list[Row] = []
     names: list[str] = []
     if first.tag == "annotations":
         for path in paths:
-            found = cvat_rows(folder / path, parse_xml(folder / path), opened, made.unused)
-            rows, names = [*rows, *found], [*names, *[path.as_posix()] * len(found)]
+            result = cvat_rows(folder / path, parse_xml(folder / path), opened, table.unused)
+            rows, names = [*rows, *result], [*names, *[path.as_posix()] * len(result)]
     elif first.tag == "annotation":
         for path in paths:
             root = parse_xml(folder / path)
             if root.tag == "annotation":
-                rows.append(voc_row(folder / path, root, opened, made.unused))
+                rows.append(voc_row(folder / path, root, opened, table.unused))
                 names.append(path.as_posix())
     else:
         return None
     named = {row["image"] for row in rows}
     images = [path.as_posix() for path in files if path.suffix.lower() in IMAGE_ENDINGS]
     others = [name for name in images if name not in named]
-    made.unused.add("images that no XML file names", f"{folder.name}/{others[0]}" if others else "", len(others))
+    table.unused.add("images that no XML file names", f"{folder.name}/{others[0]}" if others else "", len(others))
     splits = _image_sets(folder, files)
     if splits:
         kept = [at for at, row in enumerate(rows) if Path(row["image"]).stem in splits]
-        made.unused.add("images that no list in ImageSets names", folder.name, len(rows) - len(kept))
+        table.unused.add("images that no list in ImageSets names", folder.name, len(rows) - len(kept))
         rows = [{**rows[at], "split": splits[Path(rows[at]["image"]).stem]} for at in kept]
         names = [names[at] for at in kept]
-    return _table(folder, rows, names, made)
+    return _table(folder, rows, names, table)
 
 
 def _image_sets(folder: Path, files: list[Path]) -> dict[str, str]:
     """Stem of an image: its split, as VOC's lists ``ImageSets/Main/train.txt`` say."""
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for path in files:
         split = split_word(path.stem)
         if path.suffix == ".txt" and split is not None and "imagesets" in path.as_posix().casefold():
-            found |= {line.split()[0]: split for line in (folder / path).read_text().split("\n") if line.strip()}
-    return found
+            result |= {line.split()[0]: split for line in (folder / path).read_text().split("\n") if line.strip()}
+    return result
 
 
 def _yolo(folder: Path, files: list[Path], images: list[Path], labels: dict[Path, Path], data: Data) -> Table:
     names, keypoints = class_names(folder, files, data), has_keypoints(folder, files)
     bare = {Path(*(part for part in path.parts if part.casefold() != "images")): path for path in images}
     layout = layout_of(folder, list(bare), "images")
-    made = Table(pa.table({}), folder, Places(()), name=folder.name, unused=layout.unused, warnings=layout.warnings)
-    source = Source(folder, data, unused=made.unused)
+    table = Table(pa.table({}), folder, Places(()), name=folder.name, unused=layout.unused, warnings=layout.warnings)
+    source = Source(folder, data, unused=table.unused)
     rows: list[Row] = []
     places = []
     for at, short in enumerate(layout.files):
@@ -167,15 +167,15 @@ def _yolo(folder: Path, files: list[Path], images: list[Path], labels: dict[Path
         label = labels.get(image)
         if label is None:
             place = f"{folder.name}/{image.as_posix()}"
-            made.unused.add("images without a label file, taken to show nothing", place)
+            table.unused.add("images without a label file, taken to show nothing", place)
         boxes = [] if label is None else read_boxes(folder, label, names, keypoints, source)
         row: Row = {"image": image.as_posix(), "boxes": boxes}
         rows.append(row | ({"split": layout.splits[at]} if layout.splits else {}))
         places.append(image.as_posix())
     used = set(labels.values())
     single = [path for path in files if path.suffix == ".txt" and "labels" in path.parts and path not in used]
-    made.unused.add("label files without an image", folder.name, len(single))
-    return _table(folder, rows, places, made)
+    table.unused.add("label files without an image", folder.name, len(single))
+    return _table(folder, rows, places, table)
 
 
 def _table(folder: Path, rows: list[Row], names: list[str], like: Table) -> Table:

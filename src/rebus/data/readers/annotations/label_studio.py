@@ -75,12 +75,16 @@ def read_label_studio(tasks: list[dict[str, Any]], source: Source, root: Path | 
         rows.append(row)
         annotated.append(results is not None)
     if missing and images is not None and len(missing) == sum("image" in row for row in rows):
-        found = f"none of {len(missing)} in '{source.path.parent}' or below"
+        received = f"none of {len(missing)} in '{source.path.parent}' or below"
         do = "put the folder of images beside the file"
-        raise DataError(source.path, f"the images that this Label Studio export names, e.g. '{missing[0]}'", found, do)
+        raise DataError(
+            source.path, f"the images that this Label Studio export names, e.g. '{missing[0]}'", received, do
+        )
     if not any(set(_COLUMNS.values()) & set(row) for row in rows):
-        found = f"results of {', '.join(sorted(others))}" if others else "no annotation"
-        raise DataError(source.name, f"a Label Studio export with {', '.join(_COLUMNS)}", found, "export other labels")
+        received = f"results of {', '.join(sorted(others))}" if others else "no annotation"
+        raise DataError(
+            source.name, f"a Label Studio export with {', '.join(_COLUMNS)}", received, "export other labels"
+        )
     seen = any("image" in row for row in rows)
     for row in rows:
         if "labels" in row and not several:
@@ -99,10 +103,10 @@ def read_label_studio(tasks: list[dict[str, Any]], source: Source, root: Path | 
 
 def _results(task: dict[str, Any], source: Source, where: str) -> list[dict[str, Any]] | None:
     """What the first annotation says; None where there is none."""
-    made = task.get("annotations", task.get("completions")) or []
-    usable = [one for one in made if not one.get("was_cancelled")]
+    built = task.get("annotations", task.get("completions")) or []
+    usable = [item for item in built if not item.get("was_cancelled")]
     source.unused.add("annotations after a task's first", where, max(0, len(usable) - 1))
-    source.unused.add("annotations that were cancelled", where, len(made) - len(usable))
+    source.unused.add("annotations that were cancelled", where, len(built) - len(usable))
     source.unused.add("predictions of a model", where, len(task.get("predictions") or []))
     if not usable:
         return None

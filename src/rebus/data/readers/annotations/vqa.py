@@ -40,11 +40,11 @@ def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source,
     Raises:
         DataError: none of the images is there, or no question has an answer.
     """
-    said = {entry["question_id"]: entry for entry in answers["annotations"]}
+    entries = {entry["question_id"]: entry for entry in answers["annotations"]}
     near = (str(questions.get("data_subtype") or answers.get("data_subtype")), *words_of(source.path))
     first = questions["questions"][0]
     tried = (Images(folder) for folder in (folders_of(source.path) if root is None else [root]))
-    images = next((found for found in tried if _place(found, first, near) is not None), None)
+    images = next((result for result in tried if _place(result, first, near) is not None), None)
     if images is None:
         raise DataError(
             source.path,
@@ -54,8 +54,8 @@ def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source,
         )
     rows: list[Row] = []
     for entry in questions["questions"]:
-        answer = said.get(entry["question_id"], {})
-        texts = [str(one["answer"]) for one in answer.get("answers") or [] if one.get("answer") is not None]
+        answer = entries.get(entry["question_id"], {})
+        texts = [str(item["answer"]) for item in answer.get("answers") or [] if item.get("answer") is not None]
         counts, usual = Counter(texts), answer.get("multiple_choice_answer")
         ordered = sorted(texts, key=lambda text: (text != usual, -counts[text]))
         place = _place(images, entry, near) or str(entry.get("image_id"))
@@ -71,7 +71,7 @@ def read_vqa(questions: dict[str, Any], answers: dict[str, Any], source: Source,
     if not any(row["answer"] for row in rows):
         raise DataError(source.name, "answers to its questions", "none of the same question_id", "name their own files")
     source.unused.add("questions without an answer", source.name, sum(row["answer"] is None for row in rows))
-    source.unused.add("answers to questions that are not in the file", source.name, len(set(said) - {
+    source.unused.add("answers to questions that are not in the file", source.name, len(set(entries) - {
         entry["question_id"] for entry in questions["questions"]
     }))  # fmt: skip
     kept = [(number, row) for number, row in enumerate(rows, 1) if row["answer"] is not None]
@@ -83,8 +83,8 @@ def _place(images: Images, entry: dict[str, Any], near: Sequence[str]) -> str | 
     if named is not None:
         return images.find(named, near)
     number = entry.get("image_id")
-    found = images.find(str(number), near)
-    return found if found is not None or not str(number).isdigit() else images.numbered(int(str(number)), near)
+    result = images.find(str(number), near)
+    return result if result is not None or not str(number).isdigit() else images.numbered(int(str(number)), near)
 
 
 def _holds(content: Any, key: str, fields: set[str]) -> bool:

@@ -22,14 +22,14 @@ _NAMES = ("classes.txt", "obj.names", "labels.txt", "_darknet.labels", "classes.
 def label_files(files: list[Path], images: list[Path]) -> dict[Path, Path]:
     """Image: its label file, of the same name beside it or in a folder ``labels`` where the image's says ``images``."""
     texts = {path.with_suffix(""): path for path in files if path.suffix.lower() == ".txt" and path.name not in _NAMES}
-    found = {}
+    entries = {}
     for image in images:
         stem = image.with_suffix("")
         swapped = Path(*("labels" if part.casefold() in ("images", "jpegimages") else part for part in stem.parts))
         text = texts.get(stem, texts.get(swapped))
         if text is not None:
-            found[image] = text
-    return found
+            entries[image] = text
+    return entries
 
 
 def is_yolo(folder: Path, labels: dict[Path, Path]) -> bool:
@@ -87,7 +87,7 @@ def read_boxes(folder: Path, path: Path, names: list[str], keypoints: bool, sour
     Raises:
         DataError: a line is no box, or of a class without a name.
     """
-    made: list[Row] = []
+    result: list[Row] = []
     for number, line in enumerate(_text(folder / path).split("\n"), 1):
         if not line.strip():
             continue
@@ -116,8 +116,8 @@ def read_boxes(folder: Path, path: Path, names: list[str], keypoints: bool, sour
         if box is None:
             source.unused.add("boxes without an area", where)
         else:
-            made.append({"label": names[int(first)], "box": box})
-    return made
+            result.append({"label": names[int(first)], "box": box})
+    return result
 
 
 def _text(path: Path) -> str:
