@@ -171,9 +171,11 @@ def test_predictions_never_replace_the_table_they_are_of(whole: Path, tmp_path: 
     assert table.read_bytes() == before
 
 
-def test_an_image_that_is_a_list_is_told(whole: Path) -> None:
-    with pytest.raises(RebusError, match="found a list"):
-        api.load(whole).predict({"image": [str(whole.parent / "0.png")], "question": "x"})
+def test_a_list_of_one_image_is_that_image_and_each_entry_must_be_there(whole: Path) -> None:
+    image, model = str(whole.parent / "0.png"), api.load(whole)
+    assert model.predict({"image": [image], "question": "x"}) == model.predict({"image": image, "question": "x"})
+    with pytest.raises(RebusError, match=r"none\.png"):
+        model.predict({"image": [image, str(whole.parent / "none.png")], "question": "x"})
 
 
 @pytest.mark.parametrize(
