@@ -129,7 +129,7 @@ def test_dry_run_prints_recipe_and_size(door: SimpleNamespace) -> None:
 
 
 def test_predict(door: SimpleNamespace) -> None:
-    door.predict.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0, cut="")
+    door.predict.return_value = SimpleNamespace(rows=5, skipped=1, seconds=2.0, cut="", absent=[])
     done = rebus("predict", RUN, "x.csv", "--out", "y.csv")
     assert door.predict.call_args.args == (Path(RUN), Path("x.csv"), Path("y.csv"))
     assert done.stdout == "5 rows in 2.0 s, 1 rows left out: y.csv\n"

@@ -103,7 +103,8 @@ def check_towers(recipe: settings.Recipe, _: Any, log: Log) -> settings.Recipe:
     for name, kind in (("image", recipe.model.image.kind), ("text", recipe.model.text.kind)):
         if kind != "none" and TOWERS.get(kind).modality != name:
             do = f"choose {', '.join(tower_kinds(name))}"
-            raise RecipeError(f"model.{name}.kind", f"a tower that reads a {name}", f"'{kind}'", do)
+            expected = f"a tower that reads {'an' if name[0] in 'aeiou' else 'a'} {name}"
+            raise RecipeError(f"model.{name}.kind", expected, f"'{kind}'", do)
     return recipe
 
 
