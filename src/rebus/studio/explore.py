@@ -83,7 +83,7 @@ def build(desk: Desk) -> None:
                 raise StudioError.of("problem.no_own_table")
             typed = str(own)
         book = open_book(desk.table(typed), folder)
-        desk.places.check_images(book.table, book.images)
+        desk.places.check_images(book.table, book.files)
         return book
 
     def opened(typed: str, run: str | None, lang: str) -> Iterator[tuple[Any, ...]]:
@@ -118,6 +118,7 @@ def build(desk: Desk) -> None:
                     yield gr.skip(), working(lang)
                     seat = desk.seats.seat(desk.chosen(run))
                     read = [task.settings.columns.get("image", "") for task in seat.predictor.tasks.values()]
+                    read += [name for names in seat.predictor.recipe.data.inputs.values() for name in names]
                     desk.places.check_images(book.table, read)
                     result.marks = seat.ask(lambda model: judged(book, rows, model))
                     result.rows, result.told = list(result.marks), "explore.judged"

@@ -21,6 +21,7 @@ from rebus.errors import DataError, RebusError, RunError
 from rebus.evaluation.rows import rows_of
 from rebus.inference.embedding import shared_space
 from rebus.inference.predictor import Predictor
+from rebus.models.modalities import file_kinds
 from rebus.retrieval.build_index import FOLDER, index_run
 from rebus.retrieval.index import load_index
 from rebus.retrieval.search import find_run
@@ -70,6 +71,12 @@ class Book:
     def images(self) -> list[str]:
         """All image columns."""
         return [name for name, kind in self.kinds.items() if kind == "image"]
+
+    @property
+    def files(self) -> list[str]:
+        """All columns whose cells may be paths of files."""
+        kinds = file_kinds()
+        return [name for name, kind in self.kinds.items() if kind in kinds]
 
     @property
     def image(self) -> str | None:

@@ -20,6 +20,7 @@ from rebus.checkpoints.run_folder import Run
 from rebus.data.kinds import infer
 from rebus.data.readers import read_table
 from rebus.errors import DataError, RebusError, StudioError
+from rebus.models.modalities import file_kinds
 from rebus.resolve.from_table import Checked
 from rebus.studio import jobs
 from rebus.studio.panel import FAULTS, act_of, command, esc, grid, label, note, panel, problem, working
@@ -255,7 +256,7 @@ def confined(places: Places, data: Path, tasks: list[str] | None, more: str | No
         return result
     table = read_table(result.data)
     kinds = infer(table, result.data.kinds, [task.name for task in result.tasks]).kinds
-    columns = {name for name, kind in kinds.items() if kind in ("image", "messages")}
+    columns = {name for name, kind in kinds.items() if kind in {*file_kinds(), "messages"}}
     places.check_images(table, columns | {task.columns.get("image", "") for task in result.tasks})
     return result
 

@@ -13,7 +13,7 @@ from rebus.errors import RecipeError
 from rebus.models.modalities import image, tabular, text  # noqa: F401 - the classes file themselves under their names
 from rebus.models.modalities.base import MODALITIES, Item, Key, Modality
 
-__all__ = ["MODALITIES", "Item", "Key", "Modality", "columns_of", "modalities_of"]
+__all__ = ["MODALITIES", "Item", "Key", "Modality", "columns_of", "file_kinds", "modalities_of"]
 
 
 def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
@@ -33,6 +33,12 @@ def columns_of(settings: recipe.Recipe) -> dict[str, list[str]]:
             raise RecipeError("tasks", f"one {name} column for all tasks", ", ".join(columns), "train them apart")
         result[name] = columns
     return result
+
+
+def file_kinds() -> set[str]:
+    """Kinds of columns whose cells may be paths of files."""
+    kinds = [MODALITIES.get(name) for name in MODALITIES.names()]
+    return {kind for modality in kinds if modality.files for kind in modality.kinds}
 
 
 def tower_kind(settings: recipe.Model, name: str) -> str:

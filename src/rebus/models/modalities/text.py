@@ -17,6 +17,7 @@ class TextModality(Modality):
     kinds = ("text", "messages", "tags")
     towers = ("decoder", "encoder", "recurrent")
     per_example = False
+    files = False
 
     def item(self, cells: Mapping[str, Any], root: Path, where: str) -> Item | None:
         """None: texts are items of tasks."""
