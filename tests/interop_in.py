@@ -78,7 +78,7 @@ def masked(folder: Path) -> float:
     assert list(tasks) == ["mlm"]
     assert model.text is not None
     tokens = model.text(IDS, torch.ones_like(IDS, dtype=torch.bool)).tokens
-    return far(model.heads["mlm"](tokens, model.text.words.weight), theirs(IDS).logits)
+    return far(model.heads["mlm"].outputs(tokens, model.text.words.weight), theirs(IDS).logits)
 
 
 def headed(folder: Path, *, kind: str, labels: list[str]) -> float:

@@ -130,7 +130,7 @@ def token_logits(folder: Path, task: str, architecture: str) -> float:
     tower = predictor.model.text
     assert tower is not None
     mask = torch.ones_like(inputs["input_ids"], dtype=torch.bool)
-    ours = predictor.model.heads[task](tower(inputs["input_ids"], mask, segments).tokens)
+    ours = predictor.model.heads[task].outputs(tower(inputs["input_ids"], mask, segments).tokens)
     return far(ours, theirs)
 
 
@@ -141,7 +141,9 @@ def fill_mask(folder: Path) -> float:
     model = encoder(folder, "mlm").model
     assert model.text is not None
     ids = torch.tensor([[1, 5, 4, 9, 2]])
-    ours = model.heads["mlm"](model.text(ids, torch.ones_like(ids, dtype=torch.bool)).tokens, model.text.words.weight)
+    ours = model.heads["mlm"].outputs(
+        model.text(ids, torch.ones_like(ids, dtype=torch.bool)).tokens, model.text.words.weight
+    )
     return far(ours, AutoModelForMaskedLM.from_pretrained(folder / "run").eval()(ids).logits)
 
 

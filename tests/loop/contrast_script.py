@@ -42,8 +42,10 @@ def step(kind: str, folder: Path) -> None:
         values = {"image": [f"{place}.png" for place in range(ROWS)], "text": TEXTS}
         loss: Any = kind.partition("-")[0]
         task = Retrieve(TaskSettings(name="retrieve", columns={role: role for role in values}, loss=loss))
-    tower = {"width": 16, "depth": 1, "heads": 2, "patch": 8}
-    settings = Model(image=Tower(kind="vit", **tower), text=Tower(kind="encoder", **tower), fusion=Fusion(kind="none"))
+    tower = {"width": 16, "depth": 1, "heads": 2}
+    settings = Model(
+        image=Tower(kind="vit", patch=8, **tower), text=Tower(kind="encoder", **tower), fusion=Fusion(kind="none")
+    )
     torch.manual_seed(0)
     heads = {task.name: task.head(CODEC)}
     model = VisionLanguageModel(settings, Image(size=16), heads, vocab_size=320, max_length=8)
