@@ -82,7 +82,7 @@ def test_a_broken_plugin_is_named_and_a_typo_stays_a_typo(tmp_path: Path, monkey
         pytest.raises(RecipeError, match="did you mean 'convnet'"),
     ):
         towers.get("convnett")
-    assert towers.names() == ["convnet"]
+    assert {"convnet", "twisted"} & set(towers.names()) == {"convnet"}  # other packages may add towers
     with pytest.raises(RecipeError, match=r"bad-rebus 2\.0.*a_package_that_is_not_there"):
         towers.get("twisted")
     assert "bad-rebus 2.0" in str(examine()["plug-ins"])
