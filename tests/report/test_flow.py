@@ -100,6 +100,7 @@ def made(table: Path, task: str, fusion: str = "unified", how: str = "concat", i
             "data.path": str(table),
             "data.split.column": "split",
             "data.kinds": {"boxes": "boxes", "tags": "labels"},
+            "data.inputs": {"tabular": []},
             "image.size": 32,
             "text.vocab_size": 300,
             "text.max_length": 32,
