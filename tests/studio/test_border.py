@@ -124,6 +124,12 @@ def test_no_event_of_the_studio_reads_an_outside_path() -> None:
 
 def test_every_setting_that_names_a_file_is_marked_as_one() -> None:
     marked = {name for name, _ in path_settings(_filled(Recipe()))}
+    towers = {"model.text.weights": "a", "model.image.weights": "a", "model.towers": {"sound": {"weights": "a"}}}
+    plugin = {"model.towers": {"sound": {"vectors": "/a/b", "mode": "slow"}}, "text.options": {"file": "../a", "n": 3}}
+    marked |= {name for change in (towers, plugin) for name, _ in path_settings(Recipe().replace(change))}
+    assert marked >= {"model.image.weights", "model.towers.sound.weights", "model.towers.sound.vectors"}
+    assert "text.options.file" in marked
+    assert "model.towers.sound.mode" not in marked
     assert marked >= {"base", "data.path", "text.tokenizer", "corpus.cache", "model.text.weights", "text.file"}
     for name, meaning in _texts(Recipe):
         words = ("folder", "a file", " file,", ".json to", "checkpoint", "table or")

@@ -145,7 +145,12 @@ def describe() -> Iterator[tuple[str, str, str, str]]:
 
 
 def path_settings(section: BaseModel, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every setting that names a file or folder now, as (dotted name, path): those whose type holds ``IsPath``."""
+    """Every setting that names a file or folder now, as (dotted name, path): those whose type holds ``IsPath``, and
+    settings of plug-ins, whose types are not known here, that hold a folder's separator.
+    """
+    for name, value in {**(section.model_extra or {}), **getattr(section, "options", {})}.items():
+        if isinstance(value, str) and ("/" in value or "\\" in value):
+            yield f"{prefix}{'' if name in (section.model_extra or {}) else 'options.'}{name}", value
     for name, field in type(section).model_fields.items():
         value, dotted = getattr(section, name), f"{prefix}{name}"
         marks = [mark for mark in (*field.metadata, *_marks(field.annotation)) if isinstance(mark, IsPath)]
