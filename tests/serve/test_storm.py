@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from rebus.inference.session import Session
 from rebus.serve import embeddings, predict
 from tiny_server import Running, as_url, running, square
 
@@ -53,7 +54,7 @@ ROW = {"question": "What?", "image": as_url(square())}
 
 def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embeddings, "TOKENS", 100)
-    done = slowly(monkeypatch, embeddings, "embed_texts", 0.05)
+    done = slowly(monkeypatch, Session, "embed_texts", 0.05)
     thread = threading.Thread(target=answering.http.post, args=("/v1/embeddings",), kwargs={"json": MANY})
     thread.start()
     while not done:
@@ -68,7 +69,7 @@ def test_many_embeddings_do_not_hold_the_next_client_up(answering: Running, monk
 @pytest.mark.parametrize(
     ("route", "body", "module", "name"),
     [
-        ("embeddings", MANY, embeddings, "embed_texts"),
+        ("embeddings", MANY, Session, "embed_texts"),
         ("predict", {"rows": [{"question": "a", "image": None}] * 200, "task": "classify"}, predict, "as_json"),
         ("predict", {"rows": [ROW] * 8, "task": "classify", "explain": True}, predict, "explained"),
         ("predict", {"rows": [ROW] * 8, "task": "classify"}, predict.images, "opened"),

@@ -20,7 +20,7 @@ from rebus.checkpoints.inline_images import inside_of
 from rebus.checkpoints.run_folder import Run
 from rebus.errors import RebusError, RecipeError, RunError, enough_memory
 from rebus.formats.family import CheckpointSpec, family_for
-from rebus.formats.names import renamer
+from rebus.formats.names import State, renamer
 from rebus.formats.weights import check_state, save_weights, write_tensors
 from rebus.models.heads import HEADS, HeadSpec
 from rebus.models.modalities import modalities_of
@@ -177,7 +177,13 @@ def save_model(
         modules = renamer(saved.family.module_names)
         alone = {"decoder": "CAUSAL_LM", "encoder": "FEATURE_EXTRACTION"}[saved.spec.text.kind]
         peft_task = alone if saved.is_text_alone else None
-        save_adapters(folder, model, settings, rename=lambda part: modules(saved.to_hf(part)[0]), task=peft_task)
+        bare = replace(saved.spec, architecture=None)  # what PEFT loads for features has no head beside it
+        renamed = saved.spec if peft_task != "FEATURE_EXTRACTION" else bare
+
+        def rename(part: Mapping[str, Tensor]) -> State:
+            return modules(saved.family.to_hf(part, renamed))
+
+        save_adapters(folder, model, settings, rename=rename, task=peft_task)
     save_weights(folder, state)
     if heads:
         write_tensors(folder / HEADS_FILE, heads)
