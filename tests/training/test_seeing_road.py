@@ -149,7 +149,9 @@ def test_a_run_is_read_back_and_judged(runs: dict[str, Run], table: Path, tmp_pa
     predict_table(run, table, tmp_path / "out.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [row["error"] for row in rows] == [""] * 16
-    assert rows[11]["answer_predicted"]  # the row without an image, whose prompt has no marks
+    alone = Predictor.open(run.folder).predict({**rows[11], "image": None}, task="answer")[0]
+    assert rows[11]["image"] is None  # its prompt has no marks; the images of other rows change nothing
+    assert rows[11]["answer_predicted"] == alone.value
     settled = load_recipe(run.recipe_path)
     assert (settled.image.fit, settled.image.resample) == ("squash", "lanczos")
     assert settled.model.fusion.projector in ("shuffle", "mlp")

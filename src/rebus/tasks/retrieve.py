@@ -198,8 +198,8 @@ class Retrieve(Comparing, PairTask):
         images = head.embed("image", seen["image"].pooled).cpu().numpy() if seen else None
         there = portion.batch.present("image").tolist()
         keys = [0] * portion.batch.size
-        if seen:
-            given = portion.batch.inputs["image"]
+        given = portion.batch.inputs.get("image")
+        if given is not None and len(given.owner):
             for place, pixels in zip(given.owner.tolist(), given.tensors["pixels"].cpu().numpy(), strict=True):
                 keys[place] = int(image_key(pixels))
         entries = {row: as_texts(values["text"][row]) if "text" in values else [] for row in rows}
