@@ -71,8 +71,8 @@ def test_words_are_left_out_in_training_only() -> None:
     ids[:, 1] = 3
     model.embed.vectors.weight.data = torch.tensor([[0.0], [0.0], [1.0], [3.0]]).expand(4, WIDTH).contiguous()
     assert torch.equal(model.eval()(ids, mask).pooled, torch.full((400, WIDTH), 2.0))
-    message = model.train()(ids, mask).pooled[:, 0]
-    shares = {value: float((message == value).float().mean()) for value in (0.0, 1.0, 2.0, 3.0)}
+    told = model.train()(ids, mask).pooled[:, 0]
+    shares = {value: float((told == value).float().mean()) for value in (0.0, 1.0, 2.0, 3.0)}
     assert all(0.15 < share < 0.35 for share in shares.values())  # none, the first, both, the second word
 
 
@@ -81,10 +81,10 @@ def test_parts_of_speech_have_vectors_of_their_own() -> None:
     embed = WordEmbedding(words, len(words), WIDTH)
     assert embed.names == ["<|pad|>", "<|unknown|>", "like", "dog"]
     assert embed.classes is not None
-    message = embed(torch.arange(len(words)))
+    told = embed(torch.arange(len(words)))
     verb, prep = embed.classes.weight[1], embed.classes.weight[2]
-    torch.testing.assert_close(message[3] - message[4], verb - prep)
-    torch.testing.assert_close(message[3], embed.vectors.weight[2] + verb)
+    torch.testing.assert_close(told[3] - told[4], verb - prep)
+    torch.testing.assert_close(told[3], embed.vectors.weight[2] + verb)
     assert fill(embed, [], [("like", ROW)], "test") == 1  # one vector for both of its uses
     torch.testing.assert_close(
         (embed(torch.tensor([3, 4]))[:, 1] - torch.stack([verb, prep])[:, 1]), torch.full((2,), 0.25)

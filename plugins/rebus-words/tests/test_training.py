@@ -24,12 +24,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("words") / "table.jsonl"
     rows = [
         {
-            "text": f"the {word} thing is {other} 这个东西{word}",
+            "text": f"the {one} thing is {other} 这个东西{one}",
             "label": label,
-            "split": "test" if word == other else "train",
+            "split": "test" if one == other else "train",
         }
         for label, words in (("good", GOOD), ("bad", BAD))
-        for word in words
+        for one in words
         for other in words
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
@@ -37,7 +37,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def recipe(table: Path, text: str = "wordvectors", **changes: object) -> Recipe:
-    result = Recipe().replace(
+    made = Recipe().replace(
         {
             "data.path": str(table),
             "data.split.column": "split",
@@ -52,7 +52,7 @@ def recipe(table: Path, text: str = "wordvectors", **changes: object) -> Recipe:
             "train.lr": 0.03,
         }
     )
-    return override(result, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
+    return override(made, [f"{key.replace('__', '.')}={value}" for key, value in changes.items()])
 
 
 FEATURES: list[tuple[str, dict[str, object]]] = [
@@ -79,10 +79,10 @@ def test_weights_start_at_rarity_and_vectors_at_those_of_the_file(table: Path, t
     words = ["lovely", "broken", "东西", "elsewhere"]
     lines = [f"{word} {' '.join(str(n + at / 4) for at in range(16))}" for n, word in enumerate(words)]
     (tmp_path / "vectors.txt").write_text("\n".join(lines), encoding="utf-8")
-    message: list[str] = []
-    ready = assemble(recipe(table, text__file=tmp_path / "vectors.txt"), message.append)
+    told: list[str] = []
+    ready = assemble(recipe(table, text__file=tmp_path / "vectors.txt"), told.append)
     reader, tower = ready.processor.reader, ready.model.text
-    assert any("vectors for 3 of" in line for line in message)
+    assert any("vectors for 3 of" in line for line in told)
     for word, vector in read_vectors(tmp_path / "vectors.txt"):
         if word != "elsewhere":
             np.testing.assert_array_equal(tower.embed.vectors.weight[reader.words.index(word)].detach(), vector)
@@ -93,8 +93,8 @@ def test_weights_start_at_rarity_and_vectors_at_those_of_the_file(table: Path, t
 
 def test_trained_vectors_follow_the_seed(table: Path) -> None:
     def start(seed: int) -> torch.Tensor:
-        result = assemble(recipe(table, text__options__vectors="cbow", seed=seed), lambda _: None)
-        vectors: torch.Tensor = result.model.text.embed.vectors.weight.detach()
+        made = assemble(recipe(table, text__options__vectors="cbow", seed=seed), lambda _: None)
+        vectors: torch.Tensor = made.model.text.embed.vectors.weight.detach()
         return vectors
 
     assert torch.equal(start(1), start(1))
@@ -104,8 +104,8 @@ def test_trained_vectors_follow_the_seed(table: Path) -> None:
 def test_a_run_goes_on_without_the_file_of_its_vectors(table: Path, tmp_path: Path) -> None:
     lines = [f"{word} {' '.join(['0.5'] * 16)}" for word in GOOD]
     (tmp_path / "vectors.txt").write_text("\n".join(lines), encoding="utf-8")
-    result = recipe(table, text__file=tmp_path / "vectors.txt", train__steps=6, train__save_every=3, train__keep=9)
-    whole = learn(result, tmp_path / "run", log=lambda _: None, quiet=True)
+    made = recipe(table, text__file=tmp_path / "vectors.txt", train__steps=6, train__save_every=3, train__keep=9)
+    whole = learn(made, tmp_path / "run", log=lambda _: None, quiet=True)
     expected = whole.weights_path.read_bytes()
     for file in [*(whole.folder / "checkpoints" / "step-00000006").iterdir(), whole.config_path, whole.weights_path]:
         file.unlink()
@@ -128,9 +128,9 @@ def test_a_text_without_words_is_read_as_an_unknown_word(table: Path) -> None:
     ],
 )
 def test_features_of_words_are_refused_where_none_are_read(
-    table: Path, text: str, changes: dict[str, object], wording: str
+    table: Path, text: str, changes: dict[str, object], said: str
 ) -> None:
-    with pytest.raises(RecipeError, match=wording):
+    with pytest.raises(RecipeError, match=said):
         assemble(recipe(table, text, **changes), lambda _: None)
 
 

@@ -16,7 +16,7 @@ from rebus_words.vectors import read_vectors, train_vectors
 
 WIDTH = 8
 NUMBERS = np.arange(WIDTH, dtype=np.float32) / 4
-ROW = " ".join(str(number) for number in NUMBERS)
+ROW = " ".join(str(one) for one in NUMBERS)
 COLD, WARM = ["snow", "ice", "winter", "frost"], ["sun", "desert", "summer", "fire"]
 TEXTS = [["snow", "ice"], ["snow", "ice"]]
 
@@ -76,8 +76,8 @@ def test_what_gensim_writes_is_read(tmp_path: Path, way: str) -> None:
         (gzip.compress(binary(["cat"] * 99), mtime=0)[:-30], r"a file of word vectors"),
     ],
 )
-def test_bad_files_are_refused_with_the_place(tmp_path: Path, content: str | bytes, text: str) -> None:
-    with pytest.raises(DataError, match=text):
+def test_bad_files_are_refused_with_the_place(tmp_path: Path, content: str | bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
         list(read_vectors(file_with(tmp_path, content)))
 
 
@@ -93,12 +93,12 @@ def test_words_that_stand_together_become_alike(way: str) -> None:
     pytest.importorskip("gensim")
     rng = np.random.default_rng(0)
     texts = [list(rng.choice(words, 12)) for _ in range(150) for words in (COLD, WARM)]
-    result = train_vectors(texts, way, WIDTH, seed=1, epochs=20)
-    assert set(result) == {*COLD, *WARM}
+    made = train_vectors(texts, way, WIDTH, seed=1, epochs=20)
+    assert set(made) == {*COLD, *WARM}
 
-    def alike(text: str, others: list[str]) -> float:
-        unit = {word: vector / np.linalg.norm(vector) for word, vector in result.items()}
-        return float(np.mean([unit[text] @ unit[other] for other in others if other != text]))
+    def alike(one: str, others: list[str]) -> float:
+        unit = {word: vector / np.linalg.norm(vector) for word, vector in made.items()}
+        return float(np.mean([unit[one] @ unit[other] for other in others if other != one]))
 
     assert all(alike(word, COLD) > alike(word, WARM) for word in COLD)
     assert all(alike(word, WARM) > alike(word, COLD) for word in WARM)
@@ -107,7 +107,7 @@ def test_words_that_stand_together_become_alike(way: str) -> None:
 def test_the_same_seed_gives_the_same_vectors_in_every_process() -> None:
     pytest.importorskip("gensim")
     code = "from rebus_words.vectors import train_vectors as t; print(t([[*'abcab']]*5,'skipgram',4,{})['a'])"
-    lines = [
+    told = [
         subprocess.run(
             [sys.executable, "-c", code.format(seed)],
             env={**os.environ, "PYTHONHASHSEED": salt},
@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_vectors_in_every_process() -> None:
         ).stdout
         for seed, salt in ((1, "0"), (1, "7"), (2, "0"))
     ]
-    assert lines[0] == lines[1] != lines[2]
+    assert told[0] == told[1] != told[2]
 
 
 def test_texts_without_a_repeated_word_are_refused() -> None:

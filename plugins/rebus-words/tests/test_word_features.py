@@ -38,10 +38,10 @@ def test_offsets_are_those_of_the_words_that_stay() -> None:
 
 def test_classes_of_english_and_chinese_words() -> None:
     words = split_words(TEXT, "jieba")
-    message = dict(zip(words, tag_words(words), strict=True))
+    told = dict(zip(words, tag_words(words), strict=True))
     expected = {"the": "det", "dogs": "noun", "big": "adj", "two": "num", "look": "verb", "我们": "pron"}
     expected |= {"喜欢": "verb", "在": "prep", "北京": "noun", "的": "part", "汽车": "noun"}
-    assert {word: message[word] for word in expected} == expected
+    assert {word: told[word] for word in expected} == expected
     assert tag_words([]) == []
 
 
@@ -49,9 +49,9 @@ def test_classes_of_english_and_chinese_words() -> None:
 @given(st.text())
 def test_every_word_of_any_text_gets_a_class(text: str) -> None:
     words = split_words(text, "none")
-    message = tag_words(words)
-    assert len(message) == len(words)
-    assert set(message) <= set(CLASSES)
+    told = tag_words(words)
+    assert len(told) == len(words)
+    assert set(told) <= set(CLASSES)
 
 
 def test_tagged_words_have_ids_of_their_own_and_unknown_ones_their_class(tmp_path: Path) -> None:
