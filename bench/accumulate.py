@@ -54,8 +54,8 @@ def ready_for(path: Path, options: argparse.Namespace, parts: int) -> Assembled:
             "image.augment.shift": 0.1,
             "image.augment.colour": 0.3,
             "text.vocab_size": 400,
-            "model.image": Tower(kind="convnet", width=96, depth=2, heads=4, patch=16),
-            "model.text": Tower(kind="decoder", width=96, depth=2, heads=4),
+            "model.image": Tower(kind="convnet", width=options.width, depth=4, heads=4, patch=16),
+            "model.text": Tower(kind="decoder", width=options.width, depth=4, heads=4),
             "tasks": [TaskSettings(name="classify", columns=columns)],
             "train.batch_size": options.batch,
             "train.accumulate": parts,
@@ -98,11 +98,12 @@ class Steps:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", type=int, default=4)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--side", type=int, default=64)
+    parser.add_argument("--width", type=int, default=192, help="of both towers")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--turns", type=int, default=12)
-    parser.add_argument("--steps", type=int, default=3, help="a turn")
+    parser.add_argument("--turns", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=2, help="a turn")
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
