@@ -6,6 +6,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+from rebus.recipe import kinds
 from rebus.registry import Registry
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -28,5 +29,6 @@ def install(package: str, folder: Path, registries: list[Registry]) -> Path:  # 
     (info / "entry_points.txt").write_text("\n".join(lines))
     sys.path[:0] = [str(EXAMPLES / package), str(folder)]
     for registry in registries:
-        registry._asked_plugins = False
+        registry._loaded_plugins = False
+    kinds._load_plugins.cache_clear()
     return EXAMPLES / package
