@@ -150,3 +150,12 @@ def test_a_process_that_fails_is_told_of(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match="status 3"):
         write_scenes(tmp_path / "set", train=2, test_scenes=1, processes=2)
     assert not (tmp_path / "set" / "settings.json").exists()
+
+
+def test_the_demos_recipe_is_one_that_can_be_read() -> None:
+    from rebus.demo import RECIPE
+    from rebus.recipe import load_recipe
+
+    recipe = load_recipe(RECIPE)
+    assert [task.name for task in recipe.tasks] == ["patch_classify", "answer"]
+    assert (recipe.model.image.kind, recipe.model.text.kind) == ("convnet", "decoder")
