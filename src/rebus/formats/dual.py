@@ -17,26 +17,18 @@ from rebus.formats.config import ACTIVATIONS, Fields, activation_to_hf, tower_of
 from rebus.formats.family import FAMILIES, CheckpointFamily, CheckpointSpec
 from rebus.formats.names import NameMap, State, pack_qkv, prefixed, unpack_qkv
 from rebus.formats.processors import FILE
-from rebus.formats.vision import CLIP_ROWS, SIGLIP_ROWS, ClipVision, SiglipVision, VisionTransformer
+from rebus.formats.vision import CLIP_ROWS, SIGLIP_ROWS, ClipVision, SiglipVision, VisionTransformer, clip_layers
 from rebus.recipe import Image
 
 HEAD = "heads.retrieve."
 _SCALARS = (f"{HEAD}logit_scale", f"{HEAD}logit_bias")
-_LAYER = "text_model.encoder.layers.{n}"
 _TEXT_ROWS = (
     *prefixed(
         "text.",
         (
             ("words.weight", "text_model.embeddings.token_embedding.weight"),
             ("positions.weight", "text_model.embeddings.position_embedding.weight"),
-            ("layers.{n}.norm1.{p}", f"{_LAYER}.layer_norm1.{{p}}"),
-            ("layers.{n}.attention.q_proj.{p}", f"{_LAYER}.self_attn.q_proj.{{p}}"),
-            ("layers.{n}.attention.k_proj.{p}", f"{_LAYER}.self_attn.k_proj.{{p}}"),
-            ("layers.{n}.attention.v_proj.{p}", f"{_LAYER}.self_attn.v_proj.{{p}}"),
-            ("layers.{n}.attention.o_proj.{p}", f"{_LAYER}.self_attn.out_proj.{{p}}"),
-            ("layers.{n}.norm2.{p}", f"{_LAYER}.layer_norm2.{{p}}"),
-            ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.mlp.fc1.{{p}}"),
-            ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.mlp.fc2.{{p}}"),
+            *clip_layers("text_model"),
             ("last_norm.{p}", "text_model.final_layer_norm.{p}"),
         ),
     ),

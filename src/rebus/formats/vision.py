@@ -106,21 +106,28 @@ class VisionTransformer(CheckpointFamily):
         return (self.shape["pool"],)
 
 
-_LAYER = "vision_model.encoder.layers.{n}"
+def clip_layers(tower: str) -> tuple[tuple[str, str], ...]:
+    """The names of the layers of CLIP's and SigLIP's towers, ours and those under ``tower``."""
+    layer = f"{tower}.encoder.layers.{{n}}"
+    return (
+        ("layers.{n}.norm1.{p}", f"{layer}.layer_norm1.{{p}}"),
+        ("layers.{n}.attention.q_proj.{p}", f"{layer}.self_attn.q_proj.{{p}}"),
+        ("layers.{n}.attention.k_proj.{p}", f"{layer}.self_attn.k_proj.{{p}}"),
+        ("layers.{n}.attention.v_proj.{p}", f"{layer}.self_attn.v_proj.{{p}}"),
+        ("layers.{n}.attention.o_proj.{p}", f"{layer}.self_attn.out_proj.{{p}}"),
+        ("layers.{n}.norm2.{p}", f"{layer}.layer_norm2.{{p}}"),
+        ("layers.{n}.mlp.fc1.{p}", f"{layer}.mlp.fc1.{{p}}"),
+        ("layers.{n}.mlp.fc2.{p}", f"{layer}.mlp.fc2.{{p}}"),
+    )
+
+
 _HEAD = "vision_model.head"
 _ROWS = prefixed(
     "image.",
     (
         ("patches.{p}", "vision_model.embeddings.patch_embedding.{p}"),
         ("position", "vision_model.embeddings.position_embedding.weight"),
-        ("layers.{n}.norm1.{p}", f"{_LAYER}.layer_norm1.{{p}}"),
-        ("layers.{n}.attention.q_proj.{p}", f"{_LAYER}.self_attn.q_proj.{{p}}"),
-        ("layers.{n}.attention.k_proj.{p}", f"{_LAYER}.self_attn.k_proj.{{p}}"),
-        ("layers.{n}.attention.v_proj.{p}", f"{_LAYER}.self_attn.v_proj.{{p}}"),
-        ("layers.{n}.attention.o_proj.{p}", f"{_LAYER}.self_attn.out_proj.{{p}}"),
-        ("layers.{n}.norm2.{p}", f"{_LAYER}.layer_norm2.{{p}}"),
-        ("layers.{n}.mlp.fc1.{p}", f"{_LAYER}.mlp.fc1.{{p}}"),
-        ("layers.{n}.mlp.fc2.{p}", f"{_LAYER}.mlp.fc2.{{p}}"),
+        *clip_layers("vision_model"),
         ("norm.{p}", "vision_model.post_layernorm.{p}"),
     ),
 )

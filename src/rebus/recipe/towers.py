@@ -120,35 +120,31 @@ class VitTower(ImageTower):
     )
 
 
-class ResNetTower(ImageTower):
+class StagedTower(ImageTower):
+    """Convolutions in stages."""
+
+    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6, 1e-12 (encoder), 1e-5 (resnet)")
+    stages: list[int] = Field(
+        default_factory=list,
+        description="resnet, efficientnet: blocks of each stage; empty: depth (efficientnet: at most depth) in each",
+    )
+    channels: list[int] = Field(
+        default_factory=list,
+        description="resnet, efficientnet: channels of the stem and of each stage; empty: shares of the width",
+    )
+
+
+class ResNetTower(StagedTower):
     """A residual network."""
 
     kind: str = "resnet"
-    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6, 1e-12 (encoder), 1e-5 (resnet)")
     block: Literal["basic", "bottleneck"] = Field("basic", description="resnet: the kind of residual block")
-    stages: list[int] = Field(
-        default_factory=list,
-        description="resnet, efficientnet: blocks of each stage; empty: depth (efficientnet: at most depth) in each",
-    )
-    channels: list[int] = Field(
-        default_factory=list,
-        description="resnet, efficientnet: channels of the stem and of each stage; empty: shares of the width",
-    )
 
 
-class EfficientNetTower(ImageTower):
+class EfficientNetTower(StagedTower):
     """An EfficientNet."""
 
     kind: str = "efficientnet"
-    eps: float | None = Field(None, gt=0, description="of the norms; None: 1e-6, 1e-12 (encoder), 1e-5 (resnet)")
-    stages: list[int] = Field(
-        default_factory=list,
-        description="resnet, efficientnet: blocks of each stage; empty: depth (efficientnet: at most depth) in each",
-    )
-    channels: list[int] = Field(
-        default_factory=list,
-        description="resnet, efficientnet: channels of the stem and of each stage; empty: shares of the width",
-    )
 
 
 class DecoderTower(TextTower):

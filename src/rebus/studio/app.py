@@ -122,7 +122,3 @@ def _report(desk: Desk) -> Callable[[str], Response]:
 
 
 _HEAD = '<meta name="referrer" content="no-referrer">'
-
-
-def _heading(value: str, elem_id: str) -> gr.HTML:
-    return gr.HTML(value, elem_id=elem_id, js_on_load=None)
